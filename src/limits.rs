@@ -1,0 +1,60 @@
+//! Every default limit, each with the reason for its value. docs/embedding.md lists
+//! them for readers; `frame_default` hands them to programs.
+
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Header text: as Redis bounds an inline request; OpenSSH bounds a packet at 256 KiB.
+pub const MAX_HEADER: u64 = 64 * KIB;
+/// What a header limit can be raised to.
+pub const MAX_HEADER_HARD: u64 = 16 * MIB;
+/// Nested arrays and objects in a header; `serde_json` itself stops at 128.
+pub const MAX_DEPTH: u32 = 32;
+/// A body received into memory: tokio's codec takes 8 MiB, gRPC 4 MiB, nng 1 GiB.
+/// A body that is streamed has no limit.
+pub const MAX_BODY: u64 = 64 * MIB;
+/// First step of a buffer whose size the other end declared; it doubles as bytes
+/// arrive, so that a declared size alone costs nothing (CVE-2024-43410 in russh).
+pub const GROW_STEP: usize = 64 * 1024;
+/// One step of a body that is copied from descriptor to descriptor.
+pub const COPY_STEP: usize = 1024 * 1024;
+
+/// Command text.
+pub const MAX_COMMAND: u64 = 64 * KIB;
+/// The kernel's MAX_ARG_STRLEN (32 pages) less the final NUL: execve(2) fails above it.
+pub const MAX_COMMAND_HARD: u64 = 131_071;
+/// Output kept of each of a command's streams, as in qemu-guest-agent.
+pub const MAX_OUTPUT: u64 = 16 * MIB;
+/// From SIGTERM to SIGKILL for a command that ran out of time.
+pub const TERM_GRACE: Duration = Duration::from_secs(2);
+/// From end-of-stream from the client to the end of its command.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// How long a pipe is read on after its command exited, while a grandchild holds it
+/// (CPython's subprocess waits for ever there).
+pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// A reply's way to a client that reads slowly or not at all.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The authentication handshake.
+pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the handshake's deadline can be raised to: rsync caps its daemon's at the same.
+pub const AUTH_TIMEOUT_HARD: Duration = Duration::from_secs(60);
+/// Shortest key without asking for less.
+pub const MIN_KEY: usize = 16;
+/// Longest key.
+pub const MAX_KEY: usize = 1024;
+/// What `auth_key_generate` writes: as long as the MAC it feeds.
+pub const KEY_SIZE: usize = 32;
+
+/// Largest datagram sent: libzmq's MAX_UDP_MSG.
+pub const DATAGRAM_SEND: usize = 8 * 1024;
+/// Largest datagram there is: 65,535 less the IPv4 and UDP headers.
+pub const DATAGRAM_HARD: usize = 65_507;
+/// How long a repeated datagram request is answered from memory and not run again.
+pub const DATAGRAM_REPLAY: Duration = Duration::from_secs(30);
+/// Datagram requests remembered at once (nng #2288: an unbounded table).
+pub const DATAGRAM_TABLE: usize = 1024;
+/// Bytes of remembered datagram replies.
+pub const DATAGRAM_TABLE_BYTES: usize = 32 * 1024 * 1024;

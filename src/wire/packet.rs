@@ -1,0 +1,160 @@
+//! The length prefix of a packet, in all its widths.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a packet's length is written before it. The default is four bytes,
+/// little-endian, signed; other ecosystems differ (Erlang's `{packet, N}` and tokio's
+/// `LengthDelimitedCodec` are big-endian and unsigned).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixFormat {
+    width: u8,
+    big_endian: bool,
+    unsigned: bool,
+}
+
+impl Default for PrefixFormat {
+    fn default() -> Self {
+        PrefixFormat { width: 4, big_endian: false, unsigned: false }
+    }
+}
+
+impl PrefixFormat {
+    /// A format of `width` bytes: 1, 2, 4 or 8.
+    pub fn new(width: u8, big_endian: bool, unsigned: bool) -> Result<PrefixFormat> {
+        if !matches!(width, 1 | 2 | 4 | 8) {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                format!("a length prefix is 1, 2, 4 or 8 bytes wide, not {width}"),
+            ));
+        }
+        Ok(PrefixFormat { width, big_endian, unsigned })
+    }
+
+    /// Bytes the prefix takes.
+    pub fn width(self) -> usize {
+        usize::from(self.width)
+    }
+
+    /// The largest length this prefix can say.
+    pub fn max(self) -> u64 {
+        let bits = u32::from(self.width) * 8 - u32::from(!self.unsigned);
+        u64::MAX >> (64 - bits)
+    }
+
+    /// The prefix for `length`, in the first [`width`](Self::width) bytes.
+    pub fn encode(self, length: u64) -> Result<[u8; 8]> {
+        if length > self.max() {
+            return Err(Error::new(
+                ErrorKind::TooBig,
+                format!("{length} bytes do not fit a prefix that ends at {}", self.max()),
+            ));
+        }
+        let mut out = [0; 8];
+        if self.big_endian {
+            out[..self.width()].copy_from_slice(&length.to_be_bytes()[8 - self.width()..]);
+        } else {
+            out = length.to_le_bytes();
+        }
+        Ok(out)
+    }
+
+    /// The length that `prefix`, exactly [`width`](Self::width) bytes, says.
+    pub fn decode(self, prefix: &[u8]) -> Result<u64> {
+        debug_assert_eq!(prefix.len(), self.width());
+        let mut bytes = [0; 8];
+        let raw = if self.big_endian {
+            bytes[8 - prefix.len()..].copy_from_slice(prefix);
+            u64::from_be_bytes(bytes)
+        } else {
+            bytes[..prefix.len()].copy_from_slice(prefix);
+            u64::from_le_bytes(bytes)
+        };
+        if raw > self.max() {
+            let unused = 64 - u32::from(self.width) * 8;
+            #[expect(clippy::cast_possible_wrap, reason = "the sign bit is what is looked at")]
+            let signed = (raw << unused) as i64 >> unused;
+            return Err(Error::new(
+                ErrorKind::BadLength,
+                format!("the length is negative ({signed}){}", looks_like(prefix)),
+            ));
+        }
+        Ok(raw)
+    }
+}
+
+/// Names the protocol that a peer seems to speak by its first bytes, for error texts:
+/// a wrong port is the usual cause of an impossible length.
+pub(crate) fn looks_like(first: &[u8]) -> &'static str {
+    match first {
+        [b'G', b'E', b'T', b' ']
+        | [b'P', b'O', b'S', b'T']
+        | [b'P', b'U', b'T', b' ']
+        | [b'H', b'E', b'A', b'D']
+        | [b'H', b'T', b'T', b'P'] => "; the bytes look like HTTP",
+        [0x16, 0x03, _, _] => "; the bytes look like TLS",
+        [b'S', b'S', b'H', b'-'] => "; the bytes look like SSH",
+        [0, high, _, _] | [0, _, high, _] if *high < 0x80 => {
+            "; the bytes look like a big-endian length"
+        }
+        [_, b'"', ..] | [b'{', ..] => "; the bytes look like JSON without its length",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn formats() -> impl Iterator<Item = PrefixFormat> {
+        [1, 2, 4, 8].into_iter().flat_map(|width| {
+            [(false, false), (false, true), (true, false), (true, true)]
+                .map(|(big, unsigned)| PrefixFormat::new(width, big, unsigned).unwrap())
+        })
+    }
+
+    #[test]
+    fn every_format_carries_its_extremes_and_refuses_one_more() {
+        for format in formats() {
+            for length in [0, 1, 0x7f, format.max() / 2, format.max() - 1, format.max()] {
+                let bytes = format.encode(length).unwrap();
+                assert_eq!(format.decode(&bytes[..format.width()]).unwrap(), length);
+            }
+            if let Some(over) = format.max().checked_add(1) {
+                assert_eq!(format.encode(over).unwrap_err().kind(), ErrorKind::TooBig);
+            }
+        }
+    }
+
+    #[test]
+    fn the_layout_is_what_the_name_says() {
+        let cases: [(u8, bool, bool, u64, &[u8]); 6] = [
+            (4, false, false, 5, &[5, 0, 0, 0]),
+            (4, true, true, 5, &[0, 0, 0, 5]),
+            (2, true, true, 0xfffe, &[0xff, 0xfe]),
+            (2, false, true, 0xfffe, &[0xfe, 0xff]),
+            (1, false, true, 255, &[255]),
+            (8, true, false, 1, &[0, 0, 0, 0, 0, 0, 0, 1]),
+        ];
+        for (width, big, unsigned, length, bytes) in cases {
+            let format = PrefixFormat::new(width, big, unsigned).unwrap();
+            assert_eq!(&format.encode(length).unwrap()[..format.width()], bytes);
+        }
+    }
+
+    #[test]
+    fn a_negative_length_is_refused_and_named() {
+        for format in formats().filter(|format| !format.unsigned) {
+            let error = format.decode(&[0xff; 8][..format.width()]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadLength);
+            assert!(error.detail().contains("(-1)"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_odd_width_is_refused() {
+        for width in [0, 3, 5, 6, 7, 9, 255] {
+            let error = PrefixFormat::new(width, false, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Argument);
+        }
+    }
+}
