@@ -10,8 +10,10 @@ const MIB: u64 = 1024 * KIB;
 pub const MAX_HEADER: u64 = 64 * KIB;
 /// What a header limit can be raised to.
 pub const MAX_HEADER_HARD: u64 = 16 * MIB;
-/// Nested arrays and objects in a header; `serde_json` itself stops at 128.
+/// Levels of nesting in a header.
 pub const MAX_DEPTH: u32 = 32;
+/// What the nesting limit can be raised to: where `serde_json` stops.
+pub const MAX_DEPTH_HARD: u32 = 127;
 /// A body received into memory: tokio's codec takes 8 MiB, gRPC 4 MiB, nng 1 GiB.
 /// A body that is streamed has no limit.
 pub const MAX_BODY: u64 = 64 * MIB;

@@ -1,0 +1,10 @@
+//! Descriptors only: deadlines, interrupted calls, short reads and writes, processes and
+//! paths.
+#![allow(unsafe_code)]
+
+pub mod deadline;
+pub mod signal;
+pub mod sink;
+pub mod source;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,9 @@
+//! Bytes only: no file descriptors, no clock, no allocation from a declared size.
+
+pub mod auth;
+mod escape;
+pub mod header;
+pub mod message;
+pub mod packet;
+
+pub use escape::escape;
