@@ -9,6 +9,7 @@
 //! - [`error`], [`limits`].
 
 pub mod error;
+pub mod ffi;
 pub mod io;
 pub mod limits;
 pub mod ops;

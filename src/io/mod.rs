@@ -7,4 +7,4 @@ pub mod signal;
 pub mod sink;
 pub mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

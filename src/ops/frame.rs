@@ -123,6 +123,21 @@ pub fn recv_packet(fd: BorrowedFd<'_>, options: &Options) -> Result<Vec<u8>> {
     recv_packet_length_by(fd, options, deadline)?.read_all_by(options.max_body, deadline)
 }
 
+/// Receives one packet into `buf`: its length, and a reader for what does not fit.
+pub fn recv_packet_into<'fd>(
+    fd: BorrowedFd<'fd>,
+    buf: &mut [u8],
+    options: &Options,
+) -> Result<(u64, Option<BodyReader<'fd>>)> {
+    let mut body = recv_packet_length_by(fd, options, options.deadline())?;
+    let len = body.left;
+    check_size(len, options.max_body)?;
+    let fits = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len());
+    body.source.read_exact(&mut buf[..fits])?;
+    body.left -= fits as u64;
+    Ok((len, (body.left > 0).then_some(body)))
+}
+
 /// Receives the length of one packet; its bytes stay in the stream for the returned
 /// reader.
 pub fn recv_packet_length<'fd>(fd: BorrowedFd<'fd>, options: &Options) -> Result<BodyReader<'fd>> {
@@ -197,12 +212,7 @@ impl BodyReader<'_> {
     }
 
     fn read_all_by(&mut self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
-        if self.left > max {
-            return Err(Error::new(
-                ErrorKind::TooBig,
-                format!("{} bytes are declared, the limit is {max}", self.left),
-            ));
-        }
+        check_size(self.left, max)?;
         let mut out = Vec::new();
         self.source.set_deadline(deadline);
         self.source.set_mid_message(true);
@@ -270,7 +280,7 @@ impl BodyWriter<'_> {
     }
 
     /// Ends the frame: an error if the body was not sent whole.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(&self) -> Result<()> {
         self.check(0)?;
         if self.left > 0 {
             return Err(Error::new(
@@ -356,11 +366,18 @@ fn recv_length(source: &mut Source<'_>, format: PrefixFormat, max: u64) -> Resul
     let prefix = &mut prefix[..format.width()];
     source.read_exact(prefix)?;
     let length = format.decode(prefix)?;
-    if length > max {
+    check_size(length, max).map_err(|error| {
+        Error::new(error.kind(), format!("{}{}", error.detail(), looks_like(prefix)))
+    })?;
+    Ok(length)
+}
+
+fn check_size(declared: u64, max: u64) -> Result<()> {
+    if declared > max {
         return Err(Error::new(
             ErrorKind::TooBig,
-            format!("{length} bytes are declared, the limit is {max}{}", looks_like(prefix)),
+            format!("{declared} bytes are declared, the limit is {max}"),
         ));
     }
-    Ok(length)
+    Ok(())
 }

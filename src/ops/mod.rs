@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod frame;
+pub mod key_file;
 
 use std::os::fd::BorrowedFd;
 

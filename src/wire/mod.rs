@@ -1,6 +1,7 @@
 //! Bytes only: no file descriptors, no clock, no allocation from a declared size.
 
 pub mod auth;
+pub mod builder;
 mod escape;
 pub mod header;
 pub mod message;
