@@ -11,5 +11,13 @@ pub mod wire {
 pub mod io {
     //! Descriptors only: deadlines, interrupted calls, short reads and writes.
     #![allow(unsafe_code)]
+    pub mod child;
     pub mod deadline;
+    pub mod environment;
+    pub mod spawn;
+}
+
+pub mod ops {
+    //! The features, made of the layers below.
+    pub mod run;
 }
