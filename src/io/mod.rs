@@ -2,9 +2,12 @@
 //! paths.
 #![allow(unsafe_code)]
 
+pub mod child;
 pub mod deadline;
+pub mod environment;
 pub mod signal;
 pub mod sink;
 pub mod source;
+pub mod spawn;
 #[cfg(test)]
 pub(crate) mod testing;
