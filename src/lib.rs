@@ -12,4 +12,7 @@ pub mod io {
     //! Descriptors only: deadlines, interrupted calls, short reads and writes.
     #![allow(unsafe_code)]
     pub mod deadline;
+    pub mod signal;
+    #[cfg(test)]
+    mod testing;
 }
