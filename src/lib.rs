@@ -5,6 +5,7 @@ pub mod limits;
 
 pub mod wire {
     //! Bytes only: no file descriptors, no clock, no allocation from a declared size.
+    pub mod name;
     pub mod packet;
 }
 
