@@ -13,6 +13,7 @@ pub mod io {
     //! Descriptors only: deadlines, interrupted calls, short reads and writes.
     #![allow(unsafe_code)]
     pub mod deadline;
+    pub mod root;
     pub mod signal;
     #[cfg(test)]
     mod testing;
