@@ -15,6 +15,7 @@ pub mod io {
     pub mod deadline;
     pub mod root;
     pub mod signal;
+    pub mod store;
     #[cfg(test)]
     mod testing;
 }

@@ -37,7 +37,8 @@ impl<'fd> Root<'fd> {
     }
 
     /// Whether [`open_parent`](Self::open_parent) makes the directories that are missing,
-    /// with the mode 0777 less the process's umask. By default it does not.
+    /// with the mode 0777 less the process's umask, each to survive a power loss. By
+    /// default it does not.
     #[must_use]
     pub fn make_parents(self, make_parents: bool) -> Root<'fd> {
         Root { make_parents, ..self }
@@ -390,6 +391,20 @@ mod tests {
             fs::remove_dir_all(tree.path().join("root/dir/a")).unwrap();
         });
         assert_eq!(fs::read_dir(tree.path().join("outside")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn parents_that_were_made_are_synced() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let root = Root::new(dir.as_fd()).unwrap().make_parents(true);
+        let make = |name: &str, fsync| {
+            let name = Name::new(name.as_bytes()).unwrap();
+            failing(&[(libc::SYS_fsync, fsync)], || root.open_parent(name))
+        };
+        assert_eq!(make("a/x", Errno::IO).unwrap_err().errno(), libc::EIO);
+        assert!(make("b/x", Errno::INVAL).is_ok());
+        assert!(make("dir/x", Errno::IO).is_ok(), "it was there");
     }
 
     #[test]
