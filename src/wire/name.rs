@@ -1,0 +1,200 @@
+//! The file names that a request may carry: relative paths that cannot lead anywhere else.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How the names of the library's own files begin. A peer can neither read nor replace
+/// them; the case of the letters is ignored, as some file systems ignore it.
+pub const RESERVED: &str = ".framefd-";
+
+/// A file name as bytes, relative to a root: components with one `/` between each two.
+///
+/// Refused are an empty name, an absolute one, components that are empty, `.` or `..`
+/// or begin with [`RESERVED`], NUL and the other control characters of ASCII, and what
+/// is longer than [`MAX_NAME`], [`MAX_COMPONENT`] or [`MAX_COMPONENTS`]. All else is
+/// taken literally, byte for byte: a leading `-`, a trailing space or dot, text that is
+/// not UTF-8. Two spellings of one character are two names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a>(&'a [u8]);
+
+/// Bytes in a name: the kernel's `PATH_MAX` less the final NUL.
+pub const MAX_NAME: usize = 4095;
+/// Bytes in one component: `NAME_MAX` of Linux's file systems.
+pub const MAX_COMPONENT: usize = 255;
+/// Components in a name: each may cost a system call, and nobody nests deeper.
+pub const MAX_COMPONENTS: usize = 255;
+
+impl<'a> Name<'a> {
+    /// Checks `bytes`; the error is of the kind [`ErrorKind::Path`] and says what is wrong.
+    pub fn new(bytes: &'a [u8]) -> Result<Name<'a>> {
+        match fault(bytes) {
+            None => Ok(Name(bytes)),
+            Some(fault) => Err(Error::new(ErrorKind::Path, format!("{fault}: {}", escape(bytes)))),
+        }
+    }
+
+    /// The whole name.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The components, from the root downwards: at least one.
+    pub fn components(self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.split(|byte| *byte == b'/')
+    }
+
+    /// The directory that the name is in, `None` for the root itself, and the last
+    /// component.
+    pub fn split(self) -> (Option<Name<'a>>, &'a [u8]) {
+        match self.0.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (Some(Name(&self.0[..slash])), &self.0[slash + 1..]),
+            None => (None, self.0),
+        }
+    }
+}
+
+/// `bytes` in quotes as they can be shown and logged: what is not printable is escaped,
+/// and what is beyond 256 bytes is cut.
+#[expect(clippy::unnecessary_debug_formatting, reason = "Debug is what quotes and escapes")]
+pub fn escape(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(SHOWN)];
+    let rest = if start.len() < bytes.len() { "..." } else { "" };
+    format!("{:?}{rest}", OsStr::from_bytes(start))
+}
+
+const SHOWN: usize = 256;
+
+fn fault(name: &[u8]) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("the name is empty");
+    }
+    if name.len() > MAX_NAME {
+        return Some("the name is longer than 4095 bytes");
+    }
+    if name[0] == b'/' {
+        return Some("the name is absolute");
+    }
+    if name.iter().any(u8::is_ascii_control) {
+        return Some("the name has a control character");
+    }
+    let components = || name.split(|byte| *byte == b'/');
+    if components().count() > MAX_COMPONENTS {
+        return Some("the name has more than 255 components");
+    }
+    components().find_map(|component| match component {
+        b"" => Some("the name has an empty component"),
+        b"." | b".." => Some("the name has a component . or .."),
+        _ if component.len() > MAX_COMPONENT => Some("a component is longer than 255 bytes"),
+        _ if is_reserved(component) => Some("names that begin with .framefd- are reserved"),
+        _ => None,
+    })
+}
+
+fn is_reserved(component: &[u8]) -> bool {
+    component
+        .get(..RESERVED.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn long(component: usize, count: usize) -> Vec<u8> {
+        vec!["x".repeat(component); count].join("/").into_bytes()
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_refused_and_named() {
+        let cases: [(&[u8], &str); 27] = [
+            (b"", "empty"),
+            (b"/", "absolute"),
+            (b"//", "absolute"),
+            (b"/etc/passwd", "absolute"),
+            (b".", ". or .."),
+            (b"..", ". or .."),
+            (b"../x", ". or .."),
+            (b"./x", ". or .."),
+            (b"a/..", ". or .."),
+            (b"a/.", ". or .."),
+            (b"a/./b", ". or .."),
+            (b"a/../../x", ". or .."),
+            (b"a//b", "empty component"),
+            (b"a/", "empty component"),
+            (b"a\0b", "control"),
+            (b"a\nb", "control"),
+            (b"\x1b[2J", "control"),
+            (b"a\x1f", "control"),
+            (b"a\x7f", "control"),
+            (b"a/\t/b", "control"),
+            (&long(256, 1), "255 bytes"),
+            (&long(1, 256), "255 components"),
+            (&long(1, 1000), "255 components"),
+            (&[b'x'; MAX_NAME + 1], "4095 bytes"),
+            (b".framefd-", "reserved"),
+            (b".framefd-0123456789abcdef.tmp", "reserved"),
+            (b"a/.FrameFD-x/b", "reserved"),
+        ];
+        for (name, reason) in cases {
+            let error = Name::new(name).expect_err(reason);
+            assert_eq!(error.kind(), ErrorKind::Path);
+            assert!(error.detail().contains(reason), "{reason}: {error}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_literal() {
+        let cases: [&[u8]; 16] = [
+            b"a",
+            b"a/b/c",
+            b"-rf",
+            b"a ",
+            b"a.",
+            b"...",
+            b"..a",
+            b".hidden",
+            b".framefd",
+            b"a\\b",
+            b"C:x",
+            b"~",
+            "\u{e9}/e\u{301}".as_bytes(),
+            b"caf\xe9",
+            &long(255, 1),
+            &long(1, 255),
+        ];
+        for name in cases {
+            assert_eq!(Name::new(name).unwrap().as_bytes(), name);
+        }
+        let longest = long(255, 16);
+        assert_eq!(longest.len(), MAX_NAME);
+        assert!(Name::new(&longest).is_ok());
+    }
+
+    #[test]
+    fn a_name_comes_apart_at_its_slashes() {
+        let name = Name::new(b"a/bc/d").unwrap();
+        assert_eq!(name.components().collect::<Vec<_>>(), [&b"a"[..], b"bc", b"d"]);
+        assert_eq!(name.split(), (Some(Name(b"a/bc")), &b"d"[..]));
+        assert_eq!(Name(b"a").split(), (None, &b"a"[..]));
+    }
+
+    #[test]
+    fn what_is_shown_is_printable_and_short() {
+        let cases: [(&[u8], &str); 5] = [
+            (b"", r#""""#),
+            ("\u{e9} -x".as_bytes(), "\"\u{e9} -x\""),
+            (b"a\n\x1b[2J\0", r#""a\n\u{1b}[2J\0""#),
+            (b"caf\xe9\"", r#""caf\xE9\"""#),
+            ("\u{202e}\u{9b}".as_bytes(), r#""\u{202e}\u{9b}""#),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(escape(bytes), shown);
+        }
+        assert_eq!(escape(&[b'x'; 256]), format!("\"{}\"", "x".repeat(256)));
+        assert_eq!(escape(&[b'x'; 257]), format!("\"{}\"...", "x".repeat(256)));
+        let error = Name::new(b"a\x1b[2J").unwrap_err();
+        assert!(error.detail().ends_with(r#": "a\u{1b}[2J""#), "{error}");
+    }
+}
