@@ -6,7 +6,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::name::{Name, escape};
+use crate::wire::name::Name;
+use crate::wire::quote;
 
 /// The directory that names are relative to. Symbolic links are followed nowhere, not
 /// even where they stay inside; mount points are crossed.
@@ -96,7 +97,7 @@ impl<'fd> Root<'fd> {
 
 /// What `errno` means for a request that carried `name`.
 pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
-    let what = format!("{doing} {}", escape(name));
+    let what = format!("{doing} {}", quote(name));
     let kind = match errno {
         // One text for all: which of them it is depends on the way it was found.
         Errno::XDEV | Errno::LOOP | Errno::NOTDIR => {
@@ -120,7 +121,7 @@ pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
         FileType::Symlink => "a symbolic link",
         _ => "not a regular file",
     };
-    Err(Error::new(ErrorKind::Path, format!("{} is {what}", escape(name))))
+    Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
 }
 
 /// The state of `leaf` itself, be it a link.
@@ -261,7 +262,7 @@ mod tests {
             let root = Root::new(dir.as_fd()).unwrap();
             assert_eq!(read(root, b"dir/file").unwrap(), "inside");
             for (name, expected) in cases {
-                let error = read(root, name).expect_err(&escape(name));
+                let error = read(root, name).expect_err(&quote(name));
                 assert_eq!(error.kind(), expected, "{error}");
             }
         });
@@ -343,14 +344,13 @@ mod tests {
             b"cafe. ",
         ];
         for name in names {
-            fs::write(tree.path().join("root").join(OsStr::from_bytes(name)), escape(name))
-                .unwrap();
+            fs::write(tree.path().join("root").join(OsStr::from_bytes(name)), quote(name)).unwrap();
         }
         let dir = open(tree.path().join("root"));
         with_each_resolver(|| {
             let root = Root::new(dir.as_fd()).unwrap();
             for name in names {
-                assert_eq!(read(root, name).unwrap(), escape(name));
+                assert_eq!(read(root, name).unwrap(), quote(name));
             }
             assert_eq!(kind(read(root, b"Caf\xe9")), ErrorKind::NotFound);
         });

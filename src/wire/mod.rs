@@ -8,4 +8,4 @@ pub mod message;
 pub mod name;
 pub mod packet;
 
-pub use escape::escape;
+pub use escape::{escape, quote};
