@@ -21,6 +21,11 @@ impl Deadline {
         Deadline(Instant::now().checked_add(timeout))
     }
 
+    /// `timeout` from now, or never.
+    pub fn from_timeout(timeout: Option<Duration>) -> Deadline {
+        timeout.map_or(Deadline::NEVER, Deadline::after)
+    }
+
     /// Whether there is no deadline.
     pub fn is_never(self) -> bool {
         self.0.is_none()
@@ -43,6 +48,32 @@ impl Deadline {
             (Some(a), Some(b)) => Deadline(Some(a.min(b))),
             (a, b) => Deadline(a.or(b)),
         }
+    }
+}
+
+/// How long a transfer may take: in all, and without a byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the whole of it.
+    pub deadline: Deadline,
+    /// For each step, counted anew.
+    pub stall: Option<Duration>,
+}
+
+impl Patience {
+    /// All in all, by `deadline`.
+    pub fn by(deadline: Deadline) -> Patience {
+        Patience { deadline, stall: None }
+    }
+
+    /// All in all, `timeout` from now; `None` is for ever.
+    pub fn whole(timeout: Option<Duration>) -> Patience {
+        Patience::by(Deadline::from_timeout(timeout))
+    }
+
+    /// The deadline of the next step.
+    pub fn next(&self) -> Deadline {
+        self.deadline.min(Deadline::from_timeout(self.stall))
     }
 }
 

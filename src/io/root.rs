@@ -6,7 +6,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::name::{Name, escape};
+use crate::wire::escape;
+use crate::wire::name::Name;
 
 /// The directory that names are relative to. Symbolic links are followed nowhere, not
 /// even where they stay inside; mount points are crossed.
@@ -96,7 +97,7 @@ impl<'fd> Root<'fd> {
 
 /// What `errno` means for a request that carried `name`.
 pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
-    let what = format!("{doing} {}", escape(name));
+    let what = format!("{doing} \"{}\"", escape(name));
     let kind = match errno {
         // One text for all: which of them it is depends on the way it was found.
         Errno::XDEV | Errno::LOOP | Errno::NOTDIR => {
@@ -120,7 +121,7 @@ pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
         FileType::Symlink => "a symbolic link",
         _ => "not a regular file",
     };
-    Err(Error::new(ErrorKind::Path, format!("{} is {what}", escape(name))))
+    Err(Error::new(ErrorKind::Path, format!("\"{}\" is {what}", escape(name))))
 }
 
 /// The state of `leaf` itself, be it a link.

@@ -1,9 +1,7 @@
 //! The file names that a request may carry: relative paths that cannot lead anywhere else.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::escape;
 
 /// How the names of the library's own files begin. A peer can neither read nor replace
 /// them; the case of the letters is ignored, as some file systems ignore it.
@@ -31,7 +29,9 @@ impl<'a> Name<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Name<'a>> {
         match fault(bytes) {
             None => Ok(Name(bytes)),
-            Some(fault) => Err(Error::new(ErrorKind::Path, format!("{fault}: {}", escape(bytes)))),
+            Some(fault) => {
+                Err(Error::new(ErrorKind::Path, format!("{fault}: \"{}\"", escape(bytes))))
+            }
         }
     }
 
@@ -54,17 +54,6 @@ impl<'a> Name<'a> {
         }
     }
 }
-
-/// `bytes` in quotes as they can be shown and logged: what is not printable is escaped,
-/// and what is beyond 256 bytes is cut.
-#[expect(clippy::unnecessary_debug_formatting, reason = "Debug is what quotes and escapes")]
-pub fn escape(bytes: &[u8]) -> String {
-    let start = &bytes[..bytes.len().min(SHOWN)];
-    let rest = if start.len() < bytes.len() { "..." } else { "" };
-    format!("{:?}{rest}", OsStr::from_bytes(start))
-}
-
-const SHOWN: usize = 256;
 
 fn fault(name: &[u8]) -> Option<&'static str> {
     if name.is_empty() {
@@ -178,23 +167,5 @@ mod tests {
         assert_eq!(name.components().collect::<Vec<_>>(), [&b"a"[..], b"bc", b"d"]);
         assert_eq!(name.split(), (Some(Name(b"a/bc")), &b"d"[..]));
         assert_eq!(Name(b"a").split(), (None, &b"a"[..]));
-    }
-
-    #[test]
-    fn what_is_shown_is_printable_and_short() {
-        let cases: [(&[u8], &str); 5] = [
-            (b"", r#""""#),
-            ("\u{e9} -x".as_bytes(), "\"\u{e9} -x\""),
-            (b"a\n\x1b[2J\0", r#""a\n\u{1b}[2J\0""#),
-            (b"caf\xe9\"", r#""caf\xE9\"""#),
-            ("\u{202e}\u{9b}".as_bytes(), r#""\u{202e}\u{9b}""#),
-        ];
-        for (bytes, shown) in cases {
-            assert_eq!(escape(bytes), shown);
-        }
-        assert_eq!(escape(&[b'x'; 256]), format!("\"{}\"", "x".repeat(256)));
-        assert_eq!(escape(&[b'x'; 257]), format!("\"{}\"...", "x".repeat(256)));
-        let error = Name::new(b"a\x1b[2J").unwrap_err();
-        assert!(error.detail().ends_with(r#": "a\u{1b}[2J""#), "{error}");
     }
 }
