@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod frame;
 pub mod key_file;
+pub mod run;
 
 use std::os::fd::BorrowedFd;
 
