@@ -94,67 +94,57 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_refused_and_named() {
-        let cases: [(&[u8], &str); 27] = [
-            (b"", "empty"),
-            (b"/", "absolute"),
-            (b"//", "absolute"),
-            (b"/etc/passwd", "absolute"),
-            (b".", ". or .."),
-            (b"..", ". or .."),
-            (b"../x", ". or .."),
-            (b"./x", ". or .."),
-            (b"a/..", ". or .."),
-            (b"a/.", ". or .."),
-            (b"a/./b", ". or .."),
-            (b"a/../../x", ". or .."),
+    fn the_shared_vectors() {
+        let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/names/index.tsv");
+        let vectors = std::fs::read_to_string(vectors).unwrap();
+        let rows = || vectors.lines().filter(|line| !line.starts_with('#'));
+        for row in rows() {
+            let mut columns = row.split('\t');
+            let (label, expected, hex) =
+                (columns.next().unwrap(), columns.next().unwrap(), columns.next().unwrap());
+            let digits = hex.trim_matches('-').as_bytes().chunks(2);
+            let bytes: Vec<u8> = digits
+                .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+                .collect();
+            match Name::new(&bytes) {
+                Ok(name) => assert_eq!((expected, name.as_bytes()), ("ok", &*bytes), "{label}"),
+                Err(error) => {
+                    assert_eq!((expected, error.kind()), ("PATH", ErrorKind::Path), "{label}");
+                }
+            }
+        }
+        assert!(rows().count() > 50);
+    }
+
+    #[test]
+    fn the_error_names_the_fault_and_shows_the_name() {
+        let cases: [(&[u8], &str); 11] = [
+            (b"", "is empty: \"\""),
+            (b"/a", "is absolute: \"/a\""),
+            (b"a/../b", "component . or ..: \"a/../b\""),
             (b"a//b", "empty component"),
-            (b"a/", "empty component"),
-            (b"a\0b", "control"),
-            (b"a\nb", "control"),
-            (b"\x1b[2J", "control"),
-            (b"a\x1f", "control"),
-            (b"a\x7f", "control"),
-            (b"a/\t/b", "control"),
-            (&long(256, 1), "255 bytes"),
-            (&long(1, 256), "255 components"),
-            (&long(1, 1000), "255 components"),
+            (b"a\x1b[2J", r#"control character: "a\u{1b}[2J""#),
+            (&[b'x'; MAX_COMPONENT + 1], "255 bytes"),
+            (&long(1, MAX_COMPONENTS + 1), "255 components"),
             (&[b'x'; MAX_NAME + 1], "4095 bytes"),
             (b".framefd-", "reserved"),
             (b".framefd-0123456789abcdef.tmp", "reserved"),
             (b"a/.FrameFD-x/b", "reserved"),
         ];
-        for (name, reason) in cases {
-            let error = Name::new(name).expect_err(reason);
+        for (name, expected) in cases {
+            let error = Name::new(name).expect_err(expected);
             assert_eq!(error.kind(), ErrorKind::Path);
-            assert!(error.detail().contains(reason), "{reason}: {error}");
+            assert!(error.detail().contains(expected), "{expected}: {error}");
         }
     }
 
     #[test]
     fn everything_else_is_literal() {
-        let cases: [&[u8]; 16] = [
-            b"a",
-            b"a/b/c",
-            b"-rf",
-            b"a ",
-            b"a.",
-            b"...",
-            b"..a",
-            b".hidden",
-            b".framefd",
-            b"a\\b",
-            b"C:x",
-            b"~",
-            "\u{e9}/e\u{301}".as_bytes(),
-            b"caf\xe9",
-            &long(255, 1),
-            &long(1, 255),
-        ];
+        let cases: [&[u8]; 4] = [b".framefd", b"x.framefd-", b"caf\xe9", &long(1, MAX_COMPONENTS)];
         for name in cases {
             assert_eq!(Name::new(name).unwrap().as_bytes(), name);
         }
-        let longest = long(255, 16);
+        let longest = long(MAX_COMPONENT, 16);
         assert_eq!(longest.len(), MAX_NAME);
         assert!(Name::new(&longest).is_ok());
     }
@@ -165,11 +155,5 @@ mod tests {
         assert_eq!(name.components().collect::<Vec<_>>(), [&b"a"[..], b"bc", b"d"]);
         assert_eq!(name.split(), (Some(Name(b"a/bc")), &b"d"[..]));
         assert_eq!(Name(b"a").split(), (None, &b"a"[..]));
-    }
-
-    #[test]
-    fn a_refused_name_is_quoted() {
-        let error = Name::new(b"a\x1b[2J").unwrap_err();
-        assert!(error.detail().ends_with(r#": "a\u{1b}[2J""#), "{error}");
     }
 }
