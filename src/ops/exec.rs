@@ -104,8 +104,10 @@ pub fn serve(
 pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
     let request = ExecRequest::default();
     let output = run::run(&command_of(&request, command, options)?, &options.limits)?;
-    let reply = report(None, &output.outcome, &output);
-    Ok(Reply::from_parts(reply, output.stdout, &output.stderr))
+    let header = report(None, &output);
+    let mut body = output.stdout;
+    body.extend_from_slice(&output.stderr);
+    Reply::new(header, body)
 }
 
 /// What a client asks for.
@@ -131,13 +133,6 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn from_parts(header: ExecReply, stdout: Vec<u8>, stderr: &[u8]) -> Reply {
-        let (mut body, stderr_at) = (stdout, 0);
-        let stderr_at = stderr_at + body.len();
-        body.extend_from_slice(stderr);
-        Reply { header, body, stderr_at }
-    }
-
     pub(crate) fn new(header: ExecReply, body: Vec<u8>) -> Result<Reply> {
         let stderr_at = header.split(body.len() as u64)?;
         Ok(Reply { header, body, stderr_at: usize::try_from(stderr_at).unwrap_or(usize::MAX) })
@@ -215,11 +210,11 @@ fn execute(
         Err(error) => return refuse(duplex, request.id.as_ref(), error, options),
     };
     let Session { collector, client } = session;
-    if client.state == ClientState::Gone {
+    if matches!(client.state, ClientState::Gone) {
         return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
     }
     let output = collector.into_output(outcome);
-    let mut reply = report(request.id, &outcome, &output);
+    let mut reply = report(request.id, &output);
     reply.charset = Some(charset());
     frame::send_by(
         duplex.writer,
@@ -228,7 +223,7 @@ fn execute(
         &frame::Options::default(),
         Patience::without_stall(options.reply_timeout),
     )?;
-    Ok(Served::Ran(Report { reply, client_gone: client.state != ClientState::Present }))
+    Ok(Served::Ran(Report { reply, client_gone: !matches!(client.state, ClientState::Present) }))
 }
 
 fn refuse(
@@ -276,7 +271,8 @@ fn command_of<'a>(
     Ok(Command { program, directory, environment })
 }
 
-fn report(id: Option<Id>, outcome: &run::Outcome, output: &run::Output) -> ExecReply {
+fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
+    let outcome = &output.outcome;
     let (exit_code, signal) = match outcome.status {
         Status::Exited(code) => (Some(code), None),
         Status::Signaled(signal) => (Some(128 + signal), Some(signal)),
@@ -363,23 +359,17 @@ enum ClientState {
     Gone,
 }
 
-impl PartialEq for ClientState {
-    fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
-}
-
 impl<'fd> Client<'fd> {
     fn new(duplex: Duplex<'fd>, on_close: OnClose, grace: Duration) -> Client<'fd> {
         Client { duplex, on_close, grace, state: ClientState::Present }
     }
 
     fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        if self.on_close == OnClose::Run || self.state == ClientState::Gone {
+        if self.on_close == OnClose::Run || matches!(self.state, ClientState::Gone) {
             return;
         }
         let watch = |fd: BorrowedFd<'a>, what| PollFd::from_borrowed_fd(fd, what);
-        if self.state == ClientState::Present {
+        if matches!(self.state, ClientState::Present) {
             fds.push(watch(self.duplex.reader, PollFlags::RDHUP));
         }
         fds.push(watch(self.duplex.writer, PollFlags::empty()));
