@@ -38,7 +38,7 @@ error_kinds! {
     Closed = -1, c"the other end closed the connection";
     /// The stream ended inside a frame, a packet or a handshake.
     Truncated = -2, c"the stream ended in the middle of a message";
-    /// The deadline passed.
+    /// The deadline passed before a first byte came or went: the stream is in step.
     Timeout = -3, c"timed out";
     /// A length prefix that cannot be one: negative, zero for a header, or cut.
     BadLength = -4, c"the length prefix is not valid";
@@ -88,6 +88,8 @@ error_kinds! {
     Cancelled = -26, c"cancelled by the caller";
     /// A reply that does not answer the request, or contradicts itself.
     BadReply = -27, c"the reply does not fit the request";
+    /// The deadline passed inside a message: the stream is no longer in step.
+    Stalled = -29, c"timed out in the middle of a message";
     /// A defect in this library: a panic was caught at the C boundary.
     Panic = -28, c"internal error in framefd";
 
@@ -141,7 +143,7 @@ impl ErrorKind {
 }
 
 /// The result of everything in this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, with the details in words and, for a failed system call, its errno.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,23 +1,20 @@
 //! Frames, authentication, remote commands and file transfer over any file descriptor.
+//!
+//! The layers, each importing only from those below it:
+//!
+//! - [`ffi`]: the C interface of `include/framefd.h`.
+//! - [`ops`]: the features: frames, the handshake, commands, files, datagrams.
+//! - [`io`]: descriptors: deadlines, reading, writing, processes, paths.
+//! - [`wire`]: bytes: prefixes, headers, messages, challenges.
+//! - [`error`], [`limits`].
 
 pub mod error;
+pub mod ffi;
+pub mod io;
 pub mod limits;
+pub mod ops;
+pub mod wire;
 
-pub mod wire {
-    //! Bytes only: no file descriptors, no clock, no allocation from a declared size.
-    pub mod packet;
-}
-
-pub mod io {
-    //! Descriptors only: deadlines, interrupted calls, short reads and writes.
-    #![allow(unsafe_code)]
-    pub mod child;
-    pub mod deadline;
-    pub mod environment;
-    pub mod spawn;
-}
-
-pub mod ops {
-    //! The features, made of the layers below.
-    pub mod run;
-}
+pub use error::{Error, ErrorKind, Result};
+pub use ops::Duplex;
+pub use wire::auth::Key;

@@ -10,8 +10,10 @@ const MIB: u64 = 1024 * KIB;
 pub const MAX_HEADER: u64 = 64 * KIB;
 /// What a header limit can be raised to.
 pub const MAX_HEADER_HARD: u64 = 16 * MIB;
-/// Nested arrays and objects in a header; `serde_json` itself stops at 128.
+/// Levels of nesting in a header.
 pub const MAX_DEPTH: u32 = 32;
+/// What the nesting limit can be raised to: where `serde_json` stops.
+pub const MAX_DEPTH_HARD: u32 = 127;
 /// A body received into memory: tokio's codec takes 8 MiB, gRPC 4 MiB, nng 1 GiB.
 /// A body that is streamed has no limit.
 pub const MAX_BODY: u64 = 64 * MIB;
@@ -36,6 +38,8 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// A reply's way to a client that reads slowly or not at all.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a client waits for its reply beyond the time that the command may take.
+pub const REPLY_MARGIN: Duration = Duration::from_secs(10);
 
 /// The authentication handshake.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,3 +62,20 @@ pub const DATAGRAM_REPLAY: Duration = Duration::from_secs(30);
 pub const DATAGRAM_TABLE: usize = 1024;
 /// Bytes of remembered datagram replies.
 pub const DATAGRAM_TABLE_BYTES: usize = 32 * 1024 * 1024;
+
+/// The defaults by the names of the options they stand for.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "all are small")]
+pub const DEFAULTS: &[(&str, i64)] = &[
+    ("max_header", MAX_HEADER as i64),
+    ("max_depth", MAX_DEPTH as i64),
+    ("max_body", MAX_BODY as i64),
+    ("max_command", MAX_COMMAND as i64),
+    ("max_output", MAX_OUTPUT as i64),
+    ("auth_timeout_ms", AUTH_TIMEOUT.as_millis() as i64),
+    ("grace_ms", TERM_GRACE.as_millis() as i64),
+    ("drain_ms", DRAIN_GRACE.as_millis() as i64),
+    ("close_grace_ms", CLOSE_GRACE.as_millis() as i64),
+    ("reply_timeout_ms", REPLY_TIMEOUT.as_millis() as i64),
+    ("max_datagram", DATAGRAM_SEND as i64),
+    ("min_key", MIN_KEY as i64),
+];

@@ -21,6 +21,11 @@ impl Deadline {
         Deadline(Instant::now().checked_add(timeout))
     }
 
+    /// `timeout` from now, or never.
+    pub fn from_timeout(timeout: Option<Duration>) -> Deadline {
+        timeout.map_or(Deadline::NEVER, Deadline::after)
+    }
+
     /// Whether there is no deadline.
     pub fn is_never(self) -> bool {
         self.0.is_none()
@@ -43,6 +48,44 @@ impl Deadline {
             (Some(a), Some(b)) => Deadline(Some(a.min(b))),
             (a, b) => Deadline(a.or(b)),
         }
+    }
+}
+
+/// How long a transfer may take: in all, and without a byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the whole of it.
+    pub deadline: Deadline,
+    /// For each step, counted anew.
+    pub stall: Option<Duration>,
+}
+
+/// All in all, by then.
+impl From<Deadline> for Patience {
+    fn from(deadline: Deadline) -> Patience {
+        Patience { deadline, stall: None }
+    }
+}
+
+impl Patience {
+    /// As long as it takes, but never longer than `stall` without a byte.
+    pub fn without_stall(stall: Duration) -> Patience {
+        Patience { deadline: Deadline::NEVER, stall: Some(stall) }
+    }
+
+    /// All in all, `timeout` from now; `None` is for ever.
+    pub fn whole(timeout: Option<Duration>) -> Patience {
+        Deadline::from_timeout(timeout).into()
+    }
+
+    /// Whether there is no limit at all.
+    pub fn is_endless(&self) -> bool {
+        self.deadline.is_never() && self.stall.is_none()
+    }
+
+    /// The deadline of the next step.
+    pub fn next(&self) -> Deadline {
+        self.deadline.min(Deadline::from_timeout(self.stall))
     }
 }
 

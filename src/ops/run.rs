@@ -159,6 +159,16 @@ pub trait Events {
     fn ready(&mut self, _ready: &[PollFlags]) -> Result<Flow> {
         Ok(Flow::Continue)
     }
+
+    /// When to be asked even if nothing happens. Asked before each wait.
+    fn deadline(&self) -> Deadline {
+        Deadline::NEVER
+    }
+
+    /// That deadline has passed.
+    fn overdue(&mut self) -> Result<Flow> {
+        Ok(Flow::Continue)
+    }
 }
 
 /// Runs a command and keeps its output.
@@ -175,8 +185,7 @@ pub trait Events {
 pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Output> {
     let mut collector = Collector::new(limits);
     let outcome = run_with(command, limits, &mut collector)?;
-    let Collector { kept: [stdout, stderr], truncated, .. } = collector;
-    Ok(Output { outcome, stdout, stderr, truncated })
+    Ok(collector.into_output(outcome))
 }
 
 /// Runs a command and hands its output to `events` as it comes. As [`run`] otherwise;
@@ -193,7 +202,7 @@ pub fn run_with(
 }
 
 /// Keeps the first bytes of both streams.
-struct Collector {
+pub(crate) struct Collector {
     kept: [Vec<u8>; 2],
     max: usize,
     on_limit: OnOutputLimit,
@@ -201,13 +210,18 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(limits: &Limits) -> Collector {
+    pub(crate) fn new(limits: &Limits) -> Collector {
         Collector {
             kept: [Vec::new(), Vec::new()],
             max: usize::try_from(limits.max_output).unwrap_or(usize::MAX),
             on_limit: limits.on_output_limit,
             truncated: false,
         }
+    }
+
+    pub(crate) fn into_output(self, outcome: Outcome) -> Output {
+        let [stdout, stderr] = self.kept;
+        Output { outcome, stdout, stderr, truncated: self.truncated }
     }
 }
 
@@ -312,6 +326,9 @@ impl<'a> Run<'a> {
             if ready.watched.iter().any(|revents| !revents.is_empty()) {
                 end |= events.ready(&ready.watched)? == Flow::End;
             }
+            if events.deadline().passed() {
+                end |= events.overdue()? == Flow::End;
+            }
             if ready.ended {
                 self.ended = true;
                 if self.phase != Phase::Terminating {
@@ -343,8 +360,8 @@ impl<'a> Run<'a> {
         }
         events.watch(&mut fds);
         let must_ask = !self.ended && wait_fd.is_none();
-        let deadline = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
-        poll(&mut fds, self.deadline.min(deadline))?;
+        let ask = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
+        poll(&mut fds, self.deadline.min(events.deadline()).min(ask))?;
 
         let mut revents = fds.iter().map(PollFd::revents);
         let mut is_ready = |polled| polled && revents.next().is_some_and(|r| !r.is_empty());

@@ -1,0 +1,84 @@
+# make            the library (target/release) and the C examples (target/examples)
+# make demo       every program against every other, in C and in Python
+# make test       everything that is tested
+# make install    into PREFIX (default /usr/local), below DESTDIR
+# make header abi regenerate include/framefd.h and the lists in tests/abi
+#
+# `make demo` and `make test` do all the set-up there is: they need cargo, cc, make and
+# python3.
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CARGO      ?= cargo
+CC         ?= cc
+PYTHON     ?= python3
+CFLAGS     ?= -O2 -g
+TARGET     := $(or $(CARGO_TARGET_DIR),target)
+RELEASE    := $(TARGET)/release
+EXAMPLES   := $(TARGET)/examples
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
+# What a static link needs besides the archive; tests/gates.rs compares it with rustc's word.
+STATIC_LIBS := $(shell cat tests/abi/native-static-libs.txt)
+
+.PHONY: all lib examples demo test header abi check install uninstall clean FORCE
+
+all: lib examples
+
+lib: $(RELEASE)/libframefd.a
+
+# One Rust library brings its own copy of std, which clashes with that of another one in
+# the same program: so the archive is linked into one object whose only global names are
+# those of the C interface. Cargo knows whether anything has changed.
+$(RELEASE)/libframefd.a: FORCE
+	$(CARGO) rustc --quiet --lib --release --crate-type cdylib,staticlib
+	@if [ ! -e $(RELEASE)/framefd.o ] || [ $(RELEASE)/libframefd.so -nt $(RELEASE)/framefd.o ]; then \
+	    set -e; cd $(RELEASE); \
+	    nm -D --defined-only libframefd.so | cut -d ' ' -f 3 > framefd.symbols; \
+	    ld -r -o framefd.o $$(sed 's/^/-u /' framefd.symbols) libframefd.a; \
+	    objcopy --keep-global-symbols=framefd.symbols framefd.o; \
+	    rm -f libframefd-c.a; ar rcsD libframefd-c.a framefd.o; \
+	fi
+
+examples: lib $(patsubst examples/c/%.c,$(EXAMPLES)/%,$(filter-out examples/c/common.c,$(wildcard examples/c/*.c)))
+
+$(EXAMPLES)/%: examples/c/%.c $(wildcard examples/c/common.*) include/framefd.h $(RELEASE)/libframefd.a
+	@mkdir -p $(EXAMPLES)
+	$(CC) -std=c99 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude -o $@ $< \
+	    $(wildcard examples/c/common.c) $(RELEASE)/libframefd-c.a $(STATIC_LIBS)
+
+demo: all
+	$(PYTHON) examples/demo.py
+
+test: all
+	$(PYTHON) tests/run.py
+
+header:
+	FRAMEFD_WRITE_HEADER=1 $(CARGO) test --quiet --test header
+
+abi: lib
+	FRAMEFD_WRITE_ABI=1 $(CARGO) test --quiet --test gates
+
+install: lib
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(RELEASE)/libframefd.so $(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION)
+	ln -sf libframefd.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libframefd.so
+	install -m 644 $(RELEASE)/libframefd-c.a $(DESTDIR)$(LIBDIR)/libframefd.a
+	install -m 644 include/framefd.h $(DESTDIR)$(INCLUDEDIR)/framefd.h
+	sed -e 's|@prefix@|$(PREFIX)|; s|@libdir@|$(LIBDIR)|; s|@includedir@|$(INCLUDEDIR)|' \
+	    -e 's|@version@|$(VERSION)|; s|@static_libs@|$(STATIC_LIBS)|' framefd.pc.in \
+	    > $(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc
+
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/libframefd.so $(DESTDIR)$(LIBDIR)/$(SONAME) \
+	    $(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libframefd.a \
+	    $(DESTDIR)$(INCLUDEDIR)/framefd.h $(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc
+
+clean:
+	$(CARGO) clean --quiet
+	rm -rf bindings/python/build bindings/python/*.egg-info
+	find bindings examples tests -name __pycache__ -type d -exec rm -rf {} +

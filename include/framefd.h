@@ -1,0 +1,1159 @@
+/* framefd: frames, authentication, remote commands and file transfer over any file
+ * descriptor. Made by `make header` from src/ffi; do not edit.
+ *
+ * Conventions of every function here:
+ *
+ * - It returns 0 or a count, or a negative FRAME_E... code. frame_strerror() has a line
+ *   for each code; frame_last_error() has this thread's details in words. A code of -100
+ *   or below came from the other end in an error reply: the connection is in step.
+ * - Descriptors are borrowed: never closed, their flags never changed, never read beyond
+ *   what was asked for. They may block or not.
+ * - No call changes the process: no signal handlers or masks, no SIGPIPE, no working
+ *   directory, environment or locale, no global state. Nothing is printed.
+ * - One deadline covers a whole call. 0 in an options member means its default.
+ * - A pointer to options, and an output marked so, may be NULL. An output pointer is NULL
+ *   after a failure. Objects are freed with the function of their own name; freeing NULL
+ *   does nothing.
+ * - Different threads may call anything at the same time, on different objects and
+ *   descriptors. What one object or descriptor allows is said where it is declared.
+ */
+
+
+#ifndef FRAMEFD_H
+#define FRAMEFD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+
+/**
+ * The other end closed the stream between two frames: a clean end.
+ */
+#define FRAME_ECLOSED -1
+
+/**
+ * The stream ended inside a frame, a packet or a handshake.
+ */
+#define FRAME_ETRUNCATED -2
+
+/**
+ * The deadline passed before a first byte came or went: the stream is in step.
+ */
+#define FRAME_ETIMEOUT -3
+
+/**
+ * A length prefix that cannot be one: negative, zero for a header, or cut.
+ */
+#define FRAME_EBADLENGTH -4
+
+/**
+ * A declared size is above the limit, or above what the format can carry.
+ */
+#define FRAME_ETOOBIG -5
+
+/**
+ * The header is not one UTF-8 JSON object.
+ */
+#define FRAME_EBADJSON -6
+
+/**
+ * A header field has the wrong type or value, or is given twice.
+ */
+#define FRAME_EBADFIELD -7
+
+/**
+ * The header has no such field.
+ */
+#define FRAME_EMISSING -8
+
+/**
+ * The other end's answer to the challenge is wrong.
+ */
+#define FRAME_EAUTH -9
+
+/**
+ * The key, or the file it is in, cannot be used.
+ */
+#define FRAME_EKEY -10
+
+/**
+ * The file name is not acceptable, or leads out of the root.
+ */
+#define FRAME_EPATH -11
+
+/**
+ * The target exists and must not be replaced.
+ */
+#define FRAME_EEXISTS -12
+
+/**
+ * There is no such file.
+ */
+#define FRAME_ENOTFOUND -13
+
+/**
+ * The disk or the quota is full.
+ */
+#define FRAME_ENOSPACE -14
+
+/**
+ * The content does not match its checksum.
+ */
+#define FRAME_ECHECKSUM -15
+
+/**
+ * The command could not be started.
+ */
+#define FRAME_ESPAWN -16
+
+/**
+ * A datagram was cut, or a table of a bounded size is full.
+ */
+#define FRAME_ELIMIT -17
+
+/**
+ * An argument of the call is not valid.
+ */
+#define FRAME_EARGUMENT -18
+
+/**
+ * The descriptor is not open, or of a kind the call cannot use.
+ */
+#define FRAME_EBADFD -19
+
+/**
+ * Memory could not be had.
+ */
+#define FRAME_ENOMEMORY -20
+
+/**
+ * The object is not in a state that allows this call.
+ */
+#define FRAME_ESTATE -21
+
+/**
+ * The object is in use by another thread.
+ */
+#define FRAME_EBUSY -22
+
+/**
+ * A system call failed; errno says why.
+ */
+#define FRAME_EIO -23
+
+/**
+ * Refused by a policy or by permissions.
+ */
+#define FRAME_EDENIED -24
+
+/**
+ * The request is of a kind that is not served here.
+ */
+#define FRAME_EUNSUPPORTED -25
+
+/**
+ * A callback of the caller's asked to stop.
+ */
+#define FRAME_ECANCELLED -26
+
+/**
+ * A reply that does not answer the request, or contradicts itself.
+ */
+#define FRAME_EBADREPLY -27
+
+/**
+ * A defect in this library: a panic was caught at the C boundary.
+ */
+#define FRAME_EPANIC -28
+
+/**
+ * The deadline passed inside a message: the stream is no longer in step.
+ */
+#define FRAME_ESTALLED -29
+
+/**
+ * Reply code `bad_request`.
+ */
+#define FRAME_EREMOTE_BAD_REQUEST -100
+
+/**
+ * Reply code `unsupported`.
+ */
+#define FRAME_EREMOTE_UNSUPPORTED -101
+
+/**
+ * Reply code `denied`.
+ */
+#define FRAME_EREMOTE_DENIED -102
+
+/**
+ * Reply code `not_found`.
+ */
+#define FRAME_EREMOTE_NOT_FOUND -103
+
+/**
+ * Reply code `exists`.
+ */
+#define FRAME_EREMOTE_EXISTS -104
+
+/**
+ * Reply code `too_big`.
+ */
+#define FRAME_EREMOTE_TOO_BIG -105
+
+/**
+ * Reply code `no_space`.
+ */
+#define FRAME_EREMOTE_NO_SPACE -106
+
+/**
+ * Reply code `timed_out`.
+ */
+#define FRAME_EREMOTE_TIMEOUT -107
+
+/**
+ * Reply code `checksum`.
+ */
+#define FRAME_EREMOTE_CHECKSUM -108
+
+/**
+ * Reply code `busy`.
+ */
+#define FRAME_EREMOTE_BUSY -109
+
+/**
+ * Reply code `spawn_failed`.
+ */
+#define FRAME_EREMOTE_SPAWN -110
+
+/**
+ * Reply code `io`.
+ */
+#define FRAME_EREMOTE_IO -111
+
+/**
+ * An error reply whose code this version does not know.
+ */
+#define FRAME_EREMOTE_OTHER -199
+
+/**
+ * The version that this header belongs to.
+ */
+#define FRAME_VERSION_MAJOR 0
+
+/**
+ * See FRAME_VERSION_MAJOR.
+ */
+#define FRAME_VERSION_MINOR 1
+
+/**
+ * See FRAME_VERSION_MAJOR.
+ */
+#define FRAME_VERSION_PATCH 0
+
+/**
+ * Changes when a program must be rebuilt; compare it with frame_abi_version().
+ */
+#define FRAME_ABI_VERSION 0
+
+/**
+ * For a `timeout_ms`: wait for ever.
+ */
+#define FRAME_NO_TIMEOUT -1
+
+/**
+ * For a `timeout_ms`: do not wait at all.
+ */
+#define FRAME_DONT_WAIT -2
+
+/**
+ * For a limit: none.
+ */
+#define FRAME_NO_LIMIT UINT64_MAX
+
+/**
+ * For frame_options.prefix, to be added to the width in bytes (1, 2, 4 or 8): the most
+ * significant byte comes first.
+ */
+#define FRAME_PREFIX_BIG_ENDIAN 256
+
+/**
+ * For frame_options.prefix, to be added to the width: the length has no sign bit.
+ */
+#define FRAME_PREFIX_UNSIGNED 512
+
+/**
+ * For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change
+ * theirs. Whoever sees a handshake can try all such keys.
+ */
+#define AUTH_SHORT_KEY 1
+
+/**
+ * The command ended by itself: exit_code says how.
+ */
+#define EXEC_EXITED 0
+
+/**
+ * A signal ended the command.
+ */
+#define EXEC_SIGNALED 1
+
+/**
+ * The command was ended because its time was up.
+ */
+#define EXEC_TIMED_OUT 2
+
+/**
+ * The command wrote more than was kept; what was kept is there.
+ */
+#define EXEC_OUTPUT_LIMIT 3
+
+/**
+ * The command ended, but how is not known: the server's host reaps or ignores its
+ * children, or the server does not report it.
+ */
+#define EXEC_STATUS_LOST 4
+
+/**
+ * Server: the command could not be started; an error reply was sent.
+ */
+#define EXEC_SPAWN_FAILED 5
+
+/**
+ * Server: the request was refused, for an empty command, a NUL byte in it, a length above
+ * the limit or a bad field; an error reply was sent.
+ */
+#define EXEC_REFUSED 6
+
+/**
+ * For exec_options.flags: a client that goes away does not end its command.
+ */
+#define EXEC_ON_CLOSE_RUN 1
+
+/**
+ * For exec_options.flags, on a server: commands get all of the host's environment instead
+ * of a clean one.
+ */
+#define EXEC_HOST_ENVIRONMENT 2
+
+/**
+ * For exec_options.flags, on a server: a command is ended at the output limit; without
+ * it, it runs on and the rest of its output is dropped.
+ */
+#define EXEC_END_AT_LIMIT 4
+
+/**
+ * In exec_result.flags: the command was ended because its time was up.
+ */
+#define EXEC_FLAG_TIMED_OUT 1
+
+/**
+ * In exec_result.flags: the command wrote more than was kept.
+ */
+#define EXEC_FLAG_TRUNCATED 2
+
+/**
+ * In exec_result.flags: another process still held the command's output open after its
+ * end, which was not waited for.
+ */
+#define EXEC_FLAG_PIPE_HELD 4
+
+/**
+ * In exec_result.flags, on a server: the client closed its sending side meanwhile.
+ */
+#define EXEC_FLAG_CLIENT_GONE 8
+
+/**
+ * A key in memory; its bytes are wiped when it is freed.
+ *
+ * It belongs to the caller and is freed with auth_key_free(). It never changes: any
+ * number of threads may use it.
+ */
+struct auth_key;
+
+/**
+ * What a command wrote and how it ended.
+ *
+ * It belongs to the caller and is freed with exec_output_free(). It never changes: any
+ * number of threads may use it.
+ */
+struct exec_output;
+
+/**
+ * A header that is being put together: always a complete JSON object.
+ *
+ * It belongs to the caller, is freed with frame_builder_free() and may be used by one
+ * thread at a time. A call that fails adds nothing, and the object can be used on.
+ */
+struct frame_builder;
+
+/**
+ * A received frame, packet or datagram, whole or with its body still in the stream.
+ *
+ * It belongs to the caller and is freed with frame_free(). One thread at a time may use
+ * it, except that the functions which take it as const may run side by side.
+ */
+struct frame;
+
+/**
+ * A frame that is being sent: its header is out, its body is sent in pieces.
+ *
+ * It belongs to the caller, is freed with frame_sender_free() and may be used by one
+ * thread at a time.
+ */
+struct frame_sender;
+
+/**
+ * How frames and packets are sent and received. Initialise it with FRAME_OPTIONS_INIT;
+ * a member that is 0 has its default.
+ */
+struct frame_options {
+    /**
+     * sizeof(struct frame_options), set by FRAME_OPTIONS_INIT.
+     */
+    uint32_t size;
+    /**
+     * Milliseconds for the whole call, on the monotonic clock; the default is
+     * FRAME_NO_TIMEOUT. FRAME_DONT_WAIT fails at once where the call would wait.
+     */
+    int32_t timeout_ms;
+    /**
+     * Bytes of header text; default 64 KiB, at most 16 MiB.
+     */
+    uint64_t max_header;
+    /**
+     * Bytes of a body or packet received into memory; default 64 MiB, or FRAME_NO_LIMIT.
+     * A body that is streamed has no limit.
+     */
+    uint64_t max_body;
+    /**
+     * Levels of nesting in a received header; default 32, at most 127.
+     */
+    uint32_t max_depth;
+    /**
+     * The length prefix of packets: the width in bytes, plus FRAME_PREFIX_BIG_ENDIAN and
+     * FRAME_PREFIX_UNSIGNED as they apply; default 4, little-endian, signed. Erlang's
+     * {packet,N} and tokio's LengthDelimitedCodec are both: big-endian and unsigned.
+     * Frames have one prefix and take none here.
+     */
+    uint32_t prefix;
+};
+
+/**
+ * How the handshake is done. Initialise it with AUTH_OPTIONS_INIT; a member that is 0
+ * has its default.
+ */
+struct auth_options {
+    /**
+     * sizeof(struct auth_options), set by AUTH_OPTIONS_INIT.
+     */
+    uint32_t size;
+    /**
+     * Milliseconds for the whole handshake; default 10 s, and never more than 60 s.
+     */
+    int32_t timeout_ms;
+    /**
+     * The descriptor to write to, where it is not the one that is read from.
+     */
+    int32_t write_fd;
+    /**
+     * AUTH_SHORT_KEY or 0.
+     */
+    uint32_t flags;
+};
+
+/**
+ * How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
+ * is 0 has its default.
+ */
+struct exec_options {
+    /**
+     * sizeof(struct exec_options), set by EXEC_OPTIONS_INIT.
+     */
+    uint32_t size;
+    /**
+     * Milliseconds. Client: for the whole exchange; default FRAME_NO_TIMEOUT, or with a
+     * command_timeout_ms that and grace_ms and 10 s. Server: how long the reply may wait
+     * without a byte for a client that does not read; default 30 s.
+     */
+    int32_t timeout_ms;
+    /**
+     * The descriptor to write to, where it is not the one that is read from.
+     */
+    int32_t write_fd;
+    /**
+     * EXEC_ON_CLOSE_RUN, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT.
+     */
+    uint32_t flags;
+    /**
+     * How long the command may run, in milliseconds; default FRAME_NO_TIMEOUT. A client's
+     * goes into its request; the server's is the most that a request can ask for.
+     */
+    int32_t command_timeout_ms;
+    /**
+     * Server: milliseconds from SIGTERM to SIGKILL; default 2 s.
+     */
+    int32_t grace_ms;
+    /**
+     * Server: milliseconds that output is read on after the command's end while another
+     * process holds it open; default 500 ms.
+     */
+    int32_t drain_ms;
+    /**
+     * Server: milliseconds from the client's end-of-stream, which may be a half-close, to
+     * the end of its command; default 2 s. A hang-up ends it at once.
+     */
+    int32_t close_grace_ms;
+    /**
+     * Bytes kept of each of the two outputs; default 16 MiB. A client's goes into its
+     * request; the server's is the most that a request can ask for.
+     */
+    uint64_t max_output;
+    /**
+     * Server: bytes of a command; default 64 KiB, at most 131,071.
+     */
+    uint64_t max_command;
+    /**
+     * The working directory; NULL is the server's own.
+     */
+    const char *cwd;
+    /**
+     * Variables for the command: an array of "NAME=value" that ends with NULL, added to
+     * the clean environment; NULL is none.
+     */
+    const char *const *env;
+};
+
+/**
+ * How a command ended. Initialise it with EXEC_RESULT_INIT: size says how much of it may
+ * be written.
+ */
+struct exec_result {
+    /**
+     * sizeof(struct exec_result), set by EXEC_RESULT_INIT.
+     */
+    uint32_t size;
+    /**
+     * EXEC_EXITED or the like, as returned.
+     */
+    int32_t outcome;
+    /**
+     * 0 to 255; 128 and the signal for a death by signal; -1 where it is not known.
+     */
+    int32_t exit_code;
+    /**
+     * The signal that ended the command, or 0.
+     */
+    int32_t signal;
+    /**
+     * EXEC_FLAG_TIMED_OUT and the like: all that apply.
+     */
+    uint32_t flags;
+    /**
+     * Server: the FRAME_E... code of what was reported to the client for
+     * EXEC_SPAWN_FAILED and EXEC_REFUSED; else 0.
+     */
+    int32_t error;
+    /**
+     * Bytes the command wrote to its standard output, kept or not.
+     */
+    uint64_t stdout_total;
+    /**
+     * Bytes the command wrote to its standard error, kept or not.
+     */
+    uint64_t stderr_total;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library as text, such as "0.1.0".
+ *
+ * The text is static. May be called from any thread and from a signal handler. Cannot
+ * fail. Since 0.1.
+ */
+const char *frame_version(void);
+
+/**
+ * The number of the library's binary interface: a program loaded with another
+ * FRAME_ABI_VERSION than this must not use it.
+ *
+ * May be called from any thread and from a signal handler. Cannot fail. Since 0.1.
+ */
+int frame_abi_version(void);
+
+/**
+ * One line of English for a code, without a full stop.
+ *
+ * Every int has a text; it is static. May be called from any thread and from a signal
+ * handler. Cannot fail. Since 0.1.
+ */
+const char *frame_strerror(int code);
+
+/**
+ * The details of this thread's last failed call: what was expected, what came, the text
+ * of the errno. For people; a program branches on the code.
+ *
+ * The text is empty before the first failure, and stays valid and unchanged until the
+ * next failing call of the same thread. Bytes of the other end are escaped in it. May
+ * be called from any thread. Cannot fail. Since 0.1.
+ */
+const char *frame_last_error(void);
+
+/**
+ * The default that a limit or a time of 0 stands for, by the name of its option:
+ * "max_header", "max_depth", "max_body", "max_command", "max_output" (bytes, levels),
+ * "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
+ * "max_datagram", "min_key".
+ *
+ * Returns the value, or FRAME_EARGUMENT for NULL or an unknown name. May be called from
+ * any thread. Since 0.1.
+ */
+int64_t frame_default(const char *name);
+
+/**
+ * Sends one frame: a JSON header and body_len bytes of body. A socket that has room
+ * takes it in one system call.
+ *
+ * header is a JSON object in UTF-8, without the key data_size, which the library adds;
+ * NULL is an empty one. body may be NULL where body_len is 0. opts may be NULL.
+ *
+ * Everything is borrowed for the call. fd is a socket, pipe or terminal, blocking or
+ * not; it is not closed and none of its flags changed. Threads that send on one
+ * descriptor have to take turns; one may send while another receives.
+ *
+ * Returns 0. FRAME_ETIMEOUT: nothing was sent, the stream is in step. FRAME_EARGUMENT,
+ * FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size) and FRAME_ETOOBIG (the
+ * header is above max_header): refused, nothing was sent. FRAME_ESTALLED: a part was
+ * sent when the time was up. FRAME_EBADFD, FRAME_EIO with errno (EPIPE where the other
+ * end is gone; no SIGPIPE is raised). After those the stream is out of step: close it.
+ * Since 0.1.
+ */
+int frame_send(int fd,
+               const char *header,
+               const void *body,
+               size_t body_len,
+               const struct frame_options *opts);
+
+/**
+ * Receives one frame into memory.
+ *
+ * On success *out is the frame, which the caller frees with frame_free(); on failure it
+ * is NULL. opts may be NULL. fd is borrowed, is not read beyond the frame, and keeps its
+ * flags. Threads that receive on one descriptor have to take turns.
+ *
+ * Returns 0. In step: FRAME_ECLOSED (the other end closed between frames),
+ * FRAME_ETIMEOUT (nothing came in time). Out of step, close the stream:
+ * FRAME_ETRUNCATED (it ended inside the frame), FRAME_ESTALLED (the time was up inside
+ * the frame), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing is
+ * allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer,
+ * or there twice), FRAME_ENOMEMORY, FRAME_EIO with errno. FRAME_EARGUMENT, FRAME_EBADFD:
+ * nothing was read. Since 0.1.
+ */
+int frame_recv(int fd, struct frame **out, const struct frame_options *opts);
+
+/**
+ * Receives the header of one frame and leaves its body, of any size, in the stream: to
+ * be read with frame_body_read(), frame_body_copy() or frame_body_gather(), or dropped
+ * with frame_body_skip(). The next frame begins when frame_body_left() is 0.
+ *
+ * As frame_recv() otherwise; max_body does not apply. fd must stay open while the body
+ * is read. Since 0.1.
+ */
+int frame_recv_header(int fd, struct frame **out, const struct frame_options *opts);
+
+/**
+ * Frees a frame; NULL is nothing. What is left of a body in the stream stays there: the
+ * stream is then out of step, unless frame_body_skip() went before.
+ *
+ * Since 0.1.
+ */
+void frame_free(struct frame *frame);
+
+/**
+ * The header of a frame: the JSON text as it came, with a NUL after it.
+ *
+ * *len, where len is not NULL, is its length without the NUL. The text is valid until
+ * frame_free(). NULL with a length of 0 for a packet or a NULL frame. Since 0.1.
+ */
+const char *frame_header(const struct frame *frame, size_t *len);
+
+/**
+ * The body of a frame, or a packet's bytes, where they are in memory.
+ *
+ * *len, where len is not NULL, is their count. The bytes are valid until frame_free().
+ * NULL with a length of 0 for an empty body, one that is still in the stream, or a NULL
+ * frame. Since 0.1.
+ */
+const void *frame_body(const struct frame *frame, size_t *len);
+
+/**
+ * A string at the top level of the header.
+ *
+ * On success *text is the string, unescaped, with a NUL after it, valid until
+ * frame_free(), and *len its length; on failure *text is NULL. len may be NULL: then a
+ * string that has a NUL inside is refused, since it would look shorter than it is. A key
+ * that is there twice has its last value.
+ *
+ * Returns 0, FRAME_EMISSING (no such key), FRAME_EBADFIELD (not a string, or a NUL
+ * inside), FRAME_ESTATE (a packet has no header) or FRAME_EARGUMENT. Since 0.1.
+ */
+int frame_header_string(const struct frame *frame,
+                        const char *key,
+                        const char **text,
+                        size_t *len);
+
+/**
+ * An integer at the top level of the header, in *value.
+ *
+ * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, or beyond 64 bits with a
+ * sign), FRAME_ESTATE or FRAME_EARGUMENT; *value is then unchanged. Since 0.1.
+ */
+int frame_header_int(const struct frame *frame, const char *key, int64_t *value);
+
+/**
+ * A boolean at the top level of the header, in *value.
+ *
+ * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (neither true nor false), FRAME_ESTATE or
+ * FRAME_EARGUMENT; *value is then unchanged. Since 0.1.
+ */
+int frame_header_bool(const struct frame *frame, const char *key, bool *value);
+
+/**
+ * Bytes of the body that are still in the stream; 0 for a NULL frame. Since 0.1.
+ */
+uint64_t frame_body_left(const struct frame *frame);
+
+/**
+ * Reads on in a body that is in the stream: 1 to cap bytes into buf, as they come; never
+ * beyond the body's end.
+ *
+ * buf may be NULL where cap is 0. opts may be NULL; its timeout_ms is for this call.
+ *
+ * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEOUT:
+ * nothing was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
+ * body is in memory. FRAME_EIO, FRAME_EARGUMENT. frame_body_left() is right after every
+ * one of them. Since 0.1.
+ */
+int64_t frame_body_read(struct frame *frame,
+                        void *buf,
+                        size_t cap,
+                        const struct frame_options *opts);
+
+/**
+ * Copies the rest of a body from the stream to another descriptor, in constant memory.
+ *
+ * to_fd is borrowed; it may be a file, socket, pipe or terminal. opts may be NULL.
+ *
+ * Returns 0. FRAME_ETIMEOUT: all that was read was written, call again. FRAME_ESTALLED,
+ * FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_body_skip() still
+ * brings the stream back in step. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
+ * body is in memory. Since 0.1.
+ */
+int frame_body_copy(struct frame *frame, int to_fd, const struct frame_options *opts);
+
+/**
+ * Reads the rest of a body from the stream into memory, where frame_body() finds it.
+ *
+ * opts may be NULL. Returns 0, also where it is there already. FRAME_ETOOBIG: it is
+ * larger than max_body; nothing was read. FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EIO,
+ * FRAME_ENOMEMORY: what came is lost; frame_body_skip() drops the rest. Since 0.1.
+ */
+int frame_body_gather(struct frame *frame, const struct frame_options *opts);
+
+/**
+ * Reads the rest of a body from the stream and drops it, in constant memory.
+ *
+ * opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEOUT: call again.
+ * FRAME_ETRUNCATED, FRAME_EIO. Since 0.1.
+ */
+int frame_body_skip(struct frame *frame, const struct frame_options *opts);
+
+/**
+ * Sends the header of a frame whose body of body_len bytes follows in pieces, through
+ * frame_sender_write() and frame_sender_copy(); frame_sender_finish() ends it.
+ *
+ * On success *out is the sender, which the caller frees with frame_sender_free(); on
+ * failure it is NULL. fd must stay open while the body is sent, and nothing else may be
+ * sent on it meanwhile. header, opts and the codes are as for frame_send(). Since 0.1.
+ */
+int frame_sender_new(int fd,
+                     const char *header,
+                     uint64_t body_len,
+                     struct frame_sender **out,
+                     const struct frame_options *opts);
+
+/**
+ * Sends the next piece of a body.
+ *
+ * piece may be NULL where len is 0. opts may be NULL; its timeout_ms is for this call.
+ *
+ * Returns 0. FRAME_EARGUMENT: the piece is longer than what the body still needs; nothing
+ * of it was sent. FRAME_ETIMEOUT: nothing of it was sent, call again. FRAME_ESTALLED,
+ * FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after. Since 0.1.
+ */
+int frame_sender_write(struct frame_sender *sender,
+                       const void *piece,
+                       size_t len,
+                       const struct frame_options *opts);
+
+/**
+ * Sends the next len bytes of a body from another descriptor, in constant memory.
+ *
+ * from_fd is borrowed and read from where it stands. opts may be NULL.
+ *
+ * Returns 0, and the codes of frame_sender_write(). FRAME_ETRUNCATED: from_fd ended
+ * early; the body still needs the rest. Since 0.1.
+ */
+int frame_sender_copy(struct frame_sender *sender,
+                      int from_fd,
+                      uint64_t len,
+                      const struct frame_options *opts);
+
+/**
+ * Bytes the body still needs; 0 for NULL. Since 0.1.
+ */
+uint64_t frame_sender_left(const struct frame_sender *sender);
+
+/**
+ * Checks that the body was sent whole. The sender is still to be freed.
+ *
+ * Returns 0, or FRAME_ESTATE: bytes are missing, the stream is out of step. Since 0.1.
+ */
+int frame_sender_finish(const struct frame_sender *sender);
+
+/**
+ * Frees a sender; NULL is nothing. Since 0.1.
+ */
+void frame_sender_free(struct frame_sender *sender);
+
+/**
+ * Sends one packet: its length as frame_options.prefix says, and len bytes.
+ *
+ * data may be NULL where len is 0: an empty packet is a packet. opts may be NULL. As
+ * frame_send() otherwise; FRAME_ETOOBIG where the prefix cannot say the length.
+ * Since 0.1.
+ */
+int frame_packet_send(int fd,
+                      const void *data,
+                      size_t len,
+                      const struct frame_options *opts);
+
+/**
+ * Receives one packet into memory: frame_body() has its bytes.
+ *
+ * As frame_recv() otherwise; FRAME_ETOOBIG where the packet is above max_body.
+ * Since 0.1.
+ */
+int frame_packet_recv(int fd, struct frame **out, const struct frame_options *opts);
+
+/**
+ * Receives one packet into the caller's buffer.
+ *
+ * buf takes up to cap bytes and may be NULL where cap is 0. rest is where the part goes
+ * that does not fit: *rest is NULL if all did, else a handle to the bytes that are still
+ * in the stream, for frame_body_read() and its like, freed with frame_free(). Where rest
+ * itself is NULL, a packet that does not fit is refused. opts may be NULL.
+ *
+ * Returns the length of the whole packet: more than cap says that *rest is set. The codes
+ * of frame_recv(), and FRAME_ETOOBIG where the packet is above max_body or does not fit
+ * and rest is NULL: the stream is then out of step. Since 0.1.
+ */
+int64_t frame_packet_recv_into(int fd,
+                               void *buf,
+                               size_t cap,
+                               struct frame **rest,
+                               const struct frame_options *opts);
+
+/**
+ * A new, empty object; freed with frame_builder_free(). NULL only where memory is out.
+ * Since 0.1.
+ */
+struct frame_builder *frame_builder_new(void);
+
+/**
+ * Adds a string; quotes, newlines and the like are escaped.
+ *
+ * key and value are C strings in UTF-8 and are copied.
+ *
+ * Returns 0, FRAME_EARGUMENT (NULL, or not UTF-8: see frame_builder_bytes()) or
+ * FRAME_EBADFIELD (the key is there already, or is data_size). Since 0.1.
+ */
+int frame_builder_string(struct frame_builder *builder,
+                         const char *key,
+                         const char *value);
+
+/**
+ * Adds len bytes that need not be text, such as a file name: as a string where they are
+ * UTF-8, else in Base64 (RFC 4648) under the key with "_b64" behind it.
+ *
+ * value may be NULL where len is 0. The codes of frame_builder_string(). Since 0.1.
+ */
+int frame_builder_bytes(struct frame_builder *builder,
+                        const char *key,
+                        const void *value,
+                        size_t len);
+
+/**
+ * Adds an integer. The codes of frame_builder_string(). Since 0.1.
+ */
+int frame_builder_int(struct frame_builder *builder, const char *key, int64_t value);
+
+/**
+ * Adds true or false. The codes of frame_builder_string(). Since 0.1.
+ */
+int frame_builder_bool(struct frame_builder *builder, const char *key, bool value);
+
+/**
+ * Adds a value that is JSON already: an array, an object, null, a fraction.
+ *
+ * The codes of frame_builder_string(), and FRAME_EBADJSON. Since 0.1.
+ */
+int frame_builder_json(struct frame_builder *builder, const char *key, const char *json);
+
+/**
+ * The object as it is now, for frame_send(): JSON text with a NUL after it.
+ *
+ * *len, where len is not NULL, is its length without the NUL. Valid until the builder is
+ * changed or freed. NULL for a NULL builder. Since 0.1.
+ */
+const char *frame_builder_text(const struct frame_builder *builder, size_t *len);
+
+/**
+ * Frees a builder; NULL is nothing. Since 0.1.
+ */
+void frame_builder_free(struct frame_builder *builder);
+
+/**
+ * Asks the other end to prove that it holds the key: sends a challenge of 32 random
+ * bytes, takes HMAC-SHA256(key, challenge) back (RFC 2104) and compares it in constant
+ * time. Nothing that follows is read before the verdict.
+ *
+ * This is for networks that are trusted. It proves that the client held the key when the
+ * connection opened, and no more: the server is not authenticated, the bytes that follow
+ * are neither secret nor protected against change, and whoever sits in between can pass
+ * the challenge on.
+ *
+ * key is key_len bytes, 16 to 1,024; HMAC pads with zeros, so a key and the same key with
+ * NULs behind it are one. opts may be NULL. Everything is borrowed for the call. Threads
+ * may call it side by side on different descriptors.
+ *
+ * Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or
+ * there are no random numbers; nothing was sent. FRAME_ETIMEOUT, FRAME_ESTALLED,
+ * FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADFD, FRAME_EIO with errno,
+ * FRAME_EARGUMENT. Close the connection after any of them. Since 0.1.
+ */
+int auth_server(int fd, const void *key, size_t key_len, const struct auth_options *opts);
+
+/**
+ * As auth_server() with any of several keys, so that keys can be replaced one by one.
+ * Every key is tried, whichever matches.
+ *
+ * keys is count pointers, none of them NULL. *matched, where matched is not NULL, is the
+ * index of the key that matched; it is unchanged on failure. Since 0.1.
+ */
+int auth_server_keys(int fd,
+                     const struct auth_key *const *keys,
+                     size_t count,
+                     size_t *matched,
+                     const struct auth_options *opts);
+
+/**
+ * Proves to the other end that this one holds the key: takes its challenge of 32 bytes
+ * and answers with HMAC-SHA256(key, challenge).
+ *
+ * The wire has no verdict: 0 says that the answer was sent, and a server that refuses it
+ * closes the connection, which the next receive shows. What the handshake does not
+ * protect is said at auth_server(). Whoever can be the server chooses what is answered:
+ * use the key for nothing else.
+ *
+ * Parameters and codes are as for auth_server(), without FRAME_EAUTH; FRAME_ECLOSED: the
+ * server closed before its challenge. Since 0.1.
+ */
+int auth_client(int fd, const void *key, size_t key_len, const struct auth_options *opts);
+
+/**
+ * A key from bytes in memory, 16 to 1,024 of them, or from 1 with AUTH_SHORT_KEY in
+ * flags.
+ *
+ * The bytes are copied. On success *out is the key, freed with auth_key_free(); on
+ * failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EARGUMENT. Since 0.1.
+ */
+int auth_key_new(const void *key, size_t key_len, uint32_t flags, struct auth_key **out);
+
+/**
+ * Reads a key from the file at path, less one newline at its end.
+ *
+ * flags is AUTH_SHORT_KEY or 0. On success *out is the key, freed with auth_key_free();
+ * on failure it is NULL. May be called from any thread.
+ *
+ * Returns 0. FRAME_EKEY: others may read or write the file, it belongs to another user,
+ * is a symbolic link or not a regular file, or the key is empty, too short or too long;
+ * frame_last_error() says which. FRAME_ENOTFOUND, FRAME_EDENIED, FRAME_EIO, with errno.
+ * FRAME_EARGUMENT. Since 0.1.
+ */
+int auth_key_load(const char *path, uint32_t flags, struct auth_key **out);
+
+/**
+ * Writes a new key of 32 random bytes into a new file at path, of mode 0600.
+ *
+ * May be called from any thread. Returns 0. FRAME_EEXISTS: there is something at path,
+ * and it stays. FRAME_EKEY: no random numbers. FRAME_ENOTFOUND (the directory),
+ * FRAME_EDENIED, FRAME_ENOSPACE, FRAME_EIO, with errno; no file is left. FRAME_EARGUMENT.
+ * Since 0.1.
+ */
+int auth_key_generate(const char *path);
+
+/**
+ * The bytes of a key, for auth_server() and auth_client(); valid until auth_key_free().
+ *
+ * *len, where len is not NULL, is their count. NULL with a length of 0 for NULL.
+ * Since 0.1.
+ */
+const void *auth_key_bytes(const struct auth_key *key, size_t *len);
+
+/**
+ * Wipes and frees a key; NULL is nothing. Since 0.1.
+ */
+void auth_key_free(struct auth_key *key);
+
+/**
+ * Server: runs a command through /bin/sh and sends one reply frame with what it wrote to
+ * its two outputs and how it ended.
+ *
+ * command is command_len bytes of shell code, however they came; whoever may send them
+ * may do anything that the host's user may. opts and result may be NULL.
+ *
+ * The command's standard input is /dev/null. It leads its own process group, with default
+ * signal actions, nothing blocked and no descriptor of the host's; its environment is
+ * clean: PATH, SHELL, and HOME, USER, LOGNAME, TMPDIR, TZ, LANG and LC_* of the host's.
+ * Its end and both outputs are waited for together. Out of time, its group gets SIGTERM,
+ * and SIGKILL after a grace; so it does when the client goes away. When the calling
+ * thread dies the command is killed. fd is not read.
+ *
+ * No signal handler is touched: a host that ignores SIGCHLD or reaps all its children
+ * works, and on Linux before 6.15 only loses the exit status (EXEC_STATUS_LOST). Any
+ * number of threads may run commands at once, on different descriptors.
+ *
+ * Returns EXEC_EXITED and the like (0 or more): a reply was sent and the stream is in
+ * step. FRAME_ECLOSED: the client hung up and its command was ended. FRAME_ESTALLED,
+ * FRAME_EIO with errno, FRAME_EBADFD: the reply did not get through. FRAME_EARGUMENT:
+ * nothing was run. Close the stream after those. Since 0.1.
+ */
+int exec_and_reply(int fd,
+                   const char *command,
+                   size_t command_len,
+                   const struct exec_options *opts,
+                   struct exec_result *result);
+
+/**
+ * Server: does what a received exec request asks for, and sends one reply frame.
+ *
+ * request is a frame with the cmd "exec", from frame_recv_header() or frame_recv(); its
+ * body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close and id are
+ * followed, its limits only where they are lower than those of opts. The rest, and the
+ * codes, are as for exec_and_reply(); after FRAME_ETRUNCATED, FRAME_ETIMEOUT and
+ * FRAME_ESTALLED the request did not come whole. Since 0.1.
+ */
+int exec_serve(int fd,
+               struct frame *request,
+               const struct exec_options *opts,
+               struct exec_result *result);
+
+/**
+ * Runs a command as exec_and_reply() does, for its output alone: nothing is sent. For
+ * servers of older wires.
+ *
+ * On success *out is the output, freed with exec_output_free(); on failure it is NULL.
+ * opts may be NULL; write_fd and timeout_ms have no meaning here.
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be
+ * started. FRAME_EARGUMENT: empty, or a NUL byte in it. FRAME_ETOOBIG: above
+ * max_command. FRAME_ENOMEMORY. Since 0.1.
+ */
+int exec_run(const char *command,
+             size_t command_len,
+             struct exec_output **out,
+             const struct exec_options *opts);
+
+/**
+ * Client: sends a command for the other end's shell, and waits for the reply.
+ *
+ * command is command_len bytes of shell code: what is put together from other people's
+ * strings belongs into exec_request_argv(). On success *out is the output, freed with
+ * exec_output_free(); on failure it is NULL. opts may be NULL; command_timeout_ms,
+ * max_output, cwd, env and EXEC_ON_CLOSE_RUN are sent along.
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
+ * complete and the stream in step; anything but EXEC_EXITED says that the output or the
+ * status is not what a command left to itself would give. A code of -100 or below: the
+ * other end's error reply, such as FRAME_EREMOTE_SPAWN, FRAME_EREMOTE_BAD_REQUEST or
+ * FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEOUT: nothing was sent. FRAME_ECLOSED:
+ * the other end closed instead of replying, as one that refuses a key does. After that
+ * and FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EBADREPLY (the reply contradicts itself),
+ * FRAME_ETOOBIG (more than twice max_output), FRAME_EIO and the codes of frame_recv(),
+ * close the stream. FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Since 0.1.
+ */
+int exec_request(int fd,
+                 const char *command,
+                 size_t command_len,
+                 struct exec_output **out,
+                 const struct exec_options *opts);
+
+/**
+ * Client: as exec_request() for a program and its arguments, without a shell.
+ *
+ * argv is an array of C strings in UTF-8 that ends with NULL; a program without a slash
+ * is looked for in the server's PATH. Since 0.1.
+ */
+int exec_request_argv(int fd,
+                      const char *const *argv,
+                      struct exec_output **out,
+                      const struct exec_options *opts);
+
+/**
+ * What the command wrote to its standard output.
+ *
+ * *len, where len is not NULL, is the count of bytes. They are the command's own, in the
+ * encoding that exec_output_charset() names, and valid until exec_output_free(). NULL
+ * with a length of 0 where there are none. Since 0.1.
+ */
+const void *exec_output_stdout(const struct exec_output *output, size_t *len);
+
+/**
+ * What the command wrote to its standard error; as exec_output_stdout(). Since 0.1.
+ */
+const void *exec_output_stderr(const struct exec_output *output, size_t *len);
+
+/**
+ * The encoding of the server's locale, such as "UTF-8"; "" where it did not say. Valid
+ * until exec_output_free(). Since 0.1.
+ */
+const char *exec_output_charset(const struct exec_output *output);
+
+/**
+ * How the command ended, in *result.
+ *
+ * Returns 0 or FRAME_EARGUMENT (NULL, or a size that is not set). Since 0.1.
+ */
+int exec_output_result(const struct exec_output *output, struct exec_result *result);
+
+/**
+ * Frees an output; NULL is nothing. Since 0.1.
+ */
+void exec_output_free(struct exec_output *output);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* FRAMEFD_H */
+
+/* Initialisers: struct frame_options opts = FRAME_OPTIONS_INIT; */
+#define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0 }
+#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0 }
+#define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }

@@ -1,0 +1,14 @@
+//! The C interface: each function checks its arguments, calls one operation, converts
+//! the outcome. Types and functions are named as C sees them in include/framefd.h.
+#![allow(unsafe_code)]
+#![allow(clippy::missing_safety_doc)] // the comment is the header's: all of it is the contract
+
+pub mod auth;
+pub mod builder;
+pub mod codes;
+pub mod exec;
+pub mod frame;
+pub mod options;
+
+mod arguments;
+mod outcome;

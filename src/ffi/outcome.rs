@@ -1,0 +1,136 @@
+//! How a call ends: a count or a negative code, errno, and this thread's last error.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use crate::error::{Error, ErrorKind, Result};
+
+thread_local! {
+    static LAST_ERROR: RefCell<CString> = RefCell::default();
+    static IN_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the work of an entry point that returns 0.
+pub fn code(work: impl FnOnce() -> Result<()>) -> c_int {
+    guarded(|| work().map(|()| 0), Error::kind_code)
+}
+
+/// Runs the work of an entry point that returns a small non-negative number.
+pub fn small(work: impl FnOnce() -> Result<c_int>) -> c_int {
+    guarded(work, Error::kind_code)
+}
+
+/// Runs the work of an entry point that returns a count.
+pub fn count(work: impl FnOnce() -> Result<i64>) -> i64 {
+    guarded(work, |error| i64::from(error.kind_code()))
+}
+
+/// Runs the work of an entry point that cannot fail; `fallback` is for a panic.
+pub fn value<T>(fallback: T, work: impl FnOnce() -> T) -> T {
+    caught(work).unwrap_or(fallback)
+}
+
+/// Nothing unwinds into C. What the work borrowed is not looked at again after a panic:
+/// handles it left half-changed belong to a caller who was told `FRAME_EPANIC`.
+fn guarded<T>(work: impl FnOnce() -> Result<T>, failed: impl FnOnce(&Error) -> T) -> T {
+    let error = match caught(work) {
+        Ok(Ok(value)) => return value,
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Error::new(ErrorKind::Panic, text.unwrap_or_default())
+        }
+    };
+    remember(&error);
+    failed(&error)
+}
+
+/// A panic in a call of ours is reported by its code alone: the hook that would print it
+/// is passed over, for this thread and this call.
+fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_CALL.try_with(Cell::get).unwrap_or(false) {
+                print(info);
+            }
+        }));
+    });
+    // A callback of the caller's may call in again.
+    let outer = IN_CALL.try_with(|in_call| in_call.replace(true)).unwrap_or(false);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    let _ = IN_CALL.try_with(|in_call| in_call.set(outer));
+    outcome
+}
+
+fn remember(error: &Error) {
+    let text = CString::new(error.to_string().replace('\0', "\\0")).unwrap_or_default();
+    // A thread that is ending has no last error any more.
+    let _ = LAST_ERROR.try_with(|last| last.replace(text));
+    if error.errno() != 0 {
+        // SAFETY: the pointer to this thread's errno is always valid.
+        unsafe { *libc::__errno_location() = error.errno() };
+    }
+}
+
+/// This thread's last error; valid until the next failing call of the thread.
+pub fn last() -> *const c_char {
+    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+}
+
+/// The line of text for a code, also for one that does not exist.
+pub fn text(code: c_int) -> &'static CStr {
+    match ErrorKind::from_code(code) {
+        Some(kind) => kind.c_text(),
+        None if code >= 0 => c"success",
+        None => c"unknown error code",
+    }
+}
+
+impl Error {
+    fn kind_code(&self) -> c_int {
+        self.kind().code()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last_text() -> String {
+        // SAFETY: `last` is a C string until the next error of this thread.
+        unsafe { CStr::from_ptr(last()) }.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_panic_becomes_a_code() {
+        assert_eq!(code(|| panic!("on {}", "purpose")), ErrorKind::Panic.code());
+        assert!(last_text().contains("on purpose"));
+        assert_eq!(count(|| panic!("again")), i64::from(ErrorKind::Panic.code()));
+        assert_eq!(value(7, || panic!("and again")), 7);
+    }
+
+    #[test]
+    fn a_failure_sets_the_code_errno_and_the_text() {
+        let errno = rustix::io::Errno::NOSPC;
+        assert_eq!(code(|| Err(Error::system("write", errno))), ErrorKind::NoSpace.code());
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(28));
+        assert!(last_text().contains("No space left"));
+        assert_eq!(code(|| Ok(())), 0);
+        assert!(last_text().contains("No space left"), "success leaves it alone");
+    }
+
+    #[test]
+    fn every_code_has_a_text() {
+        for known in ErrorKind::ALL {
+            assert_eq!(text(known.code()), known.c_text());
+        }
+        for unknown in [i32::MIN, -1000, 0, 1, i32::MAX] {
+            assert!(!text(unknown).is_empty());
+        }
+    }
+}

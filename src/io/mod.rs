@@ -1,0 +1,15 @@
+//! Descriptors only: deadlines, interrupted calls, short reads and writes, processes and
+//! paths.
+#![allow(unsafe_code)]
+
+pub mod child;
+pub mod deadline;
+pub mod environment;
+pub mod root;
+pub mod signal;
+pub mod sink;
+pub mod source;
+pub mod spawn;
+pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,132 @@
+//! Writing to a descriptor under a deadline: all of it, in as few system calls as the
+//! descriptor takes it.
+
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::PollFlags;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::process::Signal;
+
+use super::deadline::{Patience, wait};
+use super::signal::with_blocked;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a blocking pipe that is ready surely takes without blocking: PIPE_BUF, pipe(7).
+const PIPE_STEP: usize = 4096;
+/// The same for a terminal, whose buffers grow in units of this.
+const TTY_STEP: usize = 256;
+
+/// One call's writing side: a descriptor, how long it may take, and whether the call has begun
+/// to send a message: a timeout before that leaves the stream in step.
+#[derive(Debug)]
+pub struct Sink<'fd> {
+    fd: BorrowedFd<'fd>,
+    patience: Patience,
+    mid_message: bool,
+    is_socket: bool,
+    step: Option<usize>,
+}
+
+impl<'fd> Sink<'fd> {
+    /// Writes a new message to `fd`.
+    pub fn new(fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
+        let patience = patience.into();
+        Sink { fd, patience, mid_message: false, is_socket: true, step: None }
+    }
+
+    /// Goes on writing under another deadline.
+    pub fn set_patience(&mut self, patience: impl Into<Patience>) {
+        self.patience = patience.into();
+    }
+
+    /// Takes what is written next as the start of a message, or as the middle of one.
+    pub fn set_mid_message(&mut self, mid_message: bool) {
+        self.mid_message = mid_message;
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all_vectored(&mut [IoSlice::new(bytes)])
+    }
+
+    /// Writes all of `slices`, in order. [`ErrorKind::Timeout`] says that nothing was
+    /// sent, [`ErrorKind::Stalled`] that a part was.
+    pub fn write_all_vectored(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let sent = self.write(slices)?;
+            self.mid_message = true;
+            IoSlice::advance_slices(&mut slices, sent);
+        }
+        Ok(())
+    }
+
+    /// Writes at least one byte.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
+        loop {
+            let outcome =
+                if self.is_socket { self.send(slices) } else { self.write_in_step(slices)? };
+            match outcome {
+                Ok(0) => return Err(Error::new(ErrorKind::Io, "write took no bytes")),
+                Ok(sent) => return Ok(sent),
+                Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait()?,
+                Err(errno) => return Err(Error::system("write", errno)),
+            }
+        }
+    }
+
+    fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let mut flags = SendFlags::NOSIGNAL;
+        flags.set(SendFlags::DONTWAIT, !self.patience.is_endless());
+        rustix::net::sendmsg(self.fd, slices, &mut SendAncillaryBuffer::default(), flags)
+    }
+
+    /// A blocking pipe or terminal takes no flag that says "do not wait", and its own
+    /// flags are the host's: so it is waited for, and given no more than it surely takes.
+    fn write_in_step(&mut self, slices: &[IoSlice<'_>]) -> Result<Result<usize, Errno>> {
+        let mut step = usize::MAX;
+        if !self.patience.is_endless() {
+            step = self.step()?;
+            self.wait()?;
+        }
+        let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
+        Ok(with_blocked(Signal::PIPE, || {
+            if total <= step {
+                rustix::io::writev(self.fd, slices)
+            } else {
+                rustix::io::write(self.fd, &slices[0][..step.min(slices[0].len())])
+            }
+        }))
+    }
+
+    fn step(&mut self) -> Result<usize> {
+        if let Some(step) = self.step {
+            return Ok(step);
+        }
+        let failed = |errno| Error::system("fstat", errno);
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(self.fd).map_err(failed)?.st_mode);
+        let flags = rustix::fs::fcntl_getfl(self.fd).map_err(failed)?;
+        let step = match kind {
+            FileType::Fifo if !flags.contains(OFlags::NONBLOCK) => PIPE_STEP,
+            FileType::CharacterDevice if !flags.contains(OFlags::NONBLOCK) => TTY_STEP,
+            _ => usize::MAX,
+        };
+        self.step = Some(step);
+        Ok(step)
+    }
+
+    fn wait(&self) -> Result<()> {
+        wait(self.fd, PollFlags::OUT, self.patience.next()).map_err(|error| match error.kind() {
+            ErrorKind::Timeout if self.mid_message => {
+                Error::new(ErrorKind::Stalled, "the other end does not read on")
+            }
+            ErrorKind::Timeout => Error::new(ErrorKind::Timeout, "the other end does not read"),
+            _ => error,
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading from a descriptor under one deadline: exactly as many bytes as asked for,
+//! never one more.
+
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::deadline::{Deadline, wait};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// One call's reading side: a descriptor, its deadline, and whether the call has begun
+/// to consume a message. That is what tells a clean end from a cut one, and a timeout
+/// that leaves the stream in step from one that does not.
+#[derive(Debug)]
+pub struct Source<'fd> {
+    fd: BorrowedFd<'fd>,
+    deadline: Deadline,
+    mid_message: bool,
+    is_socket: bool,
+}
+
+impl<'fd> Source<'fd> {
+    /// Reads a new message from `fd`.
+    pub fn new(fd: BorrowedFd<'fd>, deadline: Deadline) -> Source<'fd> {
+        Source { fd, deadline, mid_message: false, is_socket: true }
+    }
+
+    /// Goes on reading under another deadline.
+    pub fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
+    /// Takes what comes next as the start of a message, or as the middle of one.
+    pub fn set_mid_message(&mut self, mid_message: bool) {
+        self.mid_message = mid_message;
+    }
+
+    /// Fills `buf`. End-of-stream before the first byte of a message is
+    /// [`ErrorKind::Closed`], after it [`ErrorKind::Truncated`]; a deadline that passes
+    /// is [`ErrorKind::Timeout`] or [`ErrorKind::Stalled`] in the same way.
+    pub fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
+        let mut got = 0;
+        while got < buf.len() {
+            match self.read(&mut buf[got..])? {
+                0 => return Err(self.cut(got as u64, buf.len() as u64)),
+                n => got += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds `len` bytes to `out`, whose memory grows with what arrives, never with what
+    /// was declared. After an error `out` has the bytes that came before it.
+    pub fn read_vec(&mut self, out: &mut Vec<u8>, len: u64) -> Result<()> {
+        let mut left = len;
+        while left > 0 {
+            if out.len() == out.capacity() {
+                grow(out, left)?;
+            }
+            match self.read_more(out, left)? {
+                0 => return Err(self.cut(len - left, len)),
+                got => left -= got as u64,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds 1 to `max` bytes to `out` as they come, within the capacity it has; 0 is
+    /// end-of-stream.
+    pub fn read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<usize> {
+        let room = out.spare_capacity_mut();
+        let want = usize::try_from(max).unwrap_or(usize::MAX).min(room.len());
+        let got = self.read_uninit(&mut room[..want])?;
+        // SAFETY: the first `got` bytes of the spare capacity were just written.
+        unsafe { out.set_len(out.len() + got) };
+        Ok(got)
+    }
+
+    /// Reads 1 to `buf.len()` bytes as they come; 0 is end-of-stream.
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
+        // SAFETY: `read_uninit` only ever writes initialised bytes.
+        let buf = unsafe { &mut *(std::ptr::from_mut(buf) as *mut [MaybeUninit<u8>]) };
+        self.read_uninit(buf)
+    }
+
+    fn read_uninit(&mut self, buf: &mut [MaybeUninit<u8>]) -> Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let outcome = if self.is_socket {
+                let flags =
+                    if self.deadline.is_never() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+                rustix::net::recv(self.fd, &mut *buf, flags).map(|(got, _)| got.0.len())
+            } else {
+                if !self.deadline.is_never() {
+                    self.wait()?;
+                }
+                rustix::io::read(self.fd, &mut *buf).map(|(got, _)| got.len())
+            };
+            match outcome {
+                Ok(got) => {
+                    self.mid_message |= got > 0;
+                    return Ok(got);
+                }
+                Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait()?,
+                // What a pty says when its other side is closed.
+                Err(Errno::IO) if !self.is_socket && rustix::termios::isatty(self.fd) => {
+                    return Ok(0);
+                }
+                Err(errno) => return Err(Error::system("read", errno)),
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<()> {
+        wait(self.fd, PollFlags::IN, self.deadline).map_err(|error| match error.kind() {
+            ErrorKind::Timeout if self.mid_message => {
+                Error::new(ErrorKind::Stalled, "the rest of the message did not come")
+            }
+            ErrorKind::Timeout => Error::new(ErrorKind::Timeout, "nothing was received"),
+            _ => error,
+        })
+    }
+
+    fn cut(&self, got: u64, expected: u64) -> Error {
+        if self.mid_message {
+            Error::new(ErrorKind::Truncated, format!("{got} of {expected} bytes came"))
+        } else {
+            Error::new(ErrorKind::Closed, "")
+        }
+    }
+}
+
+/// A first step, then doubling: a peer that declares much and sends little holds little.
+fn grow(out: &mut Vec<u8>, left: u64) -> Result<()> {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    let step = out.len().max(limits::GROW_STEP).min(left);
+    out.try_reserve_exact(step)
+        .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{step} bytes more")))
+}

@@ -1,0 +1,112 @@
+//! What tests of system calls need: a process of their own, and calls that fail.
+
+use std::os::fd::BorrowedFd;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+/// Runs `body` in a process of its own: this test binary again, with only the test
+/// called `name`, which is the caller. `wrapper` is a command that runs it.
+pub fn alone(name: &str, wrapper: &[&str], body: impl FnOnce()) {
+    const CHILD: &str = "FRAMEFD_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let this = std::env::current_exe().unwrap();
+    let mut command = match wrapper {
+        [] => Command::new(this),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(this);
+            command
+        }
+    };
+    let output = command.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{}\n{stdout}\n{stderr}",
+        output.status
+    );
+}
+
+/// Runs `body` on a thread of its own, where each system call in `calls` fails with its
+/// errno: seccomp(2).
+pub fn failing<T: Send>(calls: &[(libc::c_long, Errno)], body: impl FnOnce() -> T + Send) -> T {
+    on_thread(|| {
+        fail(calls);
+        body()
+    })
+}
+
+/// Runs `body` with openat2(2), where there is none, and where a sandbox forbids it.
+pub fn with_each_resolver(body: impl Fn() + Sync) {
+    body();
+    for errno in [Errno::NOSYS, Errno::PERM] {
+        failing(&[(libc::SYS_openat2, errno)], || {
+            let (mode, resolve) = (Mode::empty(), ResolveFlags::empty());
+            let opened = rustix::fs::openat2(CWD, "/", OFlags::CLOEXEC, mode, resolve);
+            assert_eq!(opened.unwrap_err(), errno);
+            body();
+        });
+    }
+}
+
+/// Runs `body` on a thread of its own that has the rights of nobody, where it had those
+/// of root.
+pub fn unprivileged<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    on_thread(|| {
+        if rustix::process::geteuid().is_root() {
+            let (user, group) = (Uid::from_raw(65534), Gid::from_raw(65534));
+            rustix::thread::set_thread_groups(&[]).unwrap();
+            rustix::thread::set_thread_res_gid(group, group, group).unwrap();
+            rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        }
+        body()
+    })
+}
+
+/// Runs `body` while a thread exchanges two names in `dir`, as fast as it can.
+pub fn while_swapping(dir: BorrowedFd<'_>, names: [&str; 2], body: impl FnOnce()) {
+    let running = Arc::new(());
+    let watch = Arc::downgrade(&running);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while watch.strong_count() > 0 {
+                let [one, other] = names;
+                rustix::fs::renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        body();
+        drop(running); // as a panic does
+    });
+}
+
+fn on_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(body).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "all are small")]
+fn fail(calls: &[(libc::c_long, Errno)]) {
+    let step = |code: u32, skip, k| libc::sock_filter { code: code as u16, jt: 0, jf: skip, k };
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (number, errno) in calls {
+        let errno = errno.raw_os_error() as u32;
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, *number as u32));
+        program.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | errno));
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the filter outlives the call and reads only the number of a system call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const filter), 0);
+    }
+}

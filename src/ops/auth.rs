@@ -1,0 +1,37 @@
+//! The authentication handshake over descriptors, and keys in files.
+
+use std::time::Duration;
+
+use super::Duplex;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Deadline;
+use crate::io::sink::Sink;
+use crate::io::source::Source;
+use crate::limits;
+use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, answer};
+
+/// Proves to this side that the other one holds one of `keys`, and says which. On
+/// [`ErrorKind::Auth`] the caller closes the connection.
+///
+/// It proves that and no more: the server is not authenticated, later bytes are not
+/// protected, and whoever sits in between can relay it.
+pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<usize> {
+    if keys.is_empty() {
+        return Err(Error::new(ErrorKind::Key, "no key was given"));
+    }
+    let deadline = Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD));
+    let challenge = Challenge::new()?;
+    Sink::new(duplex.writer, deadline).write_all(challenge.as_bytes())?;
+    let mut answer = [0; ANSWER_SIZE];
+    Source::new(duplex.reader, deadline).read_exact(&mut answer)?;
+    challenge.verify(keys, &answer)
+}
+
+/// Answers the other side's challenge with `key`. The wire has no verdict: a wrong key
+/// shows as a closed connection at the next receive.
+pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
+    let deadline = Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD));
+    let mut challenge = [0; CHALLENGE_SIZE];
+    Source::new(duplex.reader, deadline).read_exact(&mut challenge)?;
+    Sink::new(duplex.writer, deadline).write_all(&answer(key, &challenge))
+}

@@ -1,0 +1,439 @@
+//! Frames and packets over descriptors, whole or with the body in pieces.
+
+use std::borrow::Cow;
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Patience};
+use crate::io::sink::Sink;
+use crate::io::source::Source;
+use crate::limits;
+use crate::wire::header::{self, Header};
+use crate::wire::packet::{PrefixFormat, looks_like};
+
+/// How frames and packets are sent and received.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// For the whole call; `None` waits for ever, zero does not wait.
+    pub timeout: Option<Duration>,
+    /// Bytes of header text.
+    pub max_header: u64,
+    /// Levels of nesting in a received header.
+    pub max_depth: u32,
+    /// Bytes of a body or a packet that is received into memory.
+    pub max_body: u64,
+    /// How the length of a packet is written; frames always use the default.
+    pub prefix: PrefixFormat,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            timeout: None,
+            max_header: limits::MAX_HEADER,
+            max_depth: limits::MAX_DEPTH,
+            max_body: limits::MAX_BODY,
+            prefix: PrefixFormat::default(),
+        }
+    }
+}
+
+impl Options {
+    fn deadline(&self) -> Deadline {
+        Deadline::from_timeout(self.timeout)
+    }
+}
+
+/// A received frame.
+#[derive(Debug)]
+pub struct Frame {
+    /// The header.
+    pub header: Header,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Sends one frame: `header`, a JSON object without `data_size` or nothing, and `body`.
+/// A socket that has room takes it in one system call.
+pub fn send(
+    fd: BorrowedFd<'_>,
+    header: Option<&str>,
+    body: &[u8],
+    options: &Options,
+) -> Result<()> {
+    send_slices(fd, header, &[body], options)
+}
+
+/// Sends one frame whose body is `slices`, one after the other.
+pub fn send_slices(
+    fd: BorrowedFd<'_>,
+    header: Option<&str>,
+    slices: &[&[u8]],
+    options: &Options,
+) -> Result<()> {
+    send_by(fd, header, slices, options, options.deadline().into())
+}
+
+/// As [`send_slices`], where the time is not for this call alone.
+pub(crate) fn send_by(
+    fd: BorrowedFd<'_>,
+    header: Option<&str>,
+    slices: &[&[u8]],
+    options: &Options,
+    patience: Patience,
+) -> Result<()> {
+    let body_len = slices.iter().map(|slice| slice.len() as u64).sum();
+    let head = encode_head(header, body_len, options)?;
+    let mut parts = Vec::with_capacity(1 + slices.len());
+    parts.push(IoSlice::new(&head));
+    parts.extend(slices.iter().map(|slice| IoSlice::new(slice)));
+    Sink::new(fd, patience).write_all_vectored(&mut parts)
+}
+
+/// Sends the header of a frame whose body of `body_len` bytes the returned writer sends.
+pub fn send_header<'fd>(
+    fd: BorrowedFd<'fd>,
+    header: Option<&str>,
+    body_len: u64,
+    options: &Options,
+) -> Result<BodyWriter<'fd>> {
+    let head = encode_head(header, body_len, options)?;
+    let mut sink = Sink::new(fd, options.deadline());
+    sink.write_all(&head)?;
+    Ok(BodyWriter { sink, left: body_len, broken: false })
+}
+
+/// Receives one frame into memory.
+pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<Frame> {
+    let deadline = options.deadline();
+    let (header, mut body) = recv_header_by(fd, options, deadline)?;
+    let body = body.read_all_by(options.max_body, deadline)?;
+    Ok(Frame { header, body })
+}
+
+/// Receives the header of one frame; its body, of any size, stays in the stream for the
+/// returned reader.
+pub fn recv_header<'fd>(
+    fd: BorrowedFd<'fd>,
+    options: &Options,
+) -> Result<(Header, BodyReader<'fd>)> {
+    recv_header_by(fd, options, options.deadline())
+}
+
+/// Sends one packet: the length and `data`.
+pub fn send_packet(fd: BorrowedFd<'_>, data: &[u8], options: &Options) -> Result<()> {
+    let prefix = options.prefix.encode(data.len() as u64)?;
+    let prefix = IoSlice::new(&prefix[..options.prefix.width()]);
+    Sink::new(fd, options.deadline()).write_all_vectored(&mut [prefix, IoSlice::new(data)])
+}
+
+/// Receives one packet into memory.
+pub fn recv_packet(fd: BorrowedFd<'_>, options: &Options) -> Result<Vec<u8>> {
+    let deadline = options.deadline();
+    recv_packet_length_by(fd, options, deadline)?.read_all_by(options.max_body, deadline)
+}
+
+/// Receives one packet into `buf`: its length, and a reader for what does not fit.
+pub fn recv_packet_into<'fd>(
+    fd: BorrowedFd<'fd>,
+    buf: &mut [u8],
+    options: &Options,
+) -> Result<(u64, Option<BodyReader<'fd>>)> {
+    let mut body = recv_packet_length_by(fd, options, options.deadline())?;
+    let len = body.left;
+    check_size(len, options.max_body)?;
+    let fits = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len());
+    body.source.read_exact(&mut buf[..fits])?;
+    body.left -= fits as u64;
+    Ok((len, (body.left > 0).then_some(body)))
+}
+
+/// Receives the length of one packet; its bytes stay in the stream for the returned
+/// reader.
+pub fn recv_packet_length<'fd>(fd: BorrowedFd<'fd>, options: &Options) -> Result<BodyReader<'fd>> {
+    recv_packet_length_by(fd, options, options.deadline())
+}
+
+/// The rest of a body that is still in the stream, and the count of what is left of it.
+/// Nothing can be read beyond its end. The count stays right whatever fails, so after a
+/// timeout, or when the destination failed, the rest can still be read or skipped.
+#[derive(Debug)]
+pub struct BodyReader<'fd> {
+    source: Source<'fd>,
+    left: u64,
+}
+
+impl BodyReader<'_> {
+    /// Bytes not read yet.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Reads 1 to `buf.len()` bytes as they come; 0 is the body's end.
+    pub fn read(&mut self, buf: &mut [u8], timeout: Option<Duration>) -> Result<usize> {
+        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        if len == 0 {
+            return Ok(0);
+        }
+        self.set_patience(Patience::whole(timeout));
+        let got = self.source.read(&mut buf[..len])?;
+        self.took(got)
+    }
+
+    /// The rest of the body in memory, if it is at most `max` bytes; where it is more,
+    /// nothing is consumed.
+    pub fn read_all(&mut self, max: u64, timeout: Option<Duration>) -> Result<Vec<u8>> {
+        self.read_all_by(max, Deadline::from_timeout(timeout))
+    }
+
+    /// Copies the rest of the body to `to`.
+    pub fn copy_to(&mut self, to: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
+        let patience = Patience::whole(timeout);
+        let mut sink = Sink::new(to, patience);
+        sink.set_mid_message(true);
+        self.for_each_chunk(limits::COPY_STEP, patience, |chunk| sink.write_all(chunk))
+    }
+
+    /// Reads the rest of the body and drops it.
+    pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
+        self.for_each_chunk(limits::GROW_STEP, Patience::whole(timeout), |_| Ok(()))
+    }
+
+    /// Hands the rest of the body to `take`, at most `step` bytes at a time.
+    pub(crate) fn for_each_chunk(
+        &mut self,
+        step: usize,
+        patience: Patience,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let step = usize::try_from(self.left).unwrap_or(usize::MAX).min(step);
+        let mut chunk = Vec::new();
+        chunk
+            .try_reserve_exact(step)
+            .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{step} bytes")))?;
+        while self.left > 0 {
+            chunk.clear();
+            self.set_patience(patience);
+            let got = self.source.read_more(&mut chunk, self.left)?;
+            self.took(got)?;
+            take(&chunk)?;
+        }
+        Ok(())
+    }
+
+    /// As [`read_all`](Self::read_all), where the time is not for this call alone.
+    pub(crate) fn read_all_by(&mut self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
+        check_size(self.left, max)?;
+        let mut out = Vec::new();
+        self.source.set_deadline(deadline);
+        self.source.set_mid_message(true);
+        let outcome = self.source.read_vec(&mut out, self.left);
+        self.left -= out.len() as u64;
+        outcome.map(|()| out)
+    }
+
+    /// A timeout between two reads loses nothing here, so it is not a stall.
+    fn set_patience(&mut self, patience: Patience) {
+        self.source.set_deadline(patience.next());
+        self.source.set_mid_message(false);
+    }
+
+    fn took(&mut self, got: usize) -> Result<usize> {
+        if got == 0 {
+            let left = self.left;
+            return Err(Error::new(
+                ErrorKind::Truncated,
+                format!("{left} bytes of it are missing"),
+            ));
+        }
+        self.left -= got as u64;
+        Ok(got)
+    }
+}
+
+/// The body of a received request, wherever it is.
+#[derive(Debug)]
+pub enum Body<'a, 'fd> {
+    /// In memory.
+    Memory(&'a [u8]),
+    /// Still in the stream.
+    Stream(&'a mut BodyReader<'fd>),
+}
+
+impl<'a> Body<'a, '_> {
+    /// Bytes of it.
+    pub fn len(&self) -> u64 {
+        match self {
+            Body::Memory(bytes) => bytes.len() as u64,
+            Body::Stream(reader) => reader.left(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of it in memory, if it is at most `max` bytes; where it is more, nothing is
+    /// consumed.
+    pub fn gather(&mut self, max: u64, timeout: Option<Duration>) -> Result<Cow<'a, [u8]>> {
+        check_size(self.len(), max)?;
+        match self {
+            Body::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
+            Body::Stream(reader) => reader.read_all(max, timeout).map(Cow::Owned),
+        }
+    }
+
+    /// Drops what is left of it in the stream.
+    pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
+        match self {
+            Body::Memory(_) => Ok(()),
+            Body::Stream(reader) => reader.skip(timeout),
+        }
+    }
+}
+
+/// The body of a frame that is being sent in pieces, and the count of what it still
+/// needs. A body that is not sent whole leaves the stream out of step.
+#[derive(Debug)]
+pub struct BodyWriter<'fd> {
+    sink: Sink<'fd>,
+    left: u64,
+    broken: bool,
+}
+
+impl BodyWriter<'_> {
+    /// Bytes the body still needs.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Sends all of `piece`. One that is longer than what the body needs is refused, and
+    /// nothing of it is sent.
+    pub fn write(&mut self, piece: &[u8], timeout: Option<Duration>) -> Result<()> {
+        self.write_by(piece, Deadline::from_timeout(timeout))
+    }
+
+    /// Sends the next `len` bytes that `from` gives; fewer than that is
+    /// [`ErrorKind::Truncated`].
+    pub fn copy_from(
+        &mut self,
+        from: BorrowedFd<'_>,
+        len: u64,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        self.check(len)?;
+        let deadline = Deadline::from_timeout(timeout);
+        let mut source = Source::new(from, deadline);
+        source.set_mid_message(true);
+        let mut body = BodyReader { source, left: len };
+        body.for_each_chunk(limits::COPY_STEP, deadline.into(), |chunk| {
+            self.write_by(chunk, deadline)
+        })
+    }
+
+    /// Ends the frame: an error if the body was not sent whole.
+    pub fn finish(&self) -> Result<()> {
+        self.check(0)?;
+        if self.left > 0 {
+            return Err(Error::new(
+                ErrorKind::State,
+                format!("{} bytes of the body were not sent", self.left),
+            ));
+        }
+        Ok(())
+    }
+
+    fn write_by(&mut self, piece: &[u8], deadline: Deadline) -> Result<()> {
+        self.check(piece.len() as u64)?;
+        self.sink.set_patience(deadline);
+        self.sink.set_mid_message(false);
+        match self.sink.write_all(piece) {
+            Ok(()) => {
+                self.left -= piece.len() as u64;
+                Ok(())
+            }
+            // Nothing went out, so the same piece can be sent again.
+            Err(error) if error.kind() == ErrorKind::Timeout => Err(error),
+            Err(error) => {
+                self.broken = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self, more: u64) -> Result<()> {
+        if self.broken {
+            return Err(Error::new(ErrorKind::State, "a part of the body failed before"));
+        }
+        if more > self.left {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                format!("{more} bytes, but the body needs only {}", self.left),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The prefix and the header that go before a body of `body_len` bytes.
+fn encode_head(header: Option<&str>, body_len: u64, options: &Options) -> Result<Vec<u8>> {
+    let text = header::encode(header, body_len, options.max_header)?;
+    let format = PrefixFormat::default();
+    let prefix = format.encode(text.len() as u64)?;
+    let mut head = Vec::with_capacity(format.width() + text.len());
+    head.extend_from_slice(&prefix[..format.width()]);
+    head.extend_from_slice(text.as_bytes());
+    Ok(head)
+}
+
+/// As [`recv_header`], where the time is not for this call alone.
+pub(crate) fn recv_header_by<'fd>(
+    fd: BorrowedFd<'fd>,
+    options: &Options,
+    deadline: Deadline,
+) -> Result<(Header, BodyReader<'fd>)> {
+    let mut source = Source::new(fd, deadline);
+    let length = recv_length(&mut source, PrefixFormat::default(), options.max_header)?;
+    if length == 0 {
+        return Err(Error::new(ErrorKind::BadLength, "a header of 0 bytes"));
+    }
+    let mut text = Vec::new();
+    source.read_vec(&mut text, length)?;
+    let header = Header::parse(text, options.max_depth)?;
+    let left = header.data_size().unwrap_or(0);
+    Ok((header, BodyReader { source, left }))
+}
+
+fn recv_packet_length_by<'fd>(
+    fd: BorrowedFd<'fd>,
+    options: &Options,
+    deadline: Deadline,
+) -> Result<BodyReader<'fd>> {
+    let mut source = Source::new(fd, deadline);
+    let left = recv_length(&mut source, options.prefix, u64::MAX)?;
+    Ok(BodyReader { source, left })
+}
+
+fn recv_length(source: &mut Source<'_>, format: PrefixFormat, max: u64) -> Result<u64> {
+    let mut prefix = [0; 8];
+    let prefix = &mut prefix[..format.width()];
+    source.read_exact(prefix)?;
+    let length = format.decode(prefix)?;
+    check_size(length, max).map_err(|error| {
+        Error::new(error.kind(), format!("{}{}", error.detail(), looks_like(prefix)))
+    })?;
+    Ok(length)
+}
+
+fn check_size(declared: u64, max: u64) -> Result<()> {
+    if declared > max {
+        return Err(Error::new(
+            ErrorKind::TooBig,
+            format!("{declared} bytes are declared, the limit is {max}"),
+        ));
+    }
+    Ok(())
+}

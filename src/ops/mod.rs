@@ -1,0 +1,26 @@
+//! The features: what a program does with frames, keys, commands and files.
+
+pub mod auth;
+pub mod exec;
+pub mod frame;
+pub mod key_file;
+pub mod reply;
+pub mod run;
+
+use std::os::fd::BorrowedFd;
+
+/// The two directions of a connection: one descriptor twice, or a pair such as standard
+/// input and output.
+#[derive(Clone, Copy, Debug)]
+pub struct Duplex<'fd> {
+    /// Where bytes of the other end come from.
+    pub reader: BorrowedFd<'fd>,
+    /// Where bytes to the other end go.
+    pub writer: BorrowedFd<'fd>,
+}
+
+impl<'fd> From<BorrowedFd<'fd>> for Duplex<'fd> {
+    fn from(fd: BorrowedFd<'fd>) -> Self {
+        Duplex { reader: fd, writer: fd }
+    }
+}

@@ -1,0 +1,438 @@
+//! The JSON header of a frame: what is refused and why, typed access, and `data_size`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
+
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// The key that says how many body bytes follow; the only one framing knows.
+const DATA_SIZE: &str = "data_size";
+
+/// Body sizes end where a signed 64-bit integer does, as old readers hold them in one.
+pub const MAX_DATA_SIZE: u64 = i64::MAX as u64;
+
+/// A received header: one JSON object (RFC 8259), its text untouched.
+#[derive(Debug)]
+pub struct Header {
+    /// The text and a final NUL, so that C can be handed a pointer to it.
+    text: Vec<u8>,
+    data_size: Option<u64>,
+    fields: OnceLock<BTreeMap<String, Field>>,
+}
+
+/// A top-level value of a header, as far as the typed getters tell values apart.
+#[derive(Debug)]
+pub enum Field {
+    /// A string; the text held ends in an extra NUL for C.
+    String(String),
+    /// An integer that fits 64 bits with a sign.
+    Integer(i64),
+    /// `true` or `false`.
+    Bool(bool),
+    /// Anything else, by the name it has in error texts.
+    Other(&'static str),
+}
+
+impl Header {
+    /// Takes `text` as a header: UTF-8, one JSON object nested at most `max_depth`
+    /// deep (the object itself is level 1), a plain `data_size` or none.
+    pub fn parse(mut text: Vec<u8>, max_depth: u32) -> Result<Header> {
+        let data_size = match scan(as_utf8(&text)?, max_depth)? {
+            None => None,
+            Some(DataSize::Twice) => return Err(bad_field("data_size is given twice")),
+            Some(DataSize::Once(raw)) => Some(parse_data_size(raw)?),
+        };
+        text.try_reserve_exact(1)
+            .map_err(|_| Error::new(ErrorKind::NoMemory, "the end of a header"))?;
+        text.push(0);
+        Ok(Header { text, data_size, fields: OnceLock::new() })
+    }
+
+    /// The JSON text as it came.
+    pub fn text(&self) -> &str {
+        // Checked by `parse`; the fallback is never taken.
+        std::str::from_utf8(&self.text[..self.text.len() - 1]).unwrap_or_default()
+    }
+
+    /// The JSON text with a final NUL.
+    pub fn text_with_nul(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// What `data_size` says, if it is there.
+    pub fn data_size(&self) -> Option<u64> {
+        self.data_size
+    }
+
+    /// The string at the top-level key `key`.
+    pub fn string(&self, key: &str) -> Result<&str> {
+        self.string_with_nul(key).map(|text| &text[..text.len() - 1])
+    }
+
+    /// The string at `key` with a NUL after its end.
+    pub fn string_with_nul(&self, key: &str) -> Result<&str> {
+        match self.field(key)? {
+            Field::String(text) => Ok(text),
+            other => Err(wrong_type(key, "a string", other)),
+        }
+    }
+
+    /// The integer at the top-level key `key`.
+    pub fn integer(&self, key: &str) -> Result<i64> {
+        match self.field(key)? {
+            Field::Integer(value) => Ok(*value),
+            other => Err(wrong_type(key, "a 64-bit integer", other)),
+        }
+    }
+
+    /// The boolean at the top-level key `key`.
+    pub fn boolean(&self, key: &str) -> Result<bool> {
+        match self.field(key)? {
+            Field::Bool(value) => Ok(*value),
+            other => Err(wrong_type(key, "true or false", other)),
+        }
+    }
+
+    /// The whole header read into a type of the caller's.
+    pub fn read_as<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_str(self.text()).map_err(|error| bad_field(error.to_string()))
+    }
+
+    /// A key given twice has its last value, as with most JSON readers.
+    fn field(&self, key: &str) -> Result<&Field> {
+        let fields = self.fields.get_or_init(|| self.read_as().unwrap_or_default());
+        fields
+            .get(key)
+            .ok_or_else(|| Error::new(ErrorKind::Missing, format!("there is no {key:?}")))
+    }
+}
+
+/// The header to send: `header`, one JSON object or nothing, with `data_size` added.
+/// It is the first key, so that a reader who logs headers sees it.
+pub fn encode(header: Option<&str>, data_size: u64, max_header: u64) -> Result<String> {
+    if data_size > MAX_DATA_SIZE {
+        return Err(Error::new(ErrorKind::TooBig, format!("a body of {data_size} bytes")));
+    }
+    let rest = match header {
+        None => "}",
+        Some(text) => {
+            if scan(text, limits::MAX_DEPTH_HARD)?.is_some() {
+                return Err(bad_field("data_size is written by the library"));
+            }
+            text.trim_start()[1..].trim_start()
+        }
+    };
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    let text = format!("{{\"{DATA_SIZE}\":{data_size}{comma}{rest}");
+    if text.len() as u64 > max_header {
+        return Err(Error::new(
+            ErrorKind::TooBig,
+            format!("a header of {} bytes, the limit is {max_header}", text.len()),
+        ));
+    }
+    Ok(text)
+}
+
+enum DataSize<'a> {
+    Once(&'a RawValue),
+    Twice,
+}
+
+/// Checks the syntax and depth of one JSON object, and finds its `data_size`.
+fn scan(text: &str, max_depth: u32) -> Result<Option<DataSize<'_>>> {
+    if text.starts_with('\u{feff}') {
+        return Err(Error::new(ErrorKind::BadJson, "it begins with a byte order mark"));
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    json.deserialize_map(TopLevel { max_depth })
+        .and_then(|found| json.end().map(|()| found))
+        .map_err(|error| Error::new(ErrorKind::BadJson, error.to_string()))
+}
+
+fn as_utf8(text: &[u8]) -> Result<&str> {
+    std::str::from_utf8(text)
+        .map_err(|error| Error::new(ErrorKind::BadJson, format!("it is not UTF-8: {error}")))
+}
+
+/// RFC 8259 allows many spellings of a number; one is let through, so that no two
+/// readers of a frame can disagree about where it ends.
+fn parse_data_size(raw: &RawValue) -> Result<u64> {
+    let text = raw.get();
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let shown: String = text.chars().take(32).collect();
+        return Err(bad_field(format!("data_size is not a plain integer: {shown}")));
+    }
+    match text.parse() {
+        Ok(size) if size <= MAX_DATA_SIZE => Ok(size),
+        _ => Err(Error::new(ErrorKind::TooBig, "data_size does not fit 63 bits")),
+    }
+}
+
+fn bad_field(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::BadField, detail)
+}
+
+fn wrong_type(key: &str, expected: &str, found: &Field) -> Error {
+    let found = match found {
+        Field::String(_) => "a string",
+        Field::Integer(_) => "an integer",
+        Field::Bool(_) => "a boolean",
+        Field::Other(name) => name,
+    };
+    bad_field(format!("{key:?} is {found}, not {expected}"))
+}
+
+struct TopLevel {
+    max_depth: u32,
+}
+
+impl<'de> Visitor<'de> for TopLevel {
+    type Value = Option<DataSize<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut found = None;
+        while let Some(is_data_size) = map.next_key_seed(IsDataSize)? {
+            if is_data_size {
+                let raw = map.next_value()?;
+                found = Some(match found {
+                    None => DataSize::Once(raw),
+                    Some(_) => DataSize::Twice,
+                });
+            } else {
+                map.next_value_seed(Checked { levels: self.max_depth.saturating_sub(1) })?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Compares the key as it reads, not as it is spelled: an escape is no way around.
+struct IsDataSize;
+
+impl<'de> DeserializeSeed<'de> for IsDataSize {
+    type Value = bool;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, key: D) -> Result<bool, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsDataSize {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key == DATA_SIZE)
+    }
+}
+
+/// Any value, read through and dropped, with `levels` of nesting left.
+#[derive(Clone, Copy)]
+struct Checked {
+    levels: u32,
+}
+
+impl Checked {
+    fn deeper<E: serde::de::Error>(self) -> Result<Checked, E> {
+        match self.levels.checked_sub(1) {
+            Some(levels) => Ok(Checked { levels }),
+            None => Err(E::custom("it is nested too deep")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Checked {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
+        let inner = self.deeper()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        let inner = self.deeper()?;
+        while map.next_key_seed(IsDataSize)?.is_some() {
+            map.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Field {
+    fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Field, D::Error> {
+        value.deserialize_any(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Field, E> {
+        Ok(Field::Other("null"))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Field, E> {
+        Ok(Field::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Field, E> {
+        Ok(Field::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Field, E> {
+        Ok(i64::try_from(value).map_or(Field::Other("a larger integer"), Field::Integer))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
+        Ok(Field::Other("a fraction"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Field, E> {
+        Ok(Field::String(format!("{value}\0")))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Field, S::Error> {
+        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+        Ok(Field::Other("an array"))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Field, M::Error> {
+        while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
+        Ok(Field::Other("an object"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Header> {
+        Header::parse(text.as_bytes().to_vec(), limits::MAX_DEPTH)
+    }
+
+    fn kind(text: &str) -> ErrorKind {
+        parse(text).unwrap_err().kind()
+    }
+
+    #[test]
+    fn data_size_has_one_spelling() {
+        assert_eq!(parse("{}").unwrap().data_size(), None);
+        assert_eq!(parse(r#" {"data_size": 7 }"#).unwrap().data_size(), Some(7));
+        assert_eq!(parse(r#"{"data\u005fsize":9223372036854775807}"#).unwrap().data_size(), {
+            Some(MAX_DATA_SIZE)
+        });
+        for value in ["null", "true", "\"5\"", "{}", "[]", "-1", "-0", "5.0", "1e3", "1e400"] {
+            assert_eq!(kind(&format!("{{\"data_size\":{value}}}")), ErrorKind::BadField, "{value}");
+        }
+        for value in ["NaN", "Infinity", "007", "+5", "0x5", ""] {
+            assert_eq!(kind(&format!("{{\"data_size\":{value}}}")), ErrorKind::BadJson, "{value}");
+        }
+        for value in ["9223372036854775808", "18446744073709551616", &"9".repeat(5000)] {
+            assert_eq!(kind(&format!("{{\"data_size\":{value}}}")), ErrorKind::TooBig, "{value}");
+        }
+        assert_eq!(kind(r#"{"data_size":1,"data\u005fsize":1}"#), ErrorKind::BadField);
+        assert_eq!(parse(r#"{"a":{"data_size":9}}"#).unwrap().data_size(), None);
+    }
+
+    #[test]
+    fn depth_is_counted_from_the_object_itself() {
+        let nested = |levels: usize| {
+            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+        };
+        assert!(parse(&nested(32)).is_ok());
+        assert_eq!(kind(&nested(33)), ErrorKind::BadJson);
+        assert_eq!(kind(&nested(100_000)), ErrorKind::BadJson);
+    }
+
+    #[test]
+    fn typed_getters_tell_missing_from_wrong() {
+        let header = parse(r#"{"s":"a\u0000b","i":-5,"b":true,"u":18446744073709551615,"f":1.5}"#);
+        let header = header.unwrap();
+        assert_eq!(header.string("s").unwrap(), "a\0b");
+        assert_eq!(header.integer("i").unwrap(), -5);
+        assert!(header.boolean("b").unwrap());
+        assert_eq!(header.string("x").unwrap_err().kind(), ErrorKind::Missing);
+        assert_eq!(header.string("i").unwrap_err().kind(), ErrorKind::BadField);
+        assert_eq!(header.integer("u").unwrap_err().kind(), ErrorKind::BadField);
+        assert_eq!(header.integer("f").unwrap_err().kind(), ErrorKind::BadField);
+        assert_eq!(header.boolean("s").unwrap_err().kind(), ErrorKind::BadField);
+    }
+
+    #[test]
+    fn encode_adds_data_size_and_nothing_else() {
+        let encode = |header| encode(header, 5, limits::MAX_HEADER);
+        assert_eq!(encode(None).unwrap(), r#"{"data_size":5}"#);
+        assert_eq!(encode(Some("{}")).unwrap(), r#"{"data_size":5}"#);
+        assert_eq!(encode(Some(" { } ")).unwrap(), r#"{"data_size":5} "#);
+        assert_eq!(encode(Some(r#"{"cmd": "x"}"#)).unwrap(), r#"{"data_size":5,"cmd": "x"}"#);
+        for own in [r#"{"data_size":5}"#, r#"{"data\u005fsize":5}"#] {
+            assert_eq!(encode(Some(own)).unwrap_err().kind(), ErrorKind::BadField);
+        }
+        for bad in ["", "[]", "{", "{}x", "null", "{}{}", "\u{feff}{}"] {
+            assert_eq!(encode(Some(bad)).unwrap_err().kind(), ErrorKind::BadJson, "{bad}");
+        }
+    }
+
+    #[test]
+    fn encode_keeps_to_the_limits() {
+        assert_eq!(encode(None, 5, 14).unwrap_err().kind(), ErrorKind::TooBig);
+        assert!(encode(None, 5, 15).is_ok());
+        assert_eq!(encode(None, 1 << 63, 100).unwrap_err().kind(), ErrorKind::TooBig);
+    }
+}

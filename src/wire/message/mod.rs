@@ -1,0 +1,208 @@
+//! Typed requests and replies: what the headers of section "Requests and replies" of
+//! docs/protocol.md say.
+
+pub mod exec;
+
+use serde::{Deserialize, Serialize};
+
+use super::header::Header;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a request may carry to have its replies told apart; each of them repeats it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// An integer.
+    Number(i64),
+    /// A string.
+    Text(String),
+}
+
+/// What every request has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Request {
+    /// What is asked for.
+    pub cmd: String,
+    /// Repeated in the replies.
+    pub id: Option<Id>,
+}
+
+/// A reply that reports failure; its body is empty.
+#[derive(Debug, Serialize)]
+pub struct ErrorReply<'a> {
+    status: &'static str,
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Id>,
+}
+
+impl<'a> ErrorReply<'a> {
+    /// The reply that reports a failure of `kind`, with `message` for people.
+    pub fn new(kind: ErrorKind, message: &'a str, id: Option<&'a Id>) -> ErrorReply<'a> {
+        ErrorReply { status: "error", code: reply_code(kind), message, id }
+    }
+}
+
+/// The reply to `{"cmd":"hello"}`.
+#[derive(Debug, Serialize)]
+pub struct Hello<'a> {
+    /// Always `ok`.
+    pub status: &'static str,
+    /// The library's.
+    pub version: &'static str,
+    /// What is served.
+    pub cmds: &'a [&'a str],
+    /// What is taken.
+    pub limits: HelloLimits,
+    /// The request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a Id>,
+}
+
+/// The limits that a client is told, in bytes.
+#[derive(Debug, Serialize)]
+pub struct HelloLimits {
+    /// Header text.
+    pub max_header: u64,
+    /// A body that is taken into memory.
+    pub max_body: u64,
+    /// Command text.
+    pub max_command: u64,
+    /// Output kept of each of a command's streams.
+    pub max_output: u64,
+}
+
+/// The id of a request that may be bad in other ways.
+pub fn id_of(request: &Header) -> Option<Id> {
+    #[derive(Deserialize)]
+    struct OnlyId {
+        id: Option<Id>,
+    }
+    request.read_as().ok().and_then(|request: OnlyId| request.id)
+}
+
+/// The header text of a message; `data_size` is added where it is sent.
+pub fn to_header(message: &impl Serialize) -> Result<String> {
+    serde_json::to_string(message)
+        .map_err(|error| Error::new(ErrorKind::BadField, error.to_string()))
+}
+
+/// The header text of a request: `message` and what is asked for.
+pub fn to_request(cmd: &str, message: &impl Serialize) -> Result<String> {
+    #[derive(Serialize)]
+    struct Request<'a, M> {
+        cmd: &'a str,
+        #[serde(flatten)]
+        message: &'a M,
+    }
+    to_header(&Request { cmd, message })
+}
+
+/// Passes a reply on, or turns an error reply into its error.
+pub fn check_reply(reply: &Header) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Status {
+        status: Option<String>,
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let reply: Status = reply.read_as()?;
+    if reply.status.as_deref() != Some("error") {
+        return Ok(());
+    }
+    let code = reply.code.unwrap_or_default();
+    let kind = REPLY_CODES
+        .iter()
+        .find(|(text, _)| *text == code)
+        .map_or(ErrorKind::RemoteOther, |(_, kind)| *kind);
+    let message = crate::wire::escape(reply.message.unwrap_or_default().as_bytes());
+    Err(Error::new(kind, message))
+}
+
+const REPLY_CODES: [(&str, ErrorKind); 12] = [
+    ("bad_request", ErrorKind::RemoteBadRequest),
+    ("unsupported", ErrorKind::RemoteUnsupported),
+    ("denied", ErrorKind::RemoteDenied),
+    ("not_found", ErrorKind::RemoteNotFound),
+    ("exists", ErrorKind::RemoteExists),
+    ("too_big", ErrorKind::RemoteTooBig),
+    ("no_space", ErrorKind::RemoteNoSpace),
+    ("timed_out", ErrorKind::RemoteTimeout),
+    ("checksum", ErrorKind::RemoteChecksum),
+    ("busy", ErrorKind::RemoteBusy),
+    ("spawn_failed", ErrorKind::RemoteSpawn),
+    ("io", ErrorKind::RemoteIo),
+];
+
+/// The machine-readable code that stands for `kind` in a reply.
+fn reply_code(kind: ErrorKind) -> &'static str {
+    let remote = match kind {
+        ErrorKind::BadLength
+        | ErrorKind::BadJson
+        | ErrorKind::BadField
+        | ErrorKind::Missing
+        | ErrorKind::Truncated
+        | ErrorKind::Argument => ErrorKind::RemoteBadRequest,
+        ErrorKind::Unsupported => ErrorKind::RemoteUnsupported,
+        ErrorKind::Denied | ErrorKind::Path | ErrorKind::Auth => ErrorKind::RemoteDenied,
+        ErrorKind::NotFound => ErrorKind::RemoteNotFound,
+        ErrorKind::Exists => ErrorKind::RemoteExists,
+        ErrorKind::TooBig => ErrorKind::RemoteTooBig,
+        ErrorKind::NoSpace => ErrorKind::RemoteNoSpace,
+        ErrorKind::Timeout | ErrorKind::Stalled => ErrorKind::RemoteTimeout,
+        ErrorKind::Checksum => ErrorKind::RemoteChecksum,
+        ErrorKind::Busy | ErrorKind::Limit => ErrorKind::RemoteBusy,
+        ErrorKind::Spawn => ErrorKind::RemoteSpawn,
+        _ => ErrorKind::RemoteIo,
+    };
+    REPLY_CODES.iter().find(|(_, kind)| *kind == remote).map_or("io", |(text, _)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(text: &str) -> Header {
+        Header::parse(text.as_bytes().to_vec(), 32).unwrap()
+    }
+
+    #[test]
+    fn an_error_reply_comes_back_as_its_remote_kind() {
+        let kinds = [
+            (ErrorKind::Path, ErrorKind::RemoteDenied),
+            (ErrorKind::NotFound, ErrorKind::RemoteNotFound),
+            (ErrorKind::Spawn, ErrorKind::RemoteSpawn),
+            (ErrorKind::BadField, ErrorKind::RemoteBadRequest),
+            (ErrorKind::Panic, ErrorKind::RemoteIo),
+        ];
+        let id = Id::Text("7".into());
+        for (local, remote) in kinds {
+            let text = to_header(&ErrorReply::new(local, "why \"so\"", Some(&id))).unwrap();
+            let error = check_reply(&reply(&text)).unwrap_err();
+            assert_eq!((error.kind(), error.detail()), (remote, "why \"so\""));
+            assert!(error.kind().is_remote());
+            assert_eq!(reply(&text).string("id").unwrap(), "7");
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_is_an_error_all_the_same() {
+        for text in [r#"{"status":"error","code":"new"}"#, r#"{"status":"error"}"#] {
+            assert_eq!(check_reply(&reply(text)).unwrap_err().kind(), ErrorKind::RemoteOther);
+        }
+        for text in [r#"{"status":"ok"}"#, "{}"] {
+            assert!(check_reply(&reply(text)).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_string_or_an_integer() {
+        let parse = |text: &str| reply(text).read_as::<Request>();
+        assert_eq!(parse(r#"{"cmd":"x","id":3}"#).unwrap().id, Some(Id::Number(3)));
+        for bad in ["1.5", "[]", "{}", "true"] {
+            let error = parse(&format!(r#"{{"cmd":"x","id":{bad}}}"#)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadField);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Bytes only: no file descriptors, no clock, no allocation from a declared size.
+
+pub mod auth;
+pub mod builder;
+mod escape;
+pub mod header;
+pub mod message;
+pub mod name;
+pub mod packet;
+
+pub use escape::{escape, quote};

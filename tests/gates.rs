@@ -1,0 +1,380 @@
+//! What must not change by accident: the exported names, the layout of public structs,
+//! the soname, the version, the layers, the header's dialects, an installed library that
+//! programs can link. Each failure says which command mends it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[test]
+fn exported_names_are_the_checked_in_ones() {
+    let exported: String = run("nm", &["-D", "--defined-only", &shared_library()])
+        .lines()
+        .filter_map(|line| Some(line.split_whitespace().nth(2)?.to_owned() + "\n"))
+        .collect();
+    for name in exported.lines() {
+        assert!(
+            ["frame_", "auth_", "exec_"].iter().any(|prefix| name.starts_with(prefix)),
+            "{name}"
+        );
+    }
+    compare_or_write("symbols.txt", &exported);
+    let archive = release().join("libframefd-c.a");
+    let archived = run("nm", &["-g", "--defined-only", &text(&archive)]);
+    let mut archived: Vec<&str> =
+        archived.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    archived.sort_unstable();
+    let exported: Vec<&str> = exported.lines().collect();
+    assert_eq!(archived, exported, "the archive exports what the shared library does");
+}
+
+#[test]
+fn public_structs_are_laid_out_as_checked_in() {
+    let header = read("include/framefd.h");
+    let mut program =
+        String::from("#include <stdio.h>\n#include \"framefd.h\"\nint main(void) {\n");
+    for (name, fields) in structs(&header) {
+        program += &format!("printf(\"{name} %zu\\n\", sizeof(struct {name}));\n");
+        for field in fields {
+            program += &format!(
+                "printf(\"{name}.{field} %zu %zu\\n\", offsetof(struct {name}, {field}), \
+                 sizeof(((struct {name} *)0)->{field}));\n"
+            );
+        }
+    }
+    program += "return 0; }\n";
+    let scratch = tempfile::tempdir().unwrap();
+    let (source, binary) = (scratch.path().join("layout.c"), scratch.path().join("layout"));
+    fs::write(&source, program).unwrap();
+    run("cc", &["-Iinclude", "-o", &text(&binary), &text(&source)]);
+    compare_or_write("layout.txt", &run(&text(&binary), &[]));
+}
+
+#[test]
+fn the_static_libraries_are_the_checked_in_ones() {
+    // Asked for by hand, since cargo prints it only when it builds anew.
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("empty.rs"), "").unwrap();
+    let output = Command::new("rustc")
+        .args(["--crate-type", "staticlib", "--print", "native-static-libs", "empty.rs"])
+        .current_dir(scratch.path())
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stderr).unwrap();
+    let (_, libraries) = output.split_once("native-static-libs: ").expect(&output);
+    compare_or_write("native-static-libs.txt", &format!("{}\n", libraries.lines().next().unwrap()));
+}
+
+#[test]
+fn the_shared_library_has_its_soname_and_is_small() {
+    let dynamic = run("readelf", &["-d", &shared_library()]);
+    let major = VERSION.split('.').next().unwrap();
+    assert!(
+        dynamic.contains(&format!("soname: [libframefd.so.{major}]")),
+        "see build.rs: {dynamic}"
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    let stripped = scratch.path().join("stripped.so");
+    run("strip", &["-o", &text(&stripped), &shared_library()]);
+    let size = fs::metadata(&stripped).unwrap().len();
+    assert!(size < 1024 * 1024, "{size} bytes stripped; see [profile.release] in Cargo.toml");
+}
+
+#[test]
+fn one_version_everywhere() {
+    let parts: Vec<&str> = VERSION.split('.').collect();
+    let header = read("include/framefd.h");
+    for (name, part) in ["MAJOR", "MINOR", "PATCH"].iter().zip(&parts) {
+        let line = format!("#define FRAME_VERSION_{name} {part}\n");
+        assert!(header.contains(&line), "set it in src/ffi/codes.rs, then: make header");
+    }
+    // What frame_version() says, `a_program_links_the_installed_library` compares.
+    let changelog = read("CHANGELOG.md");
+    assert!(changelog.contains(&format!("## {VERSION}")), "CHANGELOG.md has no entry");
+    let python = read("bindings/python/pyproject.toml");
+    assert!(python.contains(&format!("version = \"{VERSION}\"")), "bindings/python/pyproject.toml");
+    let python = read("bindings/python/framefd/__init__.py");
+    assert!(python.contains(&format!("__version__ = \"{VERSION}\"")), "framefd/__init__.py");
+}
+
+#[test]
+fn the_header_stands_alone_in_every_dialect() {
+    let scratch = tempfile::tempdir().unwrap();
+    let header = read("include/framefd.h");
+    let mut program = String::from("#include \"framefd.h\"\n");
+    for (number, line) in header.lines().filter(|line| line.contains("_INIT {")).enumerate() {
+        let name = line.split_whitespace().nth(1).unwrap();
+        let kind = name.trim_end_matches("_INIT").to_lowercase();
+        program += &format!("struct {kind} v{number} = {name};\n");
+    }
+    for (compiler, standard, file) in [
+        ("cc", "c99", "all.c"),
+        ("cc", "c11", "all.c"),
+        ("c++", "c++17", "all.cc"),
+        ("c++", "c++11", "all.cc"),
+    ] {
+        if Command::new(compiler).arg("--version").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "{compiler} is missing");
+            continue;
+        }
+        let source = scratch.path().join(file);
+        fs::write(&source, &program).unwrap();
+        let standard = format!("-std={standard}");
+        let warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-Iinclude"];
+        run(compiler, &[&warnings[..], &[&standard, &text(&source)]].concat());
+    }
+}
+
+#[test]
+fn no_import_points_up_a_layer() {
+    let layers = ["ffi", "ops", "io", "wire"];
+    for (depth, layer) in layers.iter().enumerate() {
+        for path in rust_files(&root().join("src").join(layer)) {
+            let source = fs::read_to_string(&path).unwrap();
+            for above in &layers[..depth] {
+                let import = format!("crate::{above}");
+                assert!(!source.contains(&import), "{} uses {import}", path.display());
+            }
+            assert!(
+                !source.contains("super::super"),
+                "{}: name the layer: crate::...",
+                path.display()
+            );
+            // Tests may reach for anything; shipped wire code reaches for no descriptor.
+            let shipped = source.split("#[cfg(test)]").next().unwrap();
+            if *layer == "wire" {
+                for word in ["std::os::fd", "std::time", "std::fs", "std::net", "rustix"] {
+                    assert!(!shipped.contains(word), "{} uses {word}", path.display());
+                }
+            }
+        }
+    }
+    for file in ["error.rs", "limits.rs"] {
+        let source = read(&format!("src/{file}"));
+        assert!(layers.iter().all(|layer| !source.contains(&format!("crate::{layer}"))), "{file}");
+    }
+}
+
+#[test]
+fn every_entry_point_catches_panics() {
+    let cannot_fail = ["frame_version", "frame_abi_version", "frame_strerror", "frame_last_error"];
+    let mut seen = 0;
+    for path in rust_files(&root().join("src/ffi")) {
+        let source = fs::read_to_string(&path).unwrap();
+        for function in source.split("extern \"C\" fn ").skip(1) {
+            let name = function.split('(').next().unwrap();
+            seen += 1;
+            let body = function.split("\n}").next().unwrap();
+            let guarded = ["code(", "small(", "count(", "value("].iter().any(|guard| {
+                body.contains(&format!("    {guard}"))
+                    || body.contains(&format!("outcome::{guard}"))
+            });
+            assert!(guarded || cannot_fail.contains(&name), "{name}: see src/ffi/outcome.rs");
+        }
+    }
+    assert_eq!(seen, read("tests/abi/symbols.txt").lines().count(), "every name is looked at");
+}
+
+#[test]
+fn a_program_links_the_installed_library() {
+    let scratch = tempfile::tempdir().unwrap();
+    let stage = scratch.path().join("stage");
+    let destdir = format!("DESTDIR={}", stage.display());
+    run("make", &["install", &destdir, "PREFIX=/opt/framefd"]);
+    let library = stage.join("opt/framefd/lib");
+    let soname = format!("libframefd.so.{}", VERSION.split('.').next().unwrap());
+    assert_eq!(
+        fs::read_link(library.join(&soname)).unwrap(),
+        Path::new(&format!("libframefd.so.{VERSION}"))
+    );
+    assert_eq!(fs::read_link(library.join("libframefd.so")).unwrap(), Path::new(&soname));
+
+    let source = scratch.path().join("program.c");
+    fs::write(&source, OUT_OF_TREE).unwrap();
+    if Command::new("pkg-config").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "pkg-config is missing");
+        return;
+    }
+    for (kind, link) in [("shared", &[][..]), ("static", &["--static"][..])] {
+        let mut flags = Command::new("pkg-config");
+        flags.args(link).args(["--cflags", "--libs", "framefd"]);
+        flags.env("PKG_CONFIG_SYSROOT_DIR", &stage);
+        flags.env("PKG_CONFIG_PATH", library.join("pkgconfig"));
+        let flags = succeed(&mut flags);
+        let binary = text(&scratch.path().join(kind));
+        let mut arguments = vec!["-std=c99", "-o", &binary];
+        let source = text(&source);
+        arguments.push(&source);
+        arguments.extend(flags.split_whitespace());
+        let archive = text(&library.join("libframefd.a"));
+        if kind == "static" {
+            // The compiler would prefer the shared one.
+            arguments.retain(|flag| *flag != "-lframefd");
+            arguments.insert(4, &archive);
+        }
+        run("cc", &arguments);
+        let mut program = Command::new(&binary);
+        program
+            .current_dir("/")
+            .env("LD_LIBRARY_PATH", if kind == "shared" { &*library } else { Path::new("") });
+        assert_eq!(succeed(&mut program), format!("{VERSION} hello\n"), "{kind}");
+    }
+
+    run("make", &["uninstall", &destdir, "PREFIX=/opt/framefd"]);
+    let left: Vec<PathBuf> = files(&stage);
+    assert!(left.is_empty(), "uninstall leaves {left:?}");
+}
+
+#[test]
+fn the_archive_links_next_to_another_rust_archive() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&scratch.path().join(name));
+    fs::write(path("other.rs"), OTHER_ARCHIVE).unwrap();
+    run(
+        "rustc",
+        &[
+            "--edition=2024",
+            "-O",
+            "--crate-type=staticlib",
+            "-o",
+            &path("libother.a"),
+            &path("other.rs"),
+        ],
+    );
+    fs::write(path("both.c"), BOTH_ARCHIVES).unwrap();
+    let libraries = read("tests/abi/native-static-libs.txt");
+    let archive = text(&release().join("libframefd-c.a"));
+    let (source, other, binary) = (path("both.c"), path("libother.a"), path("both"));
+    let mut arguments = vec!["-Iinclude", "-o", &binary, &source, &archive, &other];
+    arguments.extend(libraries.split_whitespace());
+    run("cc", &arguments);
+    assert_eq!(run(&binary, &[]), format!("{VERSION} 42\n"));
+}
+
+const OUT_OF_TREE: &str = r#"
+#include <framefd.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int main(void) {
+    int fds[2];
+    struct frame *frame = NULL;
+    if (pipe(fds) || frame_send(fds[1], NULL, "hello", 5, NULL) || frame_recv(fds[0], &frame, NULL))
+        return 1;
+    printf("%s %.5s\n", frame_version(), (const char *)frame_body(frame, NULL));
+    frame_free(frame);
+    return 0;
+}
+"#;
+
+const OTHER_ARCHIVE: &str = r#"
+#[unsafe(no_mangle)]
+pub extern "C" fn other_answer() -> i32 {
+    std::panic::catch_unwind(|| "forty-two".parse::<i32>().unwrap_or(42)).unwrap_or(0)
+}
+"#;
+
+const BOTH_ARCHIVES: &str = r#"
+#include <framefd.h>
+#include <stdio.h>
+int other_answer(void);
+int main(void) {
+    printf("%s %d\n", frame_version(), other_answer());
+    return 0;
+}
+"#;
+
+/// The structs of the header whose members are public, with the members' names.
+fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    let mut lines = header.lines();
+    while let Some(line) = lines.next() {
+        let Some(name) = line.strip_prefix("struct ").and_then(|rest| rest.strip_suffix(" {"))
+        else {
+            continue;
+        };
+        let members = lines
+            .by_ref()
+            .take_while(|line| *line != "};")
+            .filter(|line| line.ends_with(';') && !line.trim_start().starts_with('*'))
+            .map(member_name)
+            .collect();
+        found.insert(name.to_owned(), members);
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// `uint32_t size;`, `char sha256[72];`, `int (*progress)(void *context, ...);`
+fn member_name(line: &str) -> String {
+    let line = match line.split_once("(*") {
+        Some((_, rest)) => rest.split(')').next().unwrap(),
+        None => line.trim_end_matches(';').split('[').next().unwrap(),
+    };
+    line.split([' ', '*']).next_back().unwrap().to_owned()
+}
+
+fn compare_or_write(name: &str, found: &str) {
+    let path = root().join("tests/abi").join(name);
+    if std::env::var_os("FRAMEFD_WRITE_ABI").is_some() {
+        fs::write(&path, found).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, expected, "tests/abi/{name} differs; if that is meant: make abi");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What `make` built: it runs before the tests, and here for a bare `cargo test`.
+fn release() -> PathBuf {
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(|| drop(run("make", &["lib"])));
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("release")
+}
+
+fn shared_library() -> String {
+    text(&release().join("libframefd.so"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    files(folder).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    succeed(Command::new(program).args(arguments).current_dir(root()))
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{command:?}: {}\n{err}", output.status);
+    String::from_utf8(out).unwrap()
+}
