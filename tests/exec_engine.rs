@@ -308,6 +308,21 @@ fn a_host_that_reaps_its_children() {
 }
 
 #[test]
+fn a_group_outlives_a_leader_that_the_host_has_reaped() {
+    alone("a_group_outlives_a_leader_that_the_host_has_reaped", || {
+        set_action(libc::SIGCHLD, libc::SIG_IGN);
+        let limits = Limits {
+            time: Some(Duration::from_millis(100)),
+            term_grace: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let output = sh_with("(trap '' TERM; exec sleep 5) & sleep 5", &limits);
+        assert!(output.outcome.timed_out);
+        assert_eq!(output.outcome.pipe_held, !kernel_keeps_the_status());
+    });
+}
+
+#[test]
 fn a_status_that_nobody_kept_is_lost() {
     alone("a_status_that_nobody_kept_is_lost", || {
         set_action(libc::SIGCHLD, libc::SIG_IGN);

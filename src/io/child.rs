@@ -62,8 +62,9 @@ impl Child {
             || self.was_reaped_by_the_host()
     }
 
-    /// Sends `signal` to every process of the group. `SRCH` says that none is left,
-    /// `PERM` that all of them belong to another user.
+    /// Sends `signal` to every process of the group. `SRCH` says that none is left, or
+    /// that the host has reaped the leader on a kernel before 6.9, where the group can no
+    /// longer be told from another; `PERM` that all of them belong to another user.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         // Since Linux 6.9 the group is named by the descriptor and cannot be mistaken for
         // another, not even after the host has reaped the leader.

@@ -501,6 +501,9 @@ mod tests {
     use std::fs::{self, File, Permissions};
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use rustix::event::PollFd;
 
     use super::*;
     use crate::io::child::Status;
@@ -623,7 +626,10 @@ mod tests {
             })
         };
         let survivor = start(false).join().unwrap();
-        assert_eq!(start(true).join().unwrap().wait(), Status::Signaled(libc::SIGKILL));
+        let orphan = start(true).join().unwrap();
+        let mut end = [PollFd::from_borrowed_fd(orphan.wait_fd().unwrap(), PollFlags::IN)];
+        assert_eq!(deadline::poll(&mut end, Deadline::after(Duration::from_secs(10))), Ok(1));
+        assert_eq!(orphan.wait(), Status::Signaled(libc::SIGKILL));
         assert!(!survivor.has_ended());
     }
 

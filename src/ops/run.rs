@@ -175,7 +175,8 @@ pub trait Events {
 ///
 /// The whole group is ended when the time is up: with SIGTERM, and after the grace with
 /// SIGKILL. A process that has left the group lives on, and what a command leaves behind
-/// when it ends in time is left alone.
+/// when it ends in time is left alone. If the host dies, the command is killed, though
+/// not what it has started.
 ///
 /// [`ErrorKind::Argument`] is an empty command, a NUL byte or a malformed variable,
 /// [`ErrorKind::TooBig`] a command above the limit: nothing was run. [`ErrorKind::Spawn`]
@@ -549,7 +550,7 @@ mod tests {
 
     #[test]
     fn the_handler_ends_the_command_or_what_is_left_of_it() {
-        for text in [b"yes".as_slice(), b"yes & sleep 0.05"] {
+        for text in [b"yes".as_slice(), b"(sleep 0.1; exec yes) &"] {
             let mut on_output = |_: &[u8]| Ok(Flow::End);
             let mut events = Script { on_output: &mut on_output, stop: None };
             let limits = Limits { drain_grace: Duration::from_secs(60), ..Limits::default() };
