@@ -81,13 +81,15 @@ fn a_declared_size_costs_nothing_until_its_bytes_come() {
         let limited = Options { timeout: Some(Duration::from_millis(1)), ..Options::default() };
         let pairs: Vec<_> = (0..100).map(|_| socket_pair()).collect();
         let (mut peer, fd) = socket_pair();
+        let (started, wait_for_start) = std::sync::mpsc::channel();
         let feeding = thread::spawn(move || {
-            let mut proceed = [0];
-            peer.read_exact(&mut proceed).unwrap();
+            started.send(()).unwrap();
+            peer.read_exact(&mut [0]).unwrap();
             let zeros = vec![0; 65536];
             let _ = peer.write_all(&encoded(r#"{"data_size":67108864}"#, b""));
             while peer.write_all(&zeros).is_ok() {}
         });
+        wait_for_start.recv().unwrap();
         // From here on there is memory for half a body.
         let most = address_space() + 32 * MIB;
         let limit = Rlimit { current: Some(most), maximum: None };
