@@ -290,12 +290,95 @@
 #define AUTH_SHORT_KEY 1
 
 /**
+ * The command ended by itself: exit_code says how.
+ */
+#define EXEC_EXITED 0
+
+/**
+ * A signal ended the command.
+ */
+#define EXEC_SIGNALED 1
+
+/**
+ * The command was ended because its time was up.
+ */
+#define EXEC_TIMED_OUT 2
+
+/**
+ * The command wrote more than was kept; what was kept is there.
+ */
+#define EXEC_OUTPUT_LIMIT 3
+
+/**
+ * The command ended, but how is not known: the server's host reaps or ignores its
+ * children, or the server does not report it.
+ */
+#define EXEC_STATUS_LOST 4
+
+/**
+ * Server: the command could not be started; an error reply was sent.
+ */
+#define EXEC_SPAWN_FAILED 5
+
+/**
+ * Server: the request was refused, for an empty command, a NUL byte in it, a length above
+ * the limit or a bad field; an error reply was sent.
+ */
+#define EXEC_REFUSED 6
+
+/**
+ * For exec_options.flags: a client that goes away does not end its command.
+ */
+#define EXEC_ON_CLOSE_RUN 1
+
+/**
+ * For exec_options.flags, on a server: commands get all of the host's environment instead
+ * of a clean one.
+ */
+#define EXEC_HOST_ENVIRONMENT 2
+
+/**
+ * For exec_options.flags, on a server: a command is ended at the output limit; without
+ * it, it runs on and the rest of its output is dropped.
+ */
+#define EXEC_END_AT_LIMIT 4
+
+/**
+ * In exec_result.flags: the command was ended because its time was up.
+ */
+#define EXEC_FLAG_TIMED_OUT 1
+
+/**
+ * In exec_result.flags: the command wrote more than was kept.
+ */
+#define EXEC_FLAG_TRUNCATED 2
+
+/**
+ * In exec_result.flags: another process still held the command's output open after its
+ * end, which was not waited for.
+ */
+#define EXEC_FLAG_PIPE_HELD 4
+
+/**
+ * In exec_result.flags, on a server: the client closed its sending side meanwhile.
+ */
+#define EXEC_FLAG_CLIENT_GONE 8
+
+/**
  * A key in memory; its bytes are wiped when it is freed.
  *
  * It belongs to the caller and is freed with auth_key_free(). It never changes: any
  * number of threads may use it.
  */
 struct auth_key;
+
+/**
+ * What a command wrote and how it ended.
+ *
+ * It belongs to the caller and is freed with exec_output_free(). It never changes: any
+ * number of threads may use it.
+ */
+struct exec_output;
 
 /**
  * A header that is being put together: always a complete JSON object.
@@ -378,6 +461,108 @@ struct auth_options {
      * AUTH_SHORT_KEY or 0.
      */
     uint32_t flags;
+};
+
+/**
+ * How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
+ * is 0 has its default.
+ */
+struct exec_options {
+    /**
+     * sizeof(struct exec_options), set by EXEC_OPTIONS_INIT.
+     */
+    uint32_t size;
+    /**
+     * Milliseconds. Client: for the whole exchange; default FRAME_NO_TIMEOUT, or with a
+     * command_timeout_ms that and grace_ms and 10 s. Server: how long the reply may wait
+     * without a byte for a client that does not read; default 30 s.
+     */
+    int32_t timeout_ms;
+    /**
+     * The descriptor to write to, where it is not the one that is read from.
+     */
+    int32_t write_fd;
+    /**
+     * EXEC_ON_CLOSE_RUN, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT.
+     */
+    uint32_t flags;
+    /**
+     * How long the command may run, in milliseconds; default FRAME_NO_TIMEOUT. A client's
+     * goes into its request; the server's is the most that a request can ask for.
+     */
+    int32_t command_timeout_ms;
+    /**
+     * Server: milliseconds from SIGTERM to SIGKILL; default 2 s.
+     */
+    int32_t grace_ms;
+    /**
+     * Server: milliseconds that output is read on after the command's end while another
+     * process holds it open; default 500 ms.
+     */
+    int32_t drain_ms;
+    /**
+     * Server: milliseconds from the client's end-of-stream, which may be a half-close, to
+     * the end of its command; default 2 s. A hang-up ends it at once.
+     */
+    int32_t close_grace_ms;
+    /**
+     * Bytes kept of each of the two outputs; default 16 MiB. A client's goes into its
+     * request; the server's is the most that a request can ask for.
+     */
+    uint64_t max_output;
+    /**
+     * Server: bytes of a command; default 64 KiB, at most 131,071.
+     */
+    uint64_t max_command;
+    /**
+     * The working directory; NULL is the server's own.
+     */
+    const char *cwd;
+    /**
+     * Variables for the command: an array of "NAME=value" that ends with NULL, added to
+     * the clean environment; NULL is none.
+     */
+    const char *const *env;
+};
+
+/**
+ * How a command ended. Initialise it with EXEC_RESULT_INIT: size says how much of it may
+ * be written.
+ */
+struct exec_result {
+    /**
+     * sizeof(struct exec_result), set by EXEC_RESULT_INIT.
+     */
+    uint32_t size;
+    /**
+     * EXEC_EXITED or the like, as returned.
+     */
+    int32_t outcome;
+    /**
+     * 0 to 255; 128 and the signal for a death by signal; -1 where it is not known.
+     */
+    int32_t exit_code;
+    /**
+     * The signal that ended the command, or 0.
+     */
+    int32_t signal;
+    /**
+     * EXEC_FLAG_TIMED_OUT and the like: all that apply.
+     */
+    uint32_t flags;
+    /**
+     * Server: the FRAME_E... code of what was reported to the client for
+     * EXEC_SPAWN_FAILED and EXEC_REFUSED; else 0.
+     */
+    int32_t error;
+    /**
+     * Bytes the command wrote to its standard output, kept or not.
+     */
+    uint64_t stdout_total;
+    /**
+     * Bytes the command wrote to its standard error, kept or not.
+     */
+    uint64_t stderr_total;
 };
 
 #ifdef __cplusplus
@@ -835,6 +1020,132 @@ const void *auth_key_bytes(const struct auth_key *key, size_t *len);
  */
 void auth_key_free(struct auth_key *key);
 
+/**
+ * Server: runs a command through /bin/sh and sends one reply frame with what it wrote to
+ * its two outputs and how it ended.
+ *
+ * command is command_len bytes of shell code, however they came; whoever may send them
+ * may do anything that the host's user may. opts and result may be NULL.
+ *
+ * The command's standard input is /dev/null. It leads its own process group, with default
+ * signal actions, nothing blocked and no descriptor of the host's; its environment is
+ * clean: PATH, SHELL, and HOME, USER, LOGNAME, TMPDIR, TZ, LANG and LC_* of the host's.
+ * Its end and both outputs are waited for together. Out of time, its group gets SIGTERM,
+ * and SIGKILL after a grace; so it does when the client goes away. When the calling
+ * thread dies the command is killed. fd is not read.
+ *
+ * No signal handler is touched: a host that ignores SIGCHLD or reaps all its children
+ * works, and on Linux before 6.15 only loses the exit status (EXEC_STATUS_LOST). Any
+ * number of threads may run commands at once, on different descriptors.
+ *
+ * Returns EXEC_EXITED and the like (0 or more): a reply was sent and the stream is in
+ * step. FRAME_ECLOSED: the client hung up and its command was ended. FRAME_ESTALLED,
+ * FRAME_EIO with errno, FRAME_EBADFD: the reply did not get through. FRAME_EARGUMENT:
+ * nothing was run. Close the stream after those. Since 0.1.
+ */
+int exec_and_reply(int fd,
+                   const char *command,
+                   size_t command_len,
+                   const struct exec_options *opts,
+                   struct exec_result *result);
+
+/**
+ * Server: does what a received exec request asks for, and sends one reply frame.
+ *
+ * request is a frame with the cmd "exec", from frame_recv_header() or frame_recv(); its
+ * body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close and id are
+ * followed, its limits only where they are lower than those of opts. The rest, and the
+ * codes, are as for exec_and_reply(); after FRAME_ETRUNCATED, FRAME_ETIMEOUT and
+ * FRAME_ESTALLED the request did not come whole. Since 0.1.
+ */
+int exec_serve(int fd,
+               struct frame *request,
+               const struct exec_options *opts,
+               struct exec_result *result);
+
+/**
+ * Runs a command as exec_and_reply() does, for its output alone: nothing is sent. For
+ * servers of older wires.
+ *
+ * On success *out is the output, freed with exec_output_free(); on failure it is NULL.
+ * opts may be NULL; write_fd and timeout_ms have no meaning here.
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be
+ * started. FRAME_EARGUMENT: empty, or a NUL byte in it. FRAME_ETOOBIG: above
+ * max_command. FRAME_ENOMEMORY. Since 0.1.
+ */
+int exec_run(const char *command,
+             size_t command_len,
+             struct exec_output **out,
+             const struct exec_options *opts);
+
+/**
+ * Client: sends a command for the other end's shell, and waits for the reply.
+ *
+ * command is command_len bytes of shell code: what is put together from other people's
+ * strings belongs into exec_request_argv(). On success *out is the output, freed with
+ * exec_output_free(); on failure it is NULL. opts may be NULL; command_timeout_ms,
+ * max_output, cwd, env and EXEC_ON_CLOSE_RUN are sent along.
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
+ * complete and the stream in step; anything but EXEC_EXITED says that the output or the
+ * status is not what a command left to itself would give. A code of -100 or below: the
+ * other end's error reply, such as FRAME_EREMOTE_SPAWN, FRAME_EREMOTE_BAD_REQUEST or
+ * FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEOUT: nothing was sent. FRAME_ECLOSED:
+ * the other end closed instead of replying, as one that refuses a key does. After that
+ * and FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EBADREPLY (the reply contradicts itself),
+ * FRAME_ETOOBIG (more than twice max_output), FRAME_EIO and the codes of frame_recv(),
+ * close the stream. FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Since 0.1.
+ */
+int exec_request(int fd,
+                 const char *command,
+                 size_t command_len,
+                 struct exec_output **out,
+                 const struct exec_options *opts);
+
+/**
+ * Client: as exec_request() for a program and its arguments, without a shell.
+ *
+ * argv is an array of C strings in UTF-8 that ends with NULL; a program without a slash
+ * is looked for in the server's PATH. Since 0.1.
+ */
+int exec_request_argv(int fd,
+                      const char *const *argv,
+                      struct exec_output **out,
+                      const struct exec_options *opts);
+
+/**
+ * What the command wrote to its standard output.
+ *
+ * *len, where len is not NULL, is the count of bytes. They are the command's own, in the
+ * encoding that exec_output_charset() names, and valid until exec_output_free(). NULL
+ * with a length of 0 where there are none. Since 0.1.
+ */
+const void *exec_output_stdout(const struct exec_output *output, size_t *len);
+
+/**
+ * What the command wrote to its standard error; as exec_output_stdout(). Since 0.1.
+ */
+const void *exec_output_stderr(const struct exec_output *output, size_t *len);
+
+/**
+ * The encoding of the server's locale, such as "UTF-8"; "" where it did not say. Valid
+ * until exec_output_free(). Since 0.1.
+ */
+const char *exec_output_charset(const struct exec_output *output);
+
+/**
+ * How the command ended, in *result.
+ *
+ * Returns 0 or FRAME_EARGUMENT (NULL, or a size that is not set). Since 0.1.
+ */
+int exec_output_result(const struct exec_output *output, struct exec_result *result);
+
+/**
+ * Frees an output; NULL is nothing. Since 0.1.
+ */
+void exec_output_free(struct exec_output *output);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -844,3 +1155,5 @@ void auth_key_free(struct auth_key *key);
 /* Initialisers: struct frame_options opts = FRAME_OPTIONS_INIT; */
 #define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0 }
 #define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0 }
+#define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }

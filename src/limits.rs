@@ -38,6 +38,8 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// A reply's way to a client that reads slowly or not at all.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a client waits for its reply beyond the time that the command may take.
+pub const REPLY_MARGIN: Duration = Duration::from_secs(10);
 
 /// The authentication handshake.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -96,8 +96,40 @@ fn one_version_everywhere() {
     assert!(changelog.contains(&format!("## {VERSION}")), "CHANGELOG.md has no entry");
     let python = read("bindings/python/pyproject.toml");
     assert!(python.contains(&format!("version = \"{VERSION}\"")), "bindings/python/pyproject.toml");
-    let python = read("bindings/python/framefd/__init__.py");
-    assert!(python.contains(&format!("__version__ = \"{VERSION}\"")), "framefd/__init__.py");
+    let python = read("bindings/python/framefd/_version.py");
+    assert!(python.contains(&format!("VERSION = \"{VERSION}\"")), "framefd/_version.py");
+}
+
+#[test]
+fn the_readme_shows_programs_that_run() {
+    let readme = read("README.md");
+    let (c, python) = ("examples/c/hello.c", "examples/python/hello.py");
+    for (path, language) in [(c, "c"), (python, "python")] {
+        let program = read(path);
+        assert!(program.lines().count() < 25, "{path} is too long for a README");
+        let shown = format!("```{language}\n{program}```");
+        assert!(readme.contains(&shown), "README.md shows another program than {path}");
+    }
+    release();
+    run("make", &["examples"]);
+    let target = release();
+    let hello = target.parent().unwrap().join("examples/hello");
+    assert_eq!(run(&text(&hello), &[]), "hello\n");
+    let mut hello = Command::new("python3");
+    hello.arg(python).current_dir(root());
+    hello.env("PYTHONPATH", root().join("bindings/python"));
+    hello.env("FRAMEFD_LIBRARY", shared_library());
+    assert_eq!(succeed(&mut hello), "hello\n");
+}
+
+#[test]
+fn the_readme_names_every_function() {
+    let readme = read("README.md");
+    for name in read("tests/abi/symbols.txt").lines() {
+        // Objects and how to free them are in the header.
+        let minor = name.ends_with("_free") || name.ends_with("_left") || name == "frame_body";
+        assert!(minor || readme.contains(&format!("`{name}`")), "README.md lacks {name}");
+    }
 }
 
 #[test]
@@ -356,9 +388,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && !path.is_symlink() {
-            found.extend(files(&path))
+            found.extend(files(&path));
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     found

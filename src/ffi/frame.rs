@@ -11,7 +11,7 @@ use super::options::{self, SizedStruct, limit, timeout};
 use super::outcome::{code, count, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::ops::frame::{self, BodyReader, BodyWriter, Options};
+use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Options};
 use crate::wire::header::Header;
 use crate::wire::packet::PrefixFormat;
 
@@ -68,7 +68,7 @@ impl FrameHandle {
     }
 
     fn header(&self) -> Result<&Header> {
-        self.header.as_ref().ok_or_else(|| Error::new(ErrorKind::State, "a packet has no header"))
+        self.header.as_ref().ok_or_else(no_header)
     }
 
     fn rest(&mut self) -> Result<&mut BodyReader<'static>> {
@@ -76,9 +76,11 @@ impl FrameHandle {
         self.rest.as_mut().ok_or_else(whole)
     }
 
-    /// The bytes in memory and those still in the stream; one of the two is empty.
-    pub(super) fn parts(&mut self) -> (Option<&Header>, &[u8], Option<&mut BodyReader<'static>>) {
-        (self.header.as_ref(), &self.body, self.rest.as_mut())
+    /// The header and the body of a request, wherever the body is.
+    pub(super) fn parts(&mut self) -> Result<(&Header, Body<'_, 'static>)> {
+        let FrameHandle { header, body, rest } = self;
+        let header = header.as_ref().ok_or_else(no_header)?;
+        Ok((header, rest.as_mut().map_or(Body::Memory(body), Body::Stream)))
     }
 }
 
@@ -578,6 +580,10 @@ impl FrameOptions {
 pub(super) unsafe fn read(opts: *const FrameOptions) -> Result<FrameOptions> {
     // SAFETY: the caller's promise.
     unsafe { options::read(opts, "struct frame_options") }
+}
+
+fn no_header() -> Error {
+    Error::new(ErrorKind::State, "a packet has no header")
 }
 
 fn prefix_format(prefix: u32) -> Result<PrefixFormat> {

@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod builder;
 pub mod codes;
+pub mod exec;
 pub mod frame;
 pub mod options;
 

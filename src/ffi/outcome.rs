@@ -1,13 +1,15 @@
 //! How a call ends: a count or a negative code, errno, and this thread's last error.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use crate::error::{Error, ErrorKind, Result};
 
 thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
+    static IN_CALL: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs the work of an entry point that returns 0.
@@ -27,13 +29,13 @@ pub fn count(work: impl FnOnce() -> Result<i64>) -> i64 {
 
 /// Runs the work of an entry point that cannot fail; `fallback` is for a panic.
 pub fn value<T>(fallback: T, work: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or(fallback)
+    caught(work).unwrap_or(fallback)
 }
 
 /// Nothing unwinds into C. What the work borrowed is not looked at again after a panic:
 /// handles it left half-changed belong to a caller who was told `FRAME_EPANIC`.
 fn guarded<T>(work: impl FnOnce() -> Result<T>, failed: impl FnOnce(&Error) -> T) -> T {
-    let error = match catch_unwind(AssertUnwindSafe(work)) {
+    let error = match caught(work) {
         Ok(Ok(value)) => return value,
         Ok(Err(error)) => error,
         Err(panic) => {
@@ -44,6 +46,25 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>, failed: impl FnOnce(&Error) -> T
     };
     remember(&error);
     failed(&error)
+}
+
+/// A panic in a call of ours is reported by its code alone: the hook that would print it
+/// is passed over, for this thread and this call.
+fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_CALL.try_with(Cell::get).unwrap_or(false) {
+                print(info);
+            }
+        }));
+    });
+    // A callback of the caller's may call in again.
+    let outer = IN_CALL.try_with(|in_call| in_call.replace(true)).unwrap_or(false);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    let _ = IN_CALL.try_with(|in_call| in_call.set(outer));
+    outcome
 }
 
 fn remember(error: &Error) {

@@ -60,15 +60,27 @@ pub struct Patience {
     pub stall: Option<Duration>,
 }
 
-impl Patience {
-    /// All in all, by `deadline`.
-    pub fn by(deadline: Deadline) -> Patience {
+/// All in all, by then.
+impl From<Deadline> for Patience {
+    fn from(deadline: Deadline) -> Patience {
         Patience { deadline, stall: None }
+    }
+}
+
+impl Patience {
+    /// As long as it takes, but never longer than `stall` without a byte.
+    pub fn without_stall(stall: Duration) -> Patience {
+        Patience { deadline: Deadline::NEVER, stall: Some(stall) }
     }
 
     /// All in all, `timeout` from now; `None` is for ever.
     pub fn whole(timeout: Option<Duration>) -> Patience {
-        Patience::by(Deadline::from_timeout(timeout))
+        Deadline::from_timeout(timeout).into()
+    }
+
+    /// Whether there is no limit at all.
+    pub fn is_endless(&self) -> bool {
+        self.deadline.is_never() && self.stall.is_none()
     }
 
     /// The deadline of the next step.

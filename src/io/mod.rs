@@ -2,9 +2,14 @@
 //! paths.
 #![allow(unsafe_code)]
 
+pub mod child;
 pub mod deadline;
+pub mod environment;
+pub mod root;
 pub mod signal;
 pub mod sink;
 pub mod source;
+pub mod spawn;
+pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;

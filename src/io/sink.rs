@@ -1,4 +1,4 @@
-//! Writing to a descriptor under one deadline: all of it, in as few system calls as the
+//! Writing to a descriptor under a deadline: all of it, in as few system calls as the
 //! descriptor takes it.
 
 use std::io::IoSlice;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use rustix::process::Signal;
 
-use super::deadline::{Deadline, wait};
+use super::deadline::{Patience, wait};
 use super::signal::with_blocked;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,16 +18,15 @@ use crate::error::{Error, ErrorKind, Result};
 const PIPE_STEP: usize = 4096;
 /// The same for a terminal, whose buffers grow in units of this.
 const TTY_STEP: usize = 256;
-
-/// How many slices sendmsg(2) takes: IOV_MAX in writev(2). `rustix` sees to it for writev(2).
+/// How many slices sendmsg(2) takes, IOV_MAX; for writev(2) `rustix` sees to it.
 const MAX_SLICES: usize = 1024;
 
-/// One call's writing side: a descriptor, its deadline, and whether the call has begun
+/// One call's writing side: a descriptor, how long it may take, and whether the call has begun
 /// to send a message: a timeout before that leaves the stream in step.
 #[derive(Debug)]
 pub struct Sink<'fd> {
     fd: BorrowedFd<'fd>,
-    deadline: Deadline,
+    patience: Patience,
     mid_message: bool,
     is_socket: bool,
     step: Option<usize>,
@@ -35,13 +34,14 @@ pub struct Sink<'fd> {
 
 impl<'fd> Sink<'fd> {
     /// Writes a new message to `fd`.
-    pub fn new(fd: BorrowedFd<'fd>, deadline: Deadline) -> Sink<'fd> {
-        Sink { fd, deadline, mid_message: false, is_socket: true, step: None }
+    pub fn new(fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
+        let patience = patience.into();
+        Sink { fd, patience, mid_message: false, is_socket: true, step: None }
     }
 
     /// Goes on writing under another deadline.
-    pub fn set_deadline(&mut self, deadline: Deadline) {
-        self.deadline = deadline;
+    pub fn set_patience(&mut self, patience: impl Into<Patience>) {
+        self.patience = patience.into();
     }
 
     /// Takes what is written next as the start of a message, or as the middle of one.
@@ -84,7 +84,7 @@ impl<'fd> Sink<'fd> {
 
     fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let mut flags = SendFlags::NOSIGNAL;
-        flags.set(SendFlags::DONTWAIT, !self.deadline.is_never());
+        flags.set(SendFlags::DONTWAIT, !self.patience.is_endless());
         let slices = &slices[..slices.len().min(MAX_SLICES)];
         rustix::net::sendmsg(self.fd, slices, &mut SendAncillaryBuffer::default(), flags)
     }
@@ -93,7 +93,7 @@ impl<'fd> Sink<'fd> {
     /// flags are the host's: so it is waited for, and given no more than it surely takes.
     fn write_in_step(&mut self, slices: &[IoSlice<'_>]) -> Result<Result<usize, Errno>> {
         let mut step = usize::MAX;
-        if !self.deadline.is_never() {
+        if !self.patience.is_endless() {
             step = self.step()?;
             self.wait()?;
         }
@@ -124,7 +124,7 @@ impl<'fd> Sink<'fd> {
     }
 
     fn wait(&self) -> Result<()> {
-        wait(self.fd, PollFlags::OUT, self.deadline).map_err(|error| match error.kind() {
+        wait(self.fd, PollFlags::OUT, self.patience.next()).map_err(|error| match error.kind() {
             ErrorKind::Timeout if self.mid_message => {
                 Error::new(ErrorKind::Stalled, "the other end does not read on")
             }

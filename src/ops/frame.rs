@@ -1,5 +1,6 @@
 //! Frames and packets over descriptors, whole or with the body in pieces.
 
+use std::borrow::Cow;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -72,12 +73,23 @@ pub fn send_slices(
     slices: &[&[u8]],
     options: &Options,
 ) -> Result<()> {
+    send_by(fd, header, slices, options, options.deadline().into())
+}
+
+/// As [`send_slices`], where the time is not for this call alone.
+pub(crate) fn send_by(
+    fd: BorrowedFd<'_>,
+    header: Option<&str>,
+    slices: &[&[u8]],
+    options: &Options,
+    patience: Patience,
+) -> Result<()> {
     let body_len = slices.iter().map(|slice| slice.len() as u64).sum();
     let head = encode_head(header, body_len, options)?;
     let mut parts = Vec::with_capacity(1 + slices.len());
     parts.push(IoSlice::new(&head));
     parts.extend(slices.iter().map(|slice| IoSlice::new(slice)));
-    Sink::new(fd, options.deadline()).write_all_vectored(&mut parts)
+    Sink::new(fd, patience).write_all_vectored(&mut parts)
 }
 
 /// Sends the header of a frame whose body of `body_len` bytes the returned writer sends.
@@ -178,7 +190,7 @@ impl BodyReader<'_> {
     /// Copies the rest of the body to `to`.
     pub fn copy_to(&mut self, to: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
         let patience = Patience::whole(timeout);
-        let mut sink = Sink::new(to, patience.next());
+        let mut sink = Sink::new(to, patience);
         sink.set_mid_message(true);
         self.for_each_chunk(limits::COPY_STEP, patience, |chunk| sink.write_all(chunk))
     }
@@ -210,7 +222,8 @@ impl BodyReader<'_> {
         Ok(())
     }
 
-    fn read_all_by(&mut self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
+    /// As [`read_all`](Self::read_all), where the time is not for this call alone.
+    pub(crate) fn read_all_by(&mut self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
         check_size(self.left, max)?;
         let mut out = Vec::new();
         self.source.set_deadline(deadline);
@@ -236,6 +249,48 @@ impl BodyReader<'_> {
         }
         self.left -= got as u64;
         Ok(got)
+    }
+}
+
+/// The body of a received request, wherever it is.
+#[derive(Debug)]
+pub enum Body<'a, 'fd> {
+    /// In memory.
+    Memory(&'a [u8]),
+    /// Still in the stream.
+    Stream(&'a mut BodyReader<'fd>),
+}
+
+impl<'a> Body<'a, '_> {
+    /// Bytes of it.
+    pub fn len(&self) -> u64 {
+        match self {
+            Body::Memory(bytes) => bytes.len() as u64,
+            Body::Stream(reader) => reader.left(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of it in memory, if it is at most `max` bytes; where it is more, nothing is
+    /// consumed.
+    pub fn gather(&mut self, max: u64, timeout: Option<Duration>) -> Result<Cow<'a, [u8]>> {
+        check_size(self.len(), max)?;
+        match self {
+            Body::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
+            Body::Stream(reader) => reader.read_all(max, timeout).map(Cow::Owned),
+        }
+    }
+
+    /// Drops what is left of it in the stream.
+    pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
+        match self {
+            Body::Memory(_) => Ok(()),
+            Body::Stream(reader) => reader.skip(timeout),
+        }
     }
 }
 
@@ -273,7 +328,7 @@ impl BodyWriter<'_> {
         let mut source = Source::new(from, deadline);
         source.set_mid_message(true);
         let mut body = BodyReader { source, left: len };
-        body.for_each_chunk(limits::COPY_STEP, Patience::by(deadline), |chunk| {
+        body.for_each_chunk(limits::COPY_STEP, deadline.into(), |chunk| {
             self.write_by(chunk, deadline)
         })
     }
@@ -292,7 +347,7 @@ impl BodyWriter<'_> {
 
     fn write_by(&mut self, piece: &[u8], deadline: Deadline) -> Result<()> {
         self.check(piece.len() as u64)?;
-        self.sink.set_deadline(deadline);
+        self.sink.set_patience(deadline);
         self.sink.set_mid_message(false);
         match self.sink.write_all(piece) {
             Ok(()) => {
@@ -333,7 +388,8 @@ fn encode_head(header: Option<&str>, body_len: u64, options: &Options) -> Result
     Ok(head)
 }
 
-fn recv_header_by<'fd>(
+/// As [`recv_header`], where the time is not for this call alone.
+pub(crate) fn recv_header_by<'fd>(
     fd: BorrowedFd<'fd>,
     options: &Options,
     deadline: Deadline,

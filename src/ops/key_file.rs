@@ -94,7 +94,7 @@ fn failed(what: &str, path: &Path, errno: Errno) -> Error {
 }
 
 fn shown(path: &Path) -> String {
-    crate::wire::escape(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+    crate::wire::quote(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
 }
 
 #[cfg(test)]
@@ -150,7 +150,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(refused(&files.write("key", &[b'k'; 100_000], 0o600)).kind(), ErrorKind::Key);
+        assert_eq!(
+            refused(&files.write("key", &vec![b'k'; 100_000], 0o600)).kind(),
+            ErrorKind::Key
+        );
         assert!(load(&files.write("key", b"k", 0o600), true).is_ok());
         assert!(load(&files.write("key", b"\n", 0o600), true).is_err());
     }

@@ -1,8 +1,11 @@
 //! The features: what a program does with frames, keys, commands and files.
 
 pub mod auth;
+pub mod exec;
 pub mod frame;
 pub mod key_file;
+pub mod reply;
+pub mod run;
 
 use std::os::fd::BorrowedFd;
 

@@ -1,36 +1,43 @@
 //! Bytes of the other end made fit for a log line or a terminal.
 
-use std::fmt::Write as _;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// Bytes of the other end that a text of ours may repeat.
 const SHOWN: usize = 256;
 
-/// `bytes` as text: control characters and what is not UTF-8 escaped, cut after 256
-/// bytes, so that they can neither forge a line nor steer a terminal.
+/// `bytes` as text that can neither forge a line nor steer a terminal: what is not
+/// printable is escaped, and what is beyond 256 bytes is cut.
+#[expect(clippy::unnecessary_debug_formatting, reason = "Debug is what escapes")]
 pub fn escape(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes[..bytes.len().min(SHOWN)].utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}"); // writing to a String cannot fail
-        }
-    }
-    if bytes.len() > SHOWN {
-        out.push_str("...");
-    }
-    out
+    let start = &bytes[..bytes.len().min(SHOWN)];
+    let quoted = format!("{:?}", OsStr::from_bytes(start));
+    let rest = if start.len() < bytes.len() { "..." } else { "" };
+    quoted[1..quoted.len() - 1].replace("\\\"", "\"") + rest
+}
+
+/// The same in quotes, for a name within a sentence.
+pub fn quote(bytes: &[u8]) -> String {
+    format!("\"{}\"", escape(bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::*;
 
     #[test]
-    fn controls_and_broken_text_are_escaped() {
-        assert_eq!(escape("größe".as_bytes()), "größe");
-        assert_eq!(escape(b"a\n\x1b[2J\xff\0"), r"a\n\u{1b}[2J\xff\u{0}");
+    fn what_is_shown_is_printable() {
+        let cases: [(&[u8], &str); 5] = [
+            (b"", ""),
+            ("größe \"-x\"".as_bytes(), "größe \"-x\""),
+            (b"a\n\x1b[2J\0", r"a\n\u{1b}[2J\0"),
+            (b"caf\xe9", r"caf\xE9"),
+            ("\u{202e}\u{9b}".as_bytes(), r"\u{202e}\u{9b}"),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(escape(bytes), shown);
+            assert_eq!(quote(bytes), format!("\"{shown}\""));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod builder;
 mod escape;
 pub mod header;
 pub mod message;
+pub mod name;
 pub mod packet;
 
-pub use escape::escape;
+pub use escape::{escape, quote};

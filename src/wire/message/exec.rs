@@ -51,15 +51,16 @@ pub struct ExecRequest {
 }
 
 /// The header of an exec reply; its body is stdout, then stderr.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecReply {
     /// The request's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
-    /// Bytes of the body that are standard output.
-    pub stdout_size: u64,
+    /// Bytes of the body that are standard output; a server that knows only `data_size`
+    /// leaves it out, and the whole body is output.
+    pub stdout_size: Option<u64>,
     /// Bytes of the body that are standard error, behind it.
-    pub stderr_size: u64,
+    pub stderr_size: Option<u64>,
     /// The exit code, 128 and the signal for a death by signal, or `null` where the
     /// server's host took the status away.
     pub exit_code: Option<i32>,
@@ -76,38 +77,115 @@ pub struct ExecReply {
     #[serde(default, skip_serializing_if = "is_false")]
     pub pipe_held: bool,
     /// Bytes it wrote to standard output, kept or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout_total: Option<u64>,
     /// Bytes it wrote to standard error, kept or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr_total: Option<u64>,
     /// The encoding of the server's locale; the output is bytes all the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
 }
 
+/// How a command ended, in the order in which one outweighs the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its time was up.
+    TimedOut,
+    /// It wrote more than was kept.
+    OutputLimit,
+    /// It ended, but how is not known.
+    StatusLost,
+    /// A signal ended it.
+    Signaled,
+    /// It ended by itself.
+    Exited,
+}
+
 impl ExecReply {
-    /// Refuses a reply that contradicts itself: sizes that are not the body's, a signal
-    /// whose code is another, output that is larger than its total.
-    pub fn check(&self, body_len: u64) -> Result<()> {
-        let contradiction = if self.stdout_size.checked_add(self.stderr_size) != Some(body_len) {
+    /// Where standard error begins in a body of `body_len` bytes. Refuses a reply that
+    /// contradicts itself: sizes that are not the body's, a signal whose code is
+    /// another, output that is larger than its total.
+    pub fn split(&self, body_len: u64) -> Result<u64> {
+        let stderr = self.stderr_size.unwrap_or(0);
+        let stdout = self.stdout_size.unwrap_or(body_len.saturating_sub(stderr));
+        let contradiction = if stdout.checked_add(stderr) != Some(body_len) {
             "stdout_size and stderr_size are not the size of the body"
         } else if self.signal.is_some_and(|signal| !(1..=64).contains(&signal)) {
             "signal is not the number of one"
         } else if self.signal.is_some_and(|signal| self.exit_code != Some(128 + signal)) {
             "exit_code is not 128 and the signal"
-        } else if self.stdout_total.is_some_and(|total| total < self.stdout_size)
-            || self.stderr_total.is_some_and(|total| total < self.stderr_size)
+        } else if self.exit_code.is_some_and(|code| !(0..=255).contains(&code)) {
+            "exit_code is not one"
+        } else if self.stdout_total.is_some_and(|total| total < stdout)
+            || self.stderr_total.is_some_and(|total| total < stderr)
         {
             "more output came than there was"
         } else {
-            return Ok(());
+            return Ok(stdout);
         };
         Err(Error::new(ErrorKind::BadReply, contradiction))
+    }
+
+    /// How the command ended.
+    pub fn outcome(&self) -> Outcome {
+        if self.timed_out {
+            Outcome::TimedOut
+        } else if self.truncated {
+            Outcome::OutputLimit
+        } else if self.exit_code.is_none() {
+            Outcome::StatusLost
+        } else if self.signal.is_some() {
+            Outcome::Signaled
+        } else {
+            Outcome::Exited
+        }
     }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(text: &str) -> ExecReply {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_reply_says_where_standard_error_begins() {
+        assert_eq!(reply(r#"{"stdout_size":3,"stderr_size":2}"#).split(5).unwrap(), 3);
+        assert_eq!(reply("{}").split(5).unwrap(), 5, "only data_size is known");
+        for bad in [
+            r#"{"stdout_size":3,"stderr_size":3}"#,
+            r#"{"stdout_size":18446744073709551615,"stderr_size":6}"#,
+            r#"{"signal":9,"exit_code":0}"#,
+            r#"{"signal":2147483647,"exit_code":0}"#,
+            r#"{"signal":0,"exit_code":128}"#,
+            r#"{"exit_code":256}"#,
+            r#"{"exit_code":-1}"#,
+            r#"{"stdout_size":5,"stderr_size":0,"stdout_total":4}"#,
+        ] {
+            assert_eq!(reply(bad).split(5).unwrap_err().kind(), ErrorKind::BadReply, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_went_wrong_outweighs_the_status() {
+        for (text, outcome) in [
+            (r#"{"exit_code":0}"#, Outcome::Exited),
+            (r#"{"exit_code":143,"signal":15}"#, Outcome::Signaled),
+            (r#"{"exit_code":null}"#, Outcome::StatusLost),
+            (r#"{"exit_code":0,"truncated":true}"#, Outcome::OutputLimit),
+            (r#"{"exit_code":143,"signal":15,"timed_out":true,"truncated":true}"#, {
+                Outcome::TimedOut
+            }),
+        ] {
+            assert_eq!(reply(text).outcome(), outcome, "{text}");
+        }
+    }
 }

@@ -44,10 +44,59 @@ impl<'a> ErrorReply<'a> {
     }
 }
 
+/// The reply to `{"cmd":"hello"}`.
+#[derive(Debug, Serialize)]
+pub struct Hello<'a> {
+    /// Always `ok`.
+    pub status: &'static str,
+    /// The library's.
+    pub version: &'static str,
+    /// What is served.
+    pub cmds: &'a [&'a str],
+    /// What is taken.
+    pub limits: HelloLimits,
+    /// The request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a Id>,
+}
+
+/// The limits that a client is told, in bytes.
+#[derive(Debug, Serialize)]
+pub struct HelloLimits {
+    /// Header text.
+    pub max_header: u64,
+    /// A body that is taken into memory.
+    pub max_body: u64,
+    /// Command text.
+    pub max_command: u64,
+    /// Output kept of each of a command's streams.
+    pub max_output: u64,
+}
+
+/// The id of a request that may be bad in other ways.
+pub fn id_of(request: &Header) -> Option<Id> {
+    #[derive(Deserialize)]
+    struct OnlyId {
+        id: Option<Id>,
+    }
+    request.read_as().ok().and_then(|request: OnlyId| request.id)
+}
+
 /// The header text of a message; `data_size` is added where it is sent.
 pub fn to_header(message: &impl Serialize) -> Result<String> {
     serde_json::to_string(message)
         .map_err(|error| Error::new(ErrorKind::BadField, error.to_string()))
+}
+
+/// The header text of a request: `message` and what is asked for.
+pub fn to_request(cmd: &str, message: &impl Serialize) -> Result<String> {
+    #[derive(Serialize)]
+    struct Request<'a, M> {
+        cmd: &'a str,
+        #[serde(flatten)]
+        message: &'a M,
+    }
+    to_header(&Request { cmd, message })
 }
 
 /// Passes a reply on, or turns an error reply into its error.

@@ -1,0 +1,191 @@
+//! A process we started, and its process group: waiting for its end, signals, its status.
+
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group,
+    pidfd_send_signal, waitid,
+};
+
+use crate::io::deadline::Deadline;
+use crate::io::spawn::last_errno;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It exited with this code, 0 to 255.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+    /// It cannot be known: the host ignores or reaps its children itself and the kernel
+    /// is older than 6.15, or the command outlived SIGKILL because it had become
+    /// another user's.
+    Lost,
+}
+
+/// A running command, the leader of a process group of its own.
+///
+/// Dropping it ends the whole group with SIGKILL and waits for the leader: a killed
+/// process is gone as soon as the kernel lets go of it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+    reaped: bool,
+}
+
+impl Child {
+    /// Takes over a child that nobody has waited for, and the descriptor for it, which
+    /// kernels before 5.3 do not have.
+    pub(super) fn new(pid: Pid, pidfd: Option<OwnedFd>) -> Child {
+        Child { pid, pidfd, reaped: false }
+    }
+
+    /// Its process id, which is its group's as well.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Readable once the command has ended. Without it, on kernels before 5.3,
+    /// [`has_ended`](Child::has_ended) has to be asked from time to time.
+    pub fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the command has ended. It stays a zombie until [`wait`](Child::wait), so
+    /// that its group's number cannot be given to another.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.look(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT), Ok(Some(_)))
+            || self.was_reaped_by_the_host()
+    }
+
+    /// Sends `signal` to every process of the group. `SRCH` says that none is left, or
+    /// that the host has reaped the leader on a kernel before 6.9, where the group can no
+    /// longer be told from another; `PERM` that all of them belong to another user.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        // Since Linux 6.9 the group is named by the descriptor and cannot be mistaken for
+        // another, not even after the host has reaped the leader.
+        let by_descriptor = self.wait_fd().map(|pidfd| pidfd_signal_group(pidfd, signal));
+        match by_descriptor {
+            Some(done @ (Ok(()) | Err(Errno::SRCH))) => done,
+            _ if self.was_reaped_by_the_host() => Err(Errno::SRCH),
+            _ => kill_process_group(self.pid, signal),
+        }
+    }
+
+    /// Sends SIGKILL to every process of the group. False if the leader may not be
+    /// signalled, as it took another user's identity, and thus may run on.
+    pub fn kill(&self) -> bool {
+        // It is the leader's own answer that counts: one member that may be signalled is
+        // enough for the group's.
+        let _ = self.signal(Signal::KILL);
+        match self.wait_fd().map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
+            Some(Ok(()) | Err(Errno::SRCH)) => true,
+            _ if self.was_reaped_by_the_host() => true,
+            _ => kill_process(self.pid, Signal::KILL) != Err(Errno::PERM),
+        }
+    }
+
+    /// Waits for the command's end, without a limit, and reaps it.
+    pub fn wait(mut self) -> Status {
+        self.reap()
+    }
+
+    fn reap(&mut self) -> Status {
+        self.reaped = true;
+        loop {
+            match self.look(WaitIdOptions::empty()) {
+                Ok(Some(status)) => {
+                    let code = status.exit_status().map(Status::Exited);
+                    let signal = || status.terminating_signal().map(Status::Signaled);
+                    return code.or_else(signal).unwrap_or(Status::Lost);
+                }
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(_) => return self.status_kept_by_the_kernel().unwrap_or(Status::Lost),
+            }
+        }
+    }
+
+    /// Whoever reaps a process takes its status away, but since Linux 6.15 a descriptor
+    /// of the process still tells it.
+    fn status_kept_by_the_kernel(&self) -> Option<Status> {
+        let pidfd = self.wait_fd()?;
+        // It is told a moment after waitid(2) has failed: once the reaper is through.
+        let deadline = Deadline::after(Duration::from_millis(100));
+        loop {
+            if let Some(status) = pidfd_exit_status(pidfd).ok()? {
+                return Some(status);
+            }
+            if deadline.passed() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn was_reaped_by_the_host(&self) -> bool {
+        let answer = self.look(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+        matches!(answer, Err(Errno::CHILD))
+    }
+
+    /// waitid(2) for the command's end. By descriptor where the kernel can (5.4): if the
+    /// host reaps our child, its number may by now be another child's.
+    fn look(&self, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Errno> {
+        let options = options | WaitIdOptions::EXITED;
+        match self.wait_fd().map(|pidfd| waitid(WaitId::PidFd(pidfd), options)) {
+            None | Some(Err(Errno::INVAL)) => waitid(WaitId::Pid(self.pid), options),
+            Some(answer) => answer,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_pidfd(&mut self) {
+        self.pidfd = None;
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped && self.kill() {
+            self.reap();
+        }
+    }
+}
+
+/// `PIDFD_SIGNAL_PROCESS_GROUP` of `pidfd_send_signal(2)`, which rustix does not have.
+fn pidfd_signal_group(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open, and no siginfo is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal.as_raw(),
+            std::ptr::null::<libc::siginfo_t>(),
+            libc::PIDFD_SIGNAL_PROCESS_GROUP,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// The `PIDFD_GET_INFO` request of pidfs, Linux 6.15: the status of a process that was reaped, `None`
+/// while it is not.
+fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<Status>, Errno> {
+    // SAFETY: it is made of integers, for which zero is a value.
+    let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
+    info.mask = libc::PIDFD_INFO_EXIT.into();
+    // SAFETY: the kernel writes no more than the size that is part of the request's number.
+    if unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) } != 0 {
+        return Err(last_errno());
+    }
+    if info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
+        return Ok(None);
+    }
+    Ok(Some(if libc::WIFEXITED(info.exit_code) {
+        Status::Exited(libc::WEXITSTATUS(info.exit_code))
+    } else {
+        Status::Signaled(libc::WTERMSIG(info.exit_code))
+    }))
+}

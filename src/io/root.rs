@@ -1,0 +1,467 @@
+//! A directory that no name leads out of.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::name::Name;
+use crate::wire::quote;
+
+/// The directory that names are relative to. Symbolic links are followed nowhere, not
+/// even where they stay inside; mount points are crossed.
+///
+/// Each call resolves the name's directory once, with openat2(2), and does the rest
+/// relative to the descriptor that it got, so a rename meanwhile cannot redirect it.
+/// Where openat2 is missing or forbidden, one openat(2) per component gives the same
+/// results.
+///
+/// Errors of every call: [`ErrorKind::Path`] where the name leads over something that is
+/// not a directory, or to something that is not a regular file, [`ErrorKind::NotFound`],
+/// [`ErrorKind::Denied`], and what [`Error::system`] makes of the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Root<'fd> {
+    dir: BorrowedFd<'fd>,
+    make_parents: bool,
+}
+
+impl<'fd> Root<'fd> {
+    /// Takes the directory that `dir` is open on; `O_PATH` is enough.
+    /// [`ErrorKind::BadDescriptor`] where it is something else.
+    pub fn new(dir: BorrowedFd<'fd>) -> Result<Root<'fd>> {
+        let stat = rustix::fs::fstat(dir).map_err(|errno| Error::system("fstat", errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(Error::new(ErrorKind::BadDescriptor, "the root is not a directory"));
+        }
+        Ok(Root { dir, make_parents: false })
+    }
+
+    /// Whether [`open_parent`](Self::open_parent) makes the directories that are missing,
+    /// with the mode 0777 less the process's umask, each to survive a power loss. By
+    /// default it does not.
+    #[must_use]
+    pub fn make_parents(self, make_parents: bool) -> Root<'fd> {
+        Root { make_parents, ..self }
+    }
+
+    /// Opens an existing regular file for reading; `Stat` is its state when it was opened.
+    /// Never waits for a FIFO; a device that is found there is not even opened.
+    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+        let parent = self.directory_of(name, false)?;
+        // Looked at before it is opened: opening alone makes some devices act.
+        let found = stat_leaf(parent.as_fd(), name.split().1);
+        regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
+        open_regular(parent.as_fd(), name)
+    }
+
+    /// Opens the directory that `name` is in, as an `O_PATH` descriptor: for calls
+    /// relative to it.
+    pub fn open_parent(self, name: Name<'_>) -> Result<OwnedFd> {
+        self.directory_of(name, self.make_parents)
+    }
+
+    fn directory_of(self, name: Name<'_>, make: bool) -> Result<OwnedFd> {
+        let path = name.split().0.map_or(&b"."[..], Name::as_bytes);
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let opened = retry_on_intr(|| {
+            rustix::fs::openat2(self.dir, path, DIRECTORY, Mode::empty(), resolve)
+        });
+        match opened {
+            // Missing before Linux 5.6, EPERM from sandboxes; EAGAIN asks to try again,
+            // and the walk has nothing to wait for.
+            Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG | Errno::INVAL | Errno::AGAIN) => {
+                self.walk(path, make)
+            }
+            Err(Errno::NOENT) if make => self.walk(path, make),
+            opened => opened,
+        }
+        .map_err(|errno| refused("open the directory of", name.as_bytes(), errno))
+    }
+
+    fn walk(self, path: &[u8], make: bool) -> rustix::io::Result<OwnedFd> {
+        let mut dir = open_directory(self.dir, b".")?;
+        for component in path.split(|byte| *byte == b'/') {
+            dir = match open_directory(dir.as_fd(), component) {
+                Err(Errno::NOENT) if make => {
+                    make_directory(dir.as_fd(), component)?;
+                    open_directory(dir.as_fd(), component)?
+                }
+                opened => opened?,
+            };
+        }
+        Ok(dir)
+    }
+}
+
+/// What `errno` means for a request that carried `name`.
+pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
+    let what = format!("{doing} {}", quote(name));
+    let kind = match errno {
+        // One text for all: which of them it is depends on the way it was found.
+        Errno::XDEV | Errno::LOOP | Errno::NOTDIR => {
+            let why = "a component is not a directory, and links are not followed";
+            return Error::new(ErrorKind::Path, format!("{what}: {why}"));
+        }
+        Errno::ISDIR | Errno::NXIO | Errno::NAMETOOLONG => ErrorKind::Path,
+        Errno::NOENT => ErrorKind::NotFound,
+        Errno::ACCESS | Errno::PERM => ErrorKind::Denied,
+        Errno::EXIST => ErrorKind::Exists,
+        _ => return Error::system(&what, errno),
+    };
+    Error::system_as(kind, &what, errno)
+}
+
+/// Refuses what is not a regular file.
+pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        _ => "not a regular file",
+    };
+    Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
+}
+
+/// The state of `leaf` itself, be it a link.
+pub(super) fn stat_leaf(parent: BorrowedFd<'_>, leaf: &[u8]) -> rustix::io::Result<Stat> {
+    rustix::fs::statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Whatever has taken the leaf's place since it was looked at is opened without waiting
+/// and refused.
+fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+    let refused = |errno| refused("open", name.as_bytes(), errno);
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let leaf = name.split().1;
+    let file = retry_on_intr(|| rustix::fs::openat(parent, leaf, flags, Mode::empty()))
+        .map_err(refused)?;
+    let stat = rustix::fs::fstat(&file).map_err(refused)?;
+    regular(name.as_bytes(), &stat)?;
+    Ok((file, stat))
+}
+
+/// Makes what was made and renamed in `dir` survive a power loss, as `PostgreSQL`'s
+/// `fsync_fname` does: where a directory cannot be read, or its file system has no fsync
+/// for directories, there is nothing more to do.
+pub(super) fn sync_directory(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match retry_on_intr(|| rustix::fs::openat(dir, ".", flags, Mode::empty())) {
+        Err(Errno::ACCESS) => return Ok(()),
+        dir => dir?,
+    };
+    match retry_on_intr(|| rustix::fs::fsync(&dir)) {
+        Err(Errno::INVAL) => Ok(()),
+        synced => synced,
+    }
+}
+
+const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn open_directory(dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<OwnedFd> {
+    retry_on_intr(|| rustix::fs::openat(dir, component, DIRECTORY, Mode::empty()))
+}
+
+fn make_directory(dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<()> {
+    match rustix::fs::mkdirat(dir, component, Mode::from_raw_mode(0o777)) {
+        Err(Errno::EXIST) => Ok(()), // made by another
+        made => made.and_then(|()| sync_directory(dir)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use rustix::fs::CWD;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::io::testing::{failing, unprivileged, while_swapping, with_each_resolver};
+
+    /// `outside/file` and, beside it, `root` with a file in a directory and one of each
+    /// thing that is not to be followed or opened.
+    fn tree() -> TempDir {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        for dir in ["outside", "root", "root/dir", "root/dir/sub"] {
+            fs::create_dir(at(dir)).unwrap();
+        }
+        fs::write(at("outside/file"), "outside").unwrap();
+        fs::write(at("root/dir/file"), "inside").unwrap();
+        for (target, link) in [
+            ("../outside/file", "leaf"),
+            ("../outside/new", "dangling"),
+            ("/etc/passwd", "absolute"),
+            ("dir/file", "within"),
+            ("loop", "loop"),
+            ("../outside", "up"),
+            ("dir", "link"),
+            ("../..", "dir/sub/up"),
+        ] {
+            symlink(target, at("root").join(link)).unwrap();
+        }
+        let fifo = at("root/fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        UnixListener::bind(at("root/socket")).unwrap();
+        tree
+    }
+
+    fn open(path: impl AsRef<Path>) -> fs::File {
+        fs::File::open(path).unwrap()
+    }
+
+    fn read(root: Root<'_>, name: &[u8]) -> Result<String> {
+        let (file, stat) = root.open_file(Name::new(name)?)?;
+        let mut text = String::new();
+        fs::File::from(file).read_to_string(&mut text).unwrap();
+        assert_eq!(usize::try_from(stat.st_size).unwrap(), text.len());
+        Ok(text)
+    }
+
+    fn kind<T>(result: Result<T>) -> ErrorKind {
+        result.err().expect("an error").kind()
+    }
+
+    #[test]
+    fn only_regular_files_within_are_opened() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let cases: [(&[u8], ErrorKind); 21] = [
+            (b"../outside/file", ErrorKind::Path),
+            (b"leaf", ErrorKind::Path),
+            (b"dangling", ErrorKind::Path),
+            (b"absolute", ErrorKind::Path),
+            (b"within", ErrorKind::Path),
+            (b"loop", ErrorKind::Path),
+            (b"up", ErrorKind::Path),
+            (b"up/file", ErrorKind::Path),
+            (b"up/missing", ErrorKind::Path),
+            (b"link/file", ErrorKind::Path),
+            (b"link/sub/file", ErrorKind::Path),
+            (b"dir/sub/up/outside/file", ErrorKind::Path),
+            (b"dir/file/x", ErrorKind::Path),
+            (b"fifo/x", ErrorKind::Path),
+            (b"dir", ErrorKind::Path),
+            (b"dir/sub", ErrorKind::Path),
+            (b"fifo", ErrorKind::Path),
+            (b"socket", ErrorKind::Path),
+            (b"missing", ErrorKind::NotFound),
+            (b"missing/x", ErrorKind::NotFound),
+            (b"dir/missing/x/y", ErrorKind::NotFound),
+        ];
+        with_each_resolver(|| {
+            let root = Root::new(dir.as_fd()).unwrap();
+            assert_eq!(read(root, b"dir/file").unwrap(), "inside");
+            for (name, expected) in cases {
+                let error = read(root, name).expect_err(&quote(name));
+                assert_eq!(error.kind(), expected, "{error}");
+            }
+        });
+    }
+
+    #[test]
+    fn the_error_is_the_same_with_and_without_openat2() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let root = Root::new(dir.as_fd()).unwrap();
+        for name in [&b"up/file"[..], b"dir/file/x", b"missing/x", b"loop/x", b"dir/sub/up/x"] {
+            let name = Name::new(name).unwrap();
+            let expected = root.open_parent(name).unwrap_err();
+            for errno in [Errno::NOSYS, Errno::PERM, Errno::TOOBIG, Errno::INVAL, Errno::AGAIN] {
+                let error = failing(&[(libc::SYS_openat2, errno)], || root.open_parent(name));
+                assert_eq!(error.unwrap_err(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn openat2_resolves_in_one_step() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let root = Root::new(dir.as_fd()).unwrap();
+        let name = Name::new(b"dir/sub/x").unwrap();
+        assert!(failing(&[(libc::SYS_openat, Errno::IO)], || root.open_parent(name)).is_ok());
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_file_is_refused_without_waiting() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        for name in ["leaf", "loop", "fifo", "socket", "dir"] {
+            let opened = open_regular(dir.as_fd(), Name::new(name.as_bytes()).unwrap());
+            assert_eq!(kind(opened), ErrorKind::Path, "{name}");
+        }
+        let null = open_regular(open("/dev").as_fd(), Name::new(b"null").unwrap());
+        assert_eq!(kind(null), ErrorKind::Path);
+    }
+
+    #[test]
+    fn a_device_is_refused_without_being_opened() {
+        let dev = open("/dev");
+        let root = Root::new(dev.as_fd()).unwrap();
+        let no_open = [(libc::SYS_openat, Errno::IO)];
+        let opened = failing(&no_open, || root.open_file(Name::new(b"null").unwrap()));
+        assert_eq!(kind(opened), ErrorKind::Path);
+    }
+
+    #[test]
+    fn devices_and_magic_links_are_refused() {
+        let (dev, proc) = (open("/dev"), open("/proc"));
+        let this = std::process::id();
+        with_each_resolver(|| {
+            let (dev, proc) = (Root::new(dev.as_fd()).unwrap(), Root::new(proc.as_fd()).unwrap());
+            assert_eq!(kind(dev.open_file(Name::new(b"null").unwrap())), ErrorKind::Path);
+            for name in ["self/status", "thread-self/status"] {
+                assert_eq!(kind(read(proc, name.as_bytes())), ErrorKind::Path);
+            }
+            for name in ["exe", "cwd/x", "root/etc/passwd", "fd/0"] {
+                let name = format!("{this}/{name}");
+                assert_eq!(kind(read(proc, name.as_bytes())), ErrorKind::Path, "{name}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_name_is_its_bytes() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let tree = tree();
+        let names: [&[u8]; 7] = [
+            b"caf\xe9",
+            "caf\u{e9}".as_bytes(),
+            "cafe\u{301}".as_bytes(),
+            b"CAFE",
+            b"cafe",
+            b"-rf",
+            b"cafe. ",
+        ];
+        for name in names {
+            fs::write(tree.path().join("root").join(OsStr::from_bytes(name)), quote(name)).unwrap();
+        }
+        let dir = open(tree.path().join("root"));
+        with_each_resolver(|| {
+            let root = Root::new(dir.as_fd()).unwrap();
+            for name in names {
+                assert_eq!(read(root, name).unwrap(), quote(name));
+            }
+            assert_eq!(kind(read(root, b"Caf\xe9")), ErrorKind::NotFound);
+        });
+    }
+
+    #[test]
+    fn long_names_within_the_limits_reach_the_file_system() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let leaf = [b'x'; 255];
+        fs::write(tree.path().join("root").join("x".repeat(255)), "long").unwrap();
+        let deep = vec!["x".repeat(255); 16].join("/");
+        with_each_resolver(|| {
+            let root = Root::new(dir.as_fd()).unwrap();
+            assert_eq!(read(root, &leaf).unwrap(), "long");
+            assert_eq!(kind(read(root, deep.as_bytes())), ErrorKind::Path);
+        });
+    }
+
+    #[test]
+    fn missing_parents_are_made_only_when_asked_for() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        with_each_resolver(|| {
+            let root = Root::new(dir.as_fd()).unwrap();
+            let name = Name::new(b"dir/a/b/c").unwrap();
+            assert_eq!(kind(root.open_parent(name)), ErrorKind::NotFound);
+            let making = root.make_parents(true);
+            making.open_parent(name).unwrap();
+            making.open_parent(name).unwrap();
+            assert_eq!(kind(making.open_file(Name::new(b"n/f").unwrap())), ErrorKind::NotFound);
+            assert_eq!(kind(making.open_parent(Name::new(b"up/a/b").unwrap())), ErrorKind::Path);
+            assert_eq!(
+                kind(making.open_parent(Name::new(b"dangling/b").unwrap())),
+                ErrorKind::Path
+            );
+            assert!(!tree.path().join("root/n").exists());
+            fs::remove_dir_all(tree.path().join("root/dir/a")).unwrap();
+        });
+        assert_eq!(fs::read_dir(tree.path().join("outside")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn parents_that_were_made_are_synced() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let root = Root::new(dir.as_fd()).unwrap().make_parents(true);
+        let make = |name: &str, fsync| {
+            let name = Name::new(name.as_bytes()).unwrap();
+            failing(&[(libc::SYS_fsync, fsync)], || root.open_parent(name))
+        };
+        assert_eq!(make("a/x", Errno::IO).unwrap_err().errno(), libc::EIO);
+        assert!(make("b/x", Errno::INVAL).is_ok());
+        assert!(make("dir/x", Errno::IO).is_ok(), "it was there");
+    }
+
+    #[test]
+    fn permissions_are_kept_apart_from_bad_names() {
+        let tree = tree();
+        let at = |name: &str| tree.path().join("root").join(name);
+        let dir = open(at(""));
+        fs::set_permissions(at(""), fs::Permissions::from_mode(0o555)).unwrap();
+        fs::set_permissions(at("dir/file"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(at("dir/sub"), fs::Permissions::from_mode(0o000)).unwrap();
+        unprivileged(|| {
+            with_each_resolver(|| {
+                let root = Root::new(dir.as_fd()).unwrap().make_parents(true);
+                assert_eq!(kind(read(root, b"dir/file")), ErrorKind::Denied);
+                assert_eq!(kind(read(root, b"dir/sub/x")), ErrorKind::Denied);
+                assert_eq!(kind(read(root, b"dir/sub/up/x")), ErrorKind::Denied);
+                assert_eq!(kind(read(root, b"dir/missing")), ErrorKind::NotFound);
+                assert_eq!(kind(root.open_parent(Name::new(b"new/x").unwrap())), ErrorKind::Denied);
+            });
+        });
+        fs::set_permissions(at("dir/sub"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(at(""), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_root_is_a_directory() {
+        let tree = tree();
+        let file = open(tree.path().join("root/dir/file"));
+        assert_eq!(kind(Root::new(file.as_fd())), ErrorKind::BadDescriptor);
+        let path = rustix::fs::open(tree.path().join("root"), DIRECTORY, Mode::empty()).unwrap();
+        let root = Root::new(path.as_fd()).unwrap();
+        assert_eq!(read(root, b"dir/file").unwrap(), "inside");
+    }
+
+    #[test]
+    fn a_directory_that_turns_into_a_link_leads_nowhere() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        while_swapping(dir.as_fd(), ["dir", "up"], || {
+            with_each_resolver(|| {
+                let root = Root::new(dir.as_fd()).unwrap();
+                let (mut opened, mut refused) = (0, 0);
+                let start = Instant::now();
+                while opened.min(refused) < 1000 && start.elapsed() < Duration::from_secs(10) {
+                    match read(root, b"dir/file") {
+                        Ok(text) => {
+                            assert_eq!(text, "inside");
+                            opened += 1;
+                        }
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Path, "{error}");
+                            refused += 1;
+                        }
+                    }
+                }
+                assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
+            });
+        });
+    }
+}

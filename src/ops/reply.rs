@@ -1,0 +1,48 @@
+//! Replies that every kind of request can have.
+
+use std::os::fd::BorrowedFd;
+
+use super::frame;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Patience;
+use crate::limits;
+use crate::wire::message::{self, ErrorReply, Hello, Id};
+
+/// Sends the reply that reports `error`.
+pub fn send_error(
+    fd: BorrowedFd<'_>,
+    error: &Error,
+    id: Option<&Id>,
+    patience: impl Into<Patience>,
+) -> Result<()> {
+    let text = error.to_string();
+    let header = message::to_header(&ErrorReply::new(error.kind(), &text, id))?;
+    frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
+}
+
+/// Answers a `hello`: what this version serves, and its limits.
+pub fn send_hello(
+    fd: BorrowedFd<'_>,
+    cmds: &[&str],
+    id: Option<&Id>,
+    patience: impl Into<Patience>,
+) -> Result<()> {
+    let limits = message::HelloLimits {
+        max_header: limits::MAX_HEADER,
+        max_body: limits::MAX_BODY,
+        max_command: limits::MAX_COMMAND,
+        max_output: limits::MAX_OUTPUT,
+    };
+    let hello = Hello { status: "ok", version: env!("CARGO_PKG_VERSION"), cmds, limits, id };
+    let header = message::to_header(&hello)?;
+    frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
+}
+
+/// A deadline that passes between a request and its reply leaves the stream out of step:
+/// the reply may still come.
+pub(crate) fn overdue(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Timeout => Error::new(ErrorKind::Stalled, "the reply did not come"),
+        _ => error,
+    }
+}
