@@ -131,8 +131,8 @@ pub fn send_packet(fd: BorrowedFd<'_>, data: &[u8], options: &Options) -> Result
 
 /// Receives one packet into memory.
 pub fn recv_packet(fd: BorrowedFd<'_>, options: &Options) -> Result<Vec<u8>> {
-    let deadline = options.deadline();
-    recv_packet_length_by(fd, options, deadline)?.read_all_by(options.max_body, deadline)
+    let (max, deadline) = (options.max_body, options.deadline());
+    recv_packet_length_by(fd, options.prefix, max, deadline)?.read_all_by(max, deadline)
 }
 
 /// Receives one packet into `buf`: its length, and a reader for what does not fit.
@@ -141,9 +141,8 @@ pub fn recv_packet_into<'fd>(
     buf: &mut [u8],
     options: &Options,
 ) -> Result<(u64, Option<BodyReader<'fd>>)> {
-    let mut body = recv_packet_length_by(fd, options, options.deadline())?;
+    let mut body = recv_packet_length_by(fd, options.prefix, options.max_body, options.deadline())?;
     let len = body.left;
-    check_size(len, options.max_body)?;
     let fits = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len());
     body.source.read_exact(&mut buf[..fits])?;
     body.left -= fits as u64;
@@ -153,7 +152,7 @@ pub fn recv_packet_into<'fd>(
 /// Receives the length of one packet; its bytes stay in the stream for the returned
 /// reader.
 pub fn recv_packet_length<'fd>(fd: BorrowedFd<'fd>, options: &Options) -> Result<BodyReader<'fd>> {
-    recv_packet_length_by(fd, options, options.deadline())
+    recv_packet_length_by(fd, options.prefix, u64::MAX, options.deadline())
 }
 
 /// The rest of a body that is still in the stream, and the count of what is left of it.
@@ -413,13 +412,14 @@ pub(crate) fn recv_header_by<'fd>(
     Ok((header, BodyReader { source, left }))
 }
 
-fn recv_packet_length_by<'fd>(
-    fd: BorrowedFd<'fd>,
-    options: &Options,
+fn recv_packet_length_by(
+    fd: BorrowedFd<'_>,
+    format: PrefixFormat,
+    max: u64,
     deadline: Deadline,
-) -> Result<BodyReader<'fd>> {
+) -> Result<BodyReader<'_>> {
     let mut source = Source::new(fd, deadline);
-    let left = recv_length(&mut source, options.prefix, u64::MAX)?;
+    let left = recv_length(&mut source, format, max)?;
     Ok(BodyReader { source, left })
 }
 
