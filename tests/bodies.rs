@@ -281,6 +281,24 @@ fn a_sender_that_cannot_send_can_try_again_unless_a_part_went_out() {
 }
 
 #[test]
+fn a_chunk_that_was_taken_from_a_source_is_not_lost_unnoticed() {
+    let (sender, receiver) = socket_pair();
+    let mut body = frame::send_header(sender.as_fd(), None, 10, &options()).unwrap();
+    let Channel { writer, reader } = Kind::Pipe.open();
+    // Nothing was taken: the same call again is right.
+    assert_eq!(kind(body.copy_from(reader.as_fd(), 10, NOW)), ErrorKind::Timeout);
+    rustix::io::write(&writer, b"12345").unwrap();
+    assert_eq!(kind(body.copy_from(reader.as_fd(), 10, NOW)), ErrorKind::Timeout);
+    assert_eq!(body.left(), 5, "what it gave was sent");
+    // Something was taken, and could not be sent: nobody has it any more.
+    fill(&sender);
+    rustix::io::write(&writer, b"67890").unwrap();
+    assert_eq!(kind(body.copy_from(reader.as_fd(), 5, NOW)), ErrorKind::Stalled);
+    common::channel::drain(&receiver);
+    assert_eq!(kind(body.write(b"67890", SOON)), ErrorKind::State);
+}
+
+#[test]
 fn a_packet_larger_than_the_buffer_is_not_lost() {
     let (peer, fd) = socket_pair();
     let data: Vec<u8> = (0..100).collect();
