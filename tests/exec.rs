@@ -265,11 +265,13 @@ fn every_reply_repeats_the_id_of_its_request() {
 }
 
 #[test]
-fn an_id_of_another_type_is_refused() {
+fn an_id_of_another_type_or_too_long_to_repeat_is_refused() {
     let connection = Connection::new(ServeOptions::default());
-    for id in [json!(1.5), json!([]), json!({}), json!(true), json!(u64::MAX)] {
+    let long = json!("x".repeat(65_000));
+    for id in [json!(1.5), json!([]), json!({}), json!(true), json!(u64::MAX), long] {
         let (reply, ..) = connection.ask(json!({"id": id}), b"true");
-        assert_eq!((reply["code"].as_str(), reply.get("id")), (Some("bad_request"), None), "{id}");
+        assert_eq!((reply["code"].as_str(), reply.get("id")), (Some("bad_request"), None));
+        assert!(reply["message"].as_str().unwrap().contains("id is neither"), "{reply}");
     }
     connection.check();
 }
@@ -332,6 +334,17 @@ fn a_request_that_cannot_be_followed_is_refused_and_nothing_is_run() {
         assert_eq!(reply["exit_code"], 0);
     }
     assert!(root.path().join("ran").exists());
+}
+
+#[test]
+fn a_refusal_that_would_quote_a_whole_header_fits_one() {
+    let connection = Connection::new(ServeOptions::default());
+    for long in ["x".repeat(65_400), "\u{1}".repeat(10_000), "ü".repeat(32_000)] {
+        let (reply, ..) = connection.ask(json!({"on_close": long}), b"true");
+        assert_eq!(reply["code"], "bad_request");
+        assert!(reply["message"].as_str().unwrap().contains(&long[..100]));
+        connection.check();
+    }
 }
 
 #[test]
