@@ -286,6 +286,43 @@ fn a_request_that_does_not_come_whole_is_not_run() {
 }
 
 #[test]
+fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
+    let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
+    for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::Timeout)] {
+        for (client, server) in [unix(), over_tcp(), pipes()] {
+            let header = Some(r#"{"cmd":"exec","id":7}"#);
+            let writer = client.writer.as_fd();
+            let mut body = frame::send_header(writer, header, 1 << 30, &within(LONG)).unwrap();
+            body.write(b"too big", Some(LONG)).unwrap();
+            let client = if half_closes { End::of(client.half_close()) } else { client };
+            assert_eq!(kind(serve(server.duplex(), &options)), expected);
+            let reply = client.recv();
+            assert_eq!(reply.header.string("code").unwrap(), "too_big");
+            assert_eq!(reply.header.integer("id").unwrap(), 7);
+        }
+    }
+}
+
+#[test]
+fn a_refused_request_may_take_longer_than_a_reply() {
+    let patience = Duration::from_millis(300);
+    let options = ServeOptions { reply_timeout: patience, ..ServeOptions::default() };
+    let (client, server) = unix();
+    thread::scope(|scope| {
+        let outcome = scope.spawn(|| serve(server.duplex(), &options));
+        let (writer, start) = (client.writer.as_fd(), Instant::now());
+        let header = Some(r#"{"cmd":"exec"}"#);
+        let mut body = frame::send_header(writer, header, 1 << 20, &within(LONG)).unwrap();
+        while body.left() > 0 {
+            body.write(&[b' '; 1 << 14], Some(LONG)).unwrap();
+            thread::sleep(Duration::from_millis(6));
+        }
+        assert!(start.elapsed() > patience, "it was not slow");
+        assert!(matches!(outcome.join().unwrap(), Ok(Served::Refused(_))));
+    });
+}
+
+#[test]
 fn one_deadline_covers_the_exchange_of_a_client() {
     let request = Request { command: b"x", timeout: Some(SHORT), ..Request::default() };
     let ask = |client: &End| {

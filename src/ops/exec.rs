@@ -76,7 +76,9 @@ pub fn run_and_reply(duplex: Duplex<'_>, command: &[u8], options: &ServeOptions)
     execute(duplex, ExecRequest::default(), command, options)
 }
 
-/// Serves a received exec request: runs what it asks for and sends one reply.
+/// Serves a received exec request: runs what it asks for and sends one reply. Where the
+/// body of a refused request does not come whole, the reply is sent all the same, and an
+/// error returned.
 pub fn serve(
     duplex: Duplex<'_>,
     request: &Header,
@@ -84,8 +86,9 @@ pub fn serve(
     options: &ServeOptions,
 ) -> Result<Served> {
     let refused = |body: &mut Body<'_, '_>, error: Error| {
-        body.skip(Some(options.reply_timeout))?;
-        refuse(duplex, message::id_of(request).as_ref(), error, options)
+        let skipped = body.skip(options.reply_timeout);
+        let refused = refuse(duplex, message::id_of(request).as_ref(), error, options);
+        skipped.and(refused)
     };
     let parsed = match check(request) {
         Ok(parsed) => parsed,
