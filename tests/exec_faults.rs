@@ -249,6 +249,18 @@ fn a_client_that_does_not_read_its_reply_is_given_up() {
 }
 
 #[test]
+fn a_client_that_has_no_room_for_a_reply_is_given_up_as_well() {
+    let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
+    for command in ["true", ""] {
+        for (client, server) in [unix(), over_tcp(), pipes()] {
+            client.send(command);
+            fill(&server.writer);
+            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
+        }
+    }
+}
+
+#[test]
 fn a_client_that_reads_slowly_gets_all_of_its_reply() {
     const SIZE: usize = 3 << 20;
     let patience = Duration::from_millis(500);

@@ -225,7 +225,8 @@ fn execute(
         &[&output.stdout, &output.stderr],
         &frame::Options::default(),
         Patience::without_stall(options.reply_timeout),
-    )?;
+    )
+    .map_err(reply::overdue)?;
     Ok(Served::Ran(Report { reply, client_gone: !matches!(client.state, ClientState::Present) }))
 }
 
@@ -235,7 +236,8 @@ fn refuse(
     error: Error,
     options: &ServeOptions,
 ) -> Result<Served> {
-    reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))?;
+    reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))
+        .map_err(reply::overdue)?;
     Ok(match error.kind() {
         ErrorKind::Spawn => Served::SpawnFailed(error),
         _ => Served::Refused(error),
