@@ -528,6 +528,24 @@ fn the_smaller_of_two_output_limits_counts_and_is_exact() {
 }
 
 #[test]
+fn a_client_asks_for_no_more_output_than_it_takes() {
+    let options = limits(Limits { max_output: 1 << 30, ..Limits::default() });
+    for (asked, kept) in [(None, 16 << 20), (Some(1000), 1000)] {
+        let client = Request {
+            command: b"head -c 40000000 /dev/zero",
+            options: ExecRequest { max_output: asked, ..ExecRequest::default() },
+            ..Request::default()
+        };
+        let reply = request(&client, &options).unwrap();
+        assert_eq!((reply.stdout().len(), reply.outcome()), (kept, Outcome::OutputLimit));
+    }
+    // One that sends more all the same is not believed.
+    let options = ExecRequest { max_output: Some(10), ..ExecRequest::default() };
+    assert!(answered("{}", &[b'x'; 20], options.clone()).is_ok());
+    assert_eq!(kind(answered("{}", &[b'x'; 21], options)), ErrorKind::TooBig);
+}
+
+#[test]
 fn a_flood_of_output_takes_no_memory() {
     alone("a_flood_of_output_takes_no_memory", || {
         const SIZE: u64 = 300_000_000;

@@ -434,5 +434,5 @@ fn a_command_survives_every_split_and_notices_every_cut() {
         assert_eq!(ran, 1, "{fault:?}");
     };
     let (to_server, to_client) = at_every_offset(client, server, check);
-    assert!(to_server == 4 + 29 + 42 && to_client > 100, "{to_server}, {to_client}");
+    assert!(to_server == 4 + 51 + 42 && to_client > 100, "{to_server}, {to_client}");
 }

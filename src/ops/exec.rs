@@ -118,10 +118,9 @@ pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
 pub struct Request<'a> {
     /// Shell code; empty where `options` has an `argv`.
     pub command: &'a [u8],
-    /// What the header says.
+    /// What the header says. A `max_output` is always sent, [`limits::MAX_OUTPUT`] if none
+    /// is here: twice that is what the reply may have.
     pub options: ExecRequest,
-    /// The most output, of both streams together, that is taken into memory.
-    pub max_output: Option<u64>,
     /// The whole exchange.
     pub timeout: Option<Duration>,
 }
@@ -162,18 +161,19 @@ impl Reply {
 pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
     let deadline = Deadline::from_timeout(request.timeout);
     let framing = frame::Options::default();
-    let header = message::to_request("exec", &request.options)?;
+    let max_output = request.options.max_output.unwrap_or(limits::MAX_OUTPUT);
+    let options = ExecRequest { max_output: Some(max_output), ..request.options.clone() };
+    let header = message::to_request("exec", &options)?;
     frame::send_by(duplex.writer, Some(&header), &[request.command], &framing, deadline.into())?;
     let answered = || {
         let (header, mut body) = frame::recv_header_by(duplex.reader, &framing, deadline)?;
-        let max_body = request.max_output.unwrap_or(limits::MAX_OUTPUT).saturating_mul(2);
-        let body = body.read_all_by(max_body, deadline)?;
+        let body = body.read_all_by(max_output.saturating_mul(2), deadline)?;
         Ok((header, body))
     };
     let (header, body) = answered().map_err(reply::overdue)?;
     message::check_reply(&header)?;
     let reply: ExecReply = header.read_as()?;
-    if reply.id != request.options.id {
+    if reply.id != options.id {
         return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
     }
     Reply::new(reply, body)
