@@ -620,6 +620,8 @@ fn a_reply_that_contradicts_itself_or_the_request_is_refused() {
         r#"{"exit_code":null,"signal":9}"#,
         r#"{"exit_code":128,"signal":0}"#,
         r#"{"exit_code":0,"stdout_total":4}"#,
+        r#"{"exit_code":0,"stdout_total":6}"#,
+        r#"{"exit_code":0,"stderr_total":1}"#,
         r#"{"exit_code":0,"id":1}"#,
         r#"{"exit_code":0,"id":"another"}"#,
     ] {
