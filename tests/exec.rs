@@ -648,6 +648,14 @@ fn a_reply_that_contradicts_itself_or_the_request_is_refused() {
     let with_id = || ExecRequest { id: Some(Id::Text("mine".into())), ..ExecRequest::default() };
     assert_eq!(kind(answered("{}", b"", with_id())), ErrorKind::BadReply);
     assert!(answered(r#"{"id":"mine"}"#, b"", with_id()).is_ok());
+    for (id, expected) in [
+        (r#","id":"mine""#, ErrorKind::RemoteBusy),
+        ("", ErrorKind::RemoteBusy),
+        (r#","id":"another""#, ErrorKind::BadReply),
+    ] {
+        let refusal = format!(r#"{{"status":"error","code":"busy"{id}}}"#);
+        assert_eq!(kind(answered(&refusal, b"", with_id())), expected, "{refusal}");
+    }
 }
 
 #[test]
