@@ -425,11 +425,20 @@ fn a_command_starts_where_the_request_says_or_the_server() {
     fs::create_dir(root.join("below")).unwrap();
     let connection =
         Connection::new(ServeOptions { directory: Some(root.clone()), ..ServeOptions::default() });
-    for (options, directory) in [(json!({}), root.as_path()), (json!({"cwd": "/"}), Path::new("/"))]
-    {
+    for (options, directory) in [
+        (json!({}), root.as_path()),
+        (json!({"cwd": "/"}), Path::new("/")),
+        (json!({"cwd": "below"}), &root.join("below")),
+    ] {
         let (_, body, _) = connection.ask(options, b"pwd");
         assert_eq!(text(&body).trim(), directory.to_str().unwrap());
     }
+    // Not below the host's own directory, where there is one of this name.
+    assert!(Path::new("src").is_dir());
+    let (reply, ..) = connection.ask(json!({"cwd": "src"}), b"pwd");
+    assert_eq!(reply["code"], "spawn_failed");
+    let (_, body, _) = Connection::new(ServeOptions::default()).ask(json!({"cwd": "src"}), b"pwd");
+    assert_eq!(text(&body).trim(), std::env::current_dir().unwrap().join("src").to_str().unwrap());
 }
 
 #[test]

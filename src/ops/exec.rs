@@ -1,7 +1,7 @@
 //! Commands for somebody else: run one and reply, or ask for one to be run.
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -34,7 +34,8 @@ pub struct ServeOptions {
     pub reply_timeout: Duration,
     /// The command's variables, before those of the request.
     pub environment: Environment,
-    /// Where it starts, if the request does not say; the host's directory if neither does.
+    /// Where it starts, and what a relative path in the request is relative to; `None` is
+    /// the host's directory.
     pub directory: Option<PathBuf>,
 }
 
@@ -106,7 +107,8 @@ pub fn serve(
 /// Runs a command for its output alone, as a server of an older wire does.
 pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
     let request = ExecRequest::default();
-    let output = run::run(&command_of(&request, command, options)?, &options.limits)?;
+    let directory = options.directory.as_deref();
+    let output = run::run(&command_of(&request, command, directory, options)?, &options.limits)?;
     let header = report(None, &output);
     let mut body = output.stdout;
     body.extend_from_slice(&output.stderr);
@@ -208,7 +210,8 @@ fn execute(
         collector: Collector::new(&limits),
         client: Client::new(duplex, on_close, options.close_grace),
     };
-    let outcome = command_of(&request, text, options)
+    let directory = directory_of(&request, options);
+    let outcome = command_of(&request, text, directory.as_deref(), options)
         .and_then(|command| run::run_with(&command, &limits, &mut session));
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -259,7 +262,8 @@ fn narrowed(server: &Limits, request: &ExecRequest) -> Limits {
 fn command_of<'a>(
     request: &'a ExecRequest,
     text: &'a [u8],
-    options: &'a ServeOptions,
+    directory: Option<&'a Path>,
+    options: &ServeOptions,
 ) -> Result<Command<'a>> {
     let program = match &request.argv {
         None => Program::Shell(text),
@@ -273,9 +277,15 @@ fn command_of<'a>(
     environment
         .additions
         .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
-    let directory = request.cwd.as_ref().map(std::path::Path::new);
-    let directory = directory.or(options.directory.as_deref()).map(Directory::Path);
-    Ok(Command { program, directory, environment })
+    Ok(Command { program, directory: directory.map(Directory::Path), environment })
+}
+
+fn directory_of(request: &ExecRequest, options: &ServeOptions) -> Option<PathBuf> {
+    match (&options.directory, &request.cwd) {
+        (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
+        (directory, None) => directory.clone(),
+        (None, Some(cwd)) => Some(cwd.into()),
+    }
 }
 
 fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
