@@ -110,6 +110,8 @@ fn the_reply_says_what_the_command_wrote_and_how_it_ended() {
     );
     assert_eq!(body, b"outerror");
     let Served::Ran(report) = served else { panic!("{served:?}") };
+    let local = exec::run_locally(b"exit 3", &ServeOptions::default()).unwrap();
+    assert_eq!(local.header.charset, report.reply.charset);
     assert_eq!((report.reply.exit_code, report.client_gone), (Some(3), false));
 }
 

@@ -222,8 +222,7 @@ fn execute(
         return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
     }
     let output = collector.into_output(outcome);
-    let mut reply = report(request.id, &output);
-    reply.charset = Some(charset());
+    let reply = report(request.id, &output);
     frame::send_by(
         duplex.writer,
         Some(&message::to_header(&reply)?),
@@ -306,21 +305,26 @@ fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
         pipe_held: outcome.pipe_held,
         stdout_total: Some(outcome.stdout_total),
         stderr_total: Some(outcome.stderr_total),
-        charset: None,
+        charset: charset(),
     }
 }
 
 /// The encoding that the locale variables name, as locale(7) reads them: the command gets
 /// the same ones.
-fn charset() -> String {
+fn charset() -> Option<String> {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())
-        .find(|value| !value.is_empty())
-        .unwrap_or_default();
+        .find(|value| !value.is_empty());
+    codeset_of(&locale.unwrap_or_default()).map(str::to_owned)
+}
+
+/// Of `language_TERRITORY.codeset@modifier`. Where it names none, only the C library knows.
+fn codeset_of(locale: &str) -> Option<&str> {
+    let (locale, _) = locale.split_once('@').unwrap_or((locale, ""));
     match locale.split_once('.') {
-        Some((_, charset)) => charset.split('@').next().unwrap_or_default().to_owned(),
-        None => "US-ASCII".into(),
+        Some((_, codeset)) => Some(codeset),
+        None => matches!(locale, "" | "C" | "POSIX").then_some("US-ASCII"),
     }
 }
 
@@ -406,5 +410,25 @@ impl<'fd> Client<'fd> {
             self.state = ClientState::Closed { until: Deadline::after(self.grace) };
         }
         Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locale_tells_its_codeset_or_it_is_not_known() {
+        for (locale, codeset) in [
+            ("", Some("US-ASCII")),
+            ("C", Some("US-ASCII")),
+            ("POSIX", Some("US-ASCII")),
+            ("C.UTF-8", Some("UTF-8")),
+            ("de_DE.ISO-8859-15@euro", Some("ISO-8859-15")),
+            ("de_DE", None),
+            ("de_DE@euro", None),
+        ] {
+            assert_eq!(codeset_of(locale), codeset, "{locale}");
+        }
     }
 }
