@@ -511,7 +511,6 @@ impl ExecOptions {
                 on_close: self.runs_on().then_some(OnClose::Run),
                 ..ExecRequest::default()
             },
-            max_output: (self.max_output != 0).then_some(self.max_output),
             timeout: timeout(self.timeout_ms, whole)?,
         })
     }

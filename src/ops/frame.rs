@@ -213,7 +213,7 @@ impl<'fd> BodyReader<'fd> {
 
     /// Reads the rest of the body and drops it.
     pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
-        self.for_each_chunk(limits::GROW_STEP, Patience::whole(timeout), |_| Ok(()))
+        self.skip_by(Patience::whole(timeout))
     }
 
     /// Hands the rest of the body to `take`, at most `step` bytes at a time.
@@ -247,6 +247,10 @@ impl<'fd> BodyReader<'fd> {
         let outcome = self.source.read_vec(&mut out, self.left);
         self.left -= out.len() as u64;
         outcome.map(|()| out)
+    }
+
+    fn skip_by(&mut self, patience: Patience) -> Result<()> {
+        self.for_each_chunk(limits::GROW_STEP, patience, |_| Ok(()))
     }
 
     /// A timeout between two reads loses nothing here, so it is not a stall.
@@ -314,11 +318,12 @@ impl<'a> Body<'a, '_> {
         }
     }
 
-    /// Drops what is left of it in the stream.
-    pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
+    /// Drops what is left of it in the stream, as long as it comes: `stall` is the most
+    /// without a byte.
+    pub fn skip(&mut self, stall: Duration) -> Result<()> {
         match self {
             Body::Memory(_) => Ok(()),
-            Body::Stream(reader) => reader.skip(timeout),
+            Body::Stream(reader) => reader.skip_by(Patience::without_stall(stall)),
         }
     }
 }

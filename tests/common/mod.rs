@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no suite uses all of it")]
 
 pub mod channel;
+pub mod exec;
 pub mod process;
 pub mod proxy;
 

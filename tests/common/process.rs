@@ -32,6 +32,11 @@ pub fn peak_memory() -> u64 {
     status("VmHWM:")
 }
 
+/// The memory this process has, in bytes.
+pub fn memory() -> u64 {
+    status("VmRSS:")
+}
+
 /// The address space this process has, in bytes.
 pub fn address_space() -> u64 {
     status("VmSize:")
