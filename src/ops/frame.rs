@@ -317,7 +317,8 @@ impl BodyWriter<'_> {
     }
 
     /// Sends the next `len` bytes that `from` gives; fewer than that is
-    /// [`ErrorKind::Truncated`].
+    /// [`ErrorKind::Truncated`]. [`ErrorKind::Timeout`] says that `from` gave nothing in
+    /// time, and that all it gave before was sent.
     pub fn copy_from(
         &mut self,
         from: BorrowedFd<'_>,
@@ -326,11 +327,16 @@ impl BodyWriter<'_> {
     ) -> Result<()> {
         self.check(len)?;
         let deadline = Deadline::from_timeout(timeout);
-        let mut source = Source::new(from, deadline);
-        source.set_mid_message(true);
-        let mut body = BodyReader { source, left: len };
+        let mut body = BodyReader { source: Source::new(from, deadline), left: len };
         body.for_each_chunk(limits::COPY_STEP, deadline.into(), |chunk| {
-            self.write_by(chunk, deadline)
+            self.write_by(chunk, deadline).map_err(|error| {
+                // `from` will not give the chunk again.
+                self.broken = true;
+                match error.kind() {
+                    ErrorKind::Timeout => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
+                    _ => error,
+                }
+            })
         })
     }
 
