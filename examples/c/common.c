@@ -17,6 +17,7 @@
 #include <time.h>
 
 enum {
+    HEADER_MS = 10000,    /* from the first byte of a request to its body */
     STALL_S = 30,         /* without a byte, inside a request or a reply */
     LINGER_MS = 1000,     /* what a client still sends is dropped for this long, */
     LINGER_SIZE = 262144, /* or up to this size, so that it can read its reply */
@@ -51,17 +52,19 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
         {"key-file", required_argument, NULL, 'k'}, {"help", no_argument, NULL, '!'},
         {NULL, 0, NULL, 0},
     };
-    int letter;
+    int letter, index = 0;
     opterr = 0;
-    while ((letter = getopt_long(argc, argv, "+:", known, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, "+:", known, &index)) != -1) {
         if (letter == '!') {
             fputs(help, stdout);
             exit(EXIT_SUCCESS);
         }
         if (letter == ':')
             fail("%s needs a value, see --help", argv[optind - 1]);
-        if (letter == '?' || strchr(letters, letter) == NULL)
+        if (letter == '?')
             fail("unknown option %s, see --help", argv[optind - 1]);
+        if (strchr(letters, letter) == NULL)
+            fail("unknown option --%s, see --help", known[index].name);
         if (letter == 'h')
             a->host = optarg;
         else if (letter == 'p')
@@ -179,7 +182,7 @@ int connect_to(const struct arguments *a, int type)
     return fd;
 }
 
-static const char *join(struct arguments *a)
+static char *join(struct arguments *a)
 {
     size_t size = 1;
     for (char **word = a->request; *word != NULL; word++)
@@ -192,7 +195,7 @@ static const char *join(struct arguments *a)
     return a->line;
 }
 
-const char *next_request(struct arguments *a)
+char *next_request(struct arguments *a)
 {
     if (a->requested)
         return NULL;
@@ -208,7 +211,7 @@ const char *next_request(struct arguments *a)
             return NULL;
         while (len > 0 && isspace((unsigned char)a->line[len - 1]))
             a->line[--len] = '\0';
-        const char *text = a->line + strspn(a->line, " \t\r\n\v\f");
+        char *text = a->line + strspn(a->line, " \t\r\n\v\f");
         if (strcmp(text, "quit") == 0)
             return NULL;
         if (*text != '\0')
@@ -218,7 +221,7 @@ const char *next_request(struct arguments *a)
 
 void show(FILE *stream, const void *data, size_t len)
 {
-    if (fwrite(data, 1, len, stream) != len || fflush(stream) != 0)
+    if (len > 0 && (fwrite(data, 1, len, stream) != len || fflush(stream) != 0))
         fail("cannot show the output: %s", strerror(errno));
 }
 
@@ -269,8 +272,8 @@ struct job {
 /* The server of this process; its threads see the stop as a pipe's hang-up. */
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t ended;
-    unsigned running;
+    pthread_cond_t changed;
+    int running;
     int stop_read, stop_write, signals;
 } server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, -1, -1, -1};
 
@@ -289,39 +292,36 @@ static void prepare(sigset_t *signals)
     server.stop_write = ends[1];
 }
 
+static void count_threads(int change)
+{
+    pthread_mutex_lock(&server.lock);
+    server.running += change;
+    pthread_cond_signal(&server.changed);
+    pthread_mutex_unlock(&server.lock);
+}
+
 static void *run_job(void *job)
 {
     ((struct job *)job)->run(job);
     free(job);
-    pthread_mutex_lock(&server.lock);
-    if (--server.running == 0)
-        pthread_cond_signal(&server.ended);
-    pthread_mutex_unlock(&server.lock);
+    count_threads(-1);
     return NULL;
 }
 
-/* Takes the descriptor over only where it returns true. */
 static bool start(struct job job)
 {
     pthread_t thread;
-    pthread_attr_t detached;
     struct job *copy = malloc(sizeof *copy);
     if (copy == NULL)
         return false;
     *copy = job;
-
-    pthread_mutex_lock(&server.lock);
-    server.running++;
-    pthread_mutex_unlock(&server.lock);
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    bool started = pthread_create(&thread, &detached, run_job, copy) == 0;
-    pthread_attr_destroy(&detached);
-    if (!started) {
+    count_threads(1);
+    bool started = pthread_create(&thread, NULL, run_job, copy) == 0;
+    if (started) {
+        pthread_detach(thread);
+    } else {
+        count_threads(-1);
         free(copy);
-        pthread_mutex_lock(&server.lock);
-        server.running--;
-        pthread_mutex_unlock(&server.lock);
     }
     return started;
 }
@@ -343,7 +343,7 @@ static int stop(const sigset_t *signals)
         pthread_sigmask(SIG_UNBLOCK, signals, NULL);
     pthread_mutex_lock(&server.lock);
     while (server.running > 0)
-        pthread_cond_wait(&server.ended, &server.lock);
+        pthread_cond_wait(&server.changed, &server.lock);
     pthread_mutex_unlock(&server.lock);
     return EXIT_SUCCESS;
 }
@@ -449,28 +449,29 @@ static bool is_malformed(int code)
 
 void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *context)
 {
-    struct frame_options limits = FRAME_OPTIONS_INIT;
-    limits.timeout_ms = STALL_S * 1000;
+    struct frame_options header = FRAME_OPTIONS_INIT, stall = FRAME_OPTIONS_INIT;
+    header.timeout_ms = HEADER_MS;
+    stall.timeout_ms = STALL_S * 1000;
     int code = 0;
 
     while (code >= 0 && request_comes(fd)) {
         struct frame *request;
         const char *cmd;
-        if ((code = frame_recv_header(fd, &request, &limits)) != 0) {
-            if (is_malformed(code))
-                frame_reply_error(fd, NULL, FRAME_EBADJSON, frame_last_error(), NULL);
+        if ((code = frame_recv_header(fd, &request, &header)) != 0) {
+            if (is_malformed(code)) /* whatever it was, no request */
+                frame_reply_error(fd, NULL, FRAME_EBADFIELD, frame_last_error(), &stall);
             return;
         }
         if ((code = frame_header_string(request, "cmd", &cmd, NULL)) != 0)
-            code = frame_reply_error(fd, request, code, frame_last_error(), NULL);
-        else if (!is_listed(cmds, cmd))
-            code = frame_reply_error(fd, request, FRAME_EUNSUPPORTED, NULL, NULL);
+            code = frame_reply_error(fd, request, code, NULL, &stall);
         else if (strcmp(cmd, "hello") == 0)
-            code = frame_reply_hello(fd, request, cmds, NULL);
-        else
+            code = frame_reply_hello(fd, request, cmds, &stall);
+        else if (is_listed(cmds, cmd))
             code = answer(fd, request, context);
+        else
+            code = frame_reply_error(fd, request, FRAME_EUNSUPPORTED, NULL, &stall);
         if (code >= 0)
-            code = frame_body_skip(request, &limits);
+            code = frame_body_skip(request, &stall);
         frame_free(request);
     }
 }

@@ -52,7 +52,7 @@ int connect_to(const struct arguments *arguments, int type);
 
 /* The request of the command line, once, or the next line of the prompt; NULL at the end.
  * Valid until the next call. */
-const char *next_request(struct arguments *arguments);
+char *next_request(struct arguments *arguments);
 
 /* Shows a command's output, frees it, and returns the command's exit status. */
 int show_output(struct exec_output *output);
@@ -80,9 +80,9 @@ int serve_datagrams(const struct arguments *arguments, serve_fn *serve, void *co
 /* Waits for the next request on a connection; false when the server stops. */
 bool request_comes(int fd);
 
-/* Serves requests in frames to the end of the connection: those of cmds, which end with
- * NULL, hello by itself and the others by answer; that returns a negative code where the
- * connection is of no more use. */
+/* Serves requests in frames to the end of the connection: hello by itself, and those of
+ * cmds, which end with NULL, by answer. That returns a negative code where the connection
+ * is of no more use. */
 typedef int answer_fn(int fd, struct frame *request, void *context);
 void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *context);
 

@@ -15,7 +15,7 @@ static const char help[] =
     "\n"
     "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
 
-static const char *const cmds[] = {"hello", "exec", NULL};
+static const char *const cmds[] = {"exec", NULL};
 
 static int answer_frame(int fd, struct frame *request, void *unused)
 {

@@ -17,7 +17,7 @@ static const char help[] =
     "\n"
     "SIGINT and SIGTERM stop it; transfers in flight are finished.\n";
 
-static const char *const cmds[] = {"hello", "put", "get", NULL};
+static const char *const cmds[] = {"put", "get", NULL};
 
 static int transfer(int fd, struct frame *request, void *root)
 {
