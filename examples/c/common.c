@@ -463,7 +463,7 @@ void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *cont
             return;
         }
         if ((code = frame_header_string(request, "cmd", &cmd, NULL)) != 0)
-            code = frame_reply_error(fd, request, code, NULL, &stall);
+            code = frame_reply_error(fd, request, code, frame_last_error(), &stall);
         else if (strcmp(cmd, "hello") == 0)
             code = frame_reply_hello(fd, request, cmds, &stall);
         else if (is_listed(cmds, cmd))

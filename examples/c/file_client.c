@@ -26,8 +26,9 @@ static const char *last_part(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-/* Sends or fetches one file: words ends with NULL. */
-static int transfer(int fd, char *const *words)
+/* Sends or fetches one file, on a connection of its own: a transfer that fails half-way
+ * leaves it of no more use. words ends with NULL. */
+static int transfer(const struct arguments *a, char *const *words)
 {
     struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
     struct frame_file_result result = FRAME_FILE_RESULT_INIT;
@@ -43,10 +44,14 @@ static int transfer(int fd, char *const *words)
         return exit_failure;
     }
     const char *from = words[0], *to = words[1] != NULL ? words[1] : last_part(from);
+    int fd = connect_to(a, SOCK_STREAM);
     int code = put ? frame_file_put_path(fd, to, from, &opts, &result)
                    : frame_file_get_path(fd, from, to, &opts, &result);
-    if (code != 0)
-        return report(code);
+    close(fd);
+    if (code != 0) {
+        warnx("%s", frame_last_error());
+        return exit_failure;
+    }
     printf("%s %s: %" PRIu64 " bytes%s%s\n", put ? "put" : "get", put ? to : from, result.bytes,
            result.sha256[0] != '\0' ? ", sha256 " : "", result.sha256);
     return EXIT_SUCCESS;
@@ -70,15 +75,13 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
 
     struct arguments a = read_arguments(argc, argv, "k", help);
-    int fd = connect_to(&a, SOCK_STREAM);
     if (a.request[0] != NULL)
-        status = transfer(fd, a.request);
+        status = transfer(&a, a.request);
     else
         while ((line = next_request(&a)) != NULL) {
             split(line, words);
-            status = transfer(fd, words);
+            status = transfer(&a, words);
         }
-    close(fd);
     free_arguments(&a);
     return status;
 }
