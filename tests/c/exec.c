@@ -249,6 +249,7 @@ static void a_reply_may_say_less_but_nothing_wrong(void)
     CHECK(exec_output_stderr(output, NULL) == NULL && exec_output_charset(output)[0] == '\0');
     CHECK_RETURNS(0, exec_output_result(output, &result));
     CHECK(result.outcome == EXEC_STATUS_LOST && result.exit_code == -1 && result.signal == 0);
+    CHECK(result.stdout_total == 5 && result.stderr_total == 0);
     exec_output_free(output);
 
     CHECK_RETURNS(FRAME_EBADREPLY, answered("{\"stdout_size\":6}", "hello", &output));
