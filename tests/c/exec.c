@@ -475,6 +475,28 @@ static void a_client_that_hangs_up_ends_its_command(void)
     close_both(fd);
 }
 
+static void a_descriptor_that_the_host_has_closed_is_no_client_that_left(void)
+{
+    struct exec_options opts = EXEC_OPTIONS_INIT;
+    struct exec_result result = EXEC_RESULT_INIT;
+    struct frame *reply;
+    const char *code;
+    int fd[2], closed;
+    socket_pair(fd);
+    CHECK((closed = dup(fd[1])) > 0 && close(closed) == 0);
+    opts.close_grace_ms = INT32_MAX;
+    CHECK_RETURNS(FRAME_EBADFD, exec_and_reply(closed, "sleep 1000", 10, &opts, &result));
+    CHECK(errno == EBADF);
+    opts.write_fd = fd[1];
+    CHECK_RETURNS(EXEC_REFUSED, exec_and_reply(closed, "sleep 1000", 10, &opts, &result));
+    CHECK_RETURNS(FRAME_EBADFD, result.error);
+    CHECK_RETURNS(0, frame_recv(fd[0], &reply, NULL));
+    CHECK_RETURNS(0, frame_header_string(reply, "code", &code, NULL));
+    CHECK(strcmp(code, "io") == 0);
+    frame_free(reply);
+    close_both(fd);
+}
+
 static void a_client_or_server_that_does_nothing_is_given_up(void)
 {
     static const char FLOOD[] = "head -c 8000000 /dev/zero";
@@ -712,6 +734,7 @@ int main(void)
     a_request_is_served_from_memory_and_from_the_stream();
     a_pair_of_pipes_is_a_connection();
     a_client_that_hangs_up_ends_its_command();
+    a_descriptor_that_the_host_has_closed_is_no_client_that_left();
     a_client_or_server_that_does_nothing_is_given_up();
     a_command_has_nothing_of_its_host();
     an_allocator_in_use_does_not_stop_a_command();
