@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::channel::{drain, every_channel, fill, flags, set_blocking, socket_pair, unread};
-use common::kind;
 use common::process::thread_cpu_time;
+use common::{encoded, kind};
 use framefd::ErrorKind;
 use framefd::ops::frame::{self, Options};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -138,8 +138,8 @@ fn trickle(mut peer: UnixStream, bytes: Vec<u8>) {
 #[test]
 fn a_trickle_does_not_move_the_deadline() {
     let header = format!("{{\"pad\":\"{}\"}}", "x".repeat(5000));
-    let in_header = [&5010_u32.to_le_bytes()[..], header.as_bytes()].concat();
-    let in_body = [&b"\x12\0\0\0{\"data_size\":5000}"[..], &[b'x'; 5000]].concat();
+    let in_header = encoded(&header, b"");
+    let in_body = encoded(r#"{"data_size":5000}"#, &[b'x'; 5000]);
     for bytes in [in_header, in_body] {
         let (peer, fd) = socket_pair();
         let feeding = thread::spawn(|| trickle(peer, bytes));

@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::channel::{Channel, Kind, every_channel, flags, socket_pair, tcp, unread};
-use common::kind;
 use common::proxy::{Direction, Fault, at_every_offset};
+use common::{encoded, kind};
 use framefd::ErrorKind;
 use framefd::ops::frame::{self, Frame, Options};
 use framefd::wire::packet::PrefixFormat;
@@ -29,14 +29,6 @@ fn send(fd: impl AsFd, header: Option<&str>, body: &[u8]) -> framefd::Result<()>
 
 fn within(timeout: Duration) -> Options {
     Options { timeout: Some(timeout), ..Options::default() }
-}
-
-/// A frame as it is on the wire.
-fn encoded(header: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(header.len()).unwrap().to_le_bytes().to_vec();
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(body);
-    bytes
 }
 
 #[test]

@@ -18,8 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 const PIPE_STEP: usize = 4096;
 /// The same for a terminal, whose buffers grow in units of this.
 const TTY_STEP: usize = 256;
-
-/// How many slices sendmsg(2) takes: IOV_MAX in writev(2). `rustix` sees to it for writev(2).
+/// How many slices sendmsg(2) takes, IOV_MAX; for writev(2) `rustix` sees to it.
 const MAX_SLICES: usize = 1024;
 
 /// One call's writing side: a descriptor, how long it may take, and whether the call has begun

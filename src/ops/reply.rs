@@ -15,8 +15,18 @@ pub fn send_error(
     id: Option<&Id>,
     patience: impl Into<Patience>,
 ) -> Result<()> {
-    let text = error.to_string();
-    let header = message::to_header(&ErrorReply::new(error.kind(), &text, id))?;
+    send_failure(fd, error.kind(), &error.to_string(), id, patience)
+}
+
+/// Sends the reply that reports a failure of `kind`, with `message` for people.
+pub fn send_failure(
+    fd: BorrowedFd<'_>,
+    kind: ErrorKind,
+    message: &str,
+    id: Option<&Id>,
+    patience: impl Into<Patience>,
+) -> Result<()> {
+    let header = message::to_header(&ErrorReply::new(kind, message, id))?;
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
 }
 

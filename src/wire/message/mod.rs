@@ -2,6 +2,7 @@
 //! docs/protocol.md say.
 
 pub mod exec;
+pub mod file;
 
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +168,7 @@ fn reply_code(kind: ErrorKind) -> &'static str {
         ErrorKind::Checksum => ErrorKind::RemoteChecksum,
         ErrorKind::Busy | ErrorKind::Limit => ErrorKind::RemoteBusy,
         ErrorKind::Spawn => ErrorKind::RemoteSpawn,
+        passed_on if passed_on.is_remote() => passed_on,
         _ => ErrorKind::RemoteIo,
     };
     REPLY_CODES.iter().find(|(_, kind)| *kind == remote).map_or("io", |(text, _)| text)
@@ -188,6 +190,8 @@ mod tests {
             (ErrorKind::Spawn, ErrorKind::RemoteSpawn),
             (ErrorKind::BadField, ErrorKind::RemoteBadRequest),
             (ErrorKind::Panic, ErrorKind::RemoteIo),
+            (ErrorKind::RemoteBusy, ErrorKind::RemoteBusy),
+            (ErrorKind::RemoteOther, ErrorKind::RemoteIo),
         ];
         let id = Id::Text("7".into());
         for (local, remote) in kinds {
