@@ -103,7 +103,7 @@ static void every_outcome_is_told_apart(void)
         struct exec_output *output[2];
         size_t len;
         int who;
-        opts.command_timeout_ms = CASES[i].outcome == EXEC_TIMED_OUT ? 200 : 0;
+        opts.command_timeout_ms = CASES[i].outcome == EXEC_TIMED_OUT ? 300 : 0;
         CHECK_RETURNS(CASES[i].outcome, ask(CASES[i].command, &output[0], &opts, NULL, &result[0]));
         CHECK_RETURNS(0, exec_output_result(output[0], &result[1]));
         CHECK_RETURNS(CASES[i].outcome, run(CASES[i].command, &output[1], &opts));
