@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use super::Duplex;
 use super::frame::{self, Body};
@@ -371,7 +372,7 @@ impl Events for Session<'_> {
     }
 
     fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
-        Ok(self.client.ready(ready))
+        self.client.ready(ready)
     }
 
     fn deadline(&self) -> Deadline {
@@ -423,20 +424,24 @@ impl<'fd> Client<'fd> {
         fds.push(watch(self.duplex.writer, PollFlags::empty()));
     }
 
-    fn ready(&mut self, ready: &[PollFlags]) -> Flow {
+    fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
         let (reader, writer) = match ready {
             [reader, writer] => (*reader, *writer),
             [writer] => (PollFlags::empty(), *writer),
-            _ => return Flow::Continue,
+            _ => return Ok(Flow::Continue),
         };
-        if writer.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        if (reader | writer).contains(PollFlags::NVAL) {
+            // It was the host that closed it.
+            return Err(Error::system("poll", Errno::BADF));
+        }
+        if writer.intersects(PollFlags::HUP | PollFlags::ERR) {
             self.state = ClientState::Gone;
-            return Flow::End;
+            return Ok(Flow::End);
         }
         if !reader.is_empty() {
             self.state = ClientState::Closed { until: Deadline::after(self.grace) };
         }
-        Flow::Continue
+        Ok(Flow::Continue)
     }
 }
 
