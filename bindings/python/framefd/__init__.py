@@ -58,6 +58,7 @@ from ._exec import (
     OutputLimitError,
     StatusLostError,
     exec_and_reply,
+    exec_run,
     exec_serve,
     run,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "auth_server",
     "connect",
     "exec_and_reply",
+    "exec_run",
     "exec_serve",
     "generate_key",
     "get",

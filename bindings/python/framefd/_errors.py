@@ -174,7 +174,8 @@ class SystemCallError(FrameError):
 
 
 class DisconnectedError(SystemCallError, ConnectionError):
-    """A system call failed because the other end is gone: EPIPE, ECONNRESET and the like."""
+    """A system call failed because the other end is not there: EPIPE, ECONNRESET and
+    the like."""
 
 
 class DeniedError(FrameError, PermissionError):
@@ -240,6 +241,7 @@ CLASSES: dict[int, type[FrameError]] = {
 
 # Codes that stand for a failed system call; errno means nothing after the others.
 WITH_ERRNO = {
+    ErrorCode.TOOBIG,
     ErrorCode.KEY,
     ErrorCode.PATH,
     ErrorCode.EXISTS,
@@ -256,6 +258,7 @@ DISCONNECTED = {
     _errno.EPIPE,
     _errno.ECONNRESET,
     _errno.ECONNABORTED,
+    _errno.ECONNREFUSED,
     _errno.ENOTCONN,
     _errno.ESHUTDOWN,
 }

@@ -292,6 +292,28 @@ def exec_serve(
     return exec_result(result)
 
 
+def exec_run(
+    command: str | bytes,
+    options: ExecOptions = ExecOptions(),
+    *,
+    check: bool = False,
+    allow_truncated: bool = False,
+) -> CompletedCommand:
+    """Runs command text here as exec_and_reply() does, for its output alone: nothing is
+    sent. For servers of older wires; ``timeout`` and ``write_fd`` mean nothing here.
+
+    SpawnError: it could not be started. ArgumentError: it is empty or has a NUL in it.
+    TooBigError. What is raised for the command's end is as for run().
+    """
+    text = os.fsencode(command)
+    out = ctypes.c_void_p()
+    _errors.check(lib.exec_run(text, len(text), out, options.native()))
+    timeout = options.command_timeout
+    return completed(
+        command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
+    )
+
+
 def exec_result(result: _native.ExecResult) -> ExecResult:
     """A server's result from the library's."""
     return ExecResult(

@@ -142,6 +142,17 @@ class Exec(unittest.TestCase):
             header, body = framefd.recv(self.ours)
             self.assertEqual((header["exit_code"], body), (0, b"hello"))
 
+    def test_a_command_whose_output_is_sent_by_other_means(self) -> None:
+        done = framefd.exec_run("printf out; printf err >&2; exit 3")
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (b"out", b"err", 3))
+        with self.assertRaises(framefd.CommandTimeout) as late:
+            framefd.exec_run(b"printf out; sleep 20", ExecOptions(command_timeout=0.1))
+        self.assertEqual((late.exception.stdout, late.exception.timeout), (b"out", 0.1))
+        with self.assertRaises(framefd.CalledProcessError):
+            framefd.exec_run("exit 3", check=True)
+        with self.assertRaises(framefd.ArgumentError):
+            framefd.exec_run("")
+
     def test_a_server_that_does_not_answer(self) -> None:
         with self.assertRaises(framefd.FrameTimeoutError):
             framefd.run(self.ours, "true", exchange_timeout=0.01)
