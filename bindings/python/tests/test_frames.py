@@ -15,8 +15,10 @@ import pickle
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import unittest
 from itertools import groupby
@@ -451,6 +453,35 @@ class InPieces(unittest.TestCase):
         copy.copy(frame)
         del frame
         gc.collect()
+
+    def test_objects_may_live_until_the_interpreter_ends(self) -> None:
+        program = """
+            import os, framefd
+            read, write = os.pipe()
+            sender = framefd.send_header(write, {"n": 1}, 2)
+            frame = framefd.recv_header(read)
+            key = framefd.Key(b"a key of 21 bytes ...")
+            cycle = [frame, sender, key]
+            cycle.append(cycle)
+        """
+        command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(program)]
+        env = {**os.environ, "PYTHONPATH": str(support.PACKAGE)}
+        done = subprocess.run(command, env=env, capture_output=True, timeout=20)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+    def test_memory_is_given_back(self) -> None:
+        def received(times: int) -> int:
+            for _ in range(times):
+                framefd.send(self.ours, {"n": 1}, body)
+                framefd.recv(self.theirs)
+                framefd.send(self.ours, {"n": 1}, body)
+                framefd.recv_header(self.theirs).gather()
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[1]) * mmap.PAGESIZE
+
+        body = bytes(64 << 10)
+        before = received(50)
+        self.assertLess(received(400) - before, 8 << 20)  # of 50 MiB that came
 
 
 class Packets(unittest.TestCase):
