@@ -365,6 +365,31 @@
 #define EXEC_FLAG_CLIENT_GONE 8
 
 /**
+ * For frame_file_options.flags: a file that exists is not replaced, and the call fails;
+ * which of several at once comes first is decided by one system call.
+ */
+#define FRAME_FILE_NO_OVERWRITE 1
+
+/**
+ * For frame_file_options.flags: nothing is hashed. A server still checks a digest that a
+ * client sends.
+ */
+#define FRAME_FILE_NO_CHECKSUM 2
+
+/**
+ * For frame_file_options.flags: a file that is stored here need not survive a power loss.
+ */
+#define FRAME_FILE_NO_SYNC 4
+
+/**
+ * For frame_file_options.flags. Put: the server is an old one that answers nothing; 0
+ * then says that all was sent, and no more. Server: a put without data_size is not
+ * answered; the oldest uploaders send several on one connection, read nothing, and lose
+ * what is still on its way if they close with a reply unread.
+ */
+#define FRAME_FILE_NO_REPLY 8
+
+/**
  * A key in memory; its bytes are wiped when it is freed.
  *
  * It belongs to the caller and is freed with auth_key_free(). It never changes: any
@@ -565,6 +590,84 @@ struct exec_result {
     uint64_t stderr_total;
 };
 
+/**
+ * How a file is sent, received or served. Initialise it with FRAME_FILE_OPTIONS_INIT; a
+ * member that is 0 has its default.
+ */
+struct frame_file_options {
+    /**
+     * sizeof(struct frame_file_options), set by FRAME_FILE_OPTIONS_INIT.
+     */
+    uint32_t size;
+    /**
+     * Milliseconds for the whole call; the default is FRAME_NO_TIMEOUT.
+     */
+    int32_t timeout_ms;
+    /**
+     * The descriptor to write to, where it is not the one that is read from.
+     */
+    int32_t write_fd;
+    /**
+     * FRAME_FILE_NO_OVERWRITE and the like.
+     */
+    uint32_t flags;
+    /**
+     * Milliseconds without a byte; default 30 s, or FRAME_NO_TIMEOUT. A server that syncs
+     * a large file before it replies is silent for as long as that takes.
+     */
+    int32_t stall_ms;
+    /**
+     * Permission bits of the file that is stored: on the server for a put, here for
+     * frame_file_get_path(), on a server where the request does not say. Default 0666; the
+     * umask is taken off. Only the bits of 0777.
+     */
+    uint32_t mode;
+    /**
+     * Bytes of a file that is taken from the other end, by a get or on a server; default
+     * FRAME_NO_LIMIT.
+     */
+    uint64_t max_size;
+    /**
+     * frame_file_put(): bytes to send; 0 is those from where a regular file stands to its
+     * end.
+     */
+    uint64_t length;
+    /**
+     * Called after each piece, at most 1 MiB, with how many bytes have passed of how
+     * many; other than 0 breaks off with FRAME_ECANCELLED. May be NULL.
+     */
+    int (*progress)(void *context, uint64_t done, uint64_t total);
+    /**
+     * What progress is given; the library does not look at it.
+     */
+    void *context;
+};
+
+/**
+ * What came of a file. Initialise it with FRAME_FILE_RESULT_INIT: size says how much of
+ * it may be written.
+ */
+struct frame_file_result {
+    /**
+     * sizeof(struct frame_file_result), set by FRAME_FILE_RESULT_INIT.
+     */
+    uint32_t size;
+    /**
+     * Server: the FRAME_E... code of what was reported to the client; FRAME_ECLOSED where
+     * the file was stored, but the client did not wait for the reply; else 0.
+     */
+    int32_t error;
+    /**
+     * Bytes of the file.
+     */
+    uint64_t bytes;
+    /**
+     * The SHA-256 of the file in 64 lower-case hex digits and a NUL; "" where none was
+     * computed.
+     */
+    char sha256[72];
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -607,7 +710,7 @@ const char *frame_last_error(void);
  * The default that a limit or a time of 0 stands for, by the name of its option:
  * "max_header", "max_depth", "max_body", "max_command", "max_output" (bytes, levels),
  * "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
- * "max_datagram", "min_key".
+ * "stall_ms", "max_datagram", "min_key".
  *
  * Returns the value, or FRAME_EARGUMENT for NULL or an unknown name. May be called from
  * any thread. Since 0.1.
@@ -805,8 +908,11 @@ int frame_sender_write(struct frame_sender *sender,
  *
  * from_fd is borrowed and read from where it stands. opts may be NULL.
  *
- * Returns 0, and the codes of frame_sender_write(). FRAME_ETRUNCATED: from_fd ended
- * early; the body still needs the rest. Since 0.1.
+ * Returns 0. FRAME_EARGUMENT: more than what the body still needs. FRAME_ETRUNCATED:
+ * from_fd ended early. FRAME_ETIMEOUT: from_fd gave nothing in time. After these two, what
+ * from_fd gave was sent, and frame_sender_left() says what the body still needs.
+ * FRAME_ESTALLED, FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after.
+ * Since 0.1.
  */
 int frame_sender_copy(struct frame_sender *sender,
                       int from_fd,
@@ -926,6 +1032,37 @@ const char *frame_builder_text(const struct frame_builder *builder, size_t *len)
  * Frees a builder; NULL is nothing. Since 0.1.
  */
 void frame_builder_free(struct frame_builder *builder);
+
+/**
+ * Server: sends the error reply to a request that is not served: status "error", the
+ * reply code that stands for code, a message for people, and the request's id.
+ *
+ * request is the frame that is answered, or NULL where what came was no frame: then close
+ * the connection afterwards. What is left of its body in the stream stays there; see
+ * frame_body_skip(). code is a FRAME_E... code, and one of -100 or below is passed on as
+ * what it is. message is UTF-8; NULL is frame_strerror(code). opts may be NULL. All are
+ * borrowed for the call.
+ *
+ * Returns 0, and the codes of frame_send(). Since 0.1.
+ */
+int frame_reply_error(int fd,
+                      const struct frame *request,
+                      int code,
+                      const char *message,
+                      const struct frame_options *opts);
+
+/**
+ * Server: answers a request with the cmd "hello": the library's version, what is served,
+ * and the default limits.
+ *
+ * cmds is an array of C strings in UTF-8 that ends with NULL, such as "exec", "put" and
+ * "get". request and opts are as for frame_reply_error(). Returns 0, and the codes of
+ * frame_send(). Since 0.1.
+ */
+int frame_reply_hello(int fd,
+                      const struct frame *request,
+                      const char *const *cmds,
+                      const struct frame_options *opts);
 
 /**
  * Asks the other end to prove that it holds the key: sends a challenge of 32 random
@@ -1146,6 +1283,115 @@ int exec_output_result(const struct exec_output *output, struct exec_result *res
  */
 void exec_output_free(struct exec_output *output);
 
+/**
+ * Client: stores what from_fd gives as the file name on the server.
+ *
+ * name is relative to the server's root: components with one / between each two, in any
+ * encoding; the server judges it. from_fd may be a file, pipe or socket, the latter two
+ * with opts->length set; it is read from where it stands and not closed. opts and result
+ * may be NULL. Memory is constant: 1 MiB. Threads may call it side by side on different
+ * connections.
+ *
+ * The file is replaced as a whole or not at all. Its digest follows the content, so that
+ * the server stores nothing else, and what the server says it has stored is compared
+ * once more. An error reply comes when the whole file was sent.
+ *
+ * Returns 0: stored. A code of -100 or below: the other end's error reply, such as
+ * FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE or
+ * FRAME_EREMOTE_CHECKSUM: nothing was stored, the stream is in step. FRAME_ECHECKSUM:
+ * what the server says it has stored is something else; in step. FRAME_ETIMEOUT,
+ * FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the connection after all others:
+ * FRAME_ETRUNCATED (from_fd ended before length, or the reply was cut), FRAME_ESTALLED,
+ * FRAME_ECANCELLED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. Since 0.1.
+ */
+int frame_file_put(int fd,
+                   const char *name,
+                   int from_fd,
+                   const struct frame_file_options *opts,
+                   struct frame_file_result *result);
+
+/**
+ * Client: as frame_file_put() for the regular file at path, all of it.
+ *
+ * FRAME_EPATH where path is not a regular file, FRAME_ENOTFOUND, FRAME_EDENIED: nothing
+ * was sent. Since 0.1.
+ */
+int frame_file_put_path(int fd,
+                        const char *name,
+                        const char *path,
+                        const struct frame_file_options *opts,
+                        struct frame_file_result *result);
+
+/**
+ * Client: writes the server's file name to to_fd.
+ *
+ * to_fd may be a file, pipe, socket or terminal; it is not closed, and after a failure
+ * has what was received until then. Nothing that the server says has a part in where it
+ * goes, and no more than opts->max_size is taken. name, opts, result and threads are as
+ * for frame_file_put().
+ *
+ * Returns 0: it came whole, and matches the digest, where the server sends one. A code
+ * of -100 or below: the other end's error reply, such as FRAME_EREMOTE_NOT_FOUND or
+ * FRAME_EREMOTE_DENIED; in step. FRAME_ECHECKSUM: it does not match; in step.
+ * FRAME_ETIMEOUT, FRAME_EARGUMENT, FRAME_EBADFD for fd: nothing was sent. Close the
+ * connection after all others: FRAME_ETRUNCATED (the server gave up in the middle, as it
+ * does when the file becomes shorter), FRAME_ETOOBIG (above max_size; nothing was
+ * written), FRAME_ENOSPACE and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
+ * FRAME_ECANCELLED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
+ * FRAME_EBADFIELD. Since 0.1.
+ */
+int frame_file_get(int fd,
+                   const char *name,
+                   int to_fd,
+                   const struct frame_file_options *opts,
+                   struct frame_file_result *result);
+
+/**
+ * Client: as frame_file_get() into the file at path, which is there once it is complete,
+ * matches its digest and, without FRAME_FILE_NO_SYNC, would survive a power loss. Until
+ * then, and after a failure, what was there stays; nothing else is left.
+ *
+ * Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXISTS,
+ * FRAME_ENOTFOUND (the directory), FRAME_EDENIED, FRAME_ENOSPACE: if they are seen
+ * beforehand nothing is sent; close the connection all the same. Since 0.1.
+ */
+int frame_file_get_path(int fd,
+                        const char *name,
+                        const char *path,
+                        const struct frame_file_options *opts,
+                        struct frame_file_result *result);
+
+/**
+ * Server: does what a received put or get asks for, beneath the directory root_fd, and
+ * replies.
+ *
+ * request is a frame with the cmd "put" or "get", from frame_recv_header() or, where its
+ * body is small, frame_recv(); none of its body may have been read yet. fd is where it
+ * came from. root_fd is a directory, opened with O_PATH or O_RDONLY. Everything is
+ * borrowed. opts and result may be NULL. Threads may serve side by side, also in one
+ * root, on different connections.
+ *
+ * No name leads out of root_fd: symbolic links are followed nowhere, only regular files
+ * are read or replaced, and names that begin with .framefd- are the library's own. A file
+ * that is put is written beside its place under such a name and takes its place when it
+ * is complete and matches the digest that was sent; whatever fails, the old file stays
+ * and nothing else is left. A put that is refused is received to its end all the same, so
+ * that the reply can follow and the stream stays in step.
+ *
+ * Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
+ * step; result->error says what was refused. Anything negative: close the connection.
+ * FRAME_ETRUNCATED: a put was cut, or a file that is being sent became shorter, which the
+ * client learns from the close. FRAME_ESTALLED, FRAME_ECANCELLED, FRAME_EIO with errno,
+ * FRAME_EBADFIELD and FRAME_ETOOBIG (nobody knows where the put ends; the client was
+ * told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADFD, FRAME_EARGUMENT.
+ * Since 0.1.
+ */
+int frame_file_serve(int fd,
+                     struct frame *request,
+                     int root_fd,
+                     const struct frame_file_options *opts,
+                     struct frame_file_result *result);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1157,3 +1403,5 @@ void exec_output_free(struct exec_output *output);
 #define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0 }
 #define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }
+#define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, { 0 } }

@@ -40,6 +40,8 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a client waits for its reply beyond the time that the command may take.
 pub const REPLY_MARGIN: Duration = Duration::from_secs(10);
+/// A file's content on its way, without a byte.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The authentication handshake.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,6 +78,7 @@ pub const DEFAULTS: &[(&str, i64)] = &[
     ("drain_ms", DRAIN_GRACE.as_millis() as i64),
     ("close_grace_ms", CLOSE_GRACE.as_millis() as i64),
     ("reply_timeout_ms", REPLY_TIMEOUT.as_millis() as i64),
+    ("stall_ms", STALL_TIMEOUT.as_millis() as i64),
     ("max_datagram", DATAGRAM_SEND as i64),
     ("min_key", MIN_KEY as i64),
 ];

@@ -110,9 +110,8 @@ fn the_readme_shows_programs_that_run() {
         let shown = format!("```{language}\n{program}```");
         assert!(readme.contains(&shown), "README.md shows another program than {path}");
     }
-    release();
-    run("make", &["examples"]);
     let target = release();
+    run("make", &["examples"]);
     let hello = target.parent().unwrap().join("examples/hello");
     assert_eq!(run(&text(&hello), &[]), "hello\n");
     let mut hello = Command::new("python3");
@@ -212,6 +211,7 @@ fn every_entry_point_catches_panics() {
 
 #[test]
 fn a_program_links_the_installed_library() {
+    release(); // so that no two of these tests build at once
     let scratch = tempfile::tempdir().unwrap();
     let stage = scratch.path().join("stage");
     let destdir = format!("DESTDIR={}", stage.display());

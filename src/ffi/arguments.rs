@@ -1,7 +1,9 @@
 //! Arguments from C, checked before anything is done with them.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -73,6 +75,47 @@ pub unsafe fn optional_text<'a>(text: *const c_char, what: &str) -> Result<Optio
 pub unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str> {
     // SAFETY: the caller's promise.
     unsafe { optional_text(text, what) }?.ok_or_else(|| invalid(format!("{what} is NULL")))
+}
+
+/// C strings, up to the NULL that ends their array.
+///
+/// # Safety
+/// `array` is NULL or points to C strings, and a NULL after them, that live for `'a`.
+pub unsafe fn strings<'a>(array: *const *const c_char, what: &str) -> Result<Vec<&'a [u8]>> {
+    if array.is_null() {
+        return Err(invalid(format!("{what} is NULL")));
+    }
+    let mut strings = Vec::new();
+    loop {
+        // SAFETY: not beyond the NULL, by the caller's promise.
+        let string = unsafe { *array.add(strings.len()) };
+        if string.is_null() {
+            return Ok(strings);
+        }
+        // SAFETY: not NULL, and the caller's promise.
+        strings.push(unsafe { CStr::from_ptr(string) }.to_bytes());
+    }
+}
+
+/// A C string of any bytes, as the kernel takes names.
+///
+/// # Safety
+/// `string` is NULL or a C string that lives for `'a`.
+pub unsafe fn string<'a>(string: *const c_char, what: &str) -> Result<&'a [u8]> {
+    if string.is_null() {
+        return Err(invalid(format!("{what} is NULL")));
+    }
+    // SAFETY: not NULL, and the caller's promise.
+    Ok(unsafe { CStr::from_ptr(string) }.to_bytes())
+}
+
+/// A path.
+///
+/// # Safety
+/// As for [`string`].
+pub unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path> {
+    // SAFETY: the caller's promise.
+    unsafe { string(path, "path") }.map(|path| Path::new(OsStr::from_bytes(path)))
 }
 
 /// An object of the caller's.

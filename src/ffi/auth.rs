@@ -1,12 +1,10 @@
 //! The authentication handshake and its keys.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
-use super::arguments::{bytes, free, invalid, object, out, write_optional};
+use super::arguments::{bytes, free, invalid, object, out, path, write_optional};
 use super::options::{self, SizedStruct, duplex, timeout};
 use super::outcome::{code, value};
 use crate::error::{Error, ErrorKind, Result};
@@ -241,14 +239,4 @@ fn allows_short(flags: u32) -> Result<bool> {
         AUTH_SHORT_KEY => Ok(true),
         _ => Err(invalid(format!("flags are {flags:#x}"))),
     }
-}
-
-/// A path: bytes, as the kernel takes them.
-unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path> {
-    if path.is_null() {
-        return Err(invalid("path is NULL"));
-    }
-    // SAFETY: not NULL, and the caller's promise.
-    let bytes = unsafe { std::ffi::CStr::from_ptr(path) }.to_bytes();
-    Ok(Path::new(std::ffi::OsStr::from_bytes(bytes)))
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::ptr;
 use std::time::Duration;
 
-use super::arguments::{bytes, free, invalid, object, object_mut, out, write_optional};
+use super::arguments::{bytes, free, invalid, object, object_mut, out, strings, write_optional};
 use super::frame::FrameHandle;
 use super::options::{self, SizedStruct, duplex, limit, timeout};
 use super::outcome::{code, small, value};
@@ -511,7 +511,6 @@ impl ExecOptions {
                 on_close: self.runs_on().then_some(OnClose::Run),
                 ..ExecRequest::default()
             },
-            max_output: (self.max_output != 0).then_some(self.max_output),
             timeout: timeout(self.timeout_ms, whole)?,
         })
     }
@@ -563,23 +562,6 @@ pub(super) unsafe fn read(opts: *const ExecOptions) -> Result<ExecOptions> {
 fn grace(milliseconds: i32, default: Duration) -> Result<Duration> {
     timeout(milliseconds, Some(default))?
         .ok_or_else(|| invalid("a grace cannot be FRAME_NO_TIMEOUT"))
-}
-
-/// An array of C strings that ends with NULL.
-unsafe fn strings<'a>(array: *const *const c_char, what: &str) -> Result<Vec<&'a [u8]>> {
-    if array.is_null() {
-        return Err(invalid(format!("{what} is NULL")));
-    }
-    let mut strings = Vec::new();
-    loop {
-        // SAFETY: not beyond the NULL, by the caller's promise.
-        let string = unsafe { *array.add(strings.len()) };
-        if string.is_null() {
-            return Ok(strings);
-        }
-        // SAFETY: not NULL, and the caller's promise.
-        strings.push(unsafe { CStr::from_ptr(string) }.to_bytes());
-    }
 }
 
 fn utf8(bytes: &[u8], what: &str) -> Result<String> {

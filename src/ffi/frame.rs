@@ -433,8 +433,11 @@ pub unsafe extern "C" fn frame_sender_write(
 ///
 /// from_fd is borrowed and read from where it stands. opts may be NULL.
 ///
-/// Returns 0, and the codes of frame_sender_write(). FRAME_ETRUNCATED: from_fd ended
-/// early; the body still needs the rest. Since 0.1.
+/// Returns 0. FRAME_EARGUMENT: more than what the body still needs. FRAME_ETRUNCATED:
+/// from_fd ended early. FRAME_ETIMEOUT: from_fd gave nothing in time. After these two, what
+/// from_fd gave was sent, and frame_sender_left() says what the body still needs.
+/// FRAME_ESTALLED, FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after.
+/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_copy(
     sender: *mut FrameSender,

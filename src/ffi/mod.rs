@@ -7,8 +7,10 @@ pub mod auth;
 pub mod builder;
 pub mod codes;
 pub mod exec;
+pub mod file;
 pub mod frame;
 pub mod options;
+pub mod reply;
 
 mod arguments;
 mod outcome;

@@ -5,6 +5,7 @@
 pub mod child;
 pub mod deadline;
 pub mod environment;
+pub mod path;
 pub mod root;
 pub mod signal;
 pub mod sink;

@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 const PIPE_STEP: usize = 4096;
 /// The same for a terminal, whose buffers grow in units of this.
 const TTY_STEP: usize = 256;
+/// How many slices sendmsg(2) takes, IOV_MAX; for writev(2) `rustix` sees to it.
+const MAX_SLICES: usize = 1024;
 
 /// One call's writing side: a descriptor, how long it may take, and whether the call has begun
 /// to send a message: a timeout before that leaves the stream in step.
@@ -83,6 +85,7 @@ impl<'fd> Sink<'fd> {
     fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let mut flags = SendFlags::NOSIGNAL;
         flags.set(SendFlags::DONTWAIT, !self.patience.is_endless());
+        let slices = &slices[..slices.len().min(MAX_SLICES)];
         rustix::net::sendmsg(self.fd, slices, &mut SendAncillaryBuffer::default(), flags)
     }
 

@@ -24,7 +24,10 @@ pub fn alone(name: &str, wrapper: &[&str], body: impl FnOnce()) {
             command
         }
     };
-    let output = command.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    // With one thread at a time the test runs on the main one: there is no other for the
+    // kernel to hand a signal to.
+    let output = command.args(["--exact", "--test-threads=1", name]).env(CHILD, "1").output();
+    let output = output.unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(

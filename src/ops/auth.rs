@@ -19,7 +19,7 @@ pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<us
     if keys.is_empty() {
         return Err(Error::new(ErrorKind::Key, "no key was given"));
     }
-    let deadline = Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD));
+    let deadline = handshake_deadline(timeout);
     let challenge = Challenge::new()?;
     Sink::new(duplex.writer, deadline).write_all(challenge.as_bytes())?;
     let mut answer = [0; ANSWER_SIZE];
@@ -30,8 +30,27 @@ pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<us
 /// Answers the other side's challenge with `key`. The wire has no verdict: a wrong key
 /// shows as a closed connection at the next receive.
 pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
-    let deadline = Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD));
+    let deadline = handshake_deadline(timeout);
     let mut challenge = [0; CHALLENGE_SIZE];
     Source::new(duplex.reader, deadline).read_exact(&mut challenge)?;
     Sink::new(duplex.writer, deadline).write_all(&answer(key, &challenge))
+}
+
+/// However long the caller would wait, a peer that says nothing is not waited for.
+fn handshake_deadline(timeout: Duration) -> Deadline {
+    Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_handshake_takes_longer_than_the_hard_limit() {
+        for timeout in [Duration::MAX, Duration::from_secs(61)] {
+            let left = handshake_deadline(timeout).remaining().unwrap();
+            assert!((59..=60).contains(&left.as_secs()), "{left:?}");
+        }
+        assert!(handshake_deadline(Duration::ZERO).passed());
+    }
 }

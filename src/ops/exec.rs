@@ -1,7 +1,7 @@
 //! Commands for somebody else: run one and reply, or ask for one to be run.
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -34,7 +34,8 @@ pub struct ServeOptions {
     pub reply_timeout: Duration,
     /// The command's variables, before those of the request.
     pub environment: Environment,
-    /// Where it starts, if the request does not say; the host's directory if neither does.
+    /// Where it starts, and what a relative path in the request is relative to; `None` is
+    /// the host's directory.
     pub directory: Option<PathBuf>,
 }
 
@@ -76,7 +77,9 @@ pub fn run_and_reply(duplex: Duplex<'_>, command: &[u8], options: &ServeOptions)
     execute(duplex, ExecRequest::default(), command, options)
 }
 
-/// Serves a received exec request: runs what it asks for and sends one reply.
+/// Serves a received exec request: runs what it asks for and sends one reply. Where the
+/// body of a refused request does not come whole, the reply is sent all the same, and an
+/// error returned.
 pub fn serve(
     duplex: Duplex<'_>,
     request: &Header,
@@ -84,8 +87,9 @@ pub fn serve(
     options: &ServeOptions,
 ) -> Result<Served> {
     let refused = |body: &mut Body<'_, '_>, error: Error| {
-        body.skip(Some(options.reply_timeout))?;
-        refuse(duplex, message::id_of(request).as_ref(), error, options)
+        let skipped = body.skip(options.reply_timeout);
+        let refused = refuse(duplex, message::id_of(request).as_ref(), error, options);
+        skipped.and(refused)
     };
     let parsed = match check(request) {
         Ok(parsed) => parsed,
@@ -103,7 +107,8 @@ pub fn serve(
 /// Runs a command for its output alone, as a server of an older wire does.
 pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
     let request = ExecRequest::default();
-    let output = run::run(&command_of(&request, command, options)?, &options.limits)?;
+    let directory = options.directory.as_deref();
+    let output = run::run(&command_of(&request, command, directory, options)?, &options.limits)?;
     let header = report(None, &output);
     let mut body = output.stdout;
     body.extend_from_slice(&output.stderr);
@@ -115,10 +120,9 @@ pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
 pub struct Request<'a> {
     /// Shell code; empty where `options` has an `argv`.
     pub command: &'a [u8],
-    /// What the header says.
+    /// What the header says. A `max_output` is always sent, [`limits::MAX_OUTPUT`] if none
+    /// is here: twice that is what the reply may have.
     pub options: ExecRequest,
-    /// The most output, of both streams together, that is taken into memory.
-    pub max_output: Option<u64>,
     /// The whole exchange.
     pub timeout: Option<Duration>,
 }
@@ -159,21 +163,24 @@ impl Reply {
 pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
     let deadline = Deadline::from_timeout(request.timeout);
     let framing = frame::Options::default();
-    let header = message::to_request("exec", &request.options)?;
+    let max_output = request.options.max_output.unwrap_or(limits::MAX_OUTPUT);
+    let options = ExecRequest { max_output: Some(max_output), ..request.options.clone() };
+    let header = message::to_request("exec", &options)?;
     frame::send_by(duplex.writer, Some(&header), &[request.command], &framing, deadline.into())?;
     let answered = || {
         let (header, mut body) = frame::recv_header_by(duplex.reader, &framing, deadline)?;
-        let max_body = request.max_output.unwrap_or(limits::MAX_OUTPUT).saturating_mul(2);
-        let body = body.read_all_by(max_body, deadline)?;
+        let body = body.read_all_by(max_output.saturating_mul(2), deadline)?;
         Ok((header, body))
     };
     let (header, body) = answered().map_err(reply::overdue)?;
-    message::check_reply(&header)?;
-    let reply: ExecReply = header.read_as()?;
-    if reply.id != request.options.id {
+    let refused = message::check_reply(&header);
+    let id = message::id_of(&header);
+    // A server that could not make out the id refuses without it.
+    if id != options.id && !(id.is_none() && refused.is_err()) {
         return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
     }
-    Reply::new(reply, body)
+    refused?;
+    Reply::new(header.read_as()?, body)
 }
 
 /// The options of a request that can be followed.
@@ -203,7 +210,8 @@ fn execute(
         collector: Collector::new(&limits),
         client: Client::new(duplex, on_close, options.close_grace),
     };
-    let outcome = command_of(&request, text, options)
+    let directory = directory_of(&request, options);
+    let outcome = command_of(&request, text, directory.as_deref(), options)
         .and_then(|command| run::run_with(&command, &limits, &mut session));
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -214,15 +222,15 @@ fn execute(
         return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
     }
     let output = collector.into_output(outcome);
-    let mut reply = report(request.id, &output);
-    reply.charset = Some(charset());
+    let reply = report(request.id, &output);
     frame::send_by(
         duplex.writer,
         Some(&message::to_header(&reply)?),
         &[&output.stdout, &output.stderr],
         &frame::Options::default(),
         Patience::without_stall(options.reply_timeout),
-    )?;
+    )
+    .map_err(reply::overdue)?;
     Ok(Served::Ran(Report { reply, client_gone: !matches!(client.state, ClientState::Present) }))
 }
 
@@ -232,7 +240,8 @@ fn refuse(
     error: Error,
     options: &ServeOptions,
 ) -> Result<Served> {
-    reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))?;
+    reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))
+        .map_err(reply::overdue)?;
     Ok(match error.kind() {
         ErrorKind::Spawn => Served::SpawnFailed(error),
         _ => Served::Refused(error),
@@ -252,7 +261,8 @@ fn narrowed(server: &Limits, request: &ExecRequest) -> Limits {
 fn command_of<'a>(
     request: &'a ExecRequest,
     text: &'a [u8],
-    options: &'a ServeOptions,
+    directory: Option<&'a Path>,
+    options: &ServeOptions,
 ) -> Result<Command<'a>> {
     let program = match &request.argv {
         None => Program::Shell(text),
@@ -266,9 +276,15 @@ fn command_of<'a>(
     environment
         .additions
         .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
-    let directory = request.cwd.as_ref().map(std::path::Path::new);
-    let directory = directory.or(options.directory.as_deref()).map(Directory::Path);
-    Ok(Command { program, directory, environment })
+    Ok(Command { program, directory: directory.map(Directory::Path), environment })
+}
+
+fn directory_of(request: &ExecRequest, options: &ServeOptions) -> Option<PathBuf> {
+    match (&options.directory, &request.cwd) {
+        (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
+        (directory, None) => directory.clone(),
+        (None, Some(cwd)) => Some(cwd.into()),
+    }
 }
 
 fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
@@ -289,21 +305,26 @@ fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
         pipe_held: outcome.pipe_held,
         stdout_total: Some(outcome.stdout_total),
         stderr_total: Some(outcome.stderr_total),
-        charset: None,
+        charset: charset(),
     }
 }
 
 /// The encoding that the locale variables name, as locale(7) reads them: the command gets
 /// the same ones.
-fn charset() -> String {
+fn charset() -> Option<String> {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())
-        .find(|value| !value.is_empty())
-        .unwrap_or_default();
+        .find(|value| !value.is_empty());
+    codeset_of(&locale.unwrap_or_default()).map(str::to_owned)
+}
+
+/// Of `language_TERRITORY.codeset@modifier`. Where it names none, only the C library knows.
+fn codeset_of(locale: &str) -> Option<&str> {
+    let (locale, _) = locale.split_once('@').unwrap_or((locale, ""));
     match locale.split_once('.') {
-        Some((_, charset)) => charset.split('@').next().unwrap_or_default().to_owned(),
-        None => "US-ASCII".into(),
+        Some((_, codeset)) => Some(codeset),
+        None => matches!(locale, "" | "C" | "POSIX").then_some("US-ASCII"),
     }
 }
 
@@ -389,5 +410,25 @@ impl<'fd> Client<'fd> {
             self.state = ClientState::Closed { until: Deadline::after(self.grace) };
         }
         Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locale_tells_its_codeset_or_it_is_not_known() {
+        for (locale, codeset) in [
+            ("", Some("US-ASCII")),
+            ("C", Some("US-ASCII")),
+            ("POSIX", Some("US-ASCII")),
+            ("C.UTF-8", Some("UTF-8")),
+            ("de_DE.ISO-8859-15@euro", Some("ISO-8859-15")),
+            ("de_DE", None),
+            ("de_DE@euro", None),
+        ] {
+            assert_eq!(codeset_of(locale), codeset, "{locale}");
+        }
     }
 }

@@ -99,8 +99,19 @@ pub fn send_header<'fd>(
     body_len: u64,
     options: &Options,
 ) -> Result<BodyWriter<'fd>> {
+    send_header_by(fd, header, body_len, options, options.deadline().into())
+}
+
+/// As [`send_header`], where the time is not for this call alone.
+pub(crate) fn send_header_by<'fd>(
+    fd: BorrowedFd<'fd>,
+    header: Option<&str>,
+    body_len: u64,
+    options: &Options,
+    patience: Patience,
+) -> Result<BodyWriter<'fd>> {
     let head = encode_head(header, body_len, options)?;
-    let mut sink = Sink::new(fd, options.deadline());
+    let mut sink = Sink::new(fd, patience);
     sink.write_all(&head)?;
     Ok(BodyWriter { sink, left: body_len, broken: false })
 }
@@ -131,8 +142,8 @@ pub fn send_packet(fd: BorrowedFd<'_>, data: &[u8], options: &Options) -> Result
 
 /// Receives one packet into memory.
 pub fn recv_packet(fd: BorrowedFd<'_>, options: &Options) -> Result<Vec<u8>> {
-    let deadline = options.deadline();
-    recv_packet_length_by(fd, options, deadline)?.read_all_by(options.max_body, deadline)
+    let (max, deadline) = (options.max_body, options.deadline());
+    recv_packet_length_by(fd, options.prefix, max, deadline)?.read_all_by(max, deadline)
 }
 
 /// Receives one packet into `buf`: its length, and a reader for what does not fit.
@@ -141,9 +152,8 @@ pub fn recv_packet_into<'fd>(
     buf: &mut [u8],
     options: &Options,
 ) -> Result<(u64, Option<BodyReader<'fd>>)> {
-    let mut body = recv_packet_length_by(fd, options, options.deadline())?;
+    let mut body = recv_packet_length_by(fd, options.prefix, options.max_body, options.deadline())?;
     let len = body.left;
-    check_size(len, options.max_body)?;
     let fits = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len());
     body.source.read_exact(&mut buf[..fits])?;
     body.left -= fits as u64;
@@ -153,7 +163,7 @@ pub fn recv_packet_into<'fd>(
 /// Receives the length of one packet; its bytes stay in the stream for the returned
 /// reader.
 pub fn recv_packet_length<'fd>(fd: BorrowedFd<'fd>, options: &Options) -> Result<BodyReader<'fd>> {
-    recv_packet_length_by(fd, options, options.deadline())
+    recv_packet_length_by(fd, options.prefix, u64::MAX, options.deadline())
 }
 
 /// The rest of a body that is still in the stream, and the count of what is left of it.
@@ -165,7 +175,12 @@ pub struct BodyReader<'fd> {
     left: u64,
 }
 
-impl BodyReader<'_> {
+impl<'fd> BodyReader<'fd> {
+    /// The next `left` bytes of `fd`.
+    pub(crate) fn new(fd: BorrowedFd<'fd>, left: u64) -> BodyReader<'fd> {
+        BodyReader { source: Source::new(fd, Deadline::NEVER), left }
+    }
+
     /// Bytes not read yet.
     pub fn left(&self) -> u64 {
         self.left
@@ -198,7 +213,7 @@ impl BodyReader<'_> {
 
     /// Reads the rest of the body and drops it.
     pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
-        self.for_each_chunk(limits::GROW_STEP, Patience::whole(timeout), |_| Ok(()))
+        self.skip_by(Patience::whole(timeout))
     }
 
     /// Hands the rest of the body to `take`, at most `step` bytes at a time.
@@ -232,6 +247,10 @@ impl BodyReader<'_> {
         let outcome = self.source.read_vec(&mut out, self.left);
         self.left -= out.len() as u64;
         outcome.map(|()| out)
+    }
+
+    fn skip_by(&mut self, patience: Patience) -> Result<()> {
+        self.for_each_chunk(limits::GROW_STEP, patience, |_| Ok(()))
     }
 
     /// A timeout between two reads loses nothing here, so it is not a stall.
@@ -286,11 +305,25 @@ impl<'a> Body<'a, '_> {
         }
     }
 
-    /// Drops what is left of it in the stream.
-    pub fn skip(&mut self, timeout: Option<Duration>) -> Result<()> {
+    /// Hands what is left of it to `take`, in pieces.
+    pub(crate) fn for_each_chunk(
+        &mut self,
+        step: usize,
+        patience: Patience,
+        take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Body::Memory(bytes) => bytes.chunks(step).try_for_each(take),
+            Body::Stream(reader) => reader.for_each_chunk(step, patience, take),
+        }
+    }
+
+    /// Drops what is left of it in the stream, as long as it comes: `stall` is the most
+    /// without a byte.
+    pub fn skip(&mut self, stall: Duration) -> Result<()> {
         match self {
             Body::Memory(_) => Ok(()),
-            Body::Stream(reader) => reader.skip(timeout),
+            Body::Stream(reader) => reader.skip_by(Patience::without_stall(stall)),
         }
     }
 }
@@ -313,11 +346,12 @@ impl BodyWriter<'_> {
     /// Sends all of `piece`. One that is longer than what the body needs is refused, and
     /// nothing of it is sent.
     pub fn write(&mut self, piece: &[u8], timeout: Option<Duration>) -> Result<()> {
-        self.write_by(piece, Deadline::from_timeout(timeout))
+        self.write_by(piece, Patience::whole(timeout))
     }
 
     /// Sends the next `len` bytes that `from` gives; fewer than that is
-    /// [`ErrorKind::Truncated`].
+    /// [`ErrorKind::Truncated`]. [`ErrorKind::Timeout`] says that `from` gave nothing in
+    /// time, and that all it gave before was sent.
     pub fn copy_from(
         &mut self,
         from: BorrowedFd<'_>,
@@ -325,12 +359,16 @@ impl BodyWriter<'_> {
         timeout: Option<Duration>,
     ) -> Result<()> {
         self.check(len)?;
-        let deadline = Deadline::from_timeout(timeout);
-        let mut source = Source::new(from, deadline);
-        source.set_mid_message(true);
-        let mut body = BodyReader { source, left: len };
-        body.for_each_chunk(limits::COPY_STEP, deadline.into(), |chunk| {
-            self.write_by(chunk, deadline)
+        let patience = Patience::whole(timeout);
+        BodyReader::new(from, len).for_each_chunk(limits::COPY_STEP, patience, |chunk| {
+            self.write_by(chunk, patience).map_err(|error| {
+                // `from` will not give the chunk again.
+                self.broken = true;
+                match error.kind() {
+                    ErrorKind::Timeout => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
+                    _ => error,
+                }
+            })
         })
     }
 
@@ -346,9 +384,10 @@ impl BodyWriter<'_> {
         Ok(())
     }
 
-    fn write_by(&mut self, piece: &[u8], deadline: Deadline) -> Result<()> {
+    /// As [`write`](Self::write), where the time is not for this call alone.
+    pub(crate) fn write_by(&mut self, piece: &[u8], patience: Patience) -> Result<()> {
         self.check(piece.len() as u64)?;
-        self.sink.set_patience(deadline);
+        self.sink.set_patience(patience);
         self.sink.set_mid_message(false);
         match self.sink.write_all(piece) {
             Ok(()) => {
@@ -407,13 +446,14 @@ pub(crate) fn recv_header_by<'fd>(
     Ok((header, BodyReader { source, left }))
 }
 
-fn recv_packet_length_by<'fd>(
-    fd: BorrowedFd<'fd>,
-    options: &Options,
+fn recv_packet_length_by(
+    fd: BorrowedFd<'_>,
+    format: PrefixFormat,
+    max: u64,
     deadline: Deadline,
-) -> Result<BodyReader<'fd>> {
+) -> Result<BodyReader<'_>> {
     let mut source = Source::new(fd, deadline);
-    let left = recv_length(&mut source, options.prefix, u64::MAX)?;
+    let left = recv_length(&mut source, format, max)?;
     Ok(BodyReader { source, left })
 }
 

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod exec;
+pub mod file;
 pub mod frame;
 pub mod key_file;
 pub mod reply;

@@ -15,8 +15,18 @@ pub fn send_error(
     id: Option<&Id>,
     patience: impl Into<Patience>,
 ) -> Result<()> {
-    let text = error.to_string();
-    let header = message::to_header(&ErrorReply::new(error.kind(), &text, id))?;
+    send_failure(fd, error.kind(), &error.to_string(), id, patience)
+}
+
+/// Sends the reply that reports a failure of `kind`, with `message` for people.
+pub fn send_failure(
+    fd: BorrowedFd<'_>,
+    kind: ErrorKind,
+    message: &str,
+    id: Option<&Id>,
+    patience: impl Into<Patience>,
+) -> Result<()> {
+    let header = message::to_header(&ErrorReply::new(kind, message, id))?;
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
 }
 
@@ -38,11 +48,11 @@ pub fn send_hello(
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
 }
 
-/// A deadline that passes between a request and its reply leaves the stream out of step:
-/// the reply may still come.
+/// A deadline that passes between a request and its reply leaves the stream out of step,
+/// on both ends: the one still has a reply to send, and the other may still get it.
 pub(crate) fn overdue(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::Timeout => Error::new(ErrorKind::Stalled, "the reply did not come"),
+        ErrorKind::Timeout => Error::new(ErrorKind::Stalled, "there was no reply in time"),
         _ => error,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod builder;
+pub mod digest;
 mod escape;
 pub mod header;
 pub mod message;

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -205,9 +206,12 @@ def data_size(header: bytes) -> int:
         )
     except (ValueError, RecursionError):
         raise Refused("BADJSON") from None
-    if not isinstance(value, Object) or not is_acceptable(value, depth=1):
+    if not isinstance(value, Object):
         raise Refused("BADJSON")
     sizes = [size for key, size in value if key == "data_size"]
+    others = Object((key, other) for key, other in value if key != "data_size")
+    if not is_acceptable(others, depth=1):
+        raise Refused("BADJSON")
     if not sizes:
         return 0
     if len(sizes) > 1 or not isinstance(sizes[0], Number) or not sizes[0].isdecimal():
@@ -220,7 +224,9 @@ def refuse_constant(name: str) -> None:
 
 
 def is_acceptable(value: Any, depth: int) -> bool:
-    """Whether the nesting is within 32 and no string has half a surrogate pair."""
+    """Whether the nesting is within 32, no string has half a surrogate pair, numbers are finite."""
+    if isinstance(value, Number):
+        return math.isfinite(float(value))
     if isinstance(value, str):
         return not any("\ud800" <= character <= "\udfff" for character in value)
     if not isinstance(value, list):

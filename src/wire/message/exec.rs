@@ -105,10 +105,12 @@ pub enum Outcome {
 impl ExecReply {
     /// Where standard error begins in a body of `body_len` bytes. Refuses a reply that
     /// contradicts itself: sizes that are not the body's, a signal whose code is
-    /// another, output that is larger than its total.
+    /// another, output that is larger than its total, or smaller for no reason.
     pub fn split(&self, body_len: u64) -> Result<u64> {
         let stderr = self.stderr_size.unwrap_or(0);
         let stdout = self.stdout_size.unwrap_or(body_len.saturating_sub(stderr));
+        let stdout_total = self.stdout_total.unwrap_or(stdout);
+        let stderr_total = self.stderr_total.unwrap_or(stderr);
         let contradiction = if stdout.checked_add(stderr) != Some(body_len) {
             "stdout_size and stderr_size are not the size of the body"
         } else if self.signal.is_some_and(|signal| !(1..=64).contains(&signal)) {
@@ -117,10 +119,10 @@ impl ExecReply {
             "exit_code is not 128 and the signal"
         } else if self.exit_code.is_some_and(|code| !(0..=255).contains(&code)) {
             "exit_code is not one"
-        } else if self.stdout_total.is_some_and(|total| total < stdout)
-            || self.stderr_total.is_some_and(|total| total < stderr)
-        {
+        } else if stdout_total < stdout || stderr_total < stderr {
             "more output came than there was"
+        } else if !self.truncated && (stdout_total > stdout || stderr_total > stderr) {
+            "output is missing, and it does not say so"
         } else {
             return Ok(stdout);
         };
@@ -169,6 +171,7 @@ mod tests {
             r#"{"exit_code":256}"#,
             r#"{"exit_code":-1}"#,
             r#"{"stdout_size":5,"stderr_size":0,"stdout_total":4}"#,
+            r#"{"stdout_size":5,"stderr_size":0,"stdout_total":6}"#,
         ] {
             assert_eq!(reply(bad).split(5).unwrap_err().kind(), ErrorKind::BadReply, "{bad}");
         }

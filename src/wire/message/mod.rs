@@ -2,6 +2,7 @@
 //! docs/protocol.md say.
 
 pub mod exec;
+pub mod file;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +11,12 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What a request may carry to have its replies told apart; each of them repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "id is neither an integer nor a string of at most 1 KiB")]
 pub enum Id {
     /// An integer.
     Number(i64),
-    /// A string.
-    Text(String),
+    /// A string of at most 1 KiB, so that it fits the header of any reply.
+    Text(#[serde(deserialize_with = "short")] String),
 }
 
 /// What every request has.
@@ -38,9 +39,14 @@ pub struct ErrorReply<'a> {
 }
 
 impl<'a> ErrorReply<'a> {
-    /// The reply that reports a failure of `kind`, with `message` for people.
+    /// The reply that reports a failure of `kind`, with `message` for people. One above
+    /// 1 KiB is cut: it may quote the request, and has to fit the reply's header.
     pub fn new(kind: ErrorKind, message: &'a str, id: Option<&'a Id>) -> ErrorReply<'a> {
-        ErrorReply { status: "error", code: reply_code(kind), message, id }
+        let mut end = message.len().min(MAX_TEXT);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        ErrorReply { status: "error", code: reply_code(kind), message: &message[..end], id }
     }
 }
 
@@ -120,6 +126,14 @@ pub fn check_reply(reply: &Header) -> Result<()> {
     Err(Error::new(kind, message))
 }
 
+fn short<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.len() > MAX_TEXT { Err(serde::de::Error::custom("too long")) } else { Ok(text) }
+}
+
+/// Bytes of the other end's text that a header repeats.
+const MAX_TEXT: usize = 1024;
+
 const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("bad_request", ErrorKind::RemoteBadRequest),
     ("unsupported", ErrorKind::RemoteUnsupported),
@@ -154,6 +168,7 @@ fn reply_code(kind: ErrorKind) -> &'static str {
         ErrorKind::Checksum => ErrorKind::RemoteChecksum,
         ErrorKind::Busy | ErrorKind::Limit => ErrorKind::RemoteBusy,
         ErrorKind::Spawn => ErrorKind::RemoteSpawn,
+        passed_on if passed_on.is_remote() => passed_on,
         _ => ErrorKind::RemoteIo,
     };
     REPLY_CODES.iter().find(|(_, kind)| *kind == remote).map_or("io", |(text, _)| text)
@@ -175,6 +190,8 @@ mod tests {
             (ErrorKind::Spawn, ErrorKind::RemoteSpawn),
             (ErrorKind::BadField, ErrorKind::RemoteBadRequest),
             (ErrorKind::Panic, ErrorKind::RemoteIo),
+            (ErrorKind::RemoteBusy, ErrorKind::RemoteBusy),
+            (ErrorKind::RemoteOther, ErrorKind::RemoteIo),
         ];
         let id = Id::Text("7".into());
         for (local, remote) in kinds {
@@ -197,10 +214,25 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_string_or_an_integer() {
+    fn a_message_is_cut_between_characters() {
+        for (long, cut) in
+            [("x".repeat(2000), 1024), ("ü".repeat(2000), 1024), ("あ".repeat(400), 1023)]
+        {
+            let reply = ErrorReply::new(ErrorKind::BadField, &long, None);
+            assert_eq!(reply.message, &long[..cut]);
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_short_string_or_an_integer() {
         let parse = |text: &str| reply(text).read_as::<Request>();
         assert_eq!(parse(r#"{"cmd":"x","id":3}"#).unwrap().id, Some(Id::Number(3)));
-        for bad in ["1.5", "[]", "{}", "true"] {
+        let text = "x".repeat(1024);
+        assert_eq!(
+            parse(&format!(r#"{{"cmd":"x","id":"{text}"}}"#)).unwrap().id,
+            Some(Id::Text(text.clone()))
+        );
+        for bad in ["1.5", "[]", "{}", "true", &format!("\"{text}x\"")] {
             let error = parse(&format!(r#"{{"cmd":"x","id":{bad}}}"#)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadField);
         }

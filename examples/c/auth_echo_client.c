@@ -1,0 +1,42 @@
+/* Proves that it holds the key, sends text, and shows it as it comes back. */
+
+#include "common.h"
+
+static const char help[] =
+    "usage: auth_echo_client --key-file FILE HOST PORT [TEXT]\n"
+    "\n"
+    "Sends TEXT to the server, or each line of a prompt that quit or end of input ends, and\n"
+    "shows what comes back. Exits with 1 if the server refuses the key.\n"
+    "\n"
+    "  --key-file FILE  prove to the server that this client holds the key in FILE\n"
+    "  --help           show this and exit\n";
+
+/* In chunks, each of which is back before the next one goes: were all of it sent first,
+ * both ends could wait for ever for the other one to read. */
+static bool echo(int fd, const char *text)
+{
+    char chunk[1024];
+    for (size_t len, left = strlen(text); left > 0; text += len, left -= len) {
+        len = left < sizeof chunk ? left : sizeof chunk;
+        if (!send_all(fd, text, len) || !recv_exactly(fd, chunk, len))
+            return false;
+        show(stdout, chunk, len);
+    }
+    show(stdout, "\n", 1);
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = read_arguments(argc, argv, "k", help);
+    if (a.key == NULL)
+        fail("no --key-file, see --help");
+    int fd = connect_to(&a, SOCK_STREAM);
+    const char *text;
+    while ((text = next_request(&a)) != NULL)
+        if (!echo(fd, text))
+            fail("refused: the server closed the connection");
+    close(fd);
+    free_arguments(&a);
+    return EXIT_SUCCESS;
+}

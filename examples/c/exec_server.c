@@ -1,0 +1,129 @@
+/* Runs the commands of its clients and sends back what they print, on one of five wires. */
+
+#include "common.h"
+
+static const char help[] =
+    "usage: exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]\n"
+    "\n"
+    "Runs the commands of its clients and sends back what they print.\n"
+    "\n"
+    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key\n"
+    "  --port PORT      listen on this port; 0, the default, picks a free one\n"
+    "  --wire WIRE      how replies travel: frame (the default), json, packet, ack, bare\n"
+    "  --key-file FILE  serve only clients that hold the key in FILE\n"
+    "  --help           show this and exit\n"
+    "\n"
+    "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
+
+static const char *const cmds[] = {"exec", NULL};
+
+static int answer_frame(int fd, struct frame *request, void *unused)
+{
+    (void)unused;
+    return exec_serve(fd, request, NULL, NULL);
+}
+
+static void serve_framed(int fd, void *unused)
+{
+    serve_frames(fd, cmds, answer_frame, unused);
+}
+
+/* A wire on which a command is whatever one recv() returns. */
+struct old_wire {
+    const char *name;
+    bool (*answer)(int fd, const char *command, size_t len);
+};
+
+static void serve_old_wire(int fd, void *wire)
+{
+    char command[65536];
+    ssize_t len;
+    while (request_comes(fd) && (len = recv_some(fd, command, sizeof command)) > 0)
+        if (!((const struct old_wire *)wire)->answer(fd, command, (size_t)len))
+            return;
+}
+
+static bool answer_json(int fd, const char *command, size_t len)
+{
+    return exec_and_reply(fd, command, len, NULL, NULL) >= 0;
+}
+
+/* What the older wires reply: stderr, then stdout, with nothing to tell them apart. */
+static char *run(const char *command, size_t command_len, size_t *len)
+{
+    struct exec_output *output;
+    char *reply = NULL;
+    int code = exec_run(command, command_len, &output, NULL);
+    if (code < 0) {
+        int size = asprintf(&reply, "exec_server: %s\n", frame_last_error());
+        *len = (size_t)size;
+        return size < 0 ? NULL : reply;
+    }
+    if (code == EXEC_OUTPUT_LIMIT)
+        warnx("a reply was cut: the command wrote more than is kept");
+    size_t stdout_len, stderr_len;
+    const void *out = exec_output_stdout(output, &stdout_len);
+    const void *err = exec_output_stderr(output, &stderr_len);
+    *len = stderr_len + stdout_len;
+    reply = malloc(*len + 1);
+    if (reply != NULL && stderr_len > 0)
+        memcpy(reply, err, stderr_len);
+    if (reply != NULL && stdout_len > 0)
+        memcpy(reply + stderr_len, out, stdout_len);
+    exec_output_free(output);
+    return reply;
+}
+
+static bool answer_packet(int fd, const char *command, size_t command_len)
+{
+    size_t len;
+    char *reply = run(command, command_len, &len);
+    bool sent = reply != NULL && frame_packet_send(fd, reply, len, NULL) == 0;
+    free(reply);
+    return sent;
+}
+
+/* The client's next command may already be behind its recv_ready. */
+static bool answer_ack(int fd, const char *command, size_t command_len)
+{
+    static const char ready[] = "recv_ready";
+    char digits[24], answer[sizeof ready - 1];
+    size_t len;
+    char *reply = run(command, command_len, &len);
+    int count = snprintf(digits, sizeof digits, "%zu", len);
+    bool sent = reply != NULL && send_all(fd, digits, (size_t)count) &&
+                recv_exactly(fd, answer, sizeof answer) &&
+                memcmp(answer, ready, sizeof answer) == 0 && send_all(fd, reply, len);
+    free(reply);
+    return sent;
+}
+
+static bool answer_bare(int fd, const char *command, size_t command_len)
+{
+    size_t len;
+    char *reply = run(command, command_len, &len);
+    bool sent = reply != NULL && send_all(fd, reply, len);
+    free(reply);
+    return sent;
+}
+
+int main(int argc, char **argv)
+{
+    static struct old_wire old_wires[] = {
+        {"json", answer_json}, {"packet", answer_packet}, {"ack", answer_ack}, {"bare", answer_bare}};
+
+    exit_failure = EXIT_NO_SERVER;
+    struct arguments a = read_arguments(argc, argv, "hpwk", help);
+    serve_fn *serve = strcmp(a.wire, "frame") == 0 ? serve_framed : NULL;
+    void *context = NULL;
+    for (size_t i = 0; i < sizeof old_wires / sizeof *old_wires; i++)
+        if (strcmp(a.wire, old_wires[i].name) == 0) {
+            serve = serve_old_wire;
+            context = &old_wires[i];
+        }
+    if (serve == NULL)
+        fail("no wire is called %s, see --help", a.wire);
+    int status = serve_connections(&a, serve, context);
+    free_arguments(&a);
+    return status;
+}

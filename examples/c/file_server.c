@@ -1,0 +1,45 @@
+/* Stores the files of its clients below one directory, and gives them back. */
+
+#include "common.h"
+
+#include <fcntl.h>
+
+static const char help[] =
+    "usage: file_server --root DIR [--host HOST] [--port PORT] [--key-file FILE]\n"
+    "\n"
+    "Stores the files of its clients below one directory, and gives them back.\n"
+    "\n"
+    "  --root DIR       the directory, which no name leads out of\n"
+    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key\n"
+    "  --port PORT      listen on this port; 0, the default, picks a free one\n"
+    "  --key-file FILE  serve only clients that hold the key in FILE\n"
+    "  --help           show this and exit\n"
+    "\n"
+    "SIGINT and SIGTERM stop it; transfers in flight are finished.\n";
+
+static const char *const cmds[] = {"put", "get", NULL};
+
+static int transfer(int fd, struct frame *request, void *root)
+{
+    return frame_file_serve(fd, request, *(const int *)root, NULL, NULL);
+}
+
+static void serve(int fd, void *root)
+{
+    serve_frames(fd, cmds, transfer, root);
+}
+
+int main(int argc, char **argv)
+{
+    exit_failure = EXIT_NO_SERVER;
+    struct arguments a = read_arguments(argc, argv, "hprk", help);
+    if (a.root == NULL)
+        fail("no --root, see --help");
+    int root = open(a.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        err(exit_failure, "%s", a.root);
+    int status = serve_connections(&a, serve, &root);
+    close(root);
+    free_arguments(&a);
+    return status;
+}

@@ -1,0 +1,71 @@
+/* Asks a server to run commands and shows what they print, in datagrams. */
+
+#include "common.h"
+
+#include <errno.h>
+#include <sys/time.h>
+
+static const char help[] =
+    "usage: udp_exec_client [--wire WIRE] [--key-file FILE] HOST PORT [COMMAND]\n"
+    "\n"
+    "Runs COMMAND on the server, or each line of a prompt that quit or end of input ends.\n"
+    "What it prints comes to standard output and standard error. Exits with the status of\n"
+    "the last command, 0 where the wire has none, or 255 where the command could not be run\n"
+    "or its reply did not come within 30 s.\n"
+    "\n"
+    "  --wire WIRE      as the server's: frame (the default) or bare, which has no place\n"
+    "                   for a key\n"
+    "  --key-file FILE  sign datagrams with the key in FILE, and take only signed ones\n"
+    "  --help           show this and exit\n";
+
+enum { REPLY_S = 30, MAX_DATAGRAM = 65507 };
+
+static int ask_frame(int fd, const char *command, const struct auth_key *key)
+{
+    struct exec_output *output;
+    size_t key_len;
+    const void *bytes = auth_key_bytes(key, &key_len);
+    int code = exec_datagram_request(fd, command, strlen(command), bytes, key_len, &output, NULL);
+    return code < 0 ? report(code) : show_output(output);
+}
+
+static void show_datagram(int fd, FILE *stream)
+{
+    char data[MAX_DATAGRAM];
+    ssize_t len = recv_some(fd, data, sizeof data);
+    if (len < 0)
+        fail("no reply: %s", errno == EAGAIN ? "it did not come in time" : strerror(errno));
+    show(stream, data, (size_t)len);
+}
+
+static int ask_bare(int fd, const char *command)
+{
+    if (send(fd, command, strlen(command), 0) < 0)
+        fail("the command could not be sent: %s", strerror(errno));
+    show_datagram(fd, stderr);
+    show_datagram(fd, stdout);
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    const struct timeval timeout = {.tv_sec = REPLY_S};
+    const char *command;
+    int status = EXIT_SUCCESS;
+
+    exit_failure = EXIT_NO_COMMAND;
+    struct arguments a = read_arguments(argc, argv, "wk", help);
+    bool bare = strcmp(a.wire, "bare") == 0;
+    if (!bare && strcmp(a.wire, "frame") != 0)
+        fail("no wire is called %s, see --help", a.wire);
+    if (bare && a.key != NULL)
+        fail("the bare wire has no place for a key");
+
+    int fd = connect_to(&a, SOCK_DGRAM);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    while ((command = next_request(&a)) != NULL)
+        status = bare ? ask_bare(fd, command) : ask_frame(fd, command, a.key);
+    close(fd);
+    free_arguments(&a);
+    return status;
+}

@@ -1,0 +1,90 @@
+/* Runs the commands of its clients and sends back what they print, in datagrams. */
+
+#include "common.h"
+
+static const char help[] =
+    "usage: udp_exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]\n"
+    "\n"
+    "Runs the commands of its clients and sends back what they print, in datagrams.\n"
+    "\n"
+    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key\n"
+    "  --port PORT      listen on this port; 0, the default, picks a free one\n"
+    "  --wire WIRE      frame (the default) or bare, which has no place for a key\n"
+    "  --key-file FILE  answer only datagrams that are signed with the key in FILE\n"
+    "  --help           show this and exit\n"
+    "\n"
+    "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
+
+enum { MAX_DATAGRAM = 65507 };
+
+/* Several threads wait: the datagram may be another one's by now. */
+static void answer_frame(int fd, void *server)
+{
+    struct exec_options opts = EXEC_OPTIONS_INIT;
+    opts.timeout_ms = FRAME_DONT_WAIT;
+    int code = exec_datagram_serve(server, fd, &opts, NULL);
+    if (code < 0 && code != FRAME_ETIMEOUT)
+        warnx("%s", frame_last_error());
+}
+
+struct client {
+    struct sockaddr_storage address;
+    socklen_t len;
+};
+
+static void reply(int fd, const struct client *to, const void *data, size_t len)
+{
+    if (len > MAX_DATAGRAM) {
+        warnx("a reply of %zu bytes was cut: a datagram holds %d", len, MAX_DATAGRAM);
+        len = MAX_DATAGRAM;
+    }
+    if (sendto(fd, data, len, 0, (const struct sockaddr *)&to->address, to->len) < 0)
+        warn("a reply was not sent");
+}
+
+static void answer_bare(int fd, void *unused)
+{
+    (void)unused;
+    char command[MAX_DATAGRAM];
+    struct client from = {.len = sizeof from.address};
+    ssize_t command_len = recvfrom(fd, command, sizeof command, MSG_DONTWAIT,
+                                   (struct sockaddr *)&from.address, &from.len);
+    if (command_len < 0)
+        return;
+
+    struct exec_output *output;
+    if (exec_run(command, (size_t)command_len, &output, NULL) < 0) {
+        char message[1024];
+        int len = snprintf(message, sizeof message, "udp_exec_server: %s\n", frame_last_error());
+        reply(fd, &from, message, (size_t)len < sizeof message ? (size_t)len : sizeof message);
+        reply(fd, &from, NULL, 0);
+        return;
+    }
+    size_t len;
+    const void *data = exec_output_stderr(output, &len);
+    reply(fd, &from, data, len);
+    data = exec_output_stdout(output, &len);
+    reply(fd, &from, data, len);
+    exec_output_free(output);
+}
+
+int main(int argc, char **argv)
+{
+    exit_failure = EXIT_NO_SERVER;
+    struct arguments a = read_arguments(argc, argv, "hpwk", help);
+    bool bare = strcmp(a.wire, "bare") == 0;
+    if (!bare && strcmp(a.wire, "frame") != 0)
+        fail("no wire is called %s, see --help", a.wire);
+    if (bare && a.key != NULL)
+        fail("the bare wire has no place for a key");
+
+    size_t key_len;
+    const void *key = auth_key_bytes(a.key, &key_len);
+    struct exec_datagram_server *server = NULL;
+    if (exec_datagram_server_new(key, key_len, &server) != 0)
+        fail("%s", frame_last_error());
+    int status = serve_datagrams(&a, bare ? answer_bare : answer_frame, server);
+    exec_datagram_server_free(server);
+    free_arguments(&a);
+    return status;
+}

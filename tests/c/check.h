@@ -1,0 +1,118 @@
+/* What the C suites share: checks that name their line, and a few small helpers. A program
+ * is run from the root of the repository and succeeds by returning 0. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <framefd.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Ends the program with 1 where condition does not hold. */
+#define CHECK(condition) \
+    ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
+
+/* The same for what a call returns: shows the code that came, in the library's words. */
+#define CHECK_RETURNS(expected, call) \
+    check_returns(__FILE__, __LINE__, #call, (int64_t)(expected), (int64_t)(call))
+
+/* The same for len bytes, which have to be those of a literal. */
+#define CHECK_BYTES(expected, bytes, len) \
+    check_bytes(__FILE__, __LINE__, #expected, expected, sizeof(expected) - 1, bytes, len)
+
+/* The same for the body of a frame. */
+#define CHECK_BODY(expected, frame) \
+    check_body(__FILE__, __LINE__, #expected, expected, sizeof(expected) - 1, frame)
+
+static inline void check_failed(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "%s:%d: %s\n", file, line, what);
+    exit(1);
+}
+
+static inline void check_returns(const char *file, int line, const char *call, int64_t expected,
+                                 int64_t returned)
+{
+    if (returned == expected)
+        return;
+    fprintf(stderr, "%s:%d: %s: %lld and not %lld (%s)\n", file, line, call, (long long)returned,
+            (long long)expected, returned < 0 ? frame_last_error() : "");
+    exit(1);
+}
+
+static inline void check_bytes(const char *file, int line, const char *what, const void *expected,
+                               size_t expected_len, const void *bytes, size_t len)
+{
+    if (len != expected_len || bytes == NULL || memcmp(bytes, expected, len) != 0)
+        check_failed(file, line, what);
+}
+
+static inline void check_body(const char *file, int line, const char *what, const void *expected,
+                              size_t expected_len, const struct frame *frame)
+{
+    size_t len = SIZE_MAX;
+    const void *body = frame_body(frame, &len);
+    check_bytes(file, line, what, expected, expected_len, body, len);
+}
+
+static inline void socket_pair(int fd[2])
+{
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0);
+}
+
+static inline void close_both(const int fd[2])
+{
+    CHECK(close(fd[0]) == 0 && close(fd[1]) == 0);
+}
+
+static inline void write_all(int fd, const void *bytes, size_t len)
+{
+    CHECK(write(fd, bytes, len) == (ssize_t)len);
+}
+
+static inline void read_all(int fd, void *bytes, size_t len)
+{
+    size_t got = 0;
+    while (got < len) {
+        ssize_t count = read(fd, (char *)bytes + got, len - got);
+        CHECK(count > 0);
+        got += (size_t)count;
+    }
+}
+
+/* Bytes that wait to be read. */
+static inline size_t unread(int fd)
+{
+    int count = -1;
+    CHECK(ioctl(fd, FIONREAD, &count) == 0);
+    return (size_t)count;
+}
+
+/* Waits for a child that has to exit with 0. */
+static inline void wait_for(pid_t child)
+{
+    int status = -1;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "a child was ended by signal %d\n", WTERMSIG(status));
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Milliseconds on the monotonic clock. */
+static inline int64_t milliseconds(void)
+{
+    struct timespec now;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+#endif

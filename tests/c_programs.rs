@@ -1,0 +1,160 @@
+//! The suites in tests/c, each a C99 program: compiled without a warning against
+//! include/framefd.h, then run with the shared library, under valgrind, and with the
+//! archive under the sanitizers. A tool that is missing skips its part; with CI set that
+//! is an error.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+#[test]
+fn with_the_shared_library() {
+    let scratch = tempfile::tempdir().unwrap();
+    for source in sources() {
+        let binary = compile_shared(&source, scratch.path());
+        succeed(Command::new(binary).env("LD_LIBRARY_PATH", scratch.path()));
+    }
+}
+
+#[test]
+fn under_valgrind() {
+    if !is_there("valgrind", &["--version"]) {
+        return skip("valgrind");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    for source in sources() {
+        let binary = compile_shared(&source, scratch.path());
+        succeed(
+            Command::new("valgrind")
+                .args(["-q", "--error-exitcode=9", "--leak-check=full"])
+                .args(["--errors-for-leak-kinds=definite"])
+                .arg(binary)
+                .env("LD_LIBRARY_PATH", scratch.path()),
+        );
+    }
+}
+
+#[test]
+fn under_the_sanitizers_with_the_archive() {
+    let scratch = tempfile::tempdir().unwrap();
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let probe = scratch.path().join("probe.c");
+    fs::write(&probe, "int main(void) { return 0; }\n").unwrap();
+    let probe =
+        [flags[0], text(&probe), "-o", text(&scratch.path().join("probe"))].map(str::to_owned);
+    if !is_there("cc", &probe) {
+        return skip("the address and undefined behaviour sanitizers of cc");
+    }
+    let libraries = fs::read_to_string(root().join("tests/abi/native-static-libs.txt")).unwrap();
+    for source in sources() {
+        let mut link = vec![built("libframefd.a").to_str().unwrap().to_owned()];
+        link.extend(libraries.split_whitespace().map(str::to_owned));
+        let binary = compile(&source, scratch.path(), &flags, &link);
+        succeed(Command::new(binary).env("UBSAN_OPTIONS", "print_stacktrace=1"));
+    }
+}
+
+#[test]
+fn every_function_is_called_by_some_suite() {
+    let header = fs::read_to_string(root().join("include/framefd.h")).unwrap();
+    let suites: String = sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let uncalled: BTreeSet<&str> = declared(&header)
+        .into_iter()
+        .filter(|name| !suites.contains(&format!("{name}(")))
+        .collect();
+    assert!(uncalled.is_empty(), "no program in tests/c calls {uncalled:?}");
+}
+
+/// The names of the functions a header declares, each at the start of a line.
+fn declared(header: &str) -> Vec<&str> {
+    let names: Vec<&str> = header
+        .lines()
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter_map(|line| line.split_once('(')?.0.rsplit([' ', '*']).next())
+        .filter(|name| name.contains('_'))
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    names
+}
+
+fn compile_shared(source: &Path, scratch: &Path) -> PathBuf {
+    // As installed: programs ask for the soname.
+    let soname = format!("libframefd.so.{}", env!("CARGO_PKG_VERSION_MAJOR"));
+    for name in ["libframefd.so", &soname] {
+        let link = scratch.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(built("libframefd.so"), link).unwrap();
+        }
+    }
+    let search = format!("-L{}", text(scratch));
+    compile(source, scratch, &[], &[search, "-lframefd".to_owned()])
+}
+
+fn compile(source: &Path, scratch: &Path, flags: &[&str], link: &[String]) -> PathBuf {
+    let binary = scratch.join(source.file_stem().unwrap());
+    succeed(
+        Command::new("cc")
+            .args(["-std=c99", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Iinclude"])
+            .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+            .args(flags)
+            .arg("-o")
+            .args([&binary, source])
+            .args(link),
+    );
+    binary
+}
+
+fn sources() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("tests/c")).unwrap();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty(), "{found:?}");
+    found
+}
+
+/// A library that cargo built for this test: beside it.
+fn built(name: &str) -> PathBuf {
+    let path = std::env::current_exe().unwrap().with_file_name(name);
+    assert!(path.exists(), "{} is missing", path.display());
+    path
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn is_there(program: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+fn skip(what: &str) {
+    assert!(std::env::var_os("CI").is_none(), "missing: {what}");
+    println!("skipped: what needs {what}");
+}
+
+/// Runs a command to its end, which has to be a good one and come within a minute.
+fn succeed(command: &mut Command) {
+    let child = command.current_dir(root()).stdin(Stdio::null());
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
+}

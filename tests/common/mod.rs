@@ -1,0 +1,23 @@
+//! What the behaviour suites share.
+#![allow(dead_code, reason = "no suite uses all of it")]
+
+pub mod channel;
+pub mod exec;
+pub mod process;
+pub mod proxy;
+
+use framefd::{ErrorKind, Result};
+
+/// What a call failed with; that it succeeded is a failure of the test.
+#[track_caller]
+pub fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.expect_err("this call has to fail").kind()
+}
+
+/// A frame as it is on the wire.
+pub fn encoded(header: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(header.len()).unwrap().to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
