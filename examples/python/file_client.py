@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 
 import common
 import framefd
@@ -26,17 +25,17 @@ A second name that is left out is the last part of the first.
 
 def main() -> int:
     arguments = common.Arguments(HELP)
+    if arguments.request:
+        return transfer(arguments, arguments.request)
     status = 0
-    with common.connect(arguments) as conn:
-        if arguments.request:
-            return transfer(conn, arguments.request)
-        for line in common.requests(arguments):
-            status = transfer(conn, os.fsdecode(line).split())
+    for line in common.requests(arguments):
+        status = transfer(arguments, os.fsdecode(line).split())
     return status
 
 
-def transfer(conn: socket.socket, words: list[str]) -> int:
-    """Sends or fetches one file."""
+def transfer(arguments: common.Arguments, words: list[str]) -> int:
+    """Sends or fetches one file, on a connection of its own: a transfer that fails half-way
+    leaves it of no more use."""
     command, *names = words
     reply = not (command == "put" and names[:1] == ["--no-reply"])
     if not reply:
@@ -44,17 +43,16 @@ def transfer(conn: socket.socket, words: list[str]) -> int:
     if command not in ("put", "get") or not 1 <= len(names) <= 2:
         common.warn("neither put [--no-reply] LOCAL [REMOTE] nor get REMOTE [LOCAL]")
         return 1
-    source, target = names[0], names[-1] if len(names) == 2 else os.path.basename(names[0])
-    try:
-        if command == "put":
-            result = framefd.put(conn, source, target, reply=reply)
-        else:
-            result = framefd.get(conn, source, target)
-    except framefd.FrameError as error:
-        if not error.remote:
-            raise
-        common.warn(error.message)
-        return 1
+    source, target = names[0], names[1] if names[1:] else os.path.basename(names[0])
+    with common.connect(arguments) as conn:
+        try:
+            if command == "put":
+                result = framefd.put(conn, source, target, reply=reply)
+            else:
+                result = framefd.get(conn, source, target)
+        except framefd.FrameError as error:
+            common.warn(error.message)
+            return 1
     name = target if command == "put" else source
     digest = f", sha256 {result.sha256}" if result.sha256 else ""
     print(f"{command} {name}: {result.size} bytes{digest}", flush=True)
