@@ -390,12 +390,32 @@
 #define FRAME_FILE_NO_REPLY 8
 
 /**
+ * From exec_datagram_serve(): a request that came before, and is still running, or whose
+ * reply was sent again.
+ */
+#define EXEC_REPEATED 7
+
+/**
+ * From exec_datagram_serve(): a datagram that got no answer; error in the result says why.
+ */
+#define EXEC_IGNORED 8
+
+/**
  * A key in memory; its bytes are wiped when it is freed.
  *
  * It belongs to the caller and is freed with auth_key_free(). It never changes: any
  * number of threads may use it.
  */
 struct auth_key;
+
+/**
+ * Remembers the requests that came in datagrams, and their replies, for 30 s at least: of
+ * the last 1,024 requests, and 32 MiB of replies.
+ *
+ * It belongs to the caller and is freed with exec_datagram_server_free(). Any number of
+ * threads may serve with it at the same time.
+ */
+struct exec_datagram_server;
 
 /**
  * What a command wrote and how it ended.
@@ -666,6 +686,31 @@ struct frame_file_result {
      * computed.
      */
     char sha256[72];
+};
+
+/**
+ * How datagrams are sent and received. Initialise it with FRAME_DATAGRAM_OPTIONS_INIT; a
+ * member that is 0 has its default.
+ */
+struct frame_datagram_options {
+    /**
+     * sizeof(struct frame_datagram_options), set by FRAME_DATAGRAM_OPTIONS_INIT.
+     */
+    uint32_t size;
+    /**
+     * Milliseconds for the whole call, on the monotonic clock; the default is
+     * FRAME_NO_TIMEOUT. FRAME_DONT_WAIT fails at once where the call would wait.
+     */
+    int32_t timeout_ms;
+    /**
+     * Bytes of a datagram to be sent; default 8 KiB, at most 65,507. What has to cross
+     * the Internet unfragmented is better kept to 1,200. Received are all up to 65,507.
+     */
+    uint32_t max_datagram;
+    /**
+     * None are defined: 0.
+     */
+    uint32_t flags;
 };
 
 #ifdef __cplusplus
@@ -1392,6 +1437,140 @@ int frame_file_serve(int fd,
                      const struct frame_file_options *opts,
                      struct frame_file_result *result);
 
+/**
+ * Sends one frame as one datagram.
+ *
+ * to is a struct sockaddr of to_len bytes; NULL and 0 send to where the socket is
+ * connected. header is a JSON object in UTF-8, without the key data_size, which the
+ * library adds; NULL is an empty one. body may be NULL where body_len is 0. opts may be
+ * NULL.
+ *
+ * Everything is borrowed for the call. fd is a UDP or Unix datagram socket, blocking or
+ * not. Threads may send on one descriptor side by side.
+ *
+ * Returns 0: it is on its way, and may be lost on it. Nothing was sent with any other
+ * code. FRAME_ETOOBIG: the datagram is above max_datagram, or too large for the network
+ * (errno EMSGSIZE). FRAME_ETIMEOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
+ * (the header has a data_size), FRAME_EARGUMENT. FRAME_EBADFD: not a datagram socket.
+ * FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram, and
+ * this one may be sent again. Since 0.1.
+ */
+int frame_datagram_send(int fd,
+                        const void *to,
+                        size_t to_len,
+                        const char *header,
+                        const void *body,
+                        size_t body_len,
+                        const struct frame_datagram_options *opts);
+
+/**
+ * Receives one datagram, which has to be one whole frame, into memory.
+ *
+ * On success *out is the frame, which the caller frees with frame_free(); on failure it
+ * is NULL. frame_source() says who sent it, which on a network anybody can forge. opts
+ * may be NULL. fd is borrowed, a UDP or Unix datagram socket, blocking or not. Threads
+ * may receive on one descriptor side by side.
+ *
+ * Returns 0. Whatever is returned, the next call receives the next datagram.
+ * FRAME_ETIMEOUT: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
+ * FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its
+ * end. FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a
+ * datagram is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an
+ * earlier datagram. FRAME_EBADFD: not a datagram socket. FRAME_EARGUMENT. Since 0.1.
+ */
+int frame_datagram_recv(int fd,
+                        struct frame **out,
+                        const struct frame_datagram_options *opts);
+
+/**
+ * The struct sockaddr of the sender of a received datagram, fit for frame_datagram_send().
+ *
+ * *len, where len is not NULL, is its length. It is valid until frame_free(). NULL with
+ * a length of 0 where there is none: a Unix socket without a name sent it, the frame came
+ * in a stream, or it is NULL. Since 0.1.
+ */
+const void *frame_source(const struct frame *frame,
+                         size_t *len);
+
+/**
+ * Server: a memory of datagram requests, for exec_datagram_serve().
+ *
+ * key is key_len bytes, 16 to 1,024, shared with the clients; it is copied. Then whatever
+ * does not end in the tag that the key makes of it, was made more than 30 s ago by this
+ * machine's clock, or before this call, gets no answer at all. NULL and 0 are no key:
+ * then whoever is on this machine is served, every user of it, and nobody else.
+ *
+ * Two servers that share a key share no memory: what was recorded on its way to one of
+ * them can be played to the other within 30 s. Give each a key of its own.
+ *
+ * On success *out is the server, freed with exec_datagram_server_free(); on failure it is
+ * NULL. Returns 0, FRAME_EKEY or FRAME_EARGUMENT. Since 0.1.
+ */
+int exec_datagram_server_new(const void *key,
+                             size_t key_len,
+                             struct exec_datagram_server **out);
+
+/**
+ * Server: receives one datagram, runs the command that it asks for and sends the reply,
+ * in as many datagrams of up to 8 KiB as it takes.
+ *
+ * A request that comes twice runs once: while it runs the second one is dropped, and later
+ * the same reply is sent again, to the same address only. What is run, and how, is as for
+ * exec_serve(). opts and result may be NULL. In opts timeout_ms is the wait for a
+ * datagram, by default FRAME_NO_TIMEOUT; max_output is 1 MiB by default, at most 16 MiB;
+ * a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed
+ * for the call; threads may serve on one descriptor side by side, and the call lasts as
+ * long as the command: one thread serves one command at a time.
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST, EXEC_SPAWN_FAILED or EXEC_REFUSED for a new
+ * request: the reply was sent, unless error in result is the FRAME_E... code of what
+ * kept it, or a part of it, from being sent; the client will ask again. EXEC_REPEATED.
+ * EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one), FRAME_EDENIED
+ * (not from this machine, or its time is not acceptable, or it was sent from another
+ * address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
+ * FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no
+ * request). A negative code: FRAME_ETIMEOUT, no datagram came; FRAME_EBADFD, FRAME_EIO
+ * with errno, FRAME_EARGUMENT. Since 0.1.
+ */
+int exec_datagram_serve(struct exec_datagram_server *server,
+                        int fd,
+                        const struct exec_options *opts,
+                        struct exec_result *result);
+
+/**
+ * Frees a server that no thread uses any more; NULL is nothing. Since 0.1.
+ */
+void exec_datagram_server_free(struct exec_datagram_server *server);
+
+/**
+ * Client: asks for a command in a datagram, sends it again while no whole reply comes
+ * (after 200 ms, then twice as long, up to 2 s), and puts the reply together.
+ *
+ * fd is a UDP or Unix datagram socket that is connected to the server, so that nobody
+ * else's datagrams are taken; a Unix socket needs a name of its own to be answered. It is
+ * borrowed for the call, and used by one thread at a time. command is command_len bytes
+ * of shell code; with the rest of the request it has to fit one datagram of 65,507 bytes.
+ * key is key_len bytes, 16 to 1,024, as the server has them; NULL and 0 are no key. On
+ * success *out is the output, freed with exec_output_free(); on failure it is NULL. opts
+ * may be NULL, and is as for exec_request(), except that timeout_ms is 30 s by default
+ * where there is no command_timeout_ms, and max_output 1 MiB, at most 16 MiB.
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set. The command ran once,
+ * or with a negative code perhaps not at all. A code of -100 or below: the server's error
+ * reply. FRAME_ETIMEOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
+ * ECONNREFUSED where nobody receives, at once. FRAME_EBADREPLY: the reply contradicts
+ * itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
+ * max_output. FRAME_EKEY, FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. The socket
+ * can be used again after any of them. Since 0.1.
+ */
+int exec_datagram_request(int fd,
+                          const char *command,
+                          size_t command_len,
+                          const void *key,
+                          size_t key_len,
+                          struct exec_output **out,
+                          const struct exec_options *opts);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1400,6 +1579,7 @@ int frame_file_serve(int fd,
 
 /* Initialisers: struct frame_options opts = FRAME_OPTIONS_INIT; */
 #define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0 }
+#define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0 }
 #define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0 }
 #define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }

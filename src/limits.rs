@@ -58,6 +58,26 @@ pub const KEY_SIZE: usize = 32;
 pub const DATAGRAM_SEND: usize = 8 * 1024;
 /// Largest datagram there is: 65,535 less the IPv4 and UDP headers.
 pub const DATAGRAM_HARD: usize = 65_507;
+/// Parts of a reply in datagrams: 64 MiB where each has 1 KiB.
+pub const DATAGRAM_PARTS: u32 = 65_536;
+/// Parts of a reply that are asked for at once where they are missing: of 8 KiB each they
+/// fit the queue that Linux gives a socket by default (net.core.rmem_default).
+pub const DATAGRAM_MISSING: usize = 16;
+/// Bytes of a datagram request's `id`, which the server remembers.
+pub const DATAGRAM_ID: usize = 256;
+/// Output kept of each of a command's streams for a reply in datagrams: one that is lost
+/// has the whole reply sent again.
+pub const DATAGRAM_OUTPUT: u64 = MIB;
+/// A datagram request and its reply, with everything that is sent again for it.
+pub const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// First wait for a reply before its request is sent again; it doubles from there.
+pub const DATAGRAM_RESEND: Duration = Duration::from_millis(200);
+/// Longest such wait.
+pub const DATAGRAM_RESEND_MAX: Duration = Duration::from_secs(2);
+/// How long a reply waits for room in a queue before it counts as lost.
+pub const DATAGRAM_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of a reply that are sent without a pause; a queue has room for more than that.
+pub const DATAGRAM_BURST: usize = 64 * 1024;
 /// How long a repeated datagram request is answered from memory and not run again.
 pub const DATAGRAM_REPLAY: Duration = Duration::from_secs(30);
 /// Datagram requests remembered at once (nng #2288: an unbounded table).

@@ -117,7 +117,7 @@ fn whatever_comes_instead_of_the_answer_is_a_wrong_answer() {
     let hello = encoded(r#"{"cmd":"hello"}"#, b"");
     let exec = encoded(r#"{"cmd":"exec","data_size":6}"#, b"reboot");
     let put = encoded(r#"{"cmd":"put","filename":"a","filesize":1}"#, b"x");
-    let garbage = [0xaa; 65536];
+    let garbage = vec![0xaa; 65536];
     let padded_ok = encoded(r#"{"status":"ok","message":"auth ok"}"#, b"");
     for bytes in
         [&exec[..], &put, &garbage, &padded_ok, &[hello, vec![0; 32]].concat(), &[0; 32], &[0; 33]]

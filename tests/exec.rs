@@ -91,7 +91,7 @@ fn text(bytes: &[u8]) -> &str {
 fn answered(header: &str, body: &[u8], options: ExecRequest) -> Result<Reply> {
     let (client, server) = socket_pair();
     frame::send(server.as_fd(), Some(header), body, &within(LONG)).unwrap();
-    let request = Request { command: b"x", options, timeout: Some(LONG), ..Request::default() };
+    let request = Request { command: b"x", options, timeout: Some(LONG) };
     exec::request(client.as_fd().into(), &request)
 }
 
@@ -462,9 +462,9 @@ fn variables_are_added_to_those_of_the_server() {
 
 #[test]
 fn the_shorter_of_two_times_counts() {
-    let (short, long) = (Duration::from_millis(100), 3_600_000);
+    let (short, long) = (Duration::from_millis(250), 3_600_000);
     for (of_server, of_client) in
-        [(None, 100), (Some(Duration::from_secs(3600)), 100), (Some(short), long)]
+        [(None, 250), (Some(Duration::from_secs(3600)), 250), (Some(short), long)]
     {
         let options = limits(Limits { time: of_server, ..Limits::default() });
         let start = Instant::now();
@@ -481,8 +481,8 @@ fn the_shorter_of_two_times_counts() {
 #[test]
 fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     let options = limits(Limits {
-        time: Some(Duration::from_millis(50)),
-        term_grace: Duration::from_millis(100),
+        time: Some(Duration::from_millis(200)),
+        term_grace: Duration::from_millis(200),
         ..Limits::default()
     });
     let connection = Connection::new(options);

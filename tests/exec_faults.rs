@@ -83,8 +83,10 @@ fn terminal() -> (End, End) {
     (End::of(channel.writer), End::of(channel.reader))
 }
 
+/// No command outlives a test by long, even if it fails.
 fn close_grace(close_grace: Duration) -> ServeOptions {
-    ServeOptions { close_grace, ..ServeOptions::default() }
+    let limits = Limits { time: Some(LONG), ..Limits::default() };
+    ServeOptions { close_grace, limits, ..ServeOptions::default() }
 }
 
 #[track_caller]

@@ -10,7 +10,9 @@ fn the_header_is_up_to_date() {
     let mut header = Vec::new();
     let config = cbindgen::Config::from_root_or_default(root);
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in ["codes", "options", "frame", "builder", "reply", "auth", "exec", "file"] {
+    let sources =
+        ["codes", "options", "frame", "builder", "reply", "auth", "exec", "file", "datagram"];
+    for source in sources {
         builder = builder.with_src(root.join("src/ffi").join(format!("{source}.rs")));
     }
     builder.generate().expect("cbindgen reads src/ffi").write(&mut header);

@@ -65,7 +65,7 @@ fn a_packet_above_the_limit_of_either_side_is_refused() {
     let small = Options { max_body: 99, ..options() };
     assert_eq!(kind(frame::recv_packet(fd.as_fd(), &small)), ErrorKind::TooBig);
     // The codec's own limit is 8 MiB; what it does not read cannot be sent.
-    let sent = frame::send_packet(fd.as_fd(), &[0; (8 << 20) + 1], &options());
+    let sent = frame::send_packet(fd.as_fd(), &vec![0; (8 << 20) + 1], &options());
     assert_eq!(kind(sent), ErrorKind::Io);
     assert!(mirroring.join().unwrap().is_err());
 }

@@ -50,6 +50,7 @@ static int ask_json(int fd, const char *command)
     const char *text;
     int64_t split, status = 0;
     size_t len;
+    bool cut;
 
     send_bare(fd, command);
     int code = frame_recv(fd, &reply, NULL);
@@ -61,6 +62,8 @@ static int ask_json(int fd, const char *command)
     show(stdout, body, (size_t)split);
     if ((size_t)split < len)
         show(stderr, body + split, len - (size_t)split);
+    if (frame_header_bool(reply, "truncated", &cut) == 0 && cut)
+        warnx("the command wrote more than was kept");
     if (frame_header_string(reply, "status", &text, NULL) == 0 && strcmp(text, "error") == 0) {
         if (frame_header_string(reply, "message", &text, NULL) == 0)
             warnx("%s", text);

@@ -110,7 +110,8 @@ static bool answer_bare(int fd, const char *command, size_t command_len)
 int main(int argc, char **argv)
 {
     static struct old_wire old_wires[] = {
-        {"json", answer_json}, {"packet", answer_packet}, {"ack", answer_ack}, {"bare", answer_bare}};
+        {"json", answer_json}, {"packet", answer_packet},
+        {"ack", answer_ack}, {"bare", answer_bare}};
 
     exit_failure = EXIT_NO_SERVER;
     struct arguments a = read_arguments(argc, argv, "hpwk", help);

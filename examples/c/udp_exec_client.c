@@ -50,6 +50,7 @@ static int ask_bare(int fd, const char *command)
 int main(int argc, char **argv)
 {
     const struct timeval timeout = {.tv_sec = REPLY_S};
+    const int room = 2 * 1024 * 1024; /* for all parts of a reply: what finds none is lost */
     const char *command;
     int status = EXIT_SUCCESS;
 
@@ -63,6 +64,7 @@ int main(int argc, char **argv)
 
     int fd = connect_to(&a, SOCK_DGRAM);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     while ((command = next_request(&a)) != NULL)
         status = bare ? ask_bare(fd, command) : ask_frame(fd, command, a.key);
     close(fd);

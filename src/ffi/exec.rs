@@ -331,9 +331,15 @@ pub unsafe extern "C" fn exec_output_result(
         if result.is_null() {
             return Err(invalid("result is NULL"));
         }
-        let header = &output.reply.header;
+        let reply = &output.reply;
+        let header = &reply.header;
+        let value = ExecResult {
+            stdout_total: header.stdout_total.unwrap_or(reply.stdout().len() as u64),
+            stderr_total: header.stderr_total.unwrap_or(reply.stderr().len() as u64),
+            ..result_of(header, false)
+        };
         // SAFETY: as above.
-        unsafe { options::write(result, &result_of(header, false), "struct exec_result") }
+        unsafe { options::write(result, &value, "struct exec_result") }
     })
 }
 
@@ -442,8 +448,8 @@ fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
         signal: reply.signal.unwrap_or(0),
         flags: flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum(),
         error: 0,
-        stdout_total: reply.stdout_total.or(reply.stdout_size).unwrap_or(0),
-        stderr_total: reply.stderr_total.or(reply.stderr_size).unwrap_or(0),
+        stdout_total: reply.stdout_total.unwrap_or(0),
+        stderr_total: reply.stderr_total.unwrap_or(0),
     }
 }
 

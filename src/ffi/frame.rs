@@ -10,8 +10,9 @@ use super::arguments::{
 use super::options::{self, SizedStruct, limit, timeout};
 use super::outcome::{code, count, value};
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::datagram::Address;
 use crate::limits;
-use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Options};
+use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options};
 use crate::wire::header::Header;
 use crate::wire::packet::PrefixFormat;
 
@@ -56,15 +57,20 @@ pub struct FrameHandle {
     pub(super) header: Option<Header>,
     body: Vec<u8>,
     rest: Option<BodyReader<'static>>,
+    pub(super) source: Option<Address>,
 }
 
 impl FrameHandle {
     pub(super) fn whole(header: Option<Header>, body: Vec<u8>) -> FrameHandle {
-        FrameHandle { header, body, rest: None }
+        FrameHandle { header, body, rest: None, source: None }
+    }
+
+    pub(super) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
+        FrameHandle { header: Some(frame.header), body: frame.body, rest: None, source }
     }
 
     fn streamed(header: Option<Header>, rest: BodyReader<'static>) -> FrameHandle {
-        FrameHandle { header, body: Vec::new(), rest: Some(rest) }
+        FrameHandle { header, body: Vec::new(), rest: Some(rest), source: None }
     }
 
     fn header(&self) -> Result<&Header> {
@@ -78,7 +84,7 @@ impl FrameHandle {
 
     /// The header and the body of a request, wherever the body is.
     pub(super) fn parts(&mut self) -> Result<(&Header, Body<'_, 'static>)> {
-        let FrameHandle { header, body, rest } = self;
+        let FrameHandle { header, body, rest, .. } = self;
         let header = header.as_ref().ok_or_else(no_header)?;
         Ok((header, rest.as_mut().map_or(Body::Memory(body), Body::Stream)))
     }

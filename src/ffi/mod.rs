@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod builder;
 pub mod codes;
+pub mod datagram;
 pub mod exec;
 pub mod file;
 pub mod frame;

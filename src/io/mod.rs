@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod child;
+pub mod datagram;
 pub mod deadline;
 pub mod environment;
 pub mod path;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use super::Duplex;
 use super::frame::{self, Body};
@@ -63,6 +64,16 @@ pub enum Served {
     Refused(Error),
 }
 
+impl Served {
+    /// What is reported of a command that did not run because of `error`.
+    pub(crate) fn failed(error: Error) -> Served {
+        match error.kind() {
+            ErrorKind::Spawn => Served::SpawnFailed(error),
+            _ => Served::Refused(error),
+        }
+    }
+}
+
 /// How a command that a client asked for went.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -106,13 +117,18 @@ pub fn serve(
 
 /// Runs a command for its output alone, as a server of an older wire does.
 pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
-    let request = ExecRequest::default();
-    let directory = options.directory.as_deref();
-    let output = run::run(&command_of(&request, command, directory, options)?, &options.limits)?;
-    let header = report(None, &output);
-    let mut body = output.stdout;
-    body.extend_from_slice(&output.stderr);
+    let (header, body) = run_alone(&ExecRequest::default(), command, options)?;
     Reply::new(header, body)
+}
+
+/// Runs what a request asks for, whatever becomes of the client. The header and the body
+/// of the reply; the id is the caller's to add.
+pub(crate) fn run_request(
+    request: &Header,
+    command: &[u8],
+    options: &ServeOptions,
+) -> Result<(ExecReply, Vec<u8>)> {
+    run_alone(&check(request)?, command, options)
 }
 
 /// What a client asks for.
@@ -183,6 +199,21 @@ pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
     Reply::new(header.read_as()?, body)
 }
 
+fn run_alone(
+    request: &ExecRequest,
+    text: &[u8],
+    options: &ServeOptions,
+) -> Result<(ExecReply, Vec<u8>)> {
+    let limits = narrowed(&options.limits, request);
+    let directory = directory_of(request, options);
+    let command = command_of(request, text, directory.as_deref(), options)?;
+    let output = run::run(&command, &limits)?;
+    let header = report(None, &output);
+    let mut body = output.stdout;
+    body.extend_from_slice(&output.stderr);
+    Ok((header, body))
+}
+
 /// The options of a request that can be followed.
 fn check(request: &Header) -> Result<ExecRequest> {
     let request: ExecRequest = request.read_as()?;
@@ -242,10 +273,7 @@ fn refuse(
 ) -> Result<Served> {
     reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))
         .map_err(reply::overdue)?;
-    Ok(match error.kind() {
-        ErrorKind::Spawn => Served::SpawnFailed(error),
-        _ => Served::Refused(error),
-    })
+    Ok(Served::failed(error))
 }
 
 /// The server's limits, and the request's where they are lower.
@@ -344,7 +372,7 @@ impl Events for Session<'_> {
     }
 
     fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
-        Ok(self.client.ready(ready))
+        self.client.ready(ready)
     }
 
     fn deadline(&self) -> Deadline {
@@ -396,20 +424,24 @@ impl<'fd> Client<'fd> {
         fds.push(watch(self.duplex.writer, PollFlags::empty()));
     }
 
-    fn ready(&mut self, ready: &[PollFlags]) -> Flow {
+    fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
         let (reader, writer) = match ready {
             [reader, writer] => (*reader, *writer),
             [writer] => (PollFlags::empty(), *writer),
-            _ => return Flow::Continue,
+            _ => return Ok(Flow::Continue),
         };
-        if writer.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        if (reader | writer).contains(PollFlags::NVAL) {
+            // It was the host that closed it.
+            return Err(Error::system("poll", Errno::BADF));
+        }
+        if writer.intersects(PollFlags::HUP | PollFlags::ERR) {
             self.state = ClientState::Gone;
-            return Flow::End;
+            return Ok(Flow::End);
         }
         if !reader.is_empty() {
             self.state = ClientState::Closed { until: Deadline::after(self.grace) };
         }
-        Flow::Continue
+        Ok(Flow::Continue)
     }
 }
 

@@ -1,10 +1,14 @@
 //! The features: what a program does with frames, keys, commands and files.
 
 pub mod auth;
+pub mod datagram;
+pub(crate) mod exchange;
 pub mod exec;
+pub mod exec_datagram;
 pub mod file;
 pub mod frame;
 pub mod key_file;
+pub(crate) mod replay;
 pub mod reply;
 pub mod run;
 

@@ -2,11 +2,13 @@
 
 pub mod auth;
 pub mod builder;
+pub mod datagram;
 pub mod digest;
 mod escape;
 pub mod header;
 pub mod message;
 pub mod name;
 pub mod packet;
+pub mod parts;
 
 pub use escape::{escape, quote};

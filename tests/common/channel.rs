@@ -116,7 +116,8 @@ pub fn unread(fd: impl AsFd) -> u64 {
 /// Writes zeros until the channel takes no more; the flags are as before.
 pub fn fill(writer: impl AsFd) {
     without_blocking(&writer, || {
-        let mut piece = &[0; 65536][..];
+        let zeros = vec![0; 65536];
+        let mut piece = &zeros[..];
         loop {
             match rustix::io::write(&writer, piece) {
                 Ok(_) => {}
@@ -136,14 +137,13 @@ pub fn fill(writer: impl AsFd) {
 
 /// Reads until nothing comes any more; the flags are as before.
 pub fn drain(reader: impl AsFd) {
-    let mut buf = [0; 65536];
+    let mut buf = vec![0; 65536];
     without_blocking(&reader, || {
         loop {
             match rustix::io::read(&reader, &mut buf) {
                 Ok(0) => break,
-                Ok(_) => {}
                 Err(Errno::AGAIN) if !becomes_ready(&reader, PollFlags::IN) => break,
-                Err(Errno::AGAIN) => {}
+                Ok(_) | Err(Errno::AGAIN) => {}
                 Err(errno) => panic!("read: {errno}"),
             }
         }

@@ -137,7 +137,7 @@ fn pump(
 ) -> u64 {
     let mut total = 0;
     let mut delivering = true;
-    let mut buf = [0; 65536];
+    let mut buf = vec![0; 65536];
     loop {
         // As many bytes as up to the fault, so that it lies between two reads.
         let limit = match fault {

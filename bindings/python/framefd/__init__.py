@@ -1,0 +1,158 @@
+"""Frames, authentication, remote commands and file transfer over any file descriptor.
+
+>>> with framefd.connect("host:port", key=framefd.load_key("key")) as server:
+...     print(server.run("uname -a").text)
+
+Every function takes a descriptor: an int, a socket, a :class:`Connection`, or any object
+with a fileno(). It is borrowed: not closed, its flags not changed, nothing read beyond what
+was asked for. Times are in seconds, sizes in bytes; None stands for the default. All
+exceptions are a :class:`FrameError`, and of the fitting built-in class as well, except for
+arguments that are no valid Python values (ValueError, TypeError).
+
+Calls of the library let other threads run. A signal, Ctrl-C too, is seen when the call
+returns: give a timeout where that matters.
+"""
+
+from ._arguments import Descriptor, HasFileno
+from ._auth import Key, KeyLike, auth_client, auth_server, generate_key, load_key
+from ._connection import Connection, connect
+from ._errors import (
+    ArgumentError,
+    AuthenticationError,
+    BadDescriptorError,
+    BadKeyError,
+    BusyError,
+    CancelledError,
+    ChecksumError,
+    ClosedError,
+    DeniedError,
+    DisconnectedError,
+    ErrorCode,
+    ExistsError,
+    FrameError,
+    FrameTimeoutError,
+    InternalError,
+    LimitError,
+    MalformedError,
+    NoMemoryError,
+    NoSpaceError,
+    NotFoundError,
+    PathError,
+    SpawnError,
+    StalledError,
+    StateError,
+    SystemCallError,
+    TooBigError,
+    TruncatedError,
+    UnsupportedError,
+)
+from ._exec import (
+    CalledProcessError,
+    Command,
+    CommandError,
+    CommandTimeout,
+    CompletedCommand,
+    ExecOptions,
+    ExecResult,
+    Outcome,
+    OutputLimitError,
+    StatusLostError,
+    exec_and_reply,
+    exec_run,
+    exec_serve,
+    run,
+)
+from ._files import FileResult, LocalFile, Progress, get, put, serve_file
+from ._frames import (
+    Frame,
+    IncomingFrame,
+    OutgoingFrame,
+    Prefix,
+    recv,
+    recv_header,
+    recv_packet,
+    reply_error,
+    reply_hello,
+    send,
+    send_header,
+    send_packet,
+)
+from ._headers import Header
+from ._native import NO_LIMIT
+from ._version import VERSION as __version__
+
+__all__ = [
+    "NO_LIMIT",
+    "ArgumentError",
+    "AuthenticationError",
+    "BadDescriptorError",
+    "BadKeyError",
+    "BusyError",
+    "CalledProcessError",
+    "CancelledError",
+    "ChecksumError",
+    "ClosedError",
+    "Command",
+    "CommandError",
+    "CommandTimeout",
+    "CompletedCommand",
+    "Connection",
+    "DeniedError",
+    "Descriptor",
+    "DisconnectedError",
+    "ErrorCode",
+    "ExecOptions",
+    "ExecResult",
+    "ExistsError",
+    "FileResult",
+    "Frame",
+    "FrameError",
+    "FrameTimeoutError",
+    "HasFileno",
+    "Header",
+    "IncomingFrame",
+    "InternalError",
+    "Key",
+    "KeyLike",
+    "LimitError",
+    "LocalFile",
+    "MalformedError",
+    "NoMemoryError",
+    "NoSpaceError",
+    "NotFoundError",
+    "Outcome",
+    "OutgoingFrame",
+    "OutputLimitError",
+    "PathError",
+    "Prefix",
+    "Progress",
+    "SpawnError",
+    "StalledError",
+    "StateError",
+    "StatusLostError",
+    "SystemCallError",
+    "TooBigError",
+    "TruncatedError",
+    "UnsupportedError",
+    "__version__",
+    "auth_client",
+    "auth_server",
+    "connect",
+    "exec_and_reply",
+    "exec_run",
+    "exec_serve",
+    "generate_key",
+    "get",
+    "load_key",
+    "put",
+    "recv",
+    "recv_header",
+    "recv_packet",
+    "reply_error",
+    "reply_hello",
+    "run",
+    "send",
+    "send_header",
+    "send_packet",
+    "serve_file",
+]

@@ -1,0 +1,294 @@
+"""Exceptions: one class for each kind of failure, chosen by the library's code."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import errno as _errno
+from typing import Any
+
+from . import _native
+
+
+class ErrorCode(enum.IntEnum):
+    """The library's ``FRAME_E...`` numbers. They never change their meaning.
+
+    Numbers of -100 and below were reported by the other end.
+    """
+
+    CLOSED = -1
+    TRUNCATED = -2
+    TIMEOUT = -3
+    BADLENGTH = -4
+    TOOBIG = -5
+    BADJSON = -6
+    BADFIELD = -7
+    MISSING = -8
+    AUTH = -9
+    KEY = -10
+    PATH = -11
+    EXISTS = -12
+    NOTFOUND = -13
+    NOSPACE = -14
+    CHECKSUM = -15
+    SPAWN = -16
+    LIMIT = -17
+    ARGUMENT = -18
+    BADFD = -19
+    NOMEMORY = -20
+    STATE = -21
+    BUSY = -22
+    IO = -23
+    DENIED = -24
+    UNSUPPORTED = -25
+    CANCELLED = -26
+    BADREPLY = -27
+    PANIC = -28
+    STALLED = -29
+    REMOTE_BAD_REQUEST = -100
+    REMOTE_UNSUPPORTED = -101
+    REMOTE_DENIED = -102
+    REMOTE_NOT_FOUND = -103
+    REMOTE_EXISTS = -104
+    REMOTE_TOO_BIG = -105
+    REMOTE_NO_SPACE = -106
+    REMOTE_TIMEOUT = -107
+    REMOTE_CHECKSUM = -108
+    REMOTE_BUSY = -109
+    REMOTE_SPAWN = -110
+    REMOTE_IO = -111
+    REMOTE_OTHER = -199
+
+
+class FrameError(OSError):
+    """The base of every exception of this package.
+
+    ``code`` is the :class:`ErrorCode` (a plain int where it is newer than this package; 0
+    for a :class:`CommandError`, where no call failed). ``errno`` is that of the failed
+    system call, or None. ``remote`` tells whether the other end reported the failure: the
+    connection can then be used on.
+    """
+
+    def __init__(self, code: int, message: str, errno: int | None = None) -> None:
+        super().__init__(errno, message)
+        self.code = code_of(code)
+        self.message = message
+
+    @property
+    def remote(self) -> bool:
+        """Whether the other end reported this in an error reply."""
+        return self.code <= ErrorCode.REMOTE_BAD_REQUEST
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> Any:
+        return type(self), (int(self.code), self.message, self.errno), self.__dict__
+
+
+class ClosedError(FrameError, ConnectionError):
+    """The other end closed the stream between two messages: a clean end."""
+
+
+class TruncatedError(FrameError, ConnectionResetError):
+    """The stream ended inside a message. A ConnectionResetError, as for an HTTP response
+    that breaks off: what was sent before is lost."""
+
+
+class FrameTimeoutError(FrameError, TimeoutError):
+    """The time was up; unless it is a StalledError, before the first byte: the stream is
+    in step."""
+
+
+class StalledError(FrameTimeoutError):
+    """The time was up inside a message: the stream is out of step, close it."""
+
+
+class MalformedError(FrameError, ValueError):
+    """Bytes that are no message: a bad length, a header that is not JSON, a field of the
+    wrong type, a reply that does not fit."""
+
+
+class TooBigError(FrameError, ValueError):
+    """A message is above a limit."""
+
+
+class AuthenticationError(FrameError, PermissionError):
+    """The other end does not have the key."""
+
+
+class BadKeyError(FrameError, ValueError):
+    """The key cannot be used: too short, too long, or in a file that others can read."""
+
+
+class PathError(FrameError, ValueError):
+    """The file name is not acceptable."""
+
+
+class ExistsError(FrameError, FileExistsError):
+    """The target exists and was not to be replaced."""
+
+
+class NotFoundError(FrameError, FileNotFoundError):
+    """There is no such file."""
+
+
+class NoSpaceError(FrameError):
+    """The disk or the quota is full."""
+
+
+class ChecksumError(FrameError):
+    """The content does not match its checksum."""
+
+
+class SpawnError(FrameError):
+    """The command could not be started."""
+
+
+class LimitError(FrameError):
+    """A datagram was cut, or a table of a bounded size is full."""
+
+
+class ArgumentError(FrameError, ValueError):
+    """An argument of the call is not valid."""
+
+
+class BadDescriptorError(FrameError):
+    """The descriptor is not open, or of a kind that the call cannot use."""
+
+
+class NoMemoryError(FrameError, MemoryError):
+    """Memory could not be had."""
+
+
+class StateError(FrameError, RuntimeError):
+    """The call is not possible now, such as reading a body that is in memory."""
+
+
+class BusyError(FrameError):
+    """In use by another thread or, if ``remote``, the other end has no room."""
+
+
+class SystemCallError(FrameError):
+    """A system call failed; ``errno`` says why."""
+
+
+class DisconnectedError(SystemCallError, ConnectionError):
+    """A system call failed because the other end is not there: EPIPE, ECONNRESET and
+    the like."""
+
+
+class DeniedError(FrameError, PermissionError):
+    """Refused by a policy or by permissions."""
+
+
+class UnsupportedError(FrameError):
+    """The request is of a kind that is not served."""
+
+
+class CancelledError(FrameError):
+    """A callback asked to stop."""
+
+
+class InternalError(FrameError, RuntimeError):
+    """A defect in the library."""
+
+
+CLASSES: dict[int, type[FrameError]] = {
+    ErrorCode.CLOSED: ClosedError,
+    ErrorCode.TRUNCATED: TruncatedError,
+    ErrorCode.TIMEOUT: FrameTimeoutError,
+    ErrorCode.BADLENGTH: MalformedError,
+    ErrorCode.TOOBIG: TooBigError,
+    ErrorCode.BADJSON: MalformedError,
+    ErrorCode.BADFIELD: MalformedError,
+    ErrorCode.MISSING: MalformedError,
+    ErrorCode.AUTH: AuthenticationError,
+    ErrorCode.KEY: BadKeyError,
+    ErrorCode.PATH: PathError,
+    ErrorCode.EXISTS: ExistsError,
+    ErrorCode.NOTFOUND: NotFoundError,
+    ErrorCode.NOSPACE: NoSpaceError,
+    ErrorCode.CHECKSUM: ChecksumError,
+    ErrorCode.SPAWN: SpawnError,
+    ErrorCode.LIMIT: LimitError,
+    ErrorCode.ARGUMENT: ArgumentError,
+    ErrorCode.BADFD: BadDescriptorError,
+    ErrorCode.NOMEMORY: NoMemoryError,
+    ErrorCode.STATE: StateError,
+    ErrorCode.BUSY: BusyError,
+    ErrorCode.IO: SystemCallError,
+    ErrorCode.DENIED: DeniedError,
+    ErrorCode.UNSUPPORTED: UnsupportedError,
+    ErrorCode.CANCELLED: CancelledError,
+    ErrorCode.BADREPLY: MalformedError,
+    ErrorCode.PANIC: InternalError,
+    ErrorCode.STALLED: StalledError,
+    ErrorCode.REMOTE_BAD_REQUEST: MalformedError,
+    ErrorCode.REMOTE_UNSUPPORTED: UnsupportedError,
+    ErrorCode.REMOTE_DENIED: DeniedError,
+    ErrorCode.REMOTE_NOT_FOUND: NotFoundError,
+    ErrorCode.REMOTE_EXISTS: ExistsError,
+    ErrorCode.REMOTE_TOO_BIG: TooBigError,
+    ErrorCode.REMOTE_NO_SPACE: NoSpaceError,
+    ErrorCode.REMOTE_TIMEOUT: FrameTimeoutError,
+    ErrorCode.REMOTE_CHECKSUM: ChecksumError,
+    ErrorCode.REMOTE_BUSY: BusyError,
+    ErrorCode.REMOTE_SPAWN: SpawnError,
+    ErrorCode.REMOTE_IO: SystemCallError,
+    ErrorCode.REMOTE_OTHER: FrameError,
+}
+
+# Codes that stand for a failed system call; errno means nothing after the others.
+WITH_ERRNO = {
+    ErrorCode.TOOBIG,
+    ErrorCode.KEY,
+    ErrorCode.PATH,
+    ErrorCode.EXISTS,
+    ErrorCode.NOTFOUND,
+    ErrorCode.NOSPACE,
+    ErrorCode.SPAWN,
+    ErrorCode.BADFD,
+    ErrorCode.NOMEMORY,
+    ErrorCode.IO,
+    ErrorCode.DENIED,
+}
+
+DISCONNECTED = {
+    _errno.EPIPE,
+    _errno.ECONNRESET,
+    _errno.ECONNABORTED,
+    _errno.ECONNREFUSED,
+    _errno.ENOTCONN,
+    _errno.ESHUTDOWN,
+}
+
+
+def check(code: int) -> int:
+    """The count that a call returned; raises where it is the code of a failure."""
+    if code < 0:
+        raise last_error(code)
+    return code
+
+
+def last_error(code: int) -> FrameError:
+    """The exception for the call that has just failed in this thread."""
+    number = ctypes.set_errno(0)
+    text = _native.lib.frame_last_error() or _native.lib.frame_strerror(code)
+    return make(code, text.decode("utf-8", "replace"), number if code in WITH_ERRNO else None)
+
+
+def make(code: int, message: str, errno: int | None = None) -> FrameError:
+    """The exception for a code."""
+    kind = CLASSES.get(code, FrameError)
+    if kind is SystemCallError and errno in DISCONNECTED:
+        kind = DisconnectedError
+    return kind(code, message, errno or None)
+
+
+def code_of(number: int) -> ErrorCode | int:
+    """The member with this number, or the number where it is not known here."""
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return number

@@ -1,0 +1,227 @@
+"""Files: put and get them, or serve those of a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Union
+
+from . import _errors, _native
+from ._arguments import (
+    Descriptor,
+    HasFileno,
+    StrOrBytesPath,
+    c_string,
+    fileno,
+    in_position,
+    limit,
+    milliseconds,
+    other_fileno,
+)
+from ._frames import IncomingFrame
+from ._native import lib
+
+#: Called with the bytes that are done and all of them; to stop, raise an exception.
+Progress = Callable[[int, int], object]
+LocalFile = Union[int, HasFileno, StrOrBytesPath]
+PATH = (str, bytes, os.PathLike)
+
+
+class FileResult(NamedTuple):
+    """A file that was transferred: its ``size`` in bytes, its ``sha256`` in hex ("" if none
+    was computed). ``error`` is the ErrorCode that serve_file() reported to the client, or
+    0."""
+
+    size: int
+    sha256: str
+    error: int = 0
+
+
+def put(
+    fd: Descriptor,
+    source: LocalFile,
+    name: StrOrBytesPath | None = None,
+    *,
+    overwrite: bool = True,
+    mode: int | None = None,
+    length: int | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    checksum: bool = True,
+    sync: bool = True,
+    reply: bool = True,
+    write_fd: Descriptor | None = None,
+) -> FileResult:
+    """Stores a file on the other end of a stream.
+
+    ``source`` is a path, or a descriptor or file object to be read from where it stands:
+    ``length`` bytes, or to the end of a regular file. ``name`` is relative to the server's
+    root; by default the last part of the path. The server replaces a file of that name
+    only when all of the new one is there; not at all without ``overwrite``. ``mode``: its
+    permission bits (default 0o666), less the server's umask.
+
+    ``progress(done, total)`` is called as bytes go; an exception that it raises ends the
+    transfer and comes out of this call, and the connection is to be closed. ``timeout`` is
+    in seconds for the whole call (default: no limit), ``stall`` the longest without a byte
+    (default 30 s). ``checksum``: SHA-256 over all of it, compared at the end. ``sync``: the
+    server has it on its disk before it replies. ``reply=False`` is for servers of old,
+    which answer nothing. ``write_fd`` is written to where that is not ``fd``.
+
+    Where ``remote`` is set (DeniedError: the name; ExistsError, NoSpaceError, ChecksumError
+    and the like) the server did not store it, and the connection can be used on; so it can
+    after NotFoundError, DeniedError, PathError and ValueError for ``source``, where nothing
+    was sent, and after a FrameTimeoutError that is no StalledError. After any other close
+    it.
+    """
+    if name is None:
+        if not isinstance(source, PATH):
+            raise TypeError("a name is needed where the source is not a path")
+        name = os.path.basename(os.fsencode(source))
+    target = c_string(name, "name")
+    result = _native.FileResult()
+    with _options(
+        progress,
+        timeout_ms=milliseconds(timeout),
+        write_fd=other_fileno(write_fd),
+        flags=_flags(overwrite, checksum, sync, reply),
+        stall_ms=milliseconds(stall),
+        mode=limit(mode, "mode", 0o777),
+        length=limit(length, "length"),
+    ) as options:
+        if isinstance(source, PATH):
+            path = c_string(source, "source")
+            code = lib.frame_file_put_path(fileno(fd), target, path, options, result)
+        else:
+            with in_position(source) as number:
+                code = lib.frame_file_put(fileno(fd), target, number, options, result)
+    return _checked(code, result)
+
+
+def get(
+    fd: Descriptor,
+    name: StrOrBytesPath,
+    destination: LocalFile,
+    *,
+    overwrite: bool = True,
+    mode: int | None = None,
+    max_size: int | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    checksum: bool = True,
+    sync: bool = True,
+    write_fd: Descriptor | None = None,
+) -> FileResult:
+    """Fetches a file from the other end of a stream.
+
+    ``destination`` is a path, whose file is replaced only when all of the new one is there,
+    or a descriptor or file object to be written to. ``overwrite``, ``mode``, ``sync`` are
+    for a path. A file of more than ``max_size`` bytes is refused (default: no limit).
+
+    Where ``remote`` is set (NotFoundError, DeniedError and the like), and after a
+    ChecksumError, the connection can be used on. After any other close it: TruncatedError,
+    TooBigError (``max_size``), ExistsError or PathError (``destination``), NoSpaceError,
+    StalledError. As :func:`put` otherwise.
+    """
+    source = c_string(name, "name")
+    result = _native.FileResult()
+    with _options(
+        progress,
+        timeout_ms=milliseconds(timeout),
+        write_fd=other_fileno(write_fd),
+        flags=_flags(overwrite, checksum, sync),
+        stall_ms=milliseconds(stall),
+        mode=limit(mode, "mode", 0o777),
+        max_size=limit(max_size, "max_size"),
+    ) as options:
+        if isinstance(destination, PATH):
+            path = c_string(destination, "destination")
+            code = lib.frame_file_get_path(fileno(fd), source, path, options, result)
+        else:
+            with in_position(destination) as number:
+                code = lib.frame_file_get(fileno(fd), source, number, options, result)
+    return _checked(code, result)
+
+
+def serve_file(
+    fd: Descriptor,
+    request: IncomingFrame,
+    root: LocalFile,
+    *,
+    max_size: int | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    overwrite: bool = True,
+    checksum: bool = True,
+    sync: bool = True,
+    write_fd: Descriptor | None = None,
+) -> FileResult:
+    """Performs the ``put`` or ``get`` of a request that recv_header() returned.
+
+    ``root`` is a directory, as a path or a descriptor; no name leads out of it. Returns
+    when the reply is sent, also an error reply (``error`` says which). Any exception: close
+    the connection. Parameters are as for :func:`put` and :func:`get`.
+    """
+    options = _options(
+        progress,
+        timeout_ms=milliseconds(timeout),
+        write_fd=other_fileno(write_fd),
+        flags=_flags(overwrite, checksum, sync),
+        stall_ms=milliseconds(stall),
+        max_size=limit(max_size, "max_size"),
+    )
+    result = _native.FileResult()
+    with _directory(root) as number, request.handle as pointer, options as native:
+        code = lib.frame_file_serve(fileno(fd), pointer, number, native, result)
+    return _checked(code, result)
+
+
+@contextlib.contextmanager
+def _options(progress: Progress | None, **members: Any) -> Iterator[_native.FileOptions]:
+    """Options whose callback carries exceptions out of the call, KeyboardInterrupt too:
+    even without a function of the caller's it runs where Python sees its signals."""
+    raised: list[BaseException] = []
+
+    def report(_: object, done: int, total: int) -> int:
+        try:
+            if progress is not None:
+                progress(done, total)
+        except BaseException as error:
+            raised.append(error)
+            return 1
+        return 0
+
+    callback = _native.Progress(report)
+    yield _native.FileOptions(progress=callback, **members)
+    if raised:
+        raise raised[0]
+
+
+@contextlib.contextmanager
+def _directory(root: LocalFile) -> Iterator[int]:
+    if not isinstance(root, PATH):
+        yield fileno(root)
+        return
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _checked(code: int, result: _native.FileResult) -> FileResult:
+    _errors.check(code)
+    error = _errors.code_of(result.error) if result.error else 0
+    return FileResult(result.bytes, result.sha256.decode("ascii"), error)
+
+
+def _flags(overwrite: bool, checksum: bool, sync: bool, reply: bool = True) -> int:
+    return (
+        _native.FILE_NO_OVERWRITE * (not overwrite)
+        | _native.FILE_NO_CHECKSUM * (not checksum)
+        | _native.FILE_NO_SYNC * (not sync)
+        | _native.FILE_NO_REPLY * (not reply)
+    )

@@ -1,0 +1,52 @@
+"""Objects of the library: freed with their last reference, never copied."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ._errors import BusyError, ErrorCode
+
+
+class Handle:
+    """Owns a pointer. There is no way to free it early, so none is used after."""
+
+    __slots__ = ("_free", "pointer")
+
+    def __init__(self, out: ctypes.c_void_p, free: Callable[[int], Any]) -> None:
+        assert out.value is not None
+        self._free = free
+        self.pointer = out.value
+
+    def __del__(self) -> None:
+        self._free(self.pointer)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an object of the library cannot be copied or pickled")
+
+
+class ExclusiveHandle(Handle):
+    """A pointer that one thread at a time may use: inside a `with` block."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, out: ctypes.c_void_p, free: Callable[[int], Any]) -> None:
+        super().__init__(out, free)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> int:
+        if not self._lock.acquire(blocking=False):
+            raise BusyError(ErrorCode.BUSY, "in use by another thread")
+        return self.pointer
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def memory(get: Callable[..., int | None], pointer: Any) -> bytes:
+    """A copy of the bytes that ``get(pointer, &length)`` finds in the library's memory."""
+    length = ctypes.c_size_t()
+    address = get(pointer, length)
+    return ctypes.string_at(address, length.value) if address else b""

@@ -1,0 +1,36 @@
+"""Headers: a dict on this side, JSON text on the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ._errors import ErrorCode, MalformedError
+
+Header = dict[str, Any]
+
+# UTF-8 as it is, rather than escapes: shorter, and as exact.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+
+
+def encode(header: Header | None) -> bytes | None:
+    """The JSON text of a header. ValueError for NaN, for infinities and for text that is
+    not Unicode (half surrogate pairs); TypeError for what JSON has no form for."""
+    if not header:
+        return None
+    try:
+        return _encode(header).encode()
+    except UnicodeEncodeError as error:
+        text = f"a header is Unicode text, which {error.object[error.start]!r} is not"
+        raise MalformedError(ErrorCode.BADJSON, text) from None
+
+
+def decode(text: bytes) -> Header:
+    """A received header without its data_size, which belongs to the framing."""
+    try:
+        header: Header = _decode(text.decode())
+    except ValueError as error:  # valid JSON, but an integer of thousands of digits
+        raise MalformedError(ErrorCode.BADJSON, str(error)) from None
+    header.pop("data_size", None)
+    return header

@@ -1,0 +1,293 @@
+"""The shared library: where it is found, its structs, and the type of every function."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pathlib
+from collections.abc import Iterator
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_ssize_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    py_object,
+)
+from typing import Any
+
+from ._version import ABI_VERSION, VERSION
+
+NO_TIMEOUT = -1
+DONT_WAIT = -2
+NO_LIMIT = 2**64 - 1
+
+PREFIX_BIG_ENDIAN = 256
+PREFIX_UNSIGNED = 512
+
+AUTH_SHORT_KEY = 1
+
+EXEC_ON_CLOSE_RUN = 1
+EXEC_HOST_ENVIRONMENT = 2
+EXEC_END_AT_LIMIT = 4
+
+EXEC_FLAG_TIMED_OUT = 1
+EXEC_FLAG_TRUNCATED = 2
+EXEC_FLAG_PIPE_HELD = 4
+EXEC_FLAG_CLIENT_GONE = 8
+
+FILE_NO_OVERWRITE = 1
+FILE_NO_CHECKSUM = 2
+FILE_NO_SYNC = 4
+FILE_NO_REPLY = 8
+
+Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+
+
+class SizedStructure(Structure):
+    """A struct whose first member is its size; all else is zero, the defaults."""
+
+    def __init__(self, **members: Any) -> None:
+        super().__init__(size=ctypes.sizeof(type(self)), **members)
+
+
+class FrameOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("max_header", c_uint64),
+        ("max_body", c_uint64),
+        ("max_depth", c_uint32),
+        ("prefix", c_uint32),
+    ]
+
+
+class AuthOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("write_fd", c_int32),
+        ("flags", c_uint32),
+    ]
+
+
+class ExecOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("write_fd", c_int32),
+        ("flags", c_uint32),
+        ("command_timeout_ms", c_int32),
+        ("grace_ms", c_int32),
+        ("drain_ms", c_int32),
+        ("close_grace_ms", c_int32),
+        ("max_output", c_uint64),
+        ("max_command", c_uint64),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+    ]
+
+
+class ExecResult(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("outcome", c_int32),
+        ("exit_code", c_int32),
+        ("signal", c_int32),
+        ("flags", c_uint32),
+        ("error", c_int32),
+        ("stdout_total", c_uint64),
+        ("stderr_total", c_uint64),
+    ]
+
+
+class FileOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("write_fd", c_int32),
+        ("flags", c_uint32),
+        ("stall_ms", c_int32),
+        ("mode", c_uint32),
+        ("max_size", c_uint64),
+        ("length", c_uint64),
+        ("progress", Progress),
+        ("context", c_void_p),
+    ]
+
+
+class FileResult(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("error", c_int32),
+        ("bytes", c_uint64),
+        ("sha256", c_char * 72),
+    ]
+
+
+class PyBuffer(Structure):
+    """Py_buffer of CPython's buffer protocol (PEP 3118)."""
+
+    _fields_ = [
+        ("buf", c_void_p),
+        ("obj", c_void_p),
+        ("len", c_ssize_t),
+        ("itemsize", c_ssize_t),
+        ("readonly", c_int),
+        ("ndim", c_int),
+        ("format", c_char_p),
+        ("shape", c_void_p),
+        ("strides", c_void_p),
+        ("suboffsets", c_void_p),
+        ("internal", c_void_p),
+    ]
+
+
+# Opaque objects. An output is a pointer to a c_void_p.
+FRAME = SENDER = BUILDER = KEY = OUTPUT = c_void_p
+OUT = POINTER(c_void_p)
+
+FRAME_OPTIONS = POINTER(FrameOptions)
+AUTH_OPTIONS = POINTER(AuthOptions)
+EXEC_OPTIONS = POINTER(ExecOptions)
+EXEC_RESULT = POINTER(ExecResult)
+FILE_OPTIONS = POINTER(FileOptions)
+FILE_RESULT = POINTER(FileResult)
+SIZE = POINTER(c_size_t)
+
+# name: (result, parameters), in the order of framefd.h
+PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "frame_version": (c_char_p, ()),
+    "frame_abi_version": (c_int, ()),
+    "frame_strerror": (c_char_p, (c_int,)),
+    "frame_last_error": (c_char_p, ()),
+    "frame_default": (c_int64, (c_char_p,)),
+    "frame_send": (c_int, (c_int, c_char_p, c_void_p, c_size_t, FRAME_OPTIONS)),
+    "frame_recv": (c_int, (c_int, OUT, FRAME_OPTIONS)),
+    "frame_recv_header": (c_int, (c_int, OUT, FRAME_OPTIONS)),
+    "frame_free": (None, (FRAME,)),
+    "frame_header": (c_char_p, (FRAME, SIZE)),
+    "frame_body": (c_void_p, (FRAME, SIZE)),
+    "frame_header_string": (c_int, (FRAME, c_char_p, POINTER(c_char_p), SIZE)),
+    "frame_header_int": (c_int, (FRAME, c_char_p, POINTER(c_int64))),
+    "frame_header_bool": (c_int, (FRAME, c_char_p, POINTER(c_bool))),
+    "frame_body_left": (c_uint64, (FRAME,)),
+    "frame_body_read": (c_int64, (FRAME, c_void_p, c_size_t, FRAME_OPTIONS)),
+    "frame_body_copy": (c_int, (FRAME, c_int, FRAME_OPTIONS)),
+    "frame_body_gather": (c_int, (FRAME, FRAME_OPTIONS)),
+    "frame_body_skip": (c_int, (FRAME, FRAME_OPTIONS)),
+    "frame_sender_new": (c_int, (c_int, c_char_p, c_uint64, OUT, FRAME_OPTIONS)),
+    "frame_sender_write": (c_int, (SENDER, c_void_p, c_size_t, FRAME_OPTIONS)),
+    "frame_sender_copy": (c_int, (SENDER, c_int, c_uint64, FRAME_OPTIONS)),
+    "frame_sender_left": (c_uint64, (SENDER,)),
+    "frame_sender_finish": (c_int, (SENDER,)),
+    "frame_sender_free": (None, (SENDER,)),
+    "frame_packet_send": (c_int, (c_int, c_void_p, c_size_t, FRAME_OPTIONS)),
+    "frame_packet_recv": (c_int, (c_int, OUT, FRAME_OPTIONS)),
+    "frame_packet_recv_into": (c_int64, (c_int, c_void_p, c_size_t, OUT, FRAME_OPTIONS)),
+    "frame_builder_new": (BUILDER, ()),
+    "frame_builder_string": (c_int, (BUILDER, c_char_p, c_char_p)),
+    "frame_builder_bytes": (c_int, (BUILDER, c_char_p, c_void_p, c_size_t)),
+    "frame_builder_int": (c_int, (BUILDER, c_char_p, c_int64)),
+    "frame_builder_bool": (c_int, (BUILDER, c_char_p, c_bool)),
+    "frame_builder_json": (c_int, (BUILDER, c_char_p, c_char_p)),
+    "frame_builder_text": (c_char_p, (BUILDER, SIZE)),
+    "frame_builder_free": (None, (BUILDER,)),
+    "auth_server": (c_int, (c_int, c_void_p, c_size_t, AUTH_OPTIONS)),
+    "auth_server_keys": (c_int, (c_int, POINTER(KEY), c_size_t, SIZE, AUTH_OPTIONS)),
+    "auth_client": (c_int, (c_int, c_void_p, c_size_t, AUTH_OPTIONS)),
+    "auth_key_new": (c_int, (c_void_p, c_size_t, c_uint32, OUT)),
+    "auth_key_load": (c_int, (c_char_p, c_uint32, OUT)),
+    "auth_key_generate": (c_int, (c_char_p,)),
+    "auth_key_bytes": (c_void_p, (KEY, SIZE)),
+    "auth_key_free": (None, (KEY,)),
+    "frame_reply_error": (c_int, (c_int, FRAME, c_int, c_char_p, FRAME_OPTIONS)),
+    "frame_reply_hello": (c_int, (c_int, FRAME, POINTER(c_char_p), FRAME_OPTIONS)),
+    "exec_and_reply": (c_int, (c_int, c_char_p, c_size_t, EXEC_OPTIONS, EXEC_RESULT)),
+    "exec_serve": (c_int, (c_int, FRAME, EXEC_OPTIONS, EXEC_RESULT)),
+    "exec_request": (c_int, (c_int, c_char_p, c_size_t, OUT, EXEC_OPTIONS)),
+    "exec_request_argv": (c_int, (c_int, POINTER(c_char_p), OUT, EXEC_OPTIONS)),
+    "exec_run": (c_int, (c_char_p, c_size_t, OUT, EXEC_OPTIONS)),
+    "exec_output_stdout": (c_void_p, (OUTPUT, SIZE)),
+    "exec_output_stderr": (c_void_p, (OUTPUT, SIZE)),
+    "exec_output_charset": (c_char_p, (OUTPUT,)),
+    "exec_output_result": (c_int, (OUTPUT, EXEC_RESULT)),
+    "exec_output_free": (None, (OUTPUT,)),
+    "frame_file_put": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_put_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_get": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_get_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_serve": (c_int, (c_int, FRAME, c_int, FILE_OPTIONS, FILE_RESULT)),
+}
+
+PYTHON_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "PyObject_GetBuffer": (c_int, (py_object, POINTER(PyBuffer), c_int)),
+    "PyBuffer_Release": (None, (POINTER(PyBuffer),)),
+}
+
+
+def _declare(library: ctypes.CDLL, prototypes: dict[str, tuple[Any, tuple[Any, ...]]]) -> None:
+    for name, (result, parameters) in prototypes.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = parameters
+
+
+def _load() -> ctypes.CDLL:
+    """The first library that fits; ImportError with all that was tried."""
+    chosen = os.environ.get("FRAMEFD_LIBRARY")
+    tried = []
+    for candidate in [chosen] if chosen else _candidates():
+        try:
+            return _opened(candidate)
+        except (OSError, AttributeError, ImportError) as error:
+            tried.append(f"  {error}")
+    raise ImportError(
+        "no framefd library can be used; install it, build it with `cargo build --release`, "
+        "or set FRAMEFD_LIBRARY to its path. Tried:\n" + "\n".join(tried)
+    )
+
+
+def _candidates() -> Iterator[str]:
+    """Beside this module, in the build tree it lies in, in the system."""
+    package = pathlib.Path(__file__).resolve().parent
+    yield from map(str, sorted(package.glob("libframefd.so*")) or [package / "libframefd.so"])
+    root = next((above for above in package.parents if (above / "Cargo.toml").is_file()), None)
+    if root is not None:
+        target = root / (os.environ.get("CARGO_TARGET_DIR") or "target")
+        yield from (str(target / kind / "libframefd.so") for kind in ("release", "debug"))
+    yield f"libframefd.so.{VERSION.partition('.')[0]}"
+
+
+def _opened(path: str) -> ctypes.CDLL:
+    """A library that has this binary interface and is not older than this package."""
+    library = ctypes.CDLL(path, use_errno=True)
+    _declare(
+        library, {name: PROTOTYPES[name] for name in ("frame_abi_version", "frame_version")}
+    )
+    abi = library.frame_abi_version()
+    if abi != ABI_VERSION:
+        raise ImportError(f"{path}: its binary interface is number {abi}, not {ABI_VERSION}")
+    version = library.frame_version().decode()
+    if _numbers(version) < _numbers(VERSION):
+        raise ImportError(f"{path}: its version is {version}, less than {VERSION}")
+    _declare(library, PROTOTYPES)
+    return library
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.partition("-")[0].split(".")]
+
+
+lib = _load()
+python = ctypes.pythonapi
+_declare(python, PYTHON_PROTOTYPES)

@@ -1,0 +1,61 @@
+"""What the tests share: the package of this tree, and where the rest of the tree is."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+ROOT = PACKAGE.parents[1]
+PEERS = ROOT / "tests" / "peers"
+VECTORS = ROOT / "tests" / "vectors"
+
+sys.path.insert(0, str(PACKAGE))
+sys.path.append(str(PEERS))
+
+KEY = b"a key of 21 bytes ..."
+
+
+@contextlib.contextmanager
+def stream() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a stream."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Does work in another thread during the block: its result, once the block has ended.
+    An exception of the work comes out of the block."""
+    outcome: list[Any] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield outcome
+    finally:
+        thread.join(20)
+        if thread.is_alive():
+            raise TimeoutError("the other thread does not end")
+    if raised:
+        raise raised[0]
+
+
+def index(folder: str) -> Iterator[list[str]]:
+    """The rows of one index of the test vectors, without the comments."""
+    for line in (VECTORS / folder / "index.tsv").read_text("ascii").splitlines():
+        if not line.startswith("#"):
+            yield line.split("\t")

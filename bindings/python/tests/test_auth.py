@@ -1,0 +1,182 @@
+"""The handshake and keys."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+import os
+import pathlib
+import socket
+import stat
+import tempfile
+import threading
+import unittest
+from typing import Any
+
+import support
+from driver import peer, run, server
+
+import framefd
+
+OTHER = b"another key, of 23 bytes"
+
+
+class Handshake(unittest.TestCase):
+    def test_the_key_that_matched(self) -> None:
+        held = [OTHER, framefd.Key(support.KEY)]
+        cases: list[tuple[Any, int]] = [(support.KEY, 0), (held[1], 0), (held, 1)]
+        for keys, matched in [*cases, ((held[1], OTHER), 0)]:
+            for answer in (support.KEY, framefd.Key(support.KEY)):
+                with support.stream() as (ours, theirs):
+                    asking = support.meanwhile(lambda: framefd.auth_server(theirs, keys))  # noqa: B023
+                    with asking as got:
+                        framefd.auth_client(ours, answer)
+                self.assertEqual(got, [matched])
+
+    def test_a_wrong_key_is_refused(self) -> None:
+        with support.stream() as (ours, theirs):
+            with support.meanwhile(lambda: framefd.auth_client(ours, OTHER)):
+                with self.assertRaises(framefd.AuthenticationError) as refused:
+                    framefd.auth_server(theirs, [support.KEY, support.KEY])
+            self.assertIsInstance(refused.exception, PermissionError)
+
+    def test_vectors(self) -> None:
+        for name, key, challenge, answer in support.index("auth"):
+            with self.subTest(name), support.stream() as (ours, theirs):
+                theirs.sendall(bytes.fromhex(challenge))
+                framefd.auth_client(ours, framefd.Key(bytes.fromhex(key), short=True))
+                self.assertEqual(theirs.recv(100).hex(), answer)
+
+    def test_the_answer_is_an_hmac_of_the_challenge(self) -> None:
+        with support.stream() as (ours, theirs):
+            with support.meanwhile(lambda: framefd.auth_server(theirs, support.KEY)) as got:
+                challenge = ours.recv(100)
+                ours.sendall(hmac.digest(support.KEY, challenge, hashlib.sha256))
+            self.assertEqual((len(challenge), got), (32, [0]))
+
+    def test_nobody_answers(self) -> None:
+        with support.stream() as (_, theirs):
+            with self.assertRaises(framefd.FrameTimeoutError):
+                framefd.auth_client(theirs, support.KEY, timeout=0.01)
+            with self.assertRaises(framefd.FrameTimeoutError):
+                framefd.auth_server(theirs, support.KEY, timeout=0.01)
+        with support.stream() as (ours, theirs):
+            ours.close()
+            with self.assertRaises(ConnectionError):
+                framefd.auth_client(theirs, support.KEY)
+
+    def test_a_pair_of_pipes(self) -> None:
+        (client_in, server_out), (server_in, client_out) = os.pipe(), os.pipe()
+        asking = support.meanwhile(
+            lambda: framefd.auth_server(server_in, support.KEY, write_fd=server_out)
+        )
+        with asking as got:
+            framefd.auth_client(client_in, support.KEY, write_fd=client_out)
+        self.assertEqual(got, [0])
+        for fd in (client_in, server_out, server_in, client_out):
+            os.close(fd)
+        with self.assertRaises(ValueError):
+            framefd.auth_client(client_in, support.KEY, write_fd=0)
+
+    def test_plain_peers(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "key")
+            framefd.generate_key(path)
+            with server(
+                peer("auth_echo_server", "127.0.0.1", "0", "--key-file", path)
+            ) as address:
+                key = framefd.load_key(path)
+                with framefd.connect(":".join(address), key=key) as connection:
+                    connection.socket.sendall(b"hello")
+                    self.assertEqual(connection.socket.recv(100), b"HELLO")
+                with framefd.connect(":".join(address), key=OTHER) as connection:
+                    self.assertEqual(connection.socket.recv(100), b"")
+
+            def serve(listener: socket.socket) -> None:
+                connection = listener.accept()[0]
+                with connection:
+                    framefd.auth_server(connection, key)
+                    connection.sendall(connection.recv(100).upper())
+
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                host, port = listener.getsockname()
+                with support.meanwhile(lambda: serve(listener)):
+                    command = peer(
+                        "auth_echo_client", host, str(port), "--key-file", path, "hello"
+                    )
+                    self.assertEqual(run(command).stdout.strip(), b"HELLO")
+
+
+class Keys(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = pathlib.Path(directory.name) / "key"
+
+    def matches(self, key: framefd.KeyLike, data: bytes) -> bool:
+        with support.stream() as (ours, theirs):
+            with support.meanwhile(lambda: framefd.auth_client(ours, key)):
+                challenge = os.urandom(32)
+                theirs.sendall(challenge)
+            return theirs.recv(100) == hmac.digest(data, challenge, hashlib.sha256)
+
+    def test_generate_and_load(self) -> None:
+        framefd.generate_key(self.path)
+        mode = self.path.stat().st_mode
+        self.assertEqual((stat.S_IMODE(mode), len(self.path.read_bytes())), (0o600, 32))
+        self.assertTrue(self.matches(framefd.load_key(self.path), self.path.read_bytes()))
+        with self.assertRaises(FileExistsError):
+            framefd.generate_key(self.path)
+
+    def test_a_newline_at_the_end_is_not_of_the_key(self) -> None:
+        self.path.write_bytes(support.KEY + b"\n")
+        self.path.chmod(0o600)
+        self.assertTrue(self.matches(framefd.load_key(os.fsencode(self.path)), support.KEY))
+
+    def test_files_that_are_refused(self) -> None:
+        with self.assertRaises(FileNotFoundError):
+            framefd.load_key(self.path)
+        with self.assertRaises(ValueError):
+            framefd.load_key("a NUL: \0")
+        self.path.write_bytes(support.KEY)
+        self.path.chmod(0o644)
+        with self.assertRaises(framefd.BadKeyError):
+            framefd.load_key(self.path)
+
+    def test_lengths(self) -> None:
+        for length in (0, 15, 1025):
+            for make in (framefd.Key, lambda key: framefd.auth_client(0, key)):
+                with self.assertRaises(framefd.BadKeyError):
+                    make(b"x" * length)
+        self.path.write_bytes(b"short")
+        self.path.chmod(0o600)
+        with self.assertRaises(framefd.BadKeyError):
+            framefd.load_key(self.path)
+        for key in (framefd.load_key(self.path, short=True), framefd.Key(b"short", short=True)):
+            self.assertTrue(self.matches(key, b"short"))
+
+    def test_a_key_shows_and_copies_nothing(self) -> None:
+        key = framefd.Key(support.KEY)
+        self.assertNotIn("21 bytes", repr(key) + str(key) + repr(vars(key)))
+        with self.assertRaises(TypeError):
+            copy.deepcopy(key)
+
+    def test_threads_share_a_key(self) -> None:
+        key = framefd.Key(support.KEY)
+        wrong: list[int] = []
+
+        def use(key: framefd.Key) -> None:
+            wrong.extend(n for n in range(50) if not self.matches(key, support.KEY))
+
+        threads = [threading.Thread(target=use, args=[key]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        del key
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+
+
+if __name__ == "__main__":
+    unittest.main()

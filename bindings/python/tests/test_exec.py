@@ -1,0 +1,228 @@
+"""Commands: both sides, and against plain peers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from typing import Any
+
+import support
+from driver import peer, run, server
+
+import framefd
+from framefd import ErrorCode, ExecOptions, Outcome
+
+
+def serve_one(fd: socket.socket, options: ExecOptions = ExecOptions()) -> framefd.ExecResult:
+    with framefd.recv_header(fd) as request:
+        return framefd.exec_serve(fd, request, options)
+
+
+class Exec(unittest.TestCase):
+    def setUp(self) -> None:
+        pair = support.stream()
+        self.ours, self.theirs = pair.__enter__()
+        self.addCleanup(pair.__exit__, None, None, None)
+        self.served: list[framefd.ExecResult] = []
+
+    def run_one(self, command: framefd.Command, **options: Any) -> framefd.CompletedCommand:
+        """One command there and back; self.served has the server's result."""
+        on_server = options.pop("server", ExecOptions())
+        with support.meanwhile(lambda: serve_one(self.theirs, on_server)) as self.served:
+            return framefd.run(self.ours, command, **options)
+
+    def test_both_outputs_and_the_status(self) -> None:
+        done = self.run_one("printf out; printf err >&2; exit 3")
+        self.assertIsInstance(done, subprocess.CompletedProcess)
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (b"out", b"err", 3))
+        self.assertEqual((done.text, done.error_text, done.signal), ("out", "err", 0))
+        self.assertFalse(done.timed_out or done.truncated or done.pipe_held)
+        self.assertEqual((done.stdout_total, done.stderr_total), (3, 3))
+        self.assertIn("returncode=3", repr(done))
+        result = self.served[0]
+        self.assertEqual((result.outcome, result.exit_code), (Outcome.EXITED, 3))
+        self.assertEqual((result.stdout_total, result.stderr_total, result.error), (3, 3, 0))
+
+    def test_commands_in_every_form(self) -> None:
+        odd = "a 'b' $c"
+        for command in (["printf", "%s", odd], ("printf", b"%s", odd)):
+            self.assertEqual(self.run_one(command).text, odd)
+        self.assertEqual(self.run_one(b"printf '\xff'").stdout, b"\xff")
+        self.assertEqual(self.run_one(os.fsdecode(b"printf '\xff'")).stdout, b"\xff")
+
+    def test_check(self) -> None:
+        with self.assertRaises(framefd.CalledProcessError) as failed:
+            self.run_one("printf out; exit 3", check=True)
+        error = failed.exception
+        self.assertIsInstance(error, subprocess.CalledProcessError)
+        self.assertEqual((error.returncode, error.stdout, error.code), (3, b"out", 0))
+        self.assertEqual(self.run_one("true", check=True).returncode, 0)
+
+    def test_a_signal(self) -> None:
+        done = self.run_one("kill -9 $$")
+        self.assertEqual((done.returncode, done.signal), (-9, signal.SIGKILL))
+        self.assertEqual(self.served[0].outcome, Outcome.SIGNALED)
+        with self.assertRaisesRegex(framefd.CalledProcessError, "signal 9"):
+            done.check_returncode()
+
+    def test_a_command_that_takes_too_long(self) -> None:
+        with self.assertRaises(framefd.CommandTimeout) as late:
+            self.run_one("printf out; sleep 20", timeout=0.1)
+        self.assertIsInstance(late.exception, subprocess.TimeoutExpired)
+        self.assertIsInstance(late.exception, TimeoutError)
+        self.assertEqual((late.exception.output, late.exception.timeout), (b"out", 0.1))
+        self.assertTrue(late.exception.result.timed_out)
+        self.assertEqual(self.run_one("echo in step").text, "in step\n")
+
+    def test_more_output_than_is_kept(self) -> None:
+        with self.assertRaises(framefd.OutputLimitError) as cut:
+            self.run_one("seq 1000", max_output=5)
+        self.assertEqual(cut.exception.result.stdout, b"1\n2\n3")
+        done = self.run_one("seq 1000", max_output=5, allow_truncated=True)
+        self.assertTrue(done.truncated)
+        self.assertEqual((done.stdout_total, done.returncode), (3893, 0))
+
+    def test_where_and_with_what(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            done = self.run_one("pwd; echo $A", cwd=directory, env={"A": "b=c é"})
+        self.assertEqual(done.stdout.decode(), f"{directory}\nb=c é\n")
+        for env in ({"A=B": "c"}, {"": "c"}, {"A": "\0"}):
+            with self.assertRaises(ValueError):
+                framefd.run(self.ours, "true", env=env)
+        with self.assertRaises(ValueError):
+            framefd.run(self.ours, "true", cwd="\0")
+        with self.assertRaises(ValueError):
+            framefd.run(self.ours, ["printf", "a\0b"])
+
+    def test_what_the_server_refuses(self) -> None:
+        for command in ("", "a\0b", "x" * 100_000):
+            with self.assertRaises(framefd.FrameError) as refused:
+                self.run_one(command)
+            self.assertTrue(refused.exception.remote)
+            self.assertEqual(self.served[0].outcome, Outcome.REFUSED)
+            self.assertLess(self.served[0].error, 0)
+        with self.assertRaises(framefd.SpawnError) as failed:
+            self.run_one(["/nowhere/nothing"])
+        self.assertEqual(failed.exception.code, ErrorCode.REMOTE_SPAWN)
+        self.assertEqual(self.served[0].outcome, Outcome.SPAWN_FAILED)
+        self.assertEqual(self.run_one("echo in step").text, "in step\n")
+
+    def test_options_of_the_server(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            options = ExecOptions(cwd=directory, env={"A": "b"}, max_output=100, max_command=20)
+            self.assertEqual(
+                self.run_one("pwd; echo $A", server=options).text, f"{directory}\nb\n"
+            )
+        done = self.run_one(
+            "yes", server=ExecOptions(max_output=9, end_at_limit=True), allow_truncated=True
+        )
+        self.assertEqual(done.stdout, b"y\ny\ny\ny\ny")
+        with self.assertRaises(framefd.FrameError):
+            self.run_one("x" * 21, server=options)
+        os.environ["FRAMEFD_TEST"] = "set"
+        self.addCleanup(os.environ.pop, "FRAMEFD_TEST")
+        for host, expected in ((True, "set\n"), (False, "\n")):
+            options = ExecOptions(host_environment=host)
+            self.assertEqual(self.run_one("echo $FRAMEFD_TEST", server=options).text, expected)
+        with self.assertRaises(framefd.CommandTimeout):
+            self.run_one("sleep 20", server=ExecOptions(command_timeout=0.1))
+        with self.assertRaises(ValueError):
+            ExecOptions(grace=-1)
+
+    def test_text_that_came_some_other_way(self) -> None:
+        for command in ("printf '%s' hello", b"printf '%s' hello"):
+            result = framefd.exec_and_reply(self.theirs, command)
+            self.assertEqual(result.outcome, Outcome.EXITED)
+            header, body = framefd.recv(self.ours)
+            self.assertEqual((header["exit_code"], body), (0, b"hello"))
+
+    def test_a_command_whose_output_is_sent_by_other_means(self) -> None:
+        done = framefd.exec_run("printf out; printf err >&2; exit 3")
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (b"out", b"err", 3))
+        with self.assertRaises(framefd.CommandTimeout) as late:
+            framefd.exec_run(b"printf out; sleep 20", ExecOptions(command_timeout=0.1))
+        self.assertEqual((late.exception.stdout, late.exception.timeout), (b"out", 0.1))
+        with self.assertRaises(framefd.CalledProcessError):
+            framefd.exec_run("exit 3", check=True)
+        with self.assertRaises(framefd.ArgumentError):
+            framefd.exec_run("")
+
+    def test_a_server_that_does_not_answer(self) -> None:
+        with self.assertRaises(framefd.FrameTimeoutError):
+            framefd.run(self.ours, "true", exchange_timeout=0.01)
+
+    def test_a_connection_that_ends(self) -> None:
+        self.theirs.close()
+        with self.assertRaises(ConnectionError):
+            framefd.run(self.ours, "true")
+
+    def test_a_client_that_goes_away(self) -> None:
+        for survive, grace in ((True, None), (False, 0.1)):
+            with tempfile.TemporaryDirectory() as directory, support.stream() as (ours, theirs):
+                options = ExecOptions(survive_close=survive, close_grace=grace)
+                with support.meanwhile(lambda: serve_one(theirs, options)) as served:  # noqa: B023
+                    framefd.send(
+                        ours, {"cmd": "exec"}, f"sleep 0.4; touch {directory}/done".encode()
+                    )
+                    ours.shutdown(socket.SHUT_WR)
+                    framefd.recv(ours)
+                self.assertEqual(os.path.exists(f"{directory}/done"), survive)
+                self.assertEqual(served[0].client_gone, not survive)
+
+    def test_output_as_text(self) -> None:
+        done = self.run_one(r"printf 'caf\303\251 \377'")
+        for charset, text in (
+            ("UTF-8", "café \\xff"),
+            ("ANSI_X3.4-1968", "café \\xff"),
+            ("", "café \\xff"),
+            ("no such charset", "café \\xff"),
+            ("ISO-8859-1", "cafÃ© ÿ"),
+        ):
+            done.charset = charset
+            self.assertEqual(done.text, text)
+
+    def test_a_pipe_that_is_held(self) -> None:
+        begin = time.monotonic()
+        done = self.run_one("sleep 20 & echo started", server=ExecOptions(drain=0.05))
+        self.assertLess(time.monotonic() - begin, 10)
+        self.assertTrue(done.pipe_held)
+        self.assertEqual(done.text, "started\n")
+
+
+class PlainPeers(unittest.TestCase):
+    def test_our_client_and_a_plain_server(self) -> None:
+        with server(peer("frame_server", "127.0.0.1", "0")) as (host, port):
+            with framefd.connect((host, int(port))) as connection:
+                done = connection.run("seq 20000; echo err >&2; exit 2")
+                self.assertEqual((done.returncode, done.stderr), (2, b"err\n"))
+                self.assertEqual(done.stdout, b"".join(b"%d\n" % n for n in range(1, 20001)))
+                self.assertEqual(connection.run("kill -15 $$").returncode, -15)
+
+    def test_a_plain_client_and_our_server(self) -> None:
+        self.ask("frame_client", serve_one)
+
+    def test_a_plain_client_that_sends_bare_text(self) -> None:
+        self.ask("json_client", lambda fd: framefd.exec_and_reply(fd, fd.recv(1024)))
+
+    def ask(self, name: str, answer: Callable[[socket.socket], Any]) -> None:
+        def serve() -> None:
+            connection = listener.accept()[0]
+            with connection:
+                for _ in range(2):
+                    answer(connection)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            host, port = listener.getsockname()
+            with support.meanwhile(serve):
+                result = run(peer(name, host, str(port), "seq 5", "echo after"))
+        self.assertEqual((result.stdout, result.stderr), (b"1\n2\n3\n4\n5\nafter\n", b""))
+
+
+if __name__ == "__main__":
+    unittest.main()

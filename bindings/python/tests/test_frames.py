@@ -1,0 +1,561 @@
+"""Frames and packets: whole, in pieces, from every kind of buffer, from several threads."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import copy
+import gc
+import io
+import json
+import math
+import mmap
+import os
+import pickle
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import unittest
+from itertools import groupby
+from typing import Any
+
+import support
+
+import framefd
+from framefd import ErrorCode, Prefix
+
+RESULTS = {
+    "CLOSED": ErrorCode.CLOSED,
+    "TRUNCATED": ErrorCode.TRUNCATED,
+    "BADLENGTH": ErrorCode.BADLENGTH,
+    "TOOBIG": ErrorCode.TOOBIG,
+    "BADJSON": ErrorCode.BADJSON,
+    "BADFIELD": ErrorCode.BADFIELD,
+}
+
+
+class Whole(unittest.TestCase):
+    def setUp(self) -> None:
+        pair = support.stream()
+        self.ours, self.theirs = pair.__enter__()
+        self.addCleanup(pair.__exit__, None, None, None)
+
+    def back(self, header: Any, body: Any = b"") -> framefd.Frame:
+        framefd.send(self.ours, header, body)
+        return framefd.recv(self.theirs)
+
+    def test_a_frame_arrives_as_it_was_sent_and_can_be_sent_on(self) -> None:
+        header: framefd.Header = {
+            "cmd": "x",
+            "n": [1, -2, 2.5, None, True, {"ключ": '\x00"\\ \U0001f600'}],
+        }
+        header["big"] = 2**200
+        header["small"] = 1e-300
+        frame = self.back(header, b"\x00body\xff")
+        self.assertEqual(frame, (header, b"\x00body\xff"))
+        self.assertEqual(self.back(*frame), frame)
+
+    def test_the_least_frame(self) -> None:
+        framefd.send(self.ours)
+        self.assertEqual(framefd.recv(self.theirs), ({}, b""))
+
+    def test_the_wire_is_a_length_a_header_and_the_body(self) -> None:
+        framefd.send(self.ours, {"cmd": "put"}, b"ab")
+        text = b'{"data_size":2,"cmd":"put"}'
+        self.assertEqual(self.theirs.recv(100), struct.pack("<i", len(text)) + text + b"ab")
+
+    def test_bodies_of_every_bytes_like_type(self) -> None:
+        data = bytes(range(256)) * 4
+        with mmap.mmap(-1, len(data)) as mapped:
+            mapped.write(data)
+            kinds = [data, bytearray(data), memoryview(data), array.array("I", data), mapped]
+            kinds += [memoryview(bytearray(b"_" + data + b"_"))[1:-1]]
+            kinds += [memoryview(b"_" + data + b"_")[1:-1], memoryview(data).cast("I")]
+            for body in kinds:
+                with self.subTest(type(body).__name__):
+                    self.assertEqual(self.back({}, body).body, data)
+        self.assertEqual(self.back({}, bytearray()).body, b"")
+
+    def test_a_buffer_is_released_after_the_call(self) -> None:
+        body = bytearray(b"12345")
+        self.back({}, body)
+        body.extend(b"6")  # BufferError if it were still exported
+        self.ours.close()
+        with self.assertRaises(framefd.BadDescriptorError):
+            framefd.send(self.ours, {}, body)
+        body.extend(b"7")
+
+    def test_a_buffer_in_pieces_or_none_is_refused(self) -> None:
+        with self.assertRaises(BufferError):
+            framefd.send(self.ours, {}, memoryview(b"abcdef")[::2])
+        for body in ("text", 5, None):
+            with self.assertRaises(TypeError):
+                framefd.send(self.ours, {}, body)
+
+    def test_what_is_no_header_is_refused_before_anything_is_sent(self) -> None:
+        refused: list[tuple[type[BaseException], Any]] = [
+            (ValueError, {"n": math.nan}),
+            (ValueError, {"n": math.inf}),
+            (TypeError, {"n": b"bytes"}),
+            (TypeError, {"n": object()}),
+            (framefd.MalformedError, {"name": os.fsdecode(b"\xff")}),
+            (framefd.MalformedError, [1]),
+            (framefd.MalformedError, {"data_size": 5}),
+            (framefd.TooBigError, {"long": "x" * 70_000}),
+        ]
+        for kind, header in refused:
+            with self.subTest(str(header)[:40]), self.assertRaises(kind) as caught:
+                framefd.send(self.ours, header)
+            self.assertIsInstance(caught.exception, (ValueError, TypeError))
+        self.assertEqual(self.back({"n": 1}).header, {"n": 1})
+
+    def test_a_number_beyond_python_is_refused_and_the_stream_in_step(self) -> None:
+        text = b'{"n":%s}' % (b"9" * 5000)
+        self.ours.sendall(struct.pack("<i", len(text)) + text)
+        if hasattr(sys, "set_int_max_str_digits"):
+            with self.assertRaises(framefd.MalformedError):
+                framefd.recv(self.theirs)
+        else:  # a Python that takes any number
+            framefd.recv(self.theirs)
+        self.assertEqual(self.back({"n": 1}).header, {"n": 1})
+
+    def test_limits(self) -> None:
+        for limits in ({"max_body": 99}, {"max_header": 10}, {"max_depth": 1}):
+            with self.subTest(str(limits)), support.stream() as (ours, theirs):
+                framefd.send(ours, {"deep": {"n": 1}}, b"x" * 100)
+                with self.assertRaises((framefd.TooBigError, framefd.MalformedError)):
+                    framefd.recv(theirs, **limits)
+        framefd.send(self.ours, {"deep": {"n": 1}}, b"x" * 100)
+        whole = framefd.recv(self.theirs, max_body=100, max_header=100, max_depth=2)
+        self.assertEqual(len(whole.body), 100)
+        for name in ("max_body", "max_header", "max_depth"):
+            for value in (0, -1, 2**64):
+                with self.assertRaises(ValueError):
+                    framefd.recv(self.theirs, **{name: value})
+
+    def test_timeouts(self) -> None:
+        for seconds in (0, 0.001):
+            with self.assertRaises(framefd.FrameTimeoutError) as late:
+                framefd.recv(self.theirs, timeout=seconds)
+            self.assertNotIsInstance(late.exception, framefd.StalledError)
+        self.ours.send(b"\x05")
+        with self.assertRaises(framefd.StalledError):
+            framefd.recv(self.theirs, timeout=0.001)
+        for wrong in (-1, math.nan, -math.inf, 1e10):
+            with self.assertRaises(ValueError):
+                framefd.recv(self.theirs, timeout=wrong)
+
+    def test_a_time_is_rounded_up_to_a_millisecond(self) -> None:
+        begin = time.monotonic()
+        with self.assertRaises(TimeoutError):
+            framefd.recv(self.theirs, timeout=0.0501)
+        self.assertGreaterEqual(time.monotonic() - begin, 0.0501)
+
+    def test_infinity_is_no_timeout(self) -> None:
+        with support.meanwhile(lambda: framefd.recv(self.theirs, timeout=math.inf)) as got:
+            time.sleep(0.02)
+            framefd.send(self.ours, {"n": 1})
+        self.assertEqual(got[0].header, {"n": 1})
+
+    def test_a_socket_with_a_timeout_of_its_own_or_non_blocking(self) -> None:
+        self.theirs.settimeout(0.001)
+        with support.meanwhile(lambda: framefd.recv(self.theirs)) as got:
+            time.sleep(0.02)
+            framefd.send(self.ours, {"n": 1})
+        self.assertEqual(got[0].header, {"n": 1})
+        self.assertEqual(self.theirs.gettimeout(), 0.001)
+
+    def test_ends(self) -> None:
+        self.ours.close()
+        with self.assertRaises(framefd.ClosedError):
+            framefd.recv(self.theirs)
+        with support.stream() as (ours, theirs):
+            ours.send(b"\x05\x00")
+            ours.close()
+            with self.assertRaises(framefd.TruncatedError):
+                framefd.recv(theirs)
+
+    def test_pipes_files_and_numbers(self) -> None:
+        read, write = os.pipe()
+        framefd.send(write, {"n": 1}, b"x")
+        with open(read, "rb") as reader:
+            self.assertEqual(framefd.recv(reader), ({"n": 1}, b"x"))
+        os.close(write)
+
+    def test_a_big_body(self) -> None:
+        body = bytearray(32 << 20)
+        body[-1] = 7
+        with support.meanwhile(lambda: framefd.recv(self.theirs)) as got:
+            framefd.send(self.ours, {}, body)
+        self.assertEqual(got[0].body, body)
+
+    def test_threads_on_descriptors_of_their_own(self) -> None:
+        frames = [framefd.Frame({"n": n}, os.urandom(1000)) for n in range(300)]
+
+        def echo(fd: socket.socket) -> None:
+            for _ in frames:
+                framefd.send(fd, *framefd.recv(fd))
+
+        def ask(fd: socket.socket) -> list[framefd.Frame]:
+            answers = []
+            for frame in frames:
+                framefd.send(fd, *frame)
+                answers.append(framefd.recv(fd))
+            return answers
+
+        with contextlib.ExitStack() as stack:
+            results = []
+            for _ in range(4):
+                ours, theirs = stack.enter_context(support.stream())
+                stack.enter_context(support.meanwhile(lambda fd=theirs: echo(fd)))  # type: ignore[misc]
+                asking = support.meanwhile(lambda fd=ours: ask(fd))  # type: ignore[misc]
+                results.append(stack.enter_context(asking))
+        for result in results:
+            self.assertEqual(result, [frames])
+
+    def test_other_threads_run_during_a_call(self) -> None:
+        with support.meanwhile(lambda: framefd.recv(self.theirs, timeout=20)):
+            # With the interpreter locked in recv() this thread would never get here.
+            framefd.send(self.ours, {})
+
+
+class Vectors(unittest.TestCase):
+    def read(self, data: bytes, rows: list[list[str]], one: Any, column: int) -> None:
+        """Reads a vector from a file, so that what each read consumed can be seen."""
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            fd, at = file.fileno(), 0
+            for row in rows:
+                consumed = int(row[column])
+                if row[1] == "ok":
+                    one(fd, row, data, at)
+                    at += consumed
+                    self.assertEqual(os.lseek(fd, 0, os.SEEK_CUR), at)
+                else:
+                    with self.assertRaises(framefd.FrameError) as caught:
+                        one(fd, row, data, at)
+                    self.assertEqual(caught.exception.code, RESULTS[row[1]])
+                    self.assertLessEqual(os.lseek(fd, 0, os.SEEK_CUR), at + consumed)
+
+    def frame(self, fd: int, row: list[str], data: bytes, at: int) -> None:
+        _, result, header, body, _, options = row
+        limits = dict(part.split("=") for part in options.split(",") if part != "-")
+        if result != "ok":
+            framefd.recv(fd, **{name: int(value) for name, value in limits.items()})
+        size = struct.unpack_from("<i", data, at)[0]
+        text = data[at + 4 : at + 4 + size]
+        if not header.startswith("@"):
+            self.assertEqual(text, header.encode())
+        try:
+            expected = json.loads(text)
+        except ValueError:  # more digits than Python takes, if it has a limit
+            with self.assertRaises(framefd.MalformedError):
+                framefd.recv(fd)
+            return
+        got = framefd.recv(fd, **{name: int(value) for name, value in limits.items()})
+        self.assertEqual(expected.pop("data_size", 0), len(got.body))
+        self.assertEqual(got.header, expected)
+        start = at + 4 + size
+        self.assertEqual(got.body, part(body, data[start : start + len(got.body)]))
+
+    def packet(self, fd: int, row: list[str], data: bytes, at: int) -> None:
+        _, _, payload, _, width, order, sign, most = row
+        prefix = Prefix(int(width), order, sign == "signed")  # type: ignore[arg-type]
+        max_body = None if most == "-" else int(most)
+        got = framefd.recv_packet(fd, prefix=prefix, max_body=max_body)
+        start = at + int(width)
+        self.assertEqual(got, part(payload, data[start : start + len(got)]))
+
+    def test_frames(self) -> None:
+        self.all("frames", self.frame, 4)
+
+    def test_packets(self) -> None:
+        self.all("packets", self.packet, 3)
+
+    def all(self, folder: str, one: Any, column: int) -> None:
+        for name, rows in groupby(support.index(folder), lambda row: row[0]):
+            with self.subTest(name):
+                data = (support.VECTORS / folder / name).read_bytes()
+                self.read(data, list(rows), one, column)
+
+
+class InPieces(unittest.TestCase):
+    def setUp(self) -> None:
+        pair = support.stream()
+        self.ours, self.theirs = pair.__enter__()
+        self.addCleanup(pair.__exit__, None, None, None)
+
+    def test_reading(self) -> None:
+        framefd.send(self.ours, {"n": 1}, b"0123456789")
+        with framefd.recv_header(self.theirs) as frame:
+            self.assertEqual((frame.header, frame.left), ({"n": 1}, 10))
+            self.assertEqual((frame.read(4), frame.left), (b"0123", 6))
+            room = bytearray(4)
+            self.assertEqual(frame.readinto(room), 4)
+            self.assertEqual(room, b"4567")
+            self.assertEqual(frame.readinto(memoryview(room)[1:]), 2)
+            self.assertEqual(room, b"4897")
+            self.assertEqual((frame.read(4), frame.left, frame.read(0)), (b"", 0, b""))
+
+    def test_reading_into_what_cannot_be_written(self) -> None:
+        framefd.send(self.ours, {}, b"0123456789")
+        with framefd.recv_header(self.theirs) as frame:
+            for room in (b"1234", memoryview(b"1234")):
+                with self.assertRaises(BufferError):
+                    frame.readinto(room)
+            with self.assertRaises(ValueError):
+                frame.read(-1)
+            self.assertEqual(frame.left, 10)
+
+    def test_gathering(self) -> None:
+        framefd.send(self.ours, {}, b"0123456789")
+        with framefd.recv_header(self.theirs) as frame:
+            frame.read(1)
+            with self.assertRaises(framefd.TooBigError):
+                frame.gather(max_body=8)
+            self.assertEqual(frame.gather(max_body=9), b"123456789")
+            self.assertEqual(frame.gather(), b"123456789")
+            with self.assertRaises(framefd.StateError):
+                frame.read(1)
+
+    def test_the_block_leaves_the_stream_in_step(self) -> None:
+        for n in (1, 2):
+            framefd.send(self.ours, {"n": n}, b"x" * 1000)
+        with framefd.recv_header(self.theirs) as frame:
+            frame.read(10)
+        self.assertEqual(framefd.recv(self.theirs).header, {"n": 2})
+
+    def test_an_exception_in_the_block_comes_out_at_once(self) -> None:
+        frame = framefd.send_header(self.ours, {}, 100)
+        with self.assertRaises(KeyError), framefd.recv_header(self.theirs):
+            raise KeyError  # the rest of the body never comes
+        with self.assertRaises(KeyError), frame:
+            raise KeyError
+
+    def test_a_timeout_loses_nothing(self) -> None:
+        sender = framefd.send_header(self.ours, {}, 4)
+        frame = framefd.recv_header(self.theirs)
+        for call in (lambda: frame.read(4, timeout=0), lambda: frame.skip(timeout=0.001)):
+            with self.assertRaises(framefd.FrameTimeoutError):
+                call()
+        sender.write(b"1234")
+        self.assertEqual(frame.read(4), b"1234")
+
+    def test_sending(self) -> None:
+        with framefd.send_header(self.ours, {"n": 1}, 10) as frame:
+            frame.write(b"01234")
+            frame.write(memoryview(b"56"))
+            self.assertEqual(frame.left, 3)
+            with self.assertRaises(framefd.ArgumentError):
+                frame.write(b"7890")
+            frame.write(bytearray(b"789"))
+            frame.write(b"")
+        self.assertEqual(framefd.recv(self.theirs), ({"n": 1}, b"0123456789"))
+
+    def test_a_body_that_is_not_complete(self) -> None:
+        with self.assertRaises(framefd.StateError), framefd.send_header(self.ours, {}, 1):
+            pass
+        with self.assertRaises(ValueError):
+            framefd.send_header(self.ours, {}, -1)
+        with self.assertRaises(ValueError):
+            framefd.send_header(self.ours, {}, 2**64)
+
+    def test_a_body_of_a_terabyte_is_only_a_number(self) -> None:
+        framefd.send_header(self.ours, {}, 1 << 40).write(b"begin")
+        frame = framefd.recv_header(self.theirs)
+        self.assertEqual(frame.left, 1 << 40)
+        self.assertEqual(frame.read(1 << 40), b"begin")
+        with self.assertRaises(framefd.TooBigError):
+            frame.gather()
+
+    def test_from_file_to_file(self) -> None:
+        data = os.urandom(300_000)
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
+            source.write(data)
+            source.seek(0)
+
+            def send() -> None:
+                with framefd.send_header(self.ours, {}, len(data)) as frame:
+                    frame.copy_from(source, 1000)
+                    frame.copy_from(source)
+
+            with support.meanwhile(send), framefd.recv_header(self.theirs) as frame:
+                frame.copy_to(target)
+            target.seek(0)
+            self.assertEqual(target.read(), data)
+
+    def test_file_objects_stay_in_step_with_their_descriptors(self) -> None:
+        with tempfile.NamedTemporaryFile("w+b") as file:
+            file.write(b"line 1\nline 2\nline 3\n")
+            file.flush()
+            with open(file.name, "rb") as source:
+                self.assertEqual(source.readline(), b"line 1\n")  # has read all of it ahead
+                with framefd.send_header(self.ours, {}, 7) as frame:
+                    frame.copy_from(source)
+                self.assertEqual(source.readline(), b"line 3\n")
+        with tempfile.NamedTemporaryFile("w+") as text:
+            text.write("before ")  # still in the object's buffer
+            with framefd.recv_header(self.theirs) as incoming:
+                incoming.copy_to(text)
+            text.write("after")
+            text.seek(0)
+            self.assertEqual(text.read(), "before line 2\nafter")
+
+    def test_a_source_that_ends_early(self) -> None:
+        with tempfile.TemporaryFile() as source:
+            source.write(b"123")
+            source.seek(0)
+            frame = framefd.send_header(self.ours, {}, 5)
+            with self.assertRaises(framefd.TruncatedError):
+                frame.copy_from(source)
+            self.assertEqual(frame.left, 2)
+
+    def test_shutil_reads_a_body(self) -> None:
+        data = os.urandom(100_000)
+        target = io.BytesIO()
+        with support.meanwhile(lambda: framefd.send(self.ours, {}, data)):
+            with framefd.recv_header(self.theirs) as frame:
+                shutil.copyfileobj(frame, target)
+        self.assertEqual(target.getvalue(), data)
+
+    def test_another_thread_is_told_that_it_is_in_use(self) -> None:
+        sender = framefd.send_header(self.ours, {}, 4)
+        frame = framefd.recv_header(self.theirs)
+        with support.meanwhile(lambda: frame.read(4)):
+            busy = 0
+            while not busy:
+                try:
+                    self.assertEqual(frame.left, 4)
+                except framefd.BusyError:
+                    busy += 1
+            sender.write(b"1234")
+
+    def test_an_object_is_not_freed_while_in_use(self) -> None:
+        sender = framefd.send_header(self.ours, {}, 4)
+        frames = [framefd.recv_header(self.theirs)]
+        with support.meanwhile(frames.pop().read) as got:
+            gc.collect()
+            sender.write(b"1234")
+        self.assertEqual(got, [b"1234"])
+
+    def test_objects_cannot_be_copied(self) -> None:
+        framefd.send(self.ours, {})
+        frame = framefd.recv_header(self.theirs)
+        for again in (copy.deepcopy, pickle.dumps):
+            with self.assertRaises(TypeError):
+                again(frame)
+        copy.copy(frame)
+        del frame
+        gc.collect()
+
+    def test_objects_may_live_until_the_interpreter_ends(self) -> None:
+        program = """
+            import os, framefd
+            read, write = os.pipe()
+            sender = framefd.send_header(write, {"n": 1}, 2)
+            frame = framefd.recv_header(read)
+            key = framefd.Key(b"a key of 21 bytes ...")
+            cycle = [frame, sender, key]
+            cycle.append(cycle)
+        """
+        command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(program)]
+        env = {**os.environ, "PYTHONPATH": str(support.PACKAGE)}
+        done = subprocess.run(command, env=env, capture_output=True, timeout=20)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+    def test_memory_is_given_back(self) -> None:
+        def received(times: int) -> int:
+            for _ in range(times):
+                framefd.send(self.ours, {"n": 1}, body)
+                framefd.recv(self.theirs)
+                framefd.send(self.ours, {"n": 1}, body)
+                framefd.recv_header(self.theirs).gather()
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[1]) * mmap.PAGESIZE
+
+        body = bytes(64 << 10)
+        before = received(50)
+        self.assertLess(received(400) - before, 8 << 20)  # of 50 MiB that came
+
+
+class Packets(unittest.TestCase):
+    def test_there_and_back(self) -> None:
+        with support.stream() as (ours, theirs):
+            for width in (1, 2, 4, 8):
+                for byteorder in ("little", "big"):
+                    for signed in (False, True):
+                        prefix = Prefix(width, byteorder, signed)
+                        for data in (b"", b"x" * 100, bytearray(b"y")):
+                            framefd.send_packet(ours, data, prefix=prefix)
+                            got = framefd.recv_packet(theirs, prefix=prefix)
+                            self.assertEqual(got, data)
+            framefd.send_packet(ours, b"x" * 258, prefix=Prefix(2, "big", False))
+            self.assertEqual(theirs.recv(2), b"\x01\x02")
+            with self.assertRaises(framefd.TooBigError):
+                framefd.send_packet(ours, b"x" * 128, prefix=Prefix(1))
+
+    def test_a_prefix_that_is_none(self) -> None:
+        for width in (0, 3, 16, "4"):
+            with self.assertRaises(ValueError):
+                Prefix(width)  # type: ignore[arg-type]
+        with self.assertRaises(ValueError):
+            Prefix(4, "network")  # type: ignore[arg-type]
+
+    def test_limits_and_ends(self) -> None:
+        with support.stream() as (ours, theirs):
+            framefd.send_packet(ours, b"12345")
+            with self.assertRaises(framefd.TooBigError):
+                framefd.recv_packet(theirs, max_body=4)
+        with support.stream() as (ours, theirs):
+            with self.assertRaises(framefd.FrameTimeoutError):
+                framefd.recv_packet(theirs, timeout=0)
+            ours.close()
+            with self.assertRaises(framefd.ClosedError):
+                framefd.recv_packet(theirs)
+
+
+class Replies(unittest.TestCase):
+    def test_an_error_reply_repeats_the_id(self) -> None:
+        with support.stream() as (ours, theirs):
+            framefd.send(ours, {"cmd": "dance", "id": 7})
+            with framefd.recv_header(theirs) as request:
+                framefd.reply_error(theirs, request, ErrorCode.UNSUPPORTED, "no dancing")
+            header, body = framefd.recv(ours)
+            self.assertEqual((header["status"], header["code"]), ("error", "unsupported"))
+            self.assertEqual((header["message"], header["id"], body), ("no dancing", 7, b""))
+
+    def test_an_error_reply_to_what_was_no_frame(self) -> None:
+        with support.stream() as (ours, theirs):
+            framefd.reply_error(theirs, None, ErrorCode.BADJSON)
+            header = framefd.recv(ours).header
+            self.assertEqual((header["code"], "id" in header), ("bad_request", False))
+            self.assertTrue(header["message"])
+            with self.assertRaises(ValueError):
+                framefd.reply_error(theirs, None, ErrorCode.IO, "a NUL: \0")
+
+    def test_hello(self) -> None:
+        with support.stream() as (ours, theirs):
+            framefd.send(ours, {"cmd": "hello", "id": "a"})
+            with framefd.recv_header(theirs) as request:
+                framefd.reply_hello(theirs, request, ["exec", "put"])
+            header = framefd.recv(ours).header
+            self.assertEqual((header["status"], header["id"]), ("ok", "a"))
+            self.assertEqual((header["cmds"], header["version"]), (["exec", "put"], "0.1.0"))
+            self.assertEqual(header["limits"]["max_header"], 65536)
+
+
+def part(column: str, data: bytes) -> bytes:
+    """What a column of the vectors stands for, given the bytes in that place."""
+    if column.startswith("@"):
+        return data if len(data) == int(column[1:]) else b"of another length"
+    return b"" if column == "-" else bytes.fromhex(column)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,421 @@
+"""Runs the programs of this folder against each other, and tells what was seen.
+
+`make demo` builds them first. The exit status is not 0 if anything was not as it should be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import secrets
+import signal
+import socket
+import statistics
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import launch
+from launch import ROOT, program, run
+
+NAMES = {"c": "C", "python": "Python"}
+PAIRS = list(itertools.product(launch.LANGUAGES, repeat=2))
+INDENT = "   "
+WIDTH = 100
+NUL = b"\0"
+
+
+def main() -> int:
+    begin = time.monotonic()
+    story = Story()
+    steps = [
+        sticky,
+        commands,
+        bare_sticks,
+        bytes_on_the_wire,
+        wasted_round_trip,
+        clean_stop,
+        handshake,
+        datagrams,
+        files,
+        tutorial,
+    ]
+    for number, step in enumerate(steps, 1):
+        story.tell(step, number)
+    seconds = time.monotonic() - begin
+    print()
+    if story.wrong:
+        print(story.paint(31, f"{story.wrong} of {story.checks} checks went wrong"))
+        return 1
+    print(story.paint(32, f"All {story.checks} checks went well, in {seconds:.0f} s."))
+    return 0
+
+
+def sticky(story: Story) -> None:
+    """Messages stick together in a stream
+
+    TCP carries bytes, not messages: what is sent apart may arrive together, and what is sent
+    at once in pieces. A length before each message keeps them apart.
+    """
+    c, python = (run(program(language, "sticky")) for language in launch.LANGUAGES)
+    for line in c.stdout.decode().splitlines():
+        story.say(line)
+    story.check(c.returncode == 0 and c.stdout == python.stdout, "the same in C and in Python")
+
+
+def commands(story: Story) -> None:
+    """Commands over TCP
+
+    Every client against every server, on each of the five wires of the tutorial, from bytes
+    without any framing to frames both ways.
+    """
+    command = "echo out; echo err >&2; exit 3"
+    story.say(f"$ exec_client HOST PORT --wire WIRE '{command}'")
+    for wire in ("frame", "json", "packet", "ack", "bare"):
+        both = wire in ("frame", "json")
+        expected = (b"out\n", b"err\n", 3) if both else (b"err\nout\n", b"", 0)
+        for server, client in PAIRS:
+            with serving(server, "exec_server", "--wire", wire) as started:
+                got = run(program(client, "exec_client", *started.address, "--wire", wire, command))
+                story.check(
+                    (got.stdout, got.stderr, got.returncode) == expected,
+                    f"{wire:7}{pair(server, client)} stdout {text(got.stdout):14}"
+                    f" stderr {text(got.stderr):8} status {got.returncode}",
+                )
+
+
+def bare_sticks(story: Story) -> None:
+    """What sticks on the bare wire
+
+    One recv() of 1024 bytes a command, as in the tutorial's first version: the rest of a long
+    reply is taken for the reply to the next command.
+    """
+    lines = ["seq -w 0 10 3000", "echo second", "echo third"]
+    with serving("c", "exec_server", "--wire", "bare") as started:
+        client = program("python", "exec_client", *started.address, "--wire", "bare")
+        got = run(client, "".join(line + "\n" for line in lines).encode())
+    replies = got.stdout.split(b">>: ")[1 : len(lines) + 1]
+    for line, reply in zip(lines, replies):
+        story.say(f">>: {line:18} {len(reply):4} bytes  {text(reply, 46)}")
+    stuck = len(replies) == 3 and b"second" not in replies[0] and not replies[1].startswith(b"s")
+    story.check(stuck, "the reply to `seq` ran on into the place of the next one")
+
+
+def bytes_on_the_wire(story: Story) -> None:
+    """What travels
+
+    The same command and its reply on each wire, as a plain socket sees them.
+    """
+    header = b'{"cmd":"exec","data_size":7}'
+    framed = (len(header).to_bytes(4, "little"), header, b"echo hi")
+    for wire, request, reply in (
+        ("bare", (b"echo hi",), (3,)),
+        ("ack", (b"echo hi",), (1,)),
+        ("packet", (b"echo hi",), (4, 3)),
+        ("json", (b"echo hi",), (4, AS_MANY, 3)),
+        ("frame", framed, (4, AS_MANY, 3)),
+    ):
+        with serving("c", "exec_server", "--wire", wire) as started:
+            with socket.create_connection(started.address, launch.SECONDS) as conn:
+                conn.sendall(b"".join(request))
+                show_pieces(story, f"{wire:7}->", request)
+                received = recv_pieces(conn, reply)
+                show_pieces(story, "       <-", received)
+                if wire == "ack":
+                    conn.sendall(b"recv_ready")
+                    show_pieces(story, "       ->", [b"recv_ready"])
+                    received = recv_pieces(conn, (3,))
+                    show_pieces(story, "       <-", received)
+        story.check(received[-1] == b"hi\n", "ends with the output, and nothing after it")
+
+
+AS_MANY = -1  # as many bytes as the piece before says
+
+
+def recv_pieces(conn: socket.socket, sizes: Iterable[int]) -> list[bytes]:
+    pieces: list[bytes] = []
+    for size in sizes:
+        if size == AS_MANY:
+            size = int.from_bytes(pieces[-1], "little")
+        pieces.append(conn.recv(size, socket.MSG_WAITALL))
+    return pieces
+
+
+def show_pieces(story: Story, mark: str, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        story.say(f"{mark:11}{piece.hex(' ') if piece[-1:] == NUL else text(piece, 200)}")
+        mark = ""
+
+
+def wasted_round_trip(story: Story) -> None:
+    """The round trip that `ack` wastes
+
+    Between the length and the data its server waits for the client's `recv_ready`; a packet
+    puts both into one send. Measured here, and through a line that takes 5 ms each way.
+    """
+    with contextlib.ExitStack() as stack:
+        here = {
+            wire: stack.enter_context(serving("c", "exec_server", "--wire", wire)).address
+            for wire in ("ack", "packet")
+        }
+        away = {
+            wire: stack.enter_context(delayed(address, seconds=0.005))
+            for wire, address in here.items()
+        }
+        for where, addresses, rounds, count in (
+            ("here", here, 7, 100),
+            ("5 ms away", away, 5, 10),
+        ):
+            means = mean_seconds(addresses, rounds, count)
+            ratios = [ack / packet for ack, packet in zip(means["ack"], means["packet"])]
+            figures = (f"{wire} {statistics.mean(means[wire]) * 1e3:6.2f} ms" for wire in means)
+            story.say(
+                f"{where:10} {'   '.join(figures)}   ack / packet {statistics.mean(ratios):.2f}"
+                f"  ({rounds} runs of {count} commands)"
+            )
+    story.check(statistics.mean(ratios) > 1.3, "far away `ack` is the slower one by far")
+
+
+def mean_seconds(
+    addresses: dict[str, tuple[str, str]], rounds: int, count: int
+) -> dict[str, list[float]]:
+    """The mean time of a command on each wire, for each round."""
+    means: dict[str, list[float]] = {wire: [] for wire in addresses}
+    for wire in list(addresses) * rounds:  # in turns, so that a busy machine slows both
+        client = program("c", "exec_client", "--wire", wire, *addresses[wire])
+        begin = time.perf_counter()
+        run(client, b":\n" * count).check_returncode()
+        means[wire].append((time.perf_counter() - begin) / count)
+    return means
+
+
+def clean_stop(story: Story) -> None:
+    """Many clients at once, and a stop that loses no reply
+
+    SIGTERM comes while eight commands run. Each of their clients still gets its reply.
+    """
+    for language in launch.LANGUAGES:
+        with tempfile.TemporaryDirectory() as directory:
+            with serving(language, "exec_server", directory=directory) as started:
+                command = "touch $$; sleep 0.5; echo done"
+                client = program("c", "exec_client", *started.address, command)
+                clients = [launch.start(client) for _ in range(8)]
+                while len(os.listdir(directory)) < len(clients):
+                    time.sleep(0.01)
+                status = started.stop(signal.SIGTERM)
+                replies = [client.communicate()[0] for client in clients]
+        story.check(
+            status == 0 and replies == [b"done\n"] * 8,
+            f"{NAMES[language]} server: {len(replies)} of 8 replies,"
+            f" exit status {status}",
+        )
+
+
+def handshake(story: Story) -> None:
+    """A shared key
+
+    The server sends 32 random bytes, the client their HMAC. Nothing is served before that.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        key = key_file(directory, "key")
+        wrong = key_file(directory, "wrong")
+        for server in launch.LANGUAGES:
+            with serving(server, "auth_echo_server", "--key-file", key) as started:
+                for client in launch.LANGUAGES:
+                    echo = program(client, "auth_echo_client", *started.address, "--key-file")
+                    got = run([*echo, key, "hello"])
+                    story.check(
+                        (got.stdout, got.returncode) == (b"HELLO\n", 0),
+                        f"{pair(server, client)} `hello` came back as {text(got.stdout)}",
+                    )
+                got = run([*echo, wrong, "hello"])
+                story.check(
+                    (got.stdout, got.returncode) == (b"", 1),
+                    f"{NAMES[server]} server, a client with another key: {last_line(got.stderr)}",
+                )
+                talker = ROOT / "tests" / "peers" / "auth_intruder_talks.py"
+                got = run([sys.executable, str(talker), *started.address])
+                story.check(
+                    (got.stdout, got.returncode) == (b"", 1),
+                    f"{NAMES[server]} server, a client that just talks: closed, and no byte served",
+                )
+
+
+def datagrams(story: Story) -> None:
+    """Commands in datagrams
+
+    A datagram is one frame. A lost one is sent again, a long reply goes in numbered parts,
+    and with a key each one is signed. On the tutorial's bare wire a reply is cut.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        key = ["--key-file", key_file(directory, "key")]
+        for server, client in PAIRS:
+            with serving(server, "udp_exec_server", *key) as started:
+                got = run(program(client, "udp_exec_client", *key, *started.address, "seq 30000"))
+            story.check(
+                (got.stdout, got.returncode) == (lines_to(30000), 0),
+                f"frame  {pair(server, client)} `seq 30000` with a key: {len(got.stdout)} bytes,"
+                " all there",
+            )
+    for server, client in PAIRS:
+        with serving(server, "udp_exec_server", "--wire", "bare") as started:
+            bare = program(client, "udp_exec_client", "--wire", "bare", *started.address)
+            got, long = run([*bare, "echo out; echo err >&2"]), run([*bare, "seq 30000"])
+        story.check(
+            (got.stdout, got.stderr) == (b"out\n", b"err\n")
+            and long.stdout == lines_to(30000)[: len(long.stdout)] != lines_to(30000),
+            f"bare   {pair(server, client)} stdout {text(got.stdout)} stderr {text(got.stderr)};"
+            f" `seq 30000`: {len(long.stdout)} bytes",
+        )
+
+
+def files(story: Story) -> None:
+    """Files
+
+    Put and fetched back, with a checksum over the whole way. No name leads out of the
+    server's directory.
+    """
+    content = os.urandom(3_000_000)
+    digest = hashlib.sha256(content).hexdigest()
+    with tempfile.TemporaryDirectory() as directory:
+        root, local, copy = (Path(directory, name) for name in ("root", "local", "copy"))
+        root.mkdir()
+        local.write_bytes(content)
+        for server, client in PAIRS:
+            with serving(server, "file_server", "--root", str(root)) as started:
+                ask = program(client, "file_client", *started.address)
+                put = run([*ask, "put", str(local), "stored"])
+                get = run([*ask, "get", "stored", str(copy)])
+                out = run([*ask, "put", str(local), "../out"])
+            story.check(
+                (put.returncode, get.returncode) == (0, 0)
+                and digest.encode() in put.stdout
+                and (root / "stored").read_bytes() == copy.read_bytes() == content,
+                f"{pair(server, client)} put and get, 3,000,000 bytes, sha256 {digest[:12]}...",
+            )
+            story.check(
+                out.returncode == 1 and not Path(directory, "out").exists(),
+                f"{pair(server, client)} put ../out: {last_line(out.stderr)}",
+            )
+            copy.unlink()
+
+
+def tutorial(story: Story) -> None:
+    """Programs that were written years ago
+
+    Clients and servers as the tutorial has them, with nothing but sockets, struct and json.
+    """
+    peers = ROOT / "tests" / "peers"
+    for wire in ("bare", "ack", "packet", "json"):
+        old_server = [sys.executable, str(peers / f"{wire}_server.py"), "127.0.0.1", "0"]
+        old_client = [sys.executable, str(peers / f"{wire}_client.py")]
+        for language in launch.LANGUAGES:
+            with serving(language, "exec_server", "--wire", wire) as started:
+                theirs = run([*old_client, *started.address, "echo hello"])
+            with launch.server(old_server) as started:
+                client = program(language, "exec_client", "--wire", wire, *started.address)
+                ours = run([*client, "echo hello"])
+            story.check(
+                theirs.stdout == ours.stdout == b"hello\n",
+                f"{wire:7}{NAMES[language]} server, old client: {text(theirs.stdout)}"
+                f"   {NAMES[language]} client, old server: {text(ours.stdout)}",
+            )
+
+
+class Story:
+    """What is told, and how much of it was not as it should be."""
+
+    def __init__(self) -> None:
+        self.checks = self.wrong = 0
+        self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def tell(self, step: Callable[[Story], None], number: int) -> None:
+        """Runs one step; its title and what it is about are its docstring."""
+        title, _, about = (step.__doc__ or "").partition("\n")
+        print("\n" + self.paint(1, f"{number}. {title}"))
+        print(textwrap.indent(textwrap.dedent(about).strip(), INDENT) + "\n")
+        try:
+            step(self)
+        except Exception as error:
+            self.check(False, f"{type(error).__name__}: {error}")
+
+    def say(self, line: str) -> None:
+        print((INDENT + line)[:WIDTH], flush=True)
+
+    def check(self, good: bool, line: str) -> None:
+        """One thing that was seen, and whether it is what should be seen."""
+        self.checks += 1
+        self.wrong += not good
+        mark = self.paint(32, "ok") if good else self.paint(31, "WRONG")
+        print(f"{INDENT}{mark}  {line[:WIDTH - len(INDENT) - 7]}", flush=True)
+
+    def paint(self, colour: int, words: str) -> str:
+        return f"\033[{colour}m{words}\033[0m" if self.colour else words
+
+
+def serving(
+    language: str, name: str, *options: str, directory: str | None = None
+) -> contextlib.AbstractContextManager[launch.Server]:
+    return launch.server(program(language, name, *options), directory)
+
+
+@contextlib.contextmanager
+def delayed(address: tuple[str, str], seconds: float) -> Iterator[tuple[str, str]]:
+    """The address of a line to another one, on which every byte takes its time."""
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(seconds)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(address)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pass_on, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        host, port = listener.getsockname()
+        yield host, str(port)
+
+
+def pair(server: str, client: str) -> str:
+    return f"{NAMES[client] + ' client':13} {NAMES[server] + ' server':13}"
+
+
+def text(data: bytes, most: int = 30) -> str:
+    """Bytes as a reader may see them."""
+    seen = data.decode("ascii", "backslashreplace").replace("\n", "\\n")
+    return seen if len(seen) <= most else f"{seen[: most // 2]} ... {seen[-most // 2 :]}"
+
+
+def last_line(data: bytes) -> str:
+    lines = data.decode(errors="replace").splitlines()
+    return lines[-1] if lines else "(nothing)"
+
+
+def lines_to(number: int) -> bytes:
+    """What `seq` prints."""
+    return b"".join(b"%d\n" % n for n in range(1, number + 1))
+
+
+def key_file(directory: str, name: str) -> str:
+    path = Path(directory, name)
+    path.touch(0o600)
+    path.write_text(secrets.token_hex(32))
+    return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

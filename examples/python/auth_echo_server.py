@@ -1,0 +1,40 @@
+"""Serves only clients that hold the key: every chunk comes back in upper case."""
+
+from __future__ import annotations
+
+import socket
+
+import common
+from common import Mistake
+
+HELP = """\
+usage: auth_echo_server --key-file FILE [--host HOST] [--port PORT]
+
+Sends back what its clients send, in upper case, if they hold the key.
+
+  --host HOST      listen on this address (127.0.0.1)
+  --port PORT      listen on this port; 0, the default, picks a free one
+  --key-file FILE  serve only clients that hold the key in FILE
+  --help           show this and exit
+
+SIGINT and SIGTERM stop it; replies in flight are finished.
+"""
+
+CHUNK_SIZE = 1024
+
+
+def main() -> None:
+    arguments = common.Arguments(HELP, "host=", "port=")
+    if not arguments.key:
+        raise Mistake("no --key-file, see --help")
+    common.serve_connections(arguments, answer)
+
+
+def answer(conn: socket.socket) -> bool:
+    data = conn.recv(CHUNK_SIZE)
+    conn.sendall(data.upper())
+    return bool(data)
+
+
+if __name__ == "__main__":
+    common.run(main, common.NO_SERVER)

@@ -1,0 +1,47 @@
+"""Stores the files of its clients below one directory, and gives them back."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import common
+import framefd
+from common import Mistake
+
+HELP = """\
+usage: file_server --root DIR [--host HOST] [--port PORT] [--key-file FILE]
+
+Stores the files of its clients below one directory, and gives them back.
+
+  --root DIR       the directory, which no name leads out of
+  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key
+  --port PORT      listen on this port; 0, the default, picks a free one
+  --key-file FILE  serve only clients that hold the key in FILE
+  --help           show this and exit
+
+SIGINT and SIGTERM stop it; transfers in flight are finished.
+"""
+
+
+def main() -> None:
+    arguments = common.Arguments(HELP, "root=", "host=", "port=")
+    path = arguments.option("root")
+    if not path:
+        raise Mistake("no --root, see --help")
+    try:
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise Mistake(f"{path}: {error.strerror}") from None
+
+    def transfer(conn: socket.socket, request: framefd.IncomingFrame) -> None:
+        framefd.serve_file(conn, request, root)
+
+    def answer(conn: socket.socket) -> bool:
+        return common.serve_frame(conn, ["put", "get"], transfer)
+
+    common.serve_connections(arguments, answer)
+
+
+if __name__ == "__main__":
+    common.run(main, common.NO_SERVER)

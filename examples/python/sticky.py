@@ -1,0 +1,66 @@
+"""Shows how messages stick together in a stream, and that packets and frames do not."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import common
+import framefd
+from common import Mistake
+
+HELP = """\
+usage: sticky
+
+Shows how messages stick together in a TCP stream, and that packets and frames do not.
+"""
+
+MESSAGES = [b"hello", b"feng", b"hello feng"]
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--help"]:
+        print(HELP, end="")
+        return
+    if len(sys.argv) > 1:
+        raise Mistake(f"unknown argument {sys.argv[1]}, see --help")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        receiver, _ = listener.accept()
+    with sender, receiver:
+        print('"hello" and "feng", sent apart, stick together:')
+        sender.sendall(b"hello")
+        sender.sendall(b"feng")
+        recv_text(receiver, 1024, 9)
+
+        print('"hello feng", sent at once, comes in pieces:')
+        sender.sendall(b"hello feng")
+        recv_text(receiver, 2, 10)
+        recv_text(receiver, 1024, 8)
+
+        print("The same as packets:")
+        for message in MESSAGES:
+            framefd.send_packet(sender, message)
+        for _ in MESSAGES:
+            show_message(framefd.recv_packet(receiver))
+
+        print("The same as frames:")
+        for message in MESSAGES:
+            framefd.send(sender, body=message)
+        for _ in MESSAGES:
+            show_message(framefd.recv(receiver).body)
+
+
+def recv_text(receiver: socket.socket, size: int, expected: int) -> None:
+    """One recv() of up to ``size`` bytes; before it, ``expected`` bytes have come."""
+    receiver.recv(expected, socket.MSG_PEEK | socket.MSG_WAITALL)
+    data = receiver.recv(size)
+    print(f'  recv({size}): {len(data)} bytes "{data.decode()}"')
+
+
+def show_message(message: bytes) -> None:
+    print(f'  {len(message)} bytes "{message.decode()}"')
+
+
+if __name__ == "__main__":
+    common.run(main, failure=1)

@@ -1,0 +1,67 @@
+"""Runs the commands of its clients and sends back what they print, in datagrams."""
+
+from __future__ import annotations
+
+import socket
+
+import common
+import framefd
+from common import Mistake
+
+HELP = """\
+usage: udp_exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]
+
+Runs the commands of its clients and sends back what they print, in datagrams.
+
+  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key
+  --port PORT      listen on this port; 0, the default, picks a free one
+  --wire WIRE      frame (the default) or bare, which has no place for a key
+  --key-file FILE  answer only datagrams that are signed with the key in FILE
+  --help           show this and exit
+
+SIGINT and SIGTERM stop it; replies in flight are finished.
+"""
+
+MAX_DATAGRAM = 65507
+
+
+def main() -> None:
+    arguments = common.Arguments(HELP, "host=", "port=", "wire=")
+    server = framefd.DatagramServer(arguments.key)
+    options = framefd.ExecOptions(timeout=0)
+
+    def answer_frame(sock: socket.socket) -> None:
+        try:
+            server.serve(sock, options)
+        except framefd.FrameTimeoutError:
+            pass  # several threads wait: the datagram may be another one's by now
+        except framefd.FrameError as error:
+            common.warn(error.message)
+
+    answer = arguments.wire({"frame": answer_frame, "bare": answer_bare})
+    if answer is answer_bare and arguments.key:
+        raise Mistake("the bare wire has no place for a key")
+    common.serve_datagrams(arguments, answer)
+
+
+def answer_bare(sock: socket.socket) -> None:
+    try:
+        command, client = sock.recvfrom(MAX_DATAGRAM, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return
+    stdout, stderr = common.run_command(command)
+    reply(sock, client, stderr)
+    reply(sock, client, stdout)
+
+
+def reply(sock: socket.socket, client: tuple[str, int], data: bytes) -> None:
+    if len(data) > MAX_DATAGRAM:
+        common.warn(f"a reply of {len(data)} bytes was cut: a datagram holds {MAX_DATAGRAM}")
+    try:
+        sock.sendto(data[:MAX_DATAGRAM], client)
+    except OSError as error:
+        common.warn(f"a reply was not sent: {error.strerror}")
+
+
+if __name__ == "__main__":
+    common.run(main, common.NO_SERVER)

@@ -1,0 +1,49 @@
+//! Frames in datagrams, one in each.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::frame::Frame;
+use crate::error::Result;
+use crate::io::datagram::{self, Address};
+use crate::io::deadline::Deadline;
+use crate::limits;
+use crate::wire;
+
+/// How datagrams are sent and received.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// For the whole call; `None` waits for ever, zero does not wait.
+    pub timeout: Option<Duration>,
+    /// Bytes of a datagram to be sent, at most.
+    pub max_datagram: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { timeout: None, max_datagram: limits::DATAGRAM_SEND }
+    }
+}
+
+/// Sends one frame as one datagram: to `to`, or to where the socket is connected. One that
+/// is too large for a datagram is refused, and nothing is sent.
+pub fn send(
+    fd: BorrowedFd<'_>,
+    to: Option<&Address>,
+    header: Option<&str>,
+    body: &[u8],
+    options: &Options,
+) -> Result<()> {
+    let datagram = wire::datagram::encode(header, body, None, options.max_datagram)?;
+    datagram::send(fd, to, &datagram, Deadline::from_timeout(options.timeout))
+}
+
+/// Receives one datagram, which has to be one frame, and says where it came from. One that
+/// is refused is gone; the next one is whole.
+pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<(Frame, Option<Address>)> {
+    let mut buffer = vec![0; limits::DATAGRAM_HARD];
+    let deadline = Deadline::from_timeout(options.timeout);
+    let (datagram, source) = datagram::recv(fd, &mut buffer, deadline)?;
+    let (header, body) = wire::datagram::decode(datagram, None)?;
+    Ok((Frame { header, body: body.to_vec() }, source))
+}

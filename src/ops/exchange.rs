@@ -1,0 +1,108 @@
+//! One request in a datagram, sent again until its reply is whole.
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::datagram;
+use crate::io::deadline::Deadline;
+use crate::limits;
+use crate::wire;
+use crate::wire::datagram::DatagramKey;
+use crate::wire::header::Header;
+use crate::wire::parts::{Mark, Reassembly};
+
+/// Sends a request, which carries `mark`, to where the socket is connected, and returns
+/// the reply to it: its header, and its body of `max_body` bytes at most.
+///
+/// `request` makes the datagram: of the request itself, or, given numbers, of one for
+/// these parts of the reply. It is sent again where nothing comes: after 200 ms, then
+/// after twice as long, and so on up to 2 s. What is not part of the reply is ignored:
+/// datagrams with another id or nonce or a wrong tag, cut and malformed ones. No whole
+/// reply by the deadline is [`ErrorKind::Timeout`].
+pub(crate) fn exchange(
+    fd: BorrowedFd<'_>,
+    request: impl Fn(&[u32]) -> Result<Vec<u8>>,
+    mark: &Mark,
+    key: Option<&DatagramKey>,
+    max_body: usize,
+    deadline: Deadline,
+) -> Result<(Header, Vec<u8>)> {
+    let mut replies = Replies { fd, mark, key, buffer: vec![0; limits::DATAGRAM_HARD], last: None };
+    let mut parts = Reassembly::new(max_body);
+    let mut interval = limits::DATAGRAM_RESEND;
+    loop {
+        let missing = parts.missing(limits::DATAGRAM_MISSING);
+        datagram::send(fd, None, &request(&missing)?, deadline)?;
+        let mut quiet = Deadline::after(interval).min(deadline);
+        interval = (interval * 2).min(limits::DATAGRAM_RESEND_MAX);
+        while let Some((header, body)) = replies.next(quiet)? {
+            if parts.add(header, body)? {
+                interval = limits::DATAGRAM_RESEND;
+                quiet = Deadline::after(interval).min(deadline);
+            } else if quiet.passed() {
+                break;
+            }
+            if let Some(reply) = parts.finish()? {
+                return Ok(reply);
+            }
+            if !missing.is_empty() && missing.iter().all(|part| parts.has(*part)) {
+                break; // all that was asked for is there: ask for more at once
+            }
+        }
+        if deadline.passed() {
+            return Err(replies.timeout(&parts));
+        }
+    }
+}
+
+/// The datagrams that answer a request.
+struct Replies<'a> {
+    fd: BorrowedFd<'a>,
+    mark: &'a Mark,
+    key: Option<&'a DatagramKey>,
+    buffer: Vec<u8>,
+    /// Why the last datagram was ignored.
+    last: Option<Error>,
+}
+
+impl Replies<'_> {
+    /// The header and the body of the next of them; `None` once `until` has passed.
+    fn next(&mut self, until: Deadline) -> Result<Option<(Header, Vec<u8>)>> {
+        loop {
+            let refused = match datagram::recv(self.fd, &mut self.buffer, until) {
+                Ok((datagram, _)) => match accept(datagram, self.mark, self.key) {
+                    Ok(reply) => return Ok(Some(reply)),
+                    Err(error) => error,
+                },
+                Err(error) if error.kind() == ErrorKind::Limit => error,
+                Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            self.last = Some(refused);
+            if until.passed() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn timeout(&self, parts: &Reassembly) -> Error {
+        let mut detail = match parts.progress() {
+            (_, None) => "no reply came".to_owned(),
+            (came, Some(parts)) => format!("{came} of {parts} parts of the reply came"),
+        };
+        if let Some(last) = &self.last {
+            detail.push_str(&format!("; one datagram was ignored: {last}"));
+        }
+        Error::new(ErrorKind::Timeout, detail)
+    }
+}
+
+/// The header and the body of a datagram that answers the request with `mark`.
+fn accept(datagram: &[u8], mark: &Mark, key: Option<&DatagramKey>) -> Result<(Header, Vec<u8>)> {
+    let (header, body) = wire::datagram::decode(datagram, key)?;
+    let theirs: Mark = header.read_as()?;
+    if (&theirs.id, &theirs.nonce) != (&mark.id, &mark.nonce) {
+        return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
+    }
+    Ok((header, body.to_vec()))
+}

@@ -1,0 +1,325 @@
+//! A reply that is larger than one datagram: numbered parts, split and put together.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::datagram::{self, DatagramKey};
+use super::header::Header;
+use super::message::{self, Id};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// What every datagram of a reply repeats of its request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Tells one request of a client from the next.
+    pub id: Id,
+    /// When the request was made, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
+    /// Tells one request from all others: 32 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+/// What a request that asks for parts of a reply once more says besides its mark; their
+/// numbers are missing from every other request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The numbers of the parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<u32>,
+}
+
+/// The datagrams, of `max` bytes each at most, that bring `reply` and its `body` to the
+/// client whose request carries `mark`. `reply` is what part 0 says besides; it has no
+/// `id` of its own.
+pub fn split(
+    mark: &Mark,
+    reply: &impl Serialize,
+    body: &[u8],
+    key: Option<&DatagramKey>,
+    max: usize,
+) -> Result<Vec<Vec<u8>>> {
+    let whole = PartHeader { mark, part: None, parts: None, reply: Some(reply) };
+    let whole = datagram::encode(Some(&message::to_header(&whole)?), body, key, max);
+    if whole.as_ref().is_err_and(|error| error.kind() == ErrorKind::TooBig) {
+        return split_numbered(mark, reply, body, key, max);
+    }
+    Ok(vec![whole?])
+}
+
+fn split_numbered(
+    mark: &Mark,
+    reply: &impl Serialize,
+    body: &[u8],
+    key: Option<&DatagramKey>,
+    max: usize,
+) -> Result<Vec<Vec<u8>>> {
+    // Every part has the room that is left beside the longest of the headers.
+    let longest =
+        PartHeader { mark, part: Some(u32::MAX), parts: Some(u32::MAX), reply: Some(reply) };
+    let longest = message::to_header(&longest)?;
+    let room = max.checked_sub(datagram::size(&longest, max, key)?).filter(|room| *room > 0);
+    let room = room.ok_or_else(|| {
+        Error::new(ErrorKind::TooBig, format!("its header leaves no room in {max} bytes"))
+    })?;
+    let parts = u32::try_from(body.len().div_ceil(room).max(1)).unwrap_or(u32::MAX);
+    if parts > limits::DATAGRAM_PARTS {
+        return Err(Error::new(
+            ErrorKind::TooBig,
+            format!("a reply in {parts} parts, the limit is {}", limits::DATAGRAM_PARTS),
+        ));
+    }
+    body.chunks(room)
+        .zip(0..)
+        .map(|(slice, part)| {
+            let reply = (part == 0).then_some(reply);
+            let header = PartHeader { mark, part: Some(part), parts: Some(parts), reply };
+            datagram::encode(Some(&message::to_header(&header)?), slice, key, max)
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+struct PartHeader<'a, T> {
+    #[serde(flatten)]
+    mark: &'a Mark,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<u32>,
+    #[serde(flatten)]
+    reply: Option<&'a T>,
+}
+
+/// The parts of one reply, as they come: in any order, some of them twice. It holds no
+/// more than what came.
+#[derive(Debug)]
+pub struct Reassembly {
+    max_body: usize,
+    header: Option<Header>,
+    bodies: BTreeMap<u32, Vec<u8>>,
+    parts: Option<u32>,
+    body_len: usize,
+}
+
+impl Reassembly {
+    /// Of a reply whose body has `max_body` bytes at most.
+    pub fn new(max_body: usize) -> Reassembly {
+        Reassembly { max_body, header: None, bodies: BTreeMap::new(), parts: None, body_len: 0 }
+    }
+
+    /// Adds a part; false if it is there already. [`ErrorKind::BadReply`] is one that
+    /// contradicts itself or those before it, [`ErrorKind::TooBig`] one too many.
+    pub fn add(&mut self, header: Header, body: Vec<u8>) -> Result<bool> {
+        let (part, parts) = number(&header)?;
+        if *self.parts.get_or_insert(parts) != parts {
+            return Err(bad_reply("two parts disagree about their count"));
+        }
+        if self.has(part) {
+            return Ok(false);
+        }
+        if body.len() > self.max_body - self.body_len {
+            return Err(Error::new(
+                ErrorKind::TooBig,
+                format!("the reply is larger than {} bytes", self.max_body),
+            ));
+        }
+        self.body_len += body.len();
+        self.bodies.insert(part, body);
+        if part == 0 {
+            self.header = Some(header);
+        }
+        Ok(true)
+    }
+
+    /// Whether this part is there.
+    pub fn has(&self, part: u32) -> bool {
+        self.bodies.contains_key(&part)
+    }
+
+    /// The first parts that are missing, `max` at most; none before their count is known.
+    pub fn missing(&self, max: usize) -> Vec<u32> {
+        let all = 0..self.parts.unwrap_or(0);
+        all.filter(|part| !self.has(*part)).take(max).collect()
+    }
+
+    /// How many parts there are, and how many there have to be, as far as is known.
+    pub fn progress(&self) -> (usize, Option<u32>) {
+        (self.bodies.len(), self.parts)
+    }
+
+    /// The header of part 0 and the whole body, once every part is there.
+    pub fn finish(&mut self) -> Result<Option<(Header, Vec<u8>)>> {
+        if self.parts.is_none_or(|parts| (self.bodies.len() as u64) < u64::from(parts)) {
+            return Ok(None);
+        }
+        let Some(header) = self.header.take() else { return Ok(None) };
+        let mut body = Vec::new();
+        body.try_reserve_exact(self.body_len)
+            .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{} bytes", self.body_len)))?;
+        while let Some((_, slice)) = self.bodies.pop_first() {
+            body.extend_from_slice(&slice);
+        }
+        Ok(Some((header, body)))
+    }
+}
+
+/// Which part of how many.
+fn number(header: &Header) -> Result<(u32, u32)> {
+    #[derive(Deserialize)]
+    struct Number {
+        part: Option<u32>,
+        parts: Option<u32>,
+    }
+    match header.read_as()? {
+        Number { part: None, parts: None } => Ok((0, 1)),
+        Number { part: Some(part), parts: Some(parts) } if part < parts => {
+            if parts > limits::DATAGRAM_PARTS {
+                return Err(Error::new(ErrorKind::TooBig, format!("a reply in {parts} parts")));
+            }
+            Ok((part, parts))
+        }
+        _ => Err(bad_reply("part and parts do not number a part")),
+    }
+}
+
+fn bad_reply(detail: &'static str) -> Error {
+    Error::new(ErrorKind::BadReply, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::auth::Key;
+
+    #[derive(Serialize)]
+    struct Reply {
+        exit_code: i32,
+    }
+
+    fn mark() -> Mark {
+        Mark { id: Id::Text("7".into()), time: Some(1), nonce: Some("ab".repeat(16)) }
+    }
+
+    fn body(len: usize) -> Vec<u8> {
+        (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    fn part(text: &str) -> Header {
+        Header::parse(text.as_bytes().to_vec(), 32).unwrap()
+    }
+
+    fn add(to: &mut Reassembly, datagram: &[u8], key: Option<&DatagramKey>) -> bool {
+        let (header, body) = datagram::decode(datagram, key).unwrap();
+        to.add(header, body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_small_reply_is_one_datagram_without_a_number() {
+        let datagrams = split(&mark(), &Reply { exit_code: 3 }, b"out", None, 8192).unwrap();
+        assert_eq!(datagrams.len(), 1);
+        let (header, body) = datagram::decode(&datagrams[0], None).unwrap();
+        assert_eq!((header.integer("exit_code").unwrap(), body), (3, &b"out"[..]));
+        assert_eq!(header.read_as::<Mark>().unwrap(), mark());
+        assert_eq!(header.integer("parts").unwrap_err().kind(), ErrorKind::Missing);
+    }
+
+    #[test]
+    fn parts_come_back_together_in_any_order() {
+        let key = DatagramKey::derive(&Key::new(&[1; 16]).unwrap()).unwrap();
+        let key = Some(&key);
+        for (len, max) in [(1000, 300), (100_000, 1200), (65_507, 65_507), (200_000, 65_507)] {
+            let whole = body(len);
+            let datagrams = split(&mark(), &Reply { exit_code: 0 }, &whole, key, max).unwrap();
+            assert!(datagrams.len() > 1);
+            let mut parts = Reassembly::new(len);
+            for datagram in datagrams.iter().rev() {
+                assert!(datagram.len() <= max);
+                let (header, _) = datagram::decode(datagram, key).unwrap();
+                assert_eq!(header.read_as::<Mark>().unwrap(), mark());
+                assert!(parts.finish().unwrap().is_none());
+                assert!(add(&mut parts, datagram, key));
+                assert!(!add(&mut parts, datagram, key), "a part that is there already");
+            }
+            let (header, together) = parts.finish().unwrap().unwrap();
+            assert_eq!(header.integer("exit_code").unwrap(), 0);
+            assert!(together == whole);
+        }
+    }
+
+    #[test]
+    fn every_size_near_the_limit_fits() {
+        for len in 1..600 {
+            let datagrams = split(&mark(), &Reply { exit_code: 0 }, &body(len), None, 250).unwrap();
+            let mut parts = Reassembly::new(len);
+            for datagram in &datagrams {
+                assert!(datagram.len() <= 250);
+                add(&mut parts, datagram, None);
+            }
+            assert!(parts.finish().unwrap().unwrap().1 == body(len), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_leaves_no_room_is_refused() {
+        let mark = Mark { id: Id::Text("x".repeat(300)), ..mark() };
+        let error = split(&mark, &Reply { exit_code: 0 }, b"", None, 300).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooBig);
+        let error = split(&super::tests::mark(), &Reply { exit_code: 0 }, b"12345", None, 8);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TooBig);
+    }
+
+    #[test]
+    fn numbers_that_contradict_are_refused() {
+        let bad = [
+            r#"{"part":0}"#,
+            r#"{"parts":2}"#,
+            r#"{"part":2,"parts":2}"#,
+            r#"{"part":0,"parts":0}"#,
+        ];
+        for text in bad {
+            let error = Reassembly::new(10).add(part(text), b"".to_vec()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadReply, "{text}");
+        }
+        for text in [r#"{"part":-1,"parts":2}"#, r#"{"part":"0","parts":2}"#] {
+            let error = Reassembly::new(10).add(part(text), b"".to_vec()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadField, "{text}");
+        }
+        let mut parts = Reassembly::new(10);
+        parts.add(part(r#"{"part":0,"parts":2}"#), b"a".to_vec()).unwrap();
+        for text in [r#"{"part":1,"parts":3}"#, "{}", r#"{"part":0,"parts":1}"#] {
+            let error = parts.add(part(text), b"b".to_vec()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadReply, "{text}");
+        }
+        assert!(parts.finish().unwrap().is_none());
+        assert_eq!(parts.missing(5), [1]);
+        parts.add(part(r#"{"part":1,"parts":2}"#), b"b".to_vec()).unwrap();
+        assert_eq!(parts.finish().unwrap().unwrap().1, b"ab");
+    }
+
+    #[test]
+    fn the_first_missing_parts_are_named() {
+        let mut parts = Reassembly::new(10);
+        assert!(parts.missing(5).is_empty(), "nobody knows yet");
+        for number in [1, 4] {
+            parts.add(part(&format!(r#"{{"part":{number},"parts":6}}"#)), Vec::new()).unwrap();
+        }
+        assert_eq!(parts.missing(3), [0, 2, 3]);
+        assert_eq!(parts.missing(9), [0, 2, 3, 5]);
+    }
+
+    #[test]
+    fn neither_bytes_nor_parts_are_without_limit() {
+        let mut parts = Reassembly::new(3);
+        parts.add(part(r#"{"part":0,"parts":3}"#), b"ab".to_vec()).unwrap();
+        let error = parts.add(part(r#"{"part":1,"parts":3}"#), b"cd".to_vec()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooBig);
+        let error = Reassembly::new(3).add(part(r#"{"part":0,"parts":4294967295}"#), b"".to_vec());
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TooBig);
+        let error = split(&mark(), &Reply { exit_code: 0 }, &body(5_000_000), None, 200);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TooBig);
+    }
+}

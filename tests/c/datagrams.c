@@ -1,0 +1,266 @@
+/* Datagrams and commands asked for in them: limits, broken ones, arguments, and a server on a
+ * thread with and without a key. */
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+
+static const char KEY[] = "a key of both ends, 32 bytes long";
+#define KEY_LEN (sizeof KEY - 1)
+
+static const struct frame_datagram_options SOON = {sizeof SOON, 10000, 0, 0};
+
+static struct sockaddr_in address_of(int fd)
+{
+    struct sockaddr_in address;
+    socklen_t len = sizeof address;
+    memset(&address, 0, sizeof address);
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    return address;
+}
+
+static int udp(void)
+{
+    struct sockaddr_in address;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    CHECK(fd >= 0);
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    return fd;
+}
+
+static int connected(int to)
+{
+    struct sockaddr_in address = address_of(to);
+    int fd = udp();
+    CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    return fd;
+}
+
+static void there_and_back(void)
+{
+    int client = udp(), server = udp();
+    struct sockaddr_in to = address_of(server), from = address_of(client);
+    struct frame *frame;
+    const void *source;
+    size_t len;
+
+    CHECK_RETURNS(0, frame_datagram_send(client, &to, sizeof to, "{\"a\":\"b\"}", "body", 4, &SOON));
+    CHECK_RETURNS(0, frame_datagram_recv(server, &frame, &SOON));
+    CHECK_BODY("body", frame);
+    CHECK(strcmp(frame_header(frame, NULL), "{\"data_size\":4,\"a\":\"b\"}") == 0);
+    source = frame_source(frame, &len);
+    CHECK(len == sizeof from && memcmp(source, &from, len) == 0);
+
+    CHECK_RETURNS(0, frame_datagram_send(server, source, len, NULL, NULL, 0, NULL));
+    frame_free(frame);
+    CHECK_RETURNS(0, frame_datagram_recv(client, &frame, NULL));
+    CHECK(frame_body(frame, &len) == NULL && len == 0);
+    frame_free(frame);
+    close(client);
+    close(server);
+}
+
+static void limits(void)
+{
+    struct frame_datagram_options options = FRAME_DATAGRAM_OPTIONS_INIT;
+    static char body[70000];
+    int server = udp(), client = connected(server);
+    struct frame *frame = NULL;
+    size_t len;
+    int pair[2];
+
+    options.max_datagram = 65507;
+    options.timeout_ms = 10000;
+    /* The length, the header {"data_size":65486} and the body. */
+    CHECK_RETURNS(0, frame_datagram_send(client, NULL, 0, NULL, body, 65507 - 23, &options));
+    CHECK_RETURNS(0, frame_datagram_recv(server, &frame, &options));
+    CHECK(frame_body(frame, &len) != NULL && len == 65507 - 23);
+    frame_free(frame);
+    CHECK_RETURNS(FRAME_ETOOBIG,
+                  frame_datagram_send(client, NULL, 0, NULL, body, 65508 - 23, &options));
+    CHECK_RETURNS(FRAME_ETOOBIG, frame_datagram_send(client, NULL, 0, NULL, body, 8192, &SOON));
+
+    options.max_datagram = 65508;
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(client, NULL, 0, NULL, NULL, 0, &options));
+    CHECK(frame_default("max_datagram") == 8192);
+
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+    CHECK(send(pair[0], body, sizeof body, 0) == sizeof body);
+    frame = (struct frame *)body;
+    CHECK_RETURNS(FRAME_ELIMIT, frame_datagram_recv(pair[1], &frame, &SOON));
+    CHECK(frame == NULL);
+    CHECK(strstr(frame_last_error(), "70000") != NULL);
+    CHECK_RETURNS(0, frame_datagram_send(pair[0], NULL, 0, NULL, "x", 1, &SOON));
+    CHECK_RETURNS(0, frame_datagram_recv(pair[1], &frame, &SOON));
+    CHECK(frame_source(frame, &len) == NULL && len == 0);
+    frame_free(frame);
+    close_both(pair);
+    close(client);
+    close(server);
+}
+
+/* What is lost here, valgrind and the sanitizers find. */
+static void broken_ones_leak_nothing(void)
+{
+    static const char whole[] = "\x0f\0\0\0{\"data_size\":2}ab";
+    int server = udp(), client = connected(server), n;
+    struct frame *frame;
+
+    for (n = 0; n < 1000; n++) {
+        size_t len = (size_t)n % (sizeof whole - 1);
+        CHECK(send(client, whole, len, 0) == (ssize_t)len);
+        CHECK_RETURNS(FRAME_EBADLENGTH, frame_datagram_recv(server, &frame, &SOON));
+        CHECK(frame == NULL);
+    }
+    CHECK(send(client, whole, sizeof whole - 1, 0) == sizeof whole - 1);
+    CHECK_RETURNS(0, frame_datagram_recv(server, &frame, &SOON));
+    frame_free(frame);
+    close(client);
+    close(server);
+}
+
+static void bad_arguments(void)
+{
+    struct frame_datagram_options options = FRAME_DATAGRAM_OPTIONS_INIT;
+    struct exec_options exec = EXEC_OPTIONS_INIT;
+    struct exec_datagram_server *server;
+    struct exec_output *output;
+    struct frame *frame;
+    int fd = udp(), pair[2];
+
+    CHECK_RETURNS(FRAME_EBADFD, frame_datagram_send(-1, NULL, 0, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, NULL, 16, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, "", 0, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, "x", 1, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, NULL, 0, NULL, NULL, 1, NULL));
+    CHECK_RETURNS(FRAME_EBADJSON, frame_datagram_send(fd, NULL, 0, "[]", NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EIO, frame_datagram_send(fd, NULL, 0, NULL, NULL, 0, NULL));
+    CHECK(errno == EDESTADDRREQ);
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_recv(fd, NULL, NULL));
+    options.timeout_ms = FRAME_DONT_WAIT;
+    CHECK_RETURNS(FRAME_ETIMEOUT, frame_datagram_recv(fd, &frame, &options));
+    CHECK(frame == NULL);
+    options.flags = 1;
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_recv(fd, &frame, &options));
+    options.flags = 0;
+    options.size = 0;
+    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_recv(fd, &frame, &options));
+    CHECK(frame_source(NULL, NULL) == NULL);
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    CHECK_RETURNS(FRAME_EBADFD, frame_datagram_recv(pair[0], &frame, NULL));
+    CHECK_RETURNS(FRAME_EBADFD, frame_datagram_send(pair[0], NULL, 0, NULL, NULL, 0, NULL));
+    close_both(pair);
+
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_server_new(NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_server_new(NULL, 16, &server));
+    CHECK(server == NULL);
+    CHECK_RETURNS(FRAME_EKEY, exec_datagram_server_new("short", 5, &server));
+    CHECK(server == NULL);
+    CHECK_RETURNS(FRAME_EKEY, exec_datagram_server_new("", 0, &server));
+    CHECK(server == NULL);
+    CHECK_RETURNS(0, exec_datagram_server_new(NULL, 0, &server));
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_serve(NULL, fd, NULL, NULL));
+    exec.timeout_ms = FRAME_DONT_WAIT;
+    CHECK_RETURNS(FRAME_ETIMEOUT, exec_datagram_serve(server, fd, &exec, NULL));
+    CHECK_RETURNS(FRAME_EBADFD, exec_datagram_serve(server, -1, &exec, NULL));
+    exec.write_fd = 1;
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_serve(server, fd, &exec, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
+    CHECK_RETURNS(FRAME_EKEY, exec_datagram_request(fd, "true", 4, "short", 5, &output, NULL));
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, NULL, NULL));
+    CHECK_RETURNS(FRAME_EIO, exec_datagram_request(fd, "true", 4, NULL, 0, &output, NULL));
+    CHECK(output == NULL && errno == EDESTADDRREQ);
+    exec_datagram_server_free(server);
+    exec_datagram_server_free(NULL);
+    close(fd);
+}
+
+/* A server, and what became of its last datagram. */
+struct serving {
+    struct exec_datagram_server *server;
+    int fd;
+    struct exec_result result;
+};
+
+static int serve_one(struct serving *serving)
+{
+    struct exec_options options = EXEC_OPTIONS_INIT;
+    options.timeout_ms = 10000;
+    return exec_datagram_serve(serving->server, serving->fd, &options, &serving->result);
+}
+
+/* Serves until a request is refused. */
+static void *serve(void *argument)
+{
+    struct serving *serving = argument;
+    int outcome;
+    do {
+        outcome = serve_one(serving);
+        CHECK(outcome >= 0 && outcome == serving->result.outcome);
+    } while (outcome != EXEC_REFUSED);
+    return NULL;
+}
+
+static void commands(const void *key, size_t key_len)
+{
+    static const char failing[] = "echo out; echo err >&2; exit 7";
+    static const char request[] = "{\"cmd\":\"exec\",\"id\":1}";
+    struct serving serving = {NULL, udp(), EXEC_RESULT_INIT};
+    struct exec_result result = EXEC_RESULT_INIT;
+    struct exec_output *output;
+    pthread_t thread;
+    size_t len;
+    int client = connected(serving.fd);
+
+    CHECK_RETURNS(0, exec_datagram_server_new(key, key_len, &serving.server));
+    CHECK(pthread_create(&thread, NULL, serve, &serving) == 0);
+
+    CHECK_RETURNS(EXEC_EXITED, exec_datagram_request(client, failing, strlen(failing), key,
+                                                     key_len, &output, NULL));
+    CHECK_BYTES("out\n", exec_output_stdout(output, NULL), 4);
+    CHECK_BYTES("err\n", exec_output_stderr(output, NULL), 4);
+    CHECK_RETURNS(0, exec_output_result(output, &result));
+    CHECK(result.exit_code == 7 && result.stdout_total == 4);
+    exec_output_free(output);
+
+    CHECK_RETURNS(EXEC_EXITED,
+                  exec_datagram_request(client, "seq 20000", 9, key, key_len, &output, NULL));
+    CHECK(exec_output_stdout(output, &len) != NULL && len == 108894);
+    exec_output_free(output);
+
+    CHECK_RETURNS(FRAME_EREMOTE_BAD_REQUEST,
+                  exec_datagram_request(client, "", 0, key, key_len, &output, NULL));
+    CHECK(output == NULL);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(serving.result.error == FRAME_EARGUMENT);
+
+    /* The same request twice; it has no tag. */
+    CHECK_RETURNS(0, frame_datagram_send(client, NULL, 0, request, "true", 4, NULL));
+    CHECK_RETURNS(0, frame_datagram_send(client, NULL, 0, request, "true", 4, NULL));
+    CHECK_RETURNS(key ? EXEC_IGNORED : EXEC_EXITED, serve_one(&serving));
+    CHECK(serving.result.error == (key ? FRAME_EAUTH : 0));
+    CHECK_RETURNS(key ? EXEC_IGNORED : EXEC_REPEATED, serve_one(&serving));
+    exec_datagram_server_free(serving.server);
+
+    CHECK(close(serving.fd) == 0);
+    CHECK_RETURNS(FRAME_EIO,
+                  exec_datagram_request(client, "true", 4, key, key_len, &output, NULL));
+    CHECK(errno == ECONNREFUSED && output == NULL);
+    CHECK(close(client) == 0);
+}
+
+int main(void)
+{
+    there_and_back();
+    limits();
+    broken_ones_leak_nothing();
+    bad_arguments();
+    commands(NULL, 0);
+    commands(KEY, KEY_LEN);
+    return 0;
+}

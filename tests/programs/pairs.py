@@ -1,0 +1,87 @@
+"""What the suites of this folder share: programs in C, in Python and of old, held against
+each other."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+from collections.abc import Callable, Iterable
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "peers")]
+
+import launch
+import wire
+from driver import peer
+
+OLD = "old"
+KINDS = (*launch.LANGUAGES, OLD)
+# Server and client: the pairs of ours, and those with one side from the tutorial.
+OURS = tuple(itertools.product(launch.LANGUAGES, repeat=2))
+PAIRS = tuple(pair for pair in itertools.product(KINDS, repeat=2) if pair != (OLD, OLD))
+
+KEY = b"a key that both sides of this test have"
+
+
+def tcp_exec_server(kind: str, wire: str, *options: str) -> list[str]:
+    if kind == OLD:
+        return peer(f"{wire}_server", "127.0.0.1", "0", *options)
+    return launch.program(kind, "exec_server", "--wire", wire, *options)
+
+
+def tcp_exec_client(kind: str, wire: str, address: tuple[str, str], *words: str) -> list[str]:
+    if kind == OLD:
+        return peer(f"{wire}_client", *address, *words)
+    return launch.program(kind, "exec_client", *address, "--wire", wire, *words)
+
+
+class Case(unittest.TestCase):
+    """A test that runs one check for many cases, several at a time."""
+
+    def setUp(self) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.directory = pathlib.Path(temporary.name)
+
+    def each(self, cases: Iterable[tuple[str, ...]], check: Callable[..., None]) -> None:
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            pending = {case: pool.submit(check, *case) for case in cases}
+        for case, future in pending.items():
+            with self.subTest(" / ".join(case)):
+                future.result()
+
+    def key_file(self, name: str = "key", key: bytes = KEY) -> str:
+        path = self.directory / name
+        path.write_bytes(key)
+        path.chmod(0o600)
+        return str(path)
+
+
+class Servers:
+    """Servers that stay for a whole class, started when they are first asked for."""
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+        self.directory = self.stack.enter_context(tempfile.TemporaryDirectory())
+        self.running: dict[tuple[str, ...], launch.Server] = {}
+
+    def start(self, command: list[str]) -> launch.Server:
+        name = tuple(command)
+        if name not in self.running:
+            self.running[name] = self.stack.enter_context(
+                launch.server(command, directory=self.directory)
+            )
+        return self.running[name]
+
+    def close(self) -> None:
+        self.stack.close()
+
+
+# A few more than processors: clients wait as much as they work.
+THREADS = 2 * (os.cpu_count() or 1)
