@@ -115,8 +115,9 @@ impl<'fd> Sink<'fd> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(self.fd).map_err(failed)?.st_mode);
         let flags = rustix::fs::fcntl_getfl(self.fd).map_err(failed)?;
         let step = match kind {
-            FileType::Fifo if !flags.contains(OFlags::NONBLOCK) => PIPE_STEP,
-            FileType::CharacterDevice if !flags.contains(OFlags::NONBLOCK) => TTY_STEP,
+            _ if flags.contains(OFlags::NONBLOCK) => usize::MAX,
+            FileType::Fifo => PIPE_STEP,
+            FileType::CharacterDevice if rustix::termios::isatty(self.fd) => TTY_STEP,
             _ => usize::MAX,
         };
         self.step = Some(step);
