@@ -45,7 +45,13 @@ class Server:
 
     @property
     def address(self) -> tuple[str, str]:
+        """HOST and PORT for a command line."""
         return self.host, self.port
+
+    @property
+    def socket_address(self) -> tuple[str, int]:
+        """The same for a socket."""
+        return self.host, int(self.port)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Asks it to stop, and returns its exit status."""
@@ -95,5 +101,10 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a client to its end."""
     return subprocess.run(
-        command, input=stdin, capture_output=True, timeout=SECONDS, cwd=directory, env=ENVIRONMENT
+        command,
+        input=stdin,
+        capture_output=True,
+        timeout=SECONDS,
+        cwd=directory,
+        env=ENVIRONMENT,
     )

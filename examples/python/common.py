@@ -30,6 +30,7 @@ DATAGRAM_THREADS = 16
 
 T = TypeVar("T")
 
+
 class Mistake(Exception):
     """The program cannot do its work; the text says why."""
 
@@ -124,7 +125,7 @@ def open_socket(
         raise Mistake(f"{arguments.host}: {text_of(error)}") from None
     failed: OSError | None = None
     for family, _, _, _, address in found:
-        if server and not (arguments.key or is_loopback(address[0])):
+        if server and not (arguments.key or is_loopback(str(address[0]))):
             raise Mistake(f"{arguments.host} is not a loopback address: that needs --key-file")
         sock = socket.socket(family, kind)
         try:
@@ -150,7 +151,10 @@ def is_loopback(host: str) -> bool:
 
 def announce(sock: socket.socket) -> None:
     host, port = sock.getsockname()[:2]
-    print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+    print(
+        f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}",
+        flush=True,
+    )
 
 
 # ---- a client

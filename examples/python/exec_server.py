@@ -44,7 +44,9 @@ def answer_frame(conn: socket.socket) -> bool:
     return common.serve_frame(conn, ["exec"], framefd.exec_serve)
 
 
-def on_old_wire(reply: Callable[[socket.socket, bytes], None]) -> Callable[[socket.socket], bool]:
+def on_old_wire(
+    reply: Callable[[socket.socket, bytes], None],
+) -> Callable[[socket.socket], bool]:
     """A wire on which a command is whatever one recv() returns."""
 
     def answer(conn: socket.socket) -> bool:

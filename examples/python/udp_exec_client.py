@@ -29,7 +29,7 @@ MAX_DATAGRAM = 65507
 def main() -> int:
     arguments = common.Arguments(HELP, "wire=")
     ask = arguments.wire({"frame": ask_frame, "bare": ask_bare})
-    if ask is ask_bare and arguments.key:
+    if ask == ask_bare and arguments.key:
         raise Mistake("the bare wire has no place for a key")
     status = 0
     with common.open_socket(arguments, socket.SOCK_DGRAM, server=False) as sock:
@@ -43,7 +43,7 @@ def ask_frame(sock: socket.socket, command: bytes, key: framefd.Key | None) -> i
     return common.show_command(lambda: framefd.run_datagram(sock, command, key))
 
 
-def ask_bare(sock: socket.socket, command: bytes, _: None) -> int:
+def ask_bare(sock: socket.socket, command: bytes, _: framefd.Key | None) -> int:
     sock.send(command)
     stderr = recv_reply(sock)
     common.show(recv_reply(sock), stderr)
@@ -53,7 +53,7 @@ def ask_bare(sock: socket.socket, command: bytes, _: None) -> int:
 def recv_reply(sock: socket.socket) -> bytes:
     try:
         return sock.recv(MAX_DATAGRAM)
-    except TimeoutError:
+    except socket.timeout:
         raise Mistake("no reply: it did not come in time") from None
     except OSError as error:
         raise Mistake(f"no reply: {error.strerror}") from None

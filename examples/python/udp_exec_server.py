@@ -47,7 +47,7 @@ def main() -> None:
 def answer_bare(sock: socket.socket) -> None:
     try:
         command, client = sock.recvfrom(MAX_DATAGRAM, socket.MSG_DONTWAIT)
-    except BlockingIOError:
+    except OSError:  # none: another thread has it
         return
     stdout, stderr = common.run_command(command)
     reply(sock, client, stderr)

@@ -16,9 +16,23 @@ from collections.abc import Callable, Iterable
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "peers")]
 
-import launch
-import wire
-from driver import peer
+import launch  # noqa: E402
+import wire as plain  # noqa: E402
+from driver import peer  # noqa: E402
+
+__all__ = [
+    "KINDS",
+    "OLD",
+    "OURS",
+    "PAIRS",
+    "Case",
+    "Servers",
+    "launch",
+    "peer",
+    "plain",
+    "tcp_exec_client",
+    "tcp_exec_server",
+]
 
 OLD = "old"
 KINDS = (*launch.LANGUAGES, OLD)

@@ -35,7 +35,9 @@ class Help(Case):
 
     def test_it_names_every_option_and_is_the_same_in_both_languages(self) -> None:
         def check(name: str) -> None:
-            c, python = (launch.run(launch.program(each, name, "--help")) for each in launch.LANGUAGES)
+            c, python = (
+                launch.run(launch.program(each, name, "--help")) for each in launch.LANGUAGES
+            )
             self.assertEqual((c.returncode, c.stderr), (0, b""))
             self.assertEqual((python.returncode, python.stderr), (0, b""))
             self.assertEqual(c.stdout, python.stdout)
@@ -48,14 +50,18 @@ class Help(Case):
 
     def test_mistakes(self) -> None:
         def check(name: str, *words: str) -> None:
-            c, python = (launch.run(launch.program(each, name, *words)) for each in launch.LANGUAGES)
-            status = 2 if name.endswith("server") else 255 if name.endswith("exec_client") else 1
+            c, python = (
+                launch.run(launch.program(each, name, *words)) for each in launch.LANGUAGES
+            )
+            status = (
+                2 if name.endswith("server") else 255 if name.endswith("exec_client") else 1
+            )
             self.assertEqual((c.returncode, c.stdout), (status, b""))
             self.assertRegex(c.stderr, f"^{name}: .*\n$".encode())
             self.assertEqual((python.returncode, python.stdout), (status, b""))
             self.assertEqual(python.stderr, c.stderr)
 
-        cases = [(name, "--dance") for name in OPTIONS]
+        cases: list[tuple[str, ...]] = [(name, "--dance") for name in OPTIONS]
         cases += [(name, "surplus") for name in OPTIONS if name.endswith("server")]
         cases += [(name, "--port", "65536") for name in OPTIONS if name.endswith("exec_server")]
         cases += [(name,) for name in OPTIONS if name.endswith("client")]
@@ -81,7 +87,9 @@ class Help(Case):
 
 class Sticky(Case):
     def test_what_it_shows(self) -> None:
-        c, python = (launch.run(launch.program(language, "sticky")) for language in launch.LANGUAGES)
+        c, python = (
+            launch.run(launch.program(language, "sticky")) for language in launch.LANGUAGES
+        )
         self.assertEqual((c.returncode, c.stderr), (0, b""))
         self.assertEqual((python.returncode, python.stderr), (0, b""))
         self.assertEqual(c.stdout, python.stdout)

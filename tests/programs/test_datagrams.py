@@ -46,7 +46,9 @@ class Frame(Case):
                 self.assertEqual((got.stdout, got.returncode), (expected, 0))
 
         keys = ((), ("--key-file", key))
-        self.each([(*pair, *options) for pair, options in itertools.product(PAIRS, keys)], check)
+        self.each(
+            [(*pair, *options) for pair, options in itertools.product(PAIRS, keys)], check
+        )
 
     def test_several_commands_from_the_prompt(self) -> None:
         def check(server: str, client: str) -> None:
@@ -73,13 +75,21 @@ class Frame(Case):
             self.assertFalse(marker.exists())
 
         options = ((), ("--key-file", wrong))
-        self.each([(*pair, *option) for pair, option in itertools.product(OURS, options)], check)
+        self.each(
+            [(*pair, *option) for pair, option in itertools.product(OURS, options)], check
+        )
 
     def test_junk_does_not_end_the_server(self) -> None:
         def check(language: str) -> None:
             with launch.server(udp_server(language, "frame")) as running:
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                    for junk in (b"", b"\0", bytes(4), b"GET / HTTP/1.1\r\n\r\n", b"x" * 60_000):
+                    for junk in (
+                        b"",
+                        b"\0",
+                        bytes(4),
+                        b"GET / HTTP/1.1\r\n\r\n",
+                        b"x" * 60_000,
+                    ):
                         sock.sendto(junk, (running.host, int(running.port)))
                 self.assertEqual(ask(language, "frame", running, "echo on").stdout, b"on\n")
                 self.assertEqual(running.stop(), 0)

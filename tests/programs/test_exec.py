@@ -26,6 +26,8 @@ SHORT_OF_A_MEGABYTE = b"".join(b"%d\n" % n for n in range(1, 200_001))
 
 
 class Exec(Case):
+    servers: Servers
+
     @classmethod
     def setUpClass(cls) -> None:
         cls.servers = Servers()
@@ -58,6 +60,17 @@ class Exec(Case):
 
         self.each([(*pair, wire) for pair in OURS for wire in WITH_STATUS], check)
 
+    def test_two_commands_in_one(self) -> None:
+        here = self.servers.directory
+
+        def check(server: str, client: str, wire: str) -> None:
+            got = self.ask(server, client, wire, "ls -l; pwd")
+            self.assertRegex(got.stdout, rb"^total ")
+            self.assertTrue(got.stdout.endswith(f"\n{here}\n".encode()), got.stdout)
+            self.assertEqual((got.stderr, got.returncode), (b"", 0))
+
+        self.each([(*pair, wire) for pair in PAIRS for wire in WHOLE], check)
+
     def test_the_status_is_that_of_the_command(self) -> None:
         def check(server: str, client: str, wire: str) -> None:
             for command, status in [
@@ -80,7 +93,9 @@ class Exec(Case):
 
     def test_words_are_joined_and_the_options_of_a_command_left_alone(self) -> None:
         def check(server: str, client: str, wire: str) -> None:
-            got = self.ask(server, client, wire, "printf", "%s,", "--wire", "--help", "-x", "*w*")
+            got = self.ask(
+                server, client, wire, "printf", "%s,", "--wire", "--help", "-x", "*w*"
+            )
             self.assertEqual((got.stdout, got.returncode), (b"--wire,--help,-x,*w*,", 0))
 
         self.each([(*pair, wire) for pair in OURS for wire in WIRES], check)
@@ -114,7 +129,9 @@ class Exec(Case):
     def test_a_prompt_is_the_same_in_both_languages(self) -> None:
         def check(wire: str) -> None:
             lines = b"echo one\n\n  \necho two >&2\nexit 4\n"
-            c, python = (self.ask("c", client, wire, stdin=lines) for client in launch.LANGUAGES)
+            c, python = (
+                self.ask("c", client, wire, stdin=lines) for client in launch.LANGUAGES
+            )
             self.assertEqual(c.stdout, python.stdout)
             self.assertEqual(c.stderr, python.stderr)
             self.assertEqual(c.returncode, python.returncode)
@@ -130,6 +147,15 @@ class Exec(Case):
             self.assertEqual(output, b"0" * len(output))
 
         self.each(PAIRS, check)
+
+    def test_on_the_bare_wire_no_output_and_no_reply_look_the_same(self) -> None:
+        def check(server: str, client: str) -> None:
+            got = self.ask(server, client, "bare", stdin=b"true\necho on\n")
+            self.assertEqual(got.stdout.replace(b">>: ", b""), b"on\n")
+            self.assertEqual(got.stderr, b"exec_client: nothing came within 2000 ms\n")
+            self.assertEqual(got.returncode, 0)
+
+        self.each(OURS, check)
 
     def test_a_long_command(self) -> None:
         command = "printf " + "x" * 60_000

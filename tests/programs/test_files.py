@@ -41,13 +41,17 @@ class Files(Case):
                     digest = hashlib.sha256(content).hexdigest()
                     put = ask(client, running, "put", str(self.sources / name))
                     said = f"put {name}: {len(content)} bytes, sha256 {digest}\n"
-                    self.assertEqual((put.stdout.decode(), put.returncode), (said, 0), put.stderr)
+                    self.assertEqual(
+                        (put.stdout.decode(), put.returncode), (said, 0), put.stderr
+                    )
                     self.assertEqual((root / name).read_bytes(), content)
 
                     copy = root.parent / "copy"
                     get = ask(client, running, "get", name, str(copy))
                     said = f"get {name}: {len(content)} bytes, sha256 {digest}\n"
-                    self.assertEqual((get.stdout.decode(), get.returncode), (said, 0), get.stderr)
+                    self.assertEqual(
+                        (get.stdout.decode(), get.returncode), (said, 0), get.stderr
+                    )
                     self.assertEqual(copy.read_bytes(), content)
 
         self.each(OURS, check)
@@ -70,7 +74,9 @@ class Files(Case):
         def check(server: str, client: str) -> None:
             root = self.root(server, client)
             with launch.server(file_server(server, root)) as running:
-                lines = "put small\nget missing\n\n sing\nput large there\nget there back\nquit\n"
+                lines = (
+                    "put small\nget missing\n\n sing\nput large there\nget there back\nquit\n"
+                )
                 command = launch.program(client, "file_client", *running.address)
                 directory = root.parent
                 for name in ("small", "large"):

@@ -31,7 +31,9 @@ class Exec(Case):
         def check(server: str, client: str, wire: str) -> None:
             marker = self.directory / "-".join((server, client, wire))
             with launch.server(tcp_exec_server(server, wire, "--key-file", key)) as running:
-                got = ask(client, wire, running, f"touch {marker}; echo on", "--key-file", wrong)
+                got = ask(
+                    client, wire, running, f"touch {marker}; echo on", "--key-file", wrong
+                )
                 self.assertEqual((got.stdout, got.returncode), (b"", 255))
                 self.assertRegex(got.stderr, b"^exec_client: ")
                 self.assertRegex(running.errors(), "^exec_server: a client was refused: ")

@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from pairs import OURS, Case, launch, tcp_exec_client, tcp_exec_server, wire
+from pairs import OURS, Case, launch, plain, tcp_exec_client, tcp_exec_server
 
 WIRES = ("frame", "json", "packet", "ack", "bare")
 IN_EVERY_LANGUAGE = tuple((language,) for language in launch.LANGUAGES)
@@ -22,12 +22,16 @@ class ManyClients(Case):
         def check(server: str, client: str, name: str) -> None:
             with launch.server(tcp_exec_server(server, name)) as running:
                 started = self.started(running, client, name, "cat {fifo}; echo slow")
-                with started as slow, socket.create_connection(running.address):
+                with started as slow, socket.create_connection(running.socket_address):
                     quick = [
-                        launch.start(tcp_exec_client(client, name, running.address, f"echo {n}"))
+                        launch.start(
+                            tcp_exec_client(client, name, running.address, f"echo {n}")
+                        )
                         for n in range(8)
                     ]
-                    output = [process.communicate(timeout=launch.SECONDS)[0] for process in quick]
+                    output = [
+                        process.communicate(timeout=launch.SECONDS)[0] for process in quick
+                    ]
                     self.assertEqual(output, [b"%d\n" % n for n in range(8)])
                     self.assertIsNone(slow.poll())
                     self.release(slow)
@@ -75,7 +79,9 @@ class Stop(Case):
             marker = self.directory / "-".join((server, client, name, number))
             with launch.server(tcp_exec_server(server, name)) as running:
                 command = f"touch {marker}; sleep 0.2; seq 10000"
-                with launch.start(tcp_exec_client(client, name, running.address, command)) as asking:
+                with launch.start(
+                    tcp_exec_client(client, name, running.address, command)
+                ) as asking:
                     wait_for(marker)
                     status = running.stop(signal.Signals[number])
                     output, errors = asking.communicate(timeout=launch.SECONDS)
@@ -90,15 +96,33 @@ class Stop(Case):
     def test_clients_that_ask_nothing_do_not_hold_it_up(self) -> None:
         def check(language: str, name: str) -> None:
             with launch.server(tcp_exec_server(language, name)) as running:
-                with socket.create_connection(running.address) as idle:
-                    got = launch.run(tcp_exec_client(language, name, running.address, "echo on"))
+                with socket.create_connection(running.socket_address) as idle:
+                    got = launch.run(
+                        tcp_exec_client(language, name, running.address, "echo on")
+                    )
                     self.assertEqual(got.stdout, b"on\n")
                     self.assertEqual(running.stop(), 0, running.errors())
                     self.assertEqual(idle.recv(1), b"")
                 with self.assertRaises(ConnectionRefusedError):
-                    socket.create_connection(running.address)
+                    socket.create_connection(running.socket_address)
 
         self.each([(language, name) for language in launch.LANGUAGES for name in WIRES], check)
+
+    def test_a_second_signal_does_not_wait(self) -> None:
+        def check(language: str) -> None:
+            marker = self.directory / language
+            with launch.server(tcp_exec_server(language, "frame")) as running:
+                command = f"touch {marker}; exec sleep 1000"
+                asking = launch.start(tcp_exec_client("c", "frame", running.address, command))
+                with asking:
+                    wait_for(marker)
+                    running.process.send_signal(signal.SIGTERM)
+                    with self.assertRaises(subprocess.TimeoutExpired):
+                        running.process.wait(0.3)
+                    self.assertEqual(running.stop(signal.SIGINT), -signal.SIGINT)
+                    self.assertEqual(asking.wait(launch.SECONDS), 255)
+
+        self.each(IN_EVERY_LANGUAGE, check)
 
     def test_every_server_stops(self) -> None:
         key = self.key_file()
@@ -115,7 +139,9 @@ class Stop(Case):
             ("file_server", "--root", str(self.directory)),
             ("auth_echo_server", "--key-file", key),
         ]
-        self.each([(language, *server) for language in launch.LANGUAGES for server in servers], check)
+        self.each(
+            [(language, *server) for language in launch.LANGUAGES for server in servers], check
+        )
 
 
 class Addresses(Case):
@@ -134,7 +160,10 @@ class Addresses(Case):
                 self.assertEqual((got.returncode, got.stdout), (2, b""), got.stderr)
                 self.assertRegex(got.stderr, rb"^%s: .*--key-file" % name.encode())
 
-        self.each([(language, *server) for language in launch.LANGUAGES for server in self.servers], check)
+        self.each(
+            [(language, *server) for language in launch.LANGUAGES for server in self.servers],
+            check,
+        )
 
     def test_with_a_key_any_address_will_do(self) -> None:
         key = self.key_file()
@@ -148,7 +177,9 @@ class Addresses(Case):
 
         servers = [server for server in self.servers if server != self.servers[3]]
         servers.append(("auth_echo_server",))
-        self.each([(language, *server) for language in launch.LANGUAGES for server in servers], check)
+        self.each(
+            [(language, *server) for language in launch.LANGUAGES for server in servers], check
+        )
 
     def test_another_loopback_address(self) -> None:
         def check(server: str, client: str) -> None:
@@ -163,7 +194,9 @@ class Addresses(Case):
     def test_a_port_that_is_taken(self) -> None:
         def check(language: str) -> None:
             with launch.server(tcp_exec_server(language, "frame")) as running:
-                got = launch.run(launch.program(language, "exec_server", "--port", running.port))
+                got = launch.run(
+                    launch.program(language, "exec_server", "--port", running.port)
+                )
                 self.assertEqual((got.returncode, got.stdout), (2, b""))
                 self.assertRegex(got.stderr, rb"^exec_server: .*in use")
 
@@ -186,7 +219,9 @@ class Addresses(Case):
             ("file_client", "get", "x"),
             ("auth_echo_client", "--key-file", key, "x"),
         ]
-        self.each([(language, *client) for language in launch.LANGUAGES for client in clients], check)
+        self.each(
+            [(language, *client) for language in launch.LANGUAGES for client in clients], check
+        )
 
 
 class Strangers(Case):
@@ -197,9 +232,11 @@ class Strangers(Case):
             with launch.server(tcp_exec_server(language, "frame")) as running:
                 for start in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"ls -l\n", bytes(4)):
                     # More than the server reads of it: a close would take the reply along.
-                    with socket.create_connection(running.address, launch.SECONDS) as conn:
+                    with socket.create_connection(
+                        running.socket_address, launch.SECONDS
+                    ) as conn:
                         conn.sendall(start.ljust(100_000, b"x"))
-                        header, body = wire.read_frame(conn) or ({}, b"")
+                        header, body = plain.read_frame(conn) or ({}, b"")
                         self.assertEqual((header["status"], body), ("error", b""))
                         self.assertEqual(header["code"], "bad_request")
                         self.assertTrue(header["message"])
@@ -212,9 +249,11 @@ class Strangers(Case):
     def test_a_cut_request_is_dropped(self) -> None:
         def check(language: str) -> None:
             with launch.server(tcp_exec_server(language, "frame")) as running:
-                frame = wire.pack_header({"cmd": "exec", "data_size": 4}) + b"true"
+                frame = plain.pack_header({"cmd": "exec", "data_size": 4}) + b"true"
                 for cut in (1, 4, 10, len(frame) - 1):
-                    with socket.create_connection(running.address, launch.SECONDS) as conn:
+                    with socket.create_connection(
+                        running.socket_address, launch.SECONDS
+                    ) as conn:
                         conn.sendall(frame[:cut])
                         conn.shutdown(socket.SHUT_WR)
                         self.assertEqual(conn.recv(1), b"")
@@ -226,18 +265,18 @@ class Strangers(Case):
         def check(language: str, name: str, cmds: str, *options: str) -> None:
             with (
                 launch.server(launch.program(language, name, *options)) as running,
-                socket.create_connection(running.address, launch.SECONDS) as conn,
+                socket.create_connection(running.socket_address, launch.SECONDS) as conn,
             ):
-                wire.write_frame(conn, {"cmd": "dance", "id": 5}, bytes(200_000))
-                header, _ = wire.read_frame(conn) or ({}, b"")
+                plain.write_frame(conn, {"cmd": "dance", "id": 5}, bytes(200_000))
+                header, _ = plain.read_frame(conn) or ({}, b"")
                 self.assertEqual((header["status"], header["code"]), ("error", "unsupported"))
                 self.assertEqual(header["id"], 5)
-                wire.write_frame(conn, {"id": "x"})
-                header, _ = wire.read_frame(conn) or ({}, b"")
+                plain.write_frame(conn, {"id": "x"})
+                header, _ = plain.read_frame(conn) or ({}, b"")
                 self.assertEqual((header["status"], header["code"]), ("error", "bad_request"))
                 self.assertEqual(header["id"], "x")
-                wire.write_frame(conn, {"cmd": "hello"})
-                header, _ = wire.read_frame(conn) or ({}, b"")
+                plain.write_frame(conn, {"cmd": "hello"})
+                header, _ = plain.read_frame(conn) or ({}, b"")
                 self.assertEqual(header["status"], "ok")
                 self.assertEqual(sorted(header["cmds"]), cmds.split())
 
@@ -245,16 +284,20 @@ class Strangers(Case):
             ("exec_server", "exec"),
             ("file_server", "get put", "--root", str(self.directory)),
         )
-        self.each([(language, *server) for language in launch.LANGUAGES for server in servers], check)
+        self.each(
+            [(language, *server) for language in launch.LANGUAGES for server in servers], check
+        )
 
     def test_a_stranger_to_a_server_with_a_key(self) -> None:
         key = self.key_file()
 
         def check(language: str) -> None:
             marker = self.directory / language
-            with launch.server(tcp_exec_server(language, "frame", "--key-file", key)) as running:
-                with socket.create_connection(running.address, launch.SECONDS) as conn:
-                    wire.write_frame(conn, {"cmd": "exec"}, f"touch {marker}".encode())
+            with launch.server(
+                tcp_exec_server(language, "frame", "--key-file", key)
+            ) as running:
+                with socket.create_connection(running.socket_address, launch.SECONDS) as conn:
+                    plain.write_frame(conn, {"cmd": "exec"}, f"touch {marker}".encode())
                     received = b""
                     try:
                         while data := conn.recv(1024):
@@ -271,16 +314,20 @@ class Strangers(Case):
         def check(language: str, name: str) -> None:
             with launch.server(tcp_exec_server(language, name)) as running:
                 for _ in range(3):
-                    with socket.create_connection(running.address, launch.SECONDS) as conn:
+                    with socket.create_connection(
+                        running.socket_address, launch.SECONDS
+                    ) as conn:
                         request = b"seq 200000"
                         if name == "frame":
-                            wire.write_frame(conn, {"cmd": "exec"}, request)
+                            plain.write_frame(conn, {"cmd": "exec"}, request)
                         else:
                             conn.sendall(request)
                         conn.recv(4)
                         if name == "ack":
                             conn.sendall(b"recv_ready")
-                        conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        conn.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
                 got = launch.run(tcp_exec_client(language, name, running.address, "echo on"))
                 self.assertEqual((got.stdout, got.returncode), (b"on\n", 0))
                 self.assertEqual(running.stop(), 0, running.errors())
