@@ -38,9 +38,12 @@ class Frame(Case):
 
         def check(server: str, client: str, *options: str) -> None:
             with launch.server(udp_server(server, "frame", *options)) as running:
-                got = ask(client, "frame", running, "seq 40000", *options)
-                self.assertEqual(len(got.stdout), len(LONG), got.stderr)
-                self.assertEqual((got.stdout, got.returncode), (LONG, 0))
+                # The old client asks once, and takes what its socket's buffer holds.
+                lines = 8_000 if client == OLD else 40_000
+                got = ask(client, "frame", running, f"seq {lines}", *options)
+                expected = b"".join(LONG.splitlines(keepends=True)[:lines])
+                self.assertEqual(len(got.stdout), len(expected), got.stderr)
+                self.assertEqual((got.stdout, got.returncode), (expected, 0))
 
         keys = ((), ("--key-file", key))
         self.each([(*pair, *options) for pair, options in itertools.product(PAIRS, keys)], check)

@@ -13,9 +13,11 @@ Calls of the library let other threads run. A signal, Ctrl-C too, is seen when t
 returns: give a timeout where that matters.
 """
 
+from ._addresses import Address
 from ._arguments import Descriptor, HasFileno
 from ._auth import Key, KeyLike, auth_client, auth_server, generate_key, load_key
 from ._connection import Connection, connect
+from ._datagrams import Datagram, DatagramServer, recv_datagram, run_datagram, send_datagram
 from ._errors import (
     ArgumentError,
     AuthenticationError,
@@ -83,6 +85,7 @@ from ._version import VERSION as __version__
 
 __all__ = [
     "NO_LIMIT",
+    "Address",
     "ArgumentError",
     "AuthenticationError",
     "BadDescriptorError",
@@ -97,6 +100,8 @@ __all__ = [
     "CommandTimeout",
     "CompletedCommand",
     "Connection",
+    "Datagram",
+    "DatagramServer",
     "DeniedError",
     "Descriptor",
     "DisconnectedError",
@@ -146,12 +151,15 @@ __all__ = [
     "load_key",
     "put",
     "recv",
+    "recv_datagram",
     "recv_header",
     "recv_packet",
     "reply_error",
     "reply_hello",
     "run",
+    "run_datagram",
     "send",
+    "send_datagram",
     "send_header",
     "send_packet",
     "serve_file",

@@ -250,7 +250,8 @@ class ExecResult:
     """What became of a request, for a server's log.
 
     ``exit_code`` is 128 + ``signal`` after a signal, -1 if it is not known. ``error`` is
-    the ErrorCode that was reported to the client after SPAWN_FAILED and REFUSED, else 0.
+    the ErrorCode that was reported to the client after SPAWN_FAILED and REFUSED, for
+    datagrams also why one was IGNORED or a reply could not be sent; else 0.
     """
 
     outcome: Outcome

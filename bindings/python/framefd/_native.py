@@ -134,6 +134,15 @@ class FileResult(SizedStructure):
     ]
 
 
+class DatagramOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("max_datagram", c_uint32),
+        ("flags", c_uint32),
+    ]
+
+
 class PyBuffer(Structure):
     """Py_buffer of CPython's buffer protocol (PEP 3118)."""
 
@@ -153,7 +162,7 @@ class PyBuffer(Structure):
 
 
 # Opaque objects. An output is a pointer to a c_void_p.
-FRAME = SENDER = BUILDER = KEY = OUTPUT = c_void_p
+FRAME = SENDER = BUILDER = KEY = OUTPUT = SERVER = c_void_p
 OUT = POINTER(c_void_p)
 
 FRAME_OPTIONS = POINTER(FrameOptions)
@@ -162,6 +171,7 @@ EXEC_OPTIONS = POINTER(ExecOptions)
 EXEC_RESULT = POINTER(ExecResult)
 FILE_OPTIONS = POINTER(FileOptions)
 FILE_RESULT = POINTER(FileResult)
+DATAGRAM_OPTIONS = POINTER(DatagramOptions)
 SIZE = POINTER(c_size_t)
 
 # name: (result, parameters), in the order of framefd.h
@@ -227,6 +237,19 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_file_get": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_get_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_serve": (c_int, (c_int, FRAME, c_int, FILE_OPTIONS, FILE_RESULT)),
+    "frame_datagram_send": (
+        c_int,
+        (c_int, c_void_p, c_size_t, c_char_p, c_void_p, c_size_t, DATAGRAM_OPTIONS),
+    ),
+    "frame_datagram_recv": (c_int, (c_int, OUT, DATAGRAM_OPTIONS)),
+    "frame_source": (c_void_p, (FRAME, SIZE)),
+    "exec_datagram_server_new": (c_int, (c_void_p, c_size_t, OUT)),
+    "exec_datagram_serve": (c_int, (SERVER, c_int, EXEC_OPTIONS, EXEC_RESULT)),
+    "exec_datagram_server_free": (None, (SERVER,)),
+    "exec_datagram_request": (
+        c_int,
+        (c_int, c_char_p, c_size_t, c_void_p, c_size_t, OUT, EXEC_OPTIONS),
+    ),
 }
 
 PYTHON_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {

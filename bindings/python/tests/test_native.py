@@ -14,7 +14,7 @@ from typing import Any
 
 import support
 
-from framefd import ErrorCode, _native
+from framefd import ErrorCode, Outcome, _native
 from framefd._version import ABI_VERSION, VERSION
 
 HEADER = (support.ROOT / "include" / "framefd.h").read_text()
@@ -30,6 +30,7 @@ STRUCTS = {
     "exec_result": _native.ExecResult,
     "frame_file_options": _native.FileOptions,
     "frame_file_result": _native.FileResult,
+    "frame_datagram_options": _native.DatagramOptions,
 }
 NUMBERS: dict[str, Any] = {
     "int": ctypes.c_int,
@@ -102,6 +103,8 @@ class Declarations(unittest.TestCase):
         codes = {name: int(value) for name, value in header.items() if value.startswith("-")}
         codes = {k[7:]: v for k, v in codes.items() if k.startswith("FRAME_E")}
         self.assertEqual(codes, {code.name: code.value for code in ErrorCode})
+        for outcome in Outcome:
+            self.assertEqual(header[f"EXEC_{outcome.name}"], str(outcome.value))
         self.assertEqual(header["FRAME_NO_LIMIT"], "UINT64_MAX")
         self.assertEqual(_native.NO_LIMIT, 2**64 - 1)
         for name, value in vars(_native).items():

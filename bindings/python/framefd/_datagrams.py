@@ -1,0 +1,151 @@
+"""Datagrams: one frame each, and commands over them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from . import _addresses, _errors, _headers, _native
+from ._addresses import Address
+from ._arguments import Buffer, Descriptor, StrOrBytesPath, fileno, limit, milliseconds
+from ._auth import KeyLike, as_key, key_bytes
+from ._exec import (
+    CompletedCommand,
+    ExecOptions,
+    ExecResult,
+    completed,
+    exec_result,
+)
+from ._handles import Handle, memory
+from ._headers import Header
+from ._native import lib
+
+
+class Datagram(NamedTuple):
+    """A received datagram: ``header, body, source = recv_datagram(sock)``.
+
+    ``source`` is the sender's address as in the socket module, None if it has none.
+    """
+
+    header: Header
+    body: bytes
+    source: Address | None
+
+
+def send_datagram(
+    sock: Descriptor,
+    header: Header | None = None,
+    body: Any = b"",
+    to: Address | None = None,
+    *,
+    timeout: float | None = None,
+    max_datagram: int | None = None,
+) -> None:
+    """Sends one frame as one datagram: to an address or, None, on a connected socket.
+
+    ``max_datagram`` bytes at most (default 8 KiB, at most 65,507), else TooBigError and
+    nothing was sent. ``timeout`` is in seconds (default: no limit). Other errors are as
+    for send().
+    """
+    text = _headers.encode(header)
+    address = None if to is None else _addresses.pack(to, getattr(sock, "family", 0))
+    options = _native.DatagramOptions(
+        timeout_ms=milliseconds(timeout),
+        max_datagram=limit(max_datagram, "max_datagram", 65507),
+    )
+    with Buffer(body) as (start, length):
+        _errors.check(
+            lib.frame_datagram_send(
+                fileno(sock), address, len(address or b""), text, start, length, options
+            )
+        )
+
+
+def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram:
+    """Receives one datagram that is a frame.
+
+    FrameTimeoutError: none came. LimitError: it was cut. MalformedError: it is no frame.
+    After any of them the next one can be received.
+    """
+    out = ctypes.c_void_p()
+    options = _native.DatagramOptions(timeout_ms=milliseconds(timeout))
+    _errors.check(lib.frame_datagram_recv(fileno(sock), out, options))
+    try:
+        header = _headers.decode(lib.frame_header(out, None))
+        source = _addresses.unpack(memory(lib.frame_source, out))
+        return Datagram(header, memory(lib.frame_body, out), source)
+    finally:
+        lib.frame_free(out)
+
+
+class DatagramServer:
+    """Serves commands that come as datagrams. Any number of threads may use it.
+
+    With a key every datagram is authenticated, and one of more than 30 s ago by this host's
+    clock is ignored; without one everybody on this host is served, and nobody else. A
+    request that comes again is not run again: it gets the same reply. Servers that share a
+    key do not share that memory: give each one a key of its own.
+    """
+
+    def __init__(self, key: KeyLike | None = None) -> None:
+        held = None if key is None else as_key(key)
+        out = ctypes.c_void_p()
+        _errors.check(lib.exec_datagram_server_new(*key_bytes(held), out))
+        self._handle = Handle(out, lib.exec_datagram_server_free)
+
+    def serve(self, sock: Descriptor, options: ExecOptions = ExecOptions()) -> ExecResult:
+        """Receives one datagram and answers it; ``options.timeout`` is the wait for it.
+
+        It lasts as long as the command. ``options.max_output`` is 1 MiB by default. The
+        outcome is IGNORED, and ``error`` says why, for what is no request of ours.
+        FrameTimeoutError: no datagram came. Any other exception: the socket failed.
+        """
+        result = _native.ExecResult()
+        native = options.native()
+        _errors.check(
+            lib.exec_datagram_serve(self._handle.pointer, fileno(sock), native, result)
+        )
+        return exec_result(result)
+
+
+def run_datagram(
+    sock: Descriptor,
+    command: str | bytes,
+    key: KeyLike | None = None,
+    *,
+    check: bool = False,
+    timeout: float | None = None,
+    exchange_timeout: float | None = None,
+    cwd: StrOrBytesPath | None = None,
+    env: Mapping[str, str] | None = None,
+    max_output: int | None = None,
+    allow_truncated: bool = False,
+) -> CompletedCommand:
+    """Runs command text on the other end of a connected datagram socket.
+
+    What is lost is sent again, and run once. ``exchange_timeout`` is 30 s by default where
+    there is no ``timeout``, ``max_output`` 1 MiB. As run() otherwise.
+
+    FrameTimeoutError: the reply did not come whole; whether the command ran is not known.
+    DisconnectedError: nobody receives there. The socket can be used again after any error.
+    """
+    held = None if key is None else as_key(key)
+    address, length = key_bytes(held)
+    text = os.fsencode(command)
+    options = ExecOptions(
+        timeout=exchange_timeout,
+        command_timeout=timeout,
+        max_output=max_output,
+        cwd=cwd,
+        env=env,
+    ).native()
+    out = ctypes.c_void_p()
+    code = lib.exec_datagram_request(
+        fileno(sock), text, len(text), address, length, out, options
+    )
+    _errors.check(code)
+    return completed(
+        command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
+    )
