@@ -8,7 +8,6 @@ use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use rustix::process::Signal;
 
 use super::deadline::{Patience, wait};
 use super::signal::with_blocked;
@@ -98,7 +97,7 @@ impl<'fd> Sink<'fd> {
             self.wait()?;
         }
         let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
-        Ok(with_blocked(Signal::PIPE, || {
+        Ok(with_blocked(|| {
             if total <= step {
                 rustix::io::writev(self.fd, slices)
             } else {
