@@ -20,7 +20,6 @@ EXTRAS = {
     "cargo-fmt": "rustup component add rustfmt",
     "cargo-clippy": "rustup component add clippy",
     "valgrind": "apt-get install valgrind",
-    "strace": "apt-get install strace",
     "pkg-config": "apt-get install pkg-config",
     "c++": "apt-get install g++",
     "mypy": "python3 -m pip install mypy",
