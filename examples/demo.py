@@ -174,7 +174,7 @@ def wasted_round_trip(story: Story) -> None:
             here[wire] = started.address
             away[wire] = stack.enter_context(delayed(started, seconds=0.005))
         for where, addresses, rounds, count in (
-            ("here", here, 7, 100),
+            ("here", here, 5, 100),
             ("5 ms away", away, 5, 10),
         ):
             means = mean_seconds(addresses, rounds, count)

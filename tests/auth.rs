@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::channel::{Channel, Kind, socket_pair, unread};
-use common::proxy::{self, Direction, Fault, at_every_offset};
+use common::proxy::{Direction, Fault, at_every_offset};
 use common::{encoded, kind};
 use framefd::ops::frame::{self, Options};
 use framefd::wire::auth::{Challenge, answer};
@@ -233,20 +233,19 @@ fn any_of_several_keys_is_taken_and_named() {
 #[test]
 fn the_deadline_covers_the_whole_handshake() {
     let short = Duration::from_millis(20);
-    for at in [0, 1, 31] {
+    for (came, expected) in
+        [(0, ErrorKind::Timeout), (1, ErrorKind::Stalled), (31, ErrorKind::Stalled)]
+    {
         let start = Instant::now();
-        let fault = Fault::Stall(Direction::ToServer, at);
-        let client = |stream: &UnixStream| prove(stream, &key(1));
-        let outcome = proxy::run(fault, client, |stream| serve(stream, short));
-        let expected = if at == 0 { ErrorKind::Timeout } else { ErrorKind::Stalled };
-        assert_eq!(kind(outcome.server), expected, "after {at} bytes");
+        let (mut client, server) = socket_pair();
+        client.write_all(&[0; 32][..came]).unwrap();
+        assert_eq!(kind(serve(&server, short)), expected, "{came} bytes of an answer");
 
-        let fault = Fault::Stall(Direction::ToClient, at);
-        let client =
-            |stream: &UnixStream| framefd::ops::auth::client(stream.as_fd().into(), &key(1), short);
-        let outcome = proxy::run(fault, client, |stream| serve(stream, SOON));
-        assert_eq!(kind(outcome.client), expected, "after {at} bytes");
-        assert_eq!(kind(outcome.server), ErrorKind::Closed);
+        let (mut server, client) = socket_pair();
+        server.write_all(&[0; 32][..came]).unwrap();
+        let proved = framefd::ops::auth::client(client.as_fd().into(), &key(1), short);
+        assert_eq!(kind(proved), expected, "{came} bytes of a challenge");
+        assert_eq!(unread(&server), 0, "and none of an answer");
         assert!((2 * short..SOON).contains(&start.elapsed()));
     }
 }

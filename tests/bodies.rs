@@ -299,6 +299,25 @@ fn a_chunk_that_was_taken_from_a_source_is_not_lost_unnoticed() {
 }
 
 #[test]
+fn a_file_that_may_not_grow_ends_nobody() {
+    alone("a_file_that_may_not_grow_ends_nobody", || {
+        // Its default action would end this process.
+        let limit = Rlimit { current: Some(4), maximum: Some(4) };
+        rustix::process::setrlimit(Resource::Fsize, limit).unwrap();
+        let (sender, receiver) = socket_pair();
+        for timeout in [None, SOON] {
+            frame::send(sender.as_fd(), None, b"too much", &options()).unwrap();
+            let (_, mut body) = frame::recv_header(receiver.as_fd(), &options()).unwrap();
+            let file = tempfile::tempfile().unwrap();
+            let error = body.copy_to(file.as_fd(), timeout).unwrap_err();
+            assert_eq!(error.errno(), rustix::io::Errno::FBIG.raw_os_error());
+            assert_eq!(file.metadata().unwrap().len(), 4);
+        }
+        assert_in_step(sender.as_fd(), receiver.as_fd());
+    });
+}
+
+#[test]
 fn a_packet_larger_than_the_buffer_is_not_lost() {
     let (peer, fd) = socket_pair();
     let data: Vec<u8> = (0..100).collect();

@@ -230,6 +230,9 @@ fn a_program_links_the_installed_library() {
         assert!(std::env::var_os("CI").is_none(), "pkg-config is missing");
         return;
     }
+    let mut version = Command::new("pkg-config");
+    version.args(["--modversion", "framefd"]).env("PKG_CONFIG_PATH", library.join("pkgconfig"));
+    assert_eq!(succeed(&mut version), format!("{VERSION}\n"));
     for (kind, link) in [("shared", &[][..]), ("static", &["--static"][..])] {
         let mut flags = Command::new("pkg-config");
         flags.args(link).args(["--cflags", "--libs", "framefd"]);
@@ -286,6 +289,20 @@ fn the_archive_links_next_to_another_rust_archive() {
     assert_eq!(run(&binary, &[]), format!("{VERSION} 42\n"));
 }
 
+#[test]
+fn the_library_can_be_loaded_and_unloaded_again_and_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&scratch.path().join(name));
+    fs::write(path("load.c"), LOAD_AGAIN).unwrap();
+    let libraries = read("tests/abi/native-static-libs.txt");
+    let archive = text(&release().join("libframefd-c.a"));
+    let (source, binary) = (path("load.c"), path("load"));
+    let mut arguments = vec!["-pthread", "-Iinclude", "-o", &binary, &source, &archive];
+    arguments.extend(libraries.split_whitespace());
+    run("cc", &arguments);
+    assert_eq!(run(&binary, &[&shared_library()]), "same descriptors, same threads\n");
+}
+
 const OUT_OF_TREE: &str = r#"
 #include <framefd.h>
 #include <stdio.h>
@@ -315,6 +332,61 @@ const BOTH_ARCHIVES: &str = r#"
 int other_answer(void);
 int main(void) {
     printf("%s %d\n", frame_version(), other_answer());
+    return 0;
+}
+"#;
+
+/// One copy is linked in, another comes and goes; each is used, and fails, in a thread of
+/// its own, so that what belongs to a thread is made and unmade.
+const LOAD_AGAIN: &str = r#"
+#include <dirent.h>
+#include <dlfcn.h>
+#include <framefd.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *library;
+
+static int entries(const char *path) {
+    DIR *folder = opendir(path);
+    int count = 0;
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
+}
+
+static void *load(void *unused) {
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    int (*send)(int, const char *, const void *, size_t, const struct frame_options *);
+    const char *(*last_error)(void);
+    if (handle == NULL)
+        return NULL;
+    *(void **)&send = dlsym(handle, "frame_send");
+    *(void **)&last_error = dlsym(handle, "frame_last_error");
+    if (send == frame_send || send(-1, NULL, NULL, 0, NULL) != FRAME_EBADFD ||
+        frame_send(0, "[", NULL, 0, NULL) != FRAME_EBADJSON ||
+        strstr(last_error(), "descriptor") == NULL || strstr(frame_last_error(), "JSON") == NULL)
+        return NULL;
+    return dlclose(handle) == 0 ? "good" : unused;
+}
+
+int main(int argc, char **argv) {
+    library = argv[argc - 1];
+    int fds = 0, threads = 0;
+    for (int i = 0; i < 1000; i++) {
+        pthread_t thread;
+        void *good = NULL;
+        if (pthread_create(&thread, NULL, load, NULL) != 0 || pthread_join(thread, &good) != 0 || !good)
+            return 1;
+        if (i == 0) {
+            fds = entries("/proc/self/fd");
+            threads = entries("/proc/self/task");
+        }
+    }
+    if (entries("/proc/self/fd") == fds && entries("/proc/self/task") == threads)
+        puts("same descriptors, same threads");
     return 0;
 }
 "#;

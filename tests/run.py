@@ -5,6 +5,7 @@ On a user's machine a missing extra skips its check; with CI set it is an error.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -19,10 +20,10 @@ EXTRAS = {
     "cargo-fmt": "rustup component add rustfmt",
     "cargo-clippy": "rustup component add clippy",
     "valgrind": "apt-get install valgrind",
-    "strace": "apt-get install strace",
     "pkg-config": "apt-get install pkg-config",
     "c++": "apt-get install g++",
     "mypy": "python3 -m pip install mypy",
+    "setuptools 70.1": "python3 -m pip install 'setuptools>=70.1'",
 }
 
 
@@ -65,7 +66,17 @@ def passes(name: str, command: list[str]) -> bool:
 def present(name: str) -> bool:
     if name == "mypy":
         return importlib.util.find_spec("mypy") is not None
+    if name.startswith("setuptools"):
+        return version_of("setuptools") >= (70, 1)
     return shutil.which(name) is not None
+
+
+def version_of(package: str) -> tuple[int, ...]:
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -143,6 +144,9 @@ static int open_socket(const struct arguments *a, int type, bool server)
             continue;
         if (server && type == SOCK_STREAM)
             setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        /* A request waits for no acknowledgement; accepted sockets inherit it. */
+        if (type == SOCK_STREAM)
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if ((server ? bind(fd, at->ai_addr, at->ai_addrlen)
                     : connect(fd, at->ai_addr, at->ai_addrlen)) != 0) {
             close(fd);

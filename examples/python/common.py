@@ -129,6 +129,9 @@ def open_socket(
             raise Mistake(f"{arguments.host} is not a loopback address: that needs --key-file")
         sock = socket.socket(family, kind)
         try:
+            if kind == socket.SOCK_STREAM:
+                # A request waits for no acknowledgement; accepted sockets inherit it.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if server and kind == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             (sock.bind if server else sock.connect)(address)

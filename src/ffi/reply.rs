@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 
 use super::arguments::{descriptor, invalid, optional_text, strings};
 use super::frame::{FrameHandle, FrameOptions, read};
-use super::outcome::code;
+use super::outcome;
 use crate::error::{ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::ops::reply;
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn frame_reply_error(
     message: *const c_char,
     opts: *const FrameOptions,
 ) -> c_int {
-    self::code(|| {
+    outcome::code(|| {
         let kind = ErrorKind::from_code(code);
         let kind = kind.ok_or_else(|| invalid(format!("code is {code}")))?;
         // SAFETY: the pointers are what the header asks for.
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn frame_reply_hello(
     cmds: *const *const c_char,
     opts: *const FrameOptions,
 ) -> c_int {
-    self::code(|| {
+    outcome::code(|| {
         // SAFETY: the pointers are what the header asks for.
         let (cmds, options) = unsafe { (strings(cmds, "cmds")?, read(opts)?) };
         let text = |cmd| std::str::from_utf8(cmd).map_err(|_| invalid("cmds is not UTF-8"));

@@ -3,46 +3,53 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use rustix::process::Signal;
-
-/// Runs `call` with `signal` blocked in this thread and takes back the one that `call`
-/// raised, so that the host sees neither an end nor a handler. For the signals that the
-/// kernel sends to the thread in the middle of a system call: `SIGPIPE` (write(2) to a
-/// pipe without readers) and `SIGXFSZ` (setrlimit(2), `RLIMIT_FSIZE`).
+/// Runs `call` with SIGPIPE and SIGXFSZ blocked in this thread and takes back the one that
+/// `call` raised, so that the host sees neither an end nor a handler. They are the signals
+/// that the kernel sends to the thread in the middle of a system call: write(2) to a pipe
+/// without readers, and beyond `RLIMIT_FSIZE` (setrlimit(2)).
 ///
 /// It is taken back whatever `call` returns: a write that is cut short after its first
 /// bytes raises the signal as well, and returns their count. Everything else stays as
-/// it was: the mask, a signal that was pending before, and one that another process sends
+/// it was: the mask, a signal that was pending before, and one that somebody else sends
 /// meanwhile, which is delivered afterwards.
-pub fn with_blocked<T>(signal: Signal, call: impl FnOnce() -> T) -> T {
-    let _blocked = Blocked::new(signal);
+pub fn with_blocked<T>(call: impl FnOnce() -> T) -> T {
+    let _blocked = Blocked::new();
     call()
 }
 
-/// A signal that is blocked in this thread until this is dropped.
+const SIGNALS: [libc::c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
+
+/// The signals blocked in this thread until this is dropped.
 struct Blocked {
-    signal: libc::c_int,
-    masked_before: bool,
-    pending_before: bool,
+    /// Those that were not blocked before.
+    newly_blocked: libc::sigset_t,
+    /// Those that were not pending before.
+    newly_pending: libc::sigset_t,
 }
 
 impl Blocked {
-    fn new(signal: Signal) -> Blocked {
-        let signal = signal.as_raw();
-        let masked_before = contains(&mask(libc::SIG_BLOCK, &set_of(&[signal])), signal);
+    fn new() -> Blocked {
+        let before = mask(libc::SIG_BLOCK, &set_of(|_| true));
+        let was_blocked = |signal| contains(&before, signal);
         // One that was not blocked would have been delivered and not be pending.
-        let pending_before = masked_before && contains(&pending(), signal);
-        Blocked { signal, masked_before, pending_before }
+        let any_blocked = SIGNALS.into_iter().any(was_blocked);
+        let pending = if any_blocked { pending() } else { set_of(|_| false) };
+        Blocked {
+            newly_blocked: set_of(|signal| !was_blocked(signal)),
+            newly_pending: set_of(|signal| !(was_blocked(signal) && contains(&pending, signal))),
+        }
     }
 
-    /// Takes the signal off the thread if this thread raised it. Linux takes what is
+    /// Takes a signal off the thread if this thread raised it. Linux takes what is
     /// pending for the thread before what is pending for the process.
     fn take_back(&self) {
-        let set = set_of(&[self.signal]);
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: the three pointers are valid for the call.
-        if unsafe { libc::sigtimedwait(&raw const set, info.as_mut_ptr(), &raw const now) } < 0 {
+        let signal = unsafe {
+            libc::sigtimedwait(&raw const self.newly_pending, info.as_mut_ptr(), &raw const now)
+        };
+        if signal < 0 {
             return; // EAGAIN: none was raised
         }
         // SAFETY: zeroed is a valid siginfo_t, and the call has filled it in.
@@ -56,21 +63,15 @@ impl Blocked {
             // is accepted here; the signal goes to the process all the same.
             let thread = rustix::thread::gettid().as_raw_nonzero().get();
             // SAFETY: `info` is a valid siginfo_t that the kernel has made.
-            unsafe {
-                libc::syscall(libc::SYS_rt_sigqueueinfo, thread, self.signal, &raw const info)
-            };
+            unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, thread, signal, &raw const info) };
         }
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        if !self.pending_before {
-            self.take_back();
-        }
-        if !self.masked_before {
-            mask(libc::SIG_UNBLOCK, &set_of(&[self.signal]));
-        }
+        self.take_back();
+        mask(libc::SIG_UNBLOCK, &self.newly_blocked);
     }
 }
 
@@ -95,13 +96,14 @@ fn pending() -> libc::sigset_t {
     }
 }
 
-fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+/// Those of the two signals that `include` says.
+fn set_of(include: impl Fn(libc::c_int) -> bool) -> libc::sigset_t {
     let mut set = MaybeUninit::zeroed();
     // SAFETY: sigemptyset makes the set that sigaddset adds to.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in signals {
-            libc::sigaddset(set.as_mut_ptr(), *signal);
+        for signal in SIGNALS.into_iter().filter(|signal| include(*signal)) {
+            libc::sigaddset(set.as_mut_ptr(), signal);
         }
         set.assume_init()
     }
@@ -119,6 +121,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use rustix::io::Errno;
+    use rustix::process::Signal;
 
     use super::*;
     use crate::io::testing;
@@ -138,7 +141,7 @@ mod tests {
     }
 
     fn current_mask() -> Vec<bool> {
-        let mask = mask(libc::SIG_BLOCK, &set_of(&[]));
+        let mask = mask(libc::SIG_BLOCK, &set_of(|_| false));
         (1..=libc::SIGRTMAX()).map(|signal| contains(&mask, signal)).collect()
     }
 
@@ -162,7 +165,7 @@ mod tests {
     fn a_broken_pipe_ends_nobody() {
         testing::alone("io::signal::tests::a_broken_pipe_ends_nobody", &[], || {
             dispose(Signal::PIPE, libc::SIG_DFL);
-            with_blocked(Signal::PIPE, write_to_broken_pipe);
+            with_blocked(write_to_broken_pipe);
         });
     }
 
@@ -177,7 +180,7 @@ mod tests {
                 rustix::io::read(&reader, &mut [0; 1]).unwrap();
             });
             let bytes = vec![0; 4 * size];
-            let written = with_blocked(Signal::PIPE, || rustix::io::write(&writer, &bytes));
+            let written = with_blocked(|| rustix::io::write(&writer, &bytes));
             assert!(written.unwrap() < bytes.len());
             reading.join().unwrap();
         });
@@ -187,7 +190,7 @@ mod tests {
     fn a_handler_is_not_run() {
         testing::alone("io::signal::tests::a_handler_is_not_run", &[], || {
             dispose(Signal::PIPE, count as *const () as libc::sighandler_t);
-            with_blocked(Signal::PIPE, write_to_broken_pipe);
+            with_blocked(write_to_broken_pipe);
             assert_eq!(HANDLED.load(Ordering::SeqCst), 0);
             write_to_broken_pipe();
             assert_eq!(HANDLED.load(Ordering::SeqCst), 1, "without it, it is run");
@@ -213,7 +216,7 @@ mod tests {
         let name = "io::signal::tests::a_signal_from_elsewhere_is_delivered_afterwards";
         testing::alone(name, &[], || {
             dispose(Signal::PIPE, count as *const () as libc::sighandler_t);
-            with_blocked(Signal::PIPE, || {
+            with_blocked(|| {
                 queue(Signal::PIPE);
                 assert_eq!(HANDLED.load(Ordering::SeqCst), 0);
             });
@@ -230,10 +233,10 @@ mod tests {
     fn the_mask_is_the_same_afterwards() {
         for blocked in [false, true] {
             if blocked {
-                mask(libc::SIG_BLOCK, &set_of(&[libc::SIGPIPE]));
+                mask(libc::SIG_BLOCK, &set_of(|signal| signal == libc::SIGPIPE));
             }
             let before = current_mask();
-            let inside = with_blocked(Signal::PIPE, || {
+            let inside = with_blocked(|| {
                 write_to_broken_pipe();
                 current_mask()
             });
@@ -246,17 +249,16 @@ mod tests {
     #[test]
     fn the_mask_is_the_same_after_a_panic() {
         let before = current_mask();
-        let panicked =
-            std::panic::catch_unwind(|| with_blocked(Signal::PIPE, || panic!("on purpose")));
+        let panicked = std::panic::catch_unwind(|| with_blocked(|| panic!("on purpose")));
         assert!(panicked.is_err());
         assert_eq!(current_mask(), before);
     }
 
     #[test]
     fn a_pending_signal_stays_pending() {
-        mask(libc::SIG_BLOCK, &set_of(&[libc::SIGPIPE]));
+        mask(libc::SIG_BLOCK, &set_of(|signal| signal == libc::SIGPIPE));
         raise(Signal::PIPE);
-        with_blocked(Signal::PIPE, write_to_broken_pipe);
+        with_blocked(write_to_broken_pipe);
         assert!(is_pending(Signal::PIPE));
     }
 }

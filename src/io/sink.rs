@@ -8,7 +8,6 @@ use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use rustix::process::Signal;
 
 use super::deadline::{Patience, wait};
 use super::signal::with_blocked;
@@ -98,7 +97,7 @@ impl<'fd> Sink<'fd> {
             self.wait()?;
         }
         let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
-        Ok(with_blocked(Signal::PIPE, || {
+        Ok(with_blocked(|| {
             if total <= step {
                 rustix::io::writev(self.fd, slices)
             } else {
@@ -115,8 +114,9 @@ impl<'fd> Sink<'fd> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(self.fd).map_err(failed)?.st_mode);
         let flags = rustix::fs::fcntl_getfl(self.fd).map_err(failed)?;
         let step = match kind {
-            FileType::Fifo if !flags.contains(OFlags::NONBLOCK) => PIPE_STEP,
-            FileType::CharacterDevice if !flags.contains(OFlags::NONBLOCK) => TTY_STEP,
+            _ if flags.contains(OFlags::NONBLOCK) => usize::MAX,
+            FileType::Fifo => PIPE_STEP,
+            FileType::CharacterDevice if rustix::termios::isatty(self.fd) => TTY_STEP,
             _ => usize::MAX,
         };
         self.step = Some(step);

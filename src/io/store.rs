@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use rand::TryRng;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::Signal;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::root::{Root, refused, regular, stat_leaf, sync_directory};
@@ -63,7 +62,7 @@ impl NewFile {
 
     /// Appends all of `bytes`. After an error there is nothing to do but to drop this.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        with_blocked(Signal::XFSZ, || write_all(self.file.as_fd(), bytes))
+        with_blocked(|| write_all(self.file.as_fd(), bytes))
             .map_err(|errno| self.target.refused("write", errno))
     }
 

@@ -43,7 +43,26 @@ fn handshake_deadline(timeout: Duration) -> Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
+    use rustix::io::Errno;
+
     use super::*;
+    use crate::io::testing;
+
+    #[test]
+    fn without_random_numbers_nothing_is_sent() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let key = Key::new(&[7; 32]).unwrap();
+        // Without the system call and without the file that would stand in for it.
+        let calls = [(libc::SYS_getrandom, Errno::IO), (libc::SYS_openat, Errno::IO)];
+        testing::failing(&calls, || {
+            let error = server(ours.as_fd().into(), &[&key], Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Key);
+            assert_eq!(Key::generate().unwrap_err().kind(), ErrorKind::Key);
+        });
+        assert_eq!(rustix::io::ioctl_fionread(&theirs), Ok(0));
+    }
 
     #[test]
     fn no_handshake_takes_longer_than_the_hard_limit() {

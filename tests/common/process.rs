@@ -1,17 +1,25 @@
 //! What a test measures of its process and thread, and a process of its own to do it in.
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::time::Duration;
 
 /// Runs `body` in a process of its own: this test binary again, with only the test
 /// called `name`, which is the caller.
 pub fn alone(name: &str, body: impl FnOnce()) {
+    alone_in(name, &[], body);
+}
+
+/// The same where `wrapper` is a command that runs the process.
+pub fn alone_in(name: &str, wrapper: &[&str], body: impl FnOnce()) {
     const CHILD: &str = "FRAMEFD_TEST_ALONE";
     if std::env::var_os(CHILD).is_some() {
         return body();
     }
     let this = std::env::current_exe().unwrap();
-    let output = Command::new(this).args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    let mut words = wrapper.iter().map(OsStr::new).chain([this.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    let output = command.args(words).args(["--exact", name]).env(CHILD, "1").output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(

@@ -25,8 +25,6 @@ pub enum Fault {
     Split(Direction, u64),
     /// After so many bytes the connection ends, both ways; the next byte is lost.
     Cut(Direction, u64),
-    /// After so many bytes nothing more is delivered; the connection stays open.
-    Stall(Direction, u64),
 }
 
 /// What came of an exchange, and how many bytes were sent for it.
@@ -142,10 +140,7 @@ fn pump(
         // As many bytes as up to the fault, so that it lies between two reads.
         let limit = match fault {
             Fault::ByteByByte => 1,
-            Fault::Split(at_direction, at) if at_direction == direction && total < at => at - total,
-            Fault::Cut(at_direction, at) | Fault::Stall(at_direction, at)
-                if at_direction == direction && total < at =>
-            {
+            Fault::Split(of, at) | Fault::Cut(of, at) if of == direction && total < at => {
                 at - total
             }
             _ => u64::MAX,
@@ -159,9 +154,6 @@ fn pump(
             let _ = (to.shutdown(Shutdown::Write), from.shutdown(Shutdown::Write));
             delivering = false;
         }
-        if fault == Fault::Stall(direction, total) {
-            delivering = false;
-        }
         total += got as u64;
         if delivering {
             let _ = to.write_all(&buf[..got]);
@@ -170,8 +162,6 @@ fn pump(
             }
         }
     }
-    if !matches!(fault, Fault::Stall(stalled, _) if stalled == direction) {
-        let _ = to.shutdown(Shutdown::Write);
-    }
+    let _ = to.shutdown(Shutdown::Write);
     total
 }

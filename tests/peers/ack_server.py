@@ -3,6 +3,8 @@
 Usage: ack_server.py HOST PORT
 """
 
+from __future__ import annotations
+
 import socket
 import sys
 

@@ -3,6 +3,8 @@
 Usage: auth_echo_client.py HOST PORT --key-file FILE [TEXT]...
 """
 
+from __future__ import annotations
+
 import argparse
 import hmac
 import socket

@@ -3,6 +3,8 @@
 Usage: auth_echo_server.py HOST PORT --key-file FILE
 """
 
+from __future__ import annotations
+
 import argparse
 import hmac
 import os

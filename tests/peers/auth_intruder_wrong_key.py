@@ -5,6 +5,8 @@ Exit status 1 where it is refused, 0 where a single byte beyond the challenge ca
 Usage: auth_intruder_wrong_key.py HOST PORT [TEXT]
 """
 
+from __future__ import annotations
+
 import hmac
 import os
 import socket

@@ -1,5 +1,7 @@
 """Exec over TCP, no framing at all: stderr, then stdout. Usage: bare_server.py HOST PORT"""
 
+from __future__ import annotations
+
 import socket
 import sys
 

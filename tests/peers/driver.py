@@ -1,5 +1,7 @@
 """Starts servers and runs clients, the peers here or any program with the same manners."""
 
+from __future__ import annotations
+
 import contextlib
 import pathlib
 import subprocess
@@ -32,6 +34,11 @@ def server(command: list[str]) -> Iterator[tuple[str, str]]:
             yield host, port
         finally:
             process.terminate()
+            try:
+                process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def run(command: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

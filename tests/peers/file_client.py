@@ -3,6 +3,8 @@
 Usage: file_client.py HOST PORT put FILE...
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import sys

@@ -3,6 +3,8 @@
 Usage: file_get_client.py HOST PORT put LOCAL [REMOTE] | get REMOTE [LOCAL]
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import socket

@@ -1,5 +1,7 @@
 """File upload and download with replies. Usage: file_get_server.py HOST PORT DIRECTORY"""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import socket

@@ -3,6 +3,8 @@
 Usage: file_server.py HOST PORT DIRECTORY
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import sys

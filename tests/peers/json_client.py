@@ -3,6 +3,8 @@
 Usage: json_client.py HOST PORT [COMMAND]...
 """
 
+from __future__ import annotations
+
 import socket
 import sys
 

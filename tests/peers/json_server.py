@@ -1,5 +1,7 @@
 """Exec over TCP: a bare command in, a frame out. Usage: json_server.py HOST PORT"""
 
+from __future__ import annotations
+
 import socket
 import sys
 

@@ -1,5 +1,7 @@
 """Exec over TCP: the reply behind a four-byte length. Usage: packet_server.py HOST PORT"""
 
+from __future__ import annotations
+
 import socket
 import struct
 import sys

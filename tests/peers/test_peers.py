@@ -1,5 +1,7 @@
 """Holds the peers against each other, so that they are known to be right."""
 
+from __future__ import annotations
+
 import pathlib
 import socket
 import subprocess

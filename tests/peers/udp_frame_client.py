@@ -3,6 +3,8 @@
 Usage: udp_frame_client.py HOST PORT [--key-file FILE] [COMMAND]...
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import socket

@@ -6,6 +6,8 @@ request gets its reply again without being run again.
 Usage: udp_frame_server.py HOST PORT [--key-file FILE] [--part-size BYTES]
 """
 
+from __future__ import annotations
+
 import argparse
 import socket
 import sys

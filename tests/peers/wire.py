@@ -1,5 +1,7 @@
 """What the peers share: bytes on the wire with nothing but struct, json and hmac."""
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import json

@@ -6,6 +6,8 @@ independent reader against them.
 Usage: generate.py [DIRECTORY]
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import pathlib

@@ -1,5 +1,7 @@
 """Holds the vectors against their generator, and against readers written apart from it."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json

@@ -19,7 +19,7 @@ use crate::wire::header::Header;
 use crate::wire::message::file::{
     FileMode, FileName, GetReply, GetRequest, PutReply, PutRequest, Trailer,
 };
-use crate::wire::message::{check_reply, to_request};
+use crate::wire::message::{check_reply, id_of, to_request};
 use crate::wire::name::Name;
 
 /// Stores the next `length` bytes of `source` on the server as `name`; without a length,
@@ -151,14 +151,15 @@ fn receive(
     Ok(got)
 }
 
-/// The header of a reply, and its body, which is still to come. An error reply has none.
+/// The header of the reply to a request without an id, and its body, which is still to
+/// come. An error reply has none.
 fn recv_reply(reader: BorrowedFd<'_>, patience: Patience) -> Result<(Header, BodyReader<'_>)> {
     let (header, body) = frame::recv_header_by(reader, &frame::Options::default(), patience.next())
         .map_err(reply::overdue)?;
+    let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
     match check_reply(&header) {
-        Err(error) if body.left() > 0 => {
-            Err(Error::new(ErrorKind::BadReply, format!("an error reply with a body: {error}")))
-        }
+        _ if id_of(&header).is_some() => bad("it answers another request"),
+        Err(_) if body.left() > 0 => bad("an error reply has a body"),
         checked => checked.map(|()| (header, body)),
     }
 }

@@ -1,0 +1,284 @@
+//! Exchanges that do not come to their end: cut, stalled, out of space.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use framefd::ErrorKind;
+use framefd::io::store::StoreOptions;
+use framefd::ops::file::{self, Options, Served};
+use framefd::ops::frame;
+use framefd::wire::digest::Hasher;
+
+use crate::common::channel::fill;
+use crate::common::process::alone_in;
+use crate::common::proxy::{Direction, Fault, at_every_offset};
+use crate::common::{encoded, kind};
+use crate::{
+    End, Kind, Tree, against, content, file_of, get, names, put, serve, status, with_server,
+};
+
+/// A put of `old` as new programs send it, and as the oldest do.
+fn puts() -> [Vec<u8>; 2] {
+    let content = b"new content";
+    let mut hasher = Hasher::default();
+    hasher.update(content);
+    let size = content.len();
+    let fields = format!(r#""cmd":"put","filename":"old","filesize":{size}"#);
+    let trailer = encoded(&format!(r#"{{"sha256":"{}"}}"#, hasher.finish()), b"");
+    let new = encoded(&format!(r#"{{{fields},"data_size":{size},"trailer":true}}"#), content);
+    [[new, trailer].concat(), encoded(&format!("{{{fields}}}"), content)]
+}
+
+#[test]
+fn a_put_that_is_cut_anywhere_leaves_the_old_file() {
+    for whole in puts() {
+        let tree = Tree::new();
+        for cut in 0..whole.len() {
+            let (client, server) = Kind::Unix.connect();
+            client.send(&whole[..cut]);
+            client.half_close();
+            let session = serve(&server, &tree.root, &Options::default());
+            let expected = if cut == 0 { ErrorKind::Closed } else { ErrorKind::Truncated };
+            assert_eq!(session.end.kind(), expected, "after {cut} bytes");
+            assert!(session.served.is_empty(), "after {cut} bytes");
+            tree.assert_untouched();
+        }
+        let (client, server) = Kind::Unix.connect();
+        client.send(&whole);
+        client.half_close();
+        serve(&server, &tree.root, &Options::default());
+        assert_eq!(tree.read("old"), b"new content");
+    }
+}
+
+#[test]
+fn a_put_that_stalls_anywhere_leaves_the_old_file_and_is_told() {
+    let impatient = || Options { stall: Some(Duration::from_millis(20)), ..Options::default() };
+    for whole in puts() {
+        let header = 4 + whole[0] as usize;
+        for sent in [header, header + 1, whole.len() - 1] {
+            let tree = Tree::new();
+            let (reply, session) = against(Kind::Unix, &tree, impatient, |end| {
+                end.send(&whole[..sent]);
+                let reply = status(&end.recv());
+                assert!(end.is_closed());
+                reply
+            });
+            assert_eq!((&*reply, session.end.kind()), ("timed_out", ErrorKind::Stalled));
+            tree.assert_untouched();
+        }
+    }
+}
+
+#[test]
+fn a_refusal_whose_body_does_not_come_is_told_before_the_close() {
+    let tree = Tree::new();
+    let impatient =
+        || Options { stall: Some(Duration::from_millis(20)), max_size: 100, ..Options::default() };
+    let ((), session) = against(Kind::Unix, &tree, impatient, |end| {
+        let tebibyte = r#"{"cmd":"put","filename":"x","filesize":1099511627776}"#;
+        assert_eq!(end.ask(tebibyte, b""), "too_big");
+        assert!(end.is_closed());
+    });
+    assert_eq!(session.end.kind(), ErrorKind::TooBig);
+    tree.assert_untouched();
+}
+
+#[test]
+fn a_client_that_has_gone_has_its_files_stored() {
+    for channel in Kind::ALL {
+        let tree = Tree::new();
+        let (client, server) = channel.connect();
+        for name in ["a", "..", "b", "c"] {
+            let header = format!(r#"{{"cmd":"put","filename":"{name}","filesize":3}}"#);
+            client.send_raw(&header, b"new");
+        }
+        drop(client);
+        let session = serve(&server, &tree.root, &Options::default());
+        assert_eq!(session.served.len(), 4, "{channel:?} {session:?}");
+        // TCP learns of it from the first reply.
+        assert!(matches!(session.served[3], Served::Unanswered(_)), "{channel:?} {session:?}");
+        assert!(matches!(session.served[1], Served::Refused(_)), "{channel:?} {session:?}");
+        assert_eq!(tree.names(), ["a", "b", "c", "old"]);
+        assert_eq!(tree.read("c"), b"new");
+    }
+}
+
+#[test]
+fn an_old_uploader_can_be_left_without_a_reply() {
+    let tree = Tree::new();
+    let silent = || Options { reply: false, ..Options::default() };
+    let ((), session) = against(Kind::Unix, &tree, silent, |end| {
+        for name in ["a", "..", "b"] {
+            let header = format!(r#"{{"cmd":"put","filename":"{name}","filesize":3}}"#);
+            end.send_raw(&header, b"new");
+        }
+        end.assert_in_step();
+        put(end, "c", b"new").unwrap();
+    });
+    assert_eq!(session.served.len(), 5);
+    assert_eq!(tree.names(), ["a", "b", "c", "old"]);
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_not_made_up() {
+    let tree = Tree::new();
+    fs::write(tree.at("log"), vec![b'x'; 4 << 20]).unwrap();
+    let ((), session) = against(Kind::Unix, &tree, Options::default, |end| {
+        end.send_raw(r#"{"cmd":"get","filename":"log","trailer":true}"#, b"");
+        let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
+        let (_, mut body) = received.unwrap();
+        File::options().write(true).open(tree.at("log")).unwrap().set_len(3 << 20).unwrap();
+        assert_eq!(kind(body.skip(None)), ErrorKind::Truncated);
+        assert_eq!(body.left(), 1 << 20);
+    });
+    assert_eq!(session.end.kind(), ErrorKind::Truncated);
+    assert!(session.end.detail().contains("shorter"), "{}", session.end);
+}
+
+#[test]
+fn a_source_that_ends_early_breaks_the_connection() {
+    let tree = Tree::new();
+    let (client, session) = against(Kind::Unix, &tree, Options::default, |end| {
+        let source = file_of(b"new");
+        file::put(end.duplex(), b"old", source.as_fd(), Some(4), &Options::default())
+    });
+    let error = client.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Truncated);
+    assert!(error.detail().contains("shorter"), "{error}");
+    assert_eq!(session.end.kind(), ErrorKind::Truncated);
+    tree.assert_untouched();
+}
+
+#[test]
+fn a_server_that_goes_silent_is_not_waited_for() {
+    let (client, _server) = Kind::Unix.connect();
+    let short = Some(Duration::from_millis(20));
+    let stall = Options { stall: short, ..Options::default() };
+    let whole = Options { timeout: short, ..Options::default() };
+    let file = tempfile::tempfile().unwrap();
+    for options in [stall, whole] {
+        let name = b"x";
+        let put = file::put(client.duplex(), name, file.as_fd(), Some(0), &options);
+        let get = file::get(client.duplex(), name, file.as_fd(), &options);
+        assert_eq!((kind(put), kind(get)), (ErrorKind::Stalled, ErrorKind::Stalled));
+    }
+    // As much as the connection takes, and no reader.
+    let large = file_of(&content(2 << 20));
+    let put = file::put(client.duplex(), b"x", large.as_fd(), None, &stall);
+    assert_eq!(kind(put), ErrorKind::Stalled);
+}
+
+#[test]
+fn a_connection_that_takes_nothing_is_in_step_after_the_time_is_up() {
+    let (client, _server) = Kind::Unix.connect();
+    fill(&client.writer);
+    let file = tempfile::tempfile().unwrap();
+    let options = Options { timeout: Some(Duration::ZERO), ..Options::default() };
+    let put = file::put(client.duplex(), b"x", file.as_fd(), None, &options);
+    let get = file::get(client.duplex(), b"x", file.as_fd(), &options);
+    assert_eq!((kind(put), kind(get)), (ErrorKind::Timeout, ErrorKind::Timeout));
+}
+
+/// A connection's one end as the proxy gives it.
+fn end(stream: &UnixStream) -> End {
+    let reader: OwnedFd = stream.try_clone().unwrap().into();
+    End { writer: reader.try_clone().unwrap(), reader }
+}
+
+#[test]
+fn an_exchange_that_is_split_or_cut_anywhere_is_whole_or_an_error() {
+    let tree = Tree::new();
+    let unsynced = StoreOptions { sync: false, ..StoreOptions::default() };
+    let quick = || Options { store: unsynced, ..Options::default() };
+    let serving = |stream: &UnixStream| serve(&end(stream), &tree.root, &quick());
+    let putting = |stream: &UnixStream| put(&end(stream), "old", b"new");
+    let sizes = at_every_offset(putting, serving, |fault, client, session| {
+        let stored = match fault {
+            Fault::Cut(Direction::ToServer, _) => &b"old"[..],
+            _ => b"new",
+        };
+        let succeeds = !matches!(fault, Fault::Cut(..));
+        assert_eq!(client.is_ok(), succeeds, "{fault:?}: {client:?}");
+        assert_eq!(tree.read("old"), stored, "{fault:?}: {session:?}");
+        assert_eq!(tree.names(), ["old"], "{fault:?}");
+        fs::write(tree.at("old"), "old").unwrap();
+    });
+    assert!(sizes.0 > 100 && sizes.1 > 100, "{sizes:?}");
+
+    let copy = tree.local("copy");
+    let getting =
+        |stream: &UnixStream| file::get_path(end(stream).duplex(), b"old", &copy, &quick());
+    let sizes = at_every_offset(getting, serving, |fault, client, _| {
+        let succeeds = !matches!(fault, Fault::Cut(..));
+        assert_eq!(client.is_ok(), succeeds, "{fault:?}: {client:?}");
+        assert_eq!(fs::read(&copy).is_ok_and(|bytes| bytes == b"old"), succeeds, "{fault:?}");
+        let _ = fs::remove_file(&copy);
+        assert_eq!(names(&tree.local("")), [""; 0], "{fault:?}");
+    });
+    assert!(sizes.0 > 30 && sizes.1 > 100, "{sizes:?}");
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_next_request_served() {
+    let wrapper = ["unshare", "--user", "--map-root-user", "--mount"];
+    let name = "broken::a_full_disk_is_told_and_the_next_request_served";
+    alone_in(name, &wrapper, || {
+        let tree = Tree::new();
+        fs::create_dir(tree.at("small")).unwrap();
+        let mount = |dir| {
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", "size=64k", "framefd"]).arg(dir);
+            assert!(mount.status().unwrap().success());
+        };
+        mount(tree.at("small"));
+        mount(tree.local(""));
+        with_server(&tree, |end| {
+            put(end, "small/file", b"old").unwrap();
+            for size in [128 << 10, 3 << 20] {
+                let full = put(end, "small/file", &content(size));
+                assert_eq!(kind(full), ErrorKind::RemoteNoSpace);
+                assert_eq!(names(&tree.at("small")), ["file"]);
+                assert_eq!(tree.read("small/file"), b"old");
+            }
+            put(end, "small/file", &content(32 << 10)).unwrap();
+            put(end, "large", &content(128 << 10)).unwrap();
+            let path = tree.local("copy");
+            let full = file::get_path(end.duplex(), b"large", &path, &Options::default());
+            assert_eq!(kind(full), ErrorKind::NoSpace);
+            assert_eq!(names(&tree.local("")), [""; 0]);
+        });
+        for dir in [tree.at("small"), tree.local("")] {
+            assert!(Command::new("umount").arg(dir).status().unwrap().success());
+        }
+    });
+}
+
+#[test]
+fn a_full_destination_ends_a_get() {
+    let tree = Tree::new();
+    with_server(&tree, |end| {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let got = file::get(end.duplex(), b"old", full.as_fd(), &Options::default());
+        let error = got.unwrap_err();
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::NoSpace, 28));
+    });
+}
+
+#[test]
+fn a_get_is_refused_above_the_clients_limit() {
+    let tree = Tree::new();
+    with_server(&tree, |end| {
+        let options = Options { max_size: 2, ..Options::default() };
+        let (got, bytes) = crate::get_with(end, "old", &options);
+        assert_eq!((kind(got), bytes), (ErrorKind::TooBig, vec![]));
+    });
+    with_server(&tree, |end| {
+        let (got, bytes) = get(end, "missing");
+        assert_eq!((kind(got), bytes), (ErrorKind::RemoteNotFound, vec![]));
+        end.assert_in_step();
+    });
+}

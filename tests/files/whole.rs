@@ -1,0 +1,473 @@
+//! What goes right: files of every size, over every kind of connection.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Barrier;
+
+use framefd::ErrorKind;
+use framefd::io::store::StoreOptions;
+use framefd::ops::file::{self, Options, Served, Transfer};
+use framefd::ops::frame::{self, Body};
+use framefd::wire::digest::Hasher;
+
+use crate::common::kind;
+use crate::common::process::{alone, peak_memory};
+use crate::{
+    End, Kind, Tree, against, content, file_of, get, get_with, names, put, serve, with_server,
+};
+
+const MIB: usize = 1024 * 1024;
+
+fn digest(bytes: &[u8]) -> String {
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    hasher.finish().to_string()
+}
+
+#[test]
+fn a_file_of_any_size_goes_there_and_back() {
+    for channel in Kind::ALL {
+        let tree = Tree::new();
+        let ((), session) = against(channel, &tree, Options::default, |end| {
+            for size in [0, 1, MIB - 1, MIB, MIB + 1] {
+                let bytes = content(size);
+                let sha256 = digest(&bytes);
+                let is_it = |transfer: Transfer| {
+                    assert_eq!(transfer.bytes, size as u64);
+                    assert_eq!(transfer.sha256.unwrap().to_string(), sha256);
+                };
+                is_it(put(end, "new", &bytes).unwrap());
+                assert!(tree.read("new") == bytes, "{channel:?} {size}");
+                let (got, copy) = get(end, "new");
+                is_it(got.unwrap());
+                assert!(copy == bytes, "{channel:?} {size}");
+            }
+        });
+        assert_eq!(session.end.kind(), ErrorKind::Closed);
+        assert_eq!(session.served.len(), 10);
+        assert!(session.served.iter().all(|served| matches!(served, Served::Done(_))));
+        assert_eq!(tree.names(), ["new", "old"]);
+    }
+}
+
+#[test]
+fn files_go_from_path_to_path() {
+    let tree = Tree::new();
+    let (source, copy) = (tree.local("source"), tree.local("copy"));
+    fs::write(&source, content(3000)).unwrap();
+    fs::write(&copy, "before").unwrap();
+    std::os::unix::fs::symlink("source", tree.local("link")).unwrap();
+    let private = Options {
+        store: StoreOptions { mode: Some(0o600), ..StoreOptions::default() },
+        ..Options::default()
+    };
+    with_server(&tree, |end| {
+        let link = tree.local("link");
+        file::put_path(end.duplex(), b"new", &link, &Options::default()).unwrap();
+        file::get_path(end.duplex(), b"new", &copy, &private).unwrap();
+    });
+    assert_eq!(tree.read("new"), content(3000));
+    assert_eq!(fs::read(&copy).unwrap(), content(3000));
+    assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(names(&tree.local("")), ["copy", "link", "source"]);
+}
+
+#[test]
+fn paths_that_are_no_files_are_refused_before_anything_is_sent() {
+    let tree = Tree::new();
+    let at = |name| tree.local(name);
+    let fifo = at("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    std::os::unix::fs::symlink("elsewhere", at("link")).unwrap();
+    fs::write(at("there"), "there").unwrap();
+    let options = Options::default();
+    let keep = Options {
+        store: StoreOptions { overwrite: false, ..StoreOptions::default() },
+        ..Options::default()
+    };
+    with_server(&tree, |end| {
+        let put = |path: PathBuf| kind(file::put_path(end.duplex(), b"new", &path, &options));
+        assert_eq!(put(at("fifo")), ErrorKind::Path);
+        assert_eq!(put(at("")), ErrorKind::Path);
+        assert_eq!(put("/dev/null".into()), ErrorKind::Path);
+        assert_eq!(put(at("missing")), ErrorKind::NotFound);
+        let get =
+            |path: PathBuf, options| kind(file::get_path(end.duplex(), b"old", &path, options));
+        for path in [at("fifo"), at("link"), at(""), at("."), at(".."), "/".into(), "".into()] {
+            assert_eq!(get(path.clone(), &options), ErrorKind::Path, "{path:?}");
+        }
+        assert_eq!(get(at("missing/x"), &options), ErrorKind::NotFound);
+        assert_eq!(get(at("there"), &keep), ErrorKind::Exists);
+        end.assert_in_step();
+    });
+    assert_eq!(names(&tree.local("")), ["fifo", "link", "there"]);
+    tree.assert_untouched();
+}
+
+/// `size` bytes of which only the last was written.
+fn sparse(tree: &Tree, size: u64) {
+    let mut sparse = File::create(tree.at("sparse")).unwrap();
+    sparse.seek(SeekFrom::Start(size - 1)).unwrap();
+    sparse.write_all(b"x").unwrap();
+}
+
+#[test]
+fn a_large_file_passes_in_little_memory() {
+    alone("whole::a_large_file_passes_in_little_memory", || {
+        let tree = Tree::new();
+        let size = (300 << 20) + 5;
+        sparse(&tree, size);
+        let unhashed = Options { checksum: false, ..Options::default() };
+        let null = File::create("/dev/null").unwrap();
+        with_server(&tree, |end| {
+            let got = file::get(end.duplex(), b"sparse", null.as_fd(), &unhashed).unwrap();
+            assert_eq!(got, Transfer { bytes: size, sha256: None });
+            end.assert_in_step();
+        });
+        assert!(peak_memory() < 64 << 20, "{} bytes", peak_memory());
+    });
+}
+
+#[test]
+fn a_terabyte_is_announced_as_one() {
+    let tree = Tree::new();
+    let size = (1 << 40) + 5;
+    sparse(&tree, size);
+    let (end, _) = against(Kind::Unix, &tree, Options::default, |end| {
+        end.send_raw(r#"{"cmd":"get","filename":"sparse"}"#, b"");
+        let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
+        let (header, body) = received.unwrap();
+        (u64::try_from(header.integer("filesize").unwrap()).unwrap(), body.left())
+    });
+    assert_eq!(end, (size, size));
+
+    let (client, server) = Kind::Unix.connect();
+    let source = File::open(tree.at("sparse")).unwrap();
+    let first = |_, total| {
+        assert_eq!(total, size);
+        ControlFlow::Break(())
+    };
+    let options = Options { progress: Some(&first), ..Options::default() };
+    let received = std::thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            let End { reader, writer: _writer } = server;
+            frame::recv_header(reader.as_fd(), &frame::Options::default()).unwrap().0
+        });
+        let sent = file::put(client.duplex(), b"x", source.as_fd(), None, &options);
+        // The server is gone after the header, which may be before the first piece.
+        assert!(matches!(kind(sent), ErrorKind::Cancelled | ErrorKind::Io));
+        server.join().unwrap()
+    });
+    assert_eq!(received.data_size(), Some(size));
+}
+
+#[test]
+fn a_put_sends_what_its_source_has_and_no_more() {
+    let tree = Tree::new();
+    let options = Options::default();
+    with_server(&tree, |end| {
+        let mut file = file_of(b"0123456789");
+        file.seek(SeekFrom::Start(4)).unwrap();
+        let put = |source: &File, length| {
+            file::put(end.duplex(), b"new", source.as_fd(), length, &options)
+        };
+        put(&file, None).unwrap();
+        assert_eq!(tree.read("new"), b"456789");
+        file.seek(SeekFrom::Start(4)).unwrap();
+        put(&file, Some(2)).unwrap();
+        assert_eq!(tree.read("new"), b"45");
+        file.seek(SeekFrom::Start(20)).unwrap();
+        put(&file, None).unwrap();
+        assert_eq!(tree.read("new"), b"");
+
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"piped and more").unwrap();
+        let reader = File::from(std::os::fd::OwnedFd::from(reader));
+        assert_eq!(kind(put(&reader, None)), ErrorKind::Argument);
+        put(&reader, Some(5)).unwrap();
+        assert_eq!(tree.read("new"), b"piped");
+    });
+}
+
+#[test]
+fn the_store_is_as_the_client_asks_within_what_the_server_allows() {
+    alone("whole::the_store_is_as_the_client_asks_within_what_the_server_allows", || {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let tree = Tree::new();
+        let mode = |name| fs::metadata(tree.at(name)).unwrap().mode() & 0o7777;
+        with_server(&tree, |end| {
+            let raw = |rest: &str| {
+                let header =
+                    format!(r#"{{"cmd":"put","filename":"new","filesize":0,"data_size":0{rest}}}"#);
+                assert_eq!(end.ask(&header, b""), "ok");
+            };
+            raw("");
+            assert_eq!(mode("new"), 0o644);
+            raw(r#","mode":"7777""#);
+            assert_eq!(mode("new"), 0o755);
+            raw(r#","mode":"0600","mtime":-1500"#);
+            let stat = fs::metadata(tree.at("new")).unwrap();
+            let modified = (stat.mtime(), stat.mtime_nsec());
+            assert_eq!((mode("new"), modified), (0o600, (-2, 500_000_000)));
+
+            let store = StoreOptions {
+                mode: Some(0o751),
+                mtime: Some(1_700_000_000_123),
+                overwrite: false,
+                sync: true,
+            };
+            let options = Options { store, ..Options::default() };
+            let source = file_of(b"x");
+            let put =
+                |name: &[u8]| file::put(end.duplex(), name, source.as_fd(), Some(0), &options);
+            assert_eq!(kind(put(b"new")), ErrorKind::RemoteExists);
+            put(b"fresh").unwrap();
+            let modified = fs::metadata(tree.at("fresh")).unwrap().mtime_nsec();
+            assert_eq!((mode("fresh"), modified), (0o751, 123_000_000));
+        });
+        let private = || Options {
+            store: StoreOptions { mode: Some(0o600), ..StoreOptions::default() },
+            ..Options::default()
+        };
+        let (stored, _) = against(Kind::Unix, &tree, private, |end| put(end, "private", b""));
+        stored.unwrap();
+        assert_eq!(mode("private"), 0o600);
+    });
+}
+
+#[test]
+fn a_server_that_keeps_files_keeps_them() {
+    let tree = Tree::new();
+    let keep = || Options {
+        store: StoreOptions { overwrite: false, ..StoreOptions::default() },
+        ..Options::default()
+    };
+    let ((), _) = against(Kind::Unix, &tree, keep, |end| {
+        let header = r#"{"cmd":"put","filename":"old","filesize":3,"overwrite":true}"#;
+        assert_eq!(end.ask(header, b"new"), "exists");
+        end.assert_in_step();
+    });
+    tree.assert_untouched();
+}
+
+#[test]
+fn names_are_bytes() {
+    let tree = Tree::new();
+    let names: [&[u8]; 6] =
+        [b"caf\xe9", "caf\u{e9}".as_bytes(), "cafe\u{301}".as_bytes(), b"-rf", b"x ", b"OLD"];
+    with_server(&tree, |end| {
+        let options = Options::default();
+        for name in names {
+            file::put(end.duplex(), name, file_of(name).as_fd(), None, &options).unwrap();
+        }
+        for name in names {
+            let copy = tree.local("copy");
+            file::get_path(end.duplex(), name, &copy, &options).unwrap();
+            assert_eq!(fs::read(copy).unwrap(), name);
+        }
+        let reply = || end.recv().header.string("filename_b64").unwrap().to_owned();
+        end.send_raw(r#"{"cmd":"get","filename_b64":"Y2Fm6Q=="}"#, b"");
+        assert_eq!(reply(), "Y2Fm6Q==");
+        let put = r#"{"cmd":"put","filename_b64":"Y2Fm6Q==","filesize":0,"data_size":0}"#;
+        end.send_raw(put, b"");
+        assert_eq!(reply(), "Y2Fm6Q==");
+    });
+    assert_eq!(tree.names().len(), names.len() + 1);
+}
+
+#[test]
+fn every_reply_repeats_the_id() {
+    let tree = Tree::new();
+    with_server(&tree, |end| {
+        for rest in [
+            r#""cmd":"get","filename":"old""#,
+            r#""cmd":"get","filename":"missing""#,
+            r#""cmd":"put","filename":"new","filesize":0"#,
+            r#""cmd":"put","filename":"..","filesize":0"#,
+            r#""cmd":"put","data_size":0,"filesize":-1"#,
+            r#""cmd":"dance""#,
+            r#""cmd":7"#,
+        ] {
+            end.send_raw(&format!(r#"{{{rest},"id":"an id"}}"#), b"");
+            assert_eq!(end.recv().header.string("id").unwrap(), "an id", "{rest}");
+            end.send_raw(&format!(r#"{{{rest},"id":-7}}"#), b"");
+            assert_eq!(end.recv().header.integer("id").unwrap(), -7, "{rest}");
+        }
+    });
+}
+
+#[test]
+fn a_request_in_memory_is_served_as_well() {
+    let tree = Tree::new();
+    let (client, server) = Kind::Unix.connect();
+    let content = b"content";
+    let sha256 = digest(content);
+    client.send_raw(
+        r#"{"cmd":"put","filename":"a","filesize":7,"data_size":7,"trailer":true}"#,
+        content,
+    );
+    client.send_raw(&format!(r#"{{"sha256":"{sha256}"}}"#), b"");
+    client.send_raw(r#"{"cmd":"put","filename":"b","filesize":7}"#, content);
+    client.send_raw(r#"{"cmd":"get","filename":"b"}"#, b"");
+    for _ in 0..3 {
+        let request = frame::recv(server.reader.as_fd(), &frame::Options::default()).unwrap();
+        let body = Body::Memory(&request.body);
+        let (duplex, root) = (server.duplex(), tree.root.as_fd());
+        let outcome = file::serve(duplex, &request.header, body, root, &Options::default());
+        assert!(matches!(outcome.unwrap(), Served::Done(_)));
+    }
+    assert_eq!((tree.read("a"), tree.read("b")), (content.to_vec(), content.to_vec()));
+    for _ in 0..2 {
+        assert_eq!(client.recv().header.string("sha256").unwrap(), sha256);
+    }
+    assert_eq!(client.recv().body, content);
+}
+
+#[test]
+fn a_digest_is_sent_with_what_is_got_where_it_is_asked_for() {
+    let tree = Tree::new();
+    with_server(&tree, |end| {
+        end.send_raw(r#"{"cmd":"get","filename":"old","trailer":true}"#, b"");
+        let reply = end.recv();
+        assert!(reply.header.boolean("trailer").unwrap());
+        assert_eq!(end.recv().header.string("sha256").unwrap(), digest(b"old"));
+
+        end.send_raw(r#"{"cmd":"get","filename":"old"}"#, b"");
+        let reply = end.recv();
+        let text = r#"{"data_size":3,"status":"ok","filename":"old","filesize":3}"#;
+        assert_eq!(reply.header.text(), text);
+
+        let unhashed = Options { checksum: false, ..Options::default() };
+        let (got, bytes) = get_with(end, "old", &unhashed);
+        assert_eq!((got.unwrap().sha256, bytes), (None, b"old".to_vec()));
+    });
+}
+
+#[test]
+fn a_server_that_does_not_hash_still_checks_what_it_is_sent() {
+    let tree = Tree::new();
+    let unhashed = || Options { checksum: false, ..Options::default() };
+    against(Kind::Unix, &tree, unhashed, |end| {
+        let put = r#"{"cmd":"put","filename":"new","filesize":3,"data_size":3"#;
+        let wrong = digest(b"other");
+        assert_eq!(end.ask(&format!(r#"{put},"sha256":"{wrong}"}}"#), b"new"), "checksum");
+        end.send_raw(&format!("{put}}}"), b"new");
+        assert_eq!(end.recv().header.string("sha256").unwrap_err().kind(), ErrorKind::Missing);
+    });
+}
+
+#[test]
+fn progress_is_told_and_can_break_off() {
+    let tree = Tree::new();
+    let size = 3 * MIB + 1;
+    fs::write(tree.at("large"), content(size)).unwrap();
+    let seen = RefCell::new(Vec::new());
+    let note = |done, total| {
+        seen.borrow_mut().push((done, total));
+        if done > 2 << 20 && total > 3 << 20 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let options = Options { progress: Some(&note), ..Options::default() };
+    let (client, session) = against(Kind::Unix, &tree, Options::default, |end| {
+        let small = file_of(b"abc");
+        file::put(end.duplex(), b"small", small.as_fd(), None, &options).unwrap();
+        assert_eq!(seen.take(), [(3, 3)]);
+        let large = file_of(&content(size));
+        file::put(end.duplex(), b"broken", large.as_fd(), None, &options)
+    });
+    assert_eq!(kind(client), ErrorKind::Cancelled);
+    assert_eq!(session.end.kind(), ErrorKind::Truncated);
+    let seen = seen.take();
+    assert!(seen.is_sorted() && seen.last().unwrap().0 <= 3 << 20, "{seen:?}");
+    assert_eq!(tree.names(), ["large", "old", "small"]);
+
+    let copy = tree.local("copy");
+    let (client, _) = against(Kind::Unix, &tree, Options::default, |end| {
+        file::get_path(end.duplex(), b"large", &copy, &options)
+    });
+    assert_eq!(kind(client), ErrorKind::Cancelled);
+    assert_eq!(names(&tree.local("")), [""; 0]);
+}
+
+#[test]
+fn of_eight_puts_at_once_one_is_there_whole() {
+    let tree = Tree::new();
+    let start = Barrier::new(8);
+    let bytes = |number: u8| vec![b'0' + number; 200_000];
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (tree, start) = (&tree, &start);
+            scope.spawn(move || {
+                with_server(tree, |end| {
+                    start.wait();
+                    put(end, "new", &bytes(number)).unwrap();
+                });
+            });
+        }
+    });
+    let stored = tree.read("new");
+    assert!((0..8).any(|number| stored == bytes(number)));
+    assert_eq!(tree.names(), ["new", "old"]);
+}
+
+#[test]
+fn who_gets_a_file_that_is_put_meanwhile_gets_the_old_one_whole() {
+    let tree = Tree::new();
+    let (old, new) = (vec![b'o'; 4 * MIB], vec![b'n'; 4 * MIB]);
+    fs::write(tree.at("file"), &old).unwrap();
+    let unhashed = Options { checksum: false, ..Options::default() };
+    with_server(&tree, |getter| {
+        let header = r#"{"cmd":"get","filename":"file"}"#;
+        getter.send_raw(header, b"");
+        let received = frame::recv_header(getter.reader.as_fd(), &frame::Options::default());
+        let (_, mut body) = received.unwrap();
+        with_server(&tree, |putter| {
+            let source = file_of(&new);
+            file::put(putter.duplex(), b"file", source.as_fd(), None, &unhashed).unwrap();
+        });
+        assert!(tree.read("file") == new);
+        assert!(body.read_all(u64::MAX, None).unwrap() == old);
+    });
+}
+
+#[test]
+fn what_grows_is_sent_as_large_as_it_was() {
+    let tree = Tree::new();
+    let size = 4 * MIB;
+    fs::write(tree.at("log"), vec![b'x'; size]).unwrap();
+    with_server(&tree, |end| {
+        end.send_raw(r#"{"cmd":"get","filename":"log"}"#, b"");
+        let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
+        let (header, mut body) = received.unwrap();
+        let mut log = File::options().append(true).open(tree.at("log")).unwrap();
+        log.write_all(b"more").unwrap();
+        assert_eq!(header.integer("filesize").unwrap(), i64::try_from(size).unwrap());
+        assert!(body.read_all(u64::MAX, None).unwrap() == vec![b'x'; size]);
+        end.assert_in_step();
+    });
+}
+
+#[test]
+fn a_file_without_a_size_is_empty() {
+    let proc = File::open("/proc").unwrap();
+    let (client, server) = Kind::Unix.connect();
+    client.send_raw(r#"{"cmd":"get","filename":"version"}"#, b"");
+    client.half_close();
+    let session = serve(&server, &proc, &Options::default());
+    assert!(matches!(session.served[..], [Served::Done(Transfer { bytes: 0, .. })]), "{session:?}");
+}
