@@ -20,7 +20,7 @@ LANGUAGES = ("c", "python")
 SECONDS = 30.0  # no program here may take longer
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+TARGET = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target")
 ENVIRONMENT = os.environ | {
     "FRAMEFD_LIBRARY": str(TARGET / "release" / "libframefd.so"),
     "PYTHONPATH": str(ROOT / "bindings" / "python"),

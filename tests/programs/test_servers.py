@@ -27,12 +27,12 @@ class ManyClients(Case):
                         launch.start(
                             tcp_exec_client(client, name, running.address, f"echo {n}")
                         )
-                        for n in range(8)
+                        for n in range(4)
                     ]
                     output = [
                         process.communicate(timeout=launch.SECONDS)[0] for process in quick
                     ]
-                    self.assertEqual(output, [b"%d\n" % n for n in range(8)])
+                    self.assertEqual(output, [b"%d\n" % n for n in range(4)])
                     self.assertIsNone(slow.poll())
                     self.release(slow)
                     self.assertEqual(slow.communicate(timeout=launch.SECONDS)[0], b"slow\n")
@@ -155,7 +155,7 @@ class Addresses(Case):
 
     def test_without_a_key_only_a_loopback_address_is_listened_on(self) -> None:
         def check(language: str, name: str, *options: str) -> None:
-            for host in ("0.0.0.0", "::", "192.0.2.1", "10.127.0.1"):
+            for host in ("0.0.0.0", "::", "10.127.0.1"):
                 got = launch.run(launch.program(language, name, "--host", host, *options))
                 self.assertEqual((got.returncode, got.stdout), (2, b""), got.stderr)
                 self.assertRegex(got.stderr, rb"^%s: .*--key-file" % name.encode())
