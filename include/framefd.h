@@ -360,7 +360,8 @@
 #define EXEC_FLAG_PIPE_HELD 4
 
 /**
- * In exec_result.flags, on a server: the client closed its sending side meanwhile.
+ * In exec_result.flags, on a server: the client closed its sending side meanwhile. With
+ * EXEC_ON_CLOSE_RUN it is not watched, and this never set.
  */
 #define EXEC_FLAG_CLIENT_GONE 8
 

@@ -51,7 +51,8 @@ pub const EXEC_FLAG_TRUNCATED: u32 = 2;
 /// In exec_result.flags: another process still held the command's output open after its
 /// end, which was not waited for.
 pub const EXEC_FLAG_PIPE_HELD: u32 = 4;
-/// In exec_result.flags, on a server: the client closed its sending side meanwhile.
+/// In exec_result.flags, on a server: the client closed its sending side meanwhile. With
+/// EXEC_ON_CLOSE_RUN it is not watched, and this never set.
 pub const EXEC_FLAG_CLIENT_GONE: u32 = 8;
 
 /// How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
