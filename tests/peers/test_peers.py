@@ -223,7 +223,9 @@ class AuthenticatedEcho(unittest.TestCase):
         pathlib.Path(self.key).write_bytes(b"the shared key of this test\n")
         pathlib.Path(self.other).write_bytes(b"the shared key of this test\n\n")
         command = peer("auth_echo_server", "127.0.0.1", "0", "--key-file", self.key)
-        self.address = self.enterContext(server(command))
+        running = server(command)
+        self.address = running.__enter__()
+        self.addCleanup(running.__exit__, None, None, None)
 
     def echo(self, key: str, *text: str) -> subprocess.CompletedProcess[bytes]:
         return run(peer("auth_echo_client", *self.address, "--key-file", key, *text))

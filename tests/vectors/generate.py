@@ -417,7 +417,7 @@ class Packets(Index):
         """`layout` is the prefix's format in the `struct` module's letters."""
         prefixed = [struct.pack(layout, len(payload)) + payload for payload in received]
         file = self.add_file(f"good/{name}.bin", b"".join(prefixed))
-        for payload, packet in zip(received, prefixed, strict=True):
+        for payload, packet in zip(received, prefixed):
             self.add(file, "ok", hex_column(payload), len(packet), *describe(layout), "-")
 
     def bad(
