@@ -21,7 +21,10 @@ static const char *const cmds[] = {"put", "get", NULL};
 
 static int transfer(int fd, struct frame *request, void *root)
 {
-    return frame_file_serve(fd, request, *(const int *)root, NULL, NULL);
+    /* The oldest uploaders read no reply, and would lose what is still on its way. */
+    struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
+    opts.flags = FRAME_FILE_NO_REPLY;
+    return frame_file_serve(fd, request, *(const int *)root, &opts, NULL);
 }
 
 static void serve(int fd, void *root)

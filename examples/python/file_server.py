@@ -35,7 +35,8 @@ def main() -> None:
         raise Mistake(f"{path}: {error.strerror}") from None
 
     def transfer(conn: socket.socket, request: framefd.IncomingFrame) -> None:
-        framefd.serve_file(conn, request, root)
+        # The oldest uploaders read no reply, and would lose what is still on its way.
+        framefd.serve_file(conn, request, root, reply_to_oldest=False)
 
     def answer(conn: socket.socket) -> bool:
         return common.serve_frame(conn, ["put", "get"], transfer)

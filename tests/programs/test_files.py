@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
+import socket
+import struct
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -173,6 +177,26 @@ class Files(Case):
                     got = launch.run(peer("file_client", *running.address, "put", source))
                     self.assertEqual((got.returncode, got.stderr), (0, b""))
                     self.assertEqual(wait_for(root / name, len(content)), content, name)
+
+        self.each([(language,) for language in launch.LANGUAGES], check)
+
+    def test_an_old_uploader_loses_none_of_several_files(self) -> None:
+        files = {"first": b"x" * 10, "second": b"y" * 2_000_000}
+
+        def check(server: str) -> None:
+            with tempfile.TemporaryDirectory() as root:
+                with launch.server(launch.program(server, "file_server", "--root", root)) as running:
+                    with socket.create_connection((running.host, int(running.port))) as conn:
+                        for name, data in files.items():
+                            request = {"cmd": "put", "filename": name, "filesize": len(data)}
+                            header = json.dumps(request).encode()
+                            conn.sendall(struct.pack("<i", len(header)) + header + data)
+                    stored = pathlib.Path(root, "second")
+                    end = time.monotonic() + launch.SECONDS
+                    while not stored.exists() and time.monotonic() < end:
+                        time.sleep(0.02)
+                    for name, data in files.items():
+                        self.assertEqual(pathlib.Path(root, name).read_bytes(), data)
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 

@@ -157,6 +157,7 @@ def serve_file(
     overwrite: bool = True,
     checksum: bool = True,
     sync: bool = True,
+    reply_to_oldest: bool = True,
     write_fd: Descriptor | None = None,
 ) -> FileResult:
     """Performs the ``put`` or ``get`` of a request that recv_header() returned.
@@ -164,12 +165,15 @@ def serve_file(
     ``root`` is a directory, as a path or a descriptor; no name leads out of it. Returns
     when the reply is sent, also an error reply (``error`` says which). Any exception: close
     the connection. Parameters are as for :func:`put` and :func:`get`.
+
+    ``reply_to_oldest=False`` leaves a put without data_size unanswered: those who send one
+    read no reply, and lose what is on its way if they close with a reply unread.
     """
     options = _options(
         progress,
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
-        flags=_flags(overwrite, checksum, sync),
+        flags=_flags(overwrite, checksum, sync, reply_to_oldest),
         stall_ms=milliseconds(stall),
         max_size=limit(max_size, "max_size"),
     )
