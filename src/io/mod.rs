@@ -13,5 +13,6 @@ pub mod sink;
 pub mod source;
 pub mod spawn;
 pub mod store;
+pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -61,6 +61,25 @@ pub enum Directory<'a> {
     Fd(BorrowedFd<'a>),
 }
 
+/// What a process may not do that the host may. The default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// Its file mode creation mask, see umask(2).
+    pub umask: Option<u32>,
+    /// Seconds of processor time, `RLIMIT_CPU`.
+    pub cpu_seconds: Option<u64>,
+    /// Bytes of address space, `RLIMIT_AS`.
+    pub memory: Option<u64>,
+    /// Processes and threads of its real user, `RLIMIT_NPROC`: counted over the whole
+    /// system, and not for root.
+    pub processes: Option<u64>,
+    /// Bytes of a file that it writes, `RLIMIT_FSIZE`.
+    pub file_size: Option<u64>,
+    /// The user and the group that it becomes, without any supplementary group. Only root
+    /// may do that.
+    pub user: Option<(u32, u32)>,
+}
+
 impl Process<'_> {
     /// Starts it. An empty `argv`, a NUL byte and a malformed variable are
     /// [`ErrorKind::Argument`]; everything else is [`ErrorKind::Spawn`] with the errno
