@@ -10,7 +10,7 @@ use common::process::alone;
 use common::run::{Cue, Talk, silent};
 use framefd::io::child::Status;
 use framefd::io::deadline::Deadline;
-use framefd::ops::run::{Command, Flow, Limits};
+use framefd::ops::run::{Command, Flow, Limits, Stdio};
 use rustix::process::Signal;
 
 const A_WHILE: Duration = Duration::from_millis(300);
@@ -89,6 +89,19 @@ fn a_command_without_input_reads_none() {
     let command = Command::shell(b"cat; readlink /proc/self/fd/0");
     let outcome = talk.run(&command, &limits(), silent);
     assert_eq!((outcome.status, talk.stdout()), (Status::Exited(0), "/dev/null\n"));
+}
+
+#[test]
+fn merged_outputs_come_in_order() {
+    let merged = Stdio::Pipes { input: false, merge: true };
+    let text = "for i in $(seq 2000); do echo $i; echo $i >&2; done; exec >&-; echo last >&2";
+    let command = Command { stdio: merged, ..Command::shell(text.as_bytes()) };
+    let mut talk = Talk::new();
+    let outcome = talk.run(&command, &limits(), silent);
+    let mut expected: String = (1..=2000).map(|i| format!("{i}\n{i}\n")).collect();
+    expected.push_str("last\n");
+    assert!(talk.stdout() == expected && talk.output[1].is_empty());
+    assert_eq!((outcome.stdout_total, outcome.stderr_total), (expected.len() as u64, 0));
 }
 
 #[test]

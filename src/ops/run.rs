@@ -385,7 +385,7 @@ impl<'a> Run<'a> {
         let argv = arguments(&command.program, limits)?;
         let mut buffer = Vec::new();
         make_room(&mut buffer)?;
-        let Stdio::Pipes { input, merge: false } = command.stdio else {
+        let Stdio::Pipes { input, merge } = command.stdio else {
             return Err(Error::new(ErrorKind::Unsupported, "stdio"));
         };
         if command.confinement != Confinement::default() {
@@ -399,21 +399,21 @@ impl<'a> Run<'a> {
             (null()?, None)
         };
         let (stdout, stdout_writer) = pipe()?;
-        let (stderr, stderr_writer) = pipe()?;
+        let (stderr, stderr_writer) = if merge { None } else { Some(pipe()?) }.unzip();
         let process = Process {
             argv: &argv,
             environment: &command.environment,
             directory: command.directory,
             stdin: stdin.as_fd(),
             stdout: stdout_writer.as_fd(),
-            stderr: stderr_writer.as_fd(),
+            stderr: stderr_writer.as_ref().unwrap_or(&stdout_writer).as_fd(),
             die_with_parent: true,
         };
         let child = process.spawn()?;
         Ok(Run {
             limits,
             child,
-            outputs: [Some(Pipe::new(stdout)), Some(Pipe::new(stderr))],
+            outputs: [Some(Pipe::new(stdout)), stderr.map(Pipe::new)],
             input: stdin_writer.map(Pipe::new),
             totals: [0; 2],
             buffer,
