@@ -27,8 +27,8 @@ use crate::io::child::Child;
 use crate::io::deadline::{self, Deadline};
 use crate::io::environment::Environment;
 
-/// A process to start. It becomes the leader of a new process group, with default
-/// actions for all signals, none of them blocked, and no descriptor but its standard
+/// A process to start. It becomes the leader of a new process group, or of a session, with
+/// default actions for all signals, none of them blocked, and no descriptor but its standard
 /// three.
 #[derive(Debug)]
 pub struct Process<'a> {
@@ -46,6 +46,8 @@ pub struct Process<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Its descriptor 2.
     pub stderr: BorrowedFd<'a>,
+    /// Whether it leads a new session, whose controlling terminal is `stdin`.
+    pub on_terminal: bool,
     /// Whether it gets SIGKILL when the calling *thread* ends (`PR_SET_PDEATHSIG`):
     /// only for a thread that waits for the process. What the process starts itself and
     /// a set-user-ID program are not reached by this.
@@ -101,6 +103,7 @@ impl Process<'_> {
             environment: Pointers::new(variables.into_strings()?),
             directory: self.directory.map(Target::new).transpose()?,
             stdio: [number(0), number(1), number(2)],
+            on_terminal: self.on_terminal,
             report: report_writer.as_raw_fd(),
             parent: self.die_with_parent.then(std::process::id),
             memory_is_shared: AtomicBool::new(false),
@@ -149,6 +152,7 @@ struct Plan {
     directory: Option<Target>,
     /// All of them 3 or higher: none is overwritten before it is used.
     stdio: [c_int; 3],
+    on_terminal: bool,
     /// Where a failure goes.
     report: c_int,
     /// The process to die with.
@@ -185,7 +189,7 @@ impl Plan {
             // SAFETY: the kernel has just opened it for us.
             Some(unsafe { OwnedFd::from_raw_fd(pidfd) })
         };
-        Ok(Child::new(pid, pidfd))
+        Ok(Child::new(pid, pidfd, self.on_terminal))
     }
 }
 
@@ -210,7 +214,12 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
     // SAFETY: plain system calls on integers; all pointers are to NUL-terminated strings
     // and NULL-terminated arrays of them in `plan`.
     unsafe {
-        Step::Group.check(libc::setpgid(0, 0))?;
+        if plan.on_terminal {
+            Step::Session.check(libc::setsid())?;
+            Step::Terminal.check(libc::ioctl(plan.stdio[0], libc::TIOCSCTTY, 0))?;
+        } else {
+            Step::Group.check(libc::setpgid(0, 0))?;
+        }
         if let Some(parent) = plan.parent {
             Step::DieWithParent.check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             // It may have died before; 0 is a parent outside our PID namespace.
@@ -350,6 +359,8 @@ fn errno() -> c_int {
 #[repr(i32)]
 enum Step {
     Group,
+    Session,
+    Terminal,
     DieWithParent,
     Directory,
     Stdio,
@@ -365,8 +376,16 @@ impl Step {
         Ok(())
     }
 
-    const NAMES: [&str; 6] =
-        ["setpgid", "prctl", "working directory", "dup2", "close descriptors", "execve"];
+    const NAMES: [&str; 8] = [
+        "setpgid",
+        "setsid",
+        "controlling terminal",
+        "prctl",
+        "working directory",
+        "dup2",
+        "close descriptors",
+        "execve",
+    ];
 }
 
 /// A [`Step`] and its errno; through the pipe they come as one number.
@@ -483,8 +502,12 @@ impl Drop for BlockedSignals {
 fn pipe_with_flags(flags: PipeFlags) -> Result<(OwnedFd, OwnedFd)> {
     let ends = pipe_with(PipeFlags::CLOEXEC | flags);
     let (reader, writer) = ends.map_err(|errno| spawn_error("pipe", errno))?;
-    let raise = |end: OwnedFd| raised(end.as_fd()).map(|copy| copy.unwrap_or(end));
-    Ok((raise(reader)?, raise(writer)?))
+    Ok((above_standard(reader)?, above_standard(writer)?))
+}
+
+/// `fd`, or a copy in its place if its number is one of the standard three.
+pub(super) fn above_standard(fd: OwnedFd) -> Result<OwnedFd> {
+    raised(fd.as_fd()).map(|copy| copy.unwrap_or(fd))
 }
 
 /// A copy of one of the standard descriptors, above them; `None` for any other.
@@ -541,6 +564,7 @@ mod tests {
             stdin: null.as_fd(),
             stdout: writer.as_fd(),
             stderr: null.as_fd(),
+            on_terminal: false,
             die_with_parent: false,
         };
         let child = process.spawn()?;
@@ -639,6 +663,7 @@ mod tests {
                     stdin: null.as_fd(),
                     stdout: null.as_fd(),
                     stderr: null.as_fd(),
+                    on_terminal: false,
                     die_with_parent,
                 };
                 process.spawn().unwrap()

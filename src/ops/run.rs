@@ -1,23 +1,22 @@
 //! Runs a command to its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, ioctl_fionread, retry_on_intr};
-use rustix::pipe::fcntl_setpipe_size;
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::child::{Child, Status};
 use crate::io::deadline::{Deadline, poll};
 use crate::io::environment::Environment;
-use crate::io::signal::with_blocked;
-use crate::io::spawn::{Confinement, Directory, Process, pipe, spawn_error};
-use crate::io::terminal::WindowSize;
+use crate::io::spawn::{Confinement, Directory, Process};
+use crate::io::stdio::{Channel, Ends, READ_SIZE};
+use crate::io::terminal::{Terminal, WindowSize};
 use crate::limits;
+
+pub use crate::io::stdio::Stdio;
 
 /// What to run, and in which surroundings. It leads a process group of its own.
 #[derive(Clone, Debug)]
@@ -32,29 +31,6 @@ pub struct Command<'a> {
     pub stdio: Stdio,
     /// What it may not do that the host may.
     pub confinement: Confinement,
-}
-
-/// What a command reads from and writes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdio {
-    /// Its outputs are pipes, and it has no terminal.
-    Pipes {
-        /// Its standard input is a pipe that is fed from [`Events::input`], else /dev/null.
-        input: bool,
-        /// Its standard error goes where its standard output goes, in the order in which
-        /// it writes them.
-        merge: bool,
-    },
-    /// A pseudo-terminal of this size is all three, and the controlling terminal of a new
-    /// session that the command leads.
-    Terminal(WindowSize),
-}
-
-/// An empty input, and two outputs.
-impl Default for Stdio {
-    fn default() -> Stdio {
-        Stdio::Pipes { input: false, merge: false }
-    }
 }
 
 /// The program of a command.
@@ -318,10 +294,12 @@ impl Events for Collector {
 struct Run<'a> {
     limits: &'a Limits,
     child: Child,
+    /// Open to the end: its last descriptor hangs up.
+    terminal: Option<Terminal>,
     /// By [`Stream`]; `None` once at its end.
-    outputs: [Option<Pipe>; 2],
+    outputs: [Option<Channel>; 2],
     /// `None` where there is none, and once it is closed.
-    input: Option<Pipe>,
+    input: Option<Feed>,
     totals: [u64; 2],
     buffer: Vec<u8>,
     phase: Phase,
@@ -352,31 +330,29 @@ enum Phase {
     Emptying { until: [u64; 2] },
 }
 
-/// This end of a pipe.
-struct Pipe {
-    fd: OwnedFd,
-    enlarged: bool,
+/// Where the command's input is written.
+struct Feed {
+    channel: Channel,
+    /// The last byte was not the end of a line.
+    in_a_line: bool,
+    /// There is no more input, and these characters say so.
+    farewell: Option<Vec<u8>>,
 }
 
-impl Pipe {
-    fn new(fd: OwnedFd) -> Pipe {
-        Pipe { fd, enlarged: false }
+impl Feed {
+    fn new(channel: Channel) -> Feed {
+        Feed { channel, in_a_line: false, farewell: None }
     }
+}
 
-    /// Makes a pipe that was found full, so that one end waits for the other, larger.
-    /// That it may not be larger is no harm.
-    fn enlarge(&mut self) {
-        if !self.enlarged {
-            let _ = fcntl_setpipe_size(&self.fd, READ_SIZE);
-            self.enlarged = true;
-        }
-    }
-
-    /// Whether nothing is left in it, and nobody who could write more.
-    fn is_at_end(&self) -> bool {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        let ready = poll(&mut fds, Deadline::after(Duration::ZERO));
-        ready.is_ok() && fds[0].revents() == PollFlags::HUP
+/// What is to be written next.
+fn next_bytes<'a>(farewell: Option<&'a Vec<u8>>, events: &'a dyn Events) -> &'a [u8] {
+    match farewell {
+        Some(farewell) => farewell,
+        None => match events.input() {
+            Input::Bytes(bytes) => bytes,
+            Input::Later | Input::End => &[],
+        },
     }
 }
 
@@ -385,36 +361,27 @@ impl<'a> Run<'a> {
         let argv = arguments(&command.program, limits)?;
         let mut buffer = Vec::new();
         make_room(&mut buffer)?;
-        let Stdio::Pipes { input, merge } = command.stdio else {
-            return Err(Error::new(ErrorKind::Unsupported, "stdio"));
-        };
         if command.confinement != Confinement::default() {
             return Err(Error::new(ErrorKind::Unsupported, "confinement"));
         }
-        let (stdin, stdin_writer) = if input {
-            let (stdin, writer) = pipe()?;
-            rustix::io::ioctl_fionbio(&writer, true).map_err(|errno| spawn_error("pipe", errno))?;
-            (stdin, Some(writer))
-        } else {
-            (null()?, None)
-        };
-        let (stdout, stdout_writer) = pipe()?;
-        let (stderr, stderr_writer) = if merge { None } else { Some(pipe()?) }.unzip();
+        let Ends { theirs, outputs, input, terminal } = command.stdio.open(None)?;
         let process = Process {
             argv: &argv,
             environment: &command.environment,
             directory: command.directory,
-            stdin: stdin.as_fd(),
-            stdout: stdout_writer.as_fd(),
-            stderr: stderr_writer.as_ref().unwrap_or(&stdout_writer).as_fd(),
+            stdin: theirs[0].as_fd(),
+            stdout: theirs[1].as_fd(),
+            stderr: theirs[2].as_fd(),
+            on_terminal: terminal.is_some(),
             die_with_parent: true,
         };
         let child = process.spawn()?;
         Ok(Run {
             limits,
             child,
-            outputs: [Some(Pipe::new(stdout)), stderr.map(Pipe::new)],
-            input: stdin_writer.map(Pipe::new),
+            terminal,
+            outputs,
+            input: input.map(Feed::new),
             totals: [0; 2],
             buffer,
             phase: Phase::Running,
@@ -429,10 +396,12 @@ impl<'a> Run<'a> {
         while !self.ended || Stream::BOTH.iter().any(|stream| self.reads(*stream)) {
             let taking = events.takes_output();
             self.pause(!taking);
-            if self.input.is_some() && events.input() == Input::End {
-                self.input = None;
-            }
+            self.end_input(events);
             let ready = self.wait(events, taking)?;
+            if matches!(self.phase, Phase::Emptying { .. }) && taking && ready.streams == [false; 2]
+            {
+                break;
+            }
             for stream in Stream::BOTH {
                 // The other one may have filled whatever takes it.
                 if ready.streams[stream as usize] && events.takes_output() {
@@ -482,16 +451,16 @@ impl<'a> Run<'a> {
     fn wait(&self, events: &dyn Events, taking: bool) -> Result<Ready> {
         let mut fds = Vec::with_capacity(8);
         let polled = Stream::BOTH.map(|stream| taking && self.reads(stream));
-        for (pipe, polled) in self.outputs.iter().zip(polled) {
-            if let Some(pipe) = pipe.as_ref().filter(|_| polled) {
-                fds.push(PollFd::new(&pipe.fd, PollFlags::IN));
+        for (output, polled) in self.outputs.iter().zip(polled) {
+            if let Some(output) = output.as_ref().filter(|_| polled) {
+                fds.push(PollFd::new(output, PollFlags::IN));
             }
         }
-        if let Some(pipe) = &self.input {
-            let has_bytes = matches!(events.input(), Input::Bytes(bytes) if !bytes.is_empty());
-            // Without any, for the error that tells that nobody reads.
-            let what = if has_bytes { PollFlags::OUT } else { PollFlags::empty() };
-            fds.push(PollFd::new(&pipe.fd, what));
+        if let Some(feed) = &self.input {
+            let idle = next_bytes(feed.farewell.as_ref(), events).is_empty();
+            // Then only for the error that tells that nobody reads.
+            let what = if idle { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::new(&feed.channel, what));
         }
         let wait_fd = if self.ended { None } else { self.child.wait_fd() };
         if let Some(fd) = wait_fd {
@@ -500,7 +469,9 @@ impl<'a> Run<'a> {
         events.watch(&mut fds);
         let must_ask = !self.ended && wait_fd.is_none();
         let ask = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
-        poll(&mut fds, self.deadline.min(events.deadline()).min(ask))?;
+        let at_once = taking && matches!(self.phase, Phase::Emptying { .. });
+        let deadline = if at_once { Deadline::after(Duration::ZERO) } else { self.deadline };
+        poll(&mut fds, deadline.min(events.deadline()).min(ask))?;
 
         let mut revents = fds.iter().map(PollFd::revents);
         let mut of =
@@ -515,43 +486,57 @@ impl<'a> Run<'a> {
 
     fn read(&mut self, stream: Stream, events: &mut dyn Events) -> Result<Flow> {
         let slot = &mut self.outputs[stream as usize];
-        let Some(pipe) = slot else { return Ok(Flow::Continue) };
+        let Some(output) = slot else { return Ok(Flow::Continue) };
         make_room(&mut self.buffer)?;
-        let buffer = &mut self.buffer;
-        let length = retry_on_intr(|| rustix::io::read(&pipe.fd, spare_capacity(buffer)))
-            .map_err(|errno| Error::system("read", errno))?;
-        if length == 0 {
-            *slot = None;
-            return Ok(Flow::Continue);
+        match output.read(&mut self.buffer) {
+            Ok(0) => *slot = None,
+            Ok(length) => {
+                self.totals[stream as usize] += length as u64;
+                return events.output(stream, &mut self.buffer);
+            }
+            Err(Errno::AGAIN) => {}
+            Err(errno) => return Err(Error::system("read", errno)),
         }
-        if length >= PIPE_SIZE {
-            pipe.enlarge();
+        Ok(Flow::Continue)
+    }
+
+    /// Closes the input when there is no more, or says so on the terminal.
+    fn end_input(&mut self, events: &dyn Events) {
+        let Some(feed) = &mut self.input else { return };
+        if feed.farewell.is_none() && events.input() == Input::End {
+            let farewell = |terminal: &Terminal| terminal.end_of_input(feed.in_a_line);
+            feed.farewell = Some(self.terminal.as_ref().map(farewell).unwrap_or_default());
         }
-        self.totals[stream as usize] += length as u64;
-        events.output(stream, &mut self.buffer)
+        if feed.farewell.as_ref().is_some_and(Vec::is_empty) {
+            self.input = None;
+        }
     }
 
     /// Gives the command something to read.
     fn feed(&mut self, ready: PollFlags, events: &mut dyn Events) -> Result<()> {
-        let Some(pipe) = &mut self.input else { return Ok(()) };
-        let written = match events.input() {
-            _ if ready.intersects(PollFlags::ERR | PollFlags::HUP) => Err(Errno::PIPE),
-            Input::Bytes(bytes) => {
-                let write = || retry_on_intr(|| rustix::io::write(&pipe.fd, bytes));
-                let written = with_blocked(write);
-                if written.is_ok_and(|length| length < bytes.len()) {
-                    pipe.enlarge();
-                }
-                written
-            }
-            Input::Later | Input::End => return Ok(()),
+        let Some(feed) = &mut self.input else { return Ok(()) };
+        let nobody_reads = ready.intersects(PollFlags::ERR | PollFlags::HUP);
+        let bytes = next_bytes(feed.farewell.as_ref(), events);
+        let written = match bytes {
+            _ if nobody_reads => Err(Errno::PIPE),
+            [] => return Ok(()),
+            _ => feed.channel.write(bytes),
         };
         match written {
-            Ok(length) => events.consumed(length),
+            Ok(length) => {
+                let last = bytes.get(..length).and_then(<[u8]>::last);
+                feed.in_a_line = !matches!(last, None | Some(b'\n' | b'\r'));
+                match &mut feed.farewell {
+                    Some(farewell) => drop(farewell.drain(..length)),
+                    None => events.consumed(length),
+                }
+            }
             Err(Errno::AGAIN) => {}
-            Err(Errno::PIPE) => {
+            Err(Errno::PIPE | Errno::IO) => {
+                if feed.farewell.is_none() {
+                    events.input_closed();
+                }
                 self.input = None;
-                events.input_closed();
             }
             Err(errno) => return Err(Error::system("write", errno)),
         }
@@ -560,20 +545,32 @@ impl<'a> Run<'a> {
 
     fn follow(&mut self, flow: Flow) {
         match flow {
-            Flow::Continue | Flow::Resize(_) => {}
+            Flow::Continue => {}
             Flow::End => self.terminate(),
-            Flow::Signal(signal) => {
-                // There may be nobody left.
-                let _ = self.child.signal(signal);
+            Flow::Signal(signal) => self.signal(signal),
+            Flow::Resize(size) => {
+                // That a terminal may not be resized is no harm.
+                let _ = self.terminal.as_ref().map(|terminal| terminal.resize(size));
             }
         }
     }
 
-    /// Asks the group to end.
+    /// Signals the group, and the job in the foreground if that is another one. There may
+    /// be nobody left.
+    fn signal(&self, signal: Signal) {
+        let _ = self.child.signal(signal);
+        let foreground = self.terminal.as_ref().and_then(Terminal::foreground);
+        if let Some(foreground) = foreground.filter(|group| *group != self.child.pid()) {
+            self.child.signal_session(Some(foreground), signal);
+        }
+    }
+
+    /// Asks the group to end, and everybody on the terminal.
     fn terminate(&mut self) {
         if matches!(self.phase, Phase::Running | Phase::Draining { after_kill: false, .. }) {
             // What cannot be signalled will not be killed either: the next phase tells.
             let _ = self.child.signal(Signal::TERM);
+            self.child.signal_session(None, Signal::TERM);
             self.phase = Phase::Terminating;
             self.deadline = Deadline::after(self.limits.term_grace);
         }
@@ -629,10 +626,9 @@ impl<'a> Run<'a> {
     /// command itself wrote is lost.
     fn empty(&mut self) -> Result<()> {
         let mut until = self.totals;
-        for (pipe, until) in self.outputs.iter().zip(&mut until) {
-            if let Some(pipe) = pipe {
-                *until +=
-                    ioctl_fionread(&pipe.fd).map_err(|errno| Error::system("ioctl", errno))?;
+        for (output, until) in self.outputs.iter().zip(&mut until) {
+            if let Some(output) = output {
+                *until += output.unread().map_err(|errno| Error::system("ioctl", errno))?;
             }
         }
         self.phase = Phase::Emptying { until };
@@ -643,7 +639,8 @@ impl<'a> Run<'a> {
     fn finish(self, started: Instant) -> Outcome {
         let [stdout_total, stderr_total] = self.totals;
         Outcome {
-            pipe_held: self.ended && self.outputs.iter().flatten().any(|pipe| !pipe.is_at_end()),
+            pipe_held: self.ended
+                && self.outputs.iter().flatten().any(|output| !output.is_at_end()),
             // Not to be had from a command that cannot be killed.
             status: if self.ended { self.child.wait() } else { Status::Lost },
             timed_out: self.timed_out,
@@ -672,11 +669,6 @@ fn make_room(buffer: &mut Vec<u8>) -> Result<()> {
     buffer.try_reserve_exact(READ_SIZE).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
 }
 
-fn null() -> Result<OwnedFd> {
-    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| spawn_error("/dev/null", errno))
-}
-
 /// The argument vector of a program that is within the limits.
 fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Vec<&'a [u8]>> {
     let (argv, length, empty) = match program {
@@ -702,19 +694,17 @@ fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Vec<&'a [u8]>
     Ok(argv)
 }
 
-/// One read, and a pipe that was found full: 1 MiB is the most that anybody may have
-/// (`/proc/sys/fs/pipe-max-size`).
-const READ_SIZE: usize = 1024 * 1024;
-/// A pipe as the kernel makes it, see pipe(7).
-const PIPE_SIZE: usize = 64 * 1024;
 /// How often a command without a [`Child::wait_fd`] is looked at.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use rustix::process::{Pid, test_kill_process};
 
     use super::*;
+    use crate::io::spawn::pipe;
 
     /// Calls a function with each piece of output, and ends the command when told to.
     struct Script<'a> {

@@ -69,9 +69,18 @@ impl Talk {
         &mut self,
         command: &Command<'_>,
         limits: &Limits,
-        script: impl FnMut(&mut Talk, Cue) -> Flow,
+        mut script: impl FnMut(&mut Talk, Cue) -> Flow,
     ) -> Outcome {
-        run_with(command, limits, &mut Performance { talk: self, script }).unwrap()
+        self.try_run(command, limits, |talk, cue| Ok(script(talk, cue))).unwrap()
+    }
+
+    pub fn try_run(
+        &mut self,
+        command: &Command<'_>,
+        limits: &Limits,
+        script: impl FnMut(&mut Talk, Cue) -> Result<Flow>,
+    ) -> Result<Outcome> {
+        run_with(command, limits, &mut Performance { talk: self, script })
     }
 
     /// What it wrote to its standard output.
@@ -90,7 +99,7 @@ struct Performance<'a, F> {
     script: F,
 }
 
-impl<F: FnMut(&mut Talk, Cue) -> Flow> Events for Performance<'_, F> {
+impl<F: FnMut(&mut Talk, Cue) -> Result<Flow>> Events for Performance<'_, F> {
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         assert!(!bytes.is_empty() && self.takes_output());
         let output = &mut self.talk.output[stream as usize];
@@ -100,7 +109,7 @@ impl<F: FnMut(&mut Talk, Cue) -> Flow> Events for Performance<'_, F> {
         } else {
             output.append(bytes);
         }
-        Ok((self.script)(self.talk, Cue::Output(stream)))
+        (self.script)(self.talk, Cue::Output(stream))
     }
 
     fn takes_output(&self) -> bool {
@@ -126,7 +135,7 @@ impl<F: FnMut(&mut Talk, Cue) -> Flow> Events for Performance<'_, F> {
 
     fn ended(&mut self) {
         self.talk.ended += 1;
-        (self.script)(self.talk, Cue::Ended);
+        let _ = (self.script)(self.talk, Cue::Ended);
     }
 
     fn deadline(&self) -> Deadline {
@@ -135,6 +144,6 @@ impl<F: FnMut(&mut Talk, Cue) -> Flow> Events for Performance<'_, F> {
 
     fn overdue(&mut self) -> Result<Flow> {
         self.talk.wake = Deadline::NEVER;
-        Ok((self.script)(self.talk, Cue::Woken))
+        (self.script)(self.talk, Cue::Woken)
     }
 }
