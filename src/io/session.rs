@@ -2,17 +2,22 @@
 
 use std::path::Path;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
+};
 
 /// Sends `signal` once to each process of one group of the session, or of all but that of
 /// its leader. Processes that are made meanwhile get it as well, unless they are made faster
 /// than they are found.
 pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
+    if !shows_us() {
+        return;
+    }
     let mut signalled = Vec::new();
     for _ in 0..PASSES {
         let before = signalled.len();
         for pid in all_processes() {
-            if signalled.contains(&pid) {
+            if signalled.contains(&pid) || !belongs(pid, session, group) {
                 continue;
             }
             // Once it is open, the descriptor means the process that /proc then shows, or
@@ -34,6 +39,12 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
     }
 }
 
+/// Whether /proc is of this process' PID namespace: else its numbers are others.
+fn shows_us() -> bool {
+    let this = getpid().as_raw_nonzero().to_string();
+    std::fs::read_link("/proc/self").is_ok_and(|target| target == Path::new(&this))
+}
+
 fn all_processes() -> impl Iterator<Item = Pid> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
@@ -41,7 +52,7 @@ fn all_processes() -> impl Iterator<Item = Pid> {
 
 fn belongs(pid: Pid, session: Pid, group: Option<Pid>) -> bool {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    std::fs::read(Path::new(&path)).is_ok_and(|stat| is_of(&stat, session, group))
+    std::fs::read(path).is_ok_and(|stat| is_of(&stat, session, group))
 }
 
 /// Reads a line of proc_pid_stat(5): the name in parentheses may be anything, and after it

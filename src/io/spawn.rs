@@ -87,7 +87,7 @@ impl Process<'_> {
     /// [`ErrorKind::Argument`]; everything else is [`ErrorKind::Spawn`] with the errno
     /// and the step that failed, and leaves nothing behind.
     pub fn spawn(&self) -> Result<Child> {
-        let variables = self.environment.variables()?;
+        let variables = self.environment.variables(false)?;
         let Some(program) = self.argv.first() else {
             return Err(Error::new(ErrorKind::Argument, "there is no program to run"));
         };
