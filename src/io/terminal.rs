@@ -43,7 +43,8 @@ impl Terminal {
         let slave =
             ioctl_tiocgptpeer(&master, flags).or_else(|_| open_by_name(&master)).map_err(failed)?;
         if let Some(owner) = owner {
-            rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None).map_err(failed)?;
+            rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None)
+                .map_err(|errno| spawn_error("terminal's owner", errno))?;
         }
         let terminal = Terminal { master: Rc::new(master) };
         terminal.resize(size).map_err(failed)?;

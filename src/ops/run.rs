@@ -361,10 +361,9 @@ impl<'a> Run<'a> {
         let argv = arguments(&command.program, limits)?;
         let mut buffer = Vec::new();
         make_room(&mut buffer)?;
-        if command.confinement != Confinement::default() {
-            return Err(Error::new(ErrorKind::Unsupported, "confinement"));
-        }
-        let Ends { theirs, outputs, input, terminal } = command.stdio.open(None)?;
+        command.confinement.check()?;
+        let owner = command.confinement.user.map(|(user, _)| user);
+        let Ends { theirs, outputs, input, terminal } = command.stdio.open(owner)?;
         let process = Process {
             argv: &argv,
             environment: &command.environment,
@@ -372,6 +371,7 @@ impl<'a> Run<'a> {
             stdin: theirs[0].as_fd(),
             stdout: theirs[1].as_fd(),
             stderr: theirs[2].as_fd(),
+            confinement: command.confinement,
             on_terminal: terminal.is_some(),
             die_with_parent: true,
         };
