@@ -612,7 +612,16 @@ fn every_way_to_end_is_told() {
 #[test]
 fn the_environment_is_clean_unless_asked_for() {
     alone("the_environment_is_clean_unless_asked_for", || {
-        let hostile = ["LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV", "IFS", "PATH", "SECRET"];
+        let hostile = [
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "BASH_ENV",
+            "ENV",
+            "IFS",
+            "PATH",
+            "SECRET",
+            "FRAMEFD_SECRET",
+        ];
         let kept = [("HOME", "/h"), ("USER", "u"), ("LC_ALL", "C"), ("TZ", "UTC")];
         // SAFETY: this thread is the only one that uses the environment.
         unsafe {
@@ -641,6 +650,7 @@ fn the_environment_is_clean_unless_asked_for() {
         for pair in ["SECRET=/hostile", "LD_PRELOAD=/hostile", "PATH=/hostile", "ADDED=a=b c"] {
             assert!(all.contains(pair), "{pair}: {all:?}");
         }
+        assert!(!all.iter().any(|pair| pair.starts_with("FRAMEFD_")), "{all:?}");
     });
 }
 

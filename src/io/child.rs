@@ -11,6 +11,7 @@ use rustix::process::{
 };
 
 use crate::io::deadline::Deadline;
+use crate::io::session;
 use crate::io::spawn::last_errno;
 
 /// How a command ended.
@@ -26,22 +27,23 @@ pub enum Status {
     Lost,
 }
 
-/// A running command, the leader of a process group of its own.
+/// A running command, the leader of a process group of its own, and maybe of a session.
 ///
-/// Dropping it ends the whole group with SIGKILL and waits for the leader: a killed
+/// Dropping it ends all of that with SIGKILL and waits for the leader: a killed
 /// process is gone as soon as the kernel lets go of it.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
     pidfd: Option<OwnedFd>,
+    leads_session: bool,
     reaped: bool,
 }
 
 impl Child {
     /// Takes over a child that nobody has waited for, and the descriptor for it, which
     /// kernels before 5.3 do not have.
-    pub(super) fn new(pid: Pid, pidfd: Option<OwnedFd>) -> Child {
-        Child { pid, pidfd, reaped: false }
+    pub(super) fn new(pid: Pid, pidfd: Option<OwnedFd>, leads_session: bool) -> Child {
+        Child { pid, pidfd, leads_session, reaped: false }
     }
 
     /// Its process id, which is its group's as well.
@@ -76,12 +78,23 @@ impl Child {
         }
     }
 
-    /// Sends SIGKILL to every process of the group. False if the leader may not be
-    /// signalled, as it took another user's identity, and thus may run on.
+    /// Sends `signal` to the other groups of the session that the command leads, or to one
+    /// of them. Shells make these for their jobs.
+    pub fn signal_session(&self, group: Option<Pid>, signal: Signal) {
+        // After it was reaped its number may be another session's.
+        if self.leads_session && !self.was_reaped_by_the_host() {
+            session::signal(self.pid, group, signal);
+        }
+    }
+
+    /// Sends SIGKILL to every process of the group, and of the session if it leads one.
+    /// False if the leader may not be signalled, as it took another user's identity, and
+    /// thus may run on.
     pub fn kill(&self) -> bool {
         // It is the leader's own answer that counts: one member that may be signalled is
         // enough for the group's.
         let _ = self.signal(Signal::KILL);
+        self.signal_session(None, Signal::KILL);
         match self.wait_fd().map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
             Some(Ok(()) | Err(Errno::SRCH)) => true,
             _ if self.was_reaped_by_the_host() => true,

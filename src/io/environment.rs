@@ -16,10 +16,12 @@ pub enum Base {
     /// `HOME`, `USER`, `LOGNAME`, `TMPDIR`, `TZ` and the locale, `LANG` and `LC_*`, so
     /// that output is in the host's encoding; what the host has not set stays unset.
     /// Nothing that loads or runs code (`LD_*`, `ENV`, `BASH_ENV`) or that holds the
-    /// host's secrets gets through.
+    /// host's secrets gets through. A command that becomes another user gets no `HOME`,
+    /// `USER` and `LOGNAME`.
     #[default]
     Clean,
-    /// Everything the host has, `LD_*` included.
+    /// Everything the host has, `LD_*` included, but no `FRAMEFD_*`: there a host keeps
+    /// where its keys are.
     Host,
 }
 
@@ -37,13 +39,16 @@ pub struct Environment {
 pub(super) struct Variables(BTreeMap<OsString, OsString>);
 
 impl Environment {
-    /// Reads the host's variables. A name that is empty or has a `=`, and a NUL byte
+    /// Reads the host's variables; those of the clean base that tell of its user are of no
+    /// use to `another_user`. A name that is empty or has a `=`, and a NUL byte
     /// anywhere, are refused as [`ErrorKind::Argument`].
-    pub(super) fn variables(&self) -> Result<Variables> {
-        let mut variables: BTreeMap<OsString, OsString> = match self.base {
-            Base::Host => std::env::vars_os().collect(),
-            Base::Clean => std::env::vars_os().filter(|(name, _)| is_clean(name)).collect(),
+    pub(super) fn variables(&self, another_user: bool) -> Result<Variables> {
+        let passes = |name: &OsStr| match self.base {
+            Base::Host => !name.as_bytes().starts_with(b"FRAMEFD_"),
+            Base::Clean => is_clean(name) && !(another_user && is_of_user(name)),
         };
+        let mut variables: BTreeMap<OsString, OsString> =
+            std::env::vars_os().filter(|(name, _)| passes(name)).collect();
         if self.base == Base::Clean {
             variables.insert("PATH".into(), DEFAULT_PATH.into());
             variables.insert("SHELL".into(), "/bin/sh".into());
@@ -83,17 +88,21 @@ impl Variables {
 }
 
 fn is_clean(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    matches!(name, b"HOME" | b"USER" | b"LOGNAME" | b"TMPDIR" | b"TZ" | b"LANG")
-        || name.starts_with(b"LC_")
+    let bytes = name.as_bytes();
+    is_of_user(name) || matches!(bytes, b"TMPDIR" | b"TZ" | b"LANG") || bytes.starts_with(b"LC_")
+}
+
+fn is_of_user(name: &OsStr) -> bool {
+    matches!(name.as_bytes(), b"HOME" | b"USER" | b"LOGNAME")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::testing;
 
     fn strings(environment: &Environment) -> Vec<String> {
-        let strings = environment.variables().unwrap().into_strings().unwrap();
+        let strings = environment.variables(false).unwrap().into_strings().unwrap();
         strings.into_iter().map(|pair| pair.into_string().unwrap()).collect()
     }
 
@@ -110,9 +119,40 @@ mod tests {
     }
 
     #[test]
-    fn the_host_base_is_the_hosts() {
-        let environment = Environment { base: Base::Host, additions: Vec::new() };
-        assert_eq!(environment.variables().unwrap().0, std::env::vars_os().collect());
+    fn the_host_base_is_the_hosts_without_its_keys_places() {
+        let name = "io::environment::tests::the_host_base_is_the_hosts_without_its_keys_places";
+        testing::alone(name, &[], || {
+            let hosts = || std::env::vars_os().filter(|(name, _)| name != "FRAMEFD_TEST_ALONE");
+            // SAFETY: this thread is the only one that uses the environment.
+            unsafe {
+                std::env::set_var("FRAMEFD", "1");
+                std::env::set_var("XFRAMEFD_", "1");
+            }
+            let expected: BTreeMap<OsString, OsString> = hosts().collect();
+            // SAFETY: as above.
+            unsafe {
+                std::env::set_var("FRAMEFD_SECRET", "1");
+                std::env::set_var("FRAMEFD_", "1");
+            }
+            let environment = Environment { base: Base::Host, additions: Vec::new() };
+            assert_eq!(environment.variables(false).unwrap().0, expected);
+            // What is added on purpose is added.
+            let additions = vec![(b"FRAMEFD_SECRET".to_vec(), b"2".to_vec())];
+            let environment = Environment { base: Base::Host, additions };
+            let added = strings(&environment);
+            assert!(added.contains(&"FRAMEFD_SECRET=2".to_owned()), "{added:?}");
+        });
+    }
+
+    #[test]
+    fn another_user_gets_the_clean_base_without_the_hosts_user() {
+        let names = |another_user| -> Vec<OsString> {
+            Environment::default().variables(another_user).unwrap().0.into_keys().collect()
+        };
+        let mut expected = names(false);
+        expected.retain(|name| !is_of_user(name));
+        assert_eq!(names(true), expected);
+        assert!(is_of_user(OsStr::new("HOME")) && !is_of_user(OsStr::new("LANG")));
     }
 
     #[test]
@@ -120,7 +160,7 @@ mod tests {
         let additions = [("PATH", "/a"), ("X", "1"), ("X", "2=3"), ("EMPTY", "")]
             .map(|(name, value)| (name.into(), value.into()));
         let environment = Environment { base: Base::Clean, additions: additions.into() };
-        assert_eq!(environment.variables().unwrap().path(), "/a");
+        assert_eq!(environment.variables(false).unwrap().path(), "/a");
         let strings = strings(&environment);
         for pair in ["PATH=/a", "X=2=3", "EMPTY="] {
             assert_eq!(strings.iter().filter(|there| *there == pair).count(), 1, "{strings:?}");
@@ -132,7 +172,8 @@ mod tests {
     fn what_is_no_variable_is_refused() {
         for (name, value) in [("", "1"), ("A=B", "1"), ("A\0", "1"), ("A", "\0")] {
             let additions = vec![(name.into(), value.into())];
-            let error = Environment { base: Base::Clean, additions }.variables().err().unwrap();
+            let error =
+                Environment { base: Base::Clean, additions }.variables(false).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Argument, "{name:?}");
         }
     }

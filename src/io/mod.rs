@@ -8,10 +8,13 @@ pub mod deadline;
 pub mod environment;
 pub mod path;
 pub mod root;
+mod session;
 pub mod signal;
 pub mod sink;
 pub mod source;
 pub mod spawn;
+pub mod stdio;
 pub mod store;
+pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;

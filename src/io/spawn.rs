@@ -7,6 +7,10 @@
 //! not allocate, panic, touch a lock or pass a cancellation point: everything it needs
 //! is prepared before, and it runs on a stack of its own with all signals blocked, as a
 //! handler of the host's would otherwise run in it.
+//!
+//! A child that becomes another user gets a copy of the memory instead, under the same
+//! rules: that user's processes may look into it and at its memory, and the kernel takes
+//! the permission to dump core from a memory whose user changes.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, c_char, c_int, c_long, c_void};
@@ -16,19 +20,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Uid, pidfd_open, setrlimit};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::child::Child;
 use crate::io::deadline::{self, Deadline};
 use crate::io::environment::Environment;
 
-/// A process to start. It becomes the leader of a new process group, with default
-/// actions for all signals, none of them blocked, and no descriptor but its standard
+/// A process to start. It becomes the leader of a new process group, or of a session, with
+/// default actions for all signals, none of them blocked, and no descriptor but its standard
 /// three.
 #[derive(Debug)]
 pub struct Process<'a> {
@@ -46,6 +52,10 @@ pub struct Process<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Its descriptor 2.
     pub stderr: BorrowedFd<'a>,
+    /// What it may not do.
+    pub confinement: Confinement,
+    /// Whether it leads a new session, whose controlling terminal is `stdin`.
+    pub on_terminal: bool,
     /// Whether it gets SIGKILL when the calling *thread* ends (`PR_SET_PDEATHSIG`):
     /// only for a thread that waits for the process. What the process starts itself and
     /// a set-user-ID program are not reached by this.
@@ -61,12 +71,45 @@ pub enum Directory<'a> {
     Fd(BorrowedFd<'a>),
 }
 
+/// What a process may not do that the host may. The default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// Its file mode creation mask, see umask(2).
+    pub umask: Option<u32>,
+    /// Seconds of processor time, `RLIMIT_CPU`.
+    pub cpu_seconds: Option<u64>,
+    /// Bytes of address space, `RLIMIT_AS`.
+    pub memory: Option<u64>,
+    /// Processes and threads of its real user, `RLIMIT_NPROC`: counted over the whole
+    /// system, and not for root.
+    pub processes: Option<u64>,
+    /// Bytes of a file that it writes, `RLIMIT_FSIZE`.
+    pub file_size: Option<u64>,
+    /// The user and the group that it becomes, without any supplementary group. Only root
+    /// may do that.
+    pub user: Option<(u32, u32)>,
+}
+
+impl Confinement {
+    /// Refuses numbers that mean "no change" to the kernel.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.user {
+            Some((u32::MAX, _) | (_, u32::MAX)) => {
+                Err(Error::new(ErrorKind::Argument, "there is no such user or group"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Process<'_> {
-    /// Starts it. An empty `argv`, a NUL byte and a malformed variable are
-    /// [`ErrorKind::Argument`]; everything else is [`ErrorKind::Spawn`] with the errno
+    /// Starts it. An empty `argv`, a NUL byte, a malformed variable and a user or group of
+    /// the number `u32::MAX`, which is none, are [`ErrorKind::Argument`]; everything else is [`ErrorKind::Spawn`] with the errno
     /// and the step that failed, and leaves nothing behind.
     pub fn spawn(&self) -> Result<Child> {
-        let variables = self.environment.variables()?;
+        self.confinement.check()?;
+        let user = self.confinement.user;
+        let variables = self.environment.variables(user.is_some())?;
         let Some(program) = self.argv.first() else {
             return Err(Error::new(ErrorKind::Argument, "there is no program to run"));
         };
@@ -82,6 +125,8 @@ impl Process<'_> {
             environment: Pointers::new(variables.into_strings()?),
             directory: self.directory.map(Target::new).transpose()?,
             stdio: [number(0), number(1), number(2)],
+            on_terminal: self.on_terminal,
+            confinement: self.confinement,
             report: report_writer.as_raw_fd(),
             parent: self.die_with_parent.then(std::process::id),
             memory_is_shared: AtomicBool::new(false),
@@ -92,9 +137,14 @@ impl Process<'_> {
         // The child has the program or has failed, and has said so. Not to wait for the
         // end of the pipe matters: a process that the host forks at the wrong moment
         // holds it open for as long as it likes. Only an emulator that turns the call
-        // into a plain fork (valgrind, qemu-user) has to be waited for.
+        // into a plain fork (valgrind, qemu-user) has to be waited for, and it is not
+        // known whether there is one where memory is never shared.
         if !plan.memory_is_shared.load(Ordering::Relaxed) {
-            deadline::wait(report.as_fd(), PollFlags::IN, Deadline::NEVER)?;
+            let deadline = if user.is_some() { Deadline::after(SOON) } else { Deadline::NEVER };
+            match deadline::wait(report.as_fd(), PollFlags::IN, deadline) {
+                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                _ => {}
+            }
         }
         let mut failure = [0; size_of::<c_int>()];
         match rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut failure)) {
@@ -130,6 +180,8 @@ struct Plan {
     directory: Option<Target>,
     /// All of them 3 or higher: none is overwritten before it is used.
     stdio: [c_int; 3],
+    on_terminal: bool,
+    confinement: Confinement,
     /// Where a failure goes.
     report: c_int,
     /// The process to die with.
@@ -143,6 +195,7 @@ impl Plan {
     fn start(&self) -> Result<Child> {
         let stack = Stack::new()?;
         let mut pidfd: c_int = -1;
+        let memory = if self.confinement.user.is_none() { libc::CLONE_VM } else { 0 };
         let signals = BlockedSignals::new();
         // SAFETY: `child` gets the plan it expects and a stack of its own. `self`,
         // `stack` and `pidfd` outlive its use of them, as the parent goes on only after
@@ -151,7 +204,7 @@ impl Plan {
             libc::clone(
                 child,
                 stack.top(),
-                libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
+                memory | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
                 ptr::from_ref(self).cast_mut().cast(),
                 &raw mut pidfd,
             )
@@ -166,7 +219,7 @@ impl Plan {
             // SAFETY: the kernel has just opened it for us.
             Some(unsafe { OwnedFd::from_raw_fd(pidfd) })
         };
-        Ok(Child::new(pid, pidfd))
+        Ok(Child::new(pid, pidfd, self.on_terminal))
     }
 }
 
@@ -191,7 +244,18 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
     // SAFETY: plain system calls on integers; all pointers are to NUL-terminated strings
     // and NULL-terminated arrays of them in `plan`.
     unsafe {
-        Step::Group.check(libc::setpgid(0, 0))?;
+        if plan.on_terminal {
+            Step::Session.check(libc::setsid())?;
+            Step::Terminal.check(libc::ioctl(plan.stdio[0], libc::TIOCSCTTY, 0))?;
+        } else {
+            Step::Group.check(libc::setpgid(0, 0))?;
+        }
+        for (target, source) in (0..).zip(plan.stdio) {
+            Step::Stdio.check(libc::dup2(source, target))?;
+        }
+        close_the_rest_on_exec()?;
+        confine(&plan.confinement)?;
+        // From here on it is the user's doing.
         if let Some(parent) = plan.parent {
             Step::DieWithParent.check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             // It may have died before; 0 is a parent outside our PID namespace.
@@ -205,10 +269,6 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
             Some(Target::Fd(fd)) => Step::Directory.check(libc::fchdir(*fd))?,
             None => {}
         }
-        for (target, source) in (0..).zip(plan.stdio) {
-            Step::Stdio.check(libc::dup2(source, target))?;
-        }
-        close_the_rest_on_exec()?;
         set_signal_mask(0);
         let mut verdict = libc::ENOENT;
         for program in &plan.programs {
@@ -223,6 +283,32 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
         }
         Err(Failure { step: Step::Program as c_int, errno: verdict })
     }
+}
+
+/// Raw system calls: the C library's would change the user of all threads of the host.
+fn confine(confinement: &Confinement) -> std::result::Result<(), Failure> {
+    let Confinement { umask, cpu_seconds, memory, processes, file_size, user } = *confinement;
+    for (step, resource, limit) in [
+        (Step::CpuLimit, Resource::Cpu, cpu_seconds),
+        (Step::MemoryLimit, Resource::As, memory),
+        (Step::ProcessLimit, Resource::Nproc, processes),
+        (Step::FileLimit, Resource::Fsize, file_size),
+    ] {
+        if limit.is_some() {
+            step.done(setrlimit(resource, Rlimit { current: limit, maximum: limit }))?;
+        }
+    }
+    if let Some((user, group)) = user {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        Step::Groups.done(set_thread_groups(&[]))?;
+        Step::GroupId.done(set_thread_res_gid(group, group, group))?;
+        Step::UserId.done(set_thread_res_uid(user, user, user))?;
+    }
+    if let Some(umask) = umask {
+        // SAFETY: no pointers.
+        unsafe { libc::umask(umask) };
+    }
+    Ok(())
 }
 
 /// Default actions for all signals: execve(2) itself would leave the ignored ones so,
@@ -331,10 +417,19 @@ fn errno() -> c_int {
 #[repr(i32)]
 enum Step {
     Group,
-    DieWithParent,
-    Directory,
+    Session,
+    Terminal,
     Stdio,
     Descriptors,
+    CpuLimit,
+    MemoryLimit,
+    ProcessLimit,
+    FileLimit,
+    Groups,
+    GroupId,
+    UserId,
+    DieWithParent,
+    Directory,
     Program,
 }
 
@@ -346,8 +441,27 @@ impl Step {
         Ok(())
     }
 
-    const NAMES: [&str; 6] =
-        ["setpgid", "prctl", "working directory", "dup2", "close descriptors", "execve"];
+    fn done(self, result: std::result::Result<(), Errno>) -> std::result::Result<(), Failure> {
+        result.map_err(|errno| Failure { step: self as c_int, errno: errno.raw_os_error() })
+    }
+
+    const NAMES: [&str; 15] = [
+        "setpgid",
+        "setsid",
+        "controlling terminal",
+        "dup2",
+        "close descriptors",
+        "RLIMIT_CPU",
+        "RLIMIT_AS",
+        "RLIMIT_NPROC",
+        "RLIMIT_FSIZE",
+        "setgroups",
+        "setresgid",
+        "setresuid",
+        "prctl",
+        "working directory",
+        "execve",
+    ];
 }
 
 /// A [`Step`] and its errno; through the pipe they come as one number.
@@ -464,8 +578,12 @@ impl Drop for BlockedSignals {
 fn pipe_with_flags(flags: PipeFlags) -> Result<(OwnedFd, OwnedFd)> {
     let ends = pipe_with(PipeFlags::CLOEXEC | flags);
     let (reader, writer) = ends.map_err(|errno| spawn_error("pipe", errno))?;
-    let raise = |end: OwnedFd| raised(end.as_fd()).map(|copy| copy.unwrap_or(end));
-    Ok((raise(reader)?, raise(writer)?))
+    Ok((above_standard(reader)?, above_standard(writer)?))
+}
+
+/// `fd`, or a copy in its place if its number is one of the standard three.
+pub(super) fn above_standard(fd: OwnedFd) -> Result<OwnedFd> {
+    raised(fd.as_fd()).map(|copy| copy.unwrap_or(fd))
 }
 
 /// A copy of one of the standard descriptors, above them; `None` for any other.
@@ -496,12 +614,14 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
         .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
 }
 
+/// What an emulator may take to run the child's few system calls.
+const SOON: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File, Permissions};
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use rustix::event::PollFd;
 
@@ -522,6 +642,8 @@ mod tests {
             stdin: null.as_fd(),
             stdout: writer.as_fd(),
             stderr: null.as_fd(),
+            confinement: Confinement::default(),
+            on_terminal: false,
             die_with_parent: false,
         };
         let child = process.spawn()?;
@@ -610,7 +732,7 @@ mod tests {
 
     #[test]
     fn it_dies_with_the_thread_that_started_it_if_asked_to() {
-        let start = |die_with_parent| {
+        let start = |die_with_parent, user| {
             std::thread::spawn(move || {
                 let null = File::options().read(true).write(true).open("/dev/null").unwrap();
                 let process = Process {
@@ -620,16 +742,22 @@ mod tests {
                     stdin: null.as_fd(),
                     stdout: null.as_fd(),
                     stderr: null.as_fd(),
+                    confinement: Confinement { user, ..Confinement::default() },
+                    on_terminal: false,
                     die_with_parent,
                 };
                 process.spawn().unwrap()
             })
         };
-        let survivor = start(false).join().unwrap();
-        let orphan = start(true).join().unwrap();
-        let mut end = [PollFd::from_borrowed_fd(orphan.wait_fd().unwrap(), PollFlags::IN)];
-        assert_eq!(deadline::poll(&mut end, Deadline::after(Duration::from_secs(10))), Ok(1));
-        assert_eq!(orphan.wait(), Status::Signaled(libc::SIGKILL));
+        let survivor = start(false, None).join().unwrap();
+        // The kernel forgets the wish when the user changes.
+        let another = rustix::process::geteuid().is_root().then_some((65534, 65534));
+        for user in [None, another] {
+            let orphan = start(true, user).join().unwrap();
+            let mut end = [PollFd::from_borrowed_fd(orphan.wait_fd().unwrap(), PollFlags::IN)];
+            assert_eq!(deadline::poll(&mut end, Deadline::after(Duration::from_secs(10))), Ok(1));
+            assert_eq!(orphan.wait(), Status::Signaled(libc::SIGKILL));
+        }
         assert!(!survivor.has_ended());
     }
 

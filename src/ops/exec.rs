@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use super::Duplex;
 use super::frame::{self, Body};
 use super::reply;
-use super::run::{self, Collector, Command, Events, Flow, Limits, Program, Stream};
+use super::run::{self, Collector, Command, Events, Flow, Limits, Program, Stdio, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::child::Status;
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::environment::Environment;
-use crate::io::spawn::Directory;
+use crate::io::spawn::{Confinement, Directory};
 use crate::limits;
 use crate::wire::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome};
@@ -304,7 +304,13 @@ fn command_of<'a>(
     environment
         .additions
         .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
-    Ok(Command { program, directory: directory.map(Directory::Path), environment })
+    Ok(Command {
+        program,
+        directory: directory.map(Directory::Path),
+        environment,
+        stdio: Stdio::default(),
+        confinement: Confinement::default(),
+    })
 }
 
 fn directory_of(request: &ExecRequest, options: &ServeOptions) -> Option<PathBuf> {
@@ -363,7 +369,7 @@ struct Session<'fd> {
 }
 
 impl Events for Session<'_> {
-    fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<Flow> {
+    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         self.collector.output(stream, bytes)
     }
 

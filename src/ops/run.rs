@@ -1,24 +1,24 @@
 //! Runs a command to its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{ioctl_fionread, retry_on_intr};
-use rustix::pipe::fcntl_setpipe_size;
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::child::{Child, Status};
 use crate::io::deadline::{Deadline, poll};
 use crate::io::environment::Environment;
-use crate::io::spawn::{Directory, Process, pipe, spawn_error};
+use crate::io::spawn::{Confinement, Directory, Process};
+use crate::io::stdio::{Channel, Ends, READ_SIZE};
+use crate::io::terminal::{Terminal, WindowSize};
 use crate::limits;
 
-/// What to run, and in which surroundings. Its standard input is /dev/null, and it leads
-/// a process group of its own, which has no terminal to itself.
+pub use crate::io::stdio::Stdio;
+
+/// What to run, and in which surroundings. It leads a process group of its own.
 #[derive(Clone, Debug)]
 pub struct Command<'a> {
     /// The program.
@@ -27,6 +27,10 @@ pub struct Command<'a> {
     pub directory: Option<Directory<'a>>,
     /// Its variables.
     pub environment: Environment,
+    /// Its descriptors 0, 1 and 2; it has no other.
+    pub stdio: Stdio,
+    /// What it may not do that the host may.
+    pub confinement: Confinement,
 }
 
 /// The program of a command.
@@ -51,7 +55,13 @@ impl<'a> Command<'a> {
     }
 
     fn new(program: Program<'a>) -> Command<'a> {
-        Command { program, directory: None, environment: Environment::default() }
+        Command {
+            program,
+            directory: None,
+            environment: Environment::default(),
+            stdio: Stdio::default(),
+            confinement: Confinement::default(),
+        }
     }
 }
 
@@ -135,21 +145,59 @@ pub enum Stream {
     Stderr,
 }
 
-/// Whether a command goes on.
+/// What becomes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// It does.
+    /// It goes on.
     Continue,
     /// It is ended: SIGTERM, and SIGKILL after [`Limits::term_grace`]. Its output still
     /// comes in meanwhile.
+    End,
+    /// Its whole group gets this signal.
+    Signal(Signal),
+    /// Its terminal changes its size; without one nothing does.
+    Resize(WindowSize),
+}
+
+/// What there is for a command to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// These bytes come next.
+    Bytes(&'a [u8]),
+    /// Nothing at the moment.
+    Later,
+    /// No more. Not asked for again.
     End,
 }
 
 /// What is done while a command runs. An error ends its group at once with SIGKILL, and
 /// is returned by [`run_with`].
 pub trait Events {
-    /// The command wrote `bytes`, one or more, to `stream`.
-    fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<Flow>;
+    /// The command wrote `bytes`, one or more, to `stream`. The buffer may be taken, where
+    /// another one is left in its place.
+    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow>;
+
+    /// Whether there is room for more output. Until there is, nothing is read, and the
+    /// command has to wait once its pipes are full; nothing that it wrote is lost for it.
+    /// Asked before each wait.
+    fn takes_output(&self) -> bool {
+        true
+    }
+
+    /// What the command may read next. Asked before each wait, if its stdin is open.
+    fn input(&self) -> Input<'_> {
+        Input::End
+    }
+
+    /// The command's stdin took the first `length` bytes of that.
+    fn consumed(&mut self, _length: usize) {}
+
+    /// The command reads no more, and input can be dropped. Not called after an
+    /// [`Input::End`].
+    fn input_closed(&mut self) {}
+
+    /// The command has ended; output may still come.
+    fn ended(&mut self) {}
 
     /// Adds descriptors to wait for as well. Asked before each wait.
     fn watch<'a>(&'a self, _fds: &mut Vec<PollFd<'a>>) {}
@@ -226,7 +274,7 @@ impl Collector {
 }
 
 impl Events for Collector {
-    fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<Flow> {
+    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         let kept = &mut self.kept[stream as usize];
         let taken = &bytes[..bytes.len().min(self.max - kept.len())];
         kept.try_reserve(taken.len()).map_err(|_| Error::new(ErrorKind::NoMemory, "output"))?;
@@ -246,8 +294,12 @@ impl Events for Collector {
 struct Run<'a> {
     limits: &'a Limits,
     child: Child,
+    /// Open to the end: its last descriptor hangs up.
+    terminal: Option<Terminal>,
     /// By [`Stream`]; `None` once at its end.
-    pipes: [Option<Pipe>; 2],
+    outputs: [Option<Channel>; 2],
+    /// `None` where there is none, and once it is closed.
+    input: Option<Feed>,
     totals: [u64; 2],
     buffer: Vec<u8>,
     phase: Phase,
@@ -267,43 +319,69 @@ enum Phase {
     Terminating,
     /// Nothing: SIGKILL was sent.
     Killed,
-    /// The end of the grace for pipes that are held open. `after_kill` tells that there
-    /// is nobody left to be signalled.
-    Draining { after_kill: bool },
+    /// The end of the grace for pipes that are held open.
+    Draining {
+        /// There is nobody left to be signalled.
+        after_kill: bool,
+        /// What is left of the grace, while no output is taken.
+        paused: Option<Duration>,
+    },
+    /// What the pipes held at the end of that grace: until the totals are these.
+    Emptying { until: [u64; 2] },
 }
 
-/// The reading end of an output.
-struct Pipe {
-    fd: OwnedFd,
-    enlarged: bool,
+/// Where the command's input is written.
+struct Feed {
+    channel: Channel,
+    /// The last byte was not the end of a line.
+    in_a_line: bool,
+    /// There is no more input, and these characters say so.
+    farewell: Option<Vec<u8>>,
+}
+
+impl Feed {
+    fn new(channel: Channel) -> Feed {
+        Feed { channel, in_a_line: false, farewell: None }
+    }
+}
+
+/// What is to be written next.
+fn next_bytes<'a>(farewell: Option<&'a Vec<u8>>, events: &'a dyn Events) -> &'a [u8] {
+    match farewell {
+        Some(farewell) => farewell,
+        None => match events.input() {
+            Input::Bytes(bytes) => bytes,
+            Input::Later | Input::End => &[],
+        },
+    }
 }
 
 impl<'a> Run<'a> {
     fn start(command: &Command<'_>, limits: &'a Limits) -> Result<Run<'a>> {
         let argv = arguments(&command.program, limits)?;
         let mut buffer = Vec::new();
-        buffer
-            .try_reserve_exact(READ_SIZE)
-            .map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))?;
-        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| spawn_error("/dev/null", errno))?;
-        let (stdout, stdout_writer) = pipe()?;
-        let (stderr, stderr_writer) = pipe()?;
+        make_room(&mut buffer)?;
+        command.confinement.check()?;
+        let owner = command.confinement.user.map(|(user, _)| user);
+        let Ends { theirs, outputs, input, terminal } = command.stdio.open(owner)?;
         let process = Process {
             argv: &argv,
             environment: &command.environment,
             directory: command.directory,
-            stdin: null.as_fd(),
-            stdout: stdout_writer.as_fd(),
-            stderr: stderr_writer.as_fd(),
+            stdin: theirs[0].as_fd(),
+            stdout: theirs[1].as_fd(),
+            stderr: theirs[2].as_fd(),
+            confinement: command.confinement,
+            on_terminal: terminal.is_some(),
             die_with_parent: true,
         };
         let child = process.spawn()?;
-        let pipe = |fd| Some(Pipe { fd, enlarged: false });
         Ok(Run {
             limits,
             child,
-            pipes: [pipe(stdout), pipe(stderr)],
+            terminal,
+            outputs,
+            input: input.map(Feed::new),
             totals: [0; 2],
             buffer,
             phase: Phase::Running,
@@ -315,30 +393,41 @@ impl<'a> Run<'a> {
 
     /// Until the command and its output have ended, or need no longer be waited for.
     fn drive(&mut self, events: &mut dyn Events) -> Result<()> {
-        while !self.ended || self.pipes.iter().any(Option::is_some) {
-            let ready = self.wait(events)?;
-            let mut end = false;
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                if ready.streams[stream as usize] {
-                    end |= self.read(stream, events)? == Flow::End;
+        while !self.ended || Stream::BOTH.iter().any(|stream| self.reads(*stream)) {
+            let taking = events.takes_output();
+            self.pause(!taking);
+            self.end_input(events);
+            let ready = self.wait(events, taking)?;
+            if matches!(self.phase, Phase::Emptying { .. }) && taking && ready.streams == [false; 2]
+            {
+                break;
+            }
+            for stream in Stream::BOTH {
+                // The other one may have filled whatever takes it.
+                if ready.streams[stream as usize] && events.takes_output() {
+                    let flow = self.read(stream, events)?;
+                    self.follow(flow);
                 }
             }
+            if !ready.input.is_empty() {
+                self.feed(ready.input, events)?;
+            }
             if ready.watched.iter().any(|revents| !revents.is_empty()) {
-                end |= events.ready(&ready.watched)? == Flow::End;
+                let flow = events.ready(&ready.watched)?;
+                self.follow(flow);
             }
             if events.deadline().passed() {
-                end |= events.overdue()? == Flow::End;
+                let flow = events.overdue()?;
+                self.follow(flow);
             }
             if ready.ended {
                 self.ended = true;
+                events.ended();
                 if self.phase != Phase::Terminating {
                     self.drain();
                 }
             }
-            if end {
-                self.terminate();
-            }
-            if self.deadline.passed() && !self.next_phase(events)? {
+            if self.deadline.passed() && !self.next_phase()? {
                 break;
             }
         }
@@ -349,10 +438,29 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn wait(&self, events: &dyn Events) -> Result<Ready> {
+    /// Whether there is, or may be, something to be read from an output.
+    fn reads(&self, stream: Stream) -> bool {
+        let index = stream as usize;
+        self.outputs[index].is_some()
+            && match self.phase {
+                Phase::Emptying { until } => self.totals[index] < until[index],
+                _ => true,
+            }
+    }
+
+    fn wait(&self, events: &dyn Events, taking: bool) -> Result<Ready> {
         let mut fds = Vec::with_capacity(8);
-        for pipe in self.pipes.iter().flatten() {
-            fds.push(PollFd::new(&pipe.fd, PollFlags::IN));
+        let polled = Stream::BOTH.map(|stream| taking && self.reads(stream));
+        for (output, polled) in self.outputs.iter().zip(polled) {
+            if let Some(output) = output.as_ref().filter(|_| polled) {
+                fds.push(PollFd::new(output, PollFlags::IN));
+            }
+        }
+        if let Some(feed) = &self.input {
+            let idle = next_bytes(feed.farewell.as_ref(), events).is_empty();
+            // Then only for the error that tells that nobody reads.
+            let what = if idle { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::new(&feed.channel, what));
         }
         let wait_fd = if self.ended { None } else { self.child.wait_fd() };
         if let Some(fd) = wait_fd {
@@ -361,43 +469,108 @@ impl<'a> Run<'a> {
         events.watch(&mut fds);
         let must_ask = !self.ended && wait_fd.is_none();
         let ask = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
-        poll(&mut fds, self.deadline.min(events.deadline()).min(ask))?;
+        let at_once = taking && matches!(self.phase, Phase::Emptying { .. });
+        let deadline = if at_once { Deadline::after(Duration::ZERO) } else { self.deadline };
+        poll(&mut fds, deadline.min(events.deadline()).min(ask))?;
 
         let mut revents = fds.iter().map(PollFd::revents);
-        let mut is_ready = |polled| polled && revents.next().is_some_and(|r| !r.is_empty());
-        let [stdout, stderr] = &self.pipes;
+        let mut of =
+            |polled| if polled { revents.next() } else { None }.unwrap_or(PollFlags::empty());
         Ok(Ready {
-            streams: [is_ready(stdout.is_some()), is_ready(stderr.is_some())],
-            ended: is_ready(wait_fd.is_some()) || (must_ask && self.child.has_ended()),
+            streams: polled.map(|polled| !of(polled).is_empty()),
+            input: of(self.input.is_some()),
+            ended: !of(wait_fd.is_some()).is_empty() || (must_ask && self.child.has_ended()),
             watched: revents.collect(),
         })
     }
 
     fn read(&mut self, stream: Stream, events: &mut dyn Events) -> Result<Flow> {
-        let slot = &mut self.pipes[stream as usize];
-        let Some(pipe) = slot else { return Ok(Flow::Continue) };
-        self.buffer.clear();
-        let buffer = &mut self.buffer;
-        let length = retry_on_intr(|| rustix::io::read(&pipe.fd, spare_capacity(buffer)))
-            .map_err(|errno| Error::system("read", errno))?;
-        if length == 0 {
-            *slot = None;
-            return Ok(Flow::Continue);
+        let slot = &mut self.outputs[stream as usize];
+        let Some(output) = slot else { return Ok(Flow::Continue) };
+        make_room(&mut self.buffer)?;
+        match output.read(&mut self.buffer) {
+            Ok(0) => *slot = None,
+            Ok(length) => {
+                self.totals[stream as usize] += length as u64;
+                return events.output(stream, &mut self.buffer);
+            }
+            Err(Errno::AGAIN) => {}
+            Err(errno) => return Err(Error::system("read", errno)),
         }
-        if length >= PIPE_SIZE && !pipe.enlarged {
-            // It was full: the command waits for us. That it may not be larger is no harm.
-            let _ = fcntl_setpipe_size(&pipe.fd, READ_SIZE);
-            pipe.enlarged = true;
-        }
-        self.totals[stream as usize] += length as u64;
-        events.output(stream, &self.buffer)
+        Ok(Flow::Continue)
     }
 
-    /// Asks the group to end.
+    /// Closes the input when there is no more, or says so on the terminal.
+    fn end_input(&mut self, events: &dyn Events) {
+        let Some(feed) = &mut self.input else { return };
+        if feed.farewell.is_none() && events.input() == Input::End {
+            let farewell = |terminal: &Terminal| terminal.end_of_input(feed.in_a_line);
+            feed.farewell = Some(self.terminal.as_ref().map(farewell).unwrap_or_default());
+        }
+        if feed.farewell.as_ref().is_some_and(Vec::is_empty) {
+            self.input = None;
+        }
+    }
+
+    /// Gives the command something to read.
+    fn feed(&mut self, ready: PollFlags, events: &mut dyn Events) -> Result<()> {
+        let Some(feed) = &mut self.input else { return Ok(()) };
+        let nobody_reads = ready.intersects(PollFlags::ERR | PollFlags::HUP);
+        let bytes = next_bytes(feed.farewell.as_ref(), events);
+        let written = match bytes {
+            _ if nobody_reads => Err(Errno::PIPE),
+            [] => return Ok(()),
+            _ => feed.channel.write(bytes),
+        };
+        match written {
+            Ok(length) => {
+                let last = bytes.get(..length).and_then(<[u8]>::last);
+                feed.in_a_line = !matches!(last, None | Some(b'\n' | b'\r'));
+                match &mut feed.farewell {
+                    Some(farewell) => drop(farewell.drain(..length)),
+                    None => events.consumed(length),
+                }
+            }
+            Err(Errno::AGAIN) => {}
+            Err(Errno::PIPE | Errno::IO) => {
+                if feed.farewell.is_none() {
+                    events.input_closed();
+                }
+                self.input = None;
+            }
+            Err(errno) => return Err(Error::system("write", errno)),
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, flow: Flow) {
+        match flow {
+            Flow::Continue => {}
+            Flow::End => self.terminate(),
+            Flow::Signal(signal) => self.signal(signal),
+            Flow::Resize(size) => {
+                // That a terminal may not be resized is no harm.
+                let _ = self.terminal.as_ref().map(|terminal| terminal.resize(size));
+            }
+        }
+    }
+
+    /// Signals the group, and the job in the foreground if that is another one. There may
+    /// be nobody left.
+    fn signal(&self, signal: Signal) {
+        let _ = self.child.signal(signal);
+        let foreground = self.terminal.as_ref().and_then(Terminal::foreground);
+        if let Some(foreground) = foreground.filter(|group| *group != self.child.pid()) {
+            self.child.signal_session(Some(foreground), signal);
+        }
+    }
+
+    /// Asks the group to end, and everybody on the terminal.
     fn terminate(&mut self) {
-        if matches!(self.phase, Phase::Running | Phase::Draining { after_kill: false }) {
+        if matches!(self.phase, Phase::Running | Phase::Draining { after_kill: false, .. }) {
             // What cannot be signalled will not be killed either: the next phase tells.
             let _ = self.child.signal(Signal::TERM);
+            self.child.signal_session(None, Signal::TERM);
             self.phase = Phase::Terminating;
             self.deadline = Deadline::after(self.limits.term_grace);
         }
@@ -405,12 +578,28 @@ impl<'a> Run<'a> {
 
     /// The leader has ended. What it wrote is read, and a little of what others write.
     fn drain(&mut self) {
-        self.phase = Phase::Draining { after_kill: self.phase != Phase::Running };
+        self.phase = Phase::Draining { after_kill: self.phase != Phase::Running, paused: None };
         self.deadline = Deadline::after(self.limits.drain_grace);
     }
 
+    /// The grace for the output goes by only while the output is read.
+    fn pause(&mut self, pause: bool) {
+        let Phase::Draining { paused, .. } = &mut self.phase else { return };
+        match *paused {
+            None if pause => {
+                *paused = Some(self.deadline.remaining().unwrap_or(Duration::MAX));
+                self.deadline = Deadline::NEVER;
+            }
+            Some(left) if !pause => {
+                *paused = None;
+                self.deadline = Deadline::after(left);
+            }
+            _ => {}
+        }
+    }
+
     /// The phase is over. False if the run is.
-    fn next_phase(&mut self, events: &mut dyn Events) -> Result<bool> {
+    fn next_phase(&mut self) -> Result<bool> {
         match self.phase {
             Phase::Running => {
                 self.timed_out = true;
@@ -427,33 +616,31 @@ impl<'a> Run<'a> {
                     return Ok(false);
                 }
             }
-            Phase::Killed => {}
-            Phase::Draining { .. } => {
-                self.read_what_is_there(events)?;
-                return Ok(false);
-            }
+            Phase::Draining { .. } => self.empty()?,
+            Phase::Killed | Phase::Emptying { .. } => {}
         }
         Ok(true)
     }
 
-    /// What the pipes hold at this moment. Even if the grace went by while this process
-    /// was not running, nothing that the command itself wrote is lost.
-    fn read_what_is_there(&mut self, events: &mut dyn Events) -> Result<()> {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let Some(pipe) = &self.pipes[stream as usize] else { continue };
-            let there = ioctl_fionread(&pipe.fd).map_err(|errno| Error::system("ioctl", errno))?;
-            let until = self.totals[stream as usize] + there;
-            while self.totals[stream as usize] < until && self.pipes[stream as usize].is_some() {
-                self.read(stream, events)?;
+    /// Even if the grace went by while this process was not running, nothing that the
+    /// command itself wrote is lost.
+    fn empty(&mut self) -> Result<()> {
+        let mut until = self.totals;
+        for (output, until) in self.outputs.iter().zip(&mut until) {
+            if let Some(output) = output {
+                *until += output.unread().map_err(|errno| Error::system("ioctl", errno))?;
             }
         }
+        self.phase = Phase::Emptying { until };
+        self.deadline = Deadline::NEVER;
         Ok(())
     }
 
     fn finish(self, started: Instant) -> Outcome {
         let [stdout_total, stderr_total] = self.totals;
         Outcome {
-            pipe_held: self.ended && self.pipes.iter().any(Option::is_some),
+            pipe_held: self.ended
+                && self.outputs.iter().flatten().any(|output| !output.is_at_end()),
             // Not to be had from a command that cannot be killed.
             status: if self.ended { self.child.wait() } else { Status::Lost },
             timed_out: self.timed_out,
@@ -467,8 +654,19 @@ impl<'a> Run<'a> {
 /// What a wait found.
 struct Ready {
     streams: [bool; 2],
+    input: PollFlags,
     ended: bool,
     watched: Vec<PollFlags>,
+}
+
+impl Stream {
+    const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+}
+
+/// Empties the buffer of one read, which somebody may have exchanged for another.
+fn make_room(buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.clear();
+    buffer.try_reserve_exact(READ_SIZE).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
 }
 
 /// The argument vector of a program that is within the limits.
@@ -496,19 +694,17 @@ fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Vec<&'a [u8]>
     Ok(argv)
 }
 
-/// One read, and a pipe that was found full: 1 MiB is the most that anybody may have
-/// (`/proc/sys/fs/pipe-max-size`).
-const READ_SIZE: usize = 1024 * 1024;
-/// A pipe as the kernel makes it, see pipe(7).
-const PIPE_SIZE: usize = 64 * 1024;
 /// How often a command without a [`Child::wait_fd`] is looked at.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use rustix::process::{Pid, test_kill_process};
 
     use super::*;
+    use crate::io::spawn::pipe;
 
     /// Calls a function with each piece of output, and ends the command when told to.
     struct Script<'a> {
@@ -517,7 +713,7 @@ mod tests {
     }
 
     impl Events for Script<'_> {
-        fn output(&mut self, _: Stream, bytes: &[u8]) -> Result<Flow> {
+        fn output(&mut self, _: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
             (self.on_output)(bytes)
         }
 
@@ -606,7 +802,8 @@ mod tests {
         }
         run.ended = true;
         run.drain();
-        assert!(!run.next_phase(&mut collector).unwrap());
+        assert!(run.next_phase().unwrap());
+        run.drive(&mut collector).unwrap();
         assert_eq!(collector.kept, [b"out\n", b"err\n"]);
         assert!(run.finish(Instant::now()).pipe_held);
     }

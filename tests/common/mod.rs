@@ -5,6 +5,7 @@ pub mod channel;
 pub mod exec;
 pub mod process;
 pub mod proxy;
+pub mod run;
 
 use framefd::{ErrorKind, Result};
 

@@ -1,0 +1,122 @@
+//! The processes of a session, as /proc shows them: no system call names them all.
+
+use std::path::Path;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
+};
+
+/// Sends `signal` once to each process of one group of the session, or of all but that of
+/// its leader. Processes that are made meanwhile get it as well, unless they are made faster
+/// than they are found.
+pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
+    if !shows_us() {
+        return;
+    }
+    let mut signalled = Vec::new();
+    for _ in 0..PASSES {
+        let before = signalled.len();
+        for pid in all_processes() {
+            if signalled.contains(&pid) || !belongs(pid, session, group) {
+                continue;
+            }
+            // Once it is open, the descriptor means the process that /proc then shows, or
+            // one that is gone: never a later one of the same number.
+            let pidfd = pidfd_open(pid, PidfdFlags::empty());
+            if !belongs(pid, session, group) {
+                continue;
+            }
+            // It may be gone, or another user's.
+            let _ = match &pidfd {
+                Ok(pidfd) => pidfd_send_signal(pidfd, signal),
+                Err(_) => kill_process(pid, signal),
+            };
+            signalled.push(pid);
+        }
+        if signalled.len() == before {
+            break;
+        }
+    }
+}
+
+/// Whether /proc is of this process' PID namespace: else its numbers are others.
+fn shows_us() -> bool {
+    let this = getpid().as_raw_nonzero().to_string();
+    std::fs::read_link("/proc/self").is_ok_and(|target| target == Path::new(&this))
+}
+
+fn all_processes() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
+fn belongs(pid: Pid, session: Pid, group: Option<Pid>) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    std::fs::read(path).is_ok_and(|stat| is_of(&stat, session, group))
+}
+
+/// Reads a line of proc_pid_stat(5): the name in parentheses may be anything, and after it
+/// come the state, the parent, the group and the session.
+fn is_of(stat: &[u8], session: Pid, group: Option<Pid>) -> bool {
+    let Some(end_of_name) = stat.iter().rposition(|byte| *byte == b')') else { return false };
+    let mut fields = stat[end_of_name + 1..].split(|byte| *byte == b' ').skip(1);
+    let mut number = |skipped| {
+        let field = std::str::from_utf8(fields.nth(skipped)?).ok()?;
+        Pid::from_raw(field.parse().ok()?)
+    };
+    let (of_group, of_session) = (number(2), number(0));
+    of_session == Some(session)
+        && match group {
+            Some(group) => of_group == Some(group),
+            None => of_group != Some(session),
+        }
+}
+
+/// Enough for a shell and whatever it has just started.
+const PASSES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use rustix::io::Errno;
+    use rustix::process::getsid;
+
+    use super::*;
+    use crate::io::testing;
+
+    #[test]
+    fn a_session_is_signalled_on_an_old_kernel_too() {
+        for calls in [&[][..], &[(libc::SYS_pidfd_open, Errno::NOSYS)]] {
+            let mut leader = Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
+            let pid = Pid::from_child(&leader);
+            while getsid(Some(pid)) != Ok(pid) {
+                std::thread::yield_now();
+            }
+            testing::failing(calls, || {
+                signal(pid, None, Signal::KILL);
+                signal(pid, Some(Pid::INIT), Signal::KILL);
+                signal(pid, Some(pid), Signal::TERM);
+            });
+            assert_eq!(leader.wait().unwrap().signal(), Some(libc::SIGTERM));
+        }
+    }
+
+    #[test]
+    fn a_process_is_told_by_its_session_and_its_group() {
+        let pid = |number| Pid::from_raw(number).unwrap();
+        for stat in [b"9 (sh) S 1 20 30 34816 20".as_slice(), b"9 (a) R 1 (b) S 1 20 30 0 -1"] {
+            assert!(is_of(stat, pid(30), None));
+            assert!(is_of(stat, pid(30), Some(pid(20))));
+            assert!(!is_of(b"9 (sh) S 1 30 30 34816 30", pid(30), None));
+            assert!(is_of(b"9 (sh) S 1 30 30 34816 30", pid(30), Some(pid(30))));
+            assert!(!is_of(stat, pid(30), Some(pid(21))));
+            assert!(!is_of(stat, pid(20), None));
+        }
+        // Of the kernel's own threads, and cut ones.
+        for stat in [b"2 (kthreadd) S 0 0 0 0 -1".as_slice(), b"9 (sh) S 1", b"9 (sh", b""] {
+            assert!(!is_of(stat, pid(30), None));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A command's three standard descriptors, and this process' ends of them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, retry_on_intr};
+use rustix::pipe::fcntl_setpipe_size;
+
+use crate::error::Result;
+use crate::io::deadline::{Deadline, poll};
+use crate::io::signal::with_blocked;
+use crate::io::spawn::{pipe, spawn_error};
+use crate::io::terminal::{Terminal, WindowSize};
+
+/// What a command reads from and writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdio {
+    /// Its outputs are pipes, and it has no terminal.
+    Pipes {
+        /// Its standard input is a pipe that is fed while it runs, else /dev/null.
+        input: bool,
+        /// Its standard error goes where its standard output goes, in the order in which
+        /// it writes them.
+        merge: bool,
+    },
+    /// A pseudo-terminal of this size is all three, and the controlling terminal of a new
+    /// session that the command leads. All that comes from it counts as standard output.
+    Terminal(WindowSize),
+}
+
+/// An empty input, and two outputs.
+impl Default for Stdio {
+    fn default() -> Stdio {
+        Stdio::Pipes { input: false, merge: false }
+    }
+}
+
+/// The ends of both sides.
+#[derive(Debug)]
+pub struct Ends {
+    /// The command's descriptors 0, 1 and 2.
+    pub theirs: [Rc<OwnedFd>; 3],
+    /// Where its standard output and its standard error are read.
+    pub outputs: [Option<Channel>; 2],
+    /// Where its input is written.
+    pub input: Option<Channel>,
+    /// What all of them are, if it is one.
+    pub terminal: Option<Terminal>,
+}
+
+impl Stdio {
+    /// Makes the descriptors. A terminal belongs to `owner`.
+    pub fn open(self, owner: Option<u32>) -> Result<Ends> {
+        match self {
+            Stdio::Pipes { input, merge } => {
+                let (stdin, input) =
+                    if input { pipe().map(to_command)? } else { (Rc::new(null()?), None) };
+                let (stdout, output) = pipe().map(from_command)?;
+                let (stderr, errors) =
+                    if merge { (Rc::clone(&stdout), None) } else { pipe().map(from_command)? };
+                if let Some(input) = &input {
+                    ioctl_fionbio(&input.fd, true).map_err(|errno| spawn_error("pipe", errno))?;
+                }
+                let theirs = [stdin, stdout, stderr];
+                Ok(Ends { theirs, outputs: [output, errors], input, terminal: None })
+            }
+            Stdio::Terminal(size) => {
+                let (terminal, slave) = Terminal::open(size, owner)?;
+                let slave = Rc::new(slave);
+                let channel = || Some(Channel::new(terminal.master(), Kind::Terminal));
+                Ok(Ends {
+                    theirs: [Rc::clone(&slave), Rc::clone(&slave), slave],
+                    outputs: [channel(), None],
+                    input: channel(),
+                    terminal: Some(terminal),
+                })
+            }
+        }
+    }
+}
+
+/// One of this process' ends.
+#[derive(Debug)]
+pub struct Channel {
+    fd: Rc<OwnedFd>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pipe,
+    /// A pipe that was found full, so that one end waits for the other.
+    EnlargedPipe,
+    Terminal,
+}
+
+impl Channel {
+    fn new(fd: Rc<OwnedFd>, kind: Kind) -> Channel {
+        Channel { fd, kind }
+    }
+
+    /// Reads some of what is there into the buffer's spare capacity. 0 is the end.
+    pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
+            Ok(length) if length >= PIPE_SIZE => {
+                self.enlarge();
+                Ok(length)
+            }
+            // Nobody has the terminal open any more.
+            Err(Errno::IO) if self.kind == Kind::Terminal => Ok(0),
+            answer => answer,
+        }
+    }
+
+    /// Writes some of `bytes` without waiting. `PIPE` says that nobody reads, and raises no
+    /// signal.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let write = || retry_on_intr(|| rustix::io::write(&self.fd, bytes));
+        let written = with_blocked(write)?;
+        if written < bytes.len() {
+            self.enlarge();
+        }
+        Ok(written)
+    }
+
+    /// How much there is to be read, or more: a terminal does not tell all of it.
+    pub fn unread(&self) -> Result<u64, Errno> {
+        match self.kind {
+            Kind::Terminal => Ok(TERMINAL_SIZE),
+            _ => ioctl_fionread(&self.fd),
+        }
+    }
+
+    /// Whether nothing is left to be read, and nobody who could write more.
+    pub fn is_at_end(&self) -> bool {
+        let mut fds = [PollFd::new(self, PollFlags::IN)];
+        let ready = poll(&mut fds, Deadline::after(Duration::ZERO));
+        ready.is_ok() && fds[0].revents() == PollFlags::HUP
+    }
+
+    /// Makes a pipe in which one end has to wait for the other larger. That it may not be
+    /// larger is no harm.
+    fn enlarge(&mut self) {
+        if self.kind == Kind::Pipe {
+            let _ = fcntl_setpipe_size(&self.fd, READ_SIZE);
+            self.kind = Kind::EnlargedPipe;
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+type End = (Rc<OwnedFd>, Option<Channel>);
+
+fn to_command((reader, writer): (OwnedFd, OwnedFd)) -> End {
+    (Rc::new(reader), Some(Channel::new(Rc::new(writer), Kind::Pipe)))
+}
+
+fn from_command((reader, writer): (OwnedFd, OwnedFd)) -> End {
+    to_command((writer, reader))
+}
+
+fn null() -> Result<OwnedFd> {
+    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| spawn_error("/dev/null", errno))
+}
+
+/// One read, and a pipe that was found full: 1 MiB is the most that anybody may have
+/// (`/proc/sys/fs/pipe-max-size`).
+pub const READ_SIZE: usize = 1024 * 1024;
+/// A pipe as the kernel makes it, see pipe(7).
+const PIPE_SIZE: usize = 64 * 1024;
+/// More than the kernel keeps of what was written to a terminal.
+const TERMINAL_SIZE: u64 = 128 * 1024;
