@@ -1,24 +1,23 @@
-//! Commands for somebody else: run one and reply, or ask for one to be run.
+//! Runs what a client asks for, and replies.
 
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
 
-use super::Duplex;
-use super::frame::{self, Body};
-use super::reply;
-use super::run::{self, Collector, Command, Events, Flow, Limits, Program, Stdio, Stream};
+use super::client::Reply;
+use super::presence::{Client, ClientState};
+use super::report::report;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::child::Status;
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::environment::Environment;
 use crate::io::spawn::{Confinement, Directory};
 use crate::limits;
+use crate::ops::frame::{self, Body};
+use crate::ops::run::{self, Collector, Command, Events, Flow, Limits, Program, Stdio, Stream};
+use crate::ops::{Duplex, reply};
 use crate::wire::header::Header;
-use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome};
+use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose};
 use crate::wire::message::{self, Id};
 
 /// How a server runs a command. What a request asks for can only lower the limits.
@@ -129,74 +128,6 @@ pub(crate) fn run_request(
     options: &ServeOptions,
 ) -> Result<(ExecReply, Vec<u8>)> {
     run_alone(&check(request)?, command, options)
-}
-
-/// What a client asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Request<'a> {
-    /// Shell code; empty where `options` has an `argv`.
-    pub command: &'a [u8],
-    /// What the header says. A `max_output` is always sent, [`limits::MAX_OUTPUT`] if none
-    /// is here: twice that is what the reply may have.
-    pub options: ExecRequest,
-    /// The whole exchange.
-    pub timeout: Option<Duration>,
-}
-
-/// What came back.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The header.
-    pub header: ExecReply,
-    body: Vec<u8>,
-    stderr_at: usize,
-}
-
-impl Reply {
-    pub(crate) fn new(header: ExecReply, body: Vec<u8>) -> Result<Reply> {
-        let stderr_at = header.split(body.len() as u64)?;
-        Ok(Reply { header, body, stderr_at: usize::try_from(stderr_at).unwrap_or(usize::MAX) })
-    }
-
-    /// Standard output.
-    pub fn stdout(&self) -> &[u8] {
-        &self.body[..self.stderr_at]
-    }
-
-    /// Standard error.
-    pub fn stderr(&self) -> &[u8] {
-        &self.body[self.stderr_at..]
-    }
-
-    /// How the command ended.
-    pub fn outcome(&self) -> Outcome {
-        self.header.outcome()
-    }
-}
-
-/// Asks the other end to run a command, and takes its reply. A command that failed, was
-/// ended or wrote too much is a reply; an error reply is an error of a remote kind.
-pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
-    let deadline = Deadline::from_timeout(request.timeout);
-    let framing = frame::Options::default();
-    let max_output = request.options.max_output.unwrap_or(limits::MAX_OUTPUT);
-    let options = ExecRequest { max_output: Some(max_output), ..request.options.clone() };
-    let header = message::to_request("exec", &options)?;
-    frame::send_by(duplex.writer, Some(&header), &[request.command], &framing, deadline.into())?;
-    let answered = || {
-        let (header, mut body) = frame::recv_header_by(duplex.reader, &framing, deadline)?;
-        let body = body.read_all_by(max_output.saturating_mul(2), deadline)?;
-        Ok((header, body))
-    };
-    let (header, body) = answered().map_err(reply::overdue)?;
-    let refused = message::check_reply(&header);
-    let id = message::id_of(&header);
-    // A server that could not make out the id refuses without it.
-    if id != options.id && !(id.is_none() && refused.is_err()) {
-        return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
-    }
-    refused?;
-    Reply::new(header.read_as()?, body)
 }
 
 fn run_alone(
@@ -321,47 +252,6 @@ fn directory_of(request: &ExecRequest, options: &ServeOptions) -> Option<PathBuf
     }
 }
 
-fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
-    let outcome = &output.outcome;
-    let (exit_code, signal) = match outcome.status {
-        Status::Exited(code) => (Some(code), None),
-        Status::Signaled(signal) => (Some(128 + signal), Some(signal)),
-        Status::Lost => (None, None),
-    };
-    ExecReply {
-        id,
-        stdout_size: Some(output.stdout.len() as u64),
-        stderr_size: Some(output.stderr.len() as u64),
-        exit_code,
-        signal,
-        timed_out: outcome.timed_out,
-        truncated: output.truncated,
-        pipe_held: outcome.pipe_held,
-        stdout_total: Some(outcome.stdout_total),
-        stderr_total: Some(outcome.stderr_total),
-        charset: charset(),
-    }
-}
-
-/// The encoding that the locale variables name, as locale(7) reads them: the command gets
-/// the same ones.
-fn charset() -> Option<String> {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .into_iter()
-        .filter_map(|name| std::env::var(name).ok())
-        .find(|value| !value.is_empty());
-    codeset_of(&locale.unwrap_or_default()).map(str::to_owned)
-}
-
-/// Of `language_TERRITORY.codeset@modifier`. Where it names none, only the C library knows.
-fn codeset_of(locale: &str) -> Option<&str> {
-    let (locale, _) = locale.split_once('@').unwrap_or((locale, ""));
-    match locale.split_once('.') {
-        Some((_, codeset)) => Some(codeset),
-        None => matches!(locale, "" | "C" | "POSIX").then_some("US-ASCII"),
-    }
-}
-
 /// A command that runs for a client.
 struct Session<'fd> {
     collector: Collector,
@@ -391,82 +281,5 @@ impl Events for Session<'_> {
     fn overdue(&mut self) -> Result<Flow> {
         self.client.state = ClientState::ClosedLong;
         Ok(Flow::End)
-    }
-}
-
-/// The client of a running command, as far as its descriptors tell without being read.
-struct Client<'fd> {
-    duplex: Duplex<'fd>,
-    on_close: OnClose,
-    grace: Duration,
-    state: ClientState,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum ClientState {
-    /// Nothing was heard of its going.
-    Present,
-    /// It has closed its sending side; perhaps it waits for the reply.
-    Closed { until: Deadline },
-    /// The same, longer than the grace: its command was ended.
-    ClosedLong,
-    /// A reset or a hang-up: nobody is there.
-    Gone,
-}
-
-impl<'fd> Client<'fd> {
-    fn new(duplex: Duplex<'fd>, on_close: OnClose, grace: Duration) -> Client<'fd> {
-        Client { duplex, on_close, grace, state: ClientState::Present }
-    }
-
-    fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        if self.on_close == OnClose::Run || matches!(self.state, ClientState::Gone) {
-            return;
-        }
-        let watch = |fd: BorrowedFd<'a>, what| PollFd::from_borrowed_fd(fd, what);
-        if matches!(self.state, ClientState::Present) {
-            fds.push(watch(self.duplex.reader, PollFlags::RDHUP));
-        }
-        fds.push(watch(self.duplex.writer, PollFlags::empty()));
-    }
-
-    fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
-        let (reader, writer) = match ready {
-            [reader, writer] => (*reader, *writer),
-            [writer] => (PollFlags::empty(), *writer),
-            _ => return Ok(Flow::Continue),
-        };
-        if (reader | writer).contains(PollFlags::NVAL) {
-            // It was the host that closed it.
-            return Err(Error::system("poll", Errno::BADF));
-        }
-        if writer.intersects(PollFlags::HUP | PollFlags::ERR) {
-            self.state = ClientState::Gone;
-            return Ok(Flow::End);
-        }
-        if !reader.is_empty() {
-            self.state = ClientState::Closed { until: Deadline::after(self.grace) };
-        }
-        Ok(Flow::Continue)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_locale_tells_its_codeset_or_it_is_not_known() {
-        for (locale, codeset) in [
-            ("", Some("US-ASCII")),
-            ("C", Some("US-ASCII")),
-            ("POSIX", Some("US-ASCII")),
-            ("C.UTF-8", Some("UTF-8")),
-            ("de_DE.ISO-8859-15@euro", Some("ISO-8859-15")),
-            ("de_DE", None),
-            ("de_DE@euro", None),
-        ] {
-            assert_eq!(codeset_of(locale), codeset, "{locale}");
-        }
     }
 }
