@@ -91,7 +91,7 @@ fn text(bytes: &[u8]) -> &str {
 fn answered(header: &str, body: &[u8], options: ExecRequest) -> Result<Reply> {
     let (client, server) = socket_pair();
     frame::send(server.as_fd(), Some(header), body, &within(LONG)).unwrap();
-    let request = Request { command: b"x", options, timeout: Some(LONG) };
+    let request = Request { command: b"x", options, timeout: Some(LONG), ..Request::default() };
     exec::request(client.as_fd().into(), &request)
 }
 

@@ -509,6 +509,7 @@ impl ExecOptions {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Request {
             command,
+            input: &[],
             options: ExecRequest {
                 argv,
                 cwd,
