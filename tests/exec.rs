@@ -30,11 +30,11 @@ use serde_json::{Value, json};
 struct Connection {
     client: UnixStream,
     server: UnixStream,
-    options: ServeOptions,
+    options: ServeOptions<'static>,
 }
 
 impl Connection {
-    fn new(options: ServeOptions) -> Connection {
+    fn new(options: ServeOptions<'static>) -> Connection {
         let (client, server) = socket_pair();
         Connection { client, server, options }
     }
@@ -61,12 +61,12 @@ impl Connection {
     }
 }
 
-fn limits(limits: Limits) -> ServeOptions {
+fn limits(limits: Limits) -> ServeOptions<'static> {
     ServeOptions { limits, ..ServeOptions::default() }
 }
 
 /// What a client of ours makes of its request.
-fn request(request: &Request<'_>, options: &ServeOptions) -> Result<Reply> {
+fn request(request: &Request<'_>, options: &ServeOptions<'_>) -> Result<Reply> {
     let (client, server) = socket_pair();
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -11,6 +11,8 @@ pub use client::{Reply, Request, request};
 pub use control::Control;
 pub use remote::RemoteCommand;
 pub(crate) use server::run_request;
-pub use server::{Report, ServeOptions, Served, run_and_reply, run_locally, serve};
+pub use server::{
+    Inquiry, Policy, Report, ServeOptions, Served, run_and_reply, run_locally, serve,
+};
 
 pub use crate::wire::message::exec::is_late_input;

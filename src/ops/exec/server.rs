@@ -1,5 +1,6 @@
 //! Runs what a client asks for, and replies.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose};
 use crate::wire::message::{self, Id};
 
 /// How a server runs a command. What a request asks for can only lower the limits.
-#[derive(Clone, Debug)]
-pub struct ServeOptions {
+#[derive(Clone)]
+pub struct ServeOptions<'a> {
     /// What the command may use.
     pub limits: Limits,
     /// What becomes of it when the client goes away.
@@ -37,9 +38,38 @@ pub struct ServeOptions {
     /// Where it starts, and what a relative path in the request is relative to; `None` is
     /// the host's directory.
     pub directory: Option<PathBuf>,
+    /// What it may not do that the host may.
+    pub confinement: Confinement,
+    /// Asked before a client's command is run, once its request is found to be one that can
+    /// be followed.
+    pub policy: Option<Policy<'a>>,
 }
 
-impl Default for ServeOptions {
+/// Says whether a command is run. An error refuses it: the code that stands for its kind,
+/// [`ErrorKind::Denied`] as a rule, and its details go to the client.
+pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>) -> Result<()> + Sync);
+
+/// What a client wants to have run.
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry<'a> {
+    /// Shell code; empty where `request` has an `argv`.
+    pub command: &'a [u8],
+    /// The options of the request.
+    pub request: &'a ExecRequest,
+    /// Its header, unless it came without one.
+    pub header: Option<&'a Header>,
+}
+
+impl fmt::Debug for ServeOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeOptions")
+            .field("limits", &self.limits)
+            .field("on_close", &self.on_close)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ServeOptions<'_> {
     fn default() -> Self {
         ServeOptions {
             limits: Limits::default(),
@@ -48,6 +78,8 @@ impl Default for ServeOptions {
             reply_timeout: limits::REPLY_TIMEOUT,
             environment: Environment::default(),
             directory: None,
+            confinement: Confinement::default(),
+            policy: None,
         }
     }
 }
@@ -83,8 +115,16 @@ pub struct Report {
 }
 
 /// Runs `command` through `/bin/sh -c` and sends one reply.
-pub fn run_and_reply(duplex: Duplex<'_>, command: &[u8], options: &ServeOptions) -> Result<Served> {
-    execute(duplex, ExecRequest::default(), command, options)
+pub fn run_and_reply(
+    duplex: Duplex<'_>,
+    command: &[u8],
+    options: &ServeOptions<'_>,
+) -> Result<Served> {
+    let request = ExecRequest::default();
+    if let Err(error) = admit(&request, command, None, options) {
+        return refuse(duplex, None, error, options);
+    }
+    execute(duplex, request, command, options)
 }
 
 /// Serves a received exec request: runs what it asks for and sends one reply. Where the
@@ -94,7 +134,7 @@ pub fn serve(
     duplex: Duplex<'_>,
     request: &Header,
     mut body: Body<'_, '_>,
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let refused = |body: &mut Body<'_, '_>, error: Error| {
         let skipped = body.skip(options.reply_timeout);
@@ -111,11 +151,14 @@ pub fn serve(
         return refused(&mut body, Error::new(ErrorKind::TooBig, error));
     }
     let command = body.gather(max_command, Some(options.reply_timeout))?;
+    if let Err(error) = admit(&parsed, &command, Some(request), options) {
+        return refused(&mut body, error);
+    }
     execute(duplex, parsed, &command, options)
 }
 
 /// Runs a command for its output alone, as a server of an older wire does.
-pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
+pub fn run_locally(command: &[u8], options: &ServeOptions<'_>) -> Result<Reply> {
     let (header, body) = run_alone(&ExecRequest::default(), command, options)?;
     Reply::new(header, body)
 }
@@ -125,15 +168,27 @@ pub fn run_locally(command: &[u8], options: &ServeOptions) -> Result<Reply> {
 pub(crate) fn run_request(
     request: &Header,
     command: &[u8],
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
 ) -> Result<(ExecReply, Vec<u8>)> {
-    run_alone(&check(request)?, command, options)
+    let parsed = check(request)?;
+    admit(&parsed, command, Some(request), options)?;
+    run_alone(&parsed, command, options)
+}
+
+/// Asks the policy.
+fn admit(
+    request: &ExecRequest,
+    command: &[u8],
+    header: Option<&Header>,
+    options: &ServeOptions<'_>,
+) -> Result<()> {
+    options.policy.map_or(Ok(()), |policy| policy(&Inquiry { command, request, header }))
 }
 
 fn run_alone(
     request: &ExecRequest,
     text: &[u8],
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
 ) -> Result<(ExecReply, Vec<u8>)> {
     let limits = narrowed(&options.limits, request);
     let directory = directory_of(request, options);
@@ -164,7 +219,7 @@ fn execute(
     duplex: Duplex<'_>,
     request: ExecRequest,
     text: &[u8],
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let limits = narrowed(&options.limits, &request);
     let on_close = request.on_close.unwrap_or(options.on_close);
@@ -200,7 +255,7 @@ fn refuse(
     duplex: Duplex<'_>,
     id: Option<&Id>,
     error: Error,
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
 ) -> Result<Served> {
     reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))
         .map_err(reply::overdue)?;
@@ -221,7 +276,7 @@ fn command_of<'a>(
     request: &'a ExecRequest,
     text: &'a [u8],
     directory: Option<&'a Path>,
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
 ) -> Result<Command<'a>> {
     let program = match &request.argv {
         None => Program::Shell(text),
@@ -240,11 +295,11 @@ fn command_of<'a>(
         directory: directory.map(Directory::Path),
         environment,
         stdio: Stdio::default(),
-        confinement: Confinement::default(),
+        confinement: options.confinement,
     })
 }
 
-fn directory_of(request: &ExecRequest, options: &ServeOptions) -> Option<PathBuf> {
+fn directory_of(request: &ExecRequest, options: &ServeOptions<'_>) -> Option<PathBuf> {
     match (&options.directory, &request.cwd) {
         (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
         (directory, None) => directory.clone(),
