@@ -249,7 +249,7 @@ fn every_reply_repeats_the_id_of_its_request() {
             (json!({}), "true", None),
             (json!({}), "", Some("bad_request")),
             (json!({"on_close": 1}), "true", Some("bad_request")),
-            (json!({"stream": true}), "true", Some("unsupported")),
+            (json!({"tty": {"rows": 1, "columns": 1}}), "true", Some("bad_request")),
             (json!({"cwd": "/none"}), "true", Some("spawn_failed")),
         ] {
             let mut header = options;
@@ -317,10 +317,17 @@ fn a_request_that_cannot_be_followed_is_refused_and_nothing_is_run() {
         (json!({"timeout_ms": "1"}), touch, "bad_request"),
         (json!({"max_output": -1}), touch, "bad_request"),
         (json!({"on_close": "stay"}), touch, "bad_request"),
-        (json!({"stream": true}), touch, "unsupported"),
         (json!({"stream": 1}), touch, "bad_request"),
-        (json!({"stdin_size": 5}), "touch ran;input", "unsupported"),
         (json!({"stdin_size": -1}), touch, "bad_request"),
+        (json!({"stdin_size": 11}), touch, "bad_request"),
+        (json!({"stdin_size": u64::MAX}), touch, "bad_request"),
+        (json!({"stdin_size": 10}), touch, "bad_request"),
+        (json!({"merge": 1}), touch, "bad_request"),
+        (json!({"tty": {"rows": 24, "columns": 80}}), touch, "bad_request"),
+        (json!({"tty": {"rows": 24, "columns": 80}, "stream": false}), touch, "bad_request"),
+        (json!({"tty": {"rows": 24}, "stream": true}), touch, "bad_request"),
+        (json!({"tty": {"rows": 65536, "columns": 80}, "stream": true}), touch, "bad_request"),
+        (json!({"tty": true, "stream": true}), touch, "bad_request"),
     ] {
         let (reply, rest, served) = connection.ask(options.clone(), body.as_bytes());
         let what = format!("{options} {}: {reply}", &body[..body.len().min(30)]);

@@ -241,10 +241,15 @@ impl<'fd> BodyReader<'fd> {
     /// As [`read_all`](Self::read_all), where the time is not for this call alone.
     pub(crate) fn read_all_by(&mut self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
         check_size(self.left, max)?;
+        self.read_front_by(self.left, deadline)
+    }
+
+    /// The next `len` bytes of the body in memory, no more than there are.
+    fn read_front_by(&mut self, len: u64, deadline: Deadline) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         self.source.set_deadline(deadline);
         self.source.set_mid_message(true);
-        let outcome = self.source.read_vec(&mut out, self.left);
+        let outcome = self.source.read_vec(&mut out, len.min(self.left));
         self.left -= out.len() as u64;
         outcome.map(|()| out)
     }
@@ -302,6 +307,21 @@ impl<'a> Body<'a, '_> {
         match self {
             Body::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
             Body::Stream(reader) => reader.read_all(max, timeout).map(Cow::Owned),
+        }
+    }
+
+    /// Takes the next `len` bytes off it, no more than there are.
+    pub(crate) fn take(&mut self, len: u64, timeout: Duration) -> Result<Cow<'a, [u8]>> {
+        match self {
+            Body::Memory(bytes) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
+                let (front, rest) = bytes.split_at(len);
+                *bytes = rest;
+                Ok(Cow::Borrowed(front))
+            }
+            Body::Stream(reader) => {
+                reader.read_front_by(len, Deadline::after(timeout)).map(Cow::Owned)
+            }
         }
     }
 

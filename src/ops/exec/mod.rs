@@ -2,10 +2,12 @@
 
 mod client;
 mod control;
-mod presence;
+mod feed;
+mod output;
 mod remote;
 mod report;
 mod server;
+mod session;
 
 pub use client::{Reply, Request, request};
 pub use control::Control;

@@ -4,21 +4,23 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-
 use super::client::Reply;
-use super::presence::{Client, ClientState};
+use super::feed::Feed;
+use super::output::Output;
 use super::report::report;
+use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::Patience;
 use crate::io::environment::Environment;
 use crate::io::spawn::{Confinement, Directory};
+use crate::io::terminal::WindowSize;
 use crate::limits;
-use crate::ops::frame::{self, Body};
-use crate::ops::run::{self, Collector, Command, Events, Flow, Limits, Program, Stdio, Stream};
+use crate::ops::frame::Body;
+use crate::ops::link::{Inbox, Outbox};
+use crate::ops::run::{self, Collector, Command, Limits, Program, Stdio};
 use crate::ops::{Duplex, reply};
 use crate::wire::header::Header;
-use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose};
+use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Tty};
 use crate::wire::message::{self, Id};
 
 /// How a server runs a command. What a request asks for can only lower the limits.
@@ -124,7 +126,7 @@ pub fn run_and_reply(
     if let Err(error) = admit(&request, command, None, options) {
         return refuse(duplex, None, error, options);
     }
-    execute(duplex, request, command, options)
+    execute(duplex, request, command, Body::Memory(&[]), options)
 }
 
 /// Serves a received exec request: runs what it asks for and sends one reply. Where the
@@ -141,20 +143,15 @@ pub fn serve(
         let refused = refuse(duplex, message::id_of(request).as_ref(), error, options);
         skipped.and(refused)
     };
-    let parsed = match check(request) {
+    let (parsed, length) = match parse(request, body.len(), options) {
         Ok(parsed) => parsed,
         Err(error) => return refused(&mut body, error),
     };
-    let max_command = options.limits.max_command.min(limits::MAX_COMMAND_HARD);
-    if body.len() > max_command {
-        let error = format!("a command of {} bytes, where {max_command} are allowed", body.len());
-        return refused(&mut body, Error::new(ErrorKind::TooBig, error));
-    }
-    let command = body.gather(max_command, Some(options.reply_timeout))?;
+    let command = body.take(length, options.reply_timeout)?;
     if let Err(error) = admit(&parsed, &command, Some(request), options) {
         return refused(&mut body, error);
     }
-    execute(duplex, parsed, &command, options)
+    execute(duplex, parsed, &command, body, options)
 }
 
 /// Runs a command for its output alone, as a server of an older wire does.
@@ -170,7 +167,11 @@ pub(crate) fn run_request(
     command: &[u8],
     options: &ServeOptions<'_>,
 ) -> Result<(ExecReply, Vec<u8>)> {
-    let parsed = check(request)?;
+    let (parsed, length) = parse(request, command.len() as u64, options)?;
+    if parsed.stream == Some(true) || length < command.len() as u64 {
+        let detail = "in datagrams there is no stream and no input";
+        return Err(Error::new(ErrorKind::Unsupported, detail));
+    }
     admit(&parsed, command, Some(request), options)?;
     run_alone(&parsed, command, options)
 }
@@ -200,55 +201,65 @@ fn run_alone(
     Ok((header, body))
 }
 
-/// The options of a request that can be followed.
-fn check(request: &Header) -> Result<ExecRequest> {
+/// The options of a request that can be followed, and the length of its command, which
+/// the input follows.
+fn parse(
+    request: &Header,
+    body_len: u64,
+    options: &ServeOptions<'_>,
+) -> Result<(ExecRequest, u64)> {
     let request: ExecRequest = request.read_as()?;
-    let unsupported = |what: &str| {
-        Err(Error::new(ErrorKind::Unsupported, format!("{what} is not supported here")))
+    let bad = |detail| Err(Error::new(ErrorKind::BadField, detail));
+    if request.tty.is_some() && request.stream != Some(true) {
+        return bad("a tty without stream");
+    }
+    let Some(length) = body_len.checked_sub(request.stdin_size.unwrap_or(0)) else {
+        return bad("stdin_size is more than the body has");
     };
-    if request.stream == Some(true) {
-        return unsupported("stream");
+    let max = options.limits.max_command.min(limits::MAX_COMMAND_HARD);
+    if length > max {
+        let error = format!("a command of {length} bytes, where {max} are allowed");
+        return Err(Error::new(ErrorKind::TooBig, error));
     }
-    if request.stdin_size.is_some_and(|size| size > 0) {
-        return unsupported("stdin_size");
-    }
-    Ok(request)
+    Ok((request, length))
 }
 
-fn execute(
-    duplex: Duplex<'_>,
+fn execute<'a>(
+    duplex: Duplex<'a>,
     request: ExecRequest,
     text: &[u8],
+    input: Body<'a, '_>,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let limits = narrowed(&options.limits, &request);
-    let on_close = request.on_close.unwrap_or(options.on_close);
-    let mut session = Session {
-        collector: Collector::new(&limits),
-        client: Client::new(duplex, on_close, options.close_grace),
+    let streams = request.stream == Some(true);
+    let is_live = streams && request.stdin_size.is_none();
+    let id = request.id.as_ref();
+    let output = if streams {
+        Output::sent(Outbox::new(duplex.writer), id, &limits)?
+    } else {
+        Output::Kept(Collector::new(&limits))
     };
+    let feed = Feed::new(input, streams.then(|| Inbox::new(duplex.reader)), !is_live);
+    let on_close = request.on_close.unwrap_or(options.on_close);
+    let mut session = Session::new(duplex, on_close, options, output, feed);
     let directory = directory_of(&request, options);
     let outcome = command_of(&request, text, directory.as_deref(), options)
         .and_then(|command| run::run_with(&command, &limits, &mut session));
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) => return refuse(duplex, request.id.as_ref(), error, options),
+        Err(error) => {
+            if let Some(offence) = session.blame(&error, id) {
+                return Err(offence);
+            }
+            let skipped = session.skip_body();
+            return skipped.and(refuse(duplex, id, error, options));
+        }
     };
-    let Session { collector, client } = session;
-    if matches!(client.state, ClientState::Gone) {
-        return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
-    }
-    let output = collector.into_output(outcome);
-    let reply = report(request.id, &output);
-    frame::send_by(
-        duplex.writer,
-        Some(&message::to_header(&reply)?),
-        &[&output.stdout, &output.stderr],
-        &frame::Options::default(),
-        Patience::without_stall(options.reply_timeout),
-    )
-    .map_err(reply::overdue)?;
-    Ok(Served::Ran(Report { reply, client_gone: !matches!(client.state, ClientState::Present) }))
+    session.check_client()?;
+    let client_gone = session.client_closed();
+    let reply = session.reply(outcome, request.id)?;
+    Ok(Served::Ran(Report { reply, client_gone }))
 }
 
 fn refuse(
@@ -262,12 +273,14 @@ fn refuse(
     Ok(Served::failed(error))
 }
 
-/// The server's limits, and the request's where they are lower.
+/// The server's limits, and the request's where they are lower. Output that is not kept
+/// has a limit only where the request asks for one.
 fn narrowed(server: &Limits, request: &ExecRequest) -> Limits {
     let asked = request.timeout_ms.map(Duration::from_millis);
+    let kept = if request.stream == Some(true) { u64::MAX } else { server.max_output };
     Limits {
         time: [server.time, asked].into_iter().flatten().min(),
-        max_output: request.max_output.map_or(server.max_output, |max| max.min(server.max_output)),
+        max_output: request.max_output.map_or(kept, |max| max.min(kept)),
         ..*server
     }
 }
@@ -294,9 +307,19 @@ fn command_of<'a>(
         program,
         directory: directory.map(Directory::Path),
         environment,
-        stdio: Stdio::default(),
+        stdio: stdio_of(request),
         confinement: options.confinement,
     })
+}
+
+fn stdio_of(request: &ExecRequest) -> Stdio {
+    match (request.tty, request.stream, request.stdin_size) {
+        (Some(Tty { rows, columns }), ..) => Stdio::Terminal(WindowSize { rows, columns }),
+        (None, stream, size) => Stdio::Pipes {
+            input: size.map_or(stream == Some(true), |size| size > 0),
+            merge: request.merge == Some(true),
+        },
+    }
 }
 
 fn directory_of(request: &ExecRequest, options: &ServeOptions<'_>) -> Option<PathBuf> {
@@ -304,37 +327,5 @@ fn directory_of(request: &ExecRequest, options: &ServeOptions<'_>) -> Option<Pat
         (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
         (directory, None) => directory.clone(),
         (None, Some(cwd)) => Some(cwd.into()),
-    }
-}
-
-/// A command that runs for a client.
-struct Session<'fd> {
-    collector: Collector,
-    client: Client<'fd>,
-}
-
-impl Events for Session<'_> {
-    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
-        self.collector.output(stream, bytes)
-    }
-
-    fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        self.client.watch(fds);
-    }
-
-    fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
-        self.client.ready(ready)
-    }
-
-    fn deadline(&self) -> Deadline {
-        match self.client.state {
-            ClientState::Closed { until } => until,
-            _ => Deadline::NEVER,
-        }
-    }
-
-    fn overdue(&mut self) -> Result<Flow> {
-        self.client.state = ClientState::ClosedLong;
-        Ok(Flow::End)
     }
 }
