@@ -224,7 +224,12 @@ fn output_is_kept_to_the_lower_limit() {
     assert_eq!((reply.stdout().len(), reply.header.truncated), (1024 * 1024, true));
     assert_eq!(reply.header.stdout_total, Some(3_000_000));
     let options = ExecRequest { max_output: Some(5), ..ExecRequest::default() };
-    let request = Request { command: b"echo long output", options, timeout: Some(LONG) };
+    let request = Request {
+        command: b"echo long output",
+        options,
+        timeout: Some(LONG),
+        ..Request::default()
+    };
     let reply = exec_datagram::request(client.as_fd(), &request, None).unwrap();
     assert_eq!((reply.stdout(), reply.header.truncated), (&b"long "[..], true));
 }

@@ -30,11 +30,11 @@ use serde_json::{Value, json};
 struct Connection {
     client: UnixStream,
     server: UnixStream,
-    options: ServeOptions,
+    options: ServeOptions<'static>,
 }
 
 impl Connection {
-    fn new(options: ServeOptions) -> Connection {
+    fn new(options: ServeOptions<'static>) -> Connection {
         let (client, server) = socket_pair();
         Connection { client, server, options }
     }
@@ -61,12 +61,12 @@ impl Connection {
     }
 }
 
-fn limits(limits: Limits) -> ServeOptions {
+fn limits(limits: Limits) -> ServeOptions<'static> {
     ServeOptions { limits, ..ServeOptions::default() }
 }
 
 /// What a client of ours makes of its request.
-fn request(request: &Request<'_>, options: &ServeOptions) -> Result<Reply> {
+fn request(request: &Request<'_>, options: &ServeOptions<'_>) -> Result<Reply> {
     let (client, server) = socket_pair();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -91,7 +91,7 @@ fn text(bytes: &[u8]) -> &str {
 fn answered(header: &str, body: &[u8], options: ExecRequest) -> Result<Reply> {
     let (client, server) = socket_pair();
     frame::send(server.as_fd(), Some(header), body, &within(LONG)).unwrap();
-    let request = Request { command: b"x", options, timeout: Some(LONG) };
+    let request = Request { command: b"x", options, timeout: Some(LONG), ..Request::default() };
     exec::request(client.as_fd().into(), &request)
 }
 
@@ -249,7 +249,7 @@ fn every_reply_repeats_the_id_of_its_request() {
             (json!({}), "true", None),
             (json!({}), "", Some("bad_request")),
             (json!({"on_close": 1}), "true", Some("bad_request")),
-            (json!({"stream": true}), "true", Some("unsupported")),
+            (json!({"tty": {"rows": 1, "columns": 1}}), "true", Some("bad_request")),
             (json!({"cwd": "/none"}), "true", Some("spawn_failed")),
         ] {
             let mut header = options;
@@ -317,10 +317,17 @@ fn a_request_that_cannot_be_followed_is_refused_and_nothing_is_run() {
         (json!({"timeout_ms": "1"}), touch, "bad_request"),
         (json!({"max_output": -1}), touch, "bad_request"),
         (json!({"on_close": "stay"}), touch, "bad_request"),
-        (json!({"stream": true}), touch, "unsupported"),
         (json!({"stream": 1}), touch, "bad_request"),
-        (json!({"stdin_size": 5}), "touch ran;input", "unsupported"),
         (json!({"stdin_size": -1}), touch, "bad_request"),
+        (json!({"stdin_size": 11}), touch, "bad_request"),
+        (json!({"stdin_size": u64::MAX}), touch, "bad_request"),
+        (json!({"stdin_size": 10}), touch, "bad_request"),
+        (json!({"merge": 1}), touch, "bad_request"),
+        (json!({"tty": {"rows": 24, "columns": 80}}), touch, "bad_request"),
+        (json!({"tty": {"rows": 24, "columns": 80}, "stream": false}), touch, "bad_request"),
+        (json!({"tty": {"rows": 24}, "stream": true}), touch, "bad_request"),
+        (json!({"tty": {"rows": 65536, "columns": 80}, "stream": true}), touch, "bad_request"),
+        (json!({"tty": true, "stream": true}), touch, "bad_request"),
     ] {
         let (reply, rest, served) = connection.ask(options.clone(), body.as_bytes());
         let what = format!("{options} {}: {reply}", &body[..body.len().min(30)]);

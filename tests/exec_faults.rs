@@ -84,7 +84,7 @@ fn terminal() -> (End, End) {
 }
 
 /// No command outlives a test by long, even if it fails.
-fn close_grace(close_grace: Duration) -> ServeOptions {
+fn close_grace(close_grace: Duration) -> ServeOptions<'static> {
     let limits = Limits { time: Some(LONG), ..Limits::default() };
     ServeOptions { close_grace, limits, ..ServeOptions::default() }
 }
@@ -102,7 +102,7 @@ fn report(served: Result<Served>) -> Report {
 fn serve_until_gone<T: Send>(
     (client, server): (End, End),
     command: &str,
-    options: &ServeOptions,
+    options: &ServeOptions<'_>,
     act: impl FnOnce(End) -> T + Send,
 ) -> (Result<Served>, T) {
     let presence = Presence::new();

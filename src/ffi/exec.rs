@@ -359,7 +359,7 @@ pub(super) unsafe fn serve(
     fd: c_int,
     opts: *const ExecOptions,
     result: *mut ExecResult,
-    work: impl FnOnce(crate::Duplex<'static>, &ServeOptions) -> Result<Served>,
+    work: impl FnOnce(crate::Duplex<'static>, &ServeOptions<'_>) -> Result<Served>,
 ) -> Result<c_int> {
     // SAFETY: the caller's promise.
     let options = unsafe {
@@ -457,7 +457,7 @@ fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
 impl ExecOptions {
     /// # Safety
     /// The pointers in it are what the header asks for.
-    pub(super) unsafe fn for_server(&self) -> Result<ServeOptions> {
+    pub(super) unsafe fn for_server(&self) -> Result<ServeOptions<'static>> {
         self.check_flags()?;
         // SAFETY: the caller's promise.
         let (directory, additions) = unsafe { (self.directory(), self.variables()?) };
@@ -486,6 +486,7 @@ impl ExecOptions {
                 additions,
             },
             directory,
+            ..ServeOptions::default()
         })
     }
 
@@ -509,6 +510,7 @@ impl ExecOptions {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Request {
             command,
+            input: &[],
             options: ExecRequest {
                 argv,
                 cwd,

@@ -16,6 +16,11 @@ impl Deadline {
     /// No deadline.
     pub const NEVER: Deadline = Deadline(None);
 
+    /// At once: nothing is waited for.
+    pub fn now() -> Deadline {
+        Deadline(Some(Instant::now()))
+    }
+
     /// `timeout` from now; what lies beyond the clock's range is never.
     pub fn after(timeout: Duration) -> Deadline {
         Deadline(Instant::now().checked_add(timeout))

@@ -9,7 +9,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use super::deadline::{Patience, wait};
+use super::deadline::{Deadline, Patience, wait};
 use super::signal::with_blocked;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -63,6 +63,19 @@ impl<'fd> Sink<'fd> {
             IoSlice::advance_slices(&mut slices, sent);
         }
         Ok(())
+    }
+
+    /// Writes what `slices` have, in order, as far as it is taken without waiting; `None`
+    /// says that nothing was. They have at least one byte, and the first of them too.
+    pub fn try_write(&mut self, slices: &[IoSlice<'_>]) -> Result<Option<usize>> {
+        self.set_patience(Deadline::now());
+        match self.write(slices) {
+            Ok(sent) => Ok(Some(sent)),
+            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Stalled) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes at least one byte.

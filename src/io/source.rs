@@ -80,6 +80,18 @@ impl<'fd> Source<'fd> {
         Ok(got)
     }
 
+    /// As [`read_more`](Self::read_more) without waiting; `None` says that nothing is there.
+    pub fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
+        self.deadline = Deadline::now();
+        match self.read_more(out, max) {
+            Ok(got) => Ok(Some(got)),
+            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Stalled) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads 1 to `buf.len()` bytes as they come; 0 is end-of-stream.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         // SAFETY: `read_uninit` only ever writes initialised bytes.
@@ -129,7 +141,8 @@ impl<'fd> Source<'fd> {
         })
     }
 
-    fn cut(&self, got: u64, expected: u64) -> Error {
+    /// End-of-stream after `got` of `expected` bytes.
+    pub(crate) fn cut(&self, got: u64, expected: u64) -> Error {
         if self.mid_message {
             Error::new(ErrorKind::Truncated, format!("{got} of {expected} bytes came"))
         } else {

@@ -64,7 +64,7 @@ impl Server {
         &self,
         fd: BorrowedFd<'_>,
         timeout: Option<Duration>,
-        options: &ServeOptions,
+        options: &ServeOptions<'_>,
     ) -> Result<Answer> {
         let mut buffer = vec![0; limits::DATAGRAM_HARD];
         let deadline = Deadline::from_timeout(timeout);
@@ -87,7 +87,7 @@ impl Server {
         fd: BorrowedFd<'_>,
         datagram: &[u8],
         source: Option<&Address>,
-        options: &ServeOptions,
+        options: &ServeOptions<'_>,
     ) -> Result<Answer> {
         if self.key.is_none() && !datagram::is_local(fd, source) {
             return Err(Error::new(ErrorKind::Denied, "without a key only this machine is served"));
@@ -155,7 +155,7 @@ impl Server {
         header: &Header,
         command: &[u8],
         mark: &Mark,
-        options: &ServeOptions,
+        options: &ServeOptions<'_>,
     ) -> Result<(ExecReply, Vec<Vec<u8>>)> {
         if cmd != "exec" {
             return Err(Error::new(ErrorKind::Unsupported, "only exec is served here"));

@@ -241,10 +241,15 @@ impl<'fd> BodyReader<'fd> {
     /// As [`read_all`](Self::read_all), where the time is not for this call alone.
     pub(crate) fn read_all_by(&mut self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
         check_size(self.left, max)?;
+        self.read_front_by(self.left, deadline)
+    }
+
+    /// The next `len` bytes of the body in memory, no more than there are.
+    fn read_front_by(&mut self, len: u64, deadline: Deadline) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         self.source.set_deadline(deadline);
         self.source.set_mid_message(true);
-        let outcome = self.source.read_vec(&mut out, self.left);
+        let outcome = self.source.read_vec(&mut out, len.min(self.left));
         self.left -= out.len() as u64;
         outcome.map(|()| out)
     }
@@ -302,6 +307,21 @@ impl<'a> Body<'a, '_> {
         match self {
             Body::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
             Body::Stream(reader) => reader.read_all(max, timeout).map(Cow::Owned),
+        }
+    }
+
+    /// Takes the next `len` bytes off it, no more than there are.
+    pub(crate) fn take(&mut self, len: u64, timeout: Duration) -> Result<Cow<'a, [u8]>> {
+        match self {
+            Body::Memory(bytes) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
+                let (front, rest) = bytes.split_at(len);
+                *bytes = rest;
+                Ok(Cow::Borrowed(front))
+            }
+            Body::Stream(reader) => {
+                reader.read_front_by(len, Deadline::after(timeout)).map(Cow::Owned)
+            }
         }
     }
 
@@ -418,7 +438,11 @@ impl BodyWriter<'_> {
 }
 
 /// The prefix and the header that go before a body of `body_len` bytes.
-fn encode_head(header: Option<&str>, body_len: u64, options: &Options) -> Result<Vec<u8>> {
+pub(crate) fn encode_head(
+    header: Option<&str>,
+    body_len: u64,
+    options: &Options,
+) -> Result<Vec<u8>> {
     let text = header::encode(header, body_len, options.max_header)?;
     let format = PrefixFormat::default();
     let prefix = format.encode(text.len() as u64)?;
@@ -435,15 +459,24 @@ pub(crate) fn recv_header_by<'fd>(
     deadline: Deadline,
 ) -> Result<(Header, BodyReader<'fd>)> {
     let mut source = Source::new(fd, deadline);
-    let length = recv_length(&mut source, PrefixFormat::default(), options.max_header)?;
-    if length == 0 {
-        return Err(Error::new(ErrorKind::BadLength, "a header of 0 bytes"));
-    }
+    let mut prefix = [0; PREFIX_SIZE];
+    source.read_exact(&mut prefix)?;
     let mut text = Vec::new();
-    source.read_vec(&mut text, length)?;
+    source.read_vec(&mut text, header_length(&prefix, options)?)?;
     let header = Header::parse(text, options.max_depth)?;
     let left = header.data_size().unwrap_or(0);
     Ok((header, BodyReader { source, left }))
+}
+
+/// Bytes of the prefix of a header.
+pub(crate) const PREFIX_SIZE: usize = 4;
+
+/// The length of the header behind this prefix.
+pub(crate) fn header_length(prefix: &[u8], options: &Options) -> Result<u64> {
+    match decode_length(prefix, PrefixFormat::default(), options.max_header)? {
+        0 => Err(Error::new(ErrorKind::BadLength, "a header of 0 bytes")),
+        length => Ok(length),
+    }
 }
 
 fn recv_packet_length_by(
@@ -461,6 +494,10 @@ fn recv_length(source: &mut Source<'_>, format: PrefixFormat, max: u64) -> Resul
     let mut prefix = [0; 8];
     let prefix = &mut prefix[..format.width()];
     source.read_exact(prefix)?;
+    decode_length(prefix, format, max)
+}
+
+fn decode_length(prefix: &[u8], format: PrefixFormat, max: u64) -> Result<u64> {
     let length = format.decode(prefix)?;
     check_size(length, max).map_err(|error| {
         Error::new(error.kind(), format!("{}{}", error.detail(), looks_like(prefix)))

@@ -8,6 +8,7 @@ pub mod exec_datagram;
 pub mod file;
 pub mod frame;
 pub mod key_file;
+pub(crate) mod link;
 pub(crate) mod replay;
 pub mod reply;
 pub mod run;

@@ -20,7 +20,7 @@ pub fn within(timeout: Duration) -> Options {
 }
 
 /// Receives one request and serves it.
-pub fn serve(duplex: Duplex<'_>, options: &ServeOptions) -> Result<Served> {
+pub fn serve(duplex: Duplex<'_>, options: &ServeOptions<'_>) -> Result<Served> {
     let (header, mut body) = frame::recv_header(duplex.reader, &within(LONG))?;
     exec::serve(duplex, &header, Body::Stream(&mut body), options)
 }

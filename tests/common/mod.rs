@@ -6,6 +6,7 @@ pub mod exec;
 pub mod process;
 pub mod proxy;
 pub mod run;
+pub mod stream;
 
 use framefd::{ErrorKind, Result};
 

@@ -1,0 +1,121 @@
+//! Signals and sizes for a command at the other end, from any thread and from signal
+//! handlers.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::{Error, Result};
+use crate::io::terminal::WindowSize;
+use crate::wire::message::exec::{ClientFrame, Tty, signal_name};
+
+/// What is to be told to a command at the other end. It is sent by whoever is in
+/// [`RemoteCommand::read`](super::RemoteCommand::read), `write` or `copy`, or calls one of
+/// them next. What comes twice before it is sent is sent once, as with signals.
+///
+/// Both calls are async-signal-safe: they change an atomic and write to an eventfd(2).
+#[derive(Debug)]
+pub struct Control {
+    /// A bit for each signal.
+    signals: AtomicU64,
+    /// Rows and columns, 16 bits each; 0 is none.
+    size: AtomicU32,
+    event: OwnedFd,
+}
+
+impl Control {
+    pub(super) fn new() -> Result<Control> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| Error::system("eventfd", errno))?;
+        Ok(Control { signals: AtomicU64::new(0), size: AtomicU32::new(0), event })
+    }
+
+    /// Has the signal with this number sent to the command's process group. One that has no
+    /// name on the wire is [`ErrorKind::Argument`]; those that have are HUP, INT, QUIT, TERM,
+    /// KILL, USR1, USR2, CONT, TSTP, STOP, WINCH, ALRM and PIPE.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        signal_name(number)?;
+        self.signals.fetch_or(1 << number, Ordering::AcqRel);
+        self.wake();
+        Ok(())
+    }
+
+    /// Gives the command's terminal another size. One of 0 by 0 is not sent.
+    pub fn resize(&self, size: WindowSize) {
+        let packed = u32::from(size.rows) << 16 | u32::from(size.columns);
+        self.size.store(packed, Ordering::Release);
+        self.wake();
+    }
+
+    /// Readable after one of the calls above.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    /// Makes it unreadable. To be called before [`take`](Self::take), not after.
+    pub(super) fn clear(&self) {
+        // Another thread may have been faster.
+        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+    }
+
+    /// What has to be sent.
+    pub(super) fn take(&self) -> impl Iterator<Item = ClientFrame> + use<> {
+        let signals = self.signals.swap(0, Ordering::AcqRel);
+        let [rows_high, rows_low, columns_high, columns_low] =
+            self.size.swap(0, Ordering::AcqRel).to_be_bytes();
+        let size = Tty {
+            rows: u16::from_be_bytes([rows_high, rows_low]),
+            columns: u16::from_be_bytes([columns_high, columns_low]),
+        };
+        let resized = (size.rows, size.columns) != (0, 0);
+        (1..64)
+            .filter(move |number| signals & 1 << number != 0)
+            .map(ClientFrame::Signal)
+            .chain(resized.then_some(ClientFrame::Resize(size)))
+    }
+
+    fn wake(&self) {
+        // It can only fail where the counter is at its end, and then is readable too.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn what_comes_twice_is_taken_once() {
+        let control = Control::new().unwrap();
+        let is_readable = || rustix::io::read(control.fd(), &mut [0; 8]).is_ok();
+        assert!(!is_readable() && control.take().next().is_none());
+        for number in [libc::SIGTERM, libc::SIGINT, libc::SIGTERM] {
+            control.signal(number).unwrap();
+        }
+        control.resize(WindowSize { rows: 1, columns: 2 });
+        control.resize(WindowSize { rows: 0x1234, columns: 0x5678 });
+        assert!(is_readable());
+        let frames: Vec<_> = control.take().collect();
+        let size = Tty { rows: 0x1234, columns: 0x5678 };
+        assert_eq!(
+            frames,
+            [
+                ClientFrame::Signal(libc::SIGINT),
+                ClientFrame::Signal(libc::SIGTERM),
+                ClientFrame::Resize(size)
+            ]
+        );
+        assert!(control.take().next().is_none());
+    }
+
+    #[test]
+    fn a_signal_without_a_name_is_refused() {
+        let control = Control::new().unwrap();
+        for number in [i32::MIN, -1, 0, libc::SIGSEGV, 64, 65, i32::MAX] {
+            assert_eq!(control.signal(number).unwrap_err().kind(), ErrorKind::Argument);
+        }
+        assert!(control.take().next().is_none());
+    }
+}

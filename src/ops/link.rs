@@ -1,0 +1,200 @@
+//! Frames in both directions of a connection at once: what is to be sent goes as far as it
+//! is taken, what is received comes as far as it is there, and neither waits.
+
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+
+use super::frame::{self, BodyReader, Options, PREFIX_SIZE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Deadline;
+use crate::io::sink::Sink;
+use crate::io::source::Source;
+use crate::limits;
+use crate::wire::header::Header;
+
+/// Frames on their way out: one with a body at most, and a few without.
+#[derive(Debug)]
+pub(crate) struct Outbox<'fd> {
+    sink: Sink<'fd>,
+    /// In the order of the wire. The middle one is the body; the others are whole frames,
+    /// and the first ends in the body's head.
+    parts: [Vec<u8>; 3],
+    /// Bytes of them that went out.
+    sent: usize,
+    /// The frame that the first of them belong to has begun to go out.
+    has_begun: bool,
+    /// A write has failed: all that is put in from then on is dropped.
+    is_broken: bool,
+}
+
+impl<'fd> Outbox<'fd> {
+    pub(crate) fn new(fd: BorrowedFd<'fd>) -> Outbox<'fd> {
+        let sink = Sink::new(fd, Deadline::NEVER);
+        Outbox { sink, parts: Default::default(), sent: 0, has_begun: false, is_broken: false }
+    }
+
+    /// Whether all has gone out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.iter().all(Vec::is_empty)
+    }
+
+    /// Whether the next frame with a body can be put in.
+    pub(crate) fn takes_body(&self) -> bool {
+        !self.is_broken && self.parts[BODY].is_empty()
+    }
+
+    /// Whether a frame without a body can be put in: the other end decides how fast they
+    /// go out, and must not decide how many there are.
+    pub(crate) fn takes_control(&self) -> bool {
+        !self.is_broken && self.parts[HEAD].len() + self.parts[TAIL].len() < CONTROL_ROOM
+    }
+
+    /// Puts in a frame without a body.
+    pub(crate) fn put(&mut self, header: &str) -> Result<()> {
+        let head = frame::encode_head(Some(header), 0, &Options::default())?;
+        let at = if self.parts[BODY].is_empty() { HEAD } else { TAIL };
+        if !self.is_broken {
+            self.parts[at].extend_from_slice(&head);
+        }
+        Ok(())
+    }
+
+    /// Puts in a frame with a body, if [`takes_body`](Self::takes_body), and sends what is
+    /// taken of it at once. The rest stays here, and `body` is then another, empty buffer.
+    pub(crate) fn send(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
+        let head = frame::encode_head(Some(header), body.len() as u64, &Options::default())?;
+        if self.is_broken {
+            return Ok(());
+        }
+        self.parts[HEAD].extend_from_slice(&head);
+        std::mem::swap(&mut self.parts[BODY], body);
+        let flushed = self.flush();
+        if self.parts[BODY].is_empty() {
+            std::mem::swap(&mut self.parts[BODY], body);
+        }
+        flushed.map(|_| ())
+    }
+
+    /// Puts in the rest of a frame that has begun to go out.
+    pub(crate) fn put_rest(&mut self, body: Vec<u8>) {
+        self.parts[BODY] = body;
+        self.has_begun = true;
+    }
+
+    /// Sends what is taken; returns the count of bytes. After an error nothing is left.
+    pub(crate) fn flush(&mut self) -> Result<usize> {
+        let mut total = 0;
+        while !self.is_empty() {
+            let mut slices = [HEAD, BODY, TAIL].map(|part| IoSlice::new(&self.parts[part]));
+            let mut rest = &mut slices[..];
+            IoSlice::advance_slices(&mut rest, self.sent);
+            match self.sink.try_write(rest) {
+                Ok(None) => break,
+                Ok(Some(sent)) => {
+                    total += sent;
+                    self.sent += sent;
+                    self.has_begun = true;
+                }
+                Err(error) => {
+                    self.give_up();
+                    return Err(error);
+                }
+            }
+            if self.sent == self.parts.iter().map(Vec::len).sum::<usize>() {
+                self.clear();
+            }
+        }
+        Ok(total)
+    }
+
+    /// Drops what has not begun to go out. What has is needed: the stream would be out of
+    /// step without its end.
+    pub(crate) fn drop_unsent(&mut self) {
+        if !self.has_begun {
+            self.clear();
+        }
+    }
+
+    /// Nothing more goes out.
+    pub(crate) fn give_up(&mut self) {
+        self.is_broken = true;
+        self.clear();
+    }
+
+    /// The buffers stay: the next frame is put in them.
+    fn clear(&mut self) {
+        self.parts.iter_mut().for_each(Vec::clear);
+        self.sent = 0;
+        self.has_begun = false;
+    }
+}
+
+/// Headers of frames on their way in. Their bodies are read by the caller, each to its end
+/// before the next header.
+#[derive(Debug)]
+pub(crate) struct Inbox<'fd> {
+    fd: BorrowedFd<'fd>,
+    source: Source<'fd>,
+    options: Options,
+    /// The prefix of a frame, or its header once the prefix has said how long it is, as far
+    /// as they came.
+    part: Vec<u8>,
+    length: Option<usize>,
+}
+
+impl<'fd> Inbox<'fd> {
+    pub(crate) fn new(fd: BorrowedFd<'fd>) -> Inbox<'fd> {
+        let source = Source::new(fd, Deadline::NEVER);
+        Inbox { fd, source, options: Options::default(), part: Vec::new(), length: None }
+    }
+
+    /// Whether a part of a header has been read.
+    pub(crate) fn is_mid_header(&self) -> bool {
+        self.length.is_some() || !self.part.is_empty()
+    }
+
+    /// The next header, if all of it is there, and its body, which is not read.
+    /// End-of-stream is [`ErrorKind::Closed`] between two frames, else
+    /// [`ErrorKind::Truncated`].
+    pub(crate) fn next(&mut self) -> Result<Option<(Header, BodyReader<'fd>)>> {
+        loop {
+            if !self.fill(self.length.unwrap_or(PREFIX_SIZE))? {
+                return Ok(None);
+            }
+            let part = std::mem::take(&mut self.part);
+            if self.length.take().is_some() {
+                let header = Header::parse(part, self.options.max_depth)?;
+                let left = header.data_size().unwrap_or(0);
+                return Ok(Some((header, BodyReader::new(self.fd, left))));
+            }
+            // Within the limit it fits any machine's memory.
+            self.length = usize::try_from(frame::header_length(&part, &self.options)?).ok();
+        }
+    }
+
+    /// Reads until there are `length` bytes of this part; false if they are not all there.
+    fn fill(&mut self, length: usize) -> Result<bool> {
+        while self.part.len() < length {
+            let left = length - self.part.len();
+            self.part
+                .try_reserve_exact(left.min(limits::GROW_STEP))
+                .map_err(|_| Error::new(ErrorKind::NoMemory, "a header"))?;
+            match self.source.try_read_more(&mut self.part, left as u64)? {
+                None => return Ok(false),
+                Some(0) => {
+                    self.source.set_mid_message(self.is_mid_header());
+                    return Err(self.source.cut(self.part.len() as u64, length as u64));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Places in [`Outbox::parts`].
+const HEAD: usize = 0;
+const BODY: usize = 1;
+const TAIL: usize = 2;
+/// Bytes of frames without a body that may wait: dozens of them.
+const CONTROL_ROOM: usize = 4096;
