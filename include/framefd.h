@@ -322,7 +322,8 @@
 
 /**
  * Server: the request was refused, for an empty command, a NUL byte in it, a length above
- * the limit or a bad field; an error reply was sent.
+ * the limit, a bad field, a policy's verdict, or because running it failed for want of
+ * memory; an error reply was sent.
  */
 #define EXEC_REFUSED 6
 
@@ -342,6 +343,30 @@
  * it, it runs on and the rest of its output is dropped.
  */
 #define EXEC_END_AT_LIMIT 4
+
+/**
+ * For exec_options.flags, on a client: standard error goes where standard output goes, in
+ * the order in which the command writes.
+ */
+#define EXEC_MERGE 8
+
+/**
+ * For exec_options.flags, on a client of exec_start(): the command gets a terminal of
+ * rows and columns as its three standard streams; all it writes is standard output.
+ */
+#define EXEC_TTY 16
+
+/**
+ * For exec_options.flags, on a client of exec_start(): no input will be written; the
+ * command's standard input ends at once.
+ */
+#define EXEC_NO_INPUT 32
+
+/**
+ * For exec_options.flags, on a server: commands have the umask of exec_options.umask
+ * instead of the host's.
+ */
+#define EXEC_UMASK 64
 
 /**
  * In exec_result.flags: the command was ended because its time was up.
@@ -364,6 +389,16 @@
  * EXEC_ON_CLOSE_RUN it is not watched, and this never set.
  */
 #define EXEC_FLAG_CLIENT_GONE 8
+
+/**
+ * For exec_stream_read(): standard output.
+ */
+#define EXEC_STDOUT 1
+
+/**
+ * For exec_stream_read(): standard error.
+ */
+#define EXEC_STDERR 2
 
 /**
  * For frame_file_options.flags: a file that exists is not replaced, and the call fails;
@@ -425,6 +460,17 @@ struct exec_datagram_server;
  * number of threads may use it.
  */
 struct exec_output;
+
+/**
+ * A command that runs on the other end: its output as it appears, its input as it is
+ * written.
+ *
+ * It belongs to the caller and is freed with exec_stream_free(). One thread at a time may
+ * use it, except for exec_stream_signal() and exec_stream_resize(), which any thread and
+ * any signal handler may call meanwhile. The descriptor of the connection stays the
+ * caller's, may be polled, and is not for anything else until the command has ended.
+ */
+struct exec_stream;
 
 /**
  * A header that is being put together: always a complete JSON object.
@@ -510,6 +556,45 @@ struct auth_options {
 };
 
 /**
+ * What a client wants to have run, for a policy. Everything in it is valid until the
+ * policy returns.
+ */
+struct exec_inquiry {
+    /**
+     * sizeof(struct exec_inquiry) of this library: what is beyond it is not there.
+     */
+    uint32_t size;
+    /**
+     * EXEC_MERGE, EXEC_TTY, EXEC_ON_CLOSE_RUN, as the request has them.
+     */
+    uint32_t flags;
+    /**
+     * The header of the request, JSON text; NULL for exec_and_reply().
+     */
+    const char *header;
+    /**
+     * The shell code: command_len bytes; none where there is an argv.
+     */
+    const char *command;
+    /**
+     * Bytes of command.
+     */
+    size_t command_len;
+    /**
+     * Program and arguments, ending with NULL; NULL for shell code.
+     */
+    const char *const *argv;
+    /**
+     * The working directory that is asked for; NULL if none is.
+     */
+    const char *cwd;
+    /**
+     * The variables that are asked for, "NAME=value", ending with NULL; never NULL.
+     */
+    const char *const *env;
+};
+
+/**
  * How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
  * is 0 has its default.
  */
@@ -519,9 +604,11 @@ struct exec_options {
      */
     uint32_t size;
     /**
-     * Milliseconds. Client: for the whole exchange; default FRAME_NO_TIMEOUT, or with a
-     * command_timeout_ms that and grace_ms and 10 s. Server: how long the reply may wait
-     * without a byte for a client that does not read; default 30 s.
+     * Milliseconds. Client: for the whole exchange, or to send the request of
+     * exec_start(); default FRAME_NO_TIMEOUT, or with a command_timeout_ms that and
+     * grace_ms and 10 s. Server: how long the reply may wait without a byte for a client
+     * that does not read, which does not count while a streamed command still runs;
+     * default 30 s.
      */
     int32_t timeout_ms;
     /**
@@ -529,7 +616,7 @@ struct exec_options {
      */
     int32_t write_fd;
     /**
-     * EXEC_ON_CLOSE_RUN, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT.
+     * EXEC_ON_CLOSE_RUN and the like.
      */
     uint32_t flags;
     /**
@@ -553,7 +640,8 @@ struct exec_options {
     int32_t close_grace_ms;
     /**
      * Bytes kept of each of the two outputs; default 16 MiB. A client's goes into its
-     * request; the server's is the most that a request can ask for.
+     * request; the server's is the most that a request can ask for. A streamed command
+     * has no such limit unless its client sets one.
      */
     uint64_t max_output;
     /**
@@ -569,6 +657,68 @@ struct exec_options {
      * the clean environment; NULL is none.
      */
     const char *const *env;
+    /**
+     * Client: input_len bytes for the command's standard input, which then ends. NULL is
+     * no input, or for exec_start() what exec_stream_write() gives. Input that the
+     * command does not read is dropped and no error.
+     */
+    const void *input;
+    /**
+     * Bytes of input.
+     */
+    uint64_t input_len;
+    /**
+     * Server: seconds of processor time for each process of a command (RLIMIT_CPU), as
+     * setrlimit(2) bounds it; 0 is the host's own limit, here and for the next three.
+     */
+    uint64_t cpu_seconds;
+    /**
+     * Server: bytes of memory for each process of a command (RLIMIT_AS).
+     */
+    uint64_t memory;
+    /**
+     * Server: processes that the command's user may have at once, in all (RLIMIT_NPROC).
+     */
+    uint64_t processes;
+    /**
+     * Server: bytes of a file that a command writes (RLIMIT_FSIZE).
+     */
+    uint64_t file_size;
+    /**
+     * Server, with EXEC_UMASK: the umask of commands.
+     */
+    uint32_t umask;
+    /**
+     * Server that runs as root: the user id that commands get; 0 is the host's. They then
+     * have the group gid and no other, and HOME, USER and LOGNAME only if env sets them.
+     */
+    uint32_t uid;
+    /**
+     * Server: the group id that goes with uid.
+     */
+    uint32_t gid;
+    /**
+     * Client, with EXEC_TTY: lines of the terminal; default 24.
+     */
+    uint16_t rows;
+    /**
+     * Client, with EXEC_TTY: columns of the terminal; default 80.
+     */
+    uint16_t columns;
+    /**
+     * Server: asked before anything is run; may be NULL. 0 allows the request. A
+     * FRAME_E... code refuses it: the client gets the reply code that stands for it, and
+     * what was written to reason, a C string of reason_size bytes at most, as the message.
+     * Any other number is FRAME_EDENIED. It is called on the thread of the call.
+     */
+    int (*policy)(void *context,
+                  const struct exec_inquiry *inquiry,
+                  char *reason,
+                  size_t reason_size);
+    /**
+     * What policy is given; the library does not look at it.
+     */
+    void *context;
 };
 
 /**
@@ -756,7 +906,7 @@ const char *frame_last_error(void);
  * The default that a limit or a time of 0 stands for, by the name of its option:
  * "max_header", "max_depth", "max_body", "max_command", "max_output" (bytes, levels),
  * "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
- * "stall_ms", "max_datagram", "min_key".
+ * "stall_ms", "partial_age_ms", "max_datagram", "min_key".
  *
  * Returns the value, or FRAME_EARGUMENT for NULL or an unknown name. May be called from
  * any thread. Since 0.1.
@@ -1236,10 +1386,18 @@ int exec_and_reply(int fd,
  * Server: does what a received exec request asks for, and sends one reply frame.
  *
  * request is a frame with the cmd "exec", from frame_recv_header() or frame_recv(); its
- * body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close and id are
- * followed, its limits only where they are lower than those of opts. The rest, and the
- * codes, are as for exec_and_reply(); after FRAME_ETRUNCATED, FRAME_ETIMEOUT and
- * FRAME_ESTALLED the request did not come whole. Since 0.1.
+ * body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close, merge, tty,
+ * stdin_size, stream and id are followed, its limits only where they are lower than those
+ * of opts.
+ *
+ * Where the client asked for a stream, output is sent as it appears, the reply comes last,
+ * and fd is read meanwhile, frame by frame, for input, signals and terminal sizes; what
+ * still comes of these after the reply, exec_is_late_input() tells from requests. Memory
+ * is constant: a client that does not read slows the command down.
+ *
+ * The rest, and the codes, are as for exec_and_reply(); after FRAME_ETRUNCATED,
+ * FRAME_ETIMEOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
+ * the stream did not come whole, or was not understood. Since 0.1.
  */
 int exec_serve(int fd,
                struct frame *request,
@@ -1268,7 +1426,8 @@ int exec_run(const char *command,
  * command is command_len bytes of shell code: what is put together from other people's
  * strings belongs into exec_request_argv(). On success *out is the output, freed with
  * exec_output_free(); on failure it is NULL. opts may be NULL; command_timeout_ms,
- * max_output, cwd, env and EXEC_ON_CLOSE_RUN are sent along.
+ * max_output, cwd, env, input, EXEC_MERGE and EXEC_ON_CLOSE_RUN are sent along. For
+ * output as it appears there is exec_start().
  *
  * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
  * complete and the stream in step; anything but EXEC_EXITED says that the output or the
@@ -1328,6 +1487,152 @@ int exec_output_result(const struct exec_output *output, struct exec_result *res
  * Frees an output; NULL is nothing. Since 0.1.
  */
 void exec_output_free(struct exec_output *output);
+
+/**
+ * Client: has the other end's shell run a command, whose output then comes as it appears.
+ *
+ * command is command_len bytes of shell code. On success *out is the running command,
+ * freed with exec_stream_free(); on failure it is NULL. opts may be NULL; timeout_ms is
+ * for this call, which only sends the request. With neither opts->input nor
+ * EXEC_NO_INPUT the command's input is what exec_stream_write() gives until
+ * exec_stream_end_input().
+ *
+ * There is no limit to the output, unless opts->max_output sets one. Whether the server
+ * runs the command at all, the first exec_stream_read() tells.
+ *
+ * Returns 0. FRAME_ETIMEOUT, FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the
+ * connection after FRAME_ESTALLED and FRAME_EIO with errno. Since 0.1.
+ */
+int exec_start(int fd,
+               const char *command,
+               size_t command_len,
+               struct exec_stream **out,
+               const struct exec_options *opts);
+
+/**
+ * Client: as exec_start() for a program and its arguments, without a shell; argv is as for
+ * exec_request_argv(). Since 0.1.
+ */
+int exec_start_argv(int fd,
+                    const char *const *argv,
+                    struct exec_stream **out,
+                    const struct exec_options *opts);
+
+/**
+ * Takes what the command has written, as it comes: 1 to cap bytes.
+ *
+ * buf is for cap bytes, at least 1. *output is EXEC_STDOUT or EXEC_STDERR; the order
+ * between the two is not kept, unless EXEC_MERGE makes them one. timeout_ms is for this
+ * call: milliseconds, 0 and FRAME_NO_TIMEOUT wait for ever, FRAME_DONT_WAIT does not wait:
+ * the call for a loop of one's own, when the connection can be read.
+ *
+ * Returns the count of bytes, or 0 once the command has ended and all that it wrote has
+ * been taken: then exec_stream_result() tells how it ended, and the connection is free for
+ * the next request. FRAME_ETIMEOUT: nothing yet; call again. A code of -100 or below: the
+ * other end refused to run it, as for exec_request(); the connection is in step. Close it
+ * after all others: FRAME_ETRUNCATED and FRAME_ECLOSED (the other end is gone),
+ * FRAME_EBADREPLY (output is missing, or the reply contradicts itself), FRAME_ESTALLED,
+ * FRAME_EIO with errno, FRAME_EARGUMENT (nothing was done). Since 0.1.
+ */
+int64_t exec_stream_read(struct exec_stream *stream,
+                         int *output,
+                         void *buf,
+                         size_t cap,
+                         int timeout_ms);
+
+/**
+ * Gives the command input: some of len bytes, as much as there is room for on the way.
+ *
+ * One thread that writes and reads in turn does not block itself: where output waits to be
+ * read first, nothing is taken. timeout_ms is as for exec_stream_read().
+ *
+ * Returns the count of bytes that were taken. 0: read first; or the command has ended, and
+ * more input is of no use. FRAME_ETIMEOUT: nothing was taken; call again. FRAME_ESTATE:
+ * the command takes no input, or its end was told. The rest as for exec_stream_read().
+ * Since 0.1.
+ */
+int64_t exec_stream_write(struct exec_stream *stream,
+                          const void *data,
+                          size_t len,
+                          int timeout_ms);
+
+/**
+ * Tells the command that its input ends here.
+ *
+ * Returns 0, also where it has ended before. The rest as for exec_stream_write(). Since
+ * 0.1.
+ */
+int exec_stream_end_input(struct exec_stream *stream, int timeout_ms);
+
+/**
+ * Has the other end send a signal to the command's process group: SIGHUP, SIGINT, SIGQUIT,
+ * SIGTERM, SIGKILL, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGSTOP, SIGALRM, SIGPIPE or
+ * SIGWINCH.
+ *
+ * May be called from any thread and from a signal handler while another call uses the
+ * stream: that call, or the next one, sends it, behind the input that was taken before.
+ *
+ * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ */
+int exec_stream_signal(const struct exec_stream *stream,
+                       int signal);
+
+/**
+ * Changes the size of the command's terminal; without EXEC_TTY nothing happens. Callable
+ * as exec_stream_signal() is.
+ *
+ * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ */
+int exec_stream_resize(const struct exec_stream *stream, uint16_t rows, uint16_t columns);
+
+/**
+ * Copies between descriptors and the command until it has ended: in_fd to its input, its
+ * output to out_fd, its standard error to err_fd, in constant memory.
+ *
+ * in_fd may be -1 for no input; its end is the input's end. out_fd and err_fd may be the
+ * same. None of them is closed, and no flags are changed; one that blocks slows the
+ * command down. timeout_ms is for the whole of it, as for exec_stream_read().
+ *
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): the command has ended, and all that
+ * it wrote was written. FRAME_ETIMEOUT: call again to go on. The rest as for
+ * exec_stream_read(); FRAME_EIO with errno may also come from one of the three
+ * descriptors, as EPIPE does where nobody reads the output any more. Since 0.1.
+ */
+int exec_stream_copy(struct exec_stream *stream,
+                     int in_fd,
+                     int out_fd,
+                     int err_fd,
+                     int timeout_ms);
+
+/**
+ * What the stream waits for, for a loop of one's own: POLLIN, or POLLIN | POLLOUT while
+ * something is still to be sent to the other end. Since 0.1.
+ */
+int exec_stream_events(const struct exec_stream *stream);
+
+/**
+ * How the command ended, in *result; stdout_total and stderr_total are what came.
+ *
+ * Returns 0. FRAME_ESTATE: it has not ended. FRAME_EARGUMENT (NULL, or a size that is not
+ * set). Since 0.1.
+ */
+int exec_stream_result(const struct exec_stream *stream, struct exec_result *result);
+
+/**
+ * Frees a stream; NULL is nothing. A command that still runs is left to the server, which
+ * ends it once the connection is closed, unless EXEC_ON_CLOSE_RUN was asked for.
+ * Since 0.1.
+ */
+void exec_stream_free(struct exec_stream *stream);
+
+/**
+ * Server: whether a received frame is a client's input, signal or terminal size for a
+ * streamed command that had ended by then. It is to be dropped, with its body, and
+ * needs no reply.
+ *
+ * Returns 1 or 0. Since 0.1.
+ */
+int exec_is_late_input(const struct frame *request);
 
 /**
  * Client: stores what from_fd gives as the file name on the server.
@@ -1582,7 +1887,8 @@ int exec_datagram_request(int fd,
 #define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0 }
 #define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0 }
 #define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0 }
-#define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }
 #define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, { 0 } }

@@ -42,6 +42,9 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const REPLY_MARGIN: Duration = Duration::from_secs(10);
 /// A file's content on its way, without a byte.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what is left of a cut transfer is kept for another try: over a night and the
+/// next morning.
+pub const PARTIAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The authentication handshake.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,6 +101,7 @@ pub const DEFAULTS: &[(&str, i64)] = &[
     ("drain_ms", DRAIN_GRACE.as_millis() as i64),
     ("close_grace_ms", CLOSE_GRACE.as_millis() as i64),
     ("reply_timeout_ms", REPLY_TIMEOUT.as_millis() as i64),
+    ("partial_age_ms", PARTIAL_AGE.as_millis() as i64),
     ("stall_ms", STALL_TIMEOUT.as_millis() as i64),
     ("max_datagram", DATAGRAM_SEND as i64),
     ("min_key", MIN_KEY as i64),

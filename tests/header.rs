@@ -10,8 +10,18 @@ fn the_header_is_up_to_date() {
     let mut header = Vec::new();
     let config = cbindgen::Config::from_root_or_default(root);
     let mut builder = cbindgen::Builder::new().with_config(config);
-    let sources =
-        ["codes", "options", "frame", "builder", "reply", "auth", "exec", "file", "datagram"];
+    let sources = [
+        "codes",
+        "options",
+        "frame",
+        "builder",
+        "reply",
+        "auth",
+        "exec",
+        "exec_stream",
+        "file",
+        "datagram",
+    ];
     for source in sources {
         builder = builder.with_src(root.join("src/ffi").join(format!("{source}.rs")));
     }

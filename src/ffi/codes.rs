@@ -188,7 +188,7 @@ pub extern "C" fn frame_last_error() -> *const c_char {
 /// The default that a limit or a time of 0 stands for, by the name of its option:
 /// "max_header", "max_depth", "max_body", "max_command", "max_output" (bytes, levels),
 /// "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
-/// "stall_ms", "max_datagram", "min_key".
+/// "stall_ms", "partial_age_ms", "max_datagram", "min_key".
 ///
 /// Returns the value, or FRAME_EARGUMENT for NULL or an unknown name. May be called from
 /// any thread. Since 0.1.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::io::datagram::address;
 use crate::limits;
 use crate::ops::datagram::{self, Options};
+use crate::ops::exec::{Policy, ServeOptions};
 use crate::ops::exec_datagram::{self, Answer, Server};
 use crate::wire::auth::Key;
 
@@ -199,6 +200,9 @@ pub unsafe extern "C" fn exec_datagram_serve(
         let wait = timeout(options.timeout_ms, None)?;
         // SAFETY: as above.
         let serve_options = unsafe { options.for_server() }?;
+        let policy = options.policy();
+        let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
+        let serve_options = ServeOptions { policy, ..serve_options };
         let answer = server.0.serve(descriptor(fd)?, wait, &serve_options)?;
         let value = answer_result(&answer);
         // SAFETY: as above.

@@ -11,12 +11,14 @@ use super::arguments::{bytes, free, invalid, object, object_mut, out, strings, w
 use super::frame::FrameHandle;
 use super::options::{self, SizedStruct, duplex, limit, timeout};
 use super::outcome::{code, small, value};
+use super::policy::{self, CArray, c_string};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::environment::{Base, Environment};
+use crate::io::spawn::Confinement;
 use crate::limits;
-use crate::ops::exec::{self, Reply, Request, ServeOptions, Served};
+use crate::ops::exec::{self, Inquiry, Policy, Reply, Request, ServeOptions, Served};
 use crate::ops::run::{Limits, OnOutputLimit};
-use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome};
+use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome, Tty};
 
 /// The command ended by itself: exit_code says how.
 pub const EXEC_EXITED: i32 = 0;
@@ -32,7 +34,8 @@ pub const EXEC_STATUS_LOST: i32 = 4;
 /// Server: the command could not be started; an error reply was sent.
 pub const EXEC_SPAWN_FAILED: i32 = 5;
 /// Server: the request was refused, for an empty command, a NUL byte in it, a length above
-/// the limit or a bad field; an error reply was sent.
+/// the limit, a bad field, a policy's verdict, or because running it failed for want of
+/// memory; an error reply was sent.
 pub const EXEC_REFUSED: i32 = 6;
 
 /// For exec_options.flags: a client that goes away does not end its command.
@@ -43,6 +46,18 @@ pub const EXEC_HOST_ENVIRONMENT: u32 = 2;
 /// For exec_options.flags, on a server: a command is ended at the output limit; without
 /// it, it runs on and the rest of its output is dropped.
 pub const EXEC_END_AT_LIMIT: u32 = 4;
+/// For exec_options.flags, on a client: standard error goes where standard output goes, in
+/// the order in which the command writes.
+pub const EXEC_MERGE: u32 = 8;
+/// For exec_options.flags, on a client of exec_start(): the command gets a terminal of
+/// rows and columns as its three standard streams; all it writes is standard output.
+pub const EXEC_TTY: u32 = 16;
+/// For exec_options.flags, on a client of exec_start(): no input will be written; the
+/// command's standard input ends at once.
+pub const EXEC_NO_INPUT: u32 = 32;
+/// For exec_options.flags, on a server: commands have the umask of exec_options.umask
+/// instead of the host's.
+pub const EXEC_UMASK: u32 = 64;
 
 /// In exec_result.flags: the command was ended because its time was up.
 pub const EXEC_FLAG_TIMED_OUT: u32 = 1;
@@ -62,13 +77,15 @@ pub const EXEC_FLAG_CLIENT_GONE: u32 = 8;
 pub struct ExecOptions {
     /// sizeof(struct exec_options), set by EXEC_OPTIONS_INIT.
     pub size: u32,
-    /// Milliseconds. Client: for the whole exchange; default FRAME_NO_TIMEOUT, or with a
-    /// command_timeout_ms that and grace_ms and 10 s. Server: how long the reply may wait
-    /// without a byte for a client that does not read; default 30 s.
+    /// Milliseconds. Client: for the whole exchange, or to send the request of
+    /// exec_start(); default FRAME_NO_TIMEOUT, or with a command_timeout_ms that and
+    /// grace_ms and 10 s. Server: how long the reply may wait without a byte for a client
+    /// that does not read, which does not count while a streamed command still runs;
+    /// default 30 s.
     pub timeout_ms: i32,
     /// The descriptor to write to, where it is not the one that is read from.
     pub write_fd: i32,
-    /// EXEC_ON_CLOSE_RUN, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT.
+    /// EXEC_ON_CLOSE_RUN and the like.
     pub flags: u32,
     /// How long the command may run, in milliseconds; default FRAME_NO_TIMEOUT. A client's
     /// goes into its request; the server's is the most that a request can ask for.
@@ -82,7 +99,8 @@ pub struct ExecOptions {
     /// the end of its command; default 2 s. A hang-up ends it at once.
     pub close_grace_ms: i32,
     /// Bytes kept of each of the two outputs; default 16 MiB. A client's goes into its
-    /// request; the server's is the most that a request can ask for.
+    /// request; the server's is the most that a request can ask for. A streamed command
+    /// has no such limit unless its client sets one.
     pub max_output: u64,
     /// Server: bytes of a command; default 64 KiB, at most 131,071.
     pub max_command: u64,
@@ -91,10 +109,73 @@ pub struct ExecOptions {
     /// Variables for the command: an array of "NAME=value" that ends with NULL, added to
     /// the clean environment; NULL is none.
     pub env: *const *const c_char,
+    /// Client: input_len bytes for the command's standard input, which then ends. NULL is
+    /// no input, or for exec_start() what exec_stream_write() gives. Input that the
+    /// command does not read is dropped and no error.
+    pub input: *const c_void,
+    /// Bytes of input.
+    pub input_len: u64,
+    /// Server: seconds of processor time for each process of a command (RLIMIT_CPU), as
+    /// setrlimit(2) bounds it; 0 is the host's own limit, here and for the next three.
+    pub cpu_seconds: u64,
+    /// Server: bytes of memory for each process of a command (RLIMIT_AS).
+    pub memory: u64,
+    /// Server: processes that the command's user may have at once, in all (RLIMIT_NPROC).
+    pub processes: u64,
+    /// Server: bytes of a file that a command writes (RLIMIT_FSIZE).
+    pub file_size: u64,
+    /// Server, with EXEC_UMASK: the umask of commands.
+    pub umask: u32,
+    /// Server that runs as root: the user id that commands get; 0 is the host's. They then
+    /// have the group gid and no other, and HOME, USER and LOGNAME only if env sets them.
+    pub uid: u32,
+    /// Server: the group id that goes with uid.
+    pub gid: u32,
+    /// Client, with EXEC_TTY: lines of the terminal; default 24.
+    pub rows: u16,
+    /// Client, with EXEC_TTY: columns of the terminal; default 80.
+    pub columns: u16,
+    /// Server: asked before anything is run; may be NULL. 0 allows the request. A
+    /// FRAME_E... code refuses it: the client gets the reply code that stands for it, and
+    /// what was written to reason, a C string of reason_size bytes at most, as the message.
+    /// Any other number is FRAME_EDENIED. It is called on the thread of the call.
+    pub policy: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            inquiry: *const ExecInquiry,
+            reason: *mut c_char,
+            reason_size: usize,
+        ) -> c_int,
+    >,
+    /// What policy is given; the library does not look at it.
+    pub context: *mut c_void,
 }
 
 // SAFETY: numbers and pointers only, `size` first, no padding.
 unsafe impl SizedStruct for ExecOptions {}
+
+/// What a client wants to have run, for a policy. Everything in it is valid until the
+/// policy returns.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExecInquiry {
+    /// sizeof(struct exec_inquiry) of this library: what is beyond it is not there.
+    pub size: u32,
+    /// EXEC_MERGE, EXEC_TTY, EXEC_ON_CLOSE_RUN, as the request has them.
+    pub flags: u32,
+    /// The header of the request, JSON text; NULL for exec_and_reply().
+    pub header: *const c_char,
+    /// The shell code: command_len bytes; none where there is an argv.
+    pub command: *const c_char,
+    /// Bytes of command.
+    pub command_len: usize,
+    /// Program and arguments, ending with NULL; NULL for shell code.
+    pub argv: *const *const c_char,
+    /// The working directory that is asked for; NULL if none is.
+    pub cwd: *const c_char,
+    /// The variables that are asked for, "NAME=value", ending with NULL; never NULL.
+    pub env: *const *const c_char,
+}
 
 /// How a command ended. Initialise it with EXEC_RESULT_INIT: size says how much of it may
 /// be written.
@@ -174,10 +255,18 @@ pub unsafe extern "C" fn exec_and_reply(
 /// Server: does what a received exec request asks for, and sends one reply frame.
 ///
 /// request is a frame with the cmd "exec", from frame_recv_header() or frame_recv(); its
-/// body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close and id are
-/// followed, its limits only where they are lower than those of opts. The rest, and the
-/// codes, are as for exec_and_reply(); after FRAME_ETRUNCATED, FRAME_ETIMEOUT and
-/// FRAME_ESTALLED the request did not come whole. Since 0.1.
+/// body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close, merge, tty,
+/// stdin_size, stream and id are followed, its limits only where they are lower than those
+/// of opts.
+///
+/// Where the client asked for a stream, output is sent as it appears, the reply comes last,
+/// and fd is read meanwhile, frame by frame, for input, signals and terminal sizes; what
+/// still comes of these after the reply, exec_is_late_input() tells from requests. Memory
+/// is constant: a client that does not read slows the command down.
+///
+/// The rest, and the codes, are as for exec_and_reply(); after FRAME_ETRUNCATED,
+/// FRAME_ETIMEOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
+/// the stream did not come whole, or was not understood. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_serve(
     fd: c_int,
@@ -228,7 +317,8 @@ pub unsafe extern "C" fn exec_run(
 /// command is command_len bytes of shell code: what is put together from other people's
 /// strings belongs into exec_request_argv(). On success *out is the output, freed with
 /// exec_output_free(); on failure it is NULL. opts may be NULL; command_timeout_ms,
-/// max_output, cwd, env and EXEC_ON_CLOSE_RUN are sent along.
+/// max_output, cwd, env, input, EXEC_MERGE and EXEC_ON_CLOSE_RUN are sent along. For
+/// output as it appears there is exec_start().
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
 /// complete and the stream in step; anything but EXEC_EXITED says that the output or the
@@ -272,12 +362,7 @@ pub unsafe extern "C" fn exec_request_argv(
         // SAFETY: the pointers are what the header asks for.
         let out = unsafe { self::out(out, "out") }?;
         // SAFETY: as above.
-        let argv = unsafe { strings(argv, "argv") }?;
-        if argv.is_empty() {
-            return Err(invalid("argv is empty"));
-        }
-        let argv =
-            argv.into_iter().map(|argument| utf8(argument, "argv")).collect::<Result<_>>()?;
+        let argv = unsafe { argv_of(argv) }?;
         // SAFETY: as above.
         unsafe { request(fd, b"", Some(argv), out, opts) }
     })
@@ -366,8 +451,11 @@ pub(super) unsafe fn serve(
         options::check_result(result, "struct exec_result")?;
         read(opts)?
     };
+    let policy = options.policy();
     // SAFETY: as above.
     let serve_options = unsafe { options.for_server() }?;
+    let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
+    let serve_options = ServeOptions { policy, ..serve_options };
     let served = work(duplex(fd, options.write_fd)?, &serve_options)?;
     let value = served_result(&served);
     // SAFETY: as above.
@@ -399,6 +487,19 @@ pub(super) fn hand_out(out: &mut *mut ExecOutput, reply: Reply) -> c_int {
     outcome
 }
 
+/// A program and its arguments, as the caller has them.
+///
+/// # Safety
+/// As for [`strings`].
+pub(super) unsafe fn argv_of(argv: *const *const c_char) -> Result<Vec<String>> {
+    // SAFETY: the caller's promise.
+    let argv = unsafe { strings(argv, "argv") }?;
+    if argv.is_empty() {
+        return Err(invalid("argv is empty"));
+    }
+    argv.into_iter().map(|argument| utf8(argument, "argv")).collect()
+}
+
 unsafe fn request(
     fd: c_int,
     command: &[u8],
@@ -410,6 +511,9 @@ unsafe fn request(
     let options = unsafe { read(opts) }?;
     // SAFETY: as above.
     let request = unsafe { options.for_client(command, argv) }?;
+    if options.flags & (EXEC_TTY | EXEC_NO_INPUT) != 0 {
+        return Err(invalid("EXEC_TTY and EXEC_NO_INPUT are for exec_start()"));
+    }
     Ok(hand_out(out, exec::request(duplex(fd, options.write_fd)?, &request)?))
 }
 
@@ -425,7 +529,7 @@ unsafe fn part(
     if bytes.is_empty() { ptr::null() } else { bytes.as_ptr().cast() }
 }
 
-fn outcome_code(outcome: Outcome) -> c_int {
+pub(super) fn outcome_code(outcome: Outcome) -> c_int {
     match outcome {
         Outcome::Exited => EXEC_EXITED,
         Outcome::Signaled => EXEC_SIGNALED,
@@ -435,7 +539,7 @@ fn outcome_code(outcome: Outcome) -> c_int {
     }
 }
 
-fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
+pub(super) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
     let flags = [
         (reply.timed_out, EXEC_FLAG_TIMED_OUT),
         (reply.truncated, EXEC_FLAG_TRUNCATED),
@@ -459,6 +563,13 @@ impl ExecOptions {
     /// The pointers in it are what the header asks for.
     pub(super) unsafe fn for_server(&self) -> Result<ServeOptions<'static>> {
         self.check_flags()?;
+        if self.umask & !0o777 != 0 {
+            return Err(invalid(format!("umask is {:#o}", self.umask)));
+        }
+        if self.uid == 0 && self.gid != 0 {
+            return Err(invalid("gid is set, and uid is not"));
+        }
+        let bound = |value: u64| (value != 0).then_some(value);
         // SAFETY: the caller's promise.
         let (directory, additions) = unsafe { (self.directory(), self.variables()?) };
         let host = self.flags & EXEC_HOST_ENVIRONMENT != 0;
@@ -486,8 +597,22 @@ impl ExecOptions {
                 additions,
             },
             directory,
-            ..ServeOptions::default()
+            confinement: Confinement {
+                umask: (self.flags & EXEC_UMASK != 0).then_some(self.umask),
+                cpu_seconds: bound(self.cpu_seconds),
+                memory: bound(self.memory),
+                processes: bound(self.processes),
+                file_size: bound(self.file_size),
+                user: (self.uid != 0).then_some((self.uid, self.gid)),
+            },
+            policy: None,
         })
+    }
+
+    /// The caller's policy, for the options of a server.
+    pub(super) fn policy(&self) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
+        let callback = Callback { policy: self.policy?, context: self.context };
+        Some(move |inquiry: &Inquiry<'_>| callback.ask(inquiry))
     }
 
     /// # Safety
@@ -507,10 +632,16 @@ impl ExecOptions {
         let pairs =
             variables.iter().map(|(name, value)| Ok((utf8(name, "env")?, utf8(value, "env")?)));
         let env = pairs.collect::<Result<BTreeMap<_, _>>>()?;
+        let input_len = usize::try_from(self.input_len)
+            .map_err(|_| invalid(format!("input_len is {}", self.input_len)))?;
+        // SAFETY: as above.
+        let input = unsafe { bytes(self.input.cast(), input_len, "input") }?;
+        let has = |flag| self.flags & flag != 0;
+        let or = |value, default| if value == 0 { default } else { value };
+        let tty = Tty { rows: or(self.rows, 24), columns: or(self.columns, 80) };
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Request {
             command,
-            input: &[],
             options: ExecRequest {
                 argv,
                 cwd,
@@ -518,8 +649,12 @@ impl ExecOptions {
                 timeout_ms: command_time.map(milliseconds),
                 max_output: (self.max_output != 0).then_some(self.max_output),
                 on_close: self.runs_on().then_some(OnClose::Run),
+                merge: has(EXEC_MERGE).then_some(true),
+                tty: has(EXEC_TTY).then_some(tty),
+                stdin_size: has(EXEC_NO_INPUT).then_some(0),
                 ..ExecRequest::default()
             },
+            input,
             timeout: timeout(self.timeout_ms, whole)?,
         })
     }
@@ -529,7 +664,13 @@ impl ExecOptions {
     }
 
     fn check_flags(&self) -> Result<()> {
-        let known = EXEC_ON_CLOSE_RUN | EXEC_HOST_ENVIRONMENT | EXEC_END_AT_LIMIT;
+        let known = EXEC_ON_CLOSE_RUN
+            | EXEC_HOST_ENVIRONMENT
+            | EXEC_END_AT_LIMIT
+            | EXEC_MERGE
+            | EXEC_TTY
+            | EXEC_NO_INPUT
+            | EXEC_UMASK;
         if self.flags & !known != 0 {
             return Err(invalid(format!("flags are {:#x}", self.flags)));
         }
@@ -558,6 +699,55 @@ impl ExecOptions {
                 _ => Err(invalid("env has a string that is not NAME=value")),
             })
             .collect()
+    }
+}
+
+/// The caller's policy, and what it is given.
+struct Callback {
+    policy: unsafe extern "C" fn(
+        context: *mut c_void,
+        inquiry: *const ExecInquiry,
+        reason: *mut c_char,
+        reason_size: usize,
+    ) -> c_int,
+    context: *mut c_void,
+}
+
+// SAFETY: the options that it is in never leave the thread of the call they are made for.
+unsafe impl Sync for Callback {}
+
+impl Callback {
+    /// Shows a request to the policy.
+    fn ask(&self, inquiry: &Inquiry<'_>) -> Result<()> {
+        let request = inquiry.request;
+        let header = inquiry.header.map(|header| c_string(header.text(), "header")).transpose()?;
+        let cwd = request.cwd.as_deref().map(|cwd| c_string(cwd, "cwd")).transpose()?;
+        let argv = request.argv.iter().flatten().cloned();
+        let argv = request.argv.is_some().then(|| CArray::new(argv, "argv")).transpose()?;
+        let env = request.env.iter().flatten().map(|(name, value)| format!("{name}={value}"));
+        let env = CArray::new(env, "env")?;
+        let flags = [
+            (request.merge == Some(true), EXEC_MERGE),
+            (request.tty.is_some(), EXEC_TTY),
+            (request.on_close == Some(OnClose::Run), EXEC_ON_CLOSE_RUN),
+        ];
+        let pointer =
+            |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+        let shown = ExecInquiry {
+            size: u32::try_from(size_of::<ExecInquiry>()).unwrap_or(u32::MAX),
+            flags: flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum(),
+            header: pointer(&header),
+            command: inquiry.command.as_ptr().cast(),
+            command_len: inquiry.command.len(),
+            argv: argv.as_ref().map_or(ptr::null(), CArray::as_ptr),
+            cwd: pointer(&cwd),
+            env: env.as_ptr(),
+        };
+        policy::ask(|reason, size| {
+            // SAFETY: the header's contract for the callback and its context; all that is
+            // shown lives until it returns.
+            unsafe { (self.policy)(self.context, &raw const shown, reason, size) }
+        })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod builder;
 pub mod codes;
 pub mod datagram;
 pub mod exec;
+pub mod exec_stream;
 pub mod file;
 pub mod frame;
 pub mod options;
@@ -15,3 +16,4 @@ pub mod reply;
 
 mod arguments;
 mod outcome;
+mod policy;

@@ -322,7 +322,7 @@ static void options_that_mean_nothing_are_refused(void)
     socket_pair(fd);
     MEMBER_REFUSED(BY_BOTH, size, 0);
     MEMBER_REFUSED(BY_BOTH, size, 3);
-    MEMBER_REFUSED(BY_BOTH, flags, 8);
+    MEMBER_REFUSED(BY_BOTH, flags, 0x80000000);
     MEMBER_REFUSED(BY_BOTH, timeout_ms, -3);
     MEMBER_REFUSED(BY_BOTH, command_timeout_ms, -3);
     MEMBER_REFUSED(BY_BOTH, grace_ms, FRAME_NO_TIMEOUT);

@@ -334,8 +334,9 @@ impl Events for Session<'_, '_> {
             .get()
             .map(|watched| watched.then(|| ready.next()).flatten().unwrap_or(PollFlags::empty()));
         if (reader | writer).contains(PollFlags::NVAL) {
-            // It was the host that closed it.
-            self.offence = Some(Offence::Deaf);
+            // It was the host that closed it. Before anything was sent, the other of the
+            // two may still take a reply.
+            self.offence = self.output.is_stream().then_some(Offence::Deaf);
             return Err(Error::system("poll", Errno::BADF));
         }
         if writer.intersects(PollFlags::HUP | PollFlags::ERR) {

@@ -1,0 +1,88 @@
+//! What a host's callback says of a request before it is served.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes that a callback may write of its reason, with the NUL; more would be cut on the
+/// way to the client.
+const REASON_SIZE: usize = 1024;
+
+/// Asks a callback for its verdict: 0 allows the request, a `FRAME_E...` code refuses it
+/// for the reason that was written, and any other number is `FRAME_EDENIED`.
+pub fn ask(callback: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
+    let mut reason = [0_u8; REASON_SIZE];
+    let code = callback(reason.as_mut_ptr().cast(), reason.len());
+    if code == 0 {
+        return Ok(());
+    }
+    let text = CStr::from_bytes_until_nul(&reason).map_or(&reason[..], CStr::to_bytes);
+    let text = String::from_utf8_lossy(text).into_owned();
+    Err(Error::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Denied), text))
+}
+
+/// Strings as C has them: an array that ends with NULL, valid as long as this lives.
+pub struct CArray {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl CArray {
+    /// Refuses a string with a NUL byte.
+    pub fn new(strings: impl Iterator<Item = String>, what: &str) -> Result<CArray> {
+        let strings = strings.map(|string| c_string(string, what)).collect::<Result<Vec<_>>>()?;
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Ok(CArray { pointers, _strings: strings })
+    }
+
+    /// The array itself.
+    pub fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+/// `text` with a NUL behind it; one inside is refused.
+pub fn c_string(text: impl Into<Vec<u8>>, what: &str) -> Result<CString> {
+    CString::new(text)
+        .map_err(|_| Error::new(ErrorKind::BadField, format!("{what} has a NUL byte")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: c_int, reason: &[u8]) -> Error {
+        ask(|to, size| {
+            assert!(reason.len() <= size);
+            // SAFETY: there is room for `size` bytes.
+            unsafe { ptr::copy_nonoverlapping(reason.as_ptr(), to.cast(), reason.len()) };
+            code
+        })
+        .unwrap_err()
+    }
+
+    #[test]
+    fn a_callback_allows_or_refuses_with_its_code_and_reason() {
+        assert!(ask(|_, _| 0).is_ok());
+        let busy = refused(ErrorKind::Busy.code(), b"not now\0");
+        assert_eq!((busy.kind(), busy.detail()), (ErrorKind::Busy, "not now"));
+        for other in [1, -5000] {
+            assert_eq!(refused(other, b"").kind(), ErrorKind::Denied);
+        }
+        assert_eq!(refused(1, &[b'x'; REASON_SIZE]).detail().len(), REASON_SIZE);
+        assert_eq!(refused(1, b"\xff\0").detail(), "\u{fffd}");
+    }
+
+    #[test]
+    fn an_array_ends_with_null_and_has_no_nul_inside() {
+        let array = CArray::new(["a".into(), String::new()].into_iter(), "argv").unwrap();
+        // SAFETY: two strings and NULL.
+        let (first, second, end) =
+            unsafe { (*array.as_ptr(), *array.as_ptr().add(1), *array.as_ptr().add(2)) };
+        // SAFETY: the array lives.
+        assert_eq!(unsafe { (CStr::from_ptr(first), CStr::from_ptr(second)) }, (c"a", c""));
+        assert!(end.is_null());
+        assert!(CArray::new(["a\0b".into()].into_iter(), "argv").is_err());
+    }
+}
