@@ -20,11 +20,21 @@ EXTRAS = {
     "cargo-fmt": "rustup component add rustfmt",
     "cargo-clippy": "rustup component add clippy",
     "valgrind": "apt-get install valgrind",
+    "strace": "apt-get install strace",
     "pkg-config": "apt-get install pkg-config",
     "c++": "apt-get install g++",
     "mypy": "python3 -m pip install mypy",
     "setuptools 70.1": "python3 -m pip install 'setuptools>=70.1'",
 }
+
+# Of Python's unittest.
+SUITES = [
+    "tests/vectors",
+    "tests/peers",
+    "bindings/python/tests",
+    "tests/programs",
+    "tests/faults",
+]
 
 
 def main() -> int:
@@ -52,7 +62,7 @@ def checks(missing: list[str]) -> list[tuple[str, list[str]]]:
     if "mypy" not in missing:
         package = ROOT / "bindings" / "python" / "framefd"
         found.append(("mypy", [sys.executable, "-m", "mypy", "--strict", str(package)]))
-    for folder in ["tests/vectors", "tests/peers", "bindings/python/tests", "tests/programs"]:
+    for folder in SUITES:
         found.append((folder, [*discover, folder]))
     return found
 
