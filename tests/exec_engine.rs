@@ -1,19 +1,26 @@
 //! Commands that misbehave, and hosts with habits of their own.
 #![allow(unsafe_code, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command as Host;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::process::alone_in;
+use common::run::{Cue, Talk, silent};
 use framefd::error::ErrorKind;
 use framefd::io::child::Status;
+use framefd::io::deadline::Deadline;
 use framefd::io::environment::{Base, DEFAULT_PATH};
 use framefd::io::spawn::Directory;
-use framefd::ops::run::{Command, Limits, OnOutputLimit, Output, run};
+use framefd::io::terminal::WindowSize;
+use framefd::ops::run::{Command, Flow, Limits, OnOutputLimit, Output, Stdio, run};
 
 /// Far more than any of these commands takes, and far less than the `sleep`s in them.
 const LONG: Duration = Duration::from_secs(20);
@@ -69,17 +76,26 @@ fn has_no_children() -> bool {
 
 /// Makes a system call fail with `errno` from now on, in this thread.
 fn refuse(call: libc::c_long, errno: libc::c_int) {
+    refuse_without(call, 0, errno);
+}
+
+/// The same where its first argument, if it is a number, has none of `flags`.
+fn refuse_without(call: libc::c_long, flags: libc::c_int, errno: libc::c_int) {
+    /// In `struct seccomp_data`: the lower half of the first argument.
+    const ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
     let statement =
         |code: u32, k, jt, jf| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
     let number = u32::try_from(call).unwrap();
     let errno = libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
     let mut filter = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 1),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 3),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, ARGUMENT, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, flags.cast_unsigned(), 1, 0),
         statement(libc::BPF_RET | libc::BPF_K, errno, 0, 0),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    let program = libc::sock_fprog { len: 6, filter: filter.as_mut_ptr() };
     // SAFETY: `program` is valid for the call.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
@@ -323,6 +339,60 @@ fn a_group_outlives_a_leader_that_the_host_has_reaped() {
 }
 
 #[test]
+fn a_group_that_got_the_number_of_another_is_left_alone() {
+    let own_numbers = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+    let may = Host::new(own_numbers[0]).args(&own_numbers[1..]).arg("true").status();
+    if !may.is_ok_and(|status| status.success()) {
+        return;
+    }
+    alone_in("a_group_that_got_the_number_of_another_is_left_alone", &own_numbers, || {
+        set_action(libc::SIGCHLD, libc::SIG_IGN);
+        for old_kernel in [false, true] {
+            if old_kernel {
+                refuse(libc::SYS_pidfd_send_signal, libc::ENOSYS);
+            }
+            let mut talk = Talk::new();
+            let limits = Limits {
+                term_grace: Duration::from_millis(50),
+                drain_grace: Duration::from_millis(300),
+                ..Limits::default()
+            };
+            let mut other = 0;
+            let outcome = talk.shell("setsid sleep 1000 & echo $$", &limits, |talk, cue| {
+                match cue {
+                    Cue::Output(_) => {}
+                    Cue::Ended => talk.wake = Deadline::after(Duration::ZERO),
+                    Cue::Woken => {
+                        other = group_of_number(talk.stdout().trim().parse().unwrap());
+                        return Flow::End;
+                    }
+                }
+                Flow::Continue
+            });
+            assert!(outcome.pipe_held && outcome.elapsed < LONG);
+            // SAFETY: no pointers.
+            assert_eq!(unsafe { libc::kill(other, 0) }, 0, "old kernel: {old_kernel}");
+        }
+    });
+}
+
+/// Makes a process that leads a group of the number that another has had.
+#[expect(clippy::zombie_processes, reason = "this host ignores its children")]
+fn group_of_number(number: libc::pid_t) -> libc::pid_t {
+    // SAFETY: no pointers.
+    while unsafe { libc::kill(-number, 0) } == 0 {
+        std::thread::yield_now();
+    }
+    loop {
+        fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).unwrap();
+        let process = Host::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        if process.id() == number.cast_unsigned() {
+            return number;
+        }
+    }
+}
+
+#[test]
 fn a_status_that_nobody_kept_is_lost() {
     alone("a_status_that_nobody_kept_is_lost", || {
         set_action(libc::SIGCHLD, libc::SIG_IGN);
@@ -426,6 +496,48 @@ fn a_host_without_standard_descriptors() {
             assert_eq!(text(&output.stderr), "err\n");
         }
     });
+}
+
+#[test]
+fn a_command_is_started_without_a_copy_of_the_hosts_memory() {
+    alone("a_command_is_started_without_a_copy_of_the_hosts_memory", || {
+        for (call, flags) in [
+            (libc::SYS_clone, libc::CLONE_VM),
+            (libc::SYS_clone3, 0),
+            #[cfg(target_arch = "x86_64")]
+            (libc::SYS_fork, 0),
+        ] {
+            refuse_without(call, flags, libc::ENOMEM);
+        }
+        // SAFETY: the closure does nothing.
+        let forked = unsafe { Host::new("true").pre_exec(|| Ok(())).status() };
+        assert!(forked.is_err(), "the standard library would have copied it here");
+        assert_eq!(text(&sh("echo runs").stdout), "runs\n");
+    });
+}
+
+#[test]
+fn the_hosts_terminal_is_not_the_commands() {
+    const NAME: &str = "the_hosts_terminal_is_not_the_commands";
+    const MARK: &str = "FRAMEFD_TEST_ON_TERMINAL";
+    if std::env::var_os(MARK).is_some() {
+        let terminal = || fs::read_to_string("/proc/self/stat").unwrap();
+        let before = terminal();
+        assert!(File::open("/dev/tty").is_ok(), "this host has one");
+        let output = sh("(: </dev/tty) 2>&1; cut -d' ' -f7 /proc/self/stat");
+        assert!(text(&output.stdout).ends_with("No such device or address\n0\n"), "{output:?}");
+        let field = |stat: &str| stat.split(' ').nth(6).unwrap().to_owned();
+        assert_eq!(field(&terminal()), field(&before));
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let argv = [this.to_str().unwrap(), NAME, "--exact", "--nocapture"];
+    let mut command = Command::argv(argv.map(str::as_bytes).to_vec());
+    command.stdio = Stdio::Terminal(WindowSize { rows: 24, columns: 80 });
+    command.environment.additions = vec![(MARK.into(), b"1".to_vec())];
+    let mut talk = Talk { open: true, ..Talk::new() };
+    let outcome = talk.run(&command, &Limits::default(), silent);
+    assert!(talk.stdout().contains("1 passed"), "{outcome:?} {}", talk.stdout());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use framefd::io::deadline::Deadline;
 use framefd::ops::run::{Command, Flow, Limits, Stdio};
 use rustix::process::Signal;
 
-const A_WHILE: Duration = Duration::from_millis(300);
+const A_WHILE: Duration = Duration::from_millis(100);
 
 /// No command outlives a test by long, even if it fails.
 fn limits() -> Limits {
@@ -168,6 +168,23 @@ fn nothing_is_lost_for_output_that_is_taken_late() {
 }
 
 #[test]
+fn what_others_write_is_not_lost_either_while_the_grace_lasts() {
+    let mut talk = Talk { deaf: true, ..Talk::new() };
+    let limits = Limits { drain_grace: A_WHILE, ..limits() };
+    // More than a pipe holds.
+    let outcome = talk.shell("head -c 200000 /dev/zero &", &limits, |talk, cue| {
+        match cue {
+            Cue::Ended => talk.wake = Deadline::after(2 * A_WHILE),
+            Cue::Woken => talk.deaf = false,
+            Cue::Output(_) => {}
+        }
+        Flow::Continue
+    });
+    assert_eq!((outcome.status, outcome.pipe_held), (Status::Exited(0), false));
+    assert_eq!(outcome.stdout_total, 200_000);
+}
+
+#[test]
 fn a_pause_of_the_output_does_not_make_a_held_pipe_last() {
     let mut talk = Talk { deaf: true, ..Talk::new() };
     let a_moment = Duration::from_millis(5);
@@ -204,19 +221,21 @@ fn a_signal_reaches_the_whole_group() {
 
 #[test]
 fn a_signal_can_stop_a_command_and_let_it_go_on() {
-    let mut talk = Talk { open: true, ..Talk::new() };
-    let command = "echo up; read line; echo $line";
-    let outcome = talk.shell(command, &limits(), |talk, cue| match cue {
-        Cue::Output(_) if talk.stdout() == "up\n" => {
-            talk.input.extend_from_slice(b"on\n");
-            talk.wake = Deadline::after(A_WHILE);
-            Flow::Signal(Signal::STOP)
-        }
-        Cue::Woken => {
-            assert_eq!(talk.stdout(), "up\n");
-            Flow::Signal(Signal::CONT)
-        }
-        _ => Flow::Continue,
-    });
-    assert_eq!((outcome.status, talk.stdout()), (Status::Exited(0), "up\non\n"));
+    for stop in [Signal::STOP, Signal::TSTP] {
+        let mut talk = Talk { open: true, ..Talk::new() };
+        let command = "echo up; read line; echo $line";
+        let outcome = talk.shell(command, &limits(), |talk, cue| match cue {
+            Cue::Output(_) if talk.stdout() == "up\n" => {
+                talk.input.extend_from_slice(b"on\n");
+                talk.wake = Deadline::after(A_WHILE);
+                Flow::Signal(stop)
+            }
+            Cue::Woken => {
+                assert_eq!(talk.stdout(), "up\n");
+                Flow::Signal(Signal::CONT)
+            }
+            _ => Flow::Continue,
+        });
+        assert_eq!((outcome.status, talk.stdout()), (Status::Exited(0), "up\non\n"));
+    }
 }

@@ -279,6 +279,18 @@ fn no_job_of_a_shell_outlives_the_end() {
 }
 
 #[test]
+fn a_job_of_a_shell_may_use_its_grace() {
+    for shell in interactive_shells() {
+        let input = b"sh -c 'trap \"echo by\"\"e; exit\" TERM; echo u\"\"p; sleep 1000 & wait'\n";
+        let mut talk = Talk { open: true, ..Talk::with_input(input) };
+        talk.run(&shell, &limits(), |talk, _| {
+            if talk.stdout().contains("up\r\n") { Flow::End } else { Flow::Continue }
+        });
+        assert!(talk.stdout().contains("bye\r\n"), "{}", talk.stdout());
+    }
+}
+
+#[test]
 fn no_job_of_a_shell_outlives_an_error() {
     for shell in interactive_shells() {
         let presence = Presence::new();

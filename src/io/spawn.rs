@@ -33,9 +33,9 @@ use crate::io::child::Child;
 use crate::io::deadline::{self, Deadline};
 use crate::io::environment::Environment;
 
-/// A process to start. It becomes the leader of a new process group, or of a session, with
-/// default actions for all signals, none of them blocked, and no descriptor but its standard
-/// three.
+/// A process to start. It becomes the leader of a new process group without a terminal, or of
+/// a session with one, with default actions for all signals, none of them blocked, and no
+/// descriptor but its standard three.
 #[derive(Debug)]
 pub struct Process<'a> {
     /// The program and its arguments. A program without a slash is looked for in the
@@ -249,6 +249,7 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
             Step::Terminal.check(libc::ioctl(plan.stdio[0], libc::TIOCSCTTY, 0))?;
         } else {
             Step::Group.check(libc::setpgid(0, 0))?;
+            leave_the_hosts_terminal();
         }
         for (target, source) in (0..).zip(plan.stdio) {
             Step::Stdio.check(libc::dup2(source, target))?;
@@ -282,6 +283,22 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
             }
         }
         Err(Failure { step: Step::Program as c_int, errno: verdict })
+    }
+}
+
+/// Gives up the controlling terminal, which only this process does. To leave the session as
+/// well would make the group an orphan, which cannot be stopped by SIGTSTP.
+fn leave_the_hosts_terminal() {
+    let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated. Raw, as open(2) and close(2) are cancellation points.
+    unsafe {
+        let tty = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/dev/tty".as_ptr(), flags);
+        if let Ok(fd) = c_int::try_from(tty)
+            && fd >= 0
+        {
+            libc::ioctl(fd, libc::TIOCNOTTY);
+            libc::syscall(libc::SYS_close, fd);
+        }
     }
 }
 
