@@ -24,11 +24,13 @@ pub struct StoreOptions {
     /// Whether [`NewFile::commit`] returns only when it would survive a power loss; by
     /// default so.
     pub sync: bool,
+    /// Whether directories that are missing on the way to it are made; by default not.
+    pub parents: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { mode: None, mtime: None, overwrite: true, sync: true }
+        StoreOptions { mode: None, mtime: None, overwrite: true, sync: true, parents: false }
     }
 }
 
@@ -51,7 +53,7 @@ impl NewFile {
     /// Begins to store `name`. What [`commit`](Self::commit) would refuse is refused here
     /// if it can be seen already.
     pub fn create(root: Root<'_>, name: Name<'_>, options: StoreOptions) -> Result<NewFile> {
-        let parent = root.open_parent(name)?;
+        let parent = root.make_parents(options.parents).open_parent(name)?;
         let target = Target { name: name.as_bytes().into(), leaf: name.split().1.into() };
         target.check(parent.as_fd(), options.overwrite)?;
         let mode = Mode::from_raw_mode(options.mode.unwrap_or(0o666) & 0o777);
@@ -336,7 +338,7 @@ mod tests {
     }
 
     const DEFAULT: StoreOptions =
-        StoreOptions { mode: None, mtime: None, overwrite: true, sync: true };
+        StoreOptions { mode: None, mtime: None, overwrite: true, sync: true, parents: false };
     const NO_OVERWRITE: StoreOptions = StoreOptions { overwrite: false, ..DEFAULT };
     const NO_SYNC: StoreOptions = StoreOptions { sync: false, ..DEFAULT };
 
@@ -481,7 +483,8 @@ mod tests {
                 assert_eq!(mode, expected, "{mode:o}");
             }
             let name = Name::new(b"made/x").unwrap();
-            NewFile::create(tree.root().make_parents(true), name, DEFAULT).unwrap();
+            let options = StoreOptions { parents: true, ..DEFAULT };
+            NewFile::create(tree.root(), name, options).unwrap();
             assert_eq!(fs::metadata(tree.path("made")).unwrap().mode() & 0o7777, 0o751);
         });
     }

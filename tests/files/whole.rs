@@ -226,7 +226,7 @@ fn the_store_is_as_the_client_asks_within_what_the_server_allows() {
                 mode: Some(0o751),
                 mtime: Some(1_700_000_000_123),
                 overwrite: false,
-                sync: true,
+                ..StoreOptions::default()
             };
             let options = Options { store, ..Options::default() };
             let source = file_of(b"x");

@@ -134,7 +134,7 @@ fn receive(
     let header = to_request("get", &request)?;
     frame::send_by(duplex.writer, Some(&header), &[], &frame::Options::default(), patience)?;
     let (header, mut body) = recv_reply(duplex.reader, patience)?;
-    let reply = GetReply::read(&header)?;
+    let reply = GetReply::read(&header, 0)?;
     options.check_size(reply.filesize)?;
     let mut meter = Meter::new(reply.filesize, options.checksum, options);
     let got = body.for_each_chunk(limits::COPY_STEP, patience, |chunk| {

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub use client::{get, get_path, put, put_path};
 pub use server::{Served, serve};
 
+pub use crate::wire::message::file::{Entry, Kind, Stat};
+
 use super::frame::{self, BodyReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
@@ -21,6 +23,7 @@ use crate::wire::message::{self, file::Trailer};
 
 /// How a file is sent, received or served.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Options<'a> {
     /// For the whole call; `None` waits for ever.
     pub timeout: Option<Duration>,
@@ -32,6 +35,21 @@ pub struct Options<'a> {
     /// does here, and what a server does where the request does not say. A server that
     /// may not overwrite does not whatever the request says.
     pub store: StoreOptions,
+    /// Bytes of the file that the receiving side has already: those of the source, or of
+    /// the destination, before where it stands. Zero on a server.
+    pub offset: u64,
+    /// Whether a client keeps what came of a file that is cut, and goes on from there the
+    /// next time.
+    pub resume: bool,
+    /// Whether a client takes the mode and the time of modification of a source along.
+    pub preserve: bool,
+    /// Bytes of files in a second; `None` is as fast as it goes.
+    pub rate: Option<u64>,
+    /// What becomes of symbolic links in a tree.
+    pub links: Links,
+    /// Asked by a server before anything is opened or made. What it fails with is the
+    /// reply; a refusal without a reason of its own is [`ErrorKind::Denied`].
+    pub policy: Option<Policy<'a>>,
     /// Whether a client sends the digest of what it puts, and asks for that of what it
     /// gets; whether a server computes one that nobody has asked for.
     pub checksum: bool,
@@ -49,6 +67,12 @@ impl Default for Options<'_> {
             stall: Some(limits::STALL_TIMEOUT),
             max_size: u64::MAX,
             store: StoreOptions::default(),
+            offset: 0,
+            resume: false,
+            preserve: false,
+            rate: None,
+            links: Links::Skip,
+            policy: None,
             checksum: true,
             reply: true,
             progress: None,
@@ -70,12 +94,57 @@ impl Options<'_> {
     }
 }
 
+/// What a client does about the symbolic links of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// Leaves them out, and counts them.
+    #[default]
+    Skip,
+    /// Ends with [`ErrorKind::Path`] at the first.
+    Refuse,
+    /// Puts what they lead to, as long as that is within the tree.
+    Follow,
+    /// Makes the same links on the other side.
+    Copy,
+}
+
+/// Decides whether a request is followed.
+pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
+
+/// What a policy is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry<'a> {
+    /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`.
+    pub cmd: &'a str,
+    /// The name in the request. It is acceptable, or empty for the root.
+    pub name: &'a [u8],
+    /// Bytes of the whole file that is put.
+    pub filesize: Option<u64>,
+    /// The whole request.
+    pub header: &'a Header,
+}
+
+/// What passed of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeTransfer {
+    /// Regular files that passed, or were the same on both sides.
+    pub files: u64,
+    /// Directories, that of the tree itself included.
+    pub directories: u64,
+    /// Symbolic links that were made.
+    pub links: u64,
+    /// Links, devices and whatever else was left out.
+    pub skipped: u64,
+    /// Bytes of the files that passed.
+    pub bytes: u64,
+}
+
 /// A file that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// Its bytes.
+    /// Bytes of the whole file.
     pub bytes: u64,
-    /// Its digest, where one was computed.
+    /// The digest of the whole file, where one was computed.
     pub sha256: Option<Digest>,
 }
 
@@ -105,11 +174,27 @@ impl<'a> Meter<'a> {
         Meter { done: 0, total, hasher, progress: options.progress }
     }
 
-    fn pass(&mut self, piece: &[u8]) -> Result<()> {
+    /// A piece that both sides have already, and that does not pass.
+    fn skip(&mut self, piece: &[u8]) {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(piece);
         }
         self.done += piece.len() as u64;
+    }
+
+    /// Compares what was skipped with its digest.
+    fn check_skipped(&self, expected: Option<Digest>) -> Result<()> {
+        let sha256 = self.hasher.clone().map(Hasher::finish);
+        Transfer { bytes: self.done, sha256 }.check(expected)
+    }
+
+    /// Bytes that are still to pass.
+    fn left(&self) -> u64 {
+        self.total.saturating_sub(self.done)
+    }
+
+    fn pass(&mut self, piece: &[u8]) -> Result<()> {
+        self.skip(piece);
         match self.progress.map(|progress| progress(self.done, self.total)) {
             Some(ControlFlow::Break(())) => Err(Error::new(
                 ErrorKind::Cancelled,
@@ -124,7 +209,8 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` expects.
+/// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
+/// expects.
 fn send_content(
     fd: BorrowedFd<'_>,
     header: &str,
@@ -133,12 +219,15 @@ fn send_content(
     patience: Patience,
 ) -> Result<Transfer> {
     let framing = frame::Options::default();
-    let mut body = frame::send_header_by(fd, Some(header), meter.total, &framing, patience)?;
-    let sent =
-        BodyReader::new(source, meter.total).for_each_chunk(limits::COPY_STEP, patience, |piece| {
+    let mut body = frame::send_header_by(fd, Some(header), meter.left(), &framing, patience)?;
+    let sent = BodyReader::new(source, meter.left()).for_each_chunk(
+        limits::COPY_STEP,
+        patience,
+        |piece| {
             body.write_by(piece, patience)?;
             meter.pass(piece)
-        });
+        },
+    );
     match sent {
         Ok(()) => Ok(meter.finish()),
         Err(error) if error.kind() == ErrorKind::Truncated => {

@@ -112,6 +112,8 @@ impl<'fd> Session<'_, 'fd> {
             id: request.id,
             name: request.name,
             filesize: size,
+            mode: None,
+            mtime: None,
             sha256: None,
             trailer: trailer.then_some(true),
         })?;
@@ -184,17 +186,22 @@ impl<'a> Upload<'a> {
     /// Checks all that can be checked, and only then creates anything.
     fn begin(header: &Header, root: Root<'_>, options: &Options<'a>) -> Result<Upload<'a>> {
         let request = PutRequest::read(header)?;
+        if request.resume == Some(true) || request.offset.is_some_and(|offset| offset > 0) {
+            return Err(Error::new(ErrorKind::Unsupported, "an offset, or to resume"));
+        }
         let name = request.name.bytes()?;
         options.check_size(request.filesize)?;
         let store = StoreOptions {
             mode: request.mode.map(|mode| mode.0).or(options.store.mode),
             mtime: request.mtime.or(options.store.mtime),
             overwrite: options.store.overwrite && request.overwrite != Some(false),
-            sync: options.store.sync,
+            ..options.store
         };
         let file = NewFile::create(root, Name::new(&name)?, store)?;
-        let asked = request.sha256.is_some() || request.trailer == Some(true);
-        let meter = Meter::new(request.filesize, options.checksum || asked, options);
+        let asked = request.sha256.or(request.prefix_sha256).is_some();
+        let hashed = options.checksum || asked || request.trailer == Some(true);
+        let meter = Meter::new(request.filesize, hashed, options);
+        meter.check_skipped(request.prefix_sha256)?;
         Ok(Upload { request, file, meter })
     }
 
@@ -212,6 +219,9 @@ impl<'a> Upload<'a> {
 
 fn open(header: &Header, root: Root<'_>) -> Result<(GetRequest, OwnedFd, u64)> {
     let request = GetRequest::read(header)?;
+    if request.offset.is_some_and(|offset| offset > 0) {
+        return Err(Error::new(ErrorKind::Unsupported, "an offset"));
+    }
     let name = request.name.bytes()?;
     let (file, stat) = root.open_file(Name::new(&name)?)?;
     Ok((request, file, path::size(&stat)))
