@@ -6,6 +6,7 @@ pub mod child;
 pub mod datagram;
 pub mod deadline;
 pub mod environment;
+pub mod partial;
 pub mod path;
 pub mod root;
 pub mod signal;
@@ -13,5 +14,6 @@ pub mod sink;
 pub mod source;
 pub mod spawn;
 pub mod store;
+mod temporary;
 #[cfg(test)]
 pub(crate) mod testing;

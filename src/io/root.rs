@@ -131,7 +131,7 @@ pub(super) fn stat_leaf(parent: BorrowedFd<'_>, leaf: &[u8]) -> rustix::io::Resu
 
 /// Whatever has taken the leaf's place since it was looked at is opened without waiting
 /// and refused.
-fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
     let refused = |errno| refused("open", name.as_bytes(), errno);
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
