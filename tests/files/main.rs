@@ -7,6 +7,7 @@ mod common;
 mod broken;
 mod lies;
 mod peers;
+mod rate;
 mod refused;
 mod whole;
 

@@ -1,6 +1,7 @@
 //! Files: put on a server, got from one, and served.
 
 mod client;
+mod meter;
 mod server;
 
 use std::ops::ControlFlow;
@@ -12,12 +13,13 @@ pub use server::{Served, serve};
 
 pub use crate::wire::message::file::{Entry, Kind, Stat};
 
+use self::meter::Meter;
 use super::frame::{self, BodyReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::store::StoreOptions;
 use crate::limits;
-use crate::wire::digest::{Digest, Hasher};
+use crate::wire::digest::Digest;
 use crate::wire::header::Header;
 use crate::wire::message::{self, file::Trailer};
 
@@ -43,8 +45,6 @@ pub struct Options<'a> {
     pub resume: bool,
     /// Whether a client takes the mode and the time of modification of a source along.
     pub preserve: bool,
-    /// Bytes of files in a second; `None` is as fast as it goes.
-    pub rate: Option<u64>,
     /// What becomes of symbolic links in a tree.
     pub links: Links,
     /// Asked by a server before anything is opened or made. What it fails with is the
@@ -58,6 +58,10 @@ pub struct Options<'a> {
     pub reply: bool,
     /// Told after each piece how many bytes have passed of how many; may break off.
     pub progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
+    /// Bytes of content in a second, sent or received; `None` is as fast as it goes. Who
+    /// receives slows the sender down by not reading on: the sender sees that go on in
+    /// steps of up to 64 KiB, so below 4 KiB/s it may take it for a stall.
+    pub rate: Option<u64>,
 }
 
 impl Default for Options<'_> {
@@ -70,12 +74,12 @@ impl Default for Options<'_> {
             offset: 0,
             resume: false,
             preserve: false,
-            rate: None,
             links: Links::Skip,
             policy: None,
             checksum: true,
             reply: true,
             progress: None,
+            rate: None,
         }
     }
 }
@@ -160,55 +164,6 @@ impl Transfer {
     }
 }
 
-/// A file that is passing.
-struct Meter<'a> {
-    done: u64,
-    total: u64,
-    hasher: Option<Hasher>,
-    progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
-}
-
-impl<'a> Meter<'a> {
-    fn new(total: u64, checksum: bool, options: &Options<'a>) -> Meter<'a> {
-        let hasher = checksum.then(Hasher::default);
-        Meter { done: 0, total, hasher, progress: options.progress }
-    }
-
-    /// A piece that both sides have already, and that does not pass.
-    fn skip(&mut self, piece: &[u8]) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
-        }
-        self.done += piece.len() as u64;
-    }
-
-    /// Compares what was skipped with its digest.
-    fn check_skipped(&self, expected: Option<Digest>) -> Result<()> {
-        let sha256 = self.hasher.clone().map(Hasher::finish);
-        Transfer { bytes: self.done, sha256 }.check(expected)
-    }
-
-    /// Bytes that are still to pass.
-    fn left(&self) -> u64 {
-        self.total.saturating_sub(self.done)
-    }
-
-    fn pass(&mut self, piece: &[u8]) -> Result<()> {
-        self.skip(piece);
-        match self.progress.map(|progress| progress(self.done, self.total)) {
-            Some(ControlFlow::Break(())) => Err(Error::new(
-                ErrorKind::Cancelled,
-                format!("after {} of {} bytes", self.done, self.total),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(self) -> Transfer {
-        Transfer { bytes: self.done, sha256: self.hasher.map(Hasher::finish) }
-    }
-}
-
 /// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
 /// expects.
 fn send_content(
@@ -219,15 +174,12 @@ fn send_content(
     patience: Patience,
 ) -> Result<Transfer> {
     let framing = frame::Options::default();
-    let mut body = frame::send_header_by(fd, Some(header), meter.left(), &framing, patience)?;
-    let sent = BodyReader::new(source, meter.left()).for_each_chunk(
-        limits::COPY_STEP,
-        patience,
-        |piece| {
-            body.write_by(piece, patience)?;
-            meter.pass(piece)
-        },
-    );
+    let left = meter.left();
+    let mut body = frame::send_header_by(fd, Some(header), left, &framing, patience)?;
+    let sent = BodyReader::new(source, left).for_each_chunk(meter.step(), patience, |piece| {
+        body.write_by(piece, patience)?;
+        meter.pass(piece)
+    });
     match sent {
         Ok(()) => Ok(meter.finish()),
         Err(error) if error.kind() == ErrorKind::Truncated => {

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::{Meter, Options, Transfer, inside, recv_trailer, send_content, send_trailer};
+use super::meter::{Meter, Pace};
+use super::{Options, Transfer, inside, recv_trailer, send_content, send_trailer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::path;
@@ -75,20 +76,22 @@ impl<'fd> Session<'_, 'fd> {
     fn put(mut self, request: &Header, body: Body<'_, 'fd>, root: Root<'_>) -> Result<Served> {
         self.silent = !self.options.reply && request.data_size().is_none();
         let extent = PutExtent::of(request).map_err(|error| self.give_up(error))?;
-        let mut upload = Upload::begin(request, root, self.options);
+        let mut upload = Upload::begin(request, root, self.options, self.patience);
+        let mut pace = Pace::new(self.options.rate, self.patience.deadline);
+        let step = pace.step();
         let take = |piece: &[u8]| {
             if let Ok(open) = &mut upload {
                 match open.file.write(piece) {
-                    Ok(()) => open.meter.pass(piece)?,
+                    Ok(()) => return open.meter.pass(piece),
                     Err(error) => upload = Err(error),
                 }
             }
-            Ok(())
+            pace.pass(piece.len())
         };
         let mut undeclared = BodyReader::new(self.duplex.reader, extent.body);
         let declared = request.data_size().is_some();
         let body = if declared { body } else { Body::Stream(&mut undeclared) };
-        let received = self.receive(body, take).and_then(|()| {
+        let received = self.receive(body, step, take).and_then(|()| {
             extent.trailer.then(|| recv_trailer(self.duplex.reader, self.patience)).transpose()
         });
         match received {
@@ -101,7 +104,7 @@ impl<'fd> Session<'_, 'fd> {
     }
 
     fn get(&self, request: &Header, body: Body<'_, '_>, root: Root<'_>) -> Result<Served> {
-        self.receive(body, |_| Ok(())).map_err(|error| self.give_up(error))?;
+        self.receive(body, limits::COPY_STEP, |_| Ok(())).map_err(|error| self.give_up(error))?;
         let (request, file, size) = match open(request, root) {
             Ok(opened) => opened,
             Err(error) => return self.refuse(error),
@@ -117,15 +120,20 @@ impl<'fd> Session<'_, 'fd> {
             sha256: None,
             trailer: trailer.then_some(true),
         })?;
-        let meter = Meter::new(size, trailer, self.options);
+        let meter = Meter::new(size, trailer, self.options, self.patience.deadline);
         let sent = send_content(self.duplex.writer, &header, file.as_fd(), meter, self.patience)
             .map_err(inside)?;
         send_trailer(self.duplex.writer, sent.sha256, self.patience)?;
         Ok(Served::Done(sent))
     }
 
-    fn receive(&self, mut body: Body<'_, '_>, take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        body.for_each_chunk(limits::COPY_STEP, self.patience, take).map_err(inside)
+    fn receive(
+        &self,
+        mut body: Body<'_, '_>,
+        step: usize,
+        take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        body.for_each_chunk(step, self.patience, take).map_err(inside)
     }
 
     fn answer(&self, request: PutRequest, stored: Transfer) -> Result<Served> {
@@ -148,7 +156,7 @@ impl<'fd> Session<'_, 'fd> {
     }
 
     fn refuse_after(&self, body: Body<'_, '_>, error: Error) -> Result<Served> {
-        match self.receive(body, |_| Ok(())) {
+        match self.receive(body, limits::COPY_STEP, |_| Ok(())) {
             Ok(()) => self.refuse(error),
             Err(_) => Err(self.give_up(error)),
         }
@@ -184,7 +192,12 @@ struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     /// Checks all that can be checked, and only then creates anything.
-    fn begin(header: &Header, root: Root<'_>, options: &Options<'a>) -> Result<Upload<'a>> {
+    fn begin(
+        header: &Header,
+        root: Root<'_>,
+        options: &Options<'a>,
+        patience: Patience,
+    ) -> Result<Upload<'a>> {
         let request = PutRequest::read(header)?;
         if request.resume == Some(true) || request.offset.is_some_and(|offset| offset > 0) {
             return Err(Error::new(ErrorKind::Unsupported, "an offset, or to resume"));
@@ -200,7 +213,7 @@ impl<'a> Upload<'a> {
         let file = NewFile::create(root, Name::new(&name)?, store)?;
         let asked = request.sha256.or(request.prefix_sha256).is_some();
         let hashed = options.checksum || asked || request.trailer == Some(true);
-        let meter = Meter::new(request.filesize, hashed, options);
+        let meter = Meter::new(request.filesize, hashed, options, patience.deadline);
         meter.check_skipped(request.prefix_sha256)?;
         Ok(Upload { request, file, meter })
     }
