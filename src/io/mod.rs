@@ -5,6 +5,7 @@
 pub mod child;
 pub mod datagram;
 pub mod deadline;
+pub mod directory;
 pub mod environment;
 pub mod partial;
 pub mod path;

@@ -22,7 +22,7 @@ pub(super) const PARTIAL: &str = ".part";
 /// none. Nobody can continue it as long as it is open: [`ErrorKind::Busy`] where somebody
 /// does already. [`ErrorKind::Path`] where something else has its name.
 pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(OwnedFd, u64)>> {
-    let parent = root.make_parents(false).open_parent(name)?;
+    let parent = root.open_parent(name)?;
     let shared = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockShared);
     open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
 }

@@ -195,7 +195,7 @@ impl Target {
         name: Name<'_>,
         options: &StoreOptions,
     ) -> Result<(Arc<OwnedFd>, Target)> {
-        let parent = root.make_parents(options.parents).open_parent(name)?;
+        let parent = root.make_parents(options.parents, options.sync).open_parent(name)?;
         let target = Target { name: name.as_bytes().into(), leaf: name.split().1.into() };
         target.check(parent.as_fd(), options.overwrite)?;
         Ok((Arc::new(parent), target))

@@ -40,6 +40,12 @@ impl Temporary {
         Temporary::create_with(parent, target, random_name, create)
     }
 
+    /// A new symbolic link, to be given the name `link`.
+    pub fn create_link(parent: &Arc<OwnedFd>, link: &[u8], target: &[u8]) -> Result<Temporary> {
+        let create = |name: &str| rustix::fs::symlinkat(target, parent, name);
+        Ok(Temporary::create_with(parent, link, random_name, create)?.0)
+    }
+
     /// Tries one of `names` after another: whatever is there already is left alone.
     fn create_with<T>(
         parent: &Arc<OwnedFd>,
