@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, RawDir};
+use rustix::fs::{FileType, Mode, RawDir};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -86,30 +86,49 @@ pub fn make_link(
 }
 
 fn names_within(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<Box<[u8]>>> {
-    let failed = |errno| Error::system("read the directory", errno);
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(limits::GROW_STEP).map_err(|_| failed(Errno::NOMEM))?;
-    buffer.resize(limits::GROW_STEP, MaybeUninit::uninit());
-    let mut reader = RawDir::new(dir, &mut buffer);
     let (mut names, mut size) = (Vec::new(), 0);
-    while let Some(entry) = reader.next() {
-        let entry = match entry {
-            Err(Errno::INTR) => continue,
-            entry => entry.map_err(failed)?,
-        };
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." || is_reserved(name) {
-            continue;
+    for_each_name(dir, &mut |name, _| {
+        if is_reserved(name) {
+            return Ok(());
         }
         size += (name.len() + NAME_OVERHEAD) as u64;
         if size > max {
             return Err(Error::new(ErrorKind::TooBig, "the directory has too many names"));
         }
-        names.try_reserve(1).map_err(|_| failed(Errno::NOMEM))?;
+        names.try_reserve(1).map_err(|_| Error::new(ErrorKind::NoMemory, "names"))?;
         names.push(name.into());
-    }
+        Ok(())
+    })?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// Hands every name in a directory but `.` and `..` to `take`, with its type where the
+/// file system tells it.
+pub(super) fn for_each_name(
+    dir: BorrowedFd<'_>,
+    take: &mut dyn FnMut(&[u8], FileType) -> Result<()>,
+) -> Result<()> {
+    let failed = |errno| match errno {
+        // It was removed since it was opened.
+        Errno::NOENT => Error::system_as(ErrorKind::NotFound, "read the directory", errno),
+        errno => Error::system("read the directory", errno),
+    };
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(limits::GROW_STEP).map_err(|_| failed(Errno::NOMEM))?;
+    buffer.resize(limits::GROW_STEP, MaybeUninit::uninit());
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => match entry.file_name().to_bytes() {
+                b"." | b".." => {}
+                name => take(name, entry.file_type())?,
+            },
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(())
 }
 
 fn open_parent(root: Root<'_>, name: Name<'_>, options: &StoreOptions) -> Result<Arc<OwnedFd>> {
@@ -132,7 +151,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
-    use rustix::fs::{CWD, FileType};
+    use rustix::fs::CWD;
 
     use super::*;
     use crate::io::testing::{

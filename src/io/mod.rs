@@ -15,6 +15,7 @@ pub mod sink;
 pub mod source;
 pub mod spawn;
 pub mod store;
+pub mod sweep;
 mod temporary;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -99,7 +99,9 @@ fn open_locked(
         };
         let mode = Mode::RUSR | Mode::WUSR;
         let file = match retry_on_intr(|| rustix::fs::openat(parent, &partial, flags, mode)) {
-            Err(Errno::NOENT | Errno::EXIST) => continue,
+            Err(Errno::EXIST) => continue,
+            // Where even a new one cannot be, the directory is gone.
+            Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => continue,
             opened => opened.map_err(refused)?,
         };
         match lock(&file) {

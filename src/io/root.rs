@@ -60,14 +60,15 @@ impl<'fd> Root<'fd> {
             .map_err(|errno| refused("stat", name.as_bytes(), errno))
     }
 
-    /// Opens an existing regular file for reading; `Stat` is its state when it was opened.
+    /// Opens an existing regular file for reading; its state is that when it was opened.
     /// Never waits for a FIFO; a device that is found there is not even opened.
-    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
         let parent = self.directory_of(name, false)?;
         // Looked at before it is opened: opening alone makes some devices act.
         let found = stat_leaf(parent.as_fd(), name.split().1);
         regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
-        open_regular(parent.as_fd(), name)
+        let (file, stat) = open_regular(parent.as_fd(), name)?;
+        Ok((file, stat_of(&stat)))
     }
 
     /// Opens the directory that `name` is in, as an `O_PATH` descriptor: for calls
@@ -205,7 +206,7 @@ fn open_component(
 }
 
 /// What a request is told of `stat`.
-pub(super) fn stat_of(stat: &Stat) -> file::Stat {
+pub fn stat_of(stat: &Stat) -> file::Stat {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => file::Kind::File,
         FileType::Directory => file::Kind::Dir,
@@ -268,7 +269,7 @@ mod tests {
         let (file, stat) = root.open_file(Name::new(name)?)?;
         let mut text = String::new();
         fs::File::from(file).read_to_string(&mut text).unwrap();
-        assert_eq!(usize::try_from(stat.st_size).unwrap(), text.len());
+        assert_eq!(stat.size, text.len() as u64);
         Ok(text)
     }
 

@@ -3,6 +3,7 @@
 mod client;
 mod meter;
 mod server;
+mod upload;
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -87,6 +88,11 @@ impl Default for Options<'_> {
 impl Options<'_> {
     fn patience(&self) -> Patience {
         Patience { deadline: Deadline::from_timeout(self.timeout), stall: self.stall }
+    }
+
+    /// Asks the policy, where there is one.
+    fn permit(&self, cmd: &str, name: &[u8], filesize: Option<u64>, header: &Header) -> Result<()> {
+        self.policy.map_or(Ok(()), |policy| policy(&Inquiry { cmd, name, filesize, header }))
     }
 
     fn check_size(&self, size: u64) -> Result<()> {

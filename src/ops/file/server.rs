@@ -1,21 +1,28 @@
-//! The side that is asked: stores a file beneath its root, or sends one.
+//! The side that is asked: stores files beneath its root, sends them, and tells of them.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::meter::{Meter, Pace};
-use super::{Options, Transfer, inside, recv_trailer, send_content, send_trailer};
+use super::upload::Upload;
+use super::{Options, Stat, Transfer, inside, recv_trailer, send_content, send_trailer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
-use crate::io::path;
+use crate::io::directory;
+use crate::io::partial::{open_partial, read_start};
 use crate::io::root::Root;
-use crate::io::store::{NewFile, StoreOptions};
+use crate::io::store::StoreOptions;
 use crate::limits;
 use crate::ops::frame::{self, Body, BodyReader};
 use crate::ops::{Duplex, reply};
+use crate::wire::digest::{Digest, Hasher};
 use crate::wire::header::Header;
-use crate::wire::message::file::{GetReply, GetRequest, PutExtent, PutReply, PutRequest, Trailer};
+use crate::wire::message::file::{
+    DoneReply, FileMode, GetReply, GetRequest, ListEntry, PathRequest, PutExtent, PutReply,
+    StatReply,
+};
 use crate::wire::message::{self, Id};
 use crate::wire::name::Name;
 use crate::wire::quote;
@@ -23,16 +30,18 @@ use crate::wire::quote;
 /// What became of a request; in each case the stream is in step.
 #[derive(Debug)]
 pub enum Served {
-    /// The file was stored or sent.
+    /// What was asked for was done; a file that was stored or sent, or the list of a
+    /// directory, is counted.
     Done(Transfer),
-    /// The file was stored, but the client is gone and did not wait for the reply, as the
-    /// oldest uploaders do not. What it sent before can still be read, and then its end.
+    /// The same, but the client is gone and did not wait for the reply, as the oldest
+    /// uploaders do not. What it sent before can still be read, and then its end.
     Unanswered(Transfer),
-    /// Nothing was stored or sent; the client was told why, if it is still there.
+    /// Nothing was done; the client was told why, if it is still there.
     Refused(Error),
 }
 
-/// Serves a received put or get beneath `root`; anything else is refused as unsupported.
+/// Serves a received put, get, stat, list, mkdir or symlink beneath `root`; anything else
+/// is refused as unsupported.
 ///
 /// A put is received whole before it is answered, also one that is refused, so that the
 /// stream stays in step. An error says that it is not: the connection has to be closed. A
@@ -55,6 +64,17 @@ pub fn serve<'fd>(
     match request.string("cmd") {
         Ok("put") => session.put(request, body, root),
         Ok("get") => session.get(request, body, root),
+        Ok(cmd @ ("stat" | "list" | "mkdir" | "symlink")) => {
+            session.skip(body).map_err(|error| session.give_up(error))?;
+            match session.path(cmd, request, root) {
+                Ok((header, body)) => session.answer(
+                    &header,
+                    &body,
+                    Transfer { bytes: body.len() as u64, sha256: None },
+                ),
+                Err(error) => session.refuse(error),
+            }
+        }
         Ok(other) => {
             let detail = format!("{} is not served here", quote(other.as_bytes()));
             session.refuse_after(body, Error::new(ErrorKind::Unsupported, detail))
@@ -81,7 +101,7 @@ impl<'fd> Session<'_, 'fd> {
         let step = pace.step();
         let take = |piece: &[u8]| {
             if let Ok(open) = &mut upload {
-                match open.file.write(piece) {
+                match open.write(piece) {
                     Ok(()) => return open.meter.pass(piece),
                     Err(error) => upload = Err(error),
                 }
@@ -94,37 +114,126 @@ impl<'fd> Session<'_, 'fd> {
         let received = self.receive(body, step, take).and_then(|()| {
             extent.trailer.then(|| recv_trailer(self.duplex.reader, self.patience)).transpose()
         });
-        match received {
-            Ok(trailer) => match upload.and_then(|upload| upload.finish(trailer.as_ref())) {
-                Ok((request, stored)) => self.answer(request, stored),
+        match (received, upload) {
+            (Ok(trailer), Ok(upload)) => match upload.finish(trailer.as_ref()) {
+                Ok((request, stored)) => {
+                    let header = message::to_header(&PutReply {
+                        status: "ok",
+                        id: request.id,
+                        name: request.name,
+                        filesize: Some(stored.bytes),
+                        sha256: stored.sha256,
+                    })?;
+                    self.answer(&header, &[], stored)
+                }
                 Err(error) => self.refuse(error),
             },
-            Err(error) => Err(self.give_up(upload.err().unwrap_or(error))),
+            (Ok(_), Err(error)) => self.refuse(error),
+            (Err(error), upload) => {
+                let refused = upload.map(|upload| upload.cut(&error)).err();
+                Err(self.give_up(refused.unwrap_or(error)))
+            }
         }
     }
 
     fn get(&self, request: &Header, body: Body<'_, '_>, root: Root<'_>) -> Result<Served> {
-        self.receive(body, limits::COPY_STEP, |_| Ok(())).map_err(|error| self.give_up(error))?;
-        let (request, file, size) = match open(request, root) {
+        self.skip(body).map_err(|error| self.give_up(error))?;
+        let (request, stat, file, meter) = match self.open(request, root) {
             Ok(opened) => opened,
             Err(error) => return self.refuse(error),
         };
-        let trailer = request.trailer == Some(true);
         let header = message::to_header(&GetReply {
             status: "ok",
             id: request.id,
             name: request.name,
-            filesize: size,
-            mode: None,
-            mtime: None,
+            filesize: stat.size,
+            mode: Some(FileMode(stat.mode)),
+            mtime: Some(stat.mtime),
             sha256: None,
-            trailer: trailer.then_some(true),
+            trailer: (request.trailer == Some(true)).then_some(true),
         })?;
-        let meter = Meter::new(size, trailer, self.options, self.patience.deadline);
         let sent = send_content(self.duplex.writer, &header, file.as_fd(), meter, self.patience)
             .map_err(inside)?;
         send_trailer(self.duplex.writer, sent.sha256, self.patience)?;
         Ok(Served::Done(sent))
+    }
+
+    /// The file that is asked for, at the place where it is to be sent from.
+    fn open(
+        &self,
+        header: &Header,
+        root: Root<'_>,
+    ) -> Result<(GetRequest, Stat, OwnedFd, Meter<'_>)> {
+        let request = GetRequest::read(header)?;
+        let name = request.name.bytes()?;
+        let name = Name::new(&name)?;
+        self.options.permit("get", name.as_bytes(), None, header)?;
+        let (file, stat) = root.open_file(name)?;
+        let offset = request.offset.unwrap_or(0);
+        if offset > stat.size {
+            let detail = format!("offset {offset} of a file of {} bytes", stat.size);
+            return Err(Error::new(ErrorKind::BadField, detail));
+        }
+        let hashed = request.trailer == Some(true);
+        let checked = request.prefix_sha256.is_some();
+        let meter = |hashed| Meter::new(stat.size, hashed, self.options, self.patience.deadline);
+        let failed = |errno| Error::system("read the file", errno);
+        let mut passed = meter(hashed || checked);
+        if hashed || checked {
+            let mut skip = |piece: &[u8]| {
+                passed.skip(piece);
+                Ok(())
+            };
+            read_start(file.as_fd(), offset, &mut skip).map_err(failed)?;
+            passed.check_skipped(request.prefix_sha256)?;
+        }
+        if !hashed {
+            passed = meter(false);
+            passed.skip_unread(offset);
+        }
+        rustix::fs::seek(&file, SeekFrom::Start(offset)).map_err(failed)?;
+        Ok((request, stat, file, passed))
+    }
+
+    /// Does what a request about a name asks for; the header and the body of the reply.
+    fn path(&self, cmd: &str, header: &Header, root: Root<'_>) -> Result<(String, Vec<u8>)> {
+        let request = PathRequest::read(header)?;
+        let bytes = request.name()?;
+        let partial = cmd == "stat" && request.partial == Some(true);
+        let name = match &*bytes {
+            [] if matches!(cmd, "stat" | "list") && !partial => None,
+            bytes => Some(Name::new(bytes)?),
+        };
+        let named = name.ok_or_else(|| Error::new(ErrorKind::Path, "the root"));
+        self.options.permit(cmd, &bytes, None, header)?;
+        let store = StoreOptions {
+            mode: request.mode.map(|mode| mode.0),
+            parents: request.parents.unwrap_or(self.options.store.parents),
+            overwrite: self.options.store.overwrite && request.overwrite != Some(false),
+            ..self.options.store
+        };
+        let id = request.id.clone();
+        let mut body = Vec::new();
+        let header = match cmd {
+            "stat" if partial => {
+                let (size, sha256) = digest_of_partial(root, named?)?;
+                message::to_header(&StatReply::of_partial(size, sha256, id))
+            }
+            "stat" => message::to_header(&StatReply::of(&root.stat(name)?, id)),
+            "list" => {
+                body = list(root, name)?;
+                message::to_header(&DoneReply::new(id))
+            }
+            "mkdir" => {
+                directory::make_directory(root, named?, &store)?;
+                message::to_header(&DoneReply::new(id))
+            }
+            _ => {
+                directory::make_link(root, named?, &request.target()?, &store)?;
+                message::to_header(&DoneReply::new(id))
+            }
+        };
+        Ok((header?, body))
     }
 
     fn receive(
@@ -136,27 +245,25 @@ impl<'fd> Session<'_, 'fd> {
         body.for_each_chunk(step, self.patience, take).map_err(inside)
     }
 
-    fn answer(&self, request: PutRequest, stored: Transfer) -> Result<Served> {
+    /// A body that is not looked at.
+    fn skip(&self, body: Body<'_, '_>) -> Result<()> {
+        self.receive(body, limits::COPY_STEP, |_| Ok(()))
+    }
+
+    fn answer(&self, header: &str, body: &[u8], done: Transfer) -> Result<Served> {
         if self.silent {
-            return Ok(Served::Done(stored));
+            return Ok(Served::Done(done));
         }
-        let header = message::to_header(&PutReply {
-            status: "ok",
-            id: request.id,
-            name: request.name,
-            filesize: Some(stored.bytes),
-            sha256: stored.sha256,
-        })?;
         let (writer, framing) = (self.duplex.writer, frame::Options::default());
-        match frame::send_by(writer, Some(&header), &[], &framing, self.patience) {
-            Ok(()) => Ok(Served::Done(stored)),
-            Err(error) if is_gone(&error) => Ok(Served::Unanswered(stored)),
+        match frame::send_by(writer, Some(header), &[body], &framing, self.patience) {
+            Ok(()) => Ok(Served::Done(done)),
+            Err(error) if is_gone(&error) => Ok(Served::Unanswered(done)),
             Err(error) => Err(inside(error)),
         }
     }
 
     fn refuse_after(&self, body: Body<'_, '_>, error: Error) -> Result<Served> {
-        match self.receive(body, limits::COPY_STEP, |_| Ok(())) {
+        match self.skip(body) {
             Ok(()) => self.refuse(error),
             Err(_) => Err(self.give_up(error)),
         }
@@ -183,61 +290,40 @@ impl<'fd> Session<'_, 'fd> {
     }
 }
 
-/// A file that is being received.
-struct Upload<'a> {
-    request: PutRequest,
-    file: NewFile,
-    meter: Meter<'a>,
+/// The array of what is in a directory.
+fn list(root: Root<'_>, name: Option<Name<'_>>) -> Result<Vec<u8>> {
+    let dir = root.open_directory(name)?;
+    let mut body = vec![b'['];
+    for name in directory::names(dir.as_fd())? {
+        let Some(entry) = directory::entry(dir.as_fd(), &name)? else { continue };
+        let text = message::to_header(&ListEntry::from(&entry))?;
+        if (body.len() + text.len() + 2) as u64 > limits::MAX_BODY {
+            return Err(Error::new(ErrorKind::TooBig, "the list of the directory"));
+        }
+        body.try_reserve(text.len() + 2)
+            .map_err(|_| Error::new(ErrorKind::NoMemory, "the list of the directory"))?;
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        body.extend_from_slice(text.as_bytes());
+    }
+    body.push(b']');
+    Ok(body)
 }
 
-impl<'a> Upload<'a> {
-    /// Checks all that can be checked, and only then creates anything.
-    fn begin(
-        header: &Header,
-        root: Root<'_>,
-        options: &Options<'a>,
-        patience: Patience,
-    ) -> Result<Upload<'a>> {
-        let request = PutRequest::read(header)?;
-        if request.resume == Some(true) || request.offset.is_some_and(|offset| offset > 0) {
-            return Err(Error::new(ErrorKind::Unsupported, "an offset, or to resume"));
-        }
-        let name = request.name.bytes()?;
-        options.check_size(request.filesize)?;
-        let store = StoreOptions {
-            mode: request.mode.map(|mode| mode.0).or(options.store.mode),
-            mtime: request.mtime.or(options.store.mtime),
-            overwrite: options.store.overwrite && request.overwrite != Some(false),
-            ..options.store
-        };
-        let file = NewFile::create(root, Name::new(&name)?, store)?;
-        let asked = request.sha256.or(request.prefix_sha256).is_some();
-        let hashed = options.checksum || asked || request.trailer == Some(true);
-        let meter = Meter::new(request.filesize, hashed, options, patience.deadline);
-        meter.check_skipped(request.prefix_sha256)?;
-        Ok(Upload { request, file, meter })
-    }
-
-    fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transfer)> {
-        let received = self.meter.finish();
-        received.check(self.request.sha256)?;
-        if let Some(trailer) = trailer {
-            let trailer: Trailer = trailer.read_as()?;
-            received.check(Some(trailer.sha256))?;
-        }
-        self.file.commit()?;
-        Ok((self.request, received))
-    }
-}
-
-fn open(header: &Header, root: Root<'_>) -> Result<(GetRequest, OwnedFd, u64)> {
-    let request = GetRequest::read(header)?;
-    if request.offset.is_some_and(|offset| offset > 0) {
-        return Err(Error::new(ErrorKind::Unsupported, "an offset"));
-    }
-    let name = request.name.bytes()?;
-    let (file, stat) = root.open_file(Name::new(&name)?)?;
-    Ok((request, file, path::size(&stat)))
+fn digest_of_partial(root: Root<'_>, name: Name<'_>) -> Result<(u64, Digest)> {
+    let Some((file, size)) = open_partial(root, name)? else {
+        let detail = format!("there is no partial file of {}", quote(name.as_bytes()));
+        return Err(Error::new(ErrorKind::NotFound, detail));
+    };
+    let mut hasher = Hasher::default();
+    let mut take = |piece: &[u8]| {
+        hasher.update(piece);
+        Ok(())
+    };
+    read_start(file.as_fd(), size, &mut take)
+        .map_err(|errno| Error::system("read the partial file", errno))?;
+    Ok((size, hasher.finish()))
 }
 
 /// Nobody is there to read what was sent.
