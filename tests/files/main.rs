@@ -5,6 +5,7 @@
 mod common;
 
 mod broken;
+mod killed;
 mod lies;
 mod paths;
 mod peers;

@@ -131,23 +131,6 @@ fn a_list_tells_what_is_in_a_directory() {
 }
 
 #[test]
-fn a_list_above_the_limit_is_refused() {
-    let tree = Tree::new();
-    fs::create_dir(tree.at("dir")).unwrap();
-    // Each character is six bytes of JSON.
-    let long = "\u{1}".repeat(249);
-    let dir = File::open(tree.at("dir")).unwrap();
-    for number in 0..43_000 {
-        let name = format!("{long}{number:06}");
-        rustix::fs::symlinkat("x", &dir, &name).unwrap();
-    }
-    with_server(&tree, |end| {
-        assert_eq!(end.ask(&request("list", "dir", ""), b""), "too_big");
-        end.assert_in_step();
-    });
-}
-
-#[test]
 fn what_vanishes_from_a_list_meanwhile_is_left_out() {
     let tree = Tree::new();
     fs::create_dir(tree.at("dir")).unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 pub use client::{get, get_path, put, put_path};
 pub use server::{Served, serve};
 
+pub use crate::io::sweep::sweep;
 pub use crate::wire::message::file::{Entry, Kind, Stat};
 
 use self::meter::Meter;

@@ -221,7 +221,7 @@ impl<'fd> Session<'_, 'fd> {
             }
             "stat" => message::to_header(&StatReply::of(&root.stat(name)?, id)),
             "list" => {
-                body = list(root, name)?;
+                body = list(root, name, limits::MAX_BODY)?;
                 message::to_header(&DoneReply::new(id))
             }
             "mkdir" => {
@@ -290,14 +290,14 @@ impl<'fd> Session<'_, 'fd> {
     }
 }
 
-/// The array of what is in a directory.
-fn list(root: Root<'_>, name: Option<Name<'_>>) -> Result<Vec<u8>> {
+/// The array of what is in a directory, in at most `max` bytes.
+fn list(root: Root<'_>, name: Option<Name<'_>>, max: u64) -> Result<Vec<u8>> {
     let dir = root.open_directory(name)?;
     let mut body = vec![b'['];
     for name in directory::names(dir.as_fd())? {
         let Some(entry) = directory::entry(dir.as_fd(), &name)? else { continue };
         let text = message::to_header(&ListEntry::from(&entry))?;
-        if (body.len() + text.len() + 2) as u64 > limits::MAX_BODY {
+        if (body.len() + text.len() + 2) as u64 > max {
             return Err(Error::new(ErrorKind::TooBig, "the list of the directory"));
         }
         body.try_reserve(text.len() + 2)
@@ -329,4 +329,99 @@ fn digest_of_partial(root: Root<'_>, name: Name<'_>) -> Result<(u64, Digest)> {
 /// Nobody is there to read what was sent.
 fn is_gone(error: &Error) -> bool {
     [Errno::PIPE, Errno::CONNRESET].iter().any(|errno| errno.raw_os_error() == error.errno())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::io::testing::{Tree, failing};
+
+    /// Answers the requests, given as header and body, with system calls that fail; the
+    /// code of each error reply, or `ok`.
+    fn serve_failing(
+        tree: &Tree,
+        calls: &[(libc::c_long, Errno)],
+        requests: &[(&str, &[u8])],
+    ) -> Vec<String> {
+        let framing = frame::Options::default();
+        let (client, server) = UnixStream::pair().unwrap();
+        for (header, body) in requests {
+            frame::send(client.as_fd(), Some(header), body, &framing).unwrap();
+        }
+        failing(calls, || {
+            for _ in requests {
+                let (header, mut body) = frame::recv_header(server.as_fd(), &framing).unwrap();
+                let (body, root) = (Body::Stream(&mut body), tree.root.as_fd());
+                serve(server.as_fd().into(), &header, body, root, &Options::default()).unwrap();
+            }
+        });
+        let reply = |_| {
+            let reply = frame::recv(client.as_fd(), &framing).unwrap().header;
+            reply.string("code").or(reply.string("status")).unwrap().to_owned()
+        };
+        requests.iter().map(reply).collect()
+    }
+
+    const GET: (&str, &[u8]) = (r#"{"cmd":"get","filename":"old"}"#, b"");
+
+    #[test]
+    fn a_fault_at_any_step_is_told_and_the_next_request_served() {
+        let tree = Tree::new();
+        let put = |keys| format!(r#"{{"cmd":"put","filename":"old","filesize":3{keys}}}"#);
+        let renames = |errno| vec![(libc::SYS_renameat, errno), (libc::SYS_renameat2, errno)];
+        for keys in ["", r#","resume":true"#, r#","mtime":0,"mode":"0600""#] {
+            for (errno, code) in
+                [(Errno::NOSPC, "no_space"), (Errno::DQUOT, "no_space"), (Errno::IO, "io")]
+            {
+                for calls in
+                    [vec![(libc::SYS_write, errno)], vec![(libc::SYS_fsync, errno)], renames(errno)]
+                {
+                    let replies = serve_failing(&tree, &calls, &[(&put(keys), b"new"), GET]);
+                    assert_eq!(replies, [code, "ok"], "{calls:?} {keys}");
+                    tree.assert_untouched();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_openat2_everything_is_the_same() {
+        let tree = Tree::new();
+        fs::write(tree.path("dir/file"), "file").unwrap();
+        let put = r#"{"cmd":"put","filename":"dir/new","filesize":3"#;
+        let requests: [(&str, &[u8], &str); 13] = [
+            (&format!("{put}}}"), b"new", "ok"),
+            (&format!(r#"{put},"resume":true}}"#), b"new", "ok"),
+            (&format!(r#"{put},"offset":1}}"#), b"ew", "ok"),
+            (r#"{"cmd":"put","filename":"up/x","filesize":3,"parents":true}"#, b"new", "denied"),
+            (r#"{"cmd":"get","filename":"dir/new","offset":1}"#, b"", "ok"),
+            (r#"{"cmd":"get","filename":"up/file"}"#, b"", "denied"),
+            (r#"{"cmd":"stat","filename":"dir/new"}"#, b"", "ok"),
+            (r#"{"cmd":"stat","filename":"dir/new","partial":true}"#, b"", "not_found"),
+            (r#"{"cmd":"stat","filename":"up/file"}"#, b"", "denied"),
+            (r#"{"cmd":"list","filename":"dir"}"#, b"", "ok"),
+            (r#"{"cmd":"list","filename":"up"}"#, b"", "denied"),
+            (r#"{"cmd":"mkdir","filename":"up/x/y","parents":true}"#, b"", "denied"),
+            (r#"{"cmd":"symlink","filename":"up/x","target":"y"}"#, b"", "denied"),
+        ];
+        std::os::unix::fs::symlink("../outside", tree.path("up")).unwrap();
+        let sent: Vec<_> = requests.iter().map(|(header, body, _)| (*header, *body)).collect();
+        for errno in [Errno::NOSYS, Errno::PERM] {
+            let replies = serve_failing(&tree, &[(libc::SYS_openat2, errno)], &sent);
+            assert!(replies.iter().eq(requests.iter().map(|(_, _, code)| code)), "{replies:?}");
+        }
+        assert_eq!(crate::io::testing::names(&tree.dir.path().join("outside")), ["file"]);
+    }
+
+    #[test]
+    fn a_list_above_the_limit_is_too_big() {
+        let tree = Tree::new();
+        let whole = list(tree.root(), None, 1000).unwrap();
+        let size = whole.len() as u64;
+        assert_eq!(list(tree.root(), None, size).unwrap(), whole);
+        assert_eq!(list(tree.root(), None, size - 1).unwrap_err().kind(), ErrorKind::TooBig);
+    }
 }
