@@ -284,10 +284,11 @@ impl FileOptions {
                 mtime: None,
                 overwrite: allowed(FRAME_FILE_NO_OVERWRITE),
                 sync: allowed(FRAME_FILE_NO_SYNC),
+                parents: false,
             },
             checksum: allowed(FRAME_FILE_NO_CHECKSUM),
             reply: allowed(FRAME_FILE_NO_REPLY),
-            progress: None,
+            ..Options::default()
         })
     }
 }

@@ -5,7 +5,9 @@
 pub mod child;
 pub mod datagram;
 pub mod deadline;
+pub mod directory;
 pub mod environment;
+pub mod partial;
 pub mod path;
 pub mod root;
 mod session;
@@ -15,6 +17,8 @@ pub mod source;
 pub mod spawn;
 pub mod stdio;
 pub mod store;
+pub mod sweep;
+mod temporary;
 pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,6 +6,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::path;
+use crate::wire::message::file;
 use crate::wire::name::Name;
 use crate::wire::quote;
 
@@ -24,6 +26,7 @@ use crate::wire::quote;
 pub struct Root<'fd> {
     dir: BorrowedFd<'fd>,
     make_parents: bool,
+    sync_parents: bool,
 }
 
 impl<'fd> Root<'fd> {
@@ -34,25 +37,38 @@ impl<'fd> Root<'fd> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(Error::new(ErrorKind::BadDescriptor, "the root is not a directory"));
         }
-        Ok(Root { dir, make_parents: false })
+        Ok(Root { dir, make_parents: false, sync_parents: true })
     }
 
     /// Whether [`open_parent`](Self::open_parent) makes the directories that are missing,
-    /// with the mode 0777 less the process's umask, each to survive a power loss. By
-    /// default it does not.
+    /// with the mode 0777 less the process's umask, and whether each is to survive a power
+    /// loss. By default it makes none.
     #[must_use]
-    pub fn make_parents(self, make_parents: bool) -> Root<'fd> {
-        Root { make_parents, ..self }
+    pub fn make_parents(self, make: bool, sync: bool) -> Root<'fd> {
+        Root { make_parents: make, sync_parents: sync, ..self }
     }
 
-    /// Opens an existing regular file for reading; `Stat` is its state when it was opened.
+    /// What is there under `name`, be it a link; without a name, the root.
+    pub fn stat(self, name: Option<Name<'_>>) -> Result<file::Stat> {
+        let Some(name) = name else {
+            let stat = rustix::fs::fstat(self.dir);
+            return stat.map(|stat| stat_of(&stat)).map_err(|errno| Error::system("fstat", errno));
+        };
+        let parent = self.directory_of(name, false)?;
+        stat_leaf(parent.as_fd(), name.split().1)
+            .map(|stat| stat_of(&stat))
+            .map_err(|errno| refused("stat", name.as_bytes(), errno))
+    }
+
+    /// Opens an existing regular file for reading; its state is that when it was opened.
     /// Never waits for a FIFO; a device that is found there is not even opened.
-    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
         let parent = self.directory_of(name, false)?;
         // Looked at before it is opened: opening alone makes some devices act.
         let found = stat_leaf(parent.as_fd(), name.split().1);
         regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
-        open_regular(parent.as_fd(), name)
+        let (file, stat) = open_regular(parent.as_fd(), name)?;
+        Ok((file, stat_of(&stat)))
     }
 
     /// Opens the directory that `name` is in, as an `O_PATH` descriptor: for calls
@@ -61,37 +77,57 @@ impl<'fd> Root<'fd> {
         self.directory_of(name, self.make_parents)
     }
 
+    /// Opens a directory for reading; without a name, the root.
+    pub fn open_directory(self, name: Option<Name<'_>>) -> Result<OwnedFd> {
+        let path = name.map_or(&b"."[..], Name::as_bytes);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.resolve(path, flags, false).map_err(|errno| refused("open", path, errno))
+    }
+
     fn directory_of(self, name: Name<'_>, make: bool) -> Result<OwnedFd> {
         let path = name.split().0.map_or(&b"."[..], Name::as_bytes);
+        self.resolve(path, DIRECTORY, make)
+            .map_err(|errno| refused("open the directory of", name.as_bytes(), errno))
+    }
+
+    fn resolve(self, path: &[u8], flags: OFlags, make: bool) -> rustix::io::Result<OwnedFd> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let opened = retry_on_intr(|| {
-            rustix::fs::openat2(self.dir, path, DIRECTORY, Mode::empty(), resolve)
-        });
+        let opened =
+            retry_on_intr(|| rustix::fs::openat2(self.dir, path, flags, Mode::empty(), resolve));
         match opened {
             // Missing before Linux 5.6, EPERM from sandboxes; EAGAIN asks to try again,
             // and the walk has nothing to wait for.
             Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG | Errno::INVAL | Errno::AGAIN) => {
-                self.walk(path, make)
+                self.walk(path, flags, make)
             }
-            Err(Errno::NOENT) if make => self.walk(path, make),
+            Err(Errno::NOENT) if make => self.walk(path, flags, make),
             opened => opened,
         }
-        .map_err(|errno| refused("open the directory of", name.as_bytes(), errno))
     }
 
-    fn walk(self, path: &[u8], make: bool) -> rustix::io::Result<OwnedFd> {
-        let mut dir = open_directory(self.dir, b".")?;
-        for component in path.split(|byte| *byte == b'/') {
-            dir = match open_directory(dir.as_fd(), component) {
+    fn walk(self, path: &[u8], flags: OFlags, make: bool) -> rustix::io::Result<OwnedFd> {
+        let mut dir = open_component(self.dir, b".", DIRECTORY)?;
+        let mut components = path.split(|byte| *byte == b'/').peekable();
+        while let Some(component) = components.next() {
+            let flags = if components.peek().is_some() { DIRECTORY } else { flags };
+            dir = match open_component(dir.as_fd(), component, flags) {
                 Err(Errno::NOENT) if make => {
-                    make_directory(dir.as_fd(), component)?;
-                    open_directory(dir.as_fd(), component)?
+                    self.make_component(dir.as_fd(), component)?;
+                    open_component(dir.as_fd(), component, flags)?
                 }
                 opened => opened?,
             };
         }
         Ok(dir)
+    }
+
+    fn make_component(self, dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<()> {
+        match rustix::fs::mkdirat(dir, component, Mode::from_raw_mode(0o777)) {
+            Err(Errno::EXIST) => Ok(()), // made by another
+            Ok(()) if self.sync_parents => sync_directory(dir),
+            made => made,
+        }
     }
 }
 
@@ -131,7 +167,7 @@ pub(super) fn stat_leaf(parent: BorrowedFd<'_>, leaf: &[u8]) -> rustix::io::Resu
 
 /// Whatever has taken the leaf's place since it was looked at is opened without waiting
 /// and refused.
-fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
     let refused = |errno| refused("open", name.as_bytes(), errno);
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -161,15 +197,25 @@ pub(super) fn sync_directory(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn open_directory(dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<OwnedFd> {
-    retry_on_intr(|| rustix::fs::openat(dir, component, DIRECTORY, Mode::empty()))
+fn open_component(
+    dir: BorrowedFd<'_>,
+    component: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    retry_on_intr(|| rustix::fs::openat(dir, component, flags, Mode::empty()))
 }
 
-fn make_directory(dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<()> {
-    match rustix::fs::mkdirat(dir, component, Mode::from_raw_mode(0o777)) {
-        Err(Errno::EXIST) => Ok(()), // made by another
-        made => made.and_then(|()| sync_directory(dir)),
-    }
+/// What a request is told of `stat`.
+pub fn stat_of(stat: &Stat) -> file::Stat {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => file::Kind::File,
+        FileType::Directory => file::Kind::Dir,
+        FileType::Symlink => file::Kind::Symlink,
+        _ => file::Kind::Other,
+    };
+    let milliseconds = i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0);
+    let mtime = stat.st_mtime.saturating_mul(1000).saturating_add(milliseconds);
+    file::Stat { kind, size: path::size(stat), mode: stat.st_mode & 0o7777, mtime }
 }
 
 #[cfg(test)]
@@ -223,7 +269,7 @@ mod tests {
         let (file, stat) = root.open_file(Name::new(name)?)?;
         let mut text = String::new();
         fs::File::from(file).read_to_string(&mut text).unwrap();
-        assert_eq!(usize::try_from(stat.st_size).unwrap(), text.len());
+        assert_eq!(stat.size, text.len() as u64);
         Ok(text)
     }
 
@@ -378,7 +424,7 @@ mod tests {
             let root = Root::new(dir.as_fd()).unwrap();
             let name = Name::new(b"dir/a/b/c").unwrap();
             assert_eq!(kind(root.open_parent(name)), ErrorKind::NotFound);
-            let making = root.make_parents(true);
+            let making = root.make_parents(true, true);
             making.open_parent(name).unwrap();
             making.open_parent(name).unwrap();
             assert_eq!(kind(making.open_file(Name::new(b"n/f").unwrap())), ErrorKind::NotFound);
@@ -397,7 +443,7 @@ mod tests {
     fn parents_that_were_made_are_synced() {
         let tree = tree();
         let dir = open(tree.path().join("root"));
-        let root = Root::new(dir.as_fd()).unwrap().make_parents(true);
+        let root = Root::new(dir.as_fd()).unwrap().make_parents(true, true);
         let make = |name: &str, fsync| {
             let name = Name::new(name.as_bytes()).unwrap();
             failing(&[(libc::SYS_fsync, fsync)], || root.open_parent(name))
@@ -417,7 +463,7 @@ mod tests {
         fs::set_permissions(at("dir/sub"), fs::Permissions::from_mode(0o000)).unwrap();
         unprivileged(|| {
             with_each_resolver(|| {
-                let root = Root::new(dir.as_fd()).unwrap().make_parents(true);
+                let root = Root::new(dir.as_fd()).unwrap().make_parents(true, true);
                 assert_eq!(kind(read(root, b"dir/file")), ErrorKind::Denied);
                 assert_eq!(kind(read(root, b"dir/sub/x")), ErrorKind::Denied);
                 assert_eq!(kind(read(root, b"dir/sub/up/x")), ErrorKind::Denied);

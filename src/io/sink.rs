@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::deadline::{Deadline, Patience, wait};
@@ -19,6 +20,10 @@ const PIPE_STEP: usize = 4096;
 const TTY_STEP: usize = 256;
 /// How many slices sendmsg(2) takes, IOV_MAX; for writev(2) `rustix` sees to it.
 const MAX_SLICES: usize = 1024;
+
+/// SIOCOUTQ, which is its number too. The type of the constant differs between C libraries.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+const OUTPUT_QUEUE: Opcode = libc::TIOCOUTQ as Opcode;
 
 /// One call's writing side: a descriptor, how long it may take, and whether the call has begun
 /// to send a message: a timeout before that leaves the stream in step.
@@ -137,12 +142,29 @@ impl<'fd> Sink<'fd> {
     }
 
     fn wait(&self) -> Result<()> {
-        wait(self.fd, PollFlags::OUT, self.patience.next()).map_err(|error| match error.kind() {
-            ErrorKind::Timeout if self.mid_message => {
-                Error::new(ErrorKind::Stalled, "the other end does not read on")
+        let mut unread = self.unread();
+        loop {
+            let error = match wait(self.fd, PollFlags::OUT, self.patience.next()) {
+                Err(error) if error.kind() == ErrorKind::Timeout => error,
+                waited => return waited,
+            };
+            // A socket is ready only once a good part of its buffer is free, which takes
+            // a slow reader longer than a stall may.
+            let before = std::mem::replace(&mut unread, self.unread());
+            if unread < before && !self.patience.deadline.passed() {
+                continue;
             }
-            ErrorKind::Timeout => Error::new(ErrorKind::Timeout, "the other end does not read"),
-            _ => error,
-        })
+            return Err(if self.mid_message {
+                Error::new(ErrorKind::Stalled, "the other end does not read on")
+            } else {
+                Error::new(error.kind(), "the other end does not read")
+            });
+        }
+    }
+
+    /// What was sent and the other end has not taken yet, where the kernel tells.
+    fn unread(&self) -> Option<i32> {
+        // SAFETY: the call stores one int: tcp(7), unix(7), tty_ioctl(4).
+        unsafe { ioctl(self.fd, Getter::<OUTPUT_QUEUE, i32>::new()) }.ok()
     }
 }

@@ -1,12 +1,80 @@
-//! What tests of system calls need: a process of their own, and calls that fail.
+//! What tests of system calls need: files, a process of their own, and calls that fail.
 
-use std::os::fd::BorrowedFd;
+use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
+use tempfile::TempDir;
+
+use crate::error::Result;
+use crate::io::root::Root;
+use crate::io::store::{NewFile, StoreOptions};
+use crate::wire::name::Name;
+
+/// `outside/file` and, beside it, `root` with a file `old` and a directory `dir`.
+pub struct Tree {
+    pub dir: TempDir,
+    pub root: fs::File,
+}
+
+impl Tree {
+    pub fn new() -> Tree {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["outside", "root", "root/dir"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("outside/file"), "outside").unwrap();
+        fs::write(dir.path().join("root/old"), "old").unwrap();
+        let root = fs::File::open(dir.path().join("root")).unwrap();
+        Tree { dir, root }
+    }
+
+    pub fn root(&self) -> Root<'_> {
+        Root::new(self.root.as_fd()).unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("root").join(name)
+    }
+
+    pub fn create(&self, name: &str, options: StoreOptions) -> Result<NewFile> {
+        NewFile::create(self.root(), Name::new(name.as_bytes()).unwrap(), options)
+    }
+
+    pub fn store(&self, name: &str, bytes: &[u8], options: StoreOptions) -> Result<()> {
+        let mut file = self.create(name, options)?;
+        file.write(bytes)?;
+        file.commit()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// That nothing was added to the root or changed in it.
+    pub fn assert_untouched(&self) {
+        let found = (self.names(""), self.read("old"));
+        assert_eq!(found, (vec!["dir".into(), "old".into()], "old".into()));
+    }
+
+    /// The names in `dir`, sorted.
+    pub fn names(&self, dir: &str) -> Vec<String> {
+        names(&self.path(dir))
+    }
+}
+
+pub fn names(dir: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| name(entry).into_string().unwrap()).collect();
+    names.sort();
+    names
+}
 
 /// Runs `body` in a process of its own: this test binary again, with only the test
 /// called `name`, which is the caller. `wrapper` is a command that runs it.

@@ -53,6 +53,30 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Checks what a symbolic link with this name would lead to: `..` as often as the link's
+/// directory is deep and not more, and then components such as a name has. The error is of
+/// the kind [`ErrorKind::Path`].
+///
+/// No chain of such links leads out: each `..` goes up from a real directory, as the
+/// kernel has followed all links before it, and what comes behind only goes down, or over
+/// links of which the same is true.
+pub fn check_link_target(name: Name<'_>, target: &[u8]) -> Result<()> {
+    let ups = target.split(|byte| *byte == b'/').take_while(|part| *part == b"..").count();
+    let fault = match target.get(3 * ups..) {
+        _ if target.len() > MAX_NAME => Some("it is longer than 4095 bytes"),
+        _ if ups >= name.components().count() => Some("it leads out of the root"),
+        Some(rest) => fault(rest),
+        None => None, // nothing but `..`
+    };
+    match fault {
+        None => Ok(()),
+        Some(fault) => {
+            let what = format!("a link to {}: {fault}", quote(target));
+            Err(Error::new(ErrorKind::Path, what))
+        }
+    }
+}
+
 fn fault(name: &[u8]) -> Option<&'static str> {
     if name.is_empty() {
         return Some("the name is empty");
@@ -79,7 +103,8 @@ fn fault(name: &[u8]) -> Option<&'static str> {
     })
 }
 
-fn is_reserved(component: &[u8]) -> bool {
+/// Whether a component begins as those of the library's own files do.
+pub fn is_reserved(component: &[u8]) -> bool {
     component
         .get(..RESERVED.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED.as_bytes()))
@@ -147,6 +172,47 @@ mod tests {
         let longest = long(MAX_COMPONENT, 16);
         assert_eq!(longest.len(), MAX_NAME);
         assert!(Name::new(&longest).is_ok());
+    }
+
+    #[test]
+    fn a_link_leads_up_as_far_as_its_directory_is_deep() {
+        let check = |name: &[u8], target: &[u8]| check_link_target(Name(name), target);
+        for (name, target) in [
+            (&b"a"[..], &b"b"[..]),
+            (b"a", b"b/c"),
+            (b"a", b"..b/c.."),
+            (b"a", b"caf\xe9"),
+            (b"a/b", b".."),
+            (b"a/b", b"../c"),
+            (b"a/b/c", b"../.."),
+            (b"a/b/c", b"../../a/b/c"),
+        ] {
+            assert!(check(name, target).is_ok(), "{} {}", quote(name), quote(target));
+        }
+        for (name, target) in [
+            (&b"a"[..], &b""[..]),
+            (b"a", b".."),
+            (b"a", b"../a"),
+            (b"a/b", b"../.."),
+            (b"a/b", b"../../a"),
+            (b"a/b", b"../"),
+            (b"a/b", b"..//c"),
+            (b"a/b", b"c/.."),
+            (b"a/b", b"../c/../d"),
+            (b"a/b", b"."),
+            (b"a/b", b"./c"),
+            (b"a/b", b"c/"),
+            (b"a/b", b"/"),
+            (b"a/b", b"/etc/passwd"),
+            (b"a/b", b"c\nd"),
+            (b"a/b", b"c\0"),
+            (b"a/b", b"../.framefd-0123456789abcdef.tmp"),
+            (b"a/b", &long(MAX_COMPONENT + 1, 1)),
+            (b"a/b", &[&b"../"[..], &long(MAX_COMPONENT, 16)].concat()),
+        ] {
+            let error = check(name, target).expect_err(&quote(target));
+            assert_eq!(error.kind(), ErrorKind::Path);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Exchanges that do not come to their end: cut, stalled, out of space.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -11,8 +12,9 @@ use framefd::io::store::StoreOptions;
 use framefd::ops::file::{self, Options, Served};
 use framefd::ops::frame;
 use framefd::wire::digest::Hasher;
+use rustix::io::Errno;
 
-use crate::common::channel::fill;
+use crate::common::channel::{fill, set_blocking};
 use crate::common::process::alone_in;
 use crate::common::proxy::{Direction, Fault, at_every_offset};
 use crate::common::{encoded, kind};
@@ -181,6 +183,44 @@ fn a_connection_that_takes_nothing_is_in_step_after_the_time_is_up() {
     let put = file::put(client.duplex(), b"x", file.as_fd(), None, &options);
     let get = file::get(client.duplex(), b"x", file.as_fd(), &options);
     assert_eq!((kind(put), kind(get)), (ErrorKind::Timeout, ErrorKind::Timeout));
+}
+
+/// As many small pieces as a socket takes.
+fn fill_in_pieces(stream: &UnixStream) -> usize {
+    set_blocking(stream, false);
+    let mut pieces = 0;
+    loop {
+        match rustix::io::write(stream, &[0; 1000]) {
+            Ok(_) => pieces += 1,
+            Err(Errno::AGAIN) => break,
+            Err(errno) => panic!("write: {errno}"),
+        }
+    }
+    set_blocking(stream, true);
+    pieces
+}
+
+#[test]
+fn who_reads_slowly_has_not_stalled() {
+    let (client, mut server) = UnixStream::pair().unwrap();
+    let pieces = fill_in_pieces(&client);
+    let end = End { reader: client.try_clone().unwrap().into(), writer: client.into() };
+    let stall = Duration::from_secs(1);
+    std::thread::scope(|scope| {
+        let put = scope.spawn(move || {
+            let options = Options { stall: Some(stall), reply: false, ..Options::default() };
+            let source = file_of(&content(1 << 20));
+            file::put(end.duplex(), b"new", source.as_fd(), None, &options)
+        });
+        // Three quarters have to go before the socket is ready again: that is made to take
+        // longer than a stall may, and each piece much less.
+        for _ in 0..pieces {
+            server.read_exact(&mut [0; 1000]).unwrap();
+            std::thread::sleep(stall * 2 / u32::try_from(pieces).unwrap());
+        }
+        std::io::copy(&mut server, &mut std::io::sink()).unwrap();
+        put.join().unwrap().unwrap();
+    });
 }
 
 /// A connection's one end as the proxy gives it.

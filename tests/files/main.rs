@@ -5,9 +5,13 @@
 mod common;
 
 mod broken;
+mod killed;
 mod lies;
+mod paths;
 mod peers;
+mod rate;
 mod refused;
+mod resume;
 mod whole;
 
 use std::fs::{self, File};
@@ -110,8 +114,13 @@ impl End {
 
     /// That the server still reads and answers at the right place.
     fn assert_in_step(&self) {
-        self.send_raw(r#"{"cmd":"get","filename":"old"}"#, b"");
-        assert_eq!(self.recv().body, b"old");
+        self.assert_in_step_with("old", b"old");
+    }
+
+    /// The same where the file has this content.
+    fn assert_in_step_with(&self, name: &str, content: &[u8]) {
+        self.send_raw(&format!(r#"{{"cmd":"get","filename":"{name}"}}"#), b"");
+        assert_eq!(self.recv().body, content);
     }
 
     fn is_closed(&self) -> bool {

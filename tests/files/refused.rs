@@ -116,15 +116,20 @@ fn fields_that_are_not_what_they_should_be() {
         (r#""filesize":3,"mode":420"#, "bad_request"),
         (r#""filesize":3,"mtime":"now""#, "bad_request"),
         (r#""filesize":3,"overwrite":0"#, "bad_request"),
-        (r#""filesize":3,"resume":true"#, "unsupported"),
-        (r#""filesize":4,"offset":1"#, "unsupported"),
+        (r#""filesize":3,"resume":1"#, "bad_request"),
+        (r#""filesize":3,"parents":1"#, "bad_request"),
+        (r#""filesize":3,"offset":1"#, "bad_request"),
+        (r#""filesize":2,"offset":3"#, "bad_request"),
+        (r#""filesize":4,"offset":1.0"#, "bad_request"),
+        (r#""filesize":4,"offset":1"#, "bad_request"),
+        (r#""filesize":3,"prefix_sha256":"11507a""#, "bad_request"),
     ];
     with_server(&tree, |end| {
         for (fields, code) in cases {
             let header = format!(r#"{{"cmd":"put","filename":"x","data_size":3,{fields}}}"#);
             assert_eq!(end.ask(&header, b"new"), code, "{fields}");
         }
-        assert_eq!(end.ask(r#"{"cmd":"get","filename":"old","offset":1}"#, b""), "unsupported");
+        assert_eq!(end.ask(r#"{"cmd":"get","filename":"old","offset":-1}"#, b""), "bad_request");
         assert_eq!(end.ask(r#"{"cmd":"get","filename":"old","trailer":7}"#, b""), "bad_request");
         end.assert_in_step();
     });

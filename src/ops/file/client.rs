@@ -5,14 +5,14 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::{Meter, Options, Transfer, inside, recv_trailer, send_content, send_trailer};
+use super::meter::Meter;
+use super::{Options, Transfer, inside, recv_trailer, send_content, send_trailer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::path;
 use crate::io::root::Root;
 use crate::io::sink::Sink;
 use crate::io::store::NewFile;
-use crate::limits;
 use crate::ops::frame::{self, BodyReader};
 use crate::ops::{Duplex, reply};
 use crate::wire::header::Header;
@@ -48,7 +48,7 @@ pub fn put(
     }
     let header = to_request("put", &request)?;
     let patience = options.patience();
-    let meter = Meter::new(length, options.checksum, options);
+    let meter = Meter::new(length, options.checksum, options, patience.deadline);
     let sent = send_content(duplex.writer, &header, source, meter, patience)?;
     if trailer {
         send_trailer(duplex.writer, sent.sha256, patience)?;
@@ -134,10 +134,10 @@ fn receive(
     let header = to_request("get", &request)?;
     frame::send_by(duplex.writer, Some(&header), &[], &frame::Options::default(), patience)?;
     let (header, mut body) = recv_reply(duplex.reader, patience)?;
-    let reply = GetReply::read(&header)?;
+    let reply = GetReply::read(&header, 0)?;
     options.check_size(reply.filesize)?;
-    let mut meter = Meter::new(reply.filesize, options.checksum, options);
-    let got = body.for_each_chunk(limits::COPY_STEP, patience, |chunk| {
+    let mut meter = Meter::new(reply.filesize, options.checksum, options, patience.deadline);
+    let got = body.for_each_chunk(meter.step(), patience, |chunk| {
         write(chunk)?;
         meter.pass(chunk)
     });

@@ -1,7 +1,9 @@
 //! Files: put on a server, got from one, and served.
 
 mod client;
+mod meter;
 mod server;
+mod upload;
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -10,17 +12,22 @@ use std::time::Duration;
 pub use client::{get, get_path, put, put_path};
 pub use server::{Served, serve};
 
+pub use crate::io::sweep::sweep;
+pub use crate::wire::message::file::{Entry, Kind, Stat};
+
+use self::meter::Meter;
 use super::frame::{self, BodyReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::store::StoreOptions;
 use crate::limits;
-use crate::wire::digest::{Digest, Hasher};
+use crate::wire::digest::Digest;
 use crate::wire::header::Header;
 use crate::wire::message::{self, file::Trailer};
 
 /// How a file is sent, received or served.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Options<'a> {
     /// For the whole call; `None` waits for ever.
     pub timeout: Option<Duration>,
@@ -32,6 +39,19 @@ pub struct Options<'a> {
     /// does here, and what a server does where the request does not say. A server that
     /// may not overwrite does not whatever the request says.
     pub store: StoreOptions,
+    /// Bytes of the file that the receiving side has already: those of the source, or of
+    /// the destination, before where it stands. Zero on a server.
+    pub offset: u64,
+    /// Whether a client keeps what came of a file that is cut, and goes on from there the
+    /// next time.
+    pub resume: bool,
+    /// Whether a client takes the mode and the time of modification of a source along.
+    pub preserve: bool,
+    /// What becomes of symbolic links in a tree.
+    pub links: Links,
+    /// Asked by a server before anything is opened or made. What it fails with is the
+    /// reply; a refusal without a reason of its own is [`ErrorKind::Denied`].
+    pub policy: Option<Policy<'a>>,
     /// Whether a client sends the digest of what it puts, and asks for that of what it
     /// gets; whether a server computes one that nobody has asked for.
     pub checksum: bool,
@@ -40,6 +60,10 @@ pub struct Options<'a> {
     pub reply: bool,
     /// Told after each piece how many bytes have passed of how many; may break off.
     pub progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
+    /// Bytes of content in a second, sent or received; `None` is as fast as it goes. Who
+    /// receives slows the sender down by not reading on: the sender sees that go on in
+    /// steps of up to 64 KiB, so below 4 KiB/s it may take it for a stall.
+    pub rate: Option<u64>,
 }
 
 impl Default for Options<'_> {
@@ -49,9 +73,15 @@ impl Default for Options<'_> {
             stall: Some(limits::STALL_TIMEOUT),
             max_size: u64::MAX,
             store: StoreOptions::default(),
+            offset: 0,
+            resume: false,
+            preserve: false,
+            links: Links::Skip,
+            policy: None,
             checksum: true,
             reply: true,
             progress: None,
+            rate: None,
         }
     }
 }
@@ -59,6 +89,11 @@ impl Default for Options<'_> {
 impl Options<'_> {
     fn patience(&self) -> Patience {
         Patience { deadline: Deadline::from_timeout(self.timeout), stall: self.stall }
+    }
+
+    /// Asks the policy, where there is one.
+    fn permit(&self, cmd: &str, name: &[u8], filesize: Option<u64>, header: &Header) -> Result<()> {
+        self.policy.map_or(Ok(()), |policy| policy(&Inquiry { cmd, name, filesize, header }))
     }
 
     fn check_size(&self, size: u64) -> Result<()> {
@@ -70,12 +105,57 @@ impl Options<'_> {
     }
 }
 
+/// What a client does about the symbolic links of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// Leaves them out, and counts them.
+    #[default]
+    Skip,
+    /// Ends with [`ErrorKind::Path`] at the first.
+    Refuse,
+    /// Puts what they lead to, as long as that is within the tree.
+    Follow,
+    /// Makes the same links on the other side.
+    Copy,
+}
+
+/// Decides whether a request is followed.
+pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
+
+/// What a policy is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry<'a> {
+    /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`.
+    pub cmd: &'a str,
+    /// The name in the request. It is acceptable, or empty for the root.
+    pub name: &'a [u8],
+    /// Bytes of the whole file that is put.
+    pub filesize: Option<u64>,
+    /// The whole request.
+    pub header: &'a Header,
+}
+
+/// What passed of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeTransfer {
+    /// Regular files that passed, or were the same on both sides.
+    pub files: u64,
+    /// Directories, that of the tree itself included.
+    pub directories: u64,
+    /// Symbolic links that were made.
+    pub links: u64,
+    /// Links, devices and whatever else was left out.
+    pub skipped: u64,
+    /// Bytes of the files that passed.
+    pub bytes: u64,
+}
+
 /// A file that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// Its bytes.
+    /// Bytes of the whole file.
     pub bytes: u64,
-    /// Its digest, where one was computed.
+    /// The digest of the whole file, where one was computed.
     pub sha256: Option<Digest>,
 }
 
@@ -91,40 +171,8 @@ impl Transfer {
     }
 }
 
-/// A file that is passing.
-struct Meter<'a> {
-    done: u64,
-    total: u64,
-    hasher: Option<Hasher>,
-    progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
-}
-
-impl<'a> Meter<'a> {
-    fn new(total: u64, checksum: bool, options: &Options<'a>) -> Meter<'a> {
-        let hasher = checksum.then(Hasher::default);
-        Meter { done: 0, total, hasher, progress: options.progress }
-    }
-
-    fn pass(&mut self, piece: &[u8]) -> Result<()> {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
-        }
-        self.done += piece.len() as u64;
-        match self.progress.map(|progress| progress(self.done, self.total)) {
-            Some(ControlFlow::Break(())) => Err(Error::new(
-                ErrorKind::Cancelled,
-                format!("after {} of {} bytes", self.done, self.total),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(self) -> Transfer {
-        Transfer { bytes: self.done, sha256: self.hasher.map(Hasher::finish) }
-    }
-}
-
-/// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` expects.
+/// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
+/// expects.
 fn send_content(
     fd: BorrowedFd<'_>,
     header: &str,
@@ -133,12 +181,12 @@ fn send_content(
     patience: Patience,
 ) -> Result<Transfer> {
     let framing = frame::Options::default();
-    let mut body = frame::send_header_by(fd, Some(header), meter.total, &framing, patience)?;
-    let sent =
-        BodyReader::new(source, meter.total).for_each_chunk(limits::COPY_STEP, patience, |piece| {
-            body.write_by(piece, patience)?;
-            meter.pass(piece)
-        });
+    let left = meter.left();
+    let mut body = frame::send_header_by(fd, Some(header), left, &framing, patience)?;
+    let sent = BodyReader::new(source, left).for_each_chunk(meter.step(), patience, |piece| {
+        body.write_by(piece, patience)?;
+        meter.pass(piece)
+    });
     match sent {
         Ok(()) => Ok(meter.finish()),
         Err(error) if error.kind() == ErrorKind::Truncated => {

@@ -105,6 +105,11 @@ pub fn to_request(cmd: &str, message: &impl Serialize) -> Result<String> {
     to_header(&Request { cmd, message })
 }
 
+/// What a reply says; [`ErrorKind::BadReply`] where it does not say it.
+pub fn read_reply<'a, T: Deserialize<'a>>(reply: &'a Header) -> Result<T> {
+    reply.read_as().map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))
+}
+
 /// Passes a reply on, or turns an error reply into its error.
 pub fn check_reply(reply: &Header) -> Result<()> {
     #[derive(Deserialize)]

@@ -1,0 +1,483 @@
+//! The file that has what came of another one until its transfer was cut.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, Stat, flock};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::path;
+use crate::io::root::{Root, refused, regular, stat_leaf};
+use crate::io::temporary::Temporary;
+use crate::limits;
+use crate::wire::digest::Hasher;
+use crate::wire::name::{Name, RESERVED};
+use crate::wire::quote;
+
+/// How the names of partial files end.
+pub(super) const PARTIAL: &str = ".part";
+
+/// Opens the partial file of `name` for reading; with its size, and `None` where there is
+/// none. Nobody can continue it as long as it is open: [`ErrorKind::Busy`] where somebody
+/// does already. [`ErrorKind::Path`] where something else has its name.
+pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(OwnedFd, u64)>> {
+    let parent = root.open_parent(name)?;
+    let shared = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockShared);
+    open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
+}
+
+/// Hands the first `length` bytes of `file` to `take`, at most 1 MiB at a time; where it
+/// stands does not matter and stays. EINVAL where it has fewer.
+pub fn read_start(
+    file: BorrowedFd<'_>,
+    length: u64,
+    take: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let step = usize::try_from(length).unwrap_or(usize::MAX).min(limits::COPY_STEP);
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(step).map_err(|_| Errno::NOMEM)?;
+    buffer.resize(step, 0);
+    let mut at = 0;
+    while at < length {
+        let want = usize::try_from(length - at).unwrap_or(usize::MAX).min(step);
+        match retry_on_intr(|| rustix::io::pread(file, &mut buffer[..want], at))? {
+            0 => return Err(Errno::INVAL),
+            got => {
+                take(&buffer[..got])?;
+                at += got as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A partial file that is being written. It stays when this is dropped, if there is
+/// anything in it.
+#[derive(Debug)]
+pub(super) struct Partial {
+    // Before `file`, whose lock covers the removal.
+    pub temporary: Temporary,
+    pub file: OwnedFd,
+}
+
+impl Partial {
+    /// The partial file of `name`, made where there is none, and its size.
+    pub fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(Partial, u64)> {
+        let exclusive = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockExclusive);
+        match open_locked(parent.as_fd(), name, OFlags::RDWR | OFlags::CREATE, &exclusive)? {
+            Some((file, size)) => {
+                let temporary = Temporary::existing(parent, partial_name(name), true);
+                Ok((Partial { temporary, file }, size))
+            }
+            None => Err(refused("resume", name.as_bytes(), Errno::NOENT)),
+        }
+    }
+}
+
+/// Opens the partial file of `name`, locks it and makes sure that it is ours; with
+/// `O_CREAT` it is made where there is none.
+fn open_locked(
+    parent: BorrowedFd<'_>,
+    name: Name<'_>,
+    flags: OFlags,
+    lock: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>,
+) -> Result<Option<(OwnedFd, u64)>> {
+    let partial = partial_name(name);
+    let refused = |errno| refused("open the partial file of", name.as_bytes(), errno);
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    for _ in 0..ATTEMPTS {
+        // Looked at before it is opened: opening alone makes some devices act.
+        let flags = match stat_leaf(parent, partial.as_bytes()) {
+            Ok(stat) => {
+                check_ours(name, &stat)?;
+                flags.difference(OFlags::CREATE)
+            }
+            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => flags | OFlags::EXCL,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(refused(errno)),
+        };
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = match retry_on_intr(|| rustix::fs::openat(parent, &partial, flags, mode)) {
+            Err(Errno::EXIST) => continue,
+            // Where even a new one cannot be, the directory is gone.
+            Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => continue,
+            opened => opened.map_err(refused)?,
+        };
+        match lock(&file) {
+            Err(Errno::WOULDBLOCK) => break,
+            locked => locked.map_err(refused)?,
+        }
+        let stat = rustix::fs::fstat(&file).map_err(refused)?;
+        // Who had the lock before may have given the file its final name, or removed it.
+        let there = stat_leaf(parent, partial.as_bytes());
+        if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)) {
+            check_ours(name, &stat)?;
+            return Ok(Some((file, path::size(&stat))));
+        }
+    }
+    let detail = format!("the partial file of {} is in use", quote(name.as_bytes()));
+    Err(Error::new(ErrorKind::Busy, detail))
+}
+
+/// Refuses what somebody else has put there, and what has another name as well.
+fn check_ours(name: Name<'_>, stat: &Stat) -> Result<()> {
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1;
+    if ours && regular(name.as_bytes(), stat).is_ok() {
+        return Ok(());
+    }
+    let detail = format!("the partial file of {} is not the library's own", quote(name.as_bytes()));
+    Err(Error::new(ErrorKind::Path, detail))
+}
+
+/// The same for each call; it says nothing of the name itself, which may be as long as a
+/// name can be.
+fn partial_name(name: Name<'_>) -> String {
+    let mut hasher = Hasher::default();
+    hasher.update(name.split().1);
+    let digest = hasher.finish().to_string();
+    format!("{RESERVED}{}{PARTIAL}", &digest[..16])
+}
+
+/// How often a partial file may turn out to be gone before that counts as in use.
+const ATTEMPTS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use rustix::fs::{CWD, FileType};
+
+    use super::*;
+    use crate::io::store::{NewFile, StoreOptions};
+    use crate::io::testing::{Tree, alone, failing, names, with_each_resolver};
+
+    /// Of `old`: sha256sum(1).
+    const PART: &str = ".framefd-cba06b5736faf67e.part";
+    const NO_SYNC: StoreOptions =
+        StoreOptions { mode: None, mtime: None, overwrite: true, sync: false, parents: false };
+
+    fn name() -> Name<'static> {
+        Name::new(b"old").unwrap()
+    }
+
+    /// The prefix as well.
+    fn resume(tree: &Tree, offset: u64) -> Result<(NewFile, String)> {
+        let mut prefix = Vec::new();
+        let mut take = |piece: &[u8]| prefix.extend_from_slice(piece);
+        let file = NewFile::resume(tree.root(), name(), NO_SYNC, offset, &mut take)?;
+        Ok((file, String::from_utf8(prefix).unwrap()))
+    }
+
+    /// A file that was cut after `bytes`.
+    fn cut_after(tree: &Tree, bytes: &[u8]) {
+        resume(tree, 0).unwrap().0.write(bytes).unwrap();
+    }
+
+    fn kind<T>(result: Result<T>) -> ErrorKind {
+        result.err().expect("an error").kind()
+    }
+
+    #[test]
+    fn what_is_cut_stays_and_is_continued() {
+        let tree = Tree::new();
+        with_each_resolver(|| {
+            cut_after(&tree, b"abc");
+            assert_eq!(tree.names(""), [PART, "dir", "old"]);
+            assert_eq!((tree.read(PART), tree.read("old")), ("abc".into(), "old".into()));
+            let mode = fs::metadata(tree.path(PART)).unwrap().mode();
+            assert_eq!(mode & 0o7777, 0o600);
+            assert_eq!(open_partial(tree.root(), name()).unwrap().unwrap().1, 3);
+
+            let (mut file, prefix) = resume(&tree, 3).unwrap();
+            file.write(b"d").unwrap();
+            file.write(b"ef").unwrap();
+            assert_eq!((prefix, tree.read("old")), ("abc".into(), "old".into()));
+            file.commit().unwrap();
+            assert_eq!(
+                (tree.names(""), tree.read("old")),
+                (vec!["dir".into(), "old".into()], "abcdef".into())
+            );
+            assert!(open_partial(tree.root(), name()).unwrap().is_none());
+            fs::write(tree.path("old"), "old").unwrap();
+        });
+    }
+
+    #[test]
+    fn it_is_cut_to_the_offset_with_the_first_write() {
+        let tree = Tree::new();
+        cut_after(&tree, b"abcdef");
+        for offset in [0, 4] {
+            let (file, prefix) = resume(&tree, offset).unwrap();
+            assert_eq!(prefix, &"abcd"[..usize::try_from(offset).unwrap()]);
+            drop(file);
+            assert_eq!(tree.read(PART), "abcdef");
+        }
+        resume(&tree, 4).unwrap().0.write(b"X").unwrap();
+        assert_eq!(tree.read(PART), "abcdX");
+        resume(&tree, 2).unwrap().0.commit().unwrap();
+        assert_eq!(
+            (tree.read("old"), tree.names("")),
+            ("ab".into(), vec!["dir".into(), "old".into()])
+        );
+        resume(&tree, 0).unwrap().0.commit().unwrap();
+        assert_eq!(tree.read("old"), "");
+    }
+
+    #[test]
+    fn where_there_is_none_it_begins_with_the_stored_file() {
+        let tree = Tree::new();
+        let (file, prefix) = resume(&tree, 2).unwrap();
+        assert_eq!(prefix, "ol");
+        drop(file);
+        assert_eq!(tree.names(""), ["dir", "old"]);
+
+        let (mut file, _) = resume(&tree, 2).unwrap();
+        file.write(b"X").unwrap();
+        drop(file);
+        assert_eq!((tree.read(PART), tree.read("old")), ("olX".into(), "old".into()));
+        // Two bytes are there in each: the partial file comes first.
+        assert_eq!(resume(&tree, 3).unwrap().1, "olX");
+        fs::remove_file(tree.path(PART)).unwrap();
+
+        for written in [&b"der"[..], b""] {
+            let (mut file, prefix) = resume(&tree, 3).unwrap();
+            assert_eq!(prefix, "old");
+            file.write(written).unwrap();
+            file.commit().unwrap();
+            assert_eq!(tree.read("old"), format!("old{}", str::from_utf8(written).unwrap()));
+            assert_eq!(tree.names(""), ["dir", "old"]);
+            fs::write(tree.path("old"), "old").unwrap();
+        }
+    }
+
+    #[test]
+    fn one_that_is_too_short_gives_way_with_the_first_write() {
+        let tree = Tree::new();
+        cut_after(&tree, b"x");
+        let (mut file, prefix) = resume(&tree, 2).unwrap();
+        assert_eq!((&*prefix, kind(resume(&tree, 1))), ("ol", ErrorKind::Busy));
+        file.write(b"X").unwrap();
+        assert_eq!(kind(resume(&tree, 1)), ErrorKind::Busy);
+        drop(file);
+        assert_eq!((tree.read(PART), tree.names("").len()), ("olX".into(), 3));
+        let (file, _) = resume(&tree, 1).unwrap();
+        drop(file);
+        fs::write(tree.path("old"), "longer").unwrap();
+        drop(resume(&tree, 5).unwrap());
+        assert_eq!((tree.read(PART), tree.names("").len()), ("olX".into(), 3));
+    }
+
+    #[test]
+    fn bytes_that_nobody_has_are_no_beginning() {
+        let tree = Tree::new();
+        assert_eq!(kind(resume(&tree, 4)), ErrorKind::BadField);
+        assert_eq!(tree.names(""), ["dir", "old"]);
+        cut_after(&tree, b"x");
+        assert_eq!(kind(resume(&tree, 4)), ErrorKind::BadField);
+        assert_eq!(kind(resume(&tree, u64::MAX)), ErrorKind::BadField);
+        assert_eq!(tree.read(PART), "x");
+        fs::remove_file(tree.path("old")).unwrap();
+        assert_eq!(kind(resume(&tree, 2)), ErrorKind::BadField);
+        assert_eq!(tree.read(PART), "x");
+    }
+
+    #[test]
+    fn what_is_discarded_and_what_fails_leaves_nothing() {
+        let tree = Tree::new();
+        cut_after(&tree, b"");
+        tree.assert_untouched();
+        for offset in [0, 1, 2] {
+            cut_after(&tree, b"x");
+            resume(&tree, offset).unwrap().0.discard();
+            tree.assert_untouched();
+            cut_after(&tree, b"x");
+            let (mut file, _) = resume(&tree, offset).unwrap();
+            let full = failing(&[(libc::SYS_write, Errno::NOSPC)], || file.write(b"y"));
+            assert_eq!(kind(full), ErrorKind::NoSpace);
+            drop(file);
+            tree.assert_untouched();
+            cut_after(&tree, b"x");
+            let file = resume(&tree, offset).unwrap().0;
+            let failed = failing(&[(libc::SYS_fchmod, Errno::IO)], || file.commit());
+            assert_eq!(kind(failed), ErrorKind::Io);
+            tree.assert_untouched();
+        }
+    }
+
+    #[test]
+    fn only_one_at_a_time_continues_it() {
+        let tree = Tree::new();
+        let (mut file, _) = resume(&tree, 0).unwrap();
+        file.write(b"abc").unwrap();
+        for offset in [0, 3, 4] {
+            assert_eq!(kind(resume(&tree, offset)), ErrorKind::Busy);
+        }
+        assert_eq!(kind(open_partial(tree.root(), name())), ErrorKind::Busy);
+        tree.store("old", b"plain", NO_SYNC).unwrap();
+        assert_eq!(tree.read("old"), "plain");
+        file.commit().unwrap();
+        assert_eq!(tree.read("old"), "abc");
+        // Who only reads it is not in the way of another who does.
+        cut_after(&tree, b"abc");
+        let reading = open_partial(tree.root(), name()).unwrap();
+        assert!(reading.is_some() && open_partial(tree.root(), name()).is_ok());
+        assert_eq!(kind(resume(&tree, 3)), ErrorKind::Busy);
+        drop(reading);
+        resume(&tree, 3).unwrap();
+    }
+
+    #[test]
+    fn one_that_gets_its_final_name_before_it_is_locked_is_another_file() {
+        let tree = Tree::new();
+        cut_after(&tree, b"abc");
+        let meanwhile = |file: &OwnedFd| {
+            let _ = fs::rename(tree.path(PART), tree.path("old"));
+            flock(file, FlockOperation::NonBlockingLockExclusive)
+        };
+        let opened = open_locked(tree.root.as_fd(), name(), OFlags::RDWR, &meanwhile);
+        assert!(opened.unwrap().is_none());
+        let removing = |file: &OwnedFd| {
+            fs::remove_file(tree.path(PART)).unwrap();
+            flock(file, FlockOperation::NonBlockingLockExclusive)
+        };
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let opened = open_locked(tree.root.as_fd(), name(), flags, &removing);
+        assert_eq!(kind(opened), ErrorKind::Busy);
+        assert_eq!(
+            (tree.names(""), tree.read("old")),
+            (vec!["dir".into(), "old".into()], "abc".into())
+        );
+    }
+
+    #[test]
+    fn many_at_once_never_mix() {
+        let tree = Tree::new();
+        let content = |number: u8, from: usize| vec![b'0' + number; 5000 - from];
+        let store = |number: u8| {
+            let mut stored = 0;
+            for _ in 0..200 {
+                match resume(&tree, 0) {
+                    Ok((mut file, _)) => {
+                        for piece in content(number, 0).chunks(500) {
+                            file.write(piece).unwrap();
+                        }
+                        file.commit().unwrap();
+                        stored += 1;
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{error}"),
+                }
+                let found = fs::read(tree.path("old")).unwrap();
+                assert!(found == b"old" || found == content(found[0] - b'0', 0), "{found:?}");
+            }
+            stored
+        };
+        let stored: u32 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || store(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert!(stored > 0);
+        assert_eq!(tree.names(""), ["dir", "old"]);
+    }
+
+    type Plant<'a> = Box<dyn Fn(&Path) + Sync + 'a>;
+
+    #[test]
+    fn what_somebody_planted_is_refused() {
+        let tree = Tree::new();
+        let outside = tree.dir.path().join("outside/file");
+        let link = |to: &'static str| move |path: &Path| symlink(to, path).unwrap();
+        let make =
+            |kind| move |path: &Path| rustix::fs::mknodat(CWD, path, kind, Mode::RWXU, 0).unwrap();
+        let mut planted: Vec<(&str, Plant<'_>)> = vec![
+            ("link", Box::new(link("../outside/file"))),
+            ("dangling link", Box::new(link("../outside/new"))),
+            ("link within", Box::new(link("old"))),
+            ("fifo", Box::new(make(FileType::Fifo))),
+            ("socket", Box::new(|path| drop(UnixListener::bind(path).unwrap()))),
+            ("directory", Box::new(|path| fs::create_dir(path).unwrap())),
+            ("hard link", Box::new(|path| fs::hard_link(&outside, path).unwrap())),
+        ];
+        if rustix::process::geteuid().is_root() {
+            planted.push((
+                "another's",
+                Box::new(|path| {
+                    fs::write(path, "outside").unwrap();
+                    std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+                }),
+            ));
+            planted.push((
+                "device",
+                Box::new(|path| {
+                    let full = rustix::fs::makedev(1, 7);
+                    // Not every container may.
+                    if rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::RWXU, full)
+                        .is_err()
+                    {
+                        fs::create_dir(path).unwrap();
+                    }
+                }),
+            ));
+        }
+        for (what, plant) in &planted {
+            let path = tree.path(PART);
+            plant(&path);
+            with_each_resolver(|| {
+                for offset in [0, 2] {
+                    assert_eq!(kind(resume(&tree, offset)), ErrorKind::Path, "{what}");
+                }
+                assert_eq!(kind(open_partial(tree.root(), name())), ErrorKind::Path, "{what}");
+            });
+            assert!(path.symlink_metadata().is_ok() && tree.names("").len() == 3, "{what}");
+            fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+            assert_eq!(names(&tree.dir.path().join("outside")), ["file"]);
+            assert_eq!(
+                (fs::read_to_string(&outside).unwrap(), tree.read("old")),
+                ("outside".into(), "old".into())
+            );
+        }
+    }
+
+    #[test]
+    fn its_mode_obeys_the_umask_in_the_end() {
+        alone("io::partial::tests::its_mode_obeys_the_umask_in_the_end", &[], || {
+            rustix::process::umask(Mode::from_raw_mode(0o026));
+            let tree = Tree::new();
+            let options = StoreOptions { mode: Some(0o7777), parents: true, ..NO_SYNC };
+            let name = Name::new(b"made/x").unwrap();
+            for offset in [0, 1, 3] {
+                let resumed = NewFile::resume(tree.root(), name, options, offset, &mut |_| ());
+                let mut file = resumed.unwrap();
+                file.write(b"xx").unwrap();
+                if offset > 0 {
+                    file.commit().unwrap();
+                    let mode = fs::metadata(tree.path("made/x")).unwrap().mode() & 0o7777;
+                    assert_eq!(mode, 0o751);
+                }
+            }
+            assert_eq!(tree.read("made/x"), "xxxxx");
+        });
+    }
+
+    #[test]
+    fn without_locks_nothing_is_continued() {
+        let tree = Tree::new();
+        failing(&[(libc::SYS_flock, Errno::NOLCK)], || {
+            assert_eq!(resume(&tree, 0).unwrap_err().errno(), libc::ENOLCK);
+            tree.store("old", b"plain", NO_SYNC).unwrap();
+        });
+        assert_eq!(tree.read("old"), "plain");
+    }
+
+    #[test]
+    fn permissions_are_those_of_the_directory() {
+        let tree = Tree::new();
+        fs::set_permissions(tree.path(""), fs::Permissions::from_mode(0o555)).unwrap();
+        let denied = crate::io::testing::unprivileged(|| kind(resume(&tree, 0)));
+        assert_eq!(denied, ErrorKind::Denied);
+        fs::set_permissions(tree.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}

@@ -1,0 +1,134 @@
+//! What a content is put through as it passes: counted, hashed, told, and held back to a rate.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::{Options, Transfer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{self, Deadline};
+use crate::limits;
+use crate::wire::digest::{Digest, Hasher};
+
+/// A content that is passing.
+pub(super) struct Meter<'a> {
+    done: u64,
+    total: u64,
+    hasher: Option<Hasher>,
+    progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
+    pace: Pace,
+}
+
+impl<'a> Meter<'a> {
+    /// Expects `total` bytes, and waits for its rate no longer than `deadline`.
+    pub(super) fn new(
+        total: u64,
+        checksum: bool,
+        options: &Options<'a>,
+        deadline: Deadline,
+    ) -> Meter<'a> {
+        let hasher = checksum.then(Hasher::default);
+        let pace = Pace::new(options.rate, deadline);
+        Meter { done: 0, total, hasher, progress: options.progress, pace }
+    }
+
+    /// A piece that both sides have already, and that does not pass.
+    pub(super) fn skip(&mut self, piece: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
+        }
+        self.done += piece.len() as u64;
+    }
+
+    /// Bytes that both sides have already and nobody looks at.
+    pub(super) fn skip_unread(&mut self, bytes: u64) {
+        self.done += bytes;
+    }
+
+    /// Compares what was skipped with its digest.
+    pub(super) fn check_skipped(&self, expected: Option<Digest>) -> Result<()> {
+        let sha256 = self.hasher.clone().map(Hasher::finish);
+        Transfer { bytes: self.done, sha256 }.check(expected)
+    }
+
+    /// Bytes that are still to pass.
+    pub(super) fn left(&self) -> u64 {
+        self.total.saturating_sub(self.done)
+    }
+
+    /// Bytes that pass at once at most.
+    pub(super) fn step(&self) -> usize {
+        self.pace.step()
+    }
+
+    /// Takes note of a piece that has passed, and returns when the next one may.
+    pub(super) fn pass(&mut self, piece: &[u8]) -> Result<()> {
+        self.skip(piece);
+        match self.progress.map(|progress| progress(self.done, self.total)) {
+            Some(ControlFlow::Break(())) => Err(Error::new(
+                ErrorKind::Cancelled,
+                format!("after {} of {} bytes", self.done, self.total),
+            )),
+            _ => self.pace.pass(piece.len()),
+        }
+    }
+
+    /// What has passed.
+    pub(super) fn finish(self) -> Transfer {
+        Transfer { bytes: self.done, sha256: self.hasher.map(Hasher::finish) }
+    }
+}
+
+/// A token bucket that is empty at first: each byte is paid for with time once it has
+/// passed, the last one too, so that many small files are as slow as a large one. Time in
+/// which nothing came is credited, up to [`DEPTH`].
+pub(super) struct Pace {
+    rate: Option<u64>,
+    /// When all that has passed is paid for.
+    paid: Instant,
+    deadline: Deadline,
+}
+
+impl Pace {
+    /// `rate` bytes in a second; 0 is taken as 1. The deadline ends a wait.
+    pub(super) fn new(rate: Option<u64>, deadline: Deadline) -> Pace {
+        Pace { rate: rate.map(|rate| rate.max(1)), paid: Instant::now(), deadline }
+    }
+
+    /// Bytes that pass at once at most: few enough that the other end sees some several
+    /// times a second.
+    pub(super) fn step(&self) -> usize {
+        let step = self.rate.map_or(u64::MAX, |rate| (rate / STEPS_PER_SECOND).max(1));
+        usize::try_from(step).unwrap_or(usize::MAX).min(limits::COPY_STEP)
+    }
+
+    /// Waits until `bytes` more are paid for.
+    pub(super) fn pass(&mut self, bytes: usize) -> Result<()> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let now = Instant::now();
+        let earliest = now.checked_sub(DEPTH).unwrap_or(now);
+        let paid = self.paid.max(earliest).checked_add(price(bytes, rate));
+        self.paid = paid.unwrap_or(self.paid);
+        let wait = self.paid.saturating_duration_since(now);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        deadline::poll(&mut [], Deadline::after(wait).min(self.deadline))?;
+        if self.deadline.passed() {
+            return Err(Error::new(
+                ErrorKind::Stalled,
+                "the rate is too low for the time there is",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The time that `bytes` take.
+fn price(bytes: usize, rate: u64) -> Duration {
+    let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(rate);
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+const STEPS_PER_SECOND: u64 = 4;
+/// How much of the time that was not used can be made up for.
+const DEPTH: Duration = Duration::from_millis(250);

@@ -1,0 +1,88 @@
+//! A file that is being received by a server.
+
+use super::meter::Meter;
+use super::{Options, Transfer};
+use crate::error::Error;
+use crate::error::{ErrorKind, Result};
+use crate::io::deadline::Patience;
+use crate::io::root::Root;
+use crate::io::store::{NewFile, StoreOptions};
+use crate::wire::header::Header;
+use crate::wire::message::file::{PutRequest, Trailer};
+use crate::wire::name::Name;
+
+/// What a put asks for, and what has come of it.
+pub(super) struct Upload<'a> {
+    request: PutRequest,
+    file: NewFile,
+    pub meter: Meter<'a>,
+}
+
+impl<'a> Upload<'a> {
+    /// Checks all that can be checked, and only then creates anything. Where the file is
+    /// continued the bytes that are there already are hashed and compared first.
+    pub fn begin(
+        header: &Header,
+        root: Root<'_>,
+        options: &Options<'a>,
+        patience: Patience,
+    ) -> Result<Upload<'a>> {
+        let request = PutRequest::read(header)?;
+        let name = request.name.bytes()?;
+        let name = Name::new(&name)?;
+        options.check_size(request.filesize)?;
+        options.permit("put", name.as_bytes(), Some(request.filesize), header)?;
+        let store = StoreOptions {
+            mode: request.mode.map(|mode| mode.0).or(options.store.mode),
+            mtime: request.mtime.or(options.store.mtime),
+            overwrite: options.store.overwrite && request.overwrite != Some(false),
+            parents: request.parents.unwrap_or(options.store.parents),
+            ..options.store
+        };
+        let asked = request.sha256.or(request.prefix_sha256).is_some();
+        let hashed = options.checksum || asked || request.trailer == Some(true);
+        let mut meter = Meter::new(request.filesize, hashed, options, patience.deadline);
+        let offset = request.offset.unwrap_or(0);
+        let file = if offset > 0 || request.resume == Some(true) {
+            NewFile::resume(root, name, store, offset, &mut |piece| meter.skip(piece))?
+        } else {
+            NewFile::create(root, name, store)?
+        };
+        meter.check_skipped(request.prefix_sha256)?;
+        Ok(Upload { request, file, meter })
+    }
+
+    /// The next piece of it.
+    pub fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write(piece)
+    }
+
+    /// Ends it before its end: what has come stays, if that was asked for and it is only
+    /// the stream that was at fault.
+    pub fn cut(self, error: &Error) {
+        let cut = matches!(
+            error.kind(),
+            ErrorKind::Truncated | ErrorKind::Stalled | ErrorKind::Cancelled | ErrorKind::Io
+        );
+        if !(cut && self.request.resume == Some(true)) {
+            self.file.discard();
+        }
+    }
+
+    /// Stores the file, if it is what its digests say.
+    pub fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transfer)> {
+        let Upload { request, file, meter } = self;
+        let received = meter.finish();
+        let checked = received.check(request.sha256).and_then(|()| match trailer {
+            Some(trailer) => received.check(Some(trailer.read_as::<Trailer>()?.sha256)),
+            None => Ok(()),
+        });
+        match checked {
+            Ok(()) => file.commit().map(|()| (request, received)),
+            Err(error) => {
+                file.discard();
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The get request and its reply.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FileMode, FileName, ok, rest_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::digest::Digest;
+use crate::wire::header::Header;
+use crate::wire::message::{Id, read_reply};
+
+/// Asks for a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetRequest {
+    /// Repeated in the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// Which one, relative to the server's root.
+    #[serde(flatten)]
+    pub name: FileName,
+    /// A [`Trailer`](super::Trailer) is to follow the content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trailer: Option<bool>,
+    /// Bytes of the file that the client has already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// What those bytes have to match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_sha256: Option<Digest>,
+}
+
+impl GetRequest {
+    /// The request that `header` carries.
+    pub fn read(header: &Header) -> Result<GetRequest> {
+        header.read_as()
+    }
+}
+
+/// The header of the reply to a get; its body is the content behind the request's offset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetReply {
+    /// `ok`; [`check_reply`](crate::wire::message::check_reply) knows the other one.
+    #[serde(skip_deserializing, default = "ok")]
+    pub status: &'static str,
+    /// The request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// The request's.
+    #[serde(flatten)]
+    pub name: FileName,
+    /// Bytes of the whole file.
+    pub filesize: u64,
+    /// Its permission bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FileMode>,
+    /// Its time of modification, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<i64>,
+    /// The digest of the whole file, from a server that knows it beforehand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// A [`Trailer`](super::Trailer) follows the body. A server that knows none leaves it
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trailer: Option<bool>,
+}
+
+impl GetReply {
+    /// The reply that `header` carries, if it is one to a request with this offset: its
+    /// body is the rest of the file.
+    pub fn read(header: &Header, offset: u64) -> Result<GetReply> {
+        let bad = |detail: String| Error::new(ErrorKind::BadReply, detail);
+        let reply: GetReply = read_reply(header)?;
+        let rest = rest_of(reply.filesize, Some(offset));
+        let rest = rest.map_err(|error| bad(error.detail().to_owned()))?;
+        match header.data_size() {
+            Some(body) if body == rest => Ok(reply),
+            Some(body) => {
+                Err(bad(format!("{rest} bytes of the file are to come, but data_size is {body}")))
+            }
+            None => Err(bad("there is no data_size".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::header;
+    use super::*;
+
+    #[test]
+    fn a_get_may_begin_in_the_middle() {
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let text = format!(r#"{{"filename":"a","offset":3,"prefix_sha256":"{digest}"}}"#);
+        let request = GetRequest::read(&header(&text)).unwrap();
+        assert_eq!(request.offset, Some(3));
+        assert_eq!(request.prefix_sha256.unwrap().to_string(), digest);
+        for bad in [r#""offset":-1"#, r#""offset":"1""#, r#""prefix_sha256":"""#, r#""trailer":1"#]
+        {
+            let error = GetRequest::read(&header(&format!(r#"{{"filename":"a",{bad}}}"#)));
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::BadField, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_reply_to_a_get_has_one_size() {
+        let read = |text: &str, offset| GetReply::read(&header(text), offset);
+        assert_eq!(read(r#"{"data_size":5,"filesize":5}"#, 0).unwrap().filesize, 5);
+        assert_eq!(read(r#"{"data_size":3,"filesize":5}"#, 2).unwrap().filesize, 5);
+        assert_eq!(read(r#"{"data_size":0,"filesize":5}"#, 5).unwrap().filesize, 5);
+        for (bad, offset) in [
+            ("{}", 0),
+            (r#"{"data_size":5}"#, 0),
+            (r#"{"filesize":0}"#, 0),
+            (r#"{"data_size":5,"filesize":4}"#, 0),
+            (r#"{"data_size":5,"filesize":5}"#, 1),
+            (r#"{"data_size":0,"filesize":5}"#, 6),
+            (r#"{"data_size":5,"filesize":-5}"#, 0),
+            (r#"{"data_size":5,"filesize":5,"sha256":""}"#, 0),
+            (r#"{"data_size":5,"filesize":5,"mode":"8"}"#, 0),
+        ] {
+            assert_eq!(read(bad, offset).unwrap_err().kind(), ErrorKind::BadReply, "{bad}");
+        }
+    }
+}

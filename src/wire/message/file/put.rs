@@ -1,0 +1,231 @@
+//! The put request, what follows it, and its reply.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FileMode, FileName, ok, rest_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::digest::Digest;
+use crate::wire::header::{Header, MAX_DATA_SIZE};
+use crate::wire::message::Id;
+
+/// Stores a file; its content, or the rest of it behind `offset`, is the frame's body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutRequest {
+    /// Repeated in the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// Where it goes, relative to the server's root.
+    #[serde(flatten)]
+    pub name: FileName,
+    /// Bytes of the whole file.
+    pub filesize: u64,
+    /// What the whole content has to match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// Its permission bits, less the server's umask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FileMode>,
+    /// Its time of modification, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<i64>,
+    /// A [`Trailer`](super::Trailer) follows the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trailer: Option<bool>,
+    /// It may replace a file; where it is not there, it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overwrite: Option<bool>,
+    /// Directories that are missing on the way to it are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parents: Option<bool>,
+    /// Bytes of the file that the server has already; they are not in the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// What those bytes have to match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_sha256: Option<Digest>,
+    /// What is cut is kept, to be continued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<bool>,
+}
+
+impl PutRequest {
+    /// The request that `header` carries, if it can be followed: `filesize` less `offset`
+    /// is the size of the body.
+    pub fn read(header: &Header) -> Result<PutRequest> {
+        let request: PutRequest = header.read_as()?;
+        if request.filesize > MAX_DATA_SIZE {
+            return Err(Error::new(ErrorKind::TooBig, "filesize does not fit 63 bits"));
+        }
+        let rest = rest_of(request.filesize, request.offset)?;
+        match header.data_size() {
+            Some(body) if body != rest => Err(Error::new(
+                ErrorKind::BadField,
+                format!("{rest} bytes of the file are to come, but data_size is {body}"),
+            )),
+            _ => Ok(request),
+        }
+    }
+}
+
+/// What follows the header of a put in the stream, whether or not it can be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutExtent {
+    /// Bytes of the body.
+    pub body: u64,
+    /// Whether a [`Trailer`](super::Trailer) follows it.
+    pub trailer: bool,
+}
+
+impl PutExtent {
+    /// The extent of the put that begins with `header`. The oldest uploaders send no
+    /// `data_size`: their body is as long as the file. After an error nobody knows where
+    /// the next frame begins.
+    pub fn of(header: &Header) -> Result<PutExtent> {
+        #[derive(Deserialize)]
+        struct HasTrailer {
+            trailer: Option<bool>,
+        }
+        #[derive(Deserialize)]
+        struct Sizes {
+            #[serde(default)]
+            filesize: u64,
+            offset: Option<u64>,
+        }
+        let body = match header.data_size() {
+            Some(body) => body,
+            None => match header.read_as()? {
+                Sizes { offset: Some(_), .. } => {
+                    return Err(Error::new(ErrorKind::Missing, "an offset needs a data_size"));
+                }
+                Sizes { filesize, .. } if filesize > MAX_DATA_SIZE => {
+                    return Err(Error::new(ErrorKind::TooBig, "filesize does not fit 63 bits"));
+                }
+                Sizes { filesize, .. } => filesize,
+            },
+        };
+        let HasTrailer { trailer } = header.read_as()?;
+        Ok(PutExtent { body, trailer: trailer == Some(true) })
+    }
+}
+
+/// The reply to a put: what was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutReply {
+    /// `ok`; [`check_reply`](crate::wire::message::check_reply) knows the other one.
+    #[serde(skip_deserializing, default = "ok")]
+    pub status: &'static str,
+    /// The request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// The request's.
+    #[serde(flatten)]
+    pub name: FileName,
+    /// Bytes of the whole file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesize: Option<u64>,
+    /// Its digest, where one was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::header;
+    use super::*;
+
+    const DIGEST: &str = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
+
+    fn put(rest: &str) -> Result<PutRequest> {
+        PutRequest::read(&header(&format!(r#"{{"cmd":"put","filename":"a"{rest}}}"#)))
+    }
+
+    #[test]
+    fn a_put_says_where_how_large_and_how() {
+        let request = put(&format!(
+            r#","id":"i","filesize":3,"data_size":3,"sha256":"{DIGEST}","mode":"0640",
+               "mtime":-1,"trailer":true,"overwrite":false,"parents":true,"new":[1.5]"#
+        ));
+        let request = request.unwrap();
+        assert_eq!(request.name.bytes().unwrap(), b"a");
+        assert_eq!((request.filesize, request.mode), (3, Some(FileMode(0o640))));
+        assert_eq!((request.mtime, request.overwrite), (Some(-1), Some(false)));
+        assert_eq!(request.sha256.unwrap().to_string(), DIGEST.to_lowercase());
+        assert_eq!((request.parents, request.resume, request.offset), (Some(true), None, None));
+        assert_eq!(put(r#","filesize":3"#).unwrap().filesize, 3, "from the oldest uploaders");
+    }
+
+    #[test]
+    fn a_put_may_bring_the_rest_of_a_file() {
+        let request = put(&format!(
+            r#","filesize":5,"data_size":3,"offset":2,"resume":true,"prefix_sha256":"{DIGEST}""#
+        ));
+        let request = request.unwrap();
+        assert_eq!((request.filesize, request.offset), (5, Some(2)));
+        assert_eq!(request.prefix_sha256.unwrap().to_string(), DIGEST.to_lowercase());
+        for rest in ["\"data_size\":0,\"offset\":5", "\"data_size\":5,\"offset\":0"] {
+            assert!(put(&format!(r#","filesize":5,{rest}"#)).is_ok(), "{rest}");
+        }
+        assert!(put(r#","filesize":3,"offset":0,"resume":false"#).is_ok());
+    }
+
+    #[test]
+    fn a_put_that_cannot_be_followed_is_refused() {
+        let sizes = ["-1", "-0", "5.5", "5.0", "5e0", "\"5\"", "null", "[5]", "true"];
+        let sizes = sizes.iter().map(|size| format!(r#","filesize":{size}"#));
+        let others = [
+            "",
+            r#","filesize":18446744073709551616"#,
+            r#","filesize":3,"filesize":3"#,
+            r#","filesize":3,"data_size":4"#,
+            r#","filesize":3,"data_size":3,"offset":1"#,
+            r#","filesize":3,"data_size":0,"offset":4"#,
+            r#","filesize":3,"data_size":4,"offset":-1"#,
+            r#","filesize":3,"data_size":2,"offset":1.0"#,
+            r#","filesize":3,"data_size":2,"offset":1,"offset":1"#,
+            r#","filesize":3,"prefix_sha256":"ba78""#,
+            r#","filesize":3,"resume":1"#,
+            r#","filesize":3,"parents":"yes""#,
+            r#","filesize":3,"sha256":"ba78""#,
+            r#","filesize":3,"sha256":7"#,
+            r#","filesize":3,"mode":"0888""#,
+            r#","filesize":3,"mode":"+644""#,
+            r#","filesize":3,"mode":"""#,
+            r#","filesize":3,"mode":"17777""#,
+            r#","filesize":3,"mode":420"#,
+            r#","filesize":3,"mtime":1.5"#,
+            r#","filesize":3,"trailer":1"#,
+            r#","filesize":3,"overwrite":"no""#,
+            r#","filesize":3,"filename":"b""#,
+        ];
+        for rest in sizes.chain(others.map(String::from)) {
+            assert_eq!(put(&rest).unwrap_err().kind(), ErrorKind::BadField, "{rest}");
+        }
+        let error = put(r#","filesize":9223372036854775808"#).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooBig);
+    }
+
+    #[test]
+    fn the_end_of_a_bad_put_is_known_where_its_sizes_are_good() {
+        let extent = |text: &str| PutExtent::of(&header(text));
+        for (text, body, trailer) in [
+            (r#"{"data_size":3,"filesize":"5","sha256":7}"#, 3, false),
+            (r#"{"data_size":3,"filesize":5,"trailer":true}"#, 3, true),
+            (r#"{"data_size":3,"filesize":5,"offset":9}"#, 3, false),
+            (r#"{"filesize":5,"mode":8}"#, 5, false),
+            ("{}", 0, false),
+        ] {
+            assert_eq!(extent(text).unwrap(), PutExtent { body, trailer }, "{text}");
+        }
+        for text in [
+            r#"{"filesize":-1}"#,
+            r#"{"filesize":"5"}"#,
+            r#"{"filesize":null}"#,
+            r#"{"filesize":5,"filesize":5}"#,
+            r#"{"filesize":9223372036854775808}"#,
+            r#"{"filesize":5,"offset":1}"#,
+            r#"{"data_size":3,"trailer":1}"#,
+        ] {
+            assert!(extent(text).is_err(), "{text}");
+        }
+    }
+}
