@@ -41,8 +41,8 @@ pub struct RemoteCommand<'fd> {
     input_ended: bool,
     /// The next piece of input.
     piece: Vec<u8>,
-    /// A frame of output that has not been read to its end.
-    output: Option<(Stream, BodyReader<'fd>)>,
+    /// Output that has not been read to the end of its frame.
+    output: Option<Output<'fd>>,
     /// Output that was read to be copied, and not written yet.
     held: Held,
     /// Bytes of output that came, by [`Stream`].
@@ -247,7 +247,7 @@ impl<'fd> RemoteCommand<'fd> {
     /// [`control`](Self::control) was told is sent by any call.
     pub fn events(&self) -> PollFlags {
         let mut events = PollFlags::empty();
-        events.set(PollFlags::IN, self.end.is_none());
+        events.set(PollFlags::IN, self.expects_more());
         events.set(PollFlags::OUT, !self.outbox.is_empty());
         events
     }
@@ -300,14 +300,13 @@ impl<'fd> RemoteCommand<'fd> {
         let asked = self.id.as_ref();
         if let Some(output) = exec::output_of(header)? {
             check_id(message::id_of(header).as_ref(), asked)?;
-            let stream = [Stream::Stdout, Stream::Stderr][output];
-            self.came[output] = self.came[output].saturating_add(body.left());
-            // One of 0 bytes only asks whether anybody is there.
-            self.output = (body.left() > 0).then_some((stream, body));
+            let length = body.left();
+            self.came[output] = self.came[output].saturating_add(length);
+            self.output = Output::new(body, if output == 0 { length } else { 0 });
             return Ok(());
         }
         let end = match check_reply(header, asked) {
-            Ok(()) => Ok(self.accept(header, body.left())?),
+            Ok(()) => Ok(self.accept(header, body)?),
             Err(refusal) if refusal.kind().is_remote() => Err(refusal),
             Err(error) => return Err(error),
         };
@@ -316,25 +315,29 @@ impl<'fd> RemoteCommand<'fd> {
         Ok(())
     }
 
-    fn accept(&self, header: &Header, body_len: u64) -> Result<ExecReply> {
-        if body_len > 0 {
-            return Err(Error::new(ErrorKind::BadReply, "a body in the reply of a stream"));
-        }
+    fn accept(&mut self, header: &Header, body: BodyReader<'fd>) -> Result<ExecReply> {
         let reply: ExecReply = header.read_as()?;
-        reply.check_streamed(self.came)?;
+        if self.came == [0; 2] {
+            // All of it is here where the other end knows no streams.
+            let stdout_len = reply.split(body.left())?;
+            self.output = Output::new(body, stdout_len);
+        } else if body.left() > 0 {
+            return Err(Error::new(ErrorKind::BadReply, "a body in the reply of a stream"));
+        } else {
+            reply.check_streamed(self.came)?;
+        }
         Ok(reply)
     }
 
     /// Reads output that is there.
     fn read_output(&mut self, buf: &mut [u8]) -> Result<Option<(Stream, usize)>> {
-        let Some((stream, body)) = &mut self.output else { return Ok(None) };
-        let stream = *stream;
-        match body.read(buf, Some(Duration::ZERO)) {
+        let Some(output) = &mut self.output else { return Ok(None) };
+        match output.read(buf) {
             Ok(got) => {
-                if body.left() == 0 {
+                if output.body.left() == 0 {
                     self.output = None;
                 }
-                Ok(Some((stream, got)))
+                Ok(Some(got))
             }
             Err(error) if error.kind() == ErrorKind::Timeout => Ok(None),
             Err(error) => self.remember(Err(error)),
@@ -347,14 +350,18 @@ impl<'fd> RemoteCommand<'fd> {
         self.output.is_some() || !self.held.bytes().is_empty()
     }
 
-    /// Whether the reply is there, and the other end has all that it needs to be in step;
-    /// the error, if it is an error reply.
+    /// Whether the reply is there and was read, and the other end has all that it needs to
+    /// be in step; the error, if it is an error reply.
     fn has_ended(&self) -> Result<bool> {
         match &self.end {
-            Some(_) if !self.outbox.is_empty() => Ok(false),
+            Some(_) if !self.outbox.is_empty() || self.output.is_some() => Ok(false),
             Some(Err(refusal)) => Err(refusal.clone()),
             end => Ok(end.is_some()),
         }
+    }
+
+    fn expects_more(&self) -> bool {
+        self.end.is_none() || self.output.is_some()
     }
 
     fn takes_control(&self) -> bool {
@@ -405,7 +412,7 @@ impl<'fd> RemoteCommand<'fd> {
         others: [(Option<BorrowedFd<'_>>, PollFlags); 2],
     ) -> Result<[bool; 2]> {
         let writes = !self.outbox.is_empty();
-        let receives = receives && self.end.is_none();
+        let receives = receives && self.expects_more();
         let wanted = [
             others[0],
             others[1],
@@ -437,6 +444,34 @@ impl<'fd> RemoteCommand<'fd> {
             self.failure = Some(error.clone());
         }
         outcome
+    }
+}
+
+/// A body that is output, standard output first.
+#[derive(Debug)]
+struct Output<'fd> {
+    body: BodyReader<'fd>,
+    stderr_len: u64,
+}
+
+impl<'fd> Output<'fd> {
+    /// None if the body has 0 bytes: a frame of output that has only asks whether anybody is
+    /// there.
+    fn new(body: BodyReader<'fd>, stdout_len: u64) -> Option<Output<'fd>> {
+        let stderr_len = body.left().saturating_sub(stdout_len);
+        (body.left() > 0).then_some(Output { body, stderr_len })
+    }
+
+    /// Reads what is there, of one stream.
+    fn read(&mut self, buf: &mut [u8]) -> Result<(Stream, usize)> {
+        let left = self.body.left();
+        let (stream, left) = match left.saturating_sub(self.stderr_len) {
+            0 => (Stream::Stderr, left),
+            stdout_left => (Stream::Stdout, stdout_left),
+        };
+        let length = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        let got = self.body.read(&mut buf[..length], Some(Duration::ZERO))?;
+        Ok((stream, got))
     }
 }
 
