@@ -2,6 +2,7 @@
 //! paths.
 #![allow(unsafe_code)]
 
+mod at;
 pub mod child;
 pub mod datagram;
 pub mod deadline;

@@ -7,9 +7,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Stat, flock};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::path;
-use crate::io::root::{Root, refused, regular, stat_leaf};
+use crate::io::root::{Root, refused, regular};
 use crate::io::temporary::Temporary;
+use crate::io::{at, path};
 use crate::limits;
 use crate::wire::digest::Hasher;
 use crate::wire::name::{Name, RESERVED};
@@ -85,10 +85,10 @@ fn open_locked(
 ) -> Result<Option<(OwnedFd, u64)>> {
     let partial = partial_name(name);
     let refused = |errno| refused("open the partial file of", name.as_bytes(), errno);
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
     for _ in 0..ATTEMPTS {
         // Looked at before it is opened: opening alone makes some devices act.
-        let flags = match stat_leaf(parent, partial.as_bytes()) {
+        let flags = match at::stat(parent, partial.as_bytes()) {
             Ok(stat) => {
                 check_ours(name, &stat)?;
                 flags.difference(OFlags::CREATE)
@@ -98,7 +98,7 @@ fn open_locked(
             Err(errno) => return Err(refused(errno)),
         };
         let mode = Mode::RUSR | Mode::WUSR;
-        let file = match retry_on_intr(|| rustix::fs::openat(parent, &partial, flags, mode)) {
+        let file = match at::open(parent, partial.as_bytes(), flags, mode) {
             Err(Errno::EXIST) => continue,
             // Where even a new one cannot be, the directory is gone.
             Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => continue,
@@ -110,7 +110,7 @@ fn open_locked(
         }
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
         // Who had the lock before may have given the file its final name, or removed it.
-        let there = stat_leaf(parent, partial.as_bytes());
+        let there = at::stat(parent, partial.as_bytes());
         if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)) {
             check_ours(name, &stat)?;
             return Ok(Some((file, path::size(&stat))));

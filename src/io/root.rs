@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::path;
+use crate::io::{at, path};
 use crate::wire::message::file;
 use crate::wire::name::Name;
 use crate::wire::quote;
@@ -55,7 +55,7 @@ impl<'fd> Root<'fd> {
             return stat.map(|stat| stat_of(&stat)).map_err(|errno| Error::system("fstat", errno));
         };
         let parent = self.directory_of(name, false)?;
-        stat_leaf(parent.as_fd(), name.split().1)
+        at::stat(parent.as_fd(), name.split().1)
             .map(|stat| stat_of(&stat))
             .map_err(|errno| refused("stat", name.as_bytes(), errno))
     }
@@ -65,7 +65,7 @@ impl<'fd> Root<'fd> {
     pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
         let parent = self.directory_of(name, false)?;
         // Looked at before it is opened: opening alone makes some devices act.
-        let found = stat_leaf(parent.as_fd(), name.split().1);
+        let found = at::stat(parent.as_fd(), name.split().1);
         regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
         let (file, stat) = open_regular(parent.as_fd(), name)?;
         Ok((file, stat_of(&stat)))
@@ -107,14 +107,14 @@ impl<'fd> Root<'fd> {
     }
 
     fn walk(self, path: &[u8], flags: OFlags, make: bool) -> rustix::io::Result<OwnedFd> {
-        let mut dir = open_component(self.dir, b".", DIRECTORY)?;
+        let mut dir = at::open(self.dir, b".", DIRECTORY, Mode::empty())?;
         let mut components = path.split(|byte| *byte == b'/').peekable();
         while let Some(component) = components.next() {
             let flags = if components.peek().is_some() { DIRECTORY } else { flags };
-            dir = match open_component(dir.as_fd(), component, flags) {
+            dir = match at::open(dir.as_fd(), component, flags, Mode::empty()) {
                 Err(Errno::NOENT) if make => {
                     self.make_component(dir.as_fd(), component)?;
-                    open_component(dir.as_fd(), component, flags)?
+                    at::open(dir.as_fd(), component, flags, Mode::empty())?
                 }
                 opened => opened?,
             };
@@ -123,7 +123,7 @@ impl<'fd> Root<'fd> {
     }
 
     fn make_component(self, dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<()> {
-        match rustix::fs::mkdirat(dir, component, Mode::from_raw_mode(0o777)) {
+        match at::make_directory(dir, component, Mode::from_raw_mode(0o777)) {
             Err(Errno::EXIST) => Ok(()), // made by another
             Ok(()) if self.sync_parents => sync_directory(dir),
             made => made,
@@ -160,20 +160,12 @@ pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
     Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
 }
 
-/// The state of `leaf` itself, be it a link.
-pub(super) fn stat_leaf(parent: BorrowedFd<'_>, leaf: &[u8]) -> rustix::io::Result<Stat> {
-    rustix::fs::statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW)
-}
-
 /// Whatever has taken the leaf's place since it was looked at is opened without waiting
 /// and refused.
 pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
     let refused = |errno| refused("open", name.as_bytes(), errno);
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let leaf = name.split().1;
-    let file = retry_on_intr(|| rustix::fs::openat(parent, leaf, flags, Mode::empty()))
-        .map_err(refused)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = at::open(parent, name.split().1, flags, Mode::empty()).map_err(refused)?;
     let stat = rustix::fs::fstat(&file).map_err(refused)?;
     regular(name.as_bytes(), &stat)?;
     Ok((file, stat))
@@ -183,8 +175,7 @@ pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(Ow
 /// `fsync_fname` does: where a directory cannot be read, or its file system has no fsync
 /// for directories, there is nothing more to do.
 pub(super) fn sync_directory(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = match retry_on_intr(|| rustix::fs::openat(dir, ".", flags, Mode::empty())) {
+    let dir = match at::open(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
         Err(Errno::ACCESS) => return Ok(()),
         dir => dir?,
     };
@@ -196,14 +187,6 @@ pub(super) fn sync_directory(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-fn open_component(
-    dir: BorrowedFd<'_>,
-    component: &[u8],
-    flags: OFlags,
-) -> rustix::io::Result<OwnedFd> {
-    retry_on_intr(|| rustix::fs::openat(dir, component, flags, Mode::empty()))
-}
 
 /// What a request is told of `stat`.
 pub fn stat_of(stat: &Stat) -> file::Stat {

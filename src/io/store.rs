@@ -8,10 +8,10 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::partial::{Partial, read_start};
-use crate::io::path;
-use crate::io::root::{Root, open_regular, refused, regular, stat_leaf, sync_directory};
+use crate::io::root::{Root, open_regular, refused, regular, sync_directory};
 use crate::io::signal::with_blocked;
 use crate::io::temporary::Temporary;
+use crate::io::{at, path};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
@@ -214,7 +214,7 @@ impl Target {
     }
 
     fn check(&self, parent: BorrowedFd<'_>, overwrite: bool) -> Result<()> {
-        match stat_leaf(parent, &self.leaf) {
+        match at::stat(parent, &self.leaf) {
             Ok(stat) => {
                 regular(&self.name, &stat)?;
                 if overwrite { Ok(()) } else { Err(self.refused("store", Errno::EXIST)) }

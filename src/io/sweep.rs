@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, flock};
-use rustix::io::retry_on_intr;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, flock};
 
 use crate::error::Result;
+use crate::io::at;
 use crate::io::directory::for_each_name;
 use crate::io::partial::PARTIAL;
-use crate::io::root::{Root, stat_leaf, stat_of};
+use crate::io::root::{Root, stat_of};
 use crate::io::temporary::TEMPORARY;
 use crate::wire::name::{MAX_COMPONENTS, RESERVED};
 
@@ -30,9 +30,8 @@ pub fn sweep(root: BorrowedFd<'_>, older_than: Duration) -> Result<u64> {
             directories.pop();
             continue;
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened =
-            retry_on_intr(|| rustix::fs::openat(&directory.fd, &*name, flags, Mode::empty()));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = at::open(directory.fd.as_fd(), &name, flags, Mode::empty());
         // No name reaches further down.
         if let (Ok(fd), true) = (opened, directories.len() <= MAX_COMPONENTS) {
             directories.extend(Directory::sweep(fd, before, &mut removed));
@@ -75,7 +74,7 @@ fn remove_if_dead(
     name: &[u8],
     before: SystemTime,
 ) -> rustix::io::Result<bool> {
-    let found = stat_leaf(dir, name)?;
+    let found = at::stat(dir, name)?;
     if !is_older(&found, before) {
         return Ok(false);
     }
@@ -83,13 +82,12 @@ fn remove_if_dead(
         // It is given its name as soon as it is made.
         FileType::Symlink => None,
         FileType::RegularFile => {
-            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let flags = flags | OFlags::CLOEXEC;
-            let file = retry_on_intr(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
+            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let file = at::open(dir, name, flags, Mode::empty())?;
             flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             // It may have been given its final name before it was locked, or be written
             // by another since it was looked at.
-            let (locked, there) = (rustix::fs::fstat(&file)?, stat_leaf(dir, name)?);
+            let (locked, there) = (rustix::fs::fstat(&file)?, at::stat(dir, name)?);
             if (locked.st_dev, locked.st_ino) != (there.st_dev, there.st_ino)
                 || !is_older(&locked, before)
             {
@@ -99,7 +97,7 @@ fn remove_if_dead(
         }
         _ => return Ok(false),
     };
-    rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+    at::unlink(dir, name)?;
     Ok(true)
 }
 
@@ -114,7 +112,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use rustix::fs::CWD;
+    use rustix::fs::{AtFlags, CWD};
     use rustix::io::Errno;
 
     use super::*;

@@ -1,14 +1,15 @@
 //! Names of the library's own files: what is not finished yet, and goes unless it is kept.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rand::TryRng;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::root::{refused, stat_leaf};
+use crate::io::at;
+use crate::io::root::refused;
 use crate::wire::name::RESERVED;
 
 /// How the names of temporaries end.
@@ -36,27 +37,33 @@ impl Temporary {
         target: &[u8],
         mode: Mode,
     ) -> Result<(Temporary, OwnedFd)> {
-        let create = |name: &str| create_file(parent, name, mode);
-        Temporary::create_with(parent, target, random_name, create)
+        let mut created = None;
+        let temporary = Temporary::make(parent, target, &mut random_name, &mut |name| {
+            created = Some(create_file(parent.as_fd(), name, mode)?);
+            Ok(())
+        })?;
+        let none = || Error::new(ErrorKind::State, "there is no temporary file");
+        Ok((temporary, created.ok_or_else(none)?))
     }
 
     /// A new symbolic link, to be given the name `link`.
     pub fn create_link(parent: &Arc<OwnedFd>, link: &[u8], target: &[u8]) -> Result<Temporary> {
-        let create = |name: &str| rustix::fs::symlinkat(target, parent, name);
-        Ok(Temporary::create_with(parent, link, random_name, create)?.0)
+        Temporary::make(parent, link, &mut random_name, &mut |name| {
+            at::make_link(parent.as_fd(), name, target)
+        })
     }
 
     /// Tries one of `names` after another: whatever is there already is left alone.
-    fn create_with<T>(
+    fn make(
         parent: &Arc<OwnedFd>,
         target: &[u8],
-        mut names: impl FnMut() -> Result<String>,
-        create: impl Fn(&str) -> rustix::io::Result<T>,
-    ) -> Result<(Temporary, T)> {
+        names: &mut dyn FnMut() -> Result<String>,
+        make: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
+    ) -> Result<Temporary> {
         for _ in 0..ATTEMPTS {
             let name = names()?;
-            match create(&name) {
-                Ok(new) => return Ok((Temporary::existing(parent, name, false), new)),
+            match make(name.as_bytes()) {
+                Ok(()) => return Ok(Temporary::existing(parent, name, false)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(refused("store", target, errno)),
             }
@@ -66,45 +73,46 @@ impl Temporary {
 
     /// Takes the place of `leaf`.
     pub fn replace(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
-        rustix::fs::renameat(&self.parent, &self.name, &self.parent, leaf)?;
-        self.exists = false;
-        Ok(())
+        self.rename(leaf, RenameFlags::empty())
     }
 
     /// EEXIST where the name is taken.
     pub fn take_free_name(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
-        let (parent, flags) = (&self.parent, RenameFlags::NOREPLACE);
-        match rustix::fs::renameat_with(parent, &self.name, parent, leaf, flags) {
+        match self.rename(leaf, RenameFlags::NOREPLACE) {
             // Not every file system knows the flag; link(2) never replaces either.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(parent, &self.name, parent, leaf, AtFlags::empty())?;
+                let (parent, name) = (&self.parent, self.name.as_bytes());
+                rustix::fs::linkat(parent, name, parent, leaf, AtFlags::empty())?;
                 self.remove();
+                Ok(())
             }
-            renamed => {
-                renamed?;
-                self.exists = false;
-            }
+            renamed => renamed,
         }
+    }
+
+    fn rename(&mut self, leaf: &[u8], flags: RenameFlags) -> rustix::io::Result<()> {
+        at::rename(self.parent.as_fd(), self.name.as_bytes(), leaf, flags)?;
+        self.exists = false;
         Ok(())
     }
 
     /// Takes the place, and the name, of `other`, and is kept from now on.
     pub fn take_over(&mut self, other: &mut Temporary) -> rustix::io::Result<()> {
-        rustix::fs::renameat(&self.parent, &self.name, &self.parent, &other.name)?;
+        self.replace(other.name.as_bytes())?;
         other.exists = false;
         self.name = std::mem::take(&mut other.name);
-        self.keep = true;
+        (self.exists, self.keep) = (true, true);
         Ok(())
     }
 
     fn remove(&mut self) {
         // Where it fails there is nobody to tell; the name says whose the file is.
-        let _ = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::empty());
+        let _ = at::unlink(self.parent.as_fd(), self.name.as_bytes());
         self.exists = false;
     }
 
     fn is_empty(&self) -> bool {
-        stat_leaf(self.parent.as_fd(), self.name.as_bytes()).is_ok_and(|stat| stat.st_size == 0)
+        at::stat(self.parent.as_fd(), self.name.as_bytes()).is_ok_and(|stat| stat.st_size == 0)
     }
 }
 
@@ -116,9 +124,8 @@ impl Drop for Temporary {
     }
 }
 
-fn create_file(parent: &OwnedFd, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = retry_on_intr(|| rustix::fs::openat(parent, name, flags, mode))?;
+fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let file = at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
     // Where it cannot be locked its age alone tells a sweep that it is in use.
     let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
     Ok(file)
@@ -150,14 +157,14 @@ mod tests {
         let parent = Arc::new(rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).unwrap());
         let create = |names: &[&str]| {
             let mut names = names.iter().cycle();
-            let next = || Ok((*names.next().unwrap()).into());
-            Temporary::create_with(&parent, b"x", next, |name| {
-                create_file(&parent, name, Mode::RWXU)
+            let mut next = || Ok((*names.next().unwrap()).into());
+            Temporary::make(&parent, b"x", &mut next, &mut |name| {
+                create_file(parent.as_fd(), name, Mode::RWXU).map(drop)
             })
         };
         let error = create(&["dangling", "link", "old"]).unwrap_err();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, libc::EEXIST));
-        let (temporary, _file) = create(&["dangling", "link", "free"]).unwrap();
+        let temporary = create(&["dangling", "link", "free"]).unwrap();
         assert_eq!(temporary.name, "free");
         drop(temporary);
         assert_eq!(tree.names(""), ["dangling", "dir", "link", "old"]);

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::wire::fields::Fields;
 
 /// The key that says how many body bytes follow; the only one framing knows.
 const DATA_SIZE: &str = "data_size";
@@ -102,6 +103,11 @@ impl Header {
     /// The whole header read into a type of the caller's.
     pub fn read_as<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_str(self.text()).map_err(|error| bad_field(error.to_string()))
+    }
+
+    /// The keys as a message reads them.
+    pub fn fields(&self) -> Result<Fields<'_>> {
+        Fields::parse(self.text())
     }
 
     /// A key given twice has its last value, as with most JSON readers.

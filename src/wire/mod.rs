@@ -5,6 +5,7 @@ pub mod builder;
 pub mod datagram;
 pub mod digest;
 mod escape;
+pub mod fields;
 pub mod header;
 pub mod message;
 pub mod name;

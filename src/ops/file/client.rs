@@ -19,7 +19,7 @@ use crate::wire::header::Header;
 use crate::wire::message::file::{
     FileMode, FileName, GetReply, GetRequest, PutReply, PutRequest, Trailer,
 };
-use crate::wire::message::{check_reply, id_of, to_request};
+use crate::wire::message::{check_reply, id_of, read_reply, to_request};
 use crate::wire::name::Name;
 
 /// Stores the next `length` bytes of `source` on the server as `name`; without a length,
@@ -109,9 +109,7 @@ fn check_stored(reader: BorrowedFd<'_>, sent: Transfer, patience: Patience) -> R
     if body.left() > 0 {
         return Err(Error::new(ErrorKind::BadReply, "the reply to a put has a body"));
     }
-    let reply: PutReply = header
-        .read_as()
-        .map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))?;
+    let reply: PutReply = read_reply(&header)?;
     if let Some(stored) = reply.filesize.filter(|stored| *stored != sent.bytes) {
         let detail = format!("{stored} bytes were stored of {}", sent.bytes);
         return Err(Error::new(ErrorKind::Checksum, detail));
@@ -144,7 +142,7 @@ fn receive(
     got.map_err(inside)?;
     let got = meter.finish();
     if reply.trailer == Some(true) {
-        let trailer: Trailer = recv_trailer(duplex.reader, patience)?.read_as()?;
+        let trailer = Trailer::read(&recv_trailer(duplex.reader, patience)?)?;
         got.check(Some(trailer.sha256))?;
     }
     got.check(reply.sha256)?;

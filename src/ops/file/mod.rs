@@ -23,7 +23,7 @@ use crate::io::store::StoreOptions;
 use crate::limits;
 use crate::wire::digest::Digest;
 use crate::wire::header::Header;
-use crate::wire::message::{self, file::Trailer};
+use crate::wire::message::file::Trailer;
 
 /// How a file is sent, received or served.
 #[derive(Clone, Copy)]
@@ -199,7 +199,7 @@ fn send_content(
 /// Sends the frame that follows a content.
 fn send_trailer(fd: BorrowedFd<'_>, sha256: Option<Digest>, patience: Patience) -> Result<()> {
     let Some(sha256) = sha256 else { return Ok(()) };
-    let header = message::to_header(&Trailer { sha256 })?;
+    let header = Trailer { sha256 }.header();
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience).map_err(inside)
 }
 

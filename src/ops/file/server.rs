@@ -20,8 +20,7 @@ use crate::ops::{Duplex, reply};
 use crate::wire::digest::{Digest, Hasher};
 use crate::wire::header::Header;
 use crate::wire::message::file::{
-    DoneReply, FileMode, GetReply, GetRequest, ListEntry, PathRequest, PutExtent, PutReply,
-    StatReply,
+    FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, done,
 };
 use crate::wire::message::{self, Id};
 use crate::wire::name::Name;
@@ -117,14 +116,13 @@ impl<'fd> Session<'_, 'fd> {
         match (received, upload) {
             (Ok(trailer), Ok(upload)) => match upload.finish(trailer.as_ref()) {
                 Ok((request, stored)) => {
-                    let header = message::to_header(&PutReply {
-                        status: "ok",
+                    let reply = PutReply {
                         id: request.id,
                         name: request.name,
                         filesize: Some(stored.bytes),
                         sha256: stored.sha256,
-                    })?;
-                    self.answer(&header, &[], stored)
+                    };
+                    self.answer(&reply.header(), &[], stored)
                 }
                 Err(error) => self.refuse(error),
             },
@@ -142,8 +140,7 @@ impl<'fd> Session<'_, 'fd> {
             Ok(opened) => opened,
             Err(error) => return self.refuse(error),
         };
-        let header = message::to_header(&GetReply {
-            status: "ok",
+        let reply = GetReply {
             id: request.id,
             name: request.name,
             filesize: stat.size,
@@ -151,9 +148,10 @@ impl<'fd> Session<'_, 'fd> {
             mtime: Some(stat.mtime),
             sha256: None,
             trailer: (request.trailer == Some(true)).then_some(true),
-        })?;
-        let sent = send_content(self.duplex.writer, &header, file.as_fd(), meter, self.patience)
-            .map_err(inside)?;
+        };
+        let (writer, header) = (self.duplex.writer, reply.header());
+        let sent =
+            send_content(writer, &header, file.as_fd(), meter, self.patience).map_err(inside)?;
         send_trailer(self.duplex.writer, sent.sha256, self.patience)?;
         Ok(Served::Done(sent))
     }
@@ -212,28 +210,28 @@ impl<'fd> Session<'_, 'fd> {
             overwrite: self.options.store.overwrite && request.overwrite != Some(false),
             ..self.options.store
         };
-        let id = request.id.clone();
+        let id = request.id.as_ref();
         let mut body = Vec::new();
         let header = match cmd {
             "stat" if partial => {
                 let (size, sha256) = digest_of_partial(root, named?)?;
-                message::to_header(&StatReply::of_partial(size, sha256, id))
+                StatReply::partial_header(size, sha256, id)
             }
-            "stat" => message::to_header(&StatReply::of(&root.stat(name)?, id)),
+            "stat" => StatReply::header(&root.stat(name)?, id),
             "list" => {
                 body = list(root, name, limits::MAX_BODY)?;
-                message::to_header(&DoneReply::new(id))
+                done(id)
             }
             "mkdir" => {
                 directory::make_directory(root, named?, &store)?;
-                message::to_header(&DoneReply::new(id))
+                done(id)
             }
             _ => {
                 directory::make_link(root, named?, &request.target()?, &store)?;
-                message::to_header(&DoneReply::new(id))
+                done(id)
             }
         };
-        Ok((header?, body))
+        Ok((header, body))
     }
 
     fn receive(
@@ -296,7 +294,7 @@ fn list(root: Root<'_>, name: Option<Name<'_>>, max: u64) -> Result<Vec<u8>> {
     let mut body = vec![b'['];
     for name in directory::names(dir.as_fd())? {
         let Some(entry) = directory::entry(dir.as_fd(), &name)? else { continue };
-        let text = message::to_header(&ListEntry::from(&entry))?;
+        let text = entry.json();
         if (body.len() + text.len() + 2) as u64 > max {
             return Err(Error::new(ErrorKind::TooBig, "the list of the directory"));
         }

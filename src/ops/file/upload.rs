@@ -74,7 +74,7 @@ impl<'a> Upload<'a> {
         let Upload { request, file, meter } = self;
         let received = meter.finish();
         let checked = received.check(request.sha256).and_then(|()| match trailer {
-            Some(trailer) => received.check(Some(trailer.read_as::<Trailer>()?.sha256)),
+            Some(trailer) => received.check(Some(Trailer::read(trailer)?.sha256)),
             None => Ok(()),
         });
         match checked {

@@ -6,6 +6,7 @@ pub mod file;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::Fields;
 use super::header::Header;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,6 +18,13 @@ pub enum Id {
     Number(i64),
     /// A string of at most 1 KiB, so that it fits the header of any reply.
     Text(#[serde(deserialize_with = "short")] String),
+}
+
+impl Id {
+    /// A string as an id, unless it is too long.
+    pub fn text(text: String) -> Option<Id> {
+        (text.len() <= MAX_TEXT).then_some(Id::Text(text))
+    }
 }
 
 /// What every request has.
@@ -81,11 +89,7 @@ pub struct HelloLimits {
 
 /// The id of a request that may be bad in other ways.
 pub fn id_of(request: &Header) -> Option<Id> {
-    #[derive(Deserialize)]
-    struct OnlyId {
-        id: Option<Id>,
-    }
-    request.read_as().ok().and_then(|request: OnlyId| request.id)
+    request.fields().and_then(|fields| fields.id()).ok().flatten()
 }
 
 /// The header text of a message; `data_size` is added where it is sent.
@@ -105,29 +109,34 @@ pub fn to_request(cmd: &str, message: &impl Serialize) -> Result<String> {
     to_header(&Request { cmd, message })
 }
 
+/// A message that is read from the keys of its header.
+pub trait Message: Sized {
+    /// What they say; [`ErrorKind::BadField`] where they do not say it.
+    fn of(fields: &Fields<'_>) -> Result<Self>;
+}
+
 /// What a reply says; [`ErrorKind::BadReply`] where it does not say it.
-pub fn read_reply<'a, T: Deserialize<'a>>(reply: &'a Header) -> Result<T> {
-    reply.read_as().map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))
+pub fn read_reply<T: Message>(reply: &Header) -> Result<T> {
+    as_reply(reply.fields().and_then(|fields| T::of(&fields)))
+}
+
+/// A message that was read from a reply: whatever is wrong with it is a bad reply.
+fn as_reply<T>(read: Result<T>) -> Result<T> {
+    read.map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))
 }
 
 /// Passes a reply on, or turns an error reply into its error.
 pub fn check_reply(reply: &Header) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Status {
-        status: Option<String>,
-        code: Option<String>,
-        message: Option<String>,
-    }
-    let reply: Status = reply.read_as()?;
-    if reply.status.as_deref() != Some("error") {
+    let fields = reply.fields()?;
+    if fields.text("status")?.as_deref() != Some("error") {
         return Ok(());
     }
-    let code = reply.code.unwrap_or_default();
+    let code = fields.text("code")?.unwrap_or_default();
     let kind = REPLY_CODES
         .iter()
         .find(|(text, _)| *text == code)
         .map_or(ErrorKind::RemoteOther, |(_, kind)| *kind);
-    let message = crate::wire::escape(reply.message.unwrap_or_default().as_bytes());
+    let message = crate::wire::escape(fields.text("message")?.unwrap_or_default().as_bytes());
     Err(Error::new(kind, message))
 }
 

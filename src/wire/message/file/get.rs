@@ -1,15 +1,16 @@
 //! The get request and its reply.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
+use crate::wire::fields::{Fields, required};
 use crate::wire::header::Header;
-use crate::wire::message::{Id, read_reply};
+use crate::wire::message::{Id, Message, read_reply};
 
 /// Asks for a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GetRequest {
     /// Repeated in the reply.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,40 +32,50 @@ pub struct GetRequest {
 impl GetRequest {
     /// The request that `header` carries.
     pub fn read(header: &Header) -> Result<GetRequest> {
-        header.read_as()
+        let fields = header.fields()?;
+        Ok(GetRequest {
+            id: fields.id()?,
+            name: FileName::of(&fields)?,
+            trailer: fields.boolean("trailer")?,
+            offset: fields.size("offset")?,
+            prefix_sha256: fields.parsed("prefix_sha256")?,
+        })
     }
 }
 
 /// The header of the reply to a get; its body is the content behind the request's offset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetReply {
-    /// `ok`; [`check_reply`](crate::wire::message::check_reply) knows the other one.
-    #[serde(skip_deserializing, default = "ok")]
-    pub status: &'static str,
     /// The request's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// The request's.
-    #[serde(flatten)]
     pub name: FileName,
     /// Bytes of the whole file.
     pub filesize: u64,
     /// Its permission bits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<FileMode>,
     /// Its time of modification, in milliseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
     /// The digest of the whole file, from a server that knows it beforehand.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
     /// A [`Trailer`](super::Trailer) follows the body. A server that knows none leaves it
     /// out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trailer: Option<bool>,
 }
 
 impl GetReply {
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        let mut header = ok(self.id.as_ref());
+        self.name.write(&mut header);
+        header.plain("filesize", Some(self.filesize));
+        header.text("mode", self.mode.map(String::from).as_deref());
+        header.plain("mtime", self.mtime);
+        header.text("sha256", self.sha256.map(String::from).as_deref());
+        header.plain("trailer", self.trailer);
+        header.finish()
+    }
+
     /// The reply that `header` carries, if it is one to a request with this offset: its
     /// body is the rest of the file.
     pub fn read(header: &Header, offset: u64) -> Result<GetReply> {
@@ -79,6 +90,20 @@ impl GetReply {
             }
             None => Err(bad("there is no data_size".into())),
         }
+    }
+}
+
+impl Message for GetReply {
+    fn of(fields: &Fields<'_>) -> Result<GetReply> {
+        Ok(GetReply {
+            id: fields.id()?,
+            name: FileName::of(fields)?,
+            filesize: fields.size("filesize")?.ok_or_else(|| required("filesize"))?,
+            mode: fields.parsed("mode")?,
+            mtime: fields.integer("mtime")?,
+            sha256: fields.parsed("sha256")?,
+            trailer: fields.boolean("trailer")?,
+        })
     }
 }
 

@@ -6,18 +6,21 @@ mod put;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use get::{GetReply, GetRequest};
-pub use path::{DoneReply, Entry, ListEntry, PathRequest, Stat, StatReply};
+pub use path::{Entry, PathRequest, Stat, StatReply, done};
 pub use put::{PutExtent, PutReply, PutRequest};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::builder::bytes_of;
 use crate::wire::digest::Digest;
+use crate::wire::fields::{Fields, Writer, required};
+use crate::wire::header::Header;
+use crate::wire::message::Id;
 
 /// The name of a file: text where it is UTF-8, else Base64.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FileName {
     #[serde(skip_serializing_if = "Option::is_none")]
     filename: Option<String>,
@@ -32,6 +35,16 @@ impl FileName {
         FileName { filename, filename_b64 }
     }
 
+    fn of(fields: &Fields<'_>) -> Result<FileName> {
+        let (filename, filename_b64) = (fields.text("filename")?, fields.text("filename_b64")?);
+        Ok(FileName { filename, filename_b64 })
+    }
+
+    fn write(&self, header: &mut Writer) {
+        header.text("filename", self.filename.as_deref());
+        header.text("filename_b64", self.filename_b64.as_deref());
+    }
+
     /// The name that a message carries, whatever it is.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         bytes_of(self.filename.as_deref(), self.filename_b64.as_deref(), "filename")
@@ -39,8 +52,8 @@ impl FileName {
 }
 
 /// Permission bits as octal text, such as `0644`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct FileMode(pub u32);
 
 impl From<FileMode> for String {
@@ -65,8 +78,7 @@ impl TryFrom<String> for FileMode {
 }
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -75,15 +87,53 @@ pub enum Kind {
     /// A symbolic link itself, not what it leads to.
     Symlink,
     /// A device, a FIFO, a socket, and whatever else there may be.
-    #[serde(other)]
     Other,
 }
 
+impl Kind {
+    fn text(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Dir => "dir",
+            Kind::Symlink => "symlink",
+            Kind::Other => "other",
+        }
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Kind> {
+        Ok(match &*text {
+            "file" => Kind::File,
+            "dir" => Kind::Dir,
+            "symlink" => Kind::Symlink,
+            _ => Kind::Other,
+        })
+    }
+}
+
 /// The frame after a content, for a sender that computes the digest as it sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trailer {
     /// The digest of the whole file, also where only the rest of it was sent.
     pub sha256: Digest,
+}
+
+impl Trailer {
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        let mut header = Writer::default();
+        header.text("sha256", Some(&self.sha256.to_string()));
+        header.finish()
+    }
+
+    /// The trailer that `header` carries.
+    pub fn read(header: &Header) -> Result<Trailer> {
+        let sha256 = header.fields()?.parsed("sha256")?;
+        Ok(Trailer { sha256: sha256.ok_or_else(|| required("sha256"))? })
+    }
 }
 
 /// `bytes` as text where they are UTF-8, else in Base64.
@@ -103,15 +153,18 @@ fn rest_of(filesize: u64, offset: Option<u64>) -> Result<u64> {
     })
 }
 
-fn ok() -> &'static str {
-    "ok"
+/// The header of a reply that reports success, begun.
+fn ok(id: Option<&Id>) -> Writer {
+    let mut header = Writer::default();
+    header.text("status", Some("ok"));
+    header.id(id);
+    header
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::header::Header;
-    use crate::wire::message::{to_header, to_request};
+    use crate::wire::message::to_request;
 
     pub(super) fn header(text: &str) -> Header {
         Header::parse(text.as_bytes().to_vec(), 32).unwrap()
@@ -138,8 +191,8 @@ mod tests {
         let text = to_request("put", &request).unwrap();
         assert_eq!(text, r#"{"cmd":"put","filename":"a","filesize":5}"#);
         let name = FileName::new(b"a");
-        let reply = PutReply { status: ok(), id: None, name, filesize: Some(5), sha256: None };
-        assert_eq!(to_header(&reply).unwrap(), r#"{"status":"ok","filename":"a","filesize":5}"#);
+        let reply = PutReply { id: None, name, filesize: Some(5), sha256: None };
+        assert_eq!(reply.header(), r#"{"status":"ok","filename":"a","filesize":5}"#);
         let text = to_request("stat", &PathRequest::new(b"")).unwrap();
         assert_eq!(text, r#"{"cmd":"stat","filename":""}"#);
     }

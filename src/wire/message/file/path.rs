@@ -1,17 +1,19 @@
 //! Requests about names rather than contents (stat, list, mkdir, symlink) and their replies.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{FileMode, Kind, ok, text_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::builder::bytes_of;
 use crate::wire::digest::Digest;
+use crate::wire::fields::{Fields, Writer, required};
 use crate::wire::header::Header;
-use crate::wire::message::{Id, read_reply};
+use crate::wire::message::{Id, as_reply};
 
 /// Asks what a name is or has in it, or for it to be made. Each `cmd` has its own of these
 /// keys, and does not look at the others.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PathRequest {
     /// Repeated in the reply.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +56,18 @@ impl PathRequest {
 
     /// The request that `header` carries.
     pub fn read(header: &Header) -> Result<PathRequest> {
-        header.read_as()
+        let fields = header.fields()?;
+        Ok(PathRequest {
+            id: fields.id()?,
+            filename: fields.text("filename")?,
+            filename_b64: fields.text("filename_b64")?,
+            partial: fields.boolean("partial")?,
+            mode: fields.parsed("mode")?,
+            parents: fields.boolean("parents")?,
+            overwrite: fields.boolean("overwrite")?,
+            target: fields.text("target")?,
+            target_b64: fields.text("target_b64")?,
+        })
     }
 
     /// The name, whatever it is.
@@ -68,19 +81,10 @@ impl PathRequest {
     }
 }
 
-/// The reply to a mkdir, a symlink or, with the array of [`ListEntry`] as its body, a list.
-#[derive(Clone, Debug, Serialize)]
-pub struct DoneReply {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Id>,
-}
-
-impl DoneReply {
-    /// The reply to the request with this id.
-    pub fn new(id: Option<Id>) -> DoneReply {
-        DoneReply { status: ok(), id }
-    }
+/// The header of the reply to a mkdir, a symlink or, with the array of entries as its body,
+/// a list.
+pub fn done(id: Option<&Id>) -> String {
+    ok(id).finish()
 }
 
 /// What is known of a file without reading it.
@@ -96,68 +100,57 @@ pub struct Stat {
     pub mtime: i64,
 }
 
-/// The reply to a stat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatReply {
-    /// `ok`; [`check_reply`](crate::wire::message::check_reply) knows the other one.
-    #[serde(skip_deserializing, default = "ok")]
-    pub status: &'static str,
-    /// The request's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<Id>,
-    /// Bytes.
-    pub size: u64,
-    /// What it is; not of a partial file, which is always a regular one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
-    /// Permission bits; not of a partial file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<FileMode>,
-    /// Time of modification in milliseconds since 1970; not of a partial file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mtime: Option<i64>,
-    /// The digest, of a partial file alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Digest>,
-}
-
-impl StatReply {
-    /// What `stat` says.
-    pub fn of(stat: &Stat, id: Option<Id>) -> StatReply {
-        StatReply {
-            status: ok(),
-            id,
-            size: stat.size,
-            kind: Some(stat.kind),
-            mode: Some(FileMode(stat.mode)),
-            mtime: Some(stat.mtime),
-            sha256: None,
-        }
+impl Stat {
+    fn write(&self, object: &mut Writer) {
+        object.text("kind", Some(self.kind.text()));
+        object.plain("size", Some(self.size));
+        object.text("mode", Some(&String::from(FileMode(self.mode))));
+        object.plain("mtime", Some(self.mtime));
     }
 
-    /// A partial file with this content.
-    pub fn of_partial(size: u64, sha256: Digest, id: Option<Id>) -> StatReply {
-        let sha256 = Some(sha256);
-        StatReply { status: ok(), id, size, kind: None, mode: None, mtime: None, sha256 }
+    fn of(fields: &Fields<'_>) -> Result<Stat> {
+        let mode: FileMode = fields.parsed("mode")?.ok_or_else(|| required("mode"))?;
+        Ok(Stat {
+            kind: fields.parsed("kind")?.ok_or_else(|| required("kind"))?,
+            size: fields.size("size")?.ok_or_else(|| required("size"))?,
+            mode: mode.0,
+            mtime: fields.integer("mtime")?.ok_or_else(|| required("mtime"))?,
+        })
+    }
+}
+
+/// The replies to a stat.
+#[derive(Debug)]
+pub struct StatReply;
+
+impl StatReply {
+    /// The header of the reply that tells of a file.
+    pub fn header(stat: &Stat, id: Option<&Id>) -> String {
+        let mut header = ok(id);
+        stat.write(&mut header);
+        header.finish()
+    }
+
+    /// The header of the reply that tells of a partial file.
+    pub fn partial_header(size: u64, sha256: Digest, id: Option<&Id>) -> String {
+        let mut header = ok(id);
+        header.plain("size", Some(size));
+        header.text("sha256", Some(&sha256.to_string()));
+        header.finish()
     }
 
     /// What the reply that `header` carries says of a file.
     pub fn read(header: &Header) -> Result<Stat> {
-        match read_reply(header)? {
-            StatReply { size, kind: Some(kind), mode: Some(mode), mtime: Some(mtime), .. } => {
-                Ok(Stat { kind, size, mode: mode.0, mtime })
-            }
-            _ => Err(Error::new(ErrorKind::BadReply, "kind, mode or mtime is missing")),
-        }
+        as_reply(header.fields().and_then(|fields| Stat::of(&fields)))
     }
 
     /// The size and the digest that it says a partial file has.
     pub fn read_partial(header: &Header) -> Result<(u64, Digest)> {
-        let reply: StatReply = read_reply(header)?;
-        match reply.sha256 {
-            Some(sha256) => Ok((reply.size, sha256)),
-            None => Err(Error::new(ErrorKind::BadReply, "sha256 is missing")),
-        }
+        let read = |fields: Fields<'_>| {
+            let size = fields.size("size")?.ok_or_else(|| required("size"))?;
+            Ok((size, fields.parsed("sha256")?.ok_or_else(|| required("sha256"))?))
+        };
+        as_reply(header.fields().and_then(read))
     }
 }
 
@@ -172,43 +165,29 @@ pub struct Entry {
     pub target: Option<Vec<u8>>,
 }
 
-/// One of the objects in the array that is the body of the reply to a list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ListEntry {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name_b64: Option<String>,
-    kind: Kind,
-    size: u64,
-    mode: FileMode,
-    mtime: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_b64: Option<String>,
-}
-
-impl From<&Entry> for ListEntry {
-    fn from(entry: &Entry) -> ListEntry {
-        let (name, name_b64) = text_of(&entry.name);
-        let (target, target_b64) = entry.target.as_deref().map_or((None, None), text_of);
-        let Stat { kind, size, mode, mtime } = entry.stat;
-        ListEntry { name, name_b64, kind, size, mode: FileMode(mode), mtime, target, target_b64 }
+impl Entry {
+    /// The object that stands for it in the body of the reply to a list.
+    pub fn json(&self) -> String {
+        let mut object = Writer::default();
+        object.bytes("name", Some(&self.name));
+        self.stat.write(&mut object);
+        object.bytes("target", self.target.as_deref());
+        object.finish()
     }
-}
 
-impl TryFrom<ListEntry> for Entry {
-    type Error = Error;
+    /// The entries in the body of the reply to a list, in its order.
+    pub fn read_list(body: &[u8]) -> Result<Vec<Entry>> {
+        let bad = |detail: String| Error::new(ErrorKind::BadReply, detail);
+        let text = str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
+        let entries: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+        let read = |entry: &RawValue| Entry::of(&Fields::parse(entry.get())?);
+        as_reply(entries.into_iter().map(read).collect())
+    }
 
-    fn try_from(entry: ListEntry) -> Result<Entry> {
-        let ListEntry { kind, size, mode, mtime, .. } = entry;
-        let name = bytes_of(entry.name.as_deref(), entry.name_b64.as_deref(), "name")?;
-        let target = match (entry.target, entry.target_b64) {
-            (None, None) => None,
-            (text, base64) => Some(bytes_of(text.as_deref(), base64.as_deref(), "target")?),
-        };
-        Ok(Entry { name, stat: Stat { kind, size, mode: mode.0, mtime }, target })
+    fn of(fields: &Fields<'_>) -> Result<Entry> {
+        let name = fields.bytes("name")?.ok_or_else(|| required("name"))?;
+        Ok(Entry { name, stat: Stat::of(fields)?, target: fields.bytes("target")? })
     }
 }
 
@@ -216,7 +195,7 @@ impl TryFrom<ListEntry> for Entry {
 mod tests {
     use super::super::tests::header;
     use super::*;
-    use crate::wire::message::{to_header, to_request};
+    use crate::wire::message::to_request;
 
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     const STAT: Stat = Stat { kind: Kind::File, size: 3, mode: 0o644, mtime: -1 };
@@ -242,18 +221,17 @@ mod tests {
         }
         let neither = PathRequest::read(&header("{}")).unwrap();
         assert_eq!(neither.name().unwrap_err().kind(), ErrorKind::Missing);
-        let done = to_header(&DoneReply::new(Some(Id::Number(7)))).unwrap();
-        assert_eq!(done, r#"{"status":"ok","id":7}"#);
+        assert_eq!(done(Some(&Id::Number(7))), r#"{"status":"ok","id":7}"#);
     }
 
     #[test]
     fn what_is_told_of_a_file_comes_back() {
-        let text = to_header(&StatReply::of(&STAT, None)).unwrap();
-        let expected = r#"{"status":"ok","size":3,"kind":"file","mode":"0644","mtime":-1}"#;
+        let text = StatReply::header(&STAT, None);
+        let expected = r#"{"status":"ok","kind":"file","size":3,"mode":"0644","mtime":-1}"#;
         assert_eq!(text, expected);
         assert_eq!(StatReply::read(&header(&text)).unwrap(), STAT);
         let sha256 = DIGEST.to_owned().try_into().unwrap();
-        let text = to_header(&StatReply::of_partial(3, sha256, None)).unwrap();
+        let text = StatReply::partial_header(3, sha256, None);
         assert_eq!(text, format!(r#"{{"status":"ok","size":3,"sha256":"{DIGEST}"}}"#));
         assert_eq!(StatReply::read_partial(&header(&text)).unwrap(), (3, sha256));
         let new = expected.replace("file", "door");
@@ -276,14 +254,18 @@ mod tests {
         ] {
             let text = format!("{{{first}{stat}{last}}}");
             let entry = Entry { name: name.to_vec(), stat: STAT, target };
-            assert_eq!(serde_json::to_string(&ListEntry::from(&entry)).unwrap(), text);
-            let read: ListEntry = serde_json::from_str(&text).unwrap();
-            assert_eq!(Entry::try_from(read).unwrap(), entry);
+            assert_eq!(entry.json(), text);
+            assert_eq!(Entry::read_list(format!("[{text}]").as_bytes()).unwrap(), [entry]);
         }
         for bad in [r#""mtime":0"#, r#""mtime":0,"name":"a","name_b64":"""#] {
-            let text = format!(r#"{{"kind":"file","size":3,"mode":"0644",{bad}}}"#);
-            let read: ListEntry = serde_json::from_str(&text).unwrap();
-            assert!(Entry::try_from(read).is_err(), "{bad}");
+            let text = format!(r#"[{{"kind":"file","size":3,"mode":"0644",{bad}}}]"#);
+            let error = Entry::read_list(text.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadReply, "{bad}");
         }
+        for bad in ["{}", "[{}]", "[1]", "[[]]", "[", "[]x", ""] {
+            let error = Entry::read_list(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadReply, "{bad}");
+        }
+        assert!(Entry::read_list(b" [ ] ").unwrap().is_empty());
     }
 }

@@ -1,15 +1,16 @@
 //! The put request, what follows it, and its reply.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
+use crate::wire::fields::{Fields, required};
 use crate::wire::header::{Header, MAX_DATA_SIZE};
-use crate::wire::message::Id;
+use crate::wire::message::{Id, Message};
 
 /// Stores a file; its content, or the rest of it behind `offset`, is the frame's body.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PutRequest {
     /// Repeated in the reply.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +53,21 @@ impl PutRequest {
     /// The request that `header` carries, if it can be followed: `filesize` less `offset`
     /// is the size of the body.
     pub fn read(header: &Header) -> Result<PutRequest> {
-        let request: PutRequest = header.read_as()?;
+        let fields = header.fields()?;
+        let request = PutRequest {
+            id: fields.id()?,
+            name: FileName::of(&fields)?,
+            filesize: fields.size("filesize")?.ok_or_else(|| required("filesize"))?,
+            sha256: fields.parsed("sha256")?,
+            mode: fields.parsed("mode")?,
+            mtime: fields.integer("mtime")?,
+            trailer: fields.boolean("trailer")?,
+            overwrite: fields.boolean("overwrite")?,
+            parents: fields.boolean("parents")?,
+            offset: fields.size("offset")?,
+            prefix_sha256: fields.parsed("prefix_sha256")?,
+            resume: fields.boolean("resume")?,
+        };
         if request.filesize > MAX_DATA_SIZE {
             return Err(Error::new(ErrorKind::TooBig, "filesize does not fit 63 bits"));
         }
@@ -81,51 +96,58 @@ impl PutExtent {
     /// `data_size`: their body is as long as the file. After an error nobody knows where
     /// the next frame begins.
     pub fn of(header: &Header) -> Result<PutExtent> {
-        #[derive(Deserialize)]
-        struct HasTrailer {
-            trailer: Option<bool>,
-        }
-        #[derive(Deserialize)]
-        struct Sizes {
-            #[serde(default)]
-            filesize: u64,
-            offset: Option<u64>,
-        }
+        let fields = header.fields()?;
         let body = match header.data_size() {
             Some(body) => body,
-            None => match header.read_as()? {
-                Sizes { offset: Some(_), .. } => {
-                    return Err(Error::new(ErrorKind::Missing, "an offset needs a data_size"));
-                }
-                Sizes { filesize, .. } if filesize > MAX_DATA_SIZE => {
+            None if fields.size("offset")?.is_some() => {
+                return Err(Error::new(ErrorKind::Missing, "an offset needs a data_size"));
+            }
+            None => match fields.size("filesize")? {
+                Some(filesize) if filesize > MAX_DATA_SIZE => {
                     return Err(Error::new(ErrorKind::TooBig, "filesize does not fit 63 bits"));
                 }
-                Sizes { filesize, .. } => filesize,
+                Some(filesize) => filesize,
+                None if fields.has("filesize") => return Err(required("filesize")),
+                None => 0,
             },
         };
-        let HasTrailer { trailer } = header.read_as()?;
-        Ok(PutExtent { body, trailer: trailer == Some(true) })
+        Ok(PutExtent { body, trailer: fields.boolean("trailer")? == Some(true) })
     }
 }
 
 /// The reply to a put: what was stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutReply {
-    /// `ok`; [`check_reply`](crate::wire::message::check_reply) knows the other one.
-    #[serde(skip_deserializing, default = "ok")]
-    pub status: &'static str,
     /// The request's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// The request's.
-    #[serde(flatten)]
     pub name: FileName,
     /// Bytes of the whole file.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub filesize: Option<u64>,
     /// Its digest, where one was computed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+}
+
+impl PutReply {
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        let mut header = ok(self.id.as_ref());
+        self.name.write(&mut header);
+        header.plain("filesize", self.filesize);
+        header.text("sha256", self.sha256.map(String::from).as_deref());
+        header.finish()
+    }
+}
+
+impl Message for PutReply {
+    fn of(fields: &Fields<'_>) -> Result<PutReply> {
+        Ok(PutReply {
+            id: fields.id()?,
+            name: FileName::of(fields)?,
+            filesize: fields.size("filesize")?,
+            sha256: fields.parsed("sha256")?,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,49 @@
+//! System calls on one name in a directory. None of them follows a link that has the name.
+//!
+//! Each is compiled once, and not into every caller: the conversion of a path takes more
+//! code than the call.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::{Result, retry_on_intr};
+
+#[inline(never)]
+pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::openat(dir, name, flags, mode))
+}
+
+#[inline(never)]
+pub(super) fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+#[inline(never)]
+pub(super) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<()> {
+    rustix::fs::mkdirat(dir, name, mode)
+}
+
+#[inline(never)]
+pub(super) fn make_link(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Result<()> {
+    rustix::fs::symlinkat(target, dir, name)
+}
+
+/// Both names are in `dir`.
+#[inline(never)]
+pub(super) fn rename(
+    dir: BorrowedFd<'_>,
+    from: &[u8],
+    to: &[u8],
+    flags: RenameFlags,
+) -> Result<()> {
+    if flags.is_empty() {
+        return rustix::fs::renameat(dir, from, dir, to);
+    }
+    rustix::fs::renameat_with(dir, from, dir, to, flags)
+}
+
+#[inline(never)]
+pub(super) fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    rustix::fs::unlinkat(dir, name, AtFlags::empty())
+}
