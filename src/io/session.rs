@@ -1,7 +1,10 @@
 //! The processes of a session, as /proc shows them: no system call names them all.
 
-use std::path::Path;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
 };
@@ -10,20 +13,30 @@ use rustix::process::{
 /// its leader. Processes that are made meanwhile get it as well, unless they are made faster
 /// than they are found.
 pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
-    if !shows_us() {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(proc) = rustix::fs::open(c"/proc", flags, Mode::empty()) else { return };
+    let proc = proc.as_fd();
+    if !shows_us(proc) {
         return;
     }
     let mut signalled = Vec::new();
     for _ in 0..PASSES {
         let before = signalled.len();
-        for pid in all_processes() {
-            if signalled.contains(&pid) || !belongs(pid, session, group) {
+        if rustix::fs::seek(proc, SeekFrom::Start(0)).is_err() {
+            return;
+        }
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut entries = RawDir::new(proc, &mut buffer);
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name();
+            let Some(pid) = pid_of(name.to_bytes()) else { continue };
+            if signalled.contains(&pid) || !belongs(proc, name, session, group) {
                 continue;
             }
             // Once it is open, the descriptor means the process that /proc then shows, or
             // one that is gone: never a later one of the same number.
             let pidfd = pidfd_open(pid, PidfdFlags::empty());
-            if !belongs(pid, session, group) {
+            if !belongs(proc, name, session, group) {
                 continue;
             }
             // It may be gone, or another user's.
@@ -40,36 +53,36 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
 }
 
 /// Whether /proc is of this process' PID namespace: else its numbers are others.
-fn shows_us() -> bool {
-    let this = getpid().as_raw_nonzero().to_string();
-    std::fs::read_link("/proc/self").is_ok_and(|target| target == Path::new(&this))
+fn shows_us(proc: BorrowedFd<'_>) -> bool {
+    let this = rustix::fs::readlinkat(proc, c"self", Vec::new());
+    this.is_ok_and(|this| pid_of(this.to_bytes()) == Some(getpid()))
 }
 
-fn all_processes() -> impl Iterator<Item = Pid> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-}
-
-fn belongs(pid: Pid, session: Pid, group: Option<Pid>) -> bool {
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    std::fs::read(path).is_ok_and(|stat| is_of(&stat, session, group))
+fn belongs(proc: BorrowedFd<'_>, name: &CStr, session: Pid, group: Option<Pid>) -> bool {
+    // The name of a program has up to 64 bytes, a number 11.
+    let mut stat = [0; 512];
+    let path = [name.to_bytes(), b"/stat"].concat();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let length = rustix::fs::openat(proc, path, flags, Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut stat));
+    length.is_ok_and(|length| is_of(stat.get(..length).unwrap_or_default(), session, group))
 }
 
 /// Reads a line of proc_pid_stat(5): the name in parentheses may be anything, and after it
 /// come the state, the parent, the group and the session.
 fn is_of(stat: &[u8], session: Pid, group: Option<Pid>) -> bool {
-    let Some(end_of_name) = stat.iter().rposition(|byte| *byte == b')') else { return false };
-    let mut fields = stat[end_of_name + 1..].split(|byte| *byte == b' ').skip(1);
-    let mut number = |skipped| {
-        let field = std::str::from_utf8(fields.nth(skipped)?).ok()?;
-        Pid::from_raw(field.parse().ok()?)
-    };
-    let (of_group, of_session) = (number(2), number(0));
+    let after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    let mut fields = after_name.split(|byte| *byte == b' ').skip(3).map(pid_of);
+    let (of_group, of_session) = (fields.next().flatten(), fields.next().flatten());
     of_session == Some(session)
         && match group {
             Some(group) => of_group == Some(group),
             None => of_group != Some(session),
         }
+}
+
+fn pid_of(name: &[u8]) -> Option<Pid> {
+    Pid::from_raw(std::str::from_utf8(name).ok()?.parse().ok()?)
 }
 
 /// Enough for a shell and whatever it has just started.

@@ -153,7 +153,8 @@ pub enum Flow {
     /// It is ended: SIGTERM, and SIGKILL after [`Limits::term_grace`]. Its output still
     /// comes in meanwhile.
     End,
-    /// Its whole group gets this signal.
+    /// Its whole group gets this signal, and so does the job in the foreground of its
+    /// terminal.
     Signal(Signal),
     /// Its terminal changes its size; without one nothing does.
     Resize(WindowSize),
@@ -166,7 +167,7 @@ pub enum Input<'a> {
     Bytes(&'a [u8]),
     /// Nothing at the moment.
     Later,
-    /// No more. Not asked for again.
+    /// No more; on a terminal the character for that is typed. Not asked for again.
     End,
 }
 
@@ -222,11 +223,12 @@ pub trait Events {
 /// Runs a command and keeps its output.
 ///
 /// The whole group is ended when the time is up: with SIGTERM, and after the grace with
-/// SIGKILL. A process that has left the group lives on, and what a command leaves behind
-/// when it ends in time is left alone. If the host dies, the command is killed, though
+/// SIGKILL; with a terminal the whole session is, the jobs of a shell included. A process
+/// that has left that lives on, and what a command leaves behind when it ends in time is
+/// left alone. If the host dies, the command is killed, though
 /// not what it has started.
 ///
-/// [`ErrorKind::Argument`] is an empty command, a NUL byte or a malformed variable,
+/// [`ErrorKind::Argument`] is an empty command, a NUL byte, a malformed variable or no user,
 /// [`ErrorKind::TooBig`] a command above the limit: nothing was run. [`ErrorKind::Spawn`]
 /// is a command that could not be started, and tells the step and the errno. A status
 /// other than 0, a limit that was reached and a lost status are no errors.
