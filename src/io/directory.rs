@@ -58,6 +58,17 @@ pub fn make_directory(root: Root<'_>, name: Name<'_>, options: &StoreOptions) ->
     }
 }
 
+/// Takes the permission bits from a directory that `mode` does not have.
+pub fn restrict(dir: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    let failed = |errno| Error::system("the mode of the directory", errno);
+    let there = rustix::fs::fstat(dir).map_err(failed)?.st_mode & 0o7777;
+    let special = 0o7000;
+    match there & (mode | special) {
+        less if less == there => Ok(()),
+        less => rustix::fs::fchmod(dir, Mode::from_raw_mode(less)).map_err(failed),
+    }
+}
+
 /// Makes a symbolic link, if [`check_link_target`] takes its target. One that is there and
 /// leads to the same is left; another is replaced, as a whole, if it may be.
 /// [`ErrorKind::Exists`] where it may not, and where it is no link.
@@ -149,7 +160,7 @@ mod tests {
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
@@ -292,6 +303,24 @@ mod tests {
             });
             assert_eq!(testing::names(&tree.dir.path().join("outside")), ["file"]);
         });
+    }
+
+    #[test]
+    fn a_directory_gets_no_more_rights_than_it_had() {
+        let tree = Tree::new();
+        let dir = fs::File::open(tree.path("dir")).unwrap();
+        let set = |mode| fs::set_permissions(tree.path("dir"), fs::Permissions::from_mode(mode));
+        for (there, mode, expected) in
+            [(0o755, 0o555, 0o555), (0o750, 0o777, 0o750), (0o3770, 0o2705, 0o3700), (0o700, 0, 0)]
+        {
+            set(there).unwrap();
+            restrict(dir.as_fd(), mode).unwrap();
+            assert_eq!(fs::metadata(tree.path("dir")).unwrap().mode() & 0o7777, expected);
+        }
+        set(0o700).unwrap();
+        let no_change = [(libc::SYS_fchmod, Errno::IO)];
+        failing(&no_change, || restrict(dir.as_fd(), 0o777)).unwrap();
+        assert_eq!(kind(failing(&no_change, || restrict(dir.as_fd(), 0))), ErrorKind::Io);
     }
 
     #[test]

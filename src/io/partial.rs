@@ -27,10 +27,20 @@ pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(OwnedFd, u
     open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
 }
 
-/// Hands the first `length` bytes of `file` to `take`, at most 1 MiB at a time; where it
-/// stands does not matter and stays. EINVAL where it has fewer.
+/// Hands the first `length` bytes of `file` to `take`, as [`read_range`] does.
 pub fn read_start(
     file: BorrowedFd<'_>,
+    length: u64,
+    take: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    read_range(file, 0, length, take)
+}
+
+/// Hands `length` bytes of `file` to `take`, from the byte `from` on and at most 1 MiB at a
+/// time; where it stands does not matter and stays. EINVAL where it has fewer.
+pub fn read_range(
+    file: BorrowedFd<'_>,
+    from: u64,
     length: u64,
     take: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
@@ -41,7 +51,9 @@ pub fn read_start(
     let mut at = 0;
     while at < length {
         let want = usize::try_from(length - at).unwrap_or(usize::MAX).min(step);
-        match retry_on_intr(|| rustix::io::pread(file, &mut buffer[..want], at))? {
+        match retry_on_intr(|| {
+            rustix::io::pread(file, &mut buffer[..want], from.saturating_add(at))
+        })? {
             0 => return Err(Errno::INVAL),
             got => {
                 take(&buffer[..got])?;
@@ -179,6 +191,26 @@ mod tests {
 
     fn kind<T>(result: Result<T>) -> ErrorKind {
         result.err().expect("an error").kind()
+    }
+
+    #[test]
+    fn a_range_is_read_wherever_the_file_stands() {
+        let tree = Tree::new();
+        let file = fs::File::open(tree.path("old")).unwrap();
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(2)).unwrap();
+        let read = |from, length| {
+            let mut bytes = Vec::new();
+            let mut take = |piece: &[u8]| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            };
+            read_range(file.as_fd(), from, length, &mut take).map(|()| bytes)
+        };
+        assert_eq!(read(0, 3).unwrap(), b"old");
+        assert_eq!(read(1, 2).unwrap(), b"ld");
+        assert_eq!(read(3, 0).unwrap(), b"");
+        assert_eq!((read(1, 3), read(u64::MAX, 2)), (Err(Errno::INVAL), Err(Errno::INVAL)));
+        assert_eq!(rustix::fs::tell(&file), Ok(2));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Files by the host's own paths, which lead where open(2) says.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, Stat};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
-use crate::io::root::{refused, regular};
+use crate::io::root::{refused, regular, sync_directory};
 
 /// Opens the regular file at `path` for reading, and never waits for a FIFO.
 /// [`ErrorKind::Path`](crate::ErrorKind::Path) for anything else.
@@ -30,13 +30,73 @@ pub fn open_parent(path: &Path) -> Result<(OwnedFd, &[u8])> {
         Some(slash) => (&name[..=slash], &name[slash + 1..]),
         None => (&b"."[..], name),
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = retry_on_intr(|| rustix::fs::open(parent, flags, Mode::empty()))
+    let parent = retry_on_intr(|| rustix::fs::open(parent, PARENT, Mode::empty()))
         .map_err(|errno| refused("open the directory of", name, errno))?;
     Ok((parent, leaf))
+}
+
+/// Opens the directory at `path` for reading.
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
+        .map_err(|errno| refused("open", path.as_os_str().as_bytes(), errno))
+}
+
+/// Makes the directory at `path`, with the mode 0777 less the process's umask and, with
+/// `sync`, to survive a power loss, if nothing is there; whether it did.
+pub fn make_directory(path: &Path, sync: bool) -> Result<bool> {
+    let refused = |errno| refused("make the directory", path.as_os_str().as_bytes(), errno);
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
+        Err(Errno::EXIST) => return Ok(false),
+        made => made.map_err(refused)?,
+    }
+    if sync {
+        let above = rustix::fs::openat(open_directory(path)?, "..", PARENT, Mode::empty());
+        above.and_then(|above| sync_directory(above.as_fd())).map_err(refused)?;
+    }
+    Ok(true)
 }
 
 /// Bytes of a file.
 pub fn size(stat: &Stat) -> u64 {
     stat.st_size.try_into().unwrap_or(0)
+}
+
+const PARENT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::io::testing::failing;
+
+    #[test]
+    fn a_directory_is_made_once_and_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, synced) = (dir.path().join("new"), dir.path().join("synced"));
+        assert!(make_directory(&new, true).unwrap() && new.is_dir());
+        assert!(!make_directory(&new, true).unwrap());
+        assert!(!make_directory(&new.join(""), true).unwrap());
+        assert!(make_directory(&new.join("slash/"), false).unwrap());
+        let no_sync = [(libc::SYS_fsync, Errno::IO)];
+        let error = failing(&no_sync, || make_directory(&synced, true)).unwrap_err();
+        assert_eq!(error.errno(), libc::EIO);
+        assert!(failing(&no_sync, || make_directory(&new.join("not"), false)).unwrap());
+        let error = make_directory(&dir.path().join("missing/x"), true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn only_directories_are_opened_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink(".", dir.path().join("link")).unwrap();
+        open_directory(dir.path()).unwrap();
+        open_directory(&dir.path().join("link")).unwrap();
+        for (name, expected) in [("file", ErrorKind::Path), ("missing", ErrorKind::NotFound)] {
+            assert_eq!(open_directory(&dir.path().join(name)).unwrap_err().kind(), expected);
+        }
+    }
 }

@@ -71,6 +71,37 @@ impl<'fd> Root<'fd> {
         Ok((file, stat_of(&stat)))
     }
 
+    /// As [`open_file`](Self::open_file), but symbolic links are followed as long as they
+    /// stay within: [`ErrorKind::Path`] where one leads out. [`ErrorKind::Unsupported`]
+    /// without openat2(2).
+    pub fn open_followed(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
+        let name = name.as_bytes();
+        let open = |flags| self.follow(name, flags).map_err(|errno| refused_link(name, errno));
+        let stat = |file: &OwnedFd| {
+            let stat = rustix::fs::fstat(file).map_err(|errno| refused("open", name, errno))?;
+            regular(name, &stat).map(|()| stat)
+        };
+        stat(&open(OFlags::PATH | OFlags::CLOEXEC)?)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = open(flags)?;
+        let stat = stat(&file)?;
+        Ok((file, stat_of(&stat)))
+    }
+
+    fn follow(self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let open = || rustix::fs::openat2(self.dir, path, flags, Mode::empty(), resolve);
+        // A rename anywhere is a reason to try again.
+        let mut opened = Err(Errno::AGAIN);
+        for _ in 0..FOLLOW_ATTEMPTS {
+            opened = retry_on_intr(open);
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                break;
+            }
+        }
+        opened
+    }
+
     /// Opens the directory that `name` is in, as an `O_PATH` descriptor: for calls
     /// relative to it.
     pub fn open_parent(self, name: Name<'_>) -> Result<OwnedFd> {
@@ -149,6 +180,19 @@ pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
     Error::system_as(kind, &what, errno)
 }
 
+/// The same where links are followed.
+fn refused_link(name: &[u8], errno: Errno) -> Error {
+    let fault = |kind, why| Error::new(kind, format!("{} {why}", quote(name)));
+    match errno {
+        Errno::XDEV => fault(ErrorKind::Path, "leads out of the root"),
+        Errno::LOOP => fault(ErrorKind::Path, "leads nowhere"),
+        Errno::NOSYS | Errno::PERM => {
+            fault(ErrorKind::Unsupported, "cannot be followed without openat2")
+        }
+        errno => refused("open", name, errno),
+    }
+}
+
 /// Refuses what is not a regular file.
 pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
     let what = match FileType::from_raw_mode(stat.st_mode) {
@@ -184,6 +228,9 @@ pub(super) fn sync_directory(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
         synced => synced,
     }
 }
+
+/// How often a link is tried to be followed while something is being renamed.
+const FOLLOW_ATTEMPTS: u32 = 128;
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -334,6 +381,57 @@ mod tests {
     }
 
     #[test]
+    fn links_are_followed_within_and_to_files() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let root = Root::new(dir.as_fd()).unwrap();
+        let read = |name: &str| -> Result<String> {
+            let (file, stat) = root.open_followed(Name::new(name.as_bytes())?)?;
+            let text = std::io::read_to_string(fs::File::from(file)).unwrap();
+            assert_eq!(stat.size, text.len() as u64);
+            Ok(text)
+        };
+        for (target, link) in
+            [("../within", "dir/back"), ("sub/../file", "dir/round"), ("fifo", "to-fifo")]
+        {
+            symlink(target, tree.path().join("root").join(link)).unwrap();
+        }
+        for name in
+            ["within", "link/file", "dir/back", "dir/round", "dir/sub/up/within", "dir/file"]
+        {
+            assert_eq!(read(name).unwrap(), "inside", "{name}");
+        }
+        for (name, expected) in [
+            ("leaf", ErrorKind::Path),
+            ("dangling", ErrorKind::Path),
+            ("absolute", ErrorKind::Path),
+            ("loop", ErrorKind::Path),
+            ("up/file", ErrorKind::Path),
+            ("dir/sub/up/outside/file", ErrorKind::NotFound),
+            ("link", ErrorKind::Path),
+            ("to-fifo", ErrorKind::Path),
+            ("socket", ErrorKind::Path),
+            ("missing", ErrorKind::NotFound),
+        ] {
+            let error = read(name).expect_err(name);
+            assert_eq!(error.kind(), expected, "{name}: {error}");
+        }
+        let proc = open("/proc");
+        let magic = Root::new(proc.as_fd()).unwrap();
+        let magic = magic.open_followed(Name::new(b"self/exe").unwrap());
+        assert_eq!(kind(magic), ErrorKind::Path);
+        // Nothing is followed in a way that a rename could make use of.
+        for errno in [Errno::NOSYS, Errno::PERM] {
+            let within = || root.open_followed(Name::new(b"within").unwrap());
+            let followed = failing(&[(libc::SYS_openat2, errno)], within);
+            assert_eq!(kind(followed), ErrorKind::Unsupported);
+        }
+        let busy = [(libc::SYS_openat2, Errno::AGAIN)];
+        let followed = failing(&busy, || root.open_followed(Name::new(b"within").unwrap()));
+        assert_eq!(followed.unwrap_err().errno(), libc::EAGAIN);
+    }
+
+    #[test]
     fn a_device_is_refused_without_being_opened() {
         let dev = open("/dev");
         let root = Root::new(dev.as_fd()).unwrap();
@@ -466,6 +564,31 @@ mod tests {
         let path = rustix::fs::open(tree.path().join("root"), DIRECTORY, Mode::empty()).unwrap();
         let root = Root::new(path.as_fd()).unwrap();
         assert_eq!(read(root, b"dir/file").unwrap(), "inside");
+    }
+
+    #[test]
+    fn a_link_that_turns_into_another_is_followed_within_alone() {
+        let tree = tree();
+        let dir = open(tree.path().join("root"));
+        let root = Root::new(dir.as_fd()).unwrap();
+        while_swapping(dir.as_fd(), ["within", "leaf"], || {
+            let (mut opened, mut refused) = (0, 0);
+            let start = Instant::now();
+            while opened.min(refused) < 1000 && start.elapsed() < Duration::from_secs(10) {
+                match root.open_followed(Name::new(b"within").unwrap()) {
+                    Ok((file, _)) => {
+                        let text = std::io::read_to_string(fs::File::from(file)).unwrap();
+                        assert_eq!(text, "inside");
+                        opened += 1;
+                    }
+                    Err(error) => {
+                        assert!(error.kind() == ErrorKind::Path || error.errno() == libc::EAGAIN);
+                        refused += 1;
+                    }
+                }
+            }
+            assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
+        });
     }
 
     #[test]

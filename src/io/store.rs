@@ -115,6 +115,19 @@ impl NewFile {
         Ok(NewFile { temporary, file, target, mode, options, pending })
     }
 
+    /// Takes the mode and the time of modification of where it comes from, where the
+    /// options name none.
+    pub fn adopt(&mut self, mode: Option<u32>, mtime: Option<i64>) -> Result<()> {
+        self.options.mtime = self.options.mtime.or(mtime);
+        if self.options.mode.is_none() && mode.is_some() {
+            self.options.mode = mode;
+            // The umask shows in a new file alone.
+            let parent = &self.temporary.parent;
+            (_, _, self.mode) = new_temporary(parent, &self.target, &self.options)?;
+        }
+        Ok(())
+    }
+
     /// Appends all of `bytes`. After an error there is nothing to do but to drop this, and
     /// then nothing is left of it.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -444,6 +457,40 @@ mod tests {
             let options = StoreOptions { parents: true, ..DEFAULT };
             NewFile::create(tree.root(), name, options).unwrap();
             assert_eq!(fs::metadata(tree.path("made")).unwrap().mode() & 0o7777, 0o751);
+        });
+    }
+
+    #[test]
+    fn modes_and_times_are_adopted_where_none_were_named() {
+        let name = "io::store::tests::modes_and_times_are_adopted_where_none_were_named";
+        alone(name, &[], || {
+            rustix::process::umask(Mode::from_raw_mode(0o026));
+            let tree = Tree::new();
+            let named = StoreOptions { mode: Some(0o600), mtime: Some(1000), ..DEFAULT };
+            for (options, mode, mtime, expected) in [
+                (DEFAULT, Some(0o7777), Some(2000), (0o751, 2)),
+                (DEFAULT, Some(0o600), Some(-1), (0o600, -1)),
+                (DEFAULT, Some(0), Some(2000), (0, 2)),
+                (named, Some(0o777), Some(2000), (0o600, 1)),
+                (named, None, None, (0o600, 1)),
+            ] {
+                let parted = NewFile::resume(
+                    tree.root(),
+                    Name::new(b"old").unwrap(),
+                    options,
+                    0,
+                    &mut |_| (),
+                );
+                for mut file in [tree.create("old", options).unwrap(), parted.unwrap()] {
+                    file.adopt(mode, mtime).unwrap();
+                    let meanwhile = rustix::fs::fstat(&file.file).unwrap().st_mode & 0o7777;
+                    assert_eq!(meanwhile & 0o177, 0);
+                    file.commit().unwrap();
+                    let there = fs::metadata(tree.path("old")).unwrap();
+                    assert_eq!((there.mode() & 0o7777, there.mtime()), expected);
+                }
+            }
+            assert_eq!(tree.names(""), ["dir", "old"]);
         });
     }
 

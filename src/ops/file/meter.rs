@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::{Options, Transfer};
+use super::{Options, Progress, Transfer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{self, Deadline};
 use crate::limits;
@@ -14,7 +14,7 @@ pub(super) struct Meter<'a> {
     done: u64,
     total: u64,
     hasher: Option<Hasher>,
-    progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
+    progress: Option<Progress<'a>>,
     pace: Pace,
 }
 
@@ -46,8 +46,27 @@ impl<'a> Meter<'a> {
 
     /// Compares what was skipped with its digest.
     pub(super) fn check_skipped(&self, expected: Option<Digest>) -> Result<()> {
-        let sha256 = self.hasher.clone().map(Hasher::finish);
-        Transfer { bytes: self.done, sha256 }.check(expected)
+        Transfer { bytes: self.done, sha256: self.digest() }.check(expected)
+    }
+
+    /// Expects another number of bytes.
+    pub(super) fn expect(&mut self, total: u64) {
+        self.total = total;
+    }
+
+    /// Whether it computes a digest.
+    pub(super) fn is_hashed(&self) -> bool {
+        self.hasher.is_some()
+    }
+
+    /// The digest of what was skipped and has passed until now.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.hasher.clone().map(Hasher::finish)
+    }
+
+    /// Bytes that were skipped or have passed.
+    pub(super) fn done(&self) -> u64 {
+        self.done
     }
 
     /// Bytes that are still to pass.

@@ -3,14 +3,16 @@
 mod client;
 mod meter;
 mod server;
+mod tree;
 mod upload;
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-pub use client::{get, get_path, put, put_path};
+pub use client::{get, get_path, list, make_directory, partial, put, put_path, stat};
 pub use server::{Served, serve};
+pub use tree::{get_tree, put_tree};
 
 pub use crate::io::sweep::sweep;
 pub use crate::wire::message::file::{Entry, Kind, Stat};
@@ -59,10 +61,11 @@ pub struct Options<'a> {
     /// server may leave only the oldest uploaders, who read nothing, without an answer.
     pub reply: bool,
     /// Told after each piece how many bytes have passed of how many; may break off.
-    pub progress: Option<&'a dyn Fn(u64, u64) -> ControlFlow<()>>,
-    /// Bytes of content in a second, sent or received; `None` is as fast as it goes. Who
-    /// receives slows the sender down by not reading on: the sender sees that go on in
-    /// steps of up to 64 KiB, so below 4 KiB/s it may take it for a stall.
+    pub progress: Option<Progress<'a>>,
+    /// Bytes of content in a second, sent or received; `None` is as fast as it goes. A get
+    /// asks the server to keep to it as well. A server that receives slows the client down
+    /// by not reading on: the client sees that go on in steps of up to 64 KiB, so below
+    /// 4 KiB/s it may take it for a stall.
     pub rate: Option<u64>,
 }
 
@@ -118,6 +121,9 @@ pub enum Links {
     /// Makes the same links on the other side.
     Copy,
 }
+
+/// Told of bytes that have passed, and of how many.
+pub type Progress<'a> = &'a dyn Fn(u64, u64) -> ControlFlow<()>;
 
 /// Decides whether a request is followed.
 pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;

@@ -174,7 +174,9 @@ impl<'fd> Session<'_, 'fd> {
         }
         let hashed = request.trailer == Some(true);
         let checked = request.prefix_sha256.is_some();
-        let meter = |hashed| Meter::new(stat.size, hashed, self.options, self.patience.deadline);
+        let rate = self.options.rate.into_iter().chain(request.rate).min();
+        let options = Options { rate, ..*self.options };
+        let meter = |hashed| Meter::new(stat.size, hashed, &options, self.patience.deadline);
         let failed = |errno| Error::system("read the file", errno);
         let mut passed = meter(hashed || checked);
         if hashed || checked {

@@ -27,6 +27,10 @@ pub struct GetRequest {
     /// What those bytes have to match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_sha256: Option<Digest>,
+    /// Bytes in a second that the client wants at most. Where it only reads more slowly the
+    /// server sees little of that, and may take it for a stall.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
 }
 
 impl GetRequest {
@@ -39,6 +43,7 @@ impl GetRequest {
             trailer: fields.boolean("trailer")?,
             offset: fields.size("offset")?,
             prefix_sha256: fields.parsed("prefix_sha256")?,
+            rate: fields.size("rate")?,
         })
     }
 }

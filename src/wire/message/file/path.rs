@@ -1,10 +1,14 @@
 //! Requests about names rather than contents (stat, list, mkdir, symlink) and their replies.
 
+use std::fmt;
+
 use serde::Serialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{FileMode, Kind, ok, text_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 use crate::wire::builder::bytes_of;
 use crate::wire::digest::Digest;
 use crate::wire::fields::{Fields, Writer, required};
@@ -177,17 +181,48 @@ impl Entry {
 
     /// The entries in the body of the reply to a list, in its order.
     pub fn read_list(body: &[u8]) -> Result<Vec<Entry>> {
-        let bad = |detail: String| Error::new(ErrorKind::BadReply, detail);
+        let bad = |detail: String| Error::new(ErrorKind::BadReply, format!("the list: {detail}"));
         let text = str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
-        let entries: Vec<&RawValue> =
-            serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-        let read = |entry: &RawValue| Entry::of(&Fields::parse(entry.get())?);
-        as_reply(entries.into_iter().map(read).collect())
+        let list: List = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+        Ok(list.0)
     }
 
     fn of(fields: &Fields<'_>) -> Result<Entry> {
         let name = fields.bytes("name")?.ok_or_else(|| required("name"))?;
         Ok(Entry { name, stat: Stat::of(fields)?, target: fields.bytes("target")? })
+    }
+}
+
+/// Read one by one, so that no more is held than entries: text that is no list takes no
+/// memory, however long it is.
+struct List(Vec<Entry>);
+
+impl<'de> serde::Deserialize<'de> for List {
+    fn deserialize<D: serde::Deserializer<'de>>(list: D) -> Result<List, D::Error> {
+        list.deserialize_seq(ListVisitor)
+    }
+}
+
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = List;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<List, S::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = list.next_element::<&RawValue>()? {
+            let text = entry.get();
+            if text.len() as u64 > limits::MAX_HEADER {
+                return Err(S::Error::custom("an entry is too long"));
+            }
+            let entry = Fields::parse(text).and_then(|fields| Entry::of(&fields));
+            entries.push(entry.map_err(|error| S::Error::custom(error.detail()))?);
+        }
+        Ok(List(entries))
     }
 }
 

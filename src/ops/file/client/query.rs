@@ -1,0 +1,118 @@
+//! What is asked about names rather than contents, and made without any.
+
+use super::super::{Entry, Options, Stat, Transfer};
+use super::{ask, without_body};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Patience;
+use crate::limits;
+use crate::ops::Duplex;
+use crate::wire::header::Header;
+use crate::wire::message::file::{FileMode, PathRequest, StatReply};
+use crate::wire::message::to_request;
+
+/// What the server has as `name`, be it a link; an empty name is its root.
+pub fn stat(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<Stat> {
+    stat_by(duplex, name, options.patience())
+}
+
+/// What the server has of a put of `name` that was cut, to be resumed: its size and its
+/// digest. [`ErrorKind::RemoteNotFound`] where there is nothing.
+pub fn partial(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<Transfer> {
+    partial_by(duplex, name, options.patience())
+}
+
+/// What is in the server's directory `name`; an empty name is its root.
+///
+/// The names are the server's: before one is shown or made a path it has to be looked at.
+/// The reply has at most 64 MiB: [`ErrorKind::TooBig`], and the stream is out of step.
+pub fn list(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<Vec<Entry>> {
+    list_by(duplex, name, options.patience())
+}
+
+/// Makes the directory `name` on the server, with the mode of `options.store` if it has
+/// one. It may be there already; [`ErrorKind::RemoteExists`] where it is something else.
+pub fn make_directory(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<()> {
+    make_directory_by(duplex, name, options, options.patience())
+}
+
+/// As [`stat`](fn@stat), where the time is not for this call alone.
+pub(in super::super) fn stat_by(
+    duplex: Duplex<'_>,
+    name: &[u8],
+    patience: Patience,
+) -> Result<Stat> {
+    StatReply::read(&ask_bare(duplex, "stat", &PathRequest::new(name), patience)?)
+}
+
+/// As [`partial`], where the time is not for this call alone.
+pub(in super::super) fn partial_by(
+    duplex: Duplex<'_>,
+    name: &[u8],
+    patience: Patience,
+) -> Result<Transfer> {
+    let mut request = PathRequest::new(name);
+    request.partial = Some(true);
+    let reply = ask_bare(duplex, "stat", &request, patience)?;
+    let (bytes, sha256) = StatReply::read_partial(&reply)?;
+    Ok(Transfer { bytes, sha256: Some(sha256) })
+}
+
+/// As [`list`], where the time is not for this call alone.
+pub(in super::super) fn list_by(
+    duplex: Duplex<'_>,
+    name: &[u8],
+    patience: Patience,
+) -> Result<Vec<Entry>> {
+    let request = to_request("list", &PathRequest::new(name))?;
+    let (_, mut body) = ask(duplex, &request, patience)?;
+    let size = body.left();
+    if size > limits::MAX_BODY {
+        return Err(Error::new(ErrorKind::TooBig, format!("a list of {size} bytes")));
+    }
+    let mut text = Vec::new();
+    body.for_each_chunk(limits::GROW_STEP, patience, |piece| {
+        text.try_reserve(piece.len())
+            .map_err(|_| Error::new(ErrorKind::NoMemory, format!("a list of {size} bytes")))?;
+        text.extend_from_slice(piece);
+        Ok(())
+    })
+    .map_err(super::super::inside)?;
+    Entry::read_list(&text)
+}
+
+/// As [`make_directory`], where the time is not for this call alone.
+pub(in super::super) fn make_directory_by(
+    duplex: Duplex<'_>,
+    name: &[u8],
+    options: &Options<'_>,
+    patience: Patience,
+) -> Result<()> {
+    let mut request = PathRequest::new(name);
+    request.mode = options.store.mode.map(|mode| FileMode(mode & 0o777));
+    request.parents = options.store.parents.then_some(true);
+    ask_bare(duplex, "mkdir", &request, patience).map(drop)
+}
+
+/// Makes the symbolic link `name` on the server.
+pub(in super::super) fn make_link_by(
+    duplex: Duplex<'_>,
+    name: &[u8],
+    target: &[u8],
+    options: &Options<'_>,
+    patience: Patience,
+) -> Result<()> {
+    let mut request = PathRequest::new(name).with_target(target);
+    request.parents = options.store.parents.then_some(true);
+    request.overwrite = (!options.store.overwrite).then_some(false);
+    ask_bare(duplex, "symlink", &request, patience).map(drop)
+}
+
+fn ask_bare(
+    duplex: Duplex<'_>,
+    cmd: &str,
+    request: &PathRequest,
+    patience: Patience,
+) -> Result<Header> {
+    let (header, body) = ask(duplex, &to_request(cmd, request)?, patience)?;
+    without_body(header, &body)
+}

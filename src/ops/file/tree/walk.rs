@@ -1,0 +1,181 @@
+//! The way through a tree: of each directory its files first, then its directories.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use super::super::{Entry, Kind, Links, TreeTransfer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::wire::name::Name;
+use crate::wire::quote;
+
+/// What is done on the way.
+pub(super) trait Side {
+    /// Opens a directory, and makes it where it goes; the tree's own has nothing above it.
+    fn enter(
+        &mut self,
+        above: Option<&Directory>,
+        at: &Path,
+        entry: Option<&Entry>,
+    ) -> Result<(Directory, Vec<Entry>)>;
+
+    /// Passes a file, or what a link leads to, and returns how many bytes have passed.
+    fn file(&mut self, dir: &Directory, at: &Path, entry: &Entry) -> Result<u64>;
+
+    /// Makes a link where it goes.
+    fn link(&mut self, at: &Path, target: &[u8]) -> Result<()>;
+
+    /// Is done with a directory and all in it.
+    fn leave(&mut self, dir: &Directory) -> Result<()>;
+}
+
+/// A directory of a tree.
+#[derive(Default)]
+pub(super) struct Directory {
+    /// The local one; where nothing is done but to count, there may be none.
+    pub fd: Option<OwnedFd>,
+    /// The permission bits that it gets when all is in it.
+    pub mode: Option<u32>,
+}
+
+impl Directory {
+    pub(super) fn as_fd(&self) -> Result<BorrowedFd<'_>> {
+        let none = || Error::new(ErrorKind::State, "the directory is not open");
+        self.fd.as_ref().map(OwnedFd::as_fd).ok_or_else(none)
+    }
+}
+
+/// Where in a tree, as a name on the server.
+pub(super) struct Path {
+    name: Vec<u8>,
+    /// Bytes of the name of the tree itself.
+    tree: usize,
+}
+
+impl Path {
+    /// The name on the server.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The name in the tree; empty for the tree itself.
+    pub(super) fn within(&self) -> &[u8] {
+        let slash = usize::from(self.tree > 0);
+        self.name.get(self.tree + slash..).unwrap_or_default()
+    }
+
+    /// Goes on to what has this name in the directory. It may be anybody's: only one
+    /// acceptable component is taken.
+    fn push(&mut self, component: &[u8]) -> Result<()> {
+        Name::new(component)?;
+        if component.contains(&b'/') {
+            let detail = format!("not the name of one file: {}", quote(component));
+            return Err(Error::new(ErrorKind::Path, detail));
+        }
+        if !self.name.is_empty() {
+            self.name.push(b'/');
+        }
+        self.name.extend_from_slice(component);
+        Name::new(&self.name).map(drop)
+    }
+}
+
+/// Goes through the tree `name`, without recursion. The first error ends it, and says
+/// where it was met.
+pub(super) fn walk(side: &mut dyn Side, name: &[u8], links: Links) -> Result<TreeTransfer> {
+    if !name.is_empty() {
+        Name::new(name)?;
+    }
+    let mut walk = Walk {
+        side,
+        links,
+        at: Path { name: name.to_vec(), tree: name.len() },
+        done: TreeTransfer::default(),
+        waiting: 0,
+    };
+    let mut levels = vec![walk.visit(None, None)?];
+    while let Some(mut level) = levels.pop() {
+        walk.at.name.truncate(level.length);
+        let Some(entry) = level.rest.pop() else {
+            walk.side.leave(&level.dir).map_err(|error| walk.context(error))?;
+            continue;
+        };
+        walk.waiting -= memory_of(&entry);
+        walk.at.push(&entry.name)?;
+        let below = walk.visit(Some(&level.dir), Some(&entry))?;
+        levels.push(level);
+        levels.push(below);
+    }
+    Ok(walk.done)
+}
+
+/// A directory whose files are done.
+struct Level {
+    dir: Directory,
+    /// Bytes of its name.
+    length: usize,
+    /// The directories in it that are still to come, the last one first.
+    rest: Vec<Entry>,
+}
+
+struct Walk<'a> {
+    side: &'a mut dyn Side,
+    links: Links,
+    at: Path,
+    done: TreeTransfer,
+    /// Bytes of the directories that are still to come.
+    waiting: usize,
+}
+
+impl Walk<'_> {
+    /// Enters the directory that is reached, and does its files.
+    fn visit(&mut self, above: Option<&Directory>, entry: Option<&Entry>) -> Result<Level> {
+        let entered = self.side.enter(above, &self.at, entry);
+        let (dir, entries) = entered.map_err(|error| self.context(error))?;
+        self.done.directories += 1;
+        let (length, mut rest) = (self.at.name.len(), Vec::new());
+        for entry in entries {
+            if entry.stat.kind == Kind::Dir {
+                self.waiting += memory_of(&entry);
+                if self.waiting as u64 > limits::MAX_BODY {
+                    return Err(Error::new(ErrorKind::TooBig, "too many directories at once"));
+                }
+                rest.push(entry);
+                continue;
+            }
+            match (entry.stat.kind, self.links) {
+                (Kind::File, _) | (Kind::Symlink, Links::Follow) => {
+                    self.at.push(&entry.name)?;
+                    let passed = self.side.file(&dir, &self.at, &entry);
+                    let passed = passed.map_err(|error| self.context(error))?;
+                    self.done.bytes = self.done.bytes.saturating_add(passed);
+                    self.done.files += 1;
+                }
+                (Kind::Symlink, Links::Copy) => {
+                    self.at.push(&entry.name)?;
+                    let target = entry.target.as_deref().unwrap_or_default();
+                    let made = self.side.link(&self.at, target);
+                    made.map_err(|error| self.context(error))?;
+                    self.done.links += 1;
+                }
+                (Kind::Symlink, Links::Refuse) => {
+                    self.at.push(&entry.name)?;
+                    let error = Error::new(ErrorKind::Path, "a symbolic link");
+                    return Err(self.context(error));
+                }
+                _ => self.done.skipped += 1,
+            }
+            self.at.name.truncate(length);
+        }
+        rest.reverse();
+        Ok(Level { dir, length, rest })
+    }
+
+    fn context(&self, error: Error) -> Error {
+        error.context(&quote(&self.at.name))
+    }
+}
+
+/// What a directory that is still to come takes, about.
+fn memory_of(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.name.len()
+}
