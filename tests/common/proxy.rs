@@ -27,13 +27,13 @@ pub enum Fault {
     Cut(Direction, u64),
 }
 
-/// What came of an exchange, and how many bytes were sent for it.
+/// What came of an exchange, and the bytes that were sent for it.
 #[derive(Debug)]
 pub struct Outcome<C, S> {
     pub client: C,
     pub server: S,
-    pub to_server: u64,
-    pub to_client: u64,
+    pub to_server: Vec<u8>,
+    pub to_client: Vec<u8>,
 }
 
 /// Runs an exchange through the proxy. A connection ends when its closure returns.
@@ -73,7 +73,7 @@ pub fn at_every_offset<C: Send, S>(
     let attempt = |fault| {
         let outcome = run(fault, &client, &server);
         check(fault, outcome.client, outcome.server);
-        (outcome.to_server, outcome.to_client)
+        (outcome.to_server.len() as u64, outcome.to_client.len() as u64)
     };
     let (to_server, to_client) = attempt(Fault::None);
     attempt(Fault::ByteByByte);
@@ -132,11 +132,12 @@ fn pump(
     receiver: &End,
     fault: Fault,
     direction: Direction,
-) -> u64 {
-    let mut total = 0;
+) -> Vec<u8> {
+    let mut passed = Vec::new();
     let mut delivering = true;
     let mut buf = vec![0; 65536];
     loop {
+        let total = passed.len() as u64;
         // As many bytes as up to the fault, so that it lies between two reads.
         let limit = match fault {
             Fault::ByteByByte => 1,
@@ -154,14 +155,15 @@ fn pump(
             let _ = (to.shutdown(Shutdown::Write), from.shutdown(Shutdown::Write));
             delivering = false;
         }
-        total += got as u64;
+        passed.extend_from_slice(&buf[..got]);
         if delivering {
             let _ = to.write_all(&buf[..got]);
+            let total = passed.len() as u64;
             if fault == Fault::ByteByByte || fault == Fault::Split(direction, total) {
                 receiver.wait_until_read();
             }
         }
     }
     let _ = to.shutdown(Shutdown::Write);
-    total
+    passed
 }

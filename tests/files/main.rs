@@ -5,6 +5,7 @@
 mod common;
 
 mod broken;
+mod continued;
 mod killed;
 mod lies;
 mod paths;
@@ -12,6 +13,8 @@ mod peers;
 mod rate;
 mod refused;
 mod resume;
+mod tree_lies;
+mod trees;
 mod whole;
 
 use std::fs::{self, File};

@@ -55,6 +55,33 @@ fn a_limit_holds_in_both_directions_on_both_ends() {
 }
 
 #[test]
+fn a_get_asks_the_server_to_keep_to_it() {
+    let run = |server: fn() -> Options<'static>, key: &str| {
+        let tree = Tree::new();
+        fs::write(tree.at("large"), content(SIZE)).unwrap();
+        let start = Instant::now();
+        against(Kind::Pipes, &tree, server, |end| {
+            end.send_raw(&format!(r#"{{"cmd":"get","filename":"large",{key}}}"#), b"");
+            assert_eq!(end.recv().body.len(), SIZE);
+        });
+        start.elapsed()
+    };
+    assert!(run(Options::default, r#""rate":400000"#) >= WAIT);
+    // The lower of the two counts.
+    assert!(run(limited, r#""rate":40000000"#) >= WAIT);
+    let generous = || Options { rate: Some(40_000_000), ..Options::default() };
+    assert!(run(generous, r#""rate":400000"#) >= WAIT);
+
+    let (client, server) = Kind::Unix.connect();
+    server.half_close();
+    let dest = tempfile::tempfile().unwrap();
+    let got = file::get(client.duplex(), b"large", dest.as_fd(), &limited());
+    assert_eq!((kind(got), server.recv().header.integer("rate").unwrap()), {
+        (ErrorKind::Closed, 400_000)
+    });
+}
+
+#[test]
 fn many_small_files_are_as_slow_as_a_large_one() {
     let tree = Tree::new();
     let start = Instant::now();

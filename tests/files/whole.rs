@@ -141,6 +141,38 @@ fn a_large_file_passes_in_little_memory() {
 }
 
 #[test]
+fn more_bytes_than_32_bits_count_pass_in_little_memory() {
+    alone("whole::more_bytes_than_32_bits_count_pass_in_little_memory", || {
+        let size = (4 << 30) + 1;
+        let unhashed = Options { checksum: false, ..Options::default() };
+        let (zero, null) = (File::open("/dev/zero").unwrap(), File::create("/dev/null").unwrap());
+        // A server that only counts, for what is stored would fill the disk.
+        let (client, server) = Kind::Unix.connect();
+        let framing = frame::Options::default();
+        let server = || {
+            let (_, mut body) = frame::recv_header(server.reader.as_fd(), &framing).unwrap();
+            let announced = body.left();
+            body.skip(None).unwrap();
+            server.send_raw(&format!(r#"{{"status":"ok","filesize":{announced}}}"#), b"");
+            server.recv();
+            let reply = format!(r#"{{"status":"ok","filesize":{size}}}"#);
+            let writer = server.writer.as_fd();
+            let mut body = frame::send_header(writer, Some(&reply), size, &framing).unwrap();
+            body.copy_from(zero.as_fd(), size, None).unwrap();
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(server);
+            let whole = Transfer { bytes: size, sha256: None };
+            let duplex = client.duplex();
+            let put = file::put(duplex, b"x", zero.as_fd(), Some(size), &unhashed);
+            assert_eq!(put.unwrap(), whole);
+            assert_eq!(file::get(duplex, b"x", null.as_fd(), &unhashed).unwrap(), whole);
+        });
+        assert!(peak_memory() < 64 << 20, "{} bytes", peak_memory());
+    });
+}
+
+#[test]
 fn a_terabyte_is_announced_as_one() {
     let tree = Tree::new();
     let size = (1 << 40) + 5;

@@ -1,0 +1,778 @@
+//! Trees that are put and got whole.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use framefd::io::store::StoreOptions;
+use framefd::ops::file::{self, Links, Options, TreeTransfer};
+use framefd::{ErrorKind, Result};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags};
+
+use crate::common::kind;
+use crate::common::process::alone;
+use crate::{End, Kind, Tree, against, content, names};
+
+fn quick() -> Options<'static> {
+    let store = StoreOptions { sync: false, ..StoreOptions::default() };
+    Options { store, ..Options::default() }
+}
+
+fn copying() -> Options<'static> {
+    Options { links: Links::Copy, preserve: true, ..quick() }
+}
+
+fn with_server<T>(tree: &Tree, client: impl FnOnce(&End) -> T) -> T {
+    against(Kind::Unix, tree, quick, client).0
+}
+
+fn put_tree(tree: &Tree, name: &str, path: &Path, options: &Options<'_>) -> Result<TreeTransfer> {
+    with_server(tree, |end| file::put_tree(end.duplex(), name.as_bytes(), path, options))
+}
+
+fn get_tree(tree: &Tree, name: &str, path: &Path, options: &Options<'_>) -> Result<TreeTransfer> {
+    with_server(tree, |end| file::get_tree(end.duplex(), name.as_bytes(), path, options))
+}
+
+/// Everything beneath a directory: directories, contents, and targets of links.
+fn snapshot(top: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![top.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = path.symlink_metadata().unwrap().file_type();
+            let what = if kind.is_dir() {
+                waiting.push(path.clone());
+                "a directory".to_owned()
+            } else if kind.is_symlink() {
+                format!("-> {}", path.read_link().unwrap().display())
+            } else if kind.is_file() {
+                format!("{:?}", fs::read(&path).unwrap())
+            } else {
+                "something else".to_owned()
+            };
+            found.insert(path.strip_prefix(top).unwrap().to_owned(), what);
+        }
+    }
+    found
+}
+
+/// Modes and, of files, times of modification.
+fn attributes(top: &Path) -> BTreeMap<PathBuf, (u32, Option<SystemTime>)> {
+    let attributes = |path: &PathBuf| {
+        let metadata = top.join(path).symlink_metadata().unwrap();
+        let modified = metadata.is_file().then(|| metadata.modified().unwrap());
+        (metadata.mode(), modified)
+    };
+    snapshot(top).keys().map(|path| (path.clone(), attributes(path))).collect()
+}
+
+/// A folder with files, directories and links of many kinds, all of them within.
+fn plant(top: &Path) -> TreeTransfer {
+    let at = |name: &str| top.join(name);
+    for dir in ["", "empty", "a", "a/b", "a/b/c", "a b", "z"] {
+        fs::create_dir(at(dir)).unwrap();
+    }
+    let names: [&[u8]; 8] =
+        [b"0", b"a/-rf", b"a/b/caf\xe9", b"a/b/c/x", b"a b/ ", b"a.txt", b"z/\xff\xfe", b"z/0"];
+    let mut bytes = 0;
+    for (number, name) in names.iter().enumerate() {
+        let path = top.join(OsStr::from_bytes(name));
+        let size = if number == 3 { 2_100_000 } else { number * 7 };
+        fs::write(&path, content(size)).unwrap();
+        bytes += size as u64;
+        let modified = UNIX_EPOCH + Duration::from_millis(1_600_000_000_000 + number as u64);
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    }
+    for (target, link) in [
+        ("0", "link"),
+        ("../0", "a/up"),
+        ("../../a/b/caf\u{fffd}", "a/b/dangling"),
+        ("c", "a/b/directory"),
+        ("..", "a/b/c/parent"),
+    ] {
+        symlink(target, at(link)).unwrap();
+    }
+    let set = |name: &str, mode| {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("0", 0o600);
+    set("a.txt", 0o4755);
+    set("a/b/c", 0o1750);
+    set("empty", 0o700);
+    TreeTransfer { files: 8, directories: 7, links: 5, skipped: 0, bytes }
+}
+
+#[test]
+fn a_tree_goes_there_and_back() {
+    for channel in Kind::ALL {
+        let tree = Tree::new();
+        let expected = plant(&tree.local("tree"));
+        let before = snapshot(&tree.local("tree"));
+        let ((), session) = against(channel, &tree, quick, |end| {
+            let local = |name| tree.local(name);
+            let put = file::put_tree(end.duplex(), b"new", &local("tree"), &copying());
+            assert_eq!(put.unwrap(), expected);
+            assert_eq!(snapshot(&tree.at("new")), before);
+            let got = file::get_tree(end.duplex(), b"new", &local("copy"), &copying());
+            assert_eq!(got.unwrap(), expected);
+            assert_eq!(snapshot(&local("copy")), before);
+            end.assert_in_step();
+        });
+        assert_eq!(session.end.kind(), ErrorKind::Closed, "{session:?}");
+    }
+}
+
+#[test]
+fn what_is_there_already_stays_or_is_replaced() {
+    let tree = Tree::new();
+    let expected = plant(&tree.local("tree"));
+    fs::create_dir_all(tree.at("new/a/b")).unwrap();
+    fs::create_dir_all(tree.local("copy/a/b")).unwrap();
+    for top in [tree.at("new"), tree.local("copy")] {
+        fs::write(top.join("a/other"), "stays").unwrap();
+        fs::write(top.join("0"), "is replaced").unwrap();
+        symlink("is replaced", top.join("link")).unwrap();
+    }
+    assert_eq!(put_tree(&tree, "new", &tree.local("tree"), &copying()).unwrap(), expected);
+    let mut after = snapshot(&tree.local("tree"));
+    after.insert("a/other".into(), format!("{:?}", b"stays"));
+    assert_eq!(snapshot(&tree.at("new")), after);
+    fs::remove_file(tree.at("new/a/other")).unwrap();
+    assert_eq!(get_tree(&tree, "new", &tree.local("copy"), &copying()).unwrap(), expected);
+    assert_eq!(snapshot(&tree.local("copy")), after);
+
+    let store = StoreOptions { overwrite: false, ..quick().store };
+    let keep = Options { store, ..quick() };
+    let put = put_tree(&tree, "new", &tree.local("tree"), &keep).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::RemoteExists);
+    assert!(put.detail().contains("\"new/0\""), "{put}");
+    let got = get_tree(&tree, "new", &tree.local("copy"), &keep).unwrap_err();
+    assert_eq!(got.kind(), ErrorKind::Exists);
+    assert!(got.detail().contains("\"new/0\""), "{got}");
+}
+
+#[test]
+fn modes_and_times_are_kept_where_that_is_asked_for() {
+    alone("trees::modes_and_times_are_kept_where_that_is_asked_for", || {
+        rustix::process::umask(Mode::from_raw_mode(0o027));
+        let tree = Tree::new();
+        plant(&tree.local("tree"));
+        fs::set_permissions(tree.local("tree/z"), fs::Permissions::from_mode(0o555)).unwrap();
+        fs::set_permissions(tree.local("tree"), fs::Permissions::from_mode(0o511)).unwrap();
+        put_tree(&tree, "new", &tree.local("tree"), &copying()).unwrap();
+        get_tree(&tree, "new", &tree.local("copy"), &copying()).unwrap();
+        let umask = 0o027;
+        for (top, filled) in [(tree.at("new"), 0o700), (tree.local("copy"), 0)] {
+            // The server's directories can be filled, and are taken as they are.
+            let expected = |(path, (mode, modified)): (PathBuf, (u32, Option<SystemTime>))| {
+                let is_dir = FileType::from_raw_mode(mode) == FileType::Directory;
+                let is_link = FileType::from_raw_mode(mode) == FileType::Symlink;
+                let kept = if is_link { mode } else { mode & !0o7000 & !umask };
+                (path, (if is_dir { kept | filled } else { kept }, modified))
+            };
+            let source = if filled > 0 { tree.local("tree") } else { tree.at("new") };
+            let expected: BTreeMap<_, _> = attributes(&source).into_iter().map(expected).collect();
+            assert_eq!(attributes(&top), expected);
+        }
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((mode(tree.at("new")), mode(tree.at("new/z"))), (0o710, 0o750));
+        // What a directory had less of is taken away once it is full.
+        for dir in ["new", "new/z", "new/a/b/c"] {
+            fs::set_permissions(tree.at(dir), fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        get_tree(&tree, "new", &tree.local("fresh"), &copying()).unwrap();
+        for dir in ["fresh", "fresh/z", "fresh/a/b/c"] {
+            assert_eq!(mode(tree.local(dir)), 0o550, "{dir}");
+        }
+        // Those that are there are left.
+        fs::set_permissions(tree.local("fresh/z"), fs::Permissions::from_mode(0o777)).unwrap();
+        get_tree(&tree, "new", &tree.local("fresh"), &copying()).unwrap();
+        assert_eq!(mode(tree.local("fresh/z")), 0o777);
+
+        let plain = Options { preserve: false, ..copying() };
+        put_tree(&tree, "plain", &tree.local("tree"), &plain).unwrap();
+        let store = StoreOptions { mode: Some(0o600), mtime: Some(1000), ..plain.store };
+        get_tree(&tree, "plain", &tree.local("plain"), &Options { store, ..copying() }).unwrap();
+        assert_eq!((mode(tree.at("plain/z")), mode(tree.at("plain/0"))), (0o750, 0o640));
+        assert!(fs::metadata(tree.at("plain/0")).unwrap().mtime() > 1_700_000_000);
+        let there = fs::metadata(tree.local("plain/a.txt")).unwrap();
+        assert_eq!((there.mode() & 0o7777, there.mtime()), (0o600, 1));
+        assert_eq!(mode(tree.local("plain/a")), 0o750);
+    });
+}
+
+#[test]
+fn a_single_file_keeps_its_mode_and_time_too() {
+    let tree = Tree::new();
+    let (source, copy) = (tree.local("source"), tree.local("copy"));
+    fs::write(&source, "abc").unwrap();
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o2600)).unwrap();
+    let modified = UNIX_EPOCH - Duration::from_millis(1);
+    File::options().write(true).open(&source).unwrap().set_modified(modified).unwrap();
+    for resume in [false, true] {
+        let options = Options { preserve: true, resume, ..quick() };
+        with_server(&tree, |end| {
+            file::put_path(end.duplex(), b"new", &source, &options).unwrap();
+            file::get_path(end.duplex(), b"new", &copy, &options).unwrap();
+        });
+        for path in [&tree.at("new"), &copy] {
+            let there = fs::metadata(path).unwrap();
+            assert_eq!((there.mode() & 0o7777, there.modified().unwrap()), (0o600, modified));
+        }
+    }
+    let store = StoreOptions { mode: Some(0o640), mtime: Some(2000), ..quick().store };
+    let options = Options { preserve: true, store, ..quick() };
+    with_server(&tree, |end| {
+        file::put_path(end.duplex(), b"said", &source, &options).unwrap();
+        file::get_path(end.duplex(), b"new", &copy, &options).unwrap();
+    });
+    for path in [&tree.at("said"), &copy] {
+        let there = fs::metadata(path).unwrap();
+        assert_eq!((there.mode() & 0o7777, there.mtime()), (0o640, 2));
+    }
+}
+
+/// A tree with one link.
+fn with_link(tree: &Tree, name: &str, target: &str) -> PathBuf {
+    let top = tree.local("tree");
+    let _ = fs::remove_dir_all(&top);
+    fs::create_dir_all(top.join("dir/sub")).unwrap();
+    fs::create_dir_all(tree.local("outside")).unwrap();
+    fs::write(tree.local("outside/file"), "outside").unwrap();
+    fs::write(top.join("dir/file"), "inside").unwrap();
+    rustix::fs::mknodat(CWD, top.join("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    symlink(target, top.join(name)).unwrap();
+    top
+}
+
+#[test]
+fn links_are_left_out_or_refused() {
+    let tree = Tree::new();
+    let top = with_link(&tree, "dir/link", "file");
+    let refuse = Options { links: Links::Refuse, ..quick() };
+    let put = put_tree(&tree, "refused", &top, &refuse).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::Path);
+    assert!(put.detail().contains("\"refused/dir/link\""), "{put}");
+    // What went before is complete.
+    assert_eq!(names(&tree.at("refused/dir")), ["file"]);
+
+    let expected = TreeTransfer { files: 1, directories: 3, links: 0, skipped: 2, bytes: 6 };
+    assert_eq!(put_tree(&tree, "skipped", &top, &quick()).unwrap(), expected);
+    assert_eq!(names(&tree.at("skipped")), ["dir"]);
+    assert_eq!(names(&tree.at("skipped/dir")), ["file", "sub"]);
+
+    fs::rename(&top, tree.at("tree")).unwrap();
+    let got = get_tree(&tree, "tree", &tree.local("refused"), &refuse).unwrap_err();
+    assert_eq!(got.kind(), ErrorKind::Path);
+    assert!(got.detail().contains("\"tree/dir/link\""), "{got}");
+    let copy = tree.local("copy");
+    assert_eq!(get_tree(&tree, "tree", &copy, &quick()).unwrap(), expected);
+    assert_eq!((names(&copy), names(&copy.join("dir"))), {
+        (vec!["dir".into()], vec!["file".into(), "sub".into()])
+    });
+}
+
+#[test]
+fn links_within_are_followed_to_files() {
+    let tree = Tree::new();
+    let follow = Options { links: Links::Follow, ..quick() };
+    for (name, target) in [
+        ("link", "dir/file"),
+        ("dir/link", "file"),
+        ("dir/sub/link", "../file"),
+        ("dir/sub/link", "../../dir/sub/../file"),
+    ] {
+        let top = with_link(&tree, name, target);
+        symlink("sub", top.join("dir/sub2")).unwrap();
+        fs::remove_file(top.join("dir/sub2")).unwrap();
+        let put = put_tree(&tree, "new", &top, &follow).unwrap();
+        let expected = TreeTransfer { files: 2, directories: 3, links: 0, skipped: 1, bytes: 12 };
+        assert_eq!(put, expected);
+        assert_eq!(tree.read(&format!("new/{name}")), b"inside");
+        assert!(!tree.at("new").join(name).is_symlink());
+        fs::remove_dir_all(tree.at("new")).unwrap();
+    }
+    let absolute = tree.local("tree/dir/file").display().to_string();
+    for (name, target, expected) in [
+        ("link", "../outside/file", ErrorKind::Path),
+        ("link", "..", ErrorKind::Path),
+        ("link", "/etc/passwd", ErrorKind::Path),
+        ("link", &absolute, ErrorKind::Path),
+        ("dir/link", "../../outside/file", ErrorKind::Path),
+        ("dir/link", "../../tree/dir/file", ErrorKind::Path),
+        ("link", "dir", ErrorKind::Path),
+        ("link", "fifo", ErrorKind::Path),
+        ("link", "link", ErrorKind::Path),
+        ("link", "missing", ErrorKind::NotFound),
+        ("link", "/proc/self/status", ErrorKind::Path),
+    ] {
+        let top = with_link(&tree, name, target);
+        let error = put_tree(&tree, "new", &top, &follow).unwrap_err();
+        assert_eq!(error.kind(), expected, "{target}: {error}");
+        assert!(error.detail().contains(&format!("\"new/{name}\"")), "{error}");
+        assert!(!tree.at("new").join(name).exists());
+    }
+    let got = get_tree(&tree, "new", &tree.local("copy"), &follow);
+    assert_eq!(kind(got), ErrorKind::Argument);
+    assert!(!tree.local("copy").exists());
+}
+
+#[test]
+fn links_that_may_lead_out_are_not_copied() {
+    let tree = Tree::new();
+    for (name, target) in [
+        ("link", ".."),
+        ("link", "../tree/dir"),
+        ("link", "/etc"),
+        ("link", "dir/../dir"),
+        ("dir/link", "../.."),
+        ("dir/link", "../../outside/file"),
+        ("dir/link", "./file"),
+        ("dir/link", "a\nb"),
+    ] {
+        let top = with_link(&tree, name, target);
+        let put = put_tree(&tree, "deep/new", &top, &Options { links: Links::Copy, ..quick() });
+        assert_eq!(kind(put), ErrorKind::RemoteNotFound, "its directory is missing");
+        let store = StoreOptions { parents: true, ..quick().store };
+        let parents = Options { links: Links::Copy, store, ..quick() };
+        let put = put_tree(&tree, "deep/new", &top, &parents).unwrap_err();
+        assert_eq!(put.kind(), ErrorKind::Path, "{name} to {target}: {put}");
+        assert!(put.detail().contains(&format!("\"deep/new/{name}\"")), "{put}");
+        fs::remove_dir_all(tree.at("deep")).unwrap();
+
+        fs::rename(&top, tree.at("tree")).unwrap();
+        let copy = tree.local("copy");
+        let got = get_tree(&tree, "tree", &copy, &copying()).unwrap_err();
+        assert_eq!(got.kind(), ErrorKind::Path, "{name} to {target}: {got}");
+        assert!(!copy.join(name).is_symlink());
+        fs::remove_dir_all(copy).unwrap();
+        fs::remove_dir_all(tree.at("tree")).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_neither_opened_nor_sent() {
+    let tree = Tree::new();
+    let top = with_link(&tree, "dir/link", "file");
+    let _listener = UnixListener::bind(top.join("socket")).unwrap();
+    let expected = TreeTransfer { files: 1, directories: 3, links: 1, skipped: 2, bytes: 6 };
+    assert_eq!(put_tree(&tree, "new", &top, &copying()).unwrap(), expected);
+    fs::rename(&top, tree.at("tree")).unwrap();
+    assert_eq!(get_tree(&tree, "tree", &tree.local("copy"), &copying()).unwrap(), expected);
+    for top in [tree.at("new"), tree.local("copy")] {
+        assert_eq!(names(&top), ["dir"]);
+    }
+}
+
+#[test]
+fn a_second_time_only_what_has_changed_passes() {
+    let tree = Tree::new();
+    let resume = Options { resume: true, links: Links::Copy, ..quick() };
+    let all = plant(&tree.local("tree"));
+    let nothing = TreeTransfer { bytes: 0, ..all };
+    let put = || put_tree(&tree, "new", &tree.local("tree"), &resume).unwrap();
+    let get = || get_tree(&tree, "new", &tree.local("copy"), &resume).unwrap();
+    assert_eq!((put(), put(), get(), get()), (all, nothing, all, nothing));
+    assert_eq!(snapshot(&tree.local("copy")), snapshot(&tree.local("tree")));
+
+    // Another size, another time, gone, and not a file any more.
+    fs::write(tree.local("tree/0"), "changed").unwrap();
+    let modified = UNIX_EPOCH + Duration::from_secs(1);
+    let touched = File::options().write(true).open(tree.local("tree/a/-rf")).unwrap();
+    touched.set_modified(modified).unwrap();
+    fs::remove_file(tree.at("new/a.txt")).unwrap();
+    let changed = TreeTransfer { bytes: 7 + 7 + 35, ..all };
+    assert_eq!((put(), put()), (changed, nothing));
+    fs::remove_file(tree.local("copy/a.txt")).unwrap();
+    assert_eq!((get(), get()), (changed, nothing));
+    assert_eq!(snapshot(&tree.local("copy")), snapshot(&tree.local("tree")));
+    assert_eq!(snapshot(&tree.at("new")), snapshot(&tree.local("tree")));
+
+    // What a link leads to has not changed either.
+    let top = with_link(&tree, "dir/link", "file");
+    let follow = Options { links: Links::Follow, ..resume };
+    for bytes in [12, 0] {
+        assert_eq!(put_tree(&tree, "followed", &top, &follow).unwrap().bytes, bytes);
+    }
+    fs::remove_dir_all(top).unwrap();
+    plant(&tree.local("tree"));
+    let all = TreeTransfer { bytes: all.bytes - 7, ..all };
+
+    // One time for all of them says nothing of any.
+    let store = StoreOptions { mtime: Some(1000), ..resume.store };
+    let dated = Options { store, ..resume };
+    for _ in 0..2 {
+        assert_eq!(put_tree(&tree, "new", &tree.local("tree"), &dated).unwrap().bytes, {
+            all.bytes + 7
+        });
+        assert_eq!(get_tree(&tree, "new", &tree.local("copy"), &dated).unwrap().bytes, {
+            all.bytes + 7
+        });
+    }
+}
+
+#[test]
+fn a_tree_that_was_cut_goes_on_within_its_file() {
+    let tree = Tree::new();
+    let all = plant(&tree.local("tree"));
+    let before = snapshot(&tree.local("tree"));
+    let resume = Options { resume: true, links: Links::Copy, ..quick() };
+    let stop = |done, _| {
+        if done > 1_500_000 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let stopping = Options { progress: Some(&stop), ..resume };
+    let seen = RefCell::new(Vec::new());
+    let note = |done, total| {
+        seen.borrow_mut().push((done, total));
+        ControlFlow::Continue(())
+    };
+    let noting = Options { progress: Some(&note), ..resume };
+    let is_near = |seen: Vec<(u64, u64)>| {
+        assert!(seen.is_sorted() && seen.iter().all(|(_, total)| *total == all.bytes));
+        assert_eq!(seen.last().unwrap().0, all.bytes);
+        // The large file begins where it was cut, at more than 1.5 million.
+        let first = seen.iter().find(|(done, _)| *done > 1000).unwrap();
+        assert!(first.0 > 1_500_000, "{seen:?}");
+    };
+
+    let put = put_tree(&tree, "new", &tree.local("tree"), &stopping).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::Cancelled);
+    assert!(put.detail().contains("\"new/a/b/c/x\""), "{put}");
+    // Of a directory the files come first, then the directories in their order.
+    assert!(tree.at("new/a/b/caf\u{e9}").parent().unwrap().is_dir() && !tree.at("new/z").exists());
+    put_tree(&tree, "new", &tree.local("tree"), &noting).unwrap();
+    is_near(seen.take());
+    assert_eq!(snapshot(&tree.at("new")), before);
+
+    let got = get_tree(&tree, "new", &tree.local("copy"), &stopping).unwrap_err();
+    assert_eq!(got.kind(), ErrorKind::Cancelled);
+    assert!(got.detail().contains("\"new/a/b/c/x\""), "{got}");
+    get_tree(&tree, "new", &tree.local("copy"), &noting).unwrap();
+    is_near(seen.take());
+    assert_eq!(snapshot(&tree.local("copy")), before);
+}
+
+#[test]
+fn progress_is_that_of_the_whole_tree() {
+    let tree = Tree::new();
+    let all = plant(&tree.local("tree"));
+    let seen = RefCell::new(Vec::new());
+    let note = |done, total| {
+        seen.borrow_mut().push((done, total));
+        ControlFlow::Continue(())
+    };
+    let check = |total: u64| {
+        let seen = seen.take();
+        assert!(seen.is_sorted_by(|one, next| one.0 < next.0), "{seen:?}");
+        assert!(seen.iter().all(|passed| passed.1 == total), "{seen:?}");
+        assert_eq!(seen.last(), Some(&(total, total)));
+    };
+    let options = Options { progress: Some(&note), links: Links::Follow, ..quick() };
+    for link in ["a/b/dangling", "a/b/directory", "a/b/c/parent"] {
+        fs::remove_file(tree.local("tree").join(link)).unwrap();
+    }
+    put_tree(&tree, "new", &tree.local("tree"), &options).unwrap();
+    check(all.bytes);
+    let options = Options { links: Links::Skip, ..options };
+    get_tree(&tree, "new", &tree.local("copy"), &options).unwrap();
+    check(all.bytes);
+    // What does not pass again counts as well, and can be the end.
+    let options = Options { resume: true, ..options };
+    get_tree(&tree, "new", &tree.local("copy"), &options).unwrap();
+    check(all.bytes);
+    get_tree(&tree, "new", &tree.local("copy"), &options).unwrap();
+    assert_eq!(seen.take().last(), Some(&(all.bytes, all.bytes)));
+    let stop = |_, _| ControlFlow::Break(());
+    let got =
+        get_tree(&tree, "new", &tree.local("copy"), &Options { progress: Some(&stop), ..options });
+    assert_eq!(kind(got), ErrorKind::Cancelled);
+}
+
+#[test]
+fn a_tree_that_grows_after_it_was_counted() {
+    let tree = Tree::new();
+    let top = tree.local("tree");
+    fs::create_dir_all(top.join("z")).unwrap();
+    fs::write(top.join("a"), "abc").unwrap();
+    let seen = RefCell::new(Vec::new());
+    let grow = |done, total| {
+        fs::write(tree.local("tree/z/later"), "0123456789").unwrap();
+        seen.borrow_mut().push((done, total));
+        ControlFlow::Continue(())
+    };
+    let options = Options { progress: Some(&grow), ..quick() };
+    let put = put_tree(&tree, "new", &top, &options).unwrap();
+    assert_eq!((put.files, put.bytes), (2, 13));
+    assert_eq!(seen.take(), [(3, 3), (13, 13)]);
+}
+
+#[test]
+fn the_first_error_ends_it_and_says_where() {
+    let tree = Tree::new();
+    let top = tree.local("tree");
+    for dir in ["", "a", "b", "c"] {
+        fs::create_dir(top.join(dir)).unwrap();
+        fs::write(top.join(dir).join("file"), "abc").unwrap();
+    }
+    fs::create_dir_all(tree.at("new/b/file")).unwrap();
+    let put = put_tree(&tree, "new", &top, &quick()).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::RemoteDenied);
+    assert!(put.detail().contains("\"new/b/file\""), "{put}");
+    assert_eq!(tree.read("new/a/file"), b"abc");
+    assert!(!tree.at("new/c").exists());
+
+    fs::write(tree.at("new/c"), "no directory").unwrap();
+    fs::remove_dir(tree.at("new/b/file")).unwrap();
+    let put = put_tree(&tree, "new", &top, &quick()).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::RemoteExists);
+    assert!(put.detail().contains("\"new/c\""), "{put}");
+
+    fs::write(top.join("b/x\ny"), "").unwrap();
+    let put = put_tree(&tree, "new", &top, &quick()).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::Path);
+    assert!(put.detail().contains(r#""x\ny""#), "{put}");
+    fs::remove_file(top.join("b/x\ny")).unwrap();
+
+    fs::create_dir_all(tree.local("copy/a/file")).unwrap();
+    let got = get_tree(&tree, "new", &tree.local("copy"), &quick()).unwrap_err();
+    assert_eq!(got.kind(), ErrorKind::Path);
+    assert!(got.detail().contains("\"new/a/file\""), "{got}");
+    assert_eq!(fs::read(tree.local("copy/file")).unwrap(), b"abc");
+    assert_eq!(names(&tree.local("copy")), ["a", "c", "file"]);
+}
+
+#[test]
+fn the_roots_and_names_of_trees() {
+    let tree = Tree::new();
+    let top = tree.local("tree");
+    fs::create_dir_all(top.join("dir")).unwrap();
+    fs::write(top.join("dir/file"), "abc").unwrap();
+    // The root itself, a name with missing directories, and what is no name.
+    put_tree(&tree, "", &top, &quick()).unwrap();
+    assert_eq!(tree.read("dir/file"), b"abc");
+    assert_eq!(kind(put_tree(&tree, "a/b", &top, &quick())), ErrorKind::RemoteNotFound);
+    let store = StoreOptions { parents: true, ..quick().store };
+    put_tree(&tree, "a/b", &top, &Options { store, ..quick() }).unwrap();
+    assert_eq!(tree.read("a/b/dir/file"), b"abc");
+    for name in ["/", "..", "a/..", "a/", ".framefd-x"] {
+        assert_eq!(kind(put_tree(&tree, name, &top, &quick())), ErrorKind::Path, "{name}");
+        let got = get_tree(&tree, name, &tree.local("none"), &quick());
+        assert_eq!(kind(got), ErrorKind::Path, "{name}");
+    }
+    // A path that is no directory, one that is missing, one behind a link and a slash.
+    let link = tree.local("link");
+    symlink("tree", &link).unwrap();
+    put_tree(&tree, "linked", &link.join(""), &quick()).unwrap();
+    assert_eq!(tree.read("linked/dir/file"), b"abc");
+    assert_eq!(kind(put_tree(&tree, "x", &top.join("dir/file"), &quick())), ErrorKind::Path);
+    assert_eq!(kind(put_tree(&tree, "x", &tree.local("no"), &quick())), ErrorKind::NotFound);
+
+    assert_eq!(get_tree(&tree, "", &tree.local("all/"), &quick()).unwrap().files, 4);
+    assert_eq!(fs::read(tree.local("all/a/b/dir/file")).unwrap(), b"abc");
+    symlink("all", tree.local("to")).unwrap();
+    get_tree(&tree, "dir", &tree.local("to"), &quick()).unwrap();
+    assert_eq!(fs::read(tree.local("all/file")).unwrap(), b"abc");
+    for (name, path, expected) in [
+        ("missing", "none", ErrorKind::RemoteNotFound),
+        ("old", "none", ErrorKind::RemoteDenied),
+        ("dir", "none/none", ErrorKind::NotFound),
+        ("dir", "tree/dir/file", ErrorKind::Path),
+    ] {
+        assert_eq!(kind(get_tree(&tree, name, &tree.local(path), &quick())), expected, "{name}");
+        assert!(!tree.local("none").exists());
+    }
+    for options in [Options { offset: 1, ..quick() }, Options { reply: false, ..quick() }] {
+        assert_eq!(kind(put_tree(&tree, "x", &top, &options)), ErrorKind::Argument);
+        let got = get_tree(&tree, "dir", &tree.local("none"), &options);
+        assert_eq!(kind(got), ErrorKind::Argument);
+    }
+}
+
+#[test]
+fn a_tree_as_deep_as_a_name_on_a_small_stack() {
+    let tree = Tree::new();
+    let top = tree.local("tree");
+    let deep = |components: usize| vec!["d"; components].join("/");
+    fs::create_dir_all(top.join(deep(253))).unwrap();
+    fs::write(top.join(deep(253)).join("f"), "abc").unwrap();
+    let on_a_small_stack = |body: &(dyn Fn() -> Result<TreeTransfer> + Sync)| {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(64 * 1024);
+            thread.spawn_scoped(scope, body).unwrap().join().unwrap()
+        })
+    };
+    let expected = TreeTransfer { files: 1, directories: 254, bytes: 3, ..Default::default() };
+    let put = on_a_small_stack(&|| put_tree(&tree, "n", &top, &copying()));
+    assert_eq!(put.unwrap(), expected);
+    let got = on_a_small_stack(&|| get_tree(&tree, "n", &tree.local("copy"), &copying()));
+    assert_eq!(got.unwrap(), expected);
+    assert_eq!(fs::read(tree.local("copy").join(deep(253)).join("f")).unwrap(), b"abc");
+    // One more is a name that nobody takes.
+    let put = on_a_small_stack(&|| put_tree(&tree, "n/n", &top, &copying())).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::Path);
+    assert!(put.detail().contains("255 components"), "{put}");
+}
+
+#[test]
+fn a_tree_has_one_deadline() {
+    let tree = Tree::new();
+    plant(&tree.local("tree"));
+    let (client, _server) = Kind::Unix.connect();
+    let hasty = Options { timeout: Some(Duration::from_millis(20)), ..quick() };
+    let start = Instant::now();
+    let put = file::put_tree(client.duplex(), b"new", &tree.local("tree"), &hasty);
+    assert_eq!(kind(put), ErrorKind::Stalled);
+    let got = file::get_tree(client.duplex(), b"new", &tree.local("copy"), &hasty);
+    assert_eq!(kind(got), ErrorKind::Stalled);
+    // The files are slow one by one, and the time is that of all.
+    let slow = Options { rate: Some(100), timeout: Some(Duration::from_millis(300)), ..quick() };
+    assert_eq!(kind(put_tree(&tree, "new", &tree.local("tree"), &slow)), ErrorKind::Stalled);
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+/// Runs `body` while a thread exchanges two names in `dir`, as fast as it can.
+fn while_swapping(dir: &Path, names: [&str; 2], body: impl FnOnce()) {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let (stop, dir) = (AtomicBool::new(false), File::open(dir).unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                let [one, other] = names;
+                let (dir, flags) = (dir.as_fd(), RenameFlags::EXCHANGE);
+                rustix::fs::renameat_with(dir, one, dir, other, flags).unwrap();
+            }
+        });
+        let _stop = Stop(&stop); // also by a panic
+        body();
+    });
+}
+
+#[test]
+fn a_directory_that_turns_into_a_link_sends_nothing_from_outside() {
+    let tree = Tree::new();
+    let top = tree.local("tree");
+    fs::create_dir_all(top.join("dir/sub")).unwrap();
+    fs::create_dir_all(tree.local("outside/sub")).unwrap();
+    for dir in ["", "sub"] {
+        fs::write(top.join("dir").join(dir).join("file"), "inside").unwrap();
+        fs::write(tree.local("outside").join(dir).join("file"), "outside").unwrap();
+    }
+    symlink("../outside", top.join("up")).unwrap();
+    while_swapping(&top, ["dir", "up"], || {
+        with_server(&tree, |end| {
+            let start = Instant::now();
+            let (mut whole, mut refused, mut without) = (0, 0, 0);
+            for links in [Links::Skip, Links::Follow].into_iter().cycle() {
+                if start.elapsed() > Duration::from_secs(10) || (whole > 50 && refused > 50) {
+                    break;
+                }
+                let options = Options { links, ..quick() };
+                match file::put_tree(end.duplex(), b"new", &top, &options) {
+                    Ok(TreeTransfer { files: 2, .. }) => whole += 1,
+                    Ok(_) => without += 1,
+                    Err(error) => {
+                        let expected = [ErrorKind::Path, ErrorKind::NotFound];
+                        assert!(expected.contains(&error.kind()), "{error}");
+                        refused += 1;
+                    }
+                }
+                let stored = snapshot(&tree.at("new"));
+                let outside = format!("{:?}", b"outside");
+                assert!(stored.values().all(|stored| *stored != outside), "{stored:?}");
+                let _ = fs::remove_dir_all(tree.at("new"));
+            }
+            assert!(whole > 0 && refused > 0, "{whole} {refused} {without}");
+        });
+    });
+}
+
+#[test]
+fn a_directory_that_turns_into_a_link_gets_nothing_outside() {
+    let tree = Tree::new();
+    fs::create_dir_all(tree.at("tree/dir/sub")).unwrap();
+    for dir in ["dir", "dir/sub"] {
+        fs::write(tree.at("tree").join(dir).join("file"), "new").unwrap();
+        symlink("file", tree.at("tree").join(dir).join("link")).unwrap();
+    }
+    let copy = tree.local("copy");
+    fs::create_dir_all(copy.join("dir")).unwrap();
+    fs::create_dir_all(tree.local("outside")).unwrap();
+    fs::write(tree.local("outside/file"), "outside").unwrap();
+    symlink("../outside", copy.join("up")).unwrap();
+    while_swapping(&copy, ["dir", "up"], || {
+        with_server(&tree, |end| {
+            let (mut got, mut refused) = (0, 0);
+            let start = Instant::now();
+            while got.min(refused) < 50 && start.elapsed() < Duration::from_secs(10) {
+                match file::get_tree(end.duplex(), b"tree", &copy, &copying()) {
+                    Ok(_) => got += 1,
+                    Err(error) => {
+                        let expected = [ErrorKind::Path, ErrorKind::NotFound, ErrorKind::Exists];
+                        assert!(expected.contains(&error.kind()), "{error}");
+                        refused += 1;
+                    }
+                }
+                assert_eq!(names(&tree.local("outside")), ["file"]);
+            }
+            assert!(got > 0 && refused > 0, "{got} {refused}");
+        });
+    });
+    assert_eq!(fs::read(tree.local("outside/file")).unwrap(), b"outside");
+}
+
+#[test]
+fn names_that_are_not_text_are_told_in_lists() {
+    let tree = Tree::new();
+    fs::create_dir(tree.at("dir")).unwrap();
+    let odd: [&[u8]; 4] = [b"a\nb", b"caf\xe9", b"x", b"\xff"];
+    for name in odd {
+        fs::write(tree.at("dir").join(OsStr::from_bytes(name)), "abc").unwrap();
+    }
+    symlink(std::ffi::OsString::from_vec(b"\xff".to_vec()), tree.at("dir/link")).unwrap();
+    with_server(&tree, |end| {
+        let duplex = end.duplex();
+        let list = file::list(duplex, b"dir", &quick()).unwrap();
+        let found: Vec<&[u8]> = list.iter().map(|entry| &*entry.name).collect();
+        assert_eq!(found, [&b"a\nb"[..], b"caf\xe9", b"link", b"x", b"\xff"]);
+        assert_eq!(list[2].target.as_deref(), Some(&b"\xff"[..]));
+        assert_eq!((list[3].stat.size, list[3].stat.kind), (3, file::Kind::File));
+        let found = file::list(duplex, b"", &quick()).unwrap();
+        assert_eq!(found.len(), 2);
+
+        let stat = file::stat(duplex, b"dir/x", &quick()).unwrap();
+        assert_eq!(stat, list[3].stat);
+        assert_eq!(file::stat(duplex, b"dir/link", &quick()).unwrap().kind, file::Kind::Symlink);
+        assert_eq!(file::stat(duplex, b"", &quick()).unwrap().kind, file::Kind::Dir);
+        assert_eq!(kind(file::stat(duplex, b"no", &quick())), ErrorKind::RemoteNotFound);
+        assert_eq!(kind(file::partial(duplex, b"old", &quick())), ErrorKind::RemoteNotFound);
+        assert_eq!(kind(file::list(duplex, b"old", &quick())), ErrorKind::RemoteDenied);
+
+        let private = StoreOptions { mode: Some(0o700), ..quick().store };
+        let make =
+            |name: &[u8], store| file::make_directory(duplex, name, &Options { store, ..quick() });
+        make(b"made", private).unwrap();
+        make(b"made", private).unwrap();
+        assert_eq!(fs::metadata(tree.at("made")).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(kind(make(b"a/b/c", private)), ErrorKind::RemoteNotFound);
+        make(b"a/b/c", StoreOptions { parents: true, ..private }).unwrap();
+        assert!(tree.at("a/b/c").is_dir());
+        assert_eq!(kind(make(b"old", private)), ErrorKind::RemoteExists);
+        end.assert_in_step();
+    });
+}
