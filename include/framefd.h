@@ -426,6 +426,64 @@
 #define FRAME_FILE_NO_REPLY 8
 
 /**
+ * For frame_file_options.flags. Put: goes on where an earlier one was cut, after the digest
+ * of what the server has was compared, and if it is cut as well the next one can go on
+ * from there; the source has to be a regular file. frame_file_get_path(): the same, with
+ * the partial file here. Trees: files of the same size and time are passed over, too. A
+ * partial file is named .framefd-<digits>.part, and frame_file_sweep() removes old ones.
+ */
+#define FRAME_FILE_RESUME 16
+
+/**
+ * For frame_file_options.flags: directories that are missing on the way are made.
+ */
+#define FRAME_FILE_PARENTS 32
+
+/**
+ * For frame_file_options.flags: the permission bits and the time of modification go along
+ * with a path or a tree, in either direction.
+ */
+#define FRAME_FILE_PRESERVE 64
+
+/**
+ * For frame_file_options.flags, for trees: a symbolic link ends the call with FRAME_EPATH;
+ * without a flag for links they are left out and counted.
+ */
+#define FRAME_FILE_REFUSE_LINKS 128
+
+/**
+ * For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
+ * leads to within the tree is sent in its place.
+ */
+#define FRAME_FILE_FOLLOW_LINKS 256
+
+/**
+ * For frame_file_options.flags, for trees: symbolic links are made anew; one that leads
+ * out of the tree ends the call.
+ */
+#define FRAME_FILE_COPY_LINKS 512
+
+/**
+ * In frame_file_stat.kind: a regular file.
+ */
+#define FRAME_FILE_REGULAR 1
+
+/**
+ * In frame_file_stat.kind: a directory.
+ */
+#define FRAME_FILE_DIRECTORY 2
+
+/**
+ * In frame_file_stat.kind: a symbolic link, which is itself described.
+ */
+#define FRAME_FILE_SYMLINK 3
+
+/**
+ * In frame_file_stat.kind: a FIFO, a socket or a device.
+ */
+#define FRAME_FILE_OTHER 4
+
+/**
  * From exec_datagram_serve(): a request that came before, and is still running, or whose
  * reply was sent again.
  */
@@ -471,6 +529,14 @@ struct exec_output;
  * caller's, may be polled, and is not for anything else until the command has ended.
  */
 struct exec_stream;
+
+/**
+ * The entries of a directory on the server, sorted by name.
+ *
+ * It belongs to the caller and is freed with frame_file_list_free(). It never changes: any
+ * number of threads may use it.
+ */
+struct frame_file_list;
 
 /**
  * A header that is being put together: always a complete JSON object.
@@ -762,6 +828,41 @@ struct exec_result {
 };
 
 /**
+ * What a client asks of a file server, for a policy. Everything in it is valid until the
+ * policy returns.
+ */
+struct frame_file_inquiry {
+    /**
+     * sizeof(struct frame_file_inquiry) of this library: what is beyond it is not there.
+     */
+    uint32_t size;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * "put", "get", "stat", "list", "mkdir" or "symlink".
+     */
+    const char *cmd;
+    /**
+     * The name, relative to the root: name_len bytes, of any encoding.
+     */
+    const char *name;
+    /**
+     * Bytes of name.
+     */
+    size_t name_len;
+    /**
+     * Bytes of the file that a put wants to store; FRAME_NO_LIMIT for the others.
+     */
+    uint64_t filesize;
+    /**
+     * The header of the request, JSON text.
+     */
+    const char *header;
+};
+
+/**
  * How a file is sent, received or served. Initialise it with FRAME_FILE_OPTIONS_INIT; a
  * member that is 0 has its default.
  */
@@ -809,9 +910,36 @@ struct frame_file_options {
      */
     int (*progress)(void *context, uint64_t done, uint64_t total);
     /**
-     * What progress is given; the library does not look at it.
+     * What progress and policy are given; the library does not look at it.
      */
     void *context;
+    /**
+     * frame_file_get(): bytes of the file that to_fd has already, before where it stands;
+     * only the rest is asked for. They have to be readable, to be compared with the
+     * server's, unless FRAME_FILE_NO_CHECKSUM is set. frame_file_put(): bytes that the
+     * server has, before where from_fd stands.
+     */
+    uint64_t offset;
+    /**
+     * Bytes per second that are sent or received, at the most; 0 is as fast as it goes.
+     */
+    uint64_t rate;
+    /**
+     * Milliseconds since 1970, the time of modification of the file that is stored; 0 is
+     * none in particular.
+     */
+    int64_t mtime_ms;
+    /**
+     * Server: asked before anything is opened or stored; may be NULL. 0 allows the
+     * request. A FRAME_E... code refuses it: the client gets the reply code that stands
+     * for it, and what was written to reason, a C string of reason_size bytes at most, as
+     * the message. Any other number is FRAME_EDENIED. It is called on the thread of the
+     * call.
+     */
+    int (*policy)(void *context,
+                  const struct frame_file_inquiry *inquiry,
+                  char *reason,
+                  size_t reason_size);
 };
 
 /**
@@ -837,6 +965,72 @@ struct frame_file_result {
      * computed.
      */
     char sha256[72];
+};
+
+/**
+ * What a name on the server is. Initialise it with FRAME_FILE_STAT_INIT: size says how
+ * much of it may be written.
+ */
+struct frame_file_stat {
+    /**
+     * sizeof(struct frame_file_stat), set by FRAME_FILE_STAT_INIT.
+     */
+    uint32_t size;
+    /**
+     * FRAME_FILE_REGULAR and the like.
+     */
+    uint32_t kind;
+    /**
+     * Bytes of a regular file.
+     */
+    uint64_t file_size;
+    /**
+     * Milliseconds since 1970: the time of modification.
+     */
+    int64_t mtime_ms;
+    /**
+     * Permission bits, 07777 at the most.
+     */
+    uint32_t mode;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+};
+
+/**
+ * What came of a tree. Initialise it with FRAME_FILE_TREE_INIT: size says how much of it
+ * may be written.
+ */
+struct frame_file_tree {
+    /**
+     * sizeof(struct frame_file_tree), set by FRAME_FILE_TREE_INIT.
+     */
+    uint32_t size;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * Regular files that passed or, with FRAME_FILE_RESUME, were the same on both sides.
+     */
+    uint64_t files;
+    /**
+     * Directories that are there now, the uppermost one among them.
+     */
+    uint64_t directories;
+    /**
+     * Symbolic links that were made.
+     */
+    uint64_t links;
+    /**
+     * What was left out: links without a flag for them, FIFOs, sockets and devices.
+     */
+    uint64_t skipped;
+    /**
+     * Bytes of the files that passed.
+     */
+    uint64_t bytes;
 };
 
 /**
@@ -1702,6 +1896,9 @@ int frame_file_get(int fd,
  * matches its digest and, without FRAME_FILE_NO_SYNC, would survive a power loss. Until
  * then, and after a failure, what was there stays; nothing else is left.
  *
+ * With FRAME_FILE_RESUME what came before a failure is kept in a partial file beside path,
+ * for the next call to go on from.
+ *
  * Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXISTS,
  * FRAME_ENOTFOUND (the directory), FRAME_EDENIED, FRAME_ENOSPACE: if they are seen
  * beforehand nothing is sent; close the connection all the same. Since 0.1.
@@ -1713,10 +1910,10 @@ int frame_file_get_path(int fd,
                         struct frame_file_result *result);
 
 /**
- * Server: does what a received put or get asks for, beneath the directory root_fd, and
- * replies.
+ * Server: does what a received put, get, stat, list, mkdir or symlink asks for, beneath the
+ * directory root_fd, and replies.
  *
- * request is a frame with the cmd "put" or "get", from frame_recv_header() or, where its
+ * request is a frame with one of these as its cmd, from frame_recv_header() or, where its
  * body is small, frame_recv(); none of its body may have been read yet. fd is where it
  * came from. root_fd is a directory, opened with O_PATH or O_RDONLY. Everything is
  * borrowed. opts and result may be NULL. Threads may serve side by side, also in one
@@ -1726,7 +1923,8 @@ int frame_file_get_path(int fd,
  * are read or replaced, and names that begin with .framefd- are the library's own. A file
  * that is put is written beside its place under such a name and takes its place when it
  * is complete and matches the digest that was sent; whatever fails, the old file stays
- * and nothing else is left. A put that is refused is received to its end all the same, so
+ * and nothing else is left, but for the partial file of a put that is to be resumed. A
+ * symbolic link is made only where it cannot lead out. A put that is refused is received to its end all the same, so
  * that the reply can follow and the stream stays in step.
  *
  * Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
@@ -1742,6 +1940,122 @@ int frame_file_serve(int fd,
                      int root_fd,
                      const struct frame_file_options *opts,
                      struct frame_file_result *result);
+
+/**
+ * Client: asks what name is on the server, in *stat. Links are not followed.
+ *
+ * name is as for frame_file_put(); "" is the root. opts may be NULL. Threads as for
+ * frame_file_put().
+ *
+ * Returns 0. A code of -100 or below: the other end's error reply, such as
+ * FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEOUT,
+ * FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the connection after all others.
+ * Since 0.1.
+ */
+int frame_file_stat(int fd,
+                    const char *name,
+                    struct frame_file_stat *stat,
+                    const struct frame_file_options *opts);
+
+/**
+ * Client: asks how much the server has of a put of name that was cut, with
+ * FRAME_FILE_RESUME: result has its bytes and their digest. The codes are those of
+ * frame_file_stat(). Since 0.1.
+ */
+int frame_file_partial(int fd,
+                       const char *name,
+                       const struct frame_file_options *opts,
+                       struct frame_file_result *result);
+
+/**
+ * Client: lists the directory name on the server.
+ *
+ * name is as for frame_file_stat(). On success *out is the list, freed with
+ * frame_file_list_free(); on failure it is NULL. Every name in it is one component; one
+ * that is not makes the whole reply FRAME_EBADREPLY.
+ *
+ * Returns the count of entries, or the codes of frame_file_stat(). Since 0.1.
+ */
+int64_t frame_file_list(int fd,
+                        const char *name,
+                        struct frame_file_list **out,
+                        const struct frame_file_options *opts);
+
+/**
+ * The name of the entry at index, counted from 0; NULL beyond the last one.
+ *
+ * *stat, where stat is not NULL, is what the name is; *target, where target is not NULL,
+ * where a symbolic link leads, else NULL. Both strings are of any encoding, and valid
+ * until frame_file_list_free(). Since 0.1.
+ */
+const char *frame_file_list_entry(const struct frame_file_list *list,
+                                  size_t index,
+                                  struct frame_file_stat *stat,
+                                  const char **target);
+
+/**
+ * Frees a list; NULL is nothing. Since 0.1.
+ */
+void frame_file_list_free(struct frame_file_list *list);
+
+/**
+ * Client: makes the directory name on the server; one that is there already is fine. With
+ * FRAME_FILE_PARENTS those above it as well. opts->mode is its mode, less the server's
+ * umask; default 0777. The codes are those of frame_file_stat(). Since 0.1.
+ */
+int frame_file_make_directory(int fd,
+                              const char *name,
+                              const struct frame_file_options *opts);
+
+/**
+ * Server: removes what is left of transfers that were cut, in root_fd and all directories
+ * below it: files whose names begin with .framefd-, that nobody writes to at present, and
+ * that were last written older_than_ms milliseconds ago or earlier; 0 is
+ * frame_default("partial_age_ms"). A process that was killed leaves such files behind, and
+ * so does a put or get with FRAME_FILE_RESUME that was cut.
+ *
+ * root_fd is borrowed; symbolic links are not followed. Returns how many files were
+ * removed. FRAME_EARGUMENT, FRAME_EBADFD, FRAME_EIO with errno (some may have been
+ * removed). Since 0.1.
+ */
+int64_t frame_file_sweep(int root_fd,
+                         int64_t older_than_ms);
+
+/**
+ * Client: stores the directory at path, with all that is in it, as the directory name on
+ * the server.
+ *
+ * Directories that are missing are made, and what else is in them stays. Each file has
+ * the guarantees of frame_file_put(); symbolic links are treated as the flags say, and
+ * nothing outside path is ever sent. progress counts the bytes of the whole tree. opts,
+ * result, threads and names are as for frame_file_put().
+ *
+ * The first failure ends it; frame_last_error() says which name it was. What was sent
+ * before is stored.
+ *
+ * Returns 0, or the codes of frame_file_put_path(). Since 0.1.
+ */
+int frame_file_put_tree(int fd,
+                        const char *name,
+                        const char *path,
+                        const struct frame_file_options *opts,
+                        struct frame_file_tree *result);
+
+/**
+ * Client: stores the server's directory name, with all that is in it, as the directory at
+ * path.
+ *
+ * Nothing that the server says leads out of path: a name that is not one component is
+ * FRAME_EBADREPLY, and a symbolic link that could lead out is FRAME_EPATH. Each file has
+ * the guarantees of frame_file_get_path(); all else is as for frame_file_put_tree().
+ *
+ * Returns 0, or the codes of frame_file_get_path(). Since 0.1.
+ */
+int frame_file_get_tree(int fd,
+                        const char *name,
+                        const char *path,
+                        const struct frame_file_options *opts,
+                        struct frame_file_tree *result);
 
 /**
  * Sends one frame as one datagram.
@@ -1890,5 +2204,8 @@ int exec_datagram_request(int fd,
 #define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }
-#define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+    0, 0, 0, 0 }
 #define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, { 0 } }
+#define FRAME_FILE_STAT_INIT { sizeof(struct frame_file_stat), 0, 0, 0, 0, 0 }
+#define FRAME_FILE_TREE_INIT { sizeof(struct frame_file_tree), 0, 0, 0, 0, 0, 0 }

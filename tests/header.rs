@@ -20,6 +20,8 @@ fn the_header_is_up_to_date() {
         "exec",
         "exec_stream",
         "file",
+        "file_query",
+        "file_tree",
         "datagram",
     ];
     for source in sources {

@@ -5,13 +5,14 @@ use std::ops::ControlFlow;
 
 use super::arguments::{descriptor, invalid, object_mut, path, string};
 use super::frame::FrameHandle;
-use super::options::{self, SizedStruct, duplex, limit, timeout};
+use super::options::{self, FRAME_NO_LIMIT, SizedStruct, duplex, limit, timeout};
 use super::outcome::code;
+use super::policy::{self, c_string};
 use crate::Duplex;
 use crate::error::{ErrorKind, Result};
 use crate::io::store::StoreOptions;
 use crate::limits;
-use crate::ops::file::{self, Options, Served, Transfer};
+use crate::ops::file::{self, Inquiry, Links, Options, Served, Transfer};
 
 /// For frame_file_options.flags: a file that exists is not replaced, and the call fails;
 /// which of several at once comes first is decided by one system call.
@@ -26,6 +27,27 @@ pub const FRAME_FILE_NO_SYNC: u32 = 4;
 /// answered; the oldest uploaders send several on one connection, read nothing, and lose
 /// what is still on its way if they close with a reply unread.
 pub const FRAME_FILE_NO_REPLY: u32 = 8;
+
+/// For frame_file_options.flags. Put: goes on where an earlier one was cut, after the digest
+/// of what the server has was compared, and if it is cut as well the next one can go on
+/// from there; the source has to be a regular file. frame_file_get_path(): the same, with
+/// the partial file here. Trees: files of the same size and time are passed over, too. A
+/// partial file is named .framefd-<digits>.part, and frame_file_sweep() removes old ones.
+pub const FRAME_FILE_RESUME: u32 = 16;
+/// For frame_file_options.flags: directories that are missing on the way are made.
+pub const FRAME_FILE_PARENTS: u32 = 32;
+/// For frame_file_options.flags: the permission bits and the time of modification go along
+/// with a path or a tree, in either direction.
+pub const FRAME_FILE_PRESERVE: u32 = 64;
+/// For frame_file_options.flags, for trees: a symbolic link ends the call with FRAME_EPATH;
+/// without a flag for links they are left out and counted.
+pub const FRAME_FILE_REFUSE_LINKS: u32 = 128;
+/// For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
+/// leads to within the tree is sent in its place.
+pub const FRAME_FILE_FOLLOW_LINKS: u32 = 256;
+/// For frame_file_options.flags, for trees: symbolic links are made anew; one that leads
+/// out of the tree ends the call.
+pub const FRAME_FILE_COPY_LINKS: u32 = 512;
 
 /// How a file is sent, received or served. Initialise it with FRAME_FILE_OPTIONS_INIT; a
 /// member that is 0 has its default.
@@ -57,12 +79,56 @@ pub struct FileOptions {
     /// many; other than 0 breaks off with FRAME_ECANCELLED. May be NULL.
     pub progress:
         Option<unsafe extern "C" fn(context: *mut c_void, done: u64, total: u64) -> c_int>,
-    /// What progress is given; the library does not look at it.
+    /// What progress and policy are given; the library does not look at it.
     pub context: *mut c_void,
+    /// frame_file_get(): bytes of the file that to_fd has already, before where it stands;
+    /// only the rest is asked for. They have to be readable, to be compared with the
+    /// server's, unless FRAME_FILE_NO_CHECKSUM is set. frame_file_put(): bytes that the
+    /// server has, before where from_fd stands.
+    pub offset: u64,
+    /// Bytes per second that are sent or received, at the most; 0 is as fast as it goes.
+    pub rate: u64,
+    /// Milliseconds since 1970, the time of modification of the file that is stored; 0 is
+    /// none in particular.
+    pub mtime_ms: i64,
+    /// Server: asked before anything is opened or stored; may be NULL. 0 allows the
+    /// request. A FRAME_E... code refuses it: the client gets the reply code that stands
+    /// for it, and what was written to reason, a C string of reason_size bytes at most, as
+    /// the message. Any other number is FRAME_EDENIED. It is called on the thread of the
+    /// call.
+    pub policy: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            inquiry: *const FileInquiry,
+            reason: *mut c_char,
+            reason_size: usize,
+        ) -> c_int,
+    >,
 }
 
 // SAFETY: numbers and pointers only, `size` first, no padding.
 unsafe impl SizedStruct for FileOptions {}
+
+/// What a client asks of a file server, for a policy. Everything in it is valid until the
+/// policy returns.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FileInquiry {
+    /// sizeof(struct frame_file_inquiry) of this library: what is beyond it is not there.
+    pub size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// "put", "get", "stat", "list", "mkdir" or "symlink".
+    pub cmd: *const c_char,
+    /// The name, relative to the root: name_len bytes, of any encoding.
+    pub name: *const c_char,
+    /// Bytes of name.
+    pub name_len: usize,
+    /// Bytes of the file that a put wants to store; FRAME_NO_LIMIT for the others.
+    pub filesize: u64,
+    /// The header of the request, JSON text.
+    pub header: *const c_char,
+}
 
 /// What came of a file. Initialise it with FRAME_FILE_RESULT_INIT: size says how much of
 /// it may be written.
@@ -188,6 +254,9 @@ pub unsafe extern "C" fn frame_file_get(
 /// matches its digest and, without FRAME_FILE_NO_SYNC, would survive a power loss. Until
 /// then, and after a failure, what was there stays; nothing else is left.
 ///
+/// With FRAME_FILE_RESUME what came before a failure is kept in a partial file beside path,
+/// for the next call to go on from.
+///
 /// Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXISTS,
 /// FRAME_ENOTFOUND (the directory), FRAME_EDENIED, FRAME_ENOSPACE: if they are seen
 /// beforehand nothing is sent; close the connection all the same. Since 0.1.
@@ -211,10 +280,10 @@ pub unsafe extern "C" fn frame_file_get_path(
     })
 }
 
-/// Server: does what a received put or get asks for, beneath the directory root_fd, and
-/// replies.
+/// Server: does what a received put, get, stat, list, mkdir or symlink asks for, beneath the
+/// directory root_fd, and replies.
 ///
-/// request is a frame with the cmd "put" or "get", from frame_recv_header() or, where its
+/// request is a frame with one of these as its cmd, from frame_recv_header() or, where its
 /// body is small, frame_recv(); none of its body may have been read yet. fd is where it
 /// came from. root_fd is a directory, opened with O_PATH or O_RDONLY. Everything is
 /// borrowed. opts and result may be NULL. Threads may serve side by side, also in one
@@ -224,7 +293,8 @@ pub unsafe extern "C" fn frame_file_get_path(
 /// are read or replaced, and names that begin with .framefd- are the library's own. A file
 /// that is put is written beside its place under such a name and takes its place when it
 /// is complete and matches the digest that was sent; whatever fails, the old file stays
-/// and nothing else is left. A put that is refused is received to its end all the same, so
+/// and nothing else is left, but for the partial file of a put that is to be resumed. A
+/// symbolic link is made only where it cannot lead out. A put that is refused is received to its end all the same, so
 /// that the reply can follow and the stream stays in step.
 ///
 /// Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
@@ -264,34 +334,52 @@ pub unsafe extern "C" fn frame_file_serve(
 
 impl FileOptions {
     fn convert(&self) -> Result<Options<'static>> {
-        let known = FRAME_FILE_NO_OVERWRITE
-            | FRAME_FILE_NO_CHECKSUM
-            | FRAME_FILE_NO_SYNC
-            | FRAME_FILE_NO_REPLY;
-        if self.flags & !known != 0 {
+        if self.flags & !KNOWN_FLAGS != 0 {
             return Err(invalid(format!("flags are {:#x}", self.flags)));
         }
         if self.mode & !0o777 != 0 {
             return Err(invalid(format!("mode is {:#o}", self.mode)));
         }
-        let allowed = |flag| self.flags & flag == 0;
+        let has = |flag| self.flags & flag != 0;
         Ok(Options {
             timeout: timeout(self.timeout_ms, None)?,
             stall: timeout(self.stall_ms, Some(limits::STALL_TIMEOUT))?,
             max_size: limit(self.max_size, u64::MAX, u64::MAX, "max_size")?,
             store: StoreOptions {
                 mode: (self.mode != 0).then_some(self.mode),
-                mtime: None,
-                overwrite: allowed(FRAME_FILE_NO_OVERWRITE),
-                sync: allowed(FRAME_FILE_NO_SYNC),
-                parents: false,
+                mtime: (self.mtime_ms != 0).then_some(self.mtime_ms),
+                overwrite: !has(FRAME_FILE_NO_OVERWRITE),
+                sync: !has(FRAME_FILE_NO_SYNC),
+                parents: has(FRAME_FILE_PARENTS),
             },
-            checksum: allowed(FRAME_FILE_NO_CHECKSUM),
-            reply: allowed(FRAME_FILE_NO_REPLY),
-            ..Options::default()
+            checksum: !has(FRAME_FILE_NO_CHECKSUM),
+            reply: !has(FRAME_FILE_NO_REPLY),
+            offset: self.offset,
+            resume: has(FRAME_FILE_RESUME),
+            preserve: has(FRAME_FILE_PRESERVE),
+            rate: (self.rate != 0).then_some(self.rate),
+            links: match self.flags & LINK_FLAGS {
+                0 => Links::Skip,
+                FRAME_FILE_REFUSE_LINKS => Links::Refuse,
+                FRAME_FILE_FOLLOW_LINKS => Links::Follow,
+                FRAME_FILE_COPY_LINKS => Links::Copy,
+                _ => return Err(invalid("flags say two things about links")),
+            },
+            progress: None,
+            policy: None,
         })
     }
 }
+
+const LINK_FLAGS: u32 = FRAME_FILE_REFUSE_LINKS | FRAME_FILE_FOLLOW_LINKS | FRAME_FILE_COPY_LINKS;
+const KNOWN_FLAGS: u32 = FRAME_FILE_NO_OVERWRITE
+    | FRAME_FILE_NO_CHECKSUM
+    | FRAME_FILE_NO_SYNC
+    | FRAME_FILE_NO_REPLY
+    | FRAME_FILE_RESUME
+    | FRAME_FILE_PARENTS
+    | FRAME_FILE_PRESERVE
+    | LINK_FLAGS;
 
 /// Reads the caller's options; NULL is all defaults.
 unsafe fn read(opts: *const FileOptions) -> Result<FileOptions> {
@@ -300,7 +388,10 @@ unsafe fn read(opts: *const FileOptions) -> Result<FileOptions> {
 }
 
 /// A client's call.
-unsafe fn transfer(
+///
+/// # Safety
+/// The pointers are what the header asks for.
+pub(super) unsafe fn transfer(
     fd: c_int,
     opts: *const FileOptions,
     result: *mut FileResult,
@@ -321,10 +412,24 @@ unsafe fn call(
     work: impl FnOnce(Duplex<'static>, &Options<'_>) -> Result<FileResult>,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
-    let given = unsafe {
-        options::check_result(result, "struct frame_file_result")?;
-        read(opts)?
-    };
+    unsafe { options::check_result(result, "struct frame_file_result") }?;
+    // SAFETY: as above.
+    let value = unsafe { with_options(fd, opts, work) }?;
+    // SAFETY: as above.
+    unsafe { options::write(result, &value, "struct frame_file_result") }
+}
+
+/// Does `work` with the caller's options.
+///
+/// # Safety
+/// `opts` is what the header asks for.
+pub(super) unsafe fn with_options<T>(
+    fd: c_int,
+    opts: *const FileOptions,
+    work: impl FnOnce(Duplex<'static>, &Options<'_>) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { read(opts) }?;
     let progress = given.progress.map(|progress| {
         move |done, total| {
             // SAFETY: the header's contract for the callback and its context.
@@ -334,14 +439,43 @@ unsafe fn call(
             }
         }
     });
-    let progress = progress.as_ref().map(|progress| progress as &dyn Fn(_, _) -> _);
-    let options = Options { progress, ..given.convert()? };
-    let value = work(duplex(fd, given.write_fd)?, &options)?;
-    // SAFETY: the caller's promise.
-    unsafe { options::write(result, &value, "struct frame_file_result") }
+    let policy = given
+        .policy
+        .map(|policy| move |inquiry: &Inquiry<'_>| inquire(policy, given.context, inquiry));
+    let options = Options {
+        progress: progress.as_ref().map(|progress| progress as &dyn Fn(_, _) -> _),
+        policy: policy.as_ref().map(|policy| policy as &dyn Fn(&Inquiry<'_>) -> _),
+        ..given.convert()?
+    };
+    work(duplex(fd, given.write_fd)?, &options)
 }
 
-fn result_of(transfer: Option<Transfer>, error: i32) -> FileResult {
+type Policy = unsafe extern "C" fn(
+    context: *mut c_void,
+    inquiry: *const FileInquiry,
+    reason: *mut c_char,
+    reason_size: usize,
+) -> c_int;
+
+/// Shows a request to the caller's policy.
+fn inquire(policy: Policy, context: *mut c_void, inquiry: &Inquiry<'_>) -> Result<()> {
+    let cmd = c_string(inquiry.cmd, "cmd")?;
+    let header = c_string(inquiry.header.text(), "header")?;
+    let shown = FileInquiry {
+        size: u32::try_from(size_of::<FileInquiry>()).unwrap_or(u32::MAX),
+        reserved: 0,
+        cmd: cmd.as_ptr(),
+        name: inquiry.name.as_ptr().cast(),
+        name_len: inquiry.name.len(),
+        filesize: inquiry.filesize.unwrap_or(FRAME_NO_LIMIT),
+        header: header.as_ptr(),
+    };
+    // SAFETY: the header's contract for the callback and its context; all that is shown
+    // lives until it returns.
+    policy::ask(|reason, size| unsafe { policy(context, &raw const shown, reason, size) })
+}
+
+pub(super) fn result_of(transfer: Option<Transfer>, error: i32) -> FileResult {
     let mut result = FileResult { size: 0, error, bytes: 0, sha256: [0; 72] };
     if let Some(transfer) = transfer {
         result.bytes = transfer.bytes;

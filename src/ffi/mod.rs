@@ -10,6 +10,8 @@ pub mod datagram;
 pub mod exec;
 pub mod exec_stream;
 pub mod file;
+pub mod file_query;
+pub mod file_tree;
 pub mod frame;
 pub mod options;
 pub mod reply;

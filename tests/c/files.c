@@ -216,7 +216,7 @@ static void bad_arguments_send_nothing(void)
     CHECK_RETURNS(FRAME_EBADFD, frame_file_get(-1, "x", fd[0], NULL, NULL));
     CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], "x", fd[0], NULL, &unset));
     CHECK_RETURNS(FRAME_EARGUMENT, frame_file_serve(fd[0], NULL, fd[0], NULL, NULL));
-    opts.flags = 16;
+    opts.flags = 0x80000000;
     CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
     opts.flags = 0;
     opts.mode = 04755;
