@@ -1,8 +1,8 @@
 /* What a file server has, trees of files, and transfers that go on where they were cut. */
 #include "check.h"
 
-#include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 static char directory[] = "/tmp/framefd-trees-XXXXXX";
 
@@ -129,6 +129,12 @@ static void names_are_described_and_listed(void)
     finish(fd, child);
 }
 
+/* Not before Linux 5.6, and not under valgrind: links in a tree are not followed then. */
+static int has_openat2(void)
+{
+    return syscall(SYS_openat2, -1, NULL, NULL, 0) != -1 || errno != ENOSYS;
+}
+
 static void a_tree_goes_there_and_back(void)
 {
     struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
@@ -152,9 +158,14 @@ static void a_tree_goes_there_and_back(void)
     opts.flags = FRAME_FILE_REFUSE_LINKS | FRAME_FILE_COPY_LINKS;
     CHECK_RETURNS(FRAME_EARGUMENT, frame_file_put_tree(fd, "copy", at("tree"), &opts, NULL));
     opts.flags = FRAME_FILE_FOLLOW_LINKS;
-    CHECK_RETURNS(0, frame_file_put_tree(fd, "followed", at("tree"), &opts, &tree));
-    CHECK(tree.files == 3 && tree.skipped == 0);
-    check_file("root/followed/link", "22");
+    if (has_openat2()) {
+        CHECK_RETURNS(0, frame_file_put_tree(fd, "followed", at("tree"), &opts, &tree));
+        CHECK(tree.files == 3 && tree.skipped == 0);
+        check_file("root/followed/link", "22");
+    } else {
+        CHECK_RETURNS(FRAME_EUNSUPPORTED,
+                      frame_file_put_tree(fd, "followed", at("tree"), &opts, NULL));
+    }
     opts.flags = FRAME_FILE_COPY_LINKS | FRAME_FILE_PRESERVE;
     CHECK_RETURNS(0, frame_file_put_tree(fd, "linked", at("tree"), &opts, &tree));
     CHECK(tree.links == 1 && readlink(at("root/linked/link"), target, sizeof target) == 7);
