@@ -1,51 +1,47 @@
 //! The processes of a session, as /proc shows them: no system call names them all.
 
-use std::ffi::CStr;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
 };
+
+use crate::io::at;
+use crate::io::directory::for_each_name;
 
 /// Sends `signal` once to each process of one group of the session, or of all but that of
 /// its leader. Processes that are made meanwhile get it as well, unless they are made faster
 /// than they are found.
 pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(proc) = rustix::fs::open(c"/proc", flags, Mode::empty()) else { return };
-    let proc = proc.as_fd();
-    if !shows_us(proc) {
-        return;
-    }
     let mut signalled = Vec::new();
     for _ in 0..PASSES {
         let before = signalled.len();
-        if rustix::fs::seek(proc, SeekFrom::Start(0)).is_err() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let Ok(proc) = at::open(CWD, b"/proc", flags, Mode::empty()) else { return };
+        let proc = proc.as_fd();
+        if !shows_us(proc) {
             return;
         }
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(proc, &mut buffer);
-        while let Some(Ok(entry)) = entries.next() {
-            let name = entry.file_name();
-            let Some(pid) = pid_of(name.to_bytes()) else { continue };
+        // What could be read counts.
+        let _ = for_each_name(proc, &mut |name, _| {
+            let Some(pid) = pid_of(name) else { return Ok(()) };
             if signalled.contains(&pid) || !belongs(proc, name, session, group) {
-                continue;
+                return Ok(());
             }
             // Once it is open, the descriptor means the process that /proc then shows, or
             // one that is gone: never a later one of the same number.
             let pidfd = pidfd_open(pid, PidfdFlags::empty());
-            if !belongs(proc, name, session, group) {
-                continue;
+            if belongs(proc, name, session, group) {
+                // It may be gone, or another user's.
+                let _ = match &pidfd {
+                    Ok(pidfd) => pidfd_send_signal(pidfd, signal),
+                    Err(_) => kill_process(pid, signal),
+                };
+                signalled.push(pid);
             }
-            // It may be gone, or another user's.
-            let _ = match &pidfd {
-                Ok(pidfd) => pidfd_send_signal(pidfd, signal),
-                Err(_) => kill_process(pid, signal),
-            };
-            signalled.push(pid);
-        }
+            Ok(())
+        });
         if signalled.len() == before {
             break;
         }
@@ -58,12 +54,11 @@ fn shows_us(proc: BorrowedFd<'_>) -> bool {
     this.is_ok_and(|this| pid_of(this.to_bytes()) == Some(getpid()))
 }
 
-fn belongs(proc: BorrowedFd<'_>, name: &CStr, session: Pid, group: Option<Pid>) -> bool {
+fn belongs(proc: BorrowedFd<'_>, name: &[u8], session: Pid, group: Option<Pid>) -> bool {
     // The name of a program has up to 64 bytes, a number 11.
     let mut stat = [0; 512];
-    let path = [name.to_bytes(), b"/stat"].concat();
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let length = rustix::fs::openat(proc, path, flags, Mode::empty())
+    let path = [name, b"/stat"].concat();
+    let length = at::open(proc, &path, OFlags::RDONLY, Mode::empty())
         .and_then(|file| rustix::io::read(file, &mut stat));
     length.is_ok_and(|length| is_of(stat.get(..length).unwrap_or_default(), session, group))
 }
