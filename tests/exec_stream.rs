@@ -16,11 +16,13 @@ use common::stream::{
     shell_with, start,
 };
 use common::{encoded, kind};
+use framefd::io::spawn::Confinement;
+use framefd::io::terminal::WindowSize;
 use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Body, BodyReader};
 use framefd::ops::run::OnOutputLimit;
 use framefd::wire::header::Header;
-use framefd::wire::message::exec::{ExecRequest, Outcome};
+use framefd::wire::message::exec::{ExecRequest, Outcome, Tty};
 use framefd::{Duplex, Error, ErrorKind, Result};
 use serde_json::json;
 
@@ -179,12 +181,12 @@ fn input_that_goes_along_is_all_there_is() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
     let (served, ()) = serving(server.as_fd().into(), &limited(), || {
-        let command = b"trap 'exit 7' USR1; cat; sleep 1000 & wait";
+        let command = b"trap 'exit 7' USR1; x=$(cat); echo $x; sleep 1000 & wait";
         let header = json!({"cmd": "exec", "stream": true, "stdin_size": 3});
         send(client, &header, &[command, b"abc".as_slice()].concat());
         send(client, &json!({"stream": "stdin"}), b"more");
         send(client, &json!({"stream": "stdin", "eof": true}), b"");
-        assert_eq!(recv(client).body, b"abc");
+        assert_eq!(recv(client).body, b"abc\n");
         send(client, &json!({"signal": "USR1"}), b"");
         assert_eq!(recv(client).header.integer("exit_code").unwrap(), 7);
     });
@@ -706,4 +708,97 @@ fn a_flood_both_ways_takes_no_memory_and_nothing_is_lost() {
         let used = peak_memory() - before;
         assert!(used < 8 << 20, "{used} bytes");
     });
+}
+
+#[test]
+fn a_command_may_have_a_terminal_whose_size_changes() {
+    let (client, server) = socket_pair();
+    let client = client.as_fd().into();
+    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+        let tty = Some(Tty { rows: 24, columns: 80 });
+        let options = ExecRequest { tty, ..ExecRequest::default() };
+        let command = "stty -echo; tty >&2; trap 'stty size' WINCH; stty size
+            while :; do read x; [ \"$x\" = end ] && exit 5; done";
+        let mut remote = start(client, &shell_with(command, options));
+        read_until(&mut remote, "24 80\r\n");
+        remote.control().resize(WindowSize { rows: 50, columns: 132 });
+        read_until(&mut remote, "50 132\r\n");
+        // What is typed last counts.
+        remote.control().resize(WindowSize { rows: 1, columns: 1 });
+        remote.control().resize(WindowSize { rows: 7, columns: 300 });
+        read_until(&mut remote, "7 300\r\n");
+        remote.write(b"end\n", Some(LONG)).unwrap();
+        let (_, stderr, reply) = finish(&mut remote);
+        assert_eq!((&*stderr, reply.exit_code, reply.stderr_total), ("", Some(5), Some(0)));
+    });
+    served.unwrap();
+}
+
+#[test]
+fn the_end_of_the_input_of_a_terminal_is_its_end_of_file_character() {
+    for input in [b"".as_slice(), b"abc\n"] {
+        let (client, server) = socket_pair();
+        let client = client.as_fd().into();
+        let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+            let options = ExecRequest {
+                tty: Some(Tty { rows: 24, columns: 80 }),
+                stdin_size: Some(input.len() as u64),
+                ..ExecRequest::default()
+            };
+            let request = Request { input, ..shell_with("cat >/dev/null; echo end", options) };
+            let mut remote = start(client, &request);
+            let (stdout, _, reply) = finish(&mut remote);
+            assert!(stdout.ends_with("end\r\n"), "{stdout}");
+            assert_eq!(reply.exit_code, Some(0));
+        });
+        served.unwrap();
+    }
+    let (client, server) = socket_pair();
+    let client = client.as_fd().into();
+    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+        let tty = Some(Tty { rows: 24, columns: 80 });
+        let options = ExecRequest { tty, ..ExecRequest::default() };
+        let mut remote = start(client, &shell_with("stty -echo; echo up; cat; echo end", options));
+        read_until(&mut remote, "up\r\n");
+        remote.write(b"abc\n", Some(LONG)).unwrap();
+        read_until(&mut remote, "abc\r\n");
+        remote.end_input(Some(LONG)).unwrap();
+        assert_eq!(finish(&mut remote).0, "end\r\n");
+    });
+    served.unwrap();
+}
+
+#[test]
+fn a_key_on_a_terminal_is_a_signal() {
+    let (client, server) = socket_pair();
+    let client = client.as_fd().into();
+    let presence = Presence::new();
+    let command = presence.of("cat");
+    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+        let tty = Some(Tty { rows: 24, columns: 80 });
+        let options = ExecRequest { tty, ..ExecRequest::default() };
+        let mut remote = start(client, &shell_with(&command, options));
+        remote.write(b"up\n", Some(LONG)).unwrap();
+        read_until(&mut remote, "up\r\nup\r\n");
+        remote.write(b"\x03", Some(LONG)).unwrap();
+        assert_eq!(finish(&mut remote).2.signal, Some(libc::SIGINT));
+    });
+    served.unwrap();
+    presence.wait_for_end();
+}
+
+#[test]
+fn the_command_of_a_stream_is_confined_too() {
+    let confinement = Confinement { umask: Some(0o77), ..Confinement::default() };
+    let options = ServeOptions { confinement, ..limited() };
+    let (client, server) = socket_pair();
+    let client: Duplex<'_> = client.as_fd().into();
+    let (served, ()) = serving(server.as_fd().into(), &options, || {
+        assert_eq!(finish(&mut start(client, &shell("umask"))).0, "0077\n");
+    });
+    served.unwrap();
+    let request = || exec::request(client, &shell("umask")).unwrap().stdout().to_vec();
+    let (served, stdout) = serving(server.as_fd().into(), &options, request);
+    served.unwrap();
+    assert_eq!(stdout, b"0077\n");
 }
