@@ -96,14 +96,14 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// After a run: sends the reply to it, with what is left of its output.
     pub(super) fn reply(mut self, outcome: Outcome, id: Option<Id>) -> Result<ExecReply> {
+        let truncated = self.output.is_truncated();
+        let skipped = if self.output.is_stream() { Ok(()) } else { self.finish(None) };
         let Output::Kept(collector) = self.output else {
-            let truncated = self.output.is_truncated();
             let output = run::Output { outcome, stdout: Vec::new(), stderr: Vec::new(), truncated };
             let reply = report(id, &output);
             self.finish(Some(&message::to_header(&reply)?))?;
             return Ok(reply);
         };
-        let skipped = self.feed.skip_body(self.reply_timeout);
         let output = collector.into_output(outcome);
         let reply = report(id, &output);
         let sent = frame::send_by(
@@ -127,11 +127,6 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    /// After a run: what of its input was not read, and belongs to the request, is dropped.
-    pub(super) fn skip_body(&mut self) -> Result<()> {
-        self.feed.skip_body(self.reply_timeout)
-    }
-
     /// After a run that failed with `error`: tells the client where it is to blame, and
     /// then returns the error. `None` says that it is not.
     pub(super) fn blame(&mut self, error: &Error, id: Option<&Id>) -> Option<Error> {
@@ -151,9 +146,9 @@ impl<'a, 'b> Session<'a, 'b> {
         reply::send_failure(self.duplex.writer, kind, &text, id, patience)
     }
 
-    /// After a run: sends what is left of its output, and the reply, while what has begun to
-    /// come is read to its end. [`ErrorKind::Stalled`] says that for too long neither went
-    /// on.
+    /// After a run: sends what is left of its output, and the reply to a stream, while what
+    /// has begun to come is read to its end. [`ErrorKind::Stalled`] says that for too long
+    /// neither went on.
     pub(super) fn finish(&mut self, reply: Option<&str>) -> Result<()> {
         if let Some(reply) = reply {
             self.output.put(reply)?;
