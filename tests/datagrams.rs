@@ -9,17 +9,17 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use framefd::ops::datagram::{self, Options};
-use framefd::ops::exec::{Reply, Request, ServeOptions, Served};
+use framefd::ops::exec::{Inquiry, Reply, Request, ServeOptions, Served};
 use framefd::ops::exec_datagram::{self, Answer, Server};
 use framefd::wire::datagram::{DatagramKey, decode, encode};
 use framefd::wire::header::Header;
 use framefd::wire::message::exec::ExecRequest;
-use framefd::{ErrorKind, Key, Result};
+use framefd::{Error, ErrorKind, Key, Result};
 
 const LARGEST: usize = 65_507;
 /// Long enough for any answer, short enough for a broken test to end.
@@ -253,6 +253,71 @@ fn what_is_refused_is_told() {
 
     let error = ask(&client, &"x".repeat(LARGEST), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooBig, "before anything is sent");
+}
+
+#[test]
+fn a_policy_is_asked_once_before_anything_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let asked = AtomicUsize::new(0);
+    let policy = |inquiry: &Inquiry<'_>| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(inquiry.header.unwrap().string("cmd").unwrap(), "exec");
+        match inquiry.command {
+            b"touch ran" => Err(Error::new(ErrorKind::Denied, "not today")),
+            _ => Ok(()),
+        }
+    };
+    let options = ServeOptions {
+        directory: Some(root.path().to_owned()),
+        policy: Some(&policy),
+        ..ServeOptions::default()
+    };
+    let (socket, server) = (udp(), Server::new(None).unwrap());
+    let client = connected(address(&socket));
+    for command in ["touch ran", "true"] {
+        let header = format!(r#"{{"cmd":"exec","id":"{command}"}}"#);
+        // The second one is the first one again.
+        for _ in 0..2 {
+            let header = Some(header.as_str());
+            datagram::send(client.as_fd(), None, header, command.as_bytes(), &soon()).unwrap();
+            server.serve(socket.as_fd(), Some(LONG), &options).unwrap();
+            let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
+            let code = frame.header.string("code").ok();
+            assert_eq!(code, (command != "true").then_some("denied"));
+            let message = frame.header.string("message").unwrap_or_default();
+            assert_eq!(message.contains("not today"), command != "true");
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "something was run");
+}
+
+#[test]
+fn there_are_no_streams_and_no_input() {
+    let server = Running::start(None);
+    let client = connected(server.address);
+    for options in [
+        ExecRequest { stream: Some(true), ..ExecRequest::default() },
+        ExecRequest { stdin_size: Some(0), stream: Some(true), ..ExecRequest::default() },
+    ] {
+        let request =
+            Request { command: b"true", options, timeout: Some(LONG), ..Request::default() };
+        let error = exec_datagram::request(client.as_fd(), &request, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RemoteUnsupported);
+    }
+    let header = Some(r#"{"cmd":"exec","id":7,"stdin_size":2}"#);
+    datagram::send(client.as_fd(), None, header, b"catxx", &soon()).unwrap();
+    let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
+    assert_eq!(frame.header.string("code").unwrap(), "unsupported");
+    let request = Request { command: b"cat", input: b"x", ..Request::default() };
+    let error = exec_datagram::request(client.as_fd(), &request, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument, "before anything is sent");
+
+    let options = ExecRequest { merge: Some(true), ..ExecRequest::default() };
+    let command = b"echo out; echo err >&2";
+    let request = Request { command, options, timeout: Some(LONG), ..Request::default() };
+    let reply = exec_datagram::request(client.as_fd(), &request, None).unwrap();
+    assert_eq!((reply.stdout(), reply.stderr()), (&b"out\nerr\n"[..], &b""[..]));
 }
 
 #[test]

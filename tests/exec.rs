@@ -642,6 +642,7 @@ fn a_reply_that_contradicts_itself_or_the_request_is_refused() {
         r#"{"exit_code":0,"stderr_total":1}"#,
         r#"{"exit_code":0,"id":1}"#,
         r#"{"exit_code":0,"id":"another"}"#,
+        r#"{"stream":"stdout"}"#,
     ] {
         assert_eq!(
             kind(answered(bad, b"hello", ExecRequest::default())),

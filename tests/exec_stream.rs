@@ -16,11 +16,13 @@ use common::stream::{
     shell_with, start,
 };
 use common::{encoded, kind};
+use framefd::io::spawn::Confinement;
+use framefd::io::terminal::WindowSize;
 use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Body, BodyReader};
 use framefd::ops::run::OnOutputLimit;
 use framefd::wire::header::Header;
-use framefd::wire::message::exec::{ExecRequest, Outcome};
+use framefd::wire::message::exec::{ExecRequest, Outcome, Tty};
 use framefd::{Duplex, Error, ErrorKind, Result};
 use serde_json::json;
 
@@ -28,7 +30,7 @@ use serde_json::json;
 fn output_comes_as_it_is_written_and_then_the_reply() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell("echo one; read x; echo $x >&2; exit 3"));
         assert!(remote.reply().is_none());
         read_until(&mut remote, "one\n");
@@ -40,15 +42,16 @@ fn output_comes_as_it_is_written_and_then_the_reply() {
         assert_eq!((reply.stdout_total, reply.stderr_total), (Some(4), Some(4)));
         assert_eq!((reply.stdout_size, reply.stderr_size), (Some(0), Some(0)));
     });
-    assert!(matches!(served.unwrap(), Served::Ran(report) if !report.client_gone));
+    assert!(matches!(ran.unwrap(), Served::Ran(report) if !report.client_gone));
 }
 
 #[test]
 fn every_kind_of_connection_carries_a_stream() {
     let exchange = |client: Duplex<'_>, server: Duplex<'_>| {
-        let (served, ()) = serving(server, &limited(), || {
+        let (ran, ()) = serving(server, &limited(), || {
             let mut remote = start(client, &shell("head -c 300000 /dev/zero; cat; echo end >&2"));
-            let mut input = &[b'x'; 200_000][..];
+            let all = vec![b'x'; 200_000];
+            let mut input = &all[..];
             let mut outputs = [Vec::new(), Vec::new()];
             let mut buf = vec![0; 5000];
             loop {
@@ -67,7 +70,7 @@ fn every_kind_of_connection_carries_a_stream() {
             outputs[0].extend(stdout);
             assert_eq!((outputs[0].len(), &*stderr), (500_000, b"end\n".as_slice()));
         });
-        assert!(matches!(served.unwrap(), Served::Ran(_)));
+        assert!(matches!(ran.unwrap(), Served::Ran(_)));
     };
     for blocking in [true, false] {
         let (client, server) = socket_pair();
@@ -94,7 +97,7 @@ fn every_kind_of_connection_carries_a_stream() {
 fn input_ends_with_a_frame_and_the_command_may_go_on() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell("cat; echo end"));
         assert_eq!(remote.write(b"abc", Some(LONG)).unwrap(), 3);
         read_until(&mut remote, "abc");
@@ -106,7 +109,7 @@ fn input_ends_with_a_frame_and_the_command_may_go_on() {
         assert_eq!(kind(remote.write(b"x", Some(LONG))), ErrorKind::State);
         remote.end_input(Some(LONG)).unwrap();
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn input_that_goes_along_is_all_there_is() {
     for input in [b"".as_slice(), b"abc", &large] {
         let (client, server) = socket_pair();
         let client = client.as_fd().into();
-        let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+        let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
             let options =
                 ExecRequest { stdin_size: Some(input.len() as u64), ..ExecRequest::default() };
             let mut remote = start(client, &Request { input, ..shell_with("cat; echo", options) });
@@ -173,32 +176,34 @@ fn input_that_goes_along_is_all_there_is() {
             assert!(stdout[..stdout.len() - 1] == *input);
             remote.end_input(Some(LONG)).unwrap();
         });
-        served.unwrap();
+        ran.unwrap();
     }
     // Frames with more are dropped, and signals are not.
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
-        let command = b"trap 'exit 7' USR1; cat; sleep 1000 & wait";
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+        let command = b"trap 'exit 7' USR1; x=$(cat); echo $x; sleep 1000 & wait";
         let header = json!({"cmd": "exec", "stream": true, "stdin_size": 3});
         send(client, &header, &[command, b"abc".as_slice()].concat());
         send(client, &json!({"stream": "stdin"}), b"more");
         send(client, &json!({"stream": "stdin", "eof": true}), b"");
-        assert_eq!(recv(client).body, b"abc");
+        assert_eq!(recv(client).body, b"abc\n");
         send(client, &json!({"signal": "USR1"}), b"");
         assert_eq!(recv(client).header.integer("exit_code").unwrap(), 7);
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
-fn a_size_of_the_input_that_is_not_its_own_is_refused_before_anything_is_sent() {
+fn a_request_that_makes_no_sense_is_refused_before_anything_is_sent() {
     let (client, server) = socket_pair();
     let options = ExecRequest { stdin_size: Some(4), ..ExecRequest::default() };
     let request = Request { input: b"abc", ..shell_with("cat", options) };
     let client: Duplex<'_> = client.as_fd().into();
     assert_eq!(kind(RemoteCommand::start(client, &request)), ErrorKind::Argument);
     assert_eq!(kind(exec::request(client, &request)), ErrorKind::Argument);
+    let stream = ExecRequest { stream: Some(true), ..ExecRequest::default() };
+    assert_eq!(kind(exec::request(client, &shell_with("cat", stream))), ErrorKind::Argument);
     assert_eq!(unread(&server), 0);
 }
 
@@ -219,7 +224,7 @@ fn a_signal_reaches_the_whole_group() {
         let client = client.as_fd().into();
         let presence = Presence::new();
         let command = presence.of("ulimit -c 0; cat | cat; true");
-        let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+        let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
             let mut remote = start(client, &shell(&command));
             // A shell between fork(2) and execve(2) may lose a signal.
             remote.write(b"up\n", Some(LONG)).unwrap();
@@ -229,7 +234,7 @@ fn a_signal_reaches_the_whole_group() {
             assert_eq!((reply.outcome(), reply.signal), (Outcome::Signaled, Some(number)));
             assert!(!reply.timed_out);
         });
-        assert!(matches!(served.unwrap(), Served::Ran(_)), "{name}");
+        assert!(matches!(ran.unwrap(), Served::Ran(_)), "{name}");
         presence.wait_for_end();
     }
 }
@@ -238,7 +243,7 @@ fn a_signal_reaches_the_whole_group() {
 fn a_signal_that_does_not_end_the_command_is_its_own_affair() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let command = "trap 'echo one' USR1; trap 'echo two' CONT; trap 'echo three' WINCH
             echo up; while :; do read x; [ \"$x\" = end ] && exit 5; done";
         let mut remote = start(client, &shell(command));
@@ -258,14 +263,14 @@ fn a_signal_that_does_not_end_the_command_is_its_own_affair() {
         let (stdout, _, reply) = finish(&mut remote);
         assert_eq!((&*stdout, reply.exit_code), ("two\n", Some(5)));
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
 fn another_thread_sends_a_signal_while_this_one_waits() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell("cat"));
         remote.write(b"up\n", Some(LONG)).unwrap();
         read_until(&mut remote, "up\n");
@@ -283,7 +288,7 @@ fn another_thread_sends_a_signal_while_this_one_waits() {
         remote.control().signal(libc::SIGINT).unwrap();
         assert_eq!(remote.read(&mut [0], Some(LONG)).unwrap(), None);
     });
-    served.unwrap();
+    ran.unwrap();
     assert_eq!(unread(&server), 0, "nothing is sent after the end");
 }
 
@@ -300,7 +305,7 @@ fn every_frame_repeats_the_id_of_its_request() {
     for id in [json!("one"), json!(7)] {
         let (client, server) = socket_pair();
         let client = client.as_fd().into();
-        let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+        let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
             let header = json!({"cmd": "exec", "stream": true, "id": id});
             send(client, &header, b"echo out; read x; echo err >&2; read x; exit 3");
             for (stream, text) in [("stdout", "out\n"), ("stderr", "err\n")] {
@@ -321,7 +326,7 @@ fn every_frame_repeats_the_id_of_its_request() {
                 assert_eq!(reply[key], value, "{key}");
             }
         });
-        served.unwrap();
+        ran.unwrap();
     }
 }
 
@@ -329,7 +334,7 @@ fn every_frame_repeats_the_id_of_its_request() {
 fn the_last_input_may_come_with_its_end() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         send(client, &json!({"cmd": "exec", "stream": true}), b"cat");
         send(client, &json!({"stream": "stdin", "new": [1]}), b"one");
         assert_eq!(recv(client).body, b"one");
@@ -338,7 +343,7 @@ fn the_last_input_may_come_with_its_end() {
         assert_eq!(recv(client).body, b"two");
         assert_eq!(recv(client).header.integer("exit_code").unwrap(), 0);
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
@@ -346,7 +351,7 @@ fn output_that_looks_like_a_frame_is_output() {
     let frame = encoded(r#"{"stdout_total":0,"stderr_total":0,"exit_code":0}"#, b"");
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell("cat; echo end; exit 3"));
         remote.write(&frame, Some(LONG)).unwrap();
         remote.end_input(Some(LONG)).unwrap();
@@ -354,7 +359,7 @@ fn output_that_looks_like_a_frame_is_output() {
         assert_eq!(stdout, [&frame, b"end\n".as_slice()].concat());
         assert_eq!(remote.reply().unwrap().exit_code, Some(3));
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
@@ -375,7 +380,7 @@ fn a_stream_has_no_limit_of_output_but_its_own() {
         options.limits.on_output_limit = ends(end);
         let (client, server) = socket_pair();
         let client = client.as_fd().into();
-        let (served, ()) = serving(server.as_fd().into(), &options, || {
+        let (ran, ()) = serving(server.as_fd().into(), &options, || {
             let ends_by_itself = if end && asked.is_some() && size > 1000 { "yes" } else { "" };
             let command = format!("(head -c {size} /dev/zero; {ends_by_itself}) {redirect}");
             let asked_for = ExecRequest { max_output: asked, ..ExecRequest::default() };
@@ -393,7 +398,7 @@ fn a_stream_has_no_limit_of_output_but_its_own() {
                 assert_eq!((total, reply.exit_code), (size, Some(0)), "{command}");
             }
         });
-        served.unwrap();
+        ran.unwrap();
     }
 }
 
@@ -401,13 +406,13 @@ fn a_stream_has_no_limit_of_output_but_its_own() {
 fn a_command_whose_time_is_up_is_told_so_with_what_it_wrote() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let options = ExecRequest { timeout_ms: Some(250), ..ExecRequest::default() };
         let mut remote = start(client, &shell_with("echo before; sleep 1000", options));
         let (stdout, _, reply) = finish(&mut remote);
         assert_eq!((&*stdout, reply.outcome()), ("before\n", Outcome::TimedOut));
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
@@ -417,17 +422,17 @@ fn both_outputs_may_be_one() {
     let options = ExecRequest { merge: Some(true), ..ExecRequest::default() };
     let (client, server) = socket_pair();
     let client: Duplex<'_> = client.as_fd().into();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell_with(command, options.clone()));
         let (stdout, stderr, _) = finish(&mut remote);
         assert_eq!((stdout, &*stderr), (expected.clone(), ""));
     });
-    served.unwrap();
-    let (served, ()) = serving(server.as_fd().into(), &limited(), || {
+    ran.unwrap();
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let reply = exec::request(client, &shell_with(command, options.clone())).unwrap();
         assert_eq!((reply.stdout(), reply.stderr()), (expected.as_bytes(), b"".as_slice()));
     });
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
@@ -444,7 +449,7 @@ fn a_command_that_does_not_run_is_refused_in_place_of_a_stream() {
         ("touch ran", Some("/none"), ErrorKind::RemoteSpawn),
     ] {
         for input in [b"".as_slice(), b"abc", &large] {
-            let (served, ()) = serving(server.as_fd().into(), &options, || {
+            let (ran, ()) = serving(server.as_fd().into(), &options, || {
                 let asked = ExecRequest { cwd: cwd.map(Into::into), ..ExecRequest::default() };
                 let request = Request { input, ..shell_with(command, asked) };
                 let mut remote = start(client, &request);
@@ -457,7 +462,7 @@ fn a_command_that_does_not_run_is_refused_in_place_of_a_stream() {
                 assert_eq!(kind(read_all(&mut remote)), expected, "and it stays so");
                 assert!(remote.reply().is_none());
             });
-            assert!(matches!(served.unwrap(), Served::Refused(_) | Served::SpawnFailed(_)));
+            assert!(matches!(ran.unwrap(), Served::Refused(_) | Served::SpawnFailed(_)));
             drop_late_input(server.as_fd().into());
         }
     }
@@ -468,10 +473,10 @@ fn a_command_that_does_not_run_is_refused_in_place_of_a_stream() {
 /// The connection is in step.
 #[track_caller]
 fn still_there(client: Duplex<'_>, server: Duplex<'_>) {
-    let (served, reply) =
+    let (ran, reply) =
         serving(server, &limited(), || exec::request(client, &shell("printf here")).unwrap());
     assert_eq!(reply.stdout(), b"here");
-    served.unwrap();
+    ran.unwrap();
 }
 
 #[test]
@@ -503,16 +508,16 @@ fn a_policy_is_asked_before_anything_runs() {
         (json!({"cmd": "exec", "note": "d", "stdin_size": 5}), b"touch raninput"),
         (json!({"cmd": "exec", "note": "e", "stdin_size": 5, "stream": true}), b"touch raninput"),
     ] {
-        let (served, ()) = serving(server, &options, || {
+        let (ran, ()) = serving(server, &options, || {
             send(client, &header, body);
             let reply = json_of(&recv(client));
             assert_eq!((&reply["status"], &reply["code"]), (&json!("error"), &json!("denied")));
             assert!(reply["message"].as_str().unwrap().contains("not on a Monday"));
         });
-        assert!(matches!(served.unwrap(), Served::Refused(error) if error == refused));
+        assert!(matches!(ran.unwrap(), Served::Refused(error) if error == refused));
     }
-    let served = exec::run_and_reply(server, b"touch ran", &options).unwrap();
-    assert!(matches!(served, Served::Refused(error) if error == refused));
+    let ran = exec::run_and_reply(server, b"touch ran", &options).unwrap();
+    assert!(matches!(ran, Served::Refused(error) if error == refused));
     assert_eq!(recv(client).header.string("code").unwrap(), "denied");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "something was run");
     assert!(matches!(exec::run_and_reply(server, b"true", &options), Ok(Served::Ran(_))));
@@ -548,11 +553,11 @@ fn a_policy_is_asked_before_anything_runs() {
 fn late_input_is_told_from_a_request_and_can_be_skipped() {
     let (client, server) = socket_pair();
     let (client, server): (Duplex<'_>, Duplex<'_>) = (client.as_fd().into(), server.as_fd().into());
-    let (served, ()) = serving(server, &limited(), || {
+    let (ran, ()) = serving(server, &limited(), || {
         send(client, &json!({"cmd": "exec", "stream": true}), b"true");
         assert_eq!(recv(client).header.integer("exit_code").unwrap(), 0);
     });
-    served.unwrap();
+    ran.unwrap();
     send(client, &json!({"stream": "stdin"}), &[b'x'; 1000]);
     send(client, &json!({"signal": "INT"}), b"");
     send(client, &json!({"signal": "UNKNOWN"}), b"");
@@ -578,12 +583,12 @@ fn input_may_come_with_a_request_for_one_reply() {
         let (client, server): (Duplex<'_>, Duplex<'_>) =
             (client.as_fd().into(), server.as_fd().into());
         for _ in 0..2 {
-            let (served, ()) = serving(server, &limited(), || {
+            let (ran, ()) = serving(server, &limited(), || {
                 let reply = exec::request(client, &Request { input, ..shell(command) }).unwrap();
                 assert!(reply.stdout() == expected, "{command}");
                 assert_eq!(reply.header.exit_code, Some(0));
             });
-            assert!(matches!(served.unwrap(), Served::Ran(report) if !report.client_gone));
+            assert!(matches!(ran.unwrap(), Served::Ran(report) if !report.client_gone));
         }
     }
 }
@@ -621,7 +626,7 @@ fn input_that_is_in_memory_is_read_as_well() {
                 frame::recv(server.reader, &within(LONG)).unwrap()
             });
             let output = thread::scope(|scope| {
-                let served = scope.spawn(|| {
+                let ran = scope.spawn(|| {
                     let body = Body::Memory(&request.body);
                     exec::serve(server, &request.header, body, &limited()).unwrap()
                 });
@@ -633,7 +638,7 @@ fn input_that_is_in_memory_is_read_as_well() {
                         break;
                     }
                 }
-                assert!(matches!(served.join().unwrap(), Served::Ran(_)));
+                assert!(matches!(ran.join().unwrap(), Served::Ran(_)));
                 output
             });
             assert!(output == expected, "{command}");
@@ -677,7 +682,7 @@ fn a_flood_both_ways_takes_no_memory_and_nothing_is_lost() {
             };
             let (client, server): (Duplex<'_>, Duplex<'_>) =
                 (client.as_fd().into(), server.as_fd().into());
-            let (served, ()) = serving(server, &limited(), || {
+            let (ran, ()) = serving(server, &limited(), || {
                 let mut remote = start(client, &shell("cat"));
                 let (mut sent, mut came) = (0, 0);
                 let mut buf = vec![0; 300_000];
@@ -701,9 +706,102 @@ fn a_flood_both_ways_takes_no_memory_and_nothing_is_lost() {
                 assert_eq!((sent, came), (SIZE, SIZE));
                 assert_eq!(remote.reply().unwrap().stdout_total, Some(SIZE as u64));
             });
-            served.unwrap();
+            ran.unwrap();
         }
         let used = peak_memory() - before;
         assert!(used < 8 << 20, "{used} bytes");
     });
+}
+
+#[test]
+fn a_command_may_have_a_terminal_whose_size_changes() {
+    let (client, server) = socket_pair();
+    let client = client.as_fd().into();
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+        let tty = Some(Tty { rows: 24, columns: 80 });
+        let options = ExecRequest { tty, ..ExecRequest::default() };
+        let command = "stty -echo; tty >&2; trap 'stty size' WINCH; stty size
+            while :; do read x; [ \"$x\" = end ] && exit 5; done";
+        let mut remote = start(client, &shell_with(command, options));
+        read_until(&mut remote, "24 80\r\n");
+        remote.control().resize(WindowSize { rows: 50, columns: 132 });
+        read_until(&mut remote, "50 132\r\n");
+        // What is typed last counts.
+        remote.control().resize(WindowSize { rows: 1, columns: 1 });
+        remote.control().resize(WindowSize { rows: 7, columns: 300 });
+        read_until(&mut remote, "7 300\r\n");
+        remote.write(b"end\n", Some(LONG)).unwrap();
+        let (_, stderr, reply) = finish(&mut remote);
+        assert_eq!((&*stderr, reply.exit_code, reply.stderr_total), ("", Some(5), Some(0)));
+    });
+    ran.unwrap();
+}
+
+#[test]
+fn the_end_of_the_input_of_a_terminal_is_its_end_of_file_character() {
+    for input in [b"".as_slice(), b"abc\n"] {
+        let (client, server) = socket_pair();
+        let client = client.as_fd().into();
+        let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+            let options = ExecRequest {
+                tty: Some(Tty { rows: 24, columns: 80 }),
+                stdin_size: Some(input.len() as u64),
+                ..ExecRequest::default()
+            };
+            let request = Request { input, ..shell_with("cat >/dev/null; echo end", options) };
+            let mut remote = start(client, &request);
+            let (stdout, _, reply) = finish(&mut remote);
+            assert!(stdout.ends_with("end\r\n"), "{stdout}");
+            assert_eq!(reply.exit_code, Some(0));
+        });
+        ran.unwrap();
+    }
+    let (client, server) = socket_pair();
+    let client = client.as_fd().into();
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+        let tty = Some(Tty { rows: 24, columns: 80 });
+        let options = ExecRequest { tty, ..ExecRequest::default() };
+        let mut remote = start(client, &shell_with("stty -echo; echo up; cat; echo end", options));
+        read_until(&mut remote, "up\r\n");
+        remote.write(b"abc\n", Some(LONG)).unwrap();
+        read_until(&mut remote, "abc\r\n");
+        remote.end_input(Some(LONG)).unwrap();
+        assert_eq!(finish(&mut remote).0, "end\r\n");
+    });
+    ran.unwrap();
+}
+
+#[test]
+fn a_key_on_a_terminal_is_a_signal() {
+    let (client, server) = socket_pair();
+    let client = client.as_fd().into();
+    let presence = Presence::new();
+    let command = presence.of("cat");
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+        let tty = Some(Tty { rows: 24, columns: 80 });
+        let options = ExecRequest { tty, ..ExecRequest::default() };
+        let mut remote = start(client, &shell_with(&command, options));
+        remote.write(b"up\n", Some(LONG)).unwrap();
+        read_until(&mut remote, "up\r\nup\r\n");
+        remote.write(b"\x03", Some(LONG)).unwrap();
+        assert_eq!(finish(&mut remote).2.signal, Some(libc::SIGINT));
+    });
+    ran.unwrap();
+    presence.wait_for_end();
+}
+
+#[test]
+fn the_command_of_a_stream_is_confined_too() {
+    let confinement = Confinement { umask: Some(0o77), ..Confinement::default() };
+    let options = ServeOptions { confinement, ..limited() };
+    let (client, server) = socket_pair();
+    let client: Duplex<'_> = client.as_fd().into();
+    let (ran, ()) = serving(server.as_fd().into(), &options, || {
+        assert_eq!(finish(&mut start(client, &shell("umask"))).0, "0077\n");
+    });
+    ran.unwrap();
+    let request = || exec::request(client, &shell("umask")).unwrap().stdout().to_vec();
+    let (ran, stdout) = serving(server.as_fd().into(), &options, request);
+    ran.unwrap();
+    assert_eq!(stdout, b"0077\n");
 }

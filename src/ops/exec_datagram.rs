@@ -219,6 +219,9 @@ impl Drop for Running<'_> {
 /// [`ErrorKind::Timeout`]. Where nobody receives at the other end, and the network says
 /// so, it is [`ErrorKind::Io`] with ECONNREFUSED at once.
 pub fn request(fd: BorrowedFd<'_>, request: &Request<'_>, key: Option<&Key>) -> Result<Reply> {
+    if !request.input.is_empty() {
+        return Err(Error::new(ErrorKind::Argument, "input does not travel in datagrams"));
+    }
     let deadline = Deadline::from_timeout(request.timeout);
     let key = key.map(DatagramKey::derive).transpose()?;
     let mark = new_mark(key.is_some())?;

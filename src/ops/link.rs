@@ -198,3 +198,144 @@ const BODY: usize = 1;
 const TAIL: usize = 2;
 /// Bytes of frames without a body that may wait: dozens of them.
 const CONTROL_ROOM: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
+
+    /// All that `fd` gets until the other end is closed.
+    fn all_of(mut fd: UnixStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        fd.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn frame_of(header: &str, body: &[u8]) -> Vec<u8> {
+        let len = body.len() as u64;
+        let mut bytes = frame::encode_head(Some(header), len, &Options::default()).unwrap();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    #[test]
+    fn a_body_that_is_taken_at_once_is_sent_from_where_it_is() {
+        let (ours, theirs) = pair();
+        let mut outbox = Outbox::new(ours.as_fd());
+        let mut body = b"hello".to_vec();
+        let at = body.as_ptr();
+        outbox.send(r#"{"a":1}"#, &mut body).unwrap();
+        assert!(outbox.is_empty() && body.is_empty());
+        assert_eq!(body.as_ptr(), at, "the buffer is back");
+        drop(ours);
+        assert_eq!(all_of(theirs), frame_of(r#"{"a":1}"#, b"hello"));
+    }
+
+    #[test]
+    fn a_body_that_is_not_taken_at_once_stays_and_is_not_copied() {
+        let (ours, theirs) = pair();
+        let mut outbox = Outbox::new(ours.as_fd());
+        let mut body = vec![b'x'; MIB];
+        let at = body.as_ptr();
+        outbox.send(r#"{"a":1}"#, &mut body).unwrap();
+        assert!(!outbox.is_empty() && !outbox.takes_body());
+        assert_eq!((outbox.parts[BODY].as_ptr(), body.len()), (at, 0));
+        outbox.put(r#"{"behind":1}"#).unwrap();
+        outbox.drop_unsent();
+        assert!(!outbox.is_empty(), "it has begun");
+        let reading = std::thread::spawn(move || all_of(theirs));
+        while !outbox.is_empty() {
+            outbox.flush().unwrap();
+        }
+        assert!(outbox.takes_body());
+        body.extend_from_slice(b"second");
+        outbox.send("{}", &mut body).unwrap();
+        assert!(outbox.is_empty());
+        drop(ours);
+        let bytes = reading.join().unwrap();
+        let first = frame_of(r#"{"a":1}"#, &vec![b'x'; MIB]);
+        let expected = [first, frame_of(r#"{"behind":1}"#, b""), frame_of("{}", b"second")];
+        assert!(bytes == expected.concat());
+    }
+
+    #[test]
+    fn what_the_other_end_does_not_take_is_bounded() {
+        let (ours, _theirs) = pair();
+        let mut outbox = Outbox::new(ours.as_fd());
+        outbox.send("{}", &mut vec![b'x'; MIB]).unwrap();
+        let mut count = 0;
+        while outbox.takes_control() {
+            outbox.put(r#"{"signal":"INT"}"#).unwrap();
+            count += 1;
+        }
+        assert!((10..1000).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn what_has_not_begun_to_go_out_can_be_dropped() {
+        let (ours, theirs) = pair();
+        let mut outbox = Outbox::new(ours.as_fd());
+        outbox.put("{}").unwrap();
+        outbox.drop_unsent();
+        assert_eq!(outbox.flush().unwrap(), 0);
+        outbox.put_rest(b"rest".to_vec());
+        outbox.drop_unsent();
+        assert_eq!(outbox.flush().unwrap(), 4);
+        drop(theirs);
+        outbox.put("{}").unwrap();
+        assert_eq!(outbox.flush().unwrap_err().kind(), ErrorKind::Io);
+        assert!(outbox.is_empty() && !outbox.takes_body() && !outbox.takes_control());
+        outbox.put("{}").unwrap();
+        let mut body = b"dropped".to_vec();
+        outbox.send("{}", &mut body).unwrap();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_header_comes_in_pieces_and_nothing_behind_it_is_read() {
+        let (ours, mut theirs) = pair();
+        let mut inbox = Inbox::new(ours.as_fd());
+        assert!(inbox.next().unwrap().is_none() && !inbox.is_mid_header());
+        let head = frame::encode_head(Some(r#"{"a":1}"#), 5, &Options::default()).unwrap();
+        for byte in &head[..head.len() - 1] {
+            theirs.write_all(&[*byte]).unwrap();
+            assert!(inbox.next().unwrap().is_none() && inbox.is_mid_header());
+        }
+        theirs.write_all(&head[head.len() - 1..]).unwrap();
+        theirs.write_all(b"hello\x02\0\0\0{}next").unwrap();
+        let (header, mut body) = inbox.next().unwrap().unwrap();
+        assert_eq!((header.integer("a").unwrap(), body.left()), (1, 5));
+        assert!(!inbox.is_mid_header());
+        assert_eq!(body.read_all(5, None).unwrap(), b"hello");
+        let (_, body) = inbox.next().unwrap().unwrap();
+        assert_eq!((body.left(), rustix::io::ioctl_fionread(&ours)), (0, Ok(4)));
+    }
+
+    #[test]
+    fn the_end_between_two_frames_is_told_from_a_cut() {
+        for (bytes, kind) in [
+            (b"".as_slice(), ErrorKind::Closed),
+            (b"\x02", ErrorKind::Truncated),
+            (b"\x02\0\0\0", ErrorKind::Truncated),
+            (b"\x02\0\0\0{", ErrorKind::Truncated),
+            (b"\0\0\0\0", ErrorKind::BadLength),
+            (b"\xff\xff\xff\xff", ErrorKind::BadLength),
+            (b"\x01\0\x01\0", ErrorKind::TooBig),
+            (b"\x02\0\0\0[]", ErrorKind::BadJson),
+        ] {
+            let (ours, mut theirs) = pair();
+            theirs.write_all(bytes).unwrap();
+            drop(theirs);
+            assert_eq!(Inbox::new(ours.as_fd()).next().unwrap_err().kind(), kind, "{bytes:?}");
+        }
+    }
+}

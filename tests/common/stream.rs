@@ -35,8 +35,8 @@ pub fn serving<T: Send>(
 ) -> (Result<Served>, T) {
     thread::scope(|scope| {
         let client = scope.spawn(client);
-        let served = serve(server, options);
-        (served, client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let outcome = serve(server, options);
+        (outcome, client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

@@ -7,7 +7,7 @@ use crate::io::deadline::Deadline;
 use crate::limits;
 use crate::ops::{Duplex, frame, reply};
 use crate::wire::header::Header;
-use crate::wire::message::exec::{ExecReply, ExecRequest, Outcome};
+use crate::wire::message::exec::{self, ExecReply, ExecRequest, Outcome};
 use crate::wire::message::{self, Id};
 
 /// What a client asks for.
@@ -76,6 +76,9 @@ impl Reply {
 /// Asks the other end to run a command, and takes its reply. A command that failed, was
 /// ended or wrote too much is a reply; an error reply is an error of a remote kind.
 pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
+    if request.options.stream == Some(true) {
+        return Err(Error::new(ErrorKind::Argument, "a stream has more than one reply"));
+    }
     let deadline = Deadline::from_timeout(request.timeout);
     let framing = frame::Options::default();
     let max_output = request.options.max_output.unwrap_or(limits::MAX_OUTPUT);
@@ -94,6 +97,9 @@ pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
     };
     let (header, body) = answered().map_err(reply::overdue)?;
     check_reply(&header, options.id.as_ref())?;
+    if exec::output_of(&header)?.is_some() {
+        return Err(Error::new(ErrorKind::BadReply, "a part of a stream is no reply"));
+    }
     Reply::new(header.read_as()?, body)
 }
 

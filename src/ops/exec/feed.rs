@@ -114,11 +114,6 @@ impl<'a, 'b> Feed<'a, 'b> {
         self.is_last = true;
     }
 
-    /// Drops what is left of the request, as long as it comes.
-    pub(super) fn skip_body(&mut self, stall: Duration) -> Result<()> {
-        self.body.skip(stall)
-    }
-
     /// Reads what is there: a piece of input, or what the client wishes. A frame that is
     /// not for a running command is an error, as is end-of-stream inside of one.
     pub(super) fn advance(&mut self) -> Result<Option<Wish>> {

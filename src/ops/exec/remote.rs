@@ -239,7 +239,10 @@ impl<'fd> RemoteCommand<'fd> {
     /// How the command went, once [`read`](Self::read) or [`copy`](Self::copy) has told its
     /// end. Its totals are those of the output that came, unless it is `truncated`.
     pub fn reply(&self) -> Option<&ExecReply> {
-        self.end.as_ref().and_then(|end| end.as_ref().ok())
+        match &self.end {
+            Some(Ok(reply)) if self.failure.is_none() => Some(reply),
+            _ => None,
+        }
     }
 
     /// What the descriptors have to be ready for before a call can do something: `OUT` of

@@ -33,7 +33,8 @@ pub struct ServeOptions<'a> {
     /// How long a command goes on after its client has closed its sending side, which may
     /// be a half-close.
     pub close_grace: Duration,
-    /// How long the reply may wait for a client that does not read.
+    /// How long the reply may wait for a client that does not read, and so may the output
+    /// of a stream once its command has ended.
     pub reply_timeout: Duration,
     /// The command's variables, before those of the request.
     pub environment: Environment,
@@ -129,9 +130,18 @@ pub fn run_and_reply(
     execute(duplex, request, command, Body::Memory(&[]), options)
 }
 
-/// Serves a received exec request: runs what it asks for and sends one reply. Where the
-/// body of a refused request does not come whole, the reply is sent all the same, and an
-/// error returned.
+/// Serves a received exec request: runs what it asks for and sends one reply, and where it
+/// asks for a stream, output before that as it comes. Nothing is read behind the request,
+/// or, in a stream, behind a frame for the running command; see [`is_late_input`] for those
+/// that come too late.
+///
+/// Where the body of a request that is refused, or not read by its command, does not come
+/// whole, the reply is sent all the same, and an error returned. Input that is cut while the
+/// command runs, and a frame that is not for a running command, are errors as well: the
+/// command is killed, and the client told so. [`ErrorKind::Closed`] is a client that went
+/// away from its command, [`ErrorKind::Stalled`] one that did not read on after its end.
+///
+/// [`is_late_input`]: super::is_late_input
 pub fn serve(
     duplex: Duplex<'_>,
     request: &Header,
@@ -252,8 +262,8 @@ fn execute<'a>(
             if let Some(offence) = session.blame(&error, id) {
                 return Err(offence);
             }
-            let skipped = session.skip_body();
-            return skipped.and(refuse(duplex, id, error, options));
+            let finished = session.finish(None);
+            return finished.and(refuse(duplex, id, error, options));
         }
     };
     session.check_client()?;

@@ -14,6 +14,7 @@ use super::server::ServeOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience, poll};
 use crate::io::terminal::WindowSize;
+use crate::limits;
 use crate::ops::run::{self, Events, Flow, Input, Outcome, Stream};
 use crate::ops::{Duplex, frame, reply};
 use crate::wire::message::exec::{ExecReply, OnClose};
@@ -29,8 +30,10 @@ pub(super) struct Session<'a, 'b> {
     output: Output<'a>,
     feed: Feed<'a, 'b>,
     client: Client,
-    /// The client has been asked whether it is there.
-    probed: bool,
+    /// The client has closed its sending side behind input that was not read yet.
+    closed_early: bool,
+    /// When to ask a client whether it is there whose input is not read.
+    probe_at: Cell<Option<Deadline>>,
     /// When the rest of the output has to have made progress, once the command has ended.
     stalls: Deadline,
     has_ended: bool,
@@ -77,7 +80,8 @@ impl<'a, 'b> Session<'a, 'b> {
             output,
             feed,
             client: Client::Present,
-            probed: false,
+            closed_early: false,
+            probe_at: Cell::new(None),
             stalls: Deadline::NEVER,
             has_ended: false,
             watched: Cell::default(),
@@ -92,14 +96,14 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// After a run: sends the reply to it, with what is left of its output.
     pub(super) fn reply(mut self, outcome: Outcome, id: Option<Id>) -> Result<ExecReply> {
+        let truncated = self.output.is_truncated();
+        let skipped = if self.output.is_stream() { Ok(()) } else { self.finish(None) };
         let Output::Kept(collector) = self.output else {
-            let truncated = self.output.is_truncated();
             let output = run::Output { outcome, stdout: Vec::new(), stderr: Vec::new(), truncated };
             let reply = report(id, &output);
             self.finish(Some(&message::to_header(&reply)?))?;
             return Ok(reply);
         };
-        let skipped = self.feed.skip_body(self.reply_timeout);
         let output = collector.into_output(outcome);
         let reply = report(id, &output);
         let sent = frame::send_by(
@@ -123,11 +127,6 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    /// After a run: what of its input was not read, and belongs to the request, is dropped.
-    pub(super) fn skip_body(&mut self) -> Result<()> {
-        self.feed.skip_body(self.reply_timeout)
-    }
-
     /// After a run that failed with `error`: tells the client where it is to blame, and
     /// then returns the error. `None` says that it is not.
     pub(super) fn blame(&mut self, error: &Error, id: Option<&Id>) -> Option<Error> {
@@ -147,9 +146,9 @@ impl<'a, 'b> Session<'a, 'b> {
         reply::send_failure(self.duplex.writer, kind, &text, id, patience)
     }
 
-    /// After a run: sends what is left of its output, and the reply, while what has begun to
-    /// come is read to its end. [`ErrorKind::Stalled`] says that for too long neither went
-    /// on.
+    /// After a run: sends what is left of its output, and the reply to a stream, while what
+    /// has begun to come is read to its end. [`ErrorKind::Stalled`] says that for too long
+    /// neither went on.
     pub(super) fn finish(&mut self, reply: Option<&str>) -> Result<()> {
         if let Some(reply) = reply {
             self.output.put(reply)?;
@@ -201,9 +200,9 @@ impl<'a, 'b> Session<'a, 'b> {
             return [None; 2];
         }
         let is_present = matches!(self.client, Client::Present);
-        // Input that was not read hides the end behind it, and only an answer to a frame
-        // tells a client that has closed from one that is gone.
-        let asks = !self.feed.has_unread() || (self.output.is_stream() && !self.probed);
+        // Behind input that was not read it tells no end of the client, and only an answer
+        // to a frame does.
+        let asks = !self.feed.has_unread() || (self.output.is_stream() && !self.closed_early);
         let reader = if self.feed.reads() {
             Some(PollFlags::IN)
         } else {
@@ -276,12 +275,18 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Sends a frame of no output: where nobody is there a reset comes back.
     fn probe(&mut self) -> Result<Flow> {
-        if self.probed || !self.kills() || !self.output.is_stream() {
+        if !self.kills() || !self.output.is_stream() {
             return Ok(Flow::Continue);
         }
-        self.probed = true;
         self.output.probe()?;
         self.flush()
+    }
+
+    /// Whether the client's going away cannot be seen, since the command does not take what
+    /// it sent before.
+    fn is_blind(&self) -> bool {
+        let is_held = self.feed.has_unread() && !self.feed.reads();
+        is_held && self.kills() && self.output.is_stream() && self.output.is_sent()
     }
 }
 
@@ -355,7 +360,9 @@ impl Events for Session<'_, '_> {
         }
         if !self.feed.has_unread() {
             self.close();
+            return Ok(Flow::Continue);
         }
+        self.closed_early = true;
         self.probe()
     }
 
@@ -364,7 +371,13 @@ impl Events for Session<'_, '_> {
             Client::Closed { until } => until,
             _ => Deadline::NEVER,
         };
-        if self.has_ended && !self.output.is_sent() { grace.min(self.stalls) } else { grace }
+        if self.has_ended && !self.output.is_sent() {
+            return grace.min(self.stalls);
+        }
+        let known = self.probe_at.get();
+        let probe_at = self.is_blind().then(|| known.unwrap_or_else(|| Deadline::after(PROBE)));
+        self.probe_at.set(probe_at);
+        probe_at.map_or(grace, |at| grace.min(at))
     }
 
     fn overdue(&mut self) -> Result<Flow> {
@@ -372,7 +385,14 @@ impl Events for Session<'_, '_> {
             self.offence = Some(Offence::Deaf);
             return Err(Error::new(ErrorKind::Stalled, "the client does not read on"));
         }
-        self.client = Client::ClosedLong;
-        Ok(Flow::End)
+        if matches!(self.client, Client::Closed { until } if until.passed()) {
+            self.client = Client::ClosedLong;
+            return Ok(Flow::End);
+        }
+        self.probe_at.set(None);
+        self.probe()
     }
 }
+
+/// How often a client is asked whether it is there while its input is not read.
+const PROBE: Duration = limits::CLOSE_GRACE;
