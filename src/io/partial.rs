@@ -160,12 +160,13 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
     use std::path::Path;
+    use std::time::{Duration, Instant};
 
     use rustix::fs::{CWD, FileType};
 
     use super::*;
     use crate::io::store::{NewFile, StoreOptions};
-    use crate::io::testing::{Tree, alone, failing, names, with_each_resolver};
+    use crate::io::testing::{Tree, alone, failing, names, while_swapping, with_each_resolver};
 
     /// Of `old`: sha256sum(1).
     const PART: &str = ".framefd-cba06b5736faf67e.part";
@@ -471,6 +472,40 @@ mod tests {
                 ("outside".into(), "old".into())
             );
         }
+    }
+
+    #[test]
+    fn a_directory_that_turns_into_a_link_gets_nothing_outside() {
+        let tree = Tree::new();
+        symlink("../outside", tree.path("up")).unwrap();
+        let name = Name::new(b"dir/file").unwrap();
+        let mut number = 0;
+        let mut attempt = || {
+            number += 1;
+            open_partial(tree.root(), name)?;
+            let offset = u64::from(number % 2 == 0);
+            let mut file = NewFile::resume(tree.root(), name, NO_SYNC, offset, &mut |_| ())?;
+            file.write(b"new")?;
+            if number % 3 == 0 { file.commit() } else { Ok(()) }
+        };
+        while_swapping(tree.root.as_fd(), ["dir", "up"], || {
+            let (mut done, mut refused) = (0, 0);
+            let start = Instant::now();
+            while done.min(refused) < 300 && start.elapsed() < Duration::from_secs(10) {
+                match attempt() {
+                    Ok(()) => done += 1,
+                    // There is nothing to continue yet.
+                    Err(error) if error.kind() == ErrorKind::BadField => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Path, "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+            assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
+        });
+        assert_eq!(names(&tree.dir.path().join("outside")), ["file"]);
+        assert_eq!(fs::read(tree.dir.path().join("outside/file")).unwrap(), b"outside");
     }
 
     #[test]

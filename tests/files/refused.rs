@@ -259,8 +259,10 @@ fn a_name_that_is_taken_where_nothing_may_be_replaced() {
 fn what_the_servers_user_may_not_touch() {
     let tree = Tree::new();
     fs::create_dir(tree.at("closed")).unwrap();
+    fs::create_dir(tree.at("blind")).unwrap();
     fs::write(tree.at("secret"), "secret").unwrap();
-    for (name, mode) in [("", 0o755), ("closed", 0o555), ("secret", 0o600), ("old", 0o644)] {
+    let modes = [("closed", 0o555), ("blind", 0o000), ("secret", 0o600), ("old", 0o644)];
+    for (name, mode) in [("", 0o755)].into_iter().chain(modes) {
         fs::set_permissions(tree.at(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     let (client, server) = Kind::Unix.connect();
@@ -280,6 +282,19 @@ fn what_the_servers_user_may_not_touch() {
         let client = client;
         assert_eq!(client.ask(&get_header("secret"), b""), "denied");
         assert_eq!(client.ask(&put_header("closed/x", ""), b"new"), "denied");
+        let resumed = put_header("closed/x", r#","resume":true"#);
+        assert_eq!(client.ask(&resumed, b"new"), "denied");
+        let named = |cmd: &str, name: &str| {
+            let header = format!(r#"{{"cmd":"{cmd}","filename":"{name}","target":"old"}}"#);
+            client.ask(&header, b"")
+        };
+        assert_eq!((named("mkdir", "closed/x"), named("symlink", "closed/x")), {
+            ("denied".into(), "denied".into())
+        });
+        assert_eq!((named("list", "blind"), named("stat", "blind/x")), {
+            ("denied".into(), "denied".into())
+        });
+        assert_eq!(named("stat", "secret"), "ok");
         client.assert_in_step();
     });
 }
