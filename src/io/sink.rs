@@ -162,8 +162,10 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    /// What was sent and the other end has not taken yet, where the kernel tells.
+    /// What was sent and the other end has not taken yet, where the kernel tells, and it
+    /// matters.
     fn unread(&self) -> Option<i32> {
+        self.patience.stall?;
         // SAFETY: the call stores one int: tcp(7), unix(7), tty_ioctl(4).
         unsafe { ioctl(self.fd, Getter::<OUTPUT_QUEUE, i32>::new()) }.ok()
     }

@@ -219,15 +219,18 @@ fn a_put_starts_over_where_the_source_is_another() {
         ("empty", vec![], 0),
     ];
     for (case, bytes, sent) in cases {
-        let tree = Tree::new();
-        put_a_part(&tree, &old, 500);
-        let source = file_of(&bytes);
-        let put = through(&tree, |end| {
-            file::put(end.duplex(), b"new", source.as_fd(), None, &resuming())
-        });
-        check_whole(put.client.unwrap(), &bytes);
-        assert_eq!(content_of(&put.to_server), sent, "{case}");
-        assert_eq!((tree.read("new"), tree.names()), (bytes, vec!["new".into(), "old".into()]));
+        for checksum in [true, false] {
+            let tree = Tree::new();
+            put_a_part(&tree, &old, 500);
+            let source = file_of(&bytes);
+            let options = Options { checksum, ..resuming() };
+            let put = through(&tree, |end| {
+                file::put(end.duplex(), b"new", source.as_fd(), None, &options)
+            });
+            assert_eq!(put.client.unwrap().bytes, bytes.len() as u64, "{case}");
+            assert_eq!(content_of(&put.to_server), sent, "{case}");
+            assert_eq!((tree.read("new"), tree.names().len()), (bytes.clone(), 2), "{case}");
+        }
     }
 }
 

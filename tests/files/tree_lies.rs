@@ -375,8 +375,12 @@ fn a_put_does_not_believe_in_what_is_there() {
         })
     };
     let same = entry("file", r#""kind":"file""#);
-    let passed_over = put(list(&[&same]), done()).unwrap();
-    assert_eq!((passed_over.files, passed_over.bytes), (1, 0));
+    let [x, y] = ["x", "y"].map(|name| entry(name, r#""kind":"file""#));
+    // In whatever order.
+    for there in [list(&[&same]), list(&[&x, &y, &same]), list(&[&same, &y, &x])] {
+        let passed_over = put(there, done()).unwrap();
+        assert_eq!((passed_over.files, passed_over.bytes), (1, 0));
+    }
     for other in [
         entry("file", r#""kind":"dir""#),
         entry("file", r#""kind":"file""#).replace('3', "4"),

@@ -17,10 +17,11 @@ use framefd::io::store::StoreOptions;
 use framefd::ops::file::{self, Links, Options, TreeTransfer};
 use framefd::{ErrorKind, Result};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags};
+use rustix::process::{Gid, Uid};
 
 use crate::common::kind;
 use crate::common::process::alone;
-use crate::{End, Kind, Tree, against, content, names};
+use crate::{End, Kind, Tree, against, content, names, serve};
 
 fn quick() -> Options<'static> {
     let store = StoreOptions { sync: false, ..StoreOptions::default() };
@@ -210,6 +211,60 @@ fn modes_and_times_are_kept_where_that_is_asked_for() {
         assert_eq!((there.mode() & 0o7777, there.mtime()), (0o600, 1));
         assert_eq!(mode(tree.local("plain/a")), 0o750);
     });
+}
+
+#[test]
+fn directories_without_rights_are_filled_by_who_has_no_others() {
+    let tree = Tree::new();
+    let set = |path: PathBuf, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir_all(tree.local("tree/a/b")).unwrap();
+    fs::write(tree.local("tree/a/b/file"), "abc").unwrap();
+    for path in [tree.dir.path().to_owned(), tree.at(""), tree.local("")] {
+        set(path, 0o777);
+    }
+    for dir in ["tree/a/b", "tree/a", "tree"] {
+        set(tree.local(dir), 0o555);
+    }
+    std::thread::scope(|scope| {
+        let (client, server) = Kind::Unix.connect();
+        let tree = &tree;
+        scope.spawn(move || {
+            without_rights();
+            serve(&server, &tree.root, &quick());
+        });
+        scope.spawn(move || {
+            without_rights();
+            let duplex = client.duplex();
+            file::put_tree(duplex, b"new", &tree.local("tree"), &copying()).unwrap();
+            for dir in ["new/a/b", "new/a", "new"] {
+                set(tree.at(dir), 0o555);
+            }
+            file::get_tree(duplex, b"new", &tree.local("copy"), &copying()).unwrap();
+        });
+    });
+    for dir in ["copy", "copy/a", "copy/a/b"] {
+        assert_eq!(fs::metadata(tree.local(dir)).unwrap().mode() & 0o700, 0o500, "{dir}");
+        set(tree.local(dir), 0o755);
+    }
+    assert_eq!(fs::read(tree.local("copy/a/b/file")).unwrap(), b"abc");
+    for path in ["new", "new/a", "new/a/b"].map(|dir| tree.at(dir)) {
+        set(path, 0o755);
+    }
+    for path in ["tree", "tree/a", "tree/a/b"].map(|dir| tree.local(dir)) {
+        set(path, 0o755);
+    }
+}
+
+/// Gives this thread the rights of nobody, where it has those of root.
+fn without_rights() {
+    if rustix::process::geteuid().is_root() {
+        let (user, group) = (Uid::from_raw(65534), Gid::from_raw(65534));
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(group, group, group).unwrap();
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+    }
 }
 
 #[test]

@@ -151,3 +151,33 @@ fn price(bytes: usize, rate: u64) -> Duration {
 const STEPS_PER_SECOND: u64 = 4;
 /// How much of the time that was not used can be made up for.
 const DEPTH: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_with_the_time_there_is() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Some(1), Deadline::after(Duration::from_millis(20)));
+        assert_eq!(pace.pass(100).unwrap_err().kind(), ErrorKind::Stalled);
+        assert!(start.elapsed() < Duration::from_secs(50));
+    }
+
+    #[test]
+    fn pieces_are_of_a_quarter_of_a_second() {
+        let step = |rate| Pace::new(rate, Deadline::NEVER).step();
+        let steps = [None, Some(0), Some(1), Some(1024), Some(u64::MAX)].map(step);
+        assert_eq!(steps, [limits::COPY_STEP, 1, 1, 256, limits::COPY_STEP]);
+    }
+
+    #[test]
+    fn a_pause_is_made_up_for_within_limits() {
+        let mut pace = Pace::new(Some(1000), Deadline::NEVER);
+        pace.paid = pace.paid.checked_sub(Duration::from_secs(3600)).unwrap_or(pace.paid);
+        let start = Instant::now();
+        pace.pass(250).unwrap();
+        pace.pass(250).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(250));
+    }
+}

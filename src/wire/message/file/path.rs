@@ -303,4 +303,22 @@ mod tests {
         }
         assert!(Entry::read_list(b" [ ] ").unwrap().is_empty());
     }
+
+    #[test]
+    fn an_entry_is_no_longer_than_a_name_and_a_target_can_be() {
+        let escaped = "\\u00e9".repeat(255);
+        let target = "x".repeat(4095);
+        let list = |rest: &str| {
+            let entry = format!(
+                r#"{{"name":"{escaped}","kind":"symlink","size":0,"mode":"0777","mtime":0,
+                    "target":"{target}"{rest}}}"#
+            );
+            Entry::read_list(format!("[{entry},{entry}]").as_bytes())
+        };
+        let entries = list("").unwrap();
+        assert_eq!((entries[0].name.len(), &entries[0]), (510, &entries[1]));
+        let keys = format!(",{}\"new\":0", "\"\":0,".repeat(20_000));
+        let error = list(&keys).unwrap_err();
+        assert!(error.detail().contains("too long"), "{error}");
+    }
 }
