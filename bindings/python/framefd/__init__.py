@@ -10,7 +10,7 @@ exceptions are a :class:`FrameError`, and of the fitting built-in class as well,
 arguments that are no valid Python values (ValueError, TypeError).
 
 Calls of the library let other threads run. A signal, Ctrl-C too, is seen when the call
-returns: give a timeout where that matters.
+returns: give a timeout where that matters. A transfer of files sees it with the next piece.
 """
 
 from ._addresses import Address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Union
@@ -19,6 +20,7 @@ from ._arguments import (
     milliseconds,
     other_fileno,
 )
+from ._callbacks import Callbacks
 from ._frames import IncomingFrame
 from ._native import lib
 
@@ -62,12 +64,13 @@ def put(
     only when all of the new one is there; not at all without ``overwrite``. ``mode``: its
     permission bits (default 0o666), less the server's umask.
 
-    ``progress(done, total)`` is called as bytes go; an exception that it raises ends the
-    transfer and comes out of this call, and the connection is to be closed. ``timeout`` is
-    in seconds for the whole call (default: no limit), ``stall`` the longest without a byte
-    (default 30 s). ``checksum``: SHA-256 over all of it, compared at the end. ``sync``: the
-    server has it on its disk before it replies. ``reply=False`` is for servers of old,
-    which answer nothing. ``write_fd`` is written to where that is not ``fd``.
+    ``progress(done, total)`` is called as bytes go; an exception that it raises, and
+    Ctrl-C, ends the transfer and comes out of this call, and the connection is to be
+    closed. ``timeout`` is in seconds for the whole call (default: no limit), ``stall`` the
+    longest without a byte (default 30 s). ``checksum``: SHA-256 over all of it, compared at
+    the end. ``sync``: the server has it on its disk before it replies. ``reply=False`` is
+    for servers of old, which answer nothing. ``write_fd`` is written to where that is not
+    ``fd``.
 
     Where ``remote`` is set (DeniedError: the name; ExistsError, NoSpaceError, ChecksumError
     and the like) the server did not store it, and the connection can be used on; so it can
@@ -185,23 +188,17 @@ def serve_file(
 
 @contextlib.contextmanager
 def _options(progress: Progress | None, **members: Any) -> Iterator[_native.FileOptions]:
-    """Options whose callback carries exceptions out of the call, KeyboardInterrupt too:
-    even without a function of the caller's it runs where Python sees its signals."""
-    raised: list[BaseException] = []
+    """Options for the call in the `with` block, out of which comes what the callback
+    raises. Even without a function of the caller's there is one, for Ctrl-C."""
+    with Callbacks() as callbacks:
+        report = callbacks.guarded(functools.partial(_reported, progress), 1)
+        yield _native.FileOptions(progress=_native.Progress(report), **members)
 
-    def report(_: object, done: int, total: int) -> int:
-        try:
-            if progress is not None:
-                progress(done, total)
-        except BaseException as error:
-            raised.append(error)
-            return 1
-        return 0
 
-    callback = _native.Progress(report)
-    yield _native.FileOptions(progress=callback, **members)
-    if raised:
-        raise raised[0]
+def _reported(progress: Progress | None, _: object, done: int, total: int) -> int:
+    if progress is not None:
+        progress(done, total)
+    return 0
 
 
 @contextlib.contextmanager

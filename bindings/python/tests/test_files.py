@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import hashlib
 import io
@@ -198,6 +199,22 @@ class Files(unittest.TestCase):
         self.assertEqual(os.listdir("/proc/self/fd"), before)
         os.close(root)
         self.assertEqual((self.root / "a").read_bytes(), self.data)
+
+
+    def test_ctrl_c_ends_the_transfer_and_comes_out(self) -> None:
+        source = self.local / "a"
+
+        def serve() -> None:
+            with contextlib.suppress(framefd.FrameError):
+                with framefd.recv_header(self.theirs) as request:
+                    _thread.interrupt_main()  # which is sending more than there is room for
+                    framefd.serve_file(self.theirs, request, self.root)
+
+        with support.meanwhile(serve):
+            with self.assertRaises(KeyboardInterrupt):
+                framefd.put(self.ours, source)
+            self.ours.close()
+        self.assertEqual(os.listdir(self.root), [])
 
 
 class PlainPeers(unittest.TestCase):
