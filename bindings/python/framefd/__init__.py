@@ -10,7 +10,8 @@ exceptions are a :class:`FrameError`, and of the fitting built-in class as well,
 arguments that are no valid Python values (ValueError, TypeError).
 
 Calls of the library let other threads run. A signal, Ctrl-C too, is seen when the call
-returns: give a timeout where that matters. A transfer of files sees it with the next piece.
+returns: give a timeout where that matters. A :class:`RemoteCommand` sees it while it waits, a
+transfer of files with the next piece.
 """
 
 from ._addresses import Address
@@ -62,6 +63,7 @@ from ._exec import (
     exec_and_reply,
     exec_run,
     exec_serve,
+    is_late_input,
     run,
 )
 from ._files import FileResult, LocalFile, Progress, get, put, serve_file
@@ -81,10 +83,14 @@ from ._frames import (
 )
 from ._headers import Header
 from ._native import NO_LIMIT
+from ._policies import ExecInquiry, ExecPolicy
+from ._stream import STDERR, STDOUT, RemoteCommand, start
 from ._version import VERSION as __version__
 
 __all__ = [
     "NO_LIMIT",
+    "STDERR",
+    "STDOUT",
     "Address",
     "ArgumentError",
     "AuthenticationError",
@@ -106,7 +112,9 @@ __all__ = [
     "Descriptor",
     "DisconnectedError",
     "ErrorCode",
+    "ExecInquiry",
     "ExecOptions",
+    "ExecPolicy",
     "ExecResult",
     "ExistsError",
     "FileResult",
@@ -131,6 +139,7 @@ __all__ = [
     "PathError",
     "Prefix",
     "Progress",
+    "RemoteCommand",
     "SpawnError",
     "StalledError",
     "StateError",
@@ -148,6 +157,7 @@ __all__ = [
     "exec_serve",
     "generate_key",
     "get",
+    "is_late_input",
     "load_key",
     "put",
     "recv",
@@ -163,4 +173,5 @@ __all__ = [
     "send_header",
     "send_packet",
     "serve_file",
+    "start",
 ]

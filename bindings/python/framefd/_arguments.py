@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -107,6 +108,14 @@ def c_strings(values: Iterable[StrOrBytesPath], what: str) -> ctypes.Array[ctype
     """A NULL-terminated array of C strings."""
     strings = [c_string(value, what) for value in values]
     return (ctypes.c_char_p * (len(strings) + 1))(*strings, None)
+
+
+def strings(values: Any) -> Iterator[str]:
+    """The strings of a NULL-terminated array of the library's, of any encoding."""
+    for index in itertools.count():
+        if values[index] is None:
+            return
+        yield os.fsdecode(values[index])
 
 
 def environment(variables: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:

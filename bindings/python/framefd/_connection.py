@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Union
 
-from . import _auth, _exec, _files, _frames
+from . import _auth, _exec, _files, _frames, _stream
 from ._auth import KeyLike
 
 ServerAddress = Union[tuple[str, int], str, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -37,6 +37,7 @@ class Connection:
     auth_server = _auth.auth_server
     auth_client = _auth.auth_client
     run = _exec.run
+    start = _stream.start
     exec_and_reply = _exec.exec_and_reply
     exec_serve = _exec.exec_serve
     put = _files.put

@@ -18,6 +18,7 @@ from ctypes import (
     c_int64,
     c_size_t,
     c_ssize_t,
+    c_uint16,
     c_uint32,
     c_uint64,
     c_void_p,
@@ -39,18 +40,24 @@ AUTH_SHORT_KEY = 1
 EXEC_ON_CLOSE_RUN = 1
 EXEC_HOST_ENVIRONMENT = 2
 EXEC_END_AT_LIMIT = 4
+EXEC_MERGE = 8
+EXEC_TTY = 16
+EXEC_NO_INPUT = 32
+EXEC_UMASK = 64
 
 EXEC_FLAG_TIMED_OUT = 1
 EXEC_FLAG_TRUNCATED = 2
 EXEC_FLAG_PIPE_HELD = 4
 EXEC_FLAG_CLIENT_GONE = 8
 
+EXEC_STDOUT = 1
+EXEC_STDERR = 2
+
 FILE_NO_OVERWRITE = 1
 FILE_NO_CHECKSUM = 2
 FILE_NO_SYNC = 4
 FILE_NO_REPLY = 8
 
-Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 
 class SizedStructure(Structure):
@@ -80,6 +87,23 @@ class AuthOptions(SizedStructure):
     ]
 
 
+class ExecInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("header", c_char_p),
+        ("command", c_void_p),
+        ("command_len", c_size_t),
+        ("argv", POINTER(c_char_p)),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+    ]
+
+
+# The context, what is asked, room for the reason of a refusal and its size.
+ExecPolicy = CFUNCTYPE(c_int, c_void_p, POINTER(ExecInquiry), c_void_p, c_size_t)
+
+
 class ExecOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
@@ -94,6 +118,19 @@ class ExecOptions(SizedStructure):
         ("max_command", c_uint64),
         ("cwd", c_char_p),
         ("env", POINTER(c_char_p)),
+        ("input", c_char_p),
+        ("input_len", c_uint64),
+        ("cpu_seconds", c_uint64),
+        ("memory", c_uint64),
+        ("processes", c_uint64),
+        ("file_size", c_uint64),
+        ("umask", c_uint32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("rows", c_uint16),
+        ("columns", c_uint16),
+        ("policy", ExecPolicy),
+        ("context", c_void_p),
     ]
 
 
@@ -108,6 +145,9 @@ class ExecResult(SizedStructure):
         ("stdout_total", c_uint64),
         ("stderr_total", c_uint64),
     ]
+
+
+Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 
 class FileOptions(SizedStructure):
@@ -162,7 +202,7 @@ class PyBuffer(Structure):
 
 
 # Opaque objects. An output is a pointer to a c_void_p.
-FRAME = SENDER = BUILDER = KEY = OUTPUT = SERVER = c_void_p
+FRAME = SENDER = BUILDER = KEY = OUTPUT = STREAM = SERVER = c_void_p
 OUT = POINTER(c_void_p)
 
 FRAME_OPTIONS = POINTER(FrameOptions)
@@ -232,6 +272,18 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "exec_output_charset": (c_char_p, (OUTPUT,)),
     "exec_output_result": (c_int, (OUTPUT, EXEC_RESULT)),
     "exec_output_free": (None, (OUTPUT,)),
+    "exec_start": (c_int, (c_int, c_char_p, c_size_t, OUT, EXEC_OPTIONS)),
+    "exec_start_argv": (c_int, (c_int, POINTER(c_char_p), OUT, EXEC_OPTIONS)),
+    "exec_stream_read": (c_int64, (STREAM, POINTER(c_int), c_void_p, c_size_t, c_int)),
+    "exec_stream_write": (c_int64, (STREAM, c_void_p, c_size_t, c_int)),
+    "exec_stream_end_input": (c_int, (STREAM, c_int)),
+    "exec_stream_signal": (c_int, (STREAM, c_int)),
+    "exec_stream_resize": (c_int, (STREAM, c_uint16, c_uint16)),
+    "exec_stream_copy": (c_int, (STREAM, c_int, c_int, c_int, c_int)),
+    "exec_stream_events": (c_int, (STREAM,)),
+    "exec_stream_result": (c_int, (STREAM, EXEC_RESULT)),
+    "exec_stream_free": (None, (STREAM,)),
+    "exec_is_late_input": (c_int, (FRAME,)),
     "frame_file_put": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_put_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_get": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
