@@ -83,8 +83,20 @@ from ._frames import (
 )
 from ._headers import Header
 from ._native import NO_LIMIT
-from ._policies import ExecInquiry, ExecPolicy
+from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
+from ._queries import (
+    Entry,
+    FileKind,
+    FileStat,
+    PartialFile,
+    listdir,
+    mkdir,
+    partial,
+    stat,
+    sweep,
+)
 from ._stream import STDERR, STDOUT, RemoteCommand, start
+from ._trees import Links, TreeResult, get_tree, put_tree
 from ._version import VERSION as __version__
 
 __all__ = [
@@ -111,13 +123,18 @@ __all__ = [
     "DeniedError",
     "Descriptor",
     "DisconnectedError",
+    "Entry",
     "ErrorCode",
     "ExecInquiry",
     "ExecOptions",
     "ExecPolicy",
     "ExecResult",
     "ExistsError",
+    "FileInquiry",
+    "FileKind",
+    "FilePolicy",
     "FileResult",
+    "FileStat",
     "Frame",
     "FrameError",
     "FrameTimeoutError",
@@ -128,6 +145,7 @@ __all__ = [
     "Key",
     "KeyLike",
     "LimitError",
+    "Links",
     "LocalFile",
     "MalformedError",
     "NoMemoryError",
@@ -136,6 +154,7 @@ __all__ = [
     "Outcome",
     "OutgoingFrame",
     "OutputLimitError",
+    "PartialFile",
     "PathError",
     "Prefix",
     "Progress",
@@ -146,6 +165,7 @@ __all__ = [
     "StatusLostError",
     "SystemCallError",
     "TooBigError",
+    "TreeResult",
     "TruncatedError",
     "UnsupportedError",
     "__version__",
@@ -157,9 +177,14 @@ __all__ = [
     "exec_serve",
     "generate_key",
     "get",
+    "get_tree",
     "is_late_input",
+    "listdir",
     "load_key",
+    "mkdir",
+    "partial",
     "put",
+    "put_tree",
     "recv",
     "recv_datagram",
     "recv_header",
@@ -174,4 +199,6 @@ __all__ = [
     "send_packet",
     "serve_file",
     "start",
+    "stat",
+    "sweep",
 ]

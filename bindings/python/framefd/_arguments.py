@@ -80,6 +80,16 @@ def milliseconds(seconds: float | None) -> int:
     return math.ceil(seconds * 1000)
 
 
+def timestamp(seconds: float | None) -> int:
+    """A time in seconds since 1970, in milliseconds: None is none in particular."""
+    if seconds is None:
+        return 0
+    number = round(seconds * 1000) if math.isfinite(seconds) else 0
+    if number == 0 or abs(number) >= 2**63:
+        raise ValueError(f"not a time that can be set: {seconds}")
+    return number
+
+
 def limit(value: int | None, what: str, most: int = _native.NO_LIMIT) -> int:
     """A limit: None is the default."""
     if value is None:

@@ -57,7 +57,17 @@ FILE_NO_OVERWRITE = 1
 FILE_NO_CHECKSUM = 2
 FILE_NO_SYNC = 4
 FILE_NO_REPLY = 8
+FILE_RESUME = 16
+FILE_PARENTS = 32
+FILE_PRESERVE = 64
+FILE_REFUSE_LINKS = 128
+FILE_FOLLOW_LINKS = 256
+FILE_COPY_LINKS = 512
 
+FILE_REGULAR = 1
+FILE_DIRECTORY = 2
+FILE_SYMLINK = 3
+FILE_OTHER = 4
 
 
 class SizedStructure(Structure):
@@ -147,6 +157,19 @@ class ExecResult(SizedStructure):
     ]
 
 
+class FileInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("cmd", c_char_p),
+        ("name", c_void_p),
+        ("name_len", c_size_t),
+        ("filesize", c_uint64),
+        ("header", c_char_p),
+    ]
+
+
+FilePolicy = CFUNCTYPE(c_int, c_void_p, POINTER(FileInquiry), c_void_p, c_size_t)
 Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 
@@ -162,6 +185,10 @@ class FileOptions(SizedStructure):
         ("length", c_uint64),
         ("progress", Progress),
         ("context", c_void_p),
+        ("offset", c_uint64),
+        ("rate", c_uint64),
+        ("mtime_ms", c_int64),
+        ("policy", FilePolicy),
     ]
 
 
@@ -171,6 +198,29 @@ class FileResult(SizedStructure):
         ("error", c_int32),
         ("bytes", c_uint64),
         ("sha256", c_char * 72),
+    ]
+
+
+class FileStat(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("kind", c_uint32),
+        ("file_size", c_uint64),
+        ("mtime_ms", c_int64),
+        ("mode", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class FileTree(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("files", c_uint64),
+        ("directories", c_uint64),
+        ("links", c_uint64),
+        ("skipped", c_uint64),
+        ("bytes", c_uint64),
     ]
 
 
@@ -202,7 +252,7 @@ class PyBuffer(Structure):
 
 
 # Opaque objects. An output is a pointer to a c_void_p.
-FRAME = SENDER = BUILDER = KEY = OUTPUT = STREAM = SERVER = c_void_p
+FRAME = SENDER = BUILDER = KEY = OUTPUT = STREAM = LIST = SERVER = c_void_p
 OUT = POINTER(c_void_p)
 
 FRAME_OPTIONS = POINTER(FrameOptions)
@@ -211,6 +261,8 @@ EXEC_OPTIONS = POINTER(ExecOptions)
 EXEC_RESULT = POINTER(ExecResult)
 FILE_OPTIONS = POINTER(FileOptions)
 FILE_RESULT = POINTER(FileResult)
+FILE_STAT = POINTER(FileStat)
+FILE_TREE = POINTER(FileTree)
 DATAGRAM_OPTIONS = POINTER(DatagramOptions)
 SIZE = POINTER(c_size_t)
 
@@ -289,6 +341,15 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_file_get": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_get_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_serve": (c_int, (c_int, FRAME, c_int, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_stat": (c_int, (c_int, c_char_p, FILE_STAT, FILE_OPTIONS)),
+    "frame_file_partial": (c_int, (c_int, c_char_p, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_list": (c_int64, (c_int, c_char_p, OUT, FILE_OPTIONS)),
+    "frame_file_list_entry": (c_char_p, (LIST, c_size_t, FILE_STAT, POINTER(c_char_p))),
+    "frame_file_list_free": (None, (LIST,)),
+    "frame_file_make_directory": (c_int, (c_int, c_char_p, FILE_OPTIONS)),
+    "frame_file_sweep": (c_int64, (c_int, c_int64)),
+    "frame_file_put_tree": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_TREE)),
+    "frame_file_get_tree": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_TREE)),
     "frame_datagram_send": (
         c_int,
         (c_int, c_void_p, c_size_t, c_char_p, c_void_p, c_size_t, DATAGRAM_OPTIONS),

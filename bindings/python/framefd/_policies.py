@@ -54,6 +54,37 @@ class ExecInquiry:
 ExecPolicy = Callable[[ExecInquiry], None]
 
 
+@dataclasses.dataclass(frozen=True)
+class FileInquiry:
+    """What a client asks of a file server, for the ``policy`` of serve_file().
+
+    ``cmd`` is "put", "get", "stat", "list", "mkdir" or "symlink". ``name`` is relative to
+    the root, "" the root itself; bytes that are no text are in it as os.fsdecode() has
+    them. ``filesize`` is that of a put, else None. ``header`` is the whole header of the
+    request.
+    """
+
+    cmd: str
+    name: str
+    filesize: int | None
+    header: Header
+
+    @classmethod
+    def of(cls, native: _native.FileInquiry) -> FileInquiry:
+        """What the library shows, copied."""
+        filesize = native.filesize
+        return cls(
+            cmd=native.cmd.decode(),
+            name=os.fsdecode(ctypes.string_at(native.name, native.name_len)),
+            filesize=None if filesize == _native.NO_LIMIT else filesize,
+            header=_headers.decode(native.header),
+        )
+
+
+#: The same for files.
+FilePolicy = Callable[[FileInquiry], None]
+
+
 def exec_callback(policy: ExecPolicy, callbacks: Callbacks) -> Any:
     """A policy for the library's options."""
 
@@ -61,6 +92,15 @@ def exec_callback(policy: ExecPolicy, callbacks: Callbacks) -> Any:
         return _verdict(lambda: policy(ExecInquiry.of(inquiry.contents)), reason, size)
 
     return _native.ExecPolicy(callbacks.guarded(ask, ErrorCode.DENIED))
+
+
+def file_callback(policy: FilePolicy, callbacks: Callbacks) -> Any:
+    """The same for files."""
+
+    def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
+        return _verdict(lambda: policy(FileInquiry.of(inquiry.contents)), reason, size)
+
+    return _native.FilePolicy(callbacks.guarded(ask, ErrorCode.DENIED))
 
 
 def _verdict(ask: Callable[[], object], reason: int, size: int) -> int:

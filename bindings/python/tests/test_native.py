@@ -29,8 +29,11 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "exec_inquiry": _native.ExecInquiry,
     "exec_options": _native.ExecOptions,
     "exec_result": _native.ExecResult,
+    "frame_file_inquiry": _native.FileInquiry,
     "frame_file_options": _native.FileOptions,
     "frame_file_result": _native.FileResult,
+    "frame_file_stat": _native.FileStat,
+    "frame_file_tree": _native.FileTree,
     "frame_datagram_options": _native.DatagramOptions,
 }
 NUMBERS: dict[str, Any] = {
