@@ -10,7 +10,8 @@ exceptions are a :class:`FrameError`, and of the fitting built-in class as well,
 arguments that are no valid Python values (ValueError, TypeError).
 
 Calls of the library let other threads run. A signal, Ctrl-C too, is seen when the call
-returns: give a timeout where that matters.
+returns: give a timeout where that matters. A :class:`RemoteCommand` sees it while it waits, a
+transfer of files with the next piece.
 """
 
 from ._addresses import Address
@@ -62,6 +63,7 @@ from ._exec import (
     exec_and_reply,
     exec_run,
     exec_serve,
+    is_late_input,
     run,
 )
 from ._files import FileResult, LocalFile, Progress, get, put, serve_file
@@ -81,10 +83,26 @@ from ._frames import (
 )
 from ._headers import Header
 from ._native import NO_LIMIT
+from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
+from ._queries import (
+    Entry,
+    FileKind,
+    FileStat,
+    PartialFile,
+    listdir,
+    mkdir,
+    partial,
+    stat,
+    sweep,
+)
+from ._stream import STDERR, STDOUT, RemoteCommand, start
+from ._trees import Links, TreeResult, get_tree, put_tree
 from ._version import VERSION as __version__
 
 __all__ = [
     "NO_LIMIT",
+    "STDERR",
+    "STDOUT",
     "Address",
     "ArgumentError",
     "AuthenticationError",
@@ -105,11 +123,18 @@ __all__ = [
     "DeniedError",
     "Descriptor",
     "DisconnectedError",
+    "Entry",
     "ErrorCode",
+    "ExecInquiry",
     "ExecOptions",
+    "ExecPolicy",
     "ExecResult",
     "ExistsError",
+    "FileInquiry",
+    "FileKind",
+    "FilePolicy",
     "FileResult",
+    "FileStat",
     "Frame",
     "FrameError",
     "FrameTimeoutError",
@@ -120,6 +145,7 @@ __all__ = [
     "Key",
     "KeyLike",
     "LimitError",
+    "Links",
     "LocalFile",
     "MalformedError",
     "NoMemoryError",
@@ -128,15 +154,18 @@ __all__ = [
     "Outcome",
     "OutgoingFrame",
     "OutputLimitError",
+    "PartialFile",
     "PathError",
     "Prefix",
     "Progress",
+    "RemoteCommand",
     "SpawnError",
     "StalledError",
     "StateError",
     "StatusLostError",
     "SystemCallError",
     "TooBigError",
+    "TreeResult",
     "TruncatedError",
     "UnsupportedError",
     "__version__",
@@ -148,8 +177,14 @@ __all__ = [
     "exec_serve",
     "generate_key",
     "get",
+    "get_tree",
+    "is_late_input",
+    "listdir",
     "load_key",
+    "mkdir",
+    "partial",
     "put",
+    "put_tree",
     "recv",
     "recv_datagram",
     "recv_header",
@@ -163,4 +198,7 @@ __all__ = [
     "send_header",
     "send_packet",
     "serve_file",
+    "start",
+    "stat",
+    "sweep",
 ]

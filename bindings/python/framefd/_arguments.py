@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,6 +80,16 @@ def milliseconds(seconds: float | None) -> int:
     return math.ceil(seconds * 1000)
 
 
+def timestamp(seconds: float | None) -> int:
+    """A time in seconds since 1970, in milliseconds: None is none in particular."""
+    if seconds is None:
+        return 0
+    number = round(seconds * 1000) if math.isfinite(seconds) else 0
+    if number == 0 or abs(number) >= 2**63:
+        raise ValueError(f"not a time that can be set: {seconds}")
+    return number
+
+
 def limit(value: int | None, what: str, most: int = _native.NO_LIMIT) -> int:
     """A limit: None is the default."""
     if value is None:
@@ -107,6 +118,14 @@ def c_strings(values: Iterable[StrOrBytesPath], what: str) -> ctypes.Array[ctype
     """A NULL-terminated array of C strings."""
     strings = [c_string(value, what) for value in values]
     return (ctypes.c_char_p * (len(strings) + 1))(*strings, None)
+
+
+def strings(values: Any) -> Iterator[str]:
+    """The strings of a NULL-terminated array of the library's, of any encoding."""
+    for index in itertools.count():
+        if values[index] is None:
+            return
+        yield os.fsdecode(values[index])
 
 
 def environment(variables: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:

@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Union
 
-from . import _auth, _exec, _files, _frames
+from . import _auth, _exec, _files, _frames, _queries, _stream, _trees
 from ._auth import KeyLike
 
 ServerAddress = Union[tuple[str, int], str, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -37,10 +37,17 @@ class Connection:
     auth_server = _auth.auth_server
     auth_client = _auth.auth_client
     run = _exec.run
+    start = _stream.start
     exec_and_reply = _exec.exec_and_reply
     exec_serve = _exec.exec_serve
     put = _files.put
     get = _files.get
+    put_tree = _trees.put_tree
+    get_tree = _trees.get_tree
+    stat = _queries.stat
+    listdir = _queries.listdir
+    partial = _queries.partial
+    mkdir = _queries.mkdir
     serve_file = _files.serve_file
 
     def fileno(self) -> int:

@@ -103,11 +103,9 @@ class DatagramServer:
         FrameTimeoutError: no datagram came. Any other exception: the socket failed.
         """
         result = _native.ExecResult()
-        native = options.native()
-        _errors.check(
-            lib.exec_datagram_serve(self._handle.pointer, fileno(sock), native, result)
-        )
-        return exec_result(result)
+        with options.serving() as native:
+            code = lib.exec_datagram_serve(self._handle.pointer, fileno(sock), native, result)
+        return exec_result(code, result)
 
 
 def run_datagram(
@@ -122,6 +120,7 @@ def run_datagram(
     env: Mapping[str, str] | None = None,
     max_output: int | None = None,
     allow_truncated: bool = False,
+    merge: bool = False,
 ) -> CompletedCommand:
     """Runs command text on the other end of a connected datagram socket.
 
@@ -140,7 +139,7 @@ def run_datagram(
         max_output=max_output,
         cwd=cwd,
         env=env,
-    ).native()
+    ).native(flags=_native.EXEC_MERGE * merge)
     out = ctypes.c_void_p()
     code = lib.exec_datagram_request(
         fileno(sock), text, len(text), address, length, out, options

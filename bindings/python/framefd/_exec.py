@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import ctypes
 import dataclasses
 import enum
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
-from . import _errors, _native
+from . import _errors, _native, _policies
 from ._arguments import (
     Descriptor,
     StrOrBytesPath,
@@ -22,11 +23,14 @@ from ._arguments import (
     limit,
     milliseconds,
     other_fileno,
+    unsigned,
 )
+from ._callbacks import Callbacks
 from ._errors import FrameError, FrameTimeoutError
 from ._frames import IncomingFrame
 from ._handles import memory
 from ._native import lib
+from ._policies import ExecPolicy
 
 Command = Union[str, bytes, Sequence[StrOrBytesPath]]
 
@@ -49,10 +53,10 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
     """A command that was run, as :class:`subprocess.CompletedProcess`: ``args``,
     ``returncode`` (minus the signal that ended it), ``stdout`` and ``stderr`` in bytes.
 
-    Besides: ``signal`` (0: none), ``timed_out``, ``truncated`` (more was written than
-    kept: ``stdout_total``, ``stderr_total`` bytes), ``pipe_held`` (something that the
-    command started still held its output) and ``charset`` (the server's locale encoding,
-    "" if it did not say).
+    Besides: ``outcome``, ``signal`` (0: none), ``timed_out``, ``truncated`` (more was
+    written than kept: ``stdout_total``, ``stderr_total`` bytes), ``pipe_held`` (something
+    that the command started still held its output) and ``charset`` (the server's locale
+    encoding, "" if it did not say).
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
         charset: str,
         result: _native.ExecResult,
     ) -> None:
+        self.outcome = Outcome(result.outcome)
         self.signal: int = result.signal
         super().__init__(args, -self.signal or result.exit_code, stdout, stderr)
         self.timed_out = bool(result.flags & _native.EXEC_FLAG_TIMED_OUT)
@@ -153,17 +158,21 @@ def run(
     max_output: int | None = None,
     allow_truncated: bool = False,
     survive_close: bool = False,
+    input: bytes | bytearray | memoryview = b"",
+    merge: bool = False,
     write_fd: Descriptor | None = None,
 ) -> CompletedCommand:
-    """Runs a command on the other end of a stream and returns its output.
+    """Runs a command on the other end of a stream and returns its output. For output as it
+    appears there is :func:`start`.
 
     ``command`` is text for the server's /bin/sh or, as a list or tuple, a program and its
     arguments without a shell. It may run for ``timeout`` seconds (default: no limit) in
     ``cwd``, with ``env`` added to the server's clean environment. ``exchange_timeout`` is
-    for the whole call; by default ``timeout`` and some seconds, or no limit.
-    ``max_output`` bytes are kept of each stream (default 16 MiB, or less if the server
-    says so). With ``survive_close`` the command goes on when this connection is gone.
-    ``write_fd`` is written to where that is not ``fd``.
+    for the whole call; by default ``timeout`` and some seconds, or no limit. ``max_output``
+    bytes are kept of each stream (default 16 MiB, or less if the server says so). With
+    ``survive_close`` the command goes on when this connection is gone. ``input`` is what it
+    can read; what it does not read is dropped. With ``merge`` its standard error is in
+    ``stdout``, in order. ``write_fd`` is written to where that is not ``fd``.
 
     CommandTimeout: ``timeout`` was over. OutputLimitError: the output is not whole, unless
     ``allow_truncated``. StatusLostError. CalledProcessError: the command failed, and
@@ -179,18 +188,36 @@ def run(
         env=env,
         survive_close=survive_close,
         write_fd=write_fd,
-    ).native()
-    out = ctypes.c_void_p()
-    if isinstance(command, (str, bytes)):
-        text = os.fsencode(command)
-        code = lib.exec_request(fileno(fd), text, len(text), out, options)
-    else:
-        argv = c_strings(command, "command")
-        code = lib.exec_request_argv(fileno(fd), argv, out, options)
-    _errors.check(code)
+    ).native(flags=_native.EXEC_MERGE * merge, **input_members(input))
+    out = requested(lib.exec_request, lib.exec_request_argv, fd, command, options)
     return completed(
         command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
     )
+
+
+def requested(
+    shell: Callable[..., int],
+    program: Callable[..., int],
+    fd: Descriptor,
+    command: Command,
+    options: _native.ExecOptions,
+) -> ctypes.c_void_p:
+    """What a request gives: by ``shell`` for text, else by ``program``."""
+    out = ctypes.c_void_p()
+    if isinstance(command, (str, bytes)):
+        text = os.fsencode(command)
+        _errors.check(shell(fileno(fd), text, len(text), out, options))
+    else:
+        argv = c_strings(command, "command")
+        _errors.check(program(fileno(fd), argv, out, options))
+    return out
+
+
+def input_members(data: Any) -> dict[str, Any]:
+    """The members of a request's options for its input, of any bytes-like type."""
+    if not isinstance(data, bytes):
+        data = memoryview(data).tobytes()
+    return {"input": data, "input_len": len(data)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +234,18 @@ class ExecOptions:
     64 KiB. ``cwd``: the server's own. ``env``: added to a clean environment, or with
     ``host_environment`` to the server's own. ``write_fd``: where the reply goes, if it is
     not the descriptor that is read from.
+
+    What a command may do: ``umask``; for each of its processes ``cpu_seconds``, ``memory``
+    (bytes of address space) and ``file_size`` (bytes of a file that it writes), as
+    setrlimit(2) has them; ``processes`` of its user at once, in all. ``user``: the user and
+    group id that it gets, with no other groups, on a server that runs as root. The default
+    of all of these is what the server itself has.
+
+    ``policy`` is called with an :class:`ExecInquiry` in the thread of the call, before
+    anything is run. It returns None to allow the request. To refuse it, it raises an
+    OSError, such as PermissionError("not at night"), or a FrameError: the client gets the
+    fitting code and the text. Any other exception, and any other result, refuses the
+    request as denied and comes out of the call, once the client has its reply.
     """
 
     timeout: float | None = None
@@ -222,18 +261,29 @@ class ExecOptions:
     host_environment: bool = False
     end_at_limit: bool = False
     write_fd: Descriptor | None = None
+    umask: int | None = None
+    cpu_seconds: int | None = None
+    memory: int | None = None
+    processes: int | None = None
+    file_size: int | None = None
+    user: tuple[int, int] | None = None
+    policy: ExecPolicy | None = None
 
     def __post_init__(self) -> None:
         self.native()  # a wrong value is told now, not when a client waits
 
-    def native(self) -> _native.ExecOptions:
-        """The same for the library: a struct that keeps alive what it points to."""
+    def native(self, flags: int = 0, **request: Any) -> _native.ExecOptions:
+        """The same for the library, with what else a request has: a struct that keeps alive
+        what it points to. It has no policy."""
+        uid, gid = (None, 0) if self.user is None else self.user
         return _native.ExecOptions(
             timeout_ms=milliseconds(self.timeout),
             write_fd=other_fileno(self.write_fd),
-            flags=_native.EXEC_ON_CLOSE_RUN * self.survive_close
+            flags=flags
+            | _native.EXEC_ON_CLOSE_RUN * self.survive_close
             | _native.EXEC_HOST_ENVIRONMENT * self.host_environment
-            | _native.EXEC_END_AT_LIMIT * self.end_at_limit,
+            | _native.EXEC_END_AT_LIMIT * self.end_at_limit
+            | _native.EXEC_UMASK * (self.umask is not None),
             command_timeout_ms=milliseconds(self.command_timeout),
             grace_ms=milliseconds(self.grace),
             drain_ms=milliseconds(self.drain),
@@ -242,7 +292,27 @@ class ExecOptions:
             max_command=limit(self.max_command, "max_command"),
             cwd=None if self.cwd is None else c_string(self.cwd, "cwd"),
             env=None if self.env is None else environment(self.env),
+            umask=unsigned(self.umask or 0, "umask", 0o777),
+            cpu_seconds=limit(self.cpu_seconds, "cpu_seconds"),
+            memory=limit(self.memory, "memory"),
+            processes=limit(self.processes, "processes"),
+            file_size=limit(self.file_size, "file_size"),
+            uid=limit(uid, "a user id", ID_MAX),
+            gid=unsigned(gid, "a group id", ID_MAX),
+            **request,
         )
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[_native.ExecOptions]:
+        """The same with the policy, for the call in the `with` block."""
+        native = self.native()
+        with Callbacks() as callbacks:
+            if self.policy is not None:
+                native.policy = _policies.exec_callback(self.policy, callbacks)
+            yield native
+
+
+ID_MAX = 2**32 - 2  # -1 is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,25 +342,37 @@ def exec_and_reply(
     """Runs command text that a client sent, however it came, and sends one reply frame.
 
     Returns when the reply is sent, also an error reply. Any exception: no reply could be
-    sent, close the connection.
+    sent, close the connection; except for what ``options.policy`` raised.
     """
     text = os.fsencode(command)
     result = _native.ExecResult()
-    native = options.native()
-    _errors.check(lib.exec_and_reply(fileno(fd), text, len(text), native, result))
-    return exec_result(result)
+    with options.serving() as native:
+        code = lib.exec_and_reply(fileno(fd), text, len(text), native, result)
+    return exec_result(code, result)
 
 
 def exec_serve(
     fd: Descriptor, request: IncomingFrame, options: ExecOptions = ExecOptions()
 ) -> ExecResult:
     """The same for a request frame ``{"cmd":"exec"}`` that recv_header() returned; its body
-    is read here. What its header asks for is capped by ``options``."""
+    is read here. What its header asks for is capped by ``options``.
+
+    Where the client asked for a stream, as start() does, its command's output is sent as it
+    appears, and input, signals and terminal sizes are received from ``fd`` meanwhile; what
+    comes of these after the reply, :func:`is_late_input` tells from requests.
+    """
     result = _native.ExecResult()
-    native = options.native()
+    with options.serving() as native, request.handle as pointer:
+        code = lib.exec_serve(fileno(fd), pointer, native, result)
+    return exec_result(code, result)
+
+
+def is_late_input(request: IncomingFrame) -> bool:
+    """Whether a frame that recv_header() returned is a client's input, signal or terminal
+    size for a command that had ended by then. Such a frame is dropped, with its body, and
+    nobody waits for a reply."""
     with request.handle as pointer:
-        _errors.check(lib.exec_serve(fileno(fd), pointer, native, result))
-    return exec_result(result)
+        return bool(lib.exec_is_late_input(pointer))
 
 
 def exec_run(
@@ -301,7 +383,8 @@ def exec_run(
     allow_truncated: bool = False,
 ) -> CompletedCommand:
     """Runs command text here as exec_and_reply() does, for its output alone: nothing is
-    sent. For servers of older wires; ``timeout`` and ``write_fd`` mean nothing here.
+    sent. For servers of older wires; ``timeout``, ``write_fd`` and ``policy`` mean nothing
+    here.
 
     SpawnError: it could not be started. ArgumentError: it is empty or has a NUL in it.
     TooBigError. What is raised for the command's end is as for run().
@@ -315,8 +398,9 @@ def exec_run(
     )
 
 
-def exec_result(result: _native.ExecResult) -> ExecResult:
-    """A server's result from the library's."""
+def exec_result(code: int, result: _native.ExecResult) -> ExecResult:
+    """A server's result from the library's, or the exception for its code."""
+    _errors.check(code)
     return ExecResult(
         outcome=Outcome(result.outcome),
         exit_code=result.exit_code,

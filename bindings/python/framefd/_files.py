@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Union
 
-from . import _errors, _native
+from . import _errors, _native, _policies
 from ._arguments import (
     Descriptor,
     HasFileno,
@@ -18,9 +19,13 @@ from ._arguments import (
     limit,
     milliseconds,
     other_fileno,
+    timestamp,
+    unsigned,
 )
+from ._callbacks import Callbacks
 from ._frames import IncomingFrame
 from ._native import lib
+from ._policies import FilePolicy
 
 #: Called with the bytes that are done and all of them; to stop, raise an exception.
 Progress = Callable[[int, int], object]
@@ -30,8 +35,8 @@ PATH = (str, bytes, os.PathLike)
 
 class FileResult(NamedTuple):
     """A file that was transferred: its ``size`` in bytes, its ``sha256`` in hex ("" if none
-    was computed). ``error`` is the ErrorCode that serve_file() reported to the client, or
-    0."""
+    was computed, or nothing was transferred). ``error`` is the ErrorCode that serve_file()
+    reported to the client, or 0."""
 
     size: int
     sha256: str
@@ -46,6 +51,12 @@ def put(
     overwrite: bool = True,
     mode: int | None = None,
     length: int | None = None,
+    offset: int = 0,
+    mtime: float | None = None,
+    preserve: bool = False,
+    parents: bool = False,
+    resume: bool = False,
+    rate: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
     stall: float | None = None,
@@ -60,11 +71,20 @@ def put(
     ``length`` bytes, or to the end of a regular file. ``name`` is relative to the server's
     root; by default the last part of the path. The server replaces a file of that name
     only when all of the new one is there; not at all without ``overwrite``. ``mode``: its
-    permission bits (default 0o666), less the server's umask.
+    permission bits (default 0o666), less the server's umask. ``mtime``: its time of
+    modification, in seconds since 1970. ``preserve``: both are those of the file at the
+    path ``source``. ``parents``: directories that are missing there are made.
 
-    ``progress(done, total)`` is called as bytes go; an exception that it raises ends the
-    transfer and comes out of this call, and the connection is to be closed. ``timeout`` is
-    in seconds for the whole call (default: no limit), ``stall`` the longest without a byte
+    ``resume`` is for a regular file: this goes on where an earlier put of the same content
+    was cut, and if it is cut as well the next one can go on from there. Otherwise all of it
+    is sent again. ``offset`` is for a caller who knows that the server has so many bytes of
+    the file: they are not sent, and ``source`` stands behind them. Without ``checksum`` it
+    need not have them.
+
+    ``progress(done, total)`` is called as bytes go; an exception that it raises, and
+    Ctrl-C, ends the transfer and comes out of this call, and the connection is to be
+    closed. ``rate`` is the most bytes per second (default: no limit). ``timeout`` is in
+    seconds for the whole call (default: no limit), ``stall`` the longest without a byte
     (default 30 s). ``checksum``: SHA-256 over all of it, compared at the end. ``sync``: the
     server has it on its disk before it replies. ``reply=False`` is for servers of old,
     which answer nothing. ``write_fd`` is written to where that is not ``fd``.
@@ -81,14 +101,20 @@ def put(
         name = os.path.basename(os.fsencode(source))
     target = c_string(name, "name")
     result = _native.FileResult()
-    with _options(
+    with transfer_options(
         progress,
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
-        flags=_flags(overwrite, checksum, sync, reply),
+        flags=flags_of(overwrite, checksum, sync, reply)
+        | _native.FILE_PRESERVE * preserve
+        | _native.FILE_PARENTS * parents
+        | _native.FILE_RESUME * resume,
         stall_ms=milliseconds(stall),
         mode=limit(mode, "mode", 0o777),
         length=limit(length, "length"),
+        offset=unsigned(offset, "offset"),
+        mtime_ms=timestamp(mtime),
+        rate=limit(rate, "rate"),
     ) as options:
         if isinstance(source, PATH):
             path = c_string(source, "source")
@@ -107,6 +133,11 @@ def get(
     overwrite: bool = True,
     mode: int | None = None,
     max_size: int | None = None,
+    offset: int = 0,
+    mtime: float | None = None,
+    preserve: bool = False,
+    resume: bool = False,
+    rate: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
     stall: float | None = None,
@@ -117,8 +148,18 @@ def get(
     """Fetches a file from the other end of a stream.
 
     ``destination`` is a path, whose file is replaced only when all of the new one is there,
-    or a descriptor or file object to be written to. ``overwrite``, ``mode``, ``sync`` are
-    for a path. A file of more than ``max_size`` bytes is refused (default: no limit).
+    or a descriptor or file object to be written to. A file of more than ``max_size`` bytes
+    is refused (default: no limit).
+
+    For a path: ``overwrite``, ``mode``, ``mtime``, ``sync``; with ``preserve`` it gets the
+    permission bits and the time that the file has on the server. ``resume``: this goes on
+    from what an earlier get has left in a partial file beside it, if that is how the
+    server's file begins, and if it is cut as well the next one can go on.
+
+    For a descriptor: ``offset`` bytes of the file are there already, before where it stands,
+    and only the rest comes. They have to be readable, or ``checksum`` False. Where the
+    server's file begins with others that is a ChecksumError, and where it is shorter a
+    MalformedError, both with ``remote``.
 
     Where ``remote`` is set (NotFoundError, DeniedError and the like), and after a
     ChecksumError, the connection can be used on. After any other close it: TruncatedError,
@@ -127,14 +168,19 @@ def get(
     """
     source = c_string(name, "name")
     result = _native.FileResult()
-    with _options(
+    with transfer_options(
         progress,
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
-        flags=_flags(overwrite, checksum, sync),
+        flags=flags_of(overwrite, checksum, sync)
+        | _native.FILE_PRESERVE * preserve
+        | _native.FILE_RESUME * resume,
         stall_ms=milliseconds(stall),
         mode=limit(mode, "mode", 0o777),
         max_size=limit(max_size, "max_size"),
+        offset=unsigned(offset, "offset"),
+        mtime_ms=timestamp(mtime),
+        rate=limit(rate, "rate"),
     ) as options:
         if isinstance(destination, PATH):
             path = c_string(destination, "destination")
@@ -151,6 +197,8 @@ def serve_file(
     root: LocalFile,
     *,
     max_size: int | None = None,
+    policy: FilePolicy | None = None,
+    rate: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
     stall: float | None = None,
@@ -160,52 +208,62 @@ def serve_file(
     reply_to_oldest: bool = True,
     write_fd: Descriptor | None = None,
 ) -> FileResult:
-    """Performs the ``put`` or ``get`` of a request that recv_header() returned.
+    """Does what a request that recv_header() returned asks for: ``put``, ``get``, ``stat``,
+    ``list``, ``mkdir`` or ``symlink``.
 
     ``root`` is a directory, as a path or a descriptor; no name leads out of it. Returns
     when the reply is sent, also an error reply (``error`` says which). Any exception: close
-    the connection. Parameters are as for :func:`put` and :func:`get`.
+    the connection, except for what ``policy`` raised. Parameters are as for :func:`put` and
+    :func:`get`.
+
+    ``policy`` is called with a :class:`FileInquiry` in the thread of the call, before
+    anything is opened or stored. It returns None to allow the request. To refuse it, it
+    raises an OSError, such as PermissionError("read only"), or a FrameError: the client
+    gets the fitting code and the text. Any other exception, and any other result, refuses
+    the request as denied and comes out of this call, once the client has its reply.
 
     ``reply_to_oldest=False`` leaves a put without data_size unanswered: those who send one
     read no reply, and lose what is on its way if they close with a reply unread.
     """
-    options = _options(
+    options = transfer_options(
         progress,
+        policy,
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
-        flags=_flags(overwrite, checksum, sync, reply_to_oldest),
+        flags=flags_of(overwrite, checksum, sync, reply_to_oldest),
         stall_ms=milliseconds(stall),
         max_size=limit(max_size, "max_size"),
+        rate=limit(rate, "rate"),
     )
     result = _native.FileResult()
-    with _directory(root) as number, request.handle as pointer, options as native:
+    with directory(root) as number, request.handle as pointer, options as native:
         code = lib.frame_file_serve(fileno(fd), pointer, number, native, result)
     return _checked(code, result)
 
 
 @contextlib.contextmanager
-def _options(progress: Progress | None, **members: Any) -> Iterator[_native.FileOptions]:
-    """Options whose callback carries exceptions out of the call, KeyboardInterrupt too:
-    even without a function of the caller's it runs where Python sees its signals."""
-    raised: list[BaseException] = []
+def transfer_options(
+    progress: Progress | None, policy: FilePolicy | None = None, **members: Any
+) -> Iterator[_native.FileOptions]:
+    """Options for the call in the `with` block, out of which comes what the callbacks
+    raise. Even without a function of the caller's there is one, for Ctrl-C."""
+    with Callbacks() as callbacks:
+        report = callbacks.guarded(functools.partial(_reported, progress), 1)
+        options = _native.FileOptions(progress=_native.Progress(report), **members)
+        if policy is not None:
+            options.policy = _policies.file_callback(policy, callbacks)
+        yield options
 
-    def report(_: object, done: int, total: int) -> int:
-        try:
-            if progress is not None:
-                progress(done, total)
-        except BaseException as error:
-            raised.append(error)
-            return 1
-        return 0
 
-    callback = _native.Progress(report)
-    yield _native.FileOptions(progress=callback, **members)
-    if raised:
-        raise raised[0]
+def _reported(progress: Progress | None, _: object, done: int, total: int) -> int:
+    if progress is not None:
+        progress(done, total)
+    return 0
 
 
 @contextlib.contextmanager
-def _directory(root: LocalFile) -> Iterator[int]:
+def directory(root: LocalFile) -> Iterator[int]:
+    """The descriptor of a directory, open during the `with` block."""
     if not isinstance(root, PATH):
         yield fileno(root)
         return
@@ -222,7 +280,8 @@ def _checked(code: int, result: _native.FileResult) -> FileResult:
     return FileResult(result.bytes, result.sha256.decode("ascii"), error)
 
 
-def _flags(overwrite: bool, checksum: bool, sync: bool, reply: bool = True) -> int:
+def flags_of(overwrite: bool, checksum: bool, sync: bool, reply: bool = True) -> int:
+    """What is not to be done, for the options."""
     return (
         _native.FILE_NO_OVERWRITE * (not overwrite)
         | _native.FILE_NO_CHECKSUM * (not checksum)

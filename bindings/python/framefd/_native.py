@@ -18,6 +18,7 @@ from ctypes import (
     c_int64,
     c_size_t,
     c_ssize_t,
+    c_uint16,
     c_uint32,
     c_uint64,
     c_void_p,
@@ -39,18 +40,34 @@ AUTH_SHORT_KEY = 1
 EXEC_ON_CLOSE_RUN = 1
 EXEC_HOST_ENVIRONMENT = 2
 EXEC_END_AT_LIMIT = 4
+EXEC_MERGE = 8
+EXEC_TTY = 16
+EXEC_NO_INPUT = 32
+EXEC_UMASK = 64
 
 EXEC_FLAG_TIMED_OUT = 1
 EXEC_FLAG_TRUNCATED = 2
 EXEC_FLAG_PIPE_HELD = 4
 EXEC_FLAG_CLIENT_GONE = 8
 
+EXEC_STDOUT = 1
+EXEC_STDERR = 2
+
 FILE_NO_OVERWRITE = 1
 FILE_NO_CHECKSUM = 2
 FILE_NO_SYNC = 4
 FILE_NO_REPLY = 8
+FILE_RESUME = 16
+FILE_PARENTS = 32
+FILE_PRESERVE = 64
+FILE_REFUSE_LINKS = 128
+FILE_FOLLOW_LINKS = 256
+FILE_COPY_LINKS = 512
 
-Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+FILE_REGULAR = 1
+FILE_DIRECTORY = 2
+FILE_SYMLINK = 3
+FILE_OTHER = 4
 
 
 class SizedStructure(Structure):
@@ -80,6 +97,23 @@ class AuthOptions(SizedStructure):
     ]
 
 
+class ExecInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("header", c_char_p),
+        ("command", c_void_p),
+        ("command_len", c_size_t),
+        ("argv", POINTER(c_char_p)),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+    ]
+
+
+# The context, what is asked, room for the reason of a refusal and its size.
+ExecPolicy = CFUNCTYPE(c_int, c_void_p, POINTER(ExecInquiry), c_void_p, c_size_t)
+
+
 class ExecOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
@@ -94,6 +128,19 @@ class ExecOptions(SizedStructure):
         ("max_command", c_uint64),
         ("cwd", c_char_p),
         ("env", POINTER(c_char_p)),
+        ("input", c_char_p),
+        ("input_len", c_uint64),
+        ("cpu_seconds", c_uint64),
+        ("memory", c_uint64),
+        ("processes", c_uint64),
+        ("file_size", c_uint64),
+        ("umask", c_uint32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("rows", c_uint16),
+        ("columns", c_uint16),
+        ("policy", ExecPolicy),
+        ("context", c_void_p),
     ]
 
 
@@ -110,6 +157,22 @@ class ExecResult(SizedStructure):
     ]
 
 
+class FileInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("cmd", c_char_p),
+        ("name", c_void_p),
+        ("name_len", c_size_t),
+        ("filesize", c_uint64),
+        ("header", c_char_p),
+    ]
+
+
+FilePolicy = CFUNCTYPE(c_int, c_void_p, POINTER(FileInquiry), c_void_p, c_size_t)
+Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+
+
 class FileOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
@@ -122,6 +185,10 @@ class FileOptions(SizedStructure):
         ("length", c_uint64),
         ("progress", Progress),
         ("context", c_void_p),
+        ("offset", c_uint64),
+        ("rate", c_uint64),
+        ("mtime_ms", c_int64),
+        ("policy", FilePolicy),
     ]
 
 
@@ -131,6 +198,29 @@ class FileResult(SizedStructure):
         ("error", c_int32),
         ("bytes", c_uint64),
         ("sha256", c_char * 72),
+    ]
+
+
+class FileStat(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("kind", c_uint32),
+        ("file_size", c_uint64),
+        ("mtime_ms", c_int64),
+        ("mode", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class FileTree(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("files", c_uint64),
+        ("directories", c_uint64),
+        ("links", c_uint64),
+        ("skipped", c_uint64),
+        ("bytes", c_uint64),
     ]
 
 
@@ -162,7 +252,7 @@ class PyBuffer(Structure):
 
 
 # Opaque objects. An output is a pointer to a c_void_p.
-FRAME = SENDER = BUILDER = KEY = OUTPUT = SERVER = c_void_p
+FRAME = SENDER = BUILDER = KEY = OUTPUT = STREAM = LIST = SERVER = c_void_p
 OUT = POINTER(c_void_p)
 
 FRAME_OPTIONS = POINTER(FrameOptions)
@@ -171,6 +261,8 @@ EXEC_OPTIONS = POINTER(ExecOptions)
 EXEC_RESULT = POINTER(ExecResult)
 FILE_OPTIONS = POINTER(FileOptions)
 FILE_RESULT = POINTER(FileResult)
+FILE_STAT = POINTER(FileStat)
+FILE_TREE = POINTER(FileTree)
 DATAGRAM_OPTIONS = POINTER(DatagramOptions)
 SIZE = POINTER(c_size_t)
 
@@ -232,11 +324,32 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "exec_output_charset": (c_char_p, (OUTPUT,)),
     "exec_output_result": (c_int, (OUTPUT, EXEC_RESULT)),
     "exec_output_free": (None, (OUTPUT,)),
+    "exec_start": (c_int, (c_int, c_char_p, c_size_t, OUT, EXEC_OPTIONS)),
+    "exec_start_argv": (c_int, (c_int, POINTER(c_char_p), OUT, EXEC_OPTIONS)),
+    "exec_stream_read": (c_int64, (STREAM, POINTER(c_int), c_void_p, c_size_t, c_int)),
+    "exec_stream_write": (c_int64, (STREAM, c_void_p, c_size_t, c_int)),
+    "exec_stream_end_input": (c_int, (STREAM, c_int)),
+    "exec_stream_signal": (c_int, (STREAM, c_int)),
+    "exec_stream_resize": (c_int, (STREAM, c_uint16, c_uint16)),
+    "exec_stream_copy": (c_int, (STREAM, c_int, c_int, c_int, c_int)),
+    "exec_stream_events": (c_int, (STREAM,)),
+    "exec_stream_result": (c_int, (STREAM, EXEC_RESULT)),
+    "exec_stream_free": (None, (STREAM,)),
+    "exec_is_late_input": (c_int, (FRAME,)),
     "frame_file_put": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_put_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_get": (c_int, (c_int, c_char_p, c_int, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_get_path": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_RESULT)),
     "frame_file_serve": (c_int, (c_int, FRAME, c_int, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_stat": (c_int, (c_int, c_char_p, FILE_STAT, FILE_OPTIONS)),
+    "frame_file_partial": (c_int, (c_int, c_char_p, FILE_OPTIONS, FILE_RESULT)),
+    "frame_file_list": (c_int64, (c_int, c_char_p, OUT, FILE_OPTIONS)),
+    "frame_file_list_entry": (c_char_p, (LIST, c_size_t, FILE_STAT, POINTER(c_char_p))),
+    "frame_file_list_free": (None, (LIST,)),
+    "frame_file_make_directory": (c_int, (c_int, c_char_p, FILE_OPTIONS)),
+    "frame_file_sweep": (c_int64, (c_int, c_int64)),
+    "frame_file_put_tree": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_TREE)),
+    "frame_file_get_tree": (c_int, (c_int, c_char_p, c_char_p, FILE_OPTIONS, FILE_TREE)),
     "frame_datagram_send": (
         c_int,
         (c_int, c_void_p, c_size_t, c_char_p, c_void_p, c_size_t, DATAGRAM_OPTIONS),

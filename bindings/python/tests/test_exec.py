@@ -125,11 +125,13 @@ class Exec(unittest.TestCase):
         self.assertEqual(done.stdout, b"y\ny\ny\ny\ny")
         with self.assertRaises(framefd.FrameError):
             self.run_one("x" * 21, server=options)
-        os.environ["FRAMEFD_TEST"] = "set"
-        self.addCleanup(os.environ.pop, "FRAMEFD_TEST")
-        for host, expected in ((True, "set\n"), (False, "\n")):
+        for name in ("SET_HERE", "FRAMEFD_KEY"):  # whose place is not for commands
+            os.environ[name] = name
+            self.addCleanup(os.environ.pop, name)
+        for host, expected in ((True, "SET_HERE \n"), (False, " \n")):
             options = ExecOptions(host_environment=host)
-            self.assertEqual(self.run_one("echo $FRAMEFD_TEST", server=options).text, expected)
+            done = self.run_one("echo \"$SET_HERE $FRAMEFD_KEY\"", server=options)
+            self.assertEqual(done.text, expected)
         with self.assertRaises(framefd.CommandTimeout):
             self.run_one("sleep 20", server=ExecOptions(command_timeout=0.1))
         with self.assertRaises(ValueError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import hashlib
 import io
+import math
 import os
 import pathlib
 import socket
@@ -12,7 +14,7 @@ import stat
 import tempfile
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import support
@@ -198,6 +200,266 @@ class Files(unittest.TestCase):
         self.assertEqual(os.listdir("/proc/self/fd"), before)
         os.close(root)
         self.assertEqual((self.root / "a").read_bytes(), self.data)
+
+
+    def test_ctrl_c_ends_the_transfer_and_comes_out(self) -> None:
+        source = self.local / "a"
+
+        def serve() -> None:
+            with contextlib.suppress(framefd.FrameError):
+                with framefd.recv_header(self.theirs) as request:
+                    _thread.interrupt_main()  # which is sending more than there is room for
+                    framefd.serve_file(self.theirs, request, self.root)
+
+        with support.meanwhile(serve):
+            with self.assertRaises(KeyboardInterrupt):
+                framefd.put(self.ours, source)
+            self.ours.close()
+        self.assertEqual(os.listdir(self.root), [])
+
+    def test_modes_and_times_go_along(self) -> None:
+        source, target = self.local / "a", self.local / "c"
+        os.chmod(source, 0o640)
+        os.utime(source, (1e9, 1e9 + 0.25))
+        self.put(source, preserve=True)
+        stored = (self.root / "a").stat()
+        self.assertEqual((stat.S_IMODE(stored.st_mode), stored.st_mtime), (0o640, 1e9 + 0.25))
+        self.get("a", target, preserve=True)
+        fetched = target.stat()
+        self.assertEqual((stat.S_IMODE(fetched.st_mode), fetched.st_mtime), (0o640, 1e9 + 0.25))
+        self.put(source, "b", mtime=-1.5)
+        self.assertEqual((self.root / "b").stat().st_mtime, -1.5)
+        for wrong in (0, 1e-9, math.nan, math.inf, -1e30):
+            with self.assertRaises(ValueError):
+                framefd.put(self.ours, source, mtime=wrong)
+
+    def test_directories_that_are_missing(self) -> None:
+        with self.assertRaises(framefd.NotFoundError):
+            self.put(self.local / "a", "x/y/a")
+        self.put(self.local / "a", "x/y/a", parents=True)
+        self.assertEqual((self.root / "x/y/a").read_bytes(), self.data)
+
+    def test_what_the_other_side_has_is_not_sent(self) -> None:
+        size = len(self.data)
+        self.put(self.local / "a")
+        with open(self.local / "c", "w+b") as target:
+            target.write(b"before" + self.data[:-5])
+            result = self.get("a", target, offset=size - 5)
+            self.assertEqual((result.size, target.tell()), (size, 6 + size))
+            target.seek(6)
+            self.assertEqual(target.read(), self.data)
+            with self.assertRaises(framefd.ChecksumError) as others:
+                target.seek(-1, os.SEEK_CUR)
+                self.get("a", target, offset=size - 5)
+            self.assertTrue(others.exception.remote)
+        with tempfile.TemporaryFile() as target:
+            self.get("a", target, offset=size - 5, checksum=False)
+            target.seek(0)
+            self.assertEqual(target.read(), self.data[-5:])
+            with self.assertRaises(framefd.MalformedError):
+                self.get("a", target, offset=size + 1, checksum=False)
+            for wrong in (-1, 2**64):
+                with self.assertRaises(ValueError):
+                    framefd.get(self.ours, "a", target, offset=wrong)
+        (self.root / "b").write_bytes(self.data[:1000])
+        with open(self.local / "a", "rb") as source:
+            source.seek(1000)
+            self.assertEqual(self.put(source, "b", offset=1000).size, size)
+        self.assertEqual((self.root / "b").read_bytes(), self.data)
+
+    def test_a_rate(self) -> None:
+        (self.local / "b").write_bytes(self.data[:300_000])
+        transfers: list[Callable[[], Any]] = [
+            lambda: self.put(self.local / "b", rate=1_000_000),
+            lambda: self.get("b", self.local / "c", rate=1_000_000),
+            lambda: self.get("b", self.local / "c", server={"rate": 1_000_000}),
+        ]
+        for transfer in transfers:
+            begin = time.monotonic()
+            transfer()
+            self.assertGreater(time.monotonic() - begin, 0.15)
+        self.assertEqual((self.local / "c").read_bytes(), self.data[:300_000])
+        with self.assertRaises(ValueError):
+            framefd.put(self.ours, self.local / "b", rate=0)
+
+
+class Resuming(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.local = pathlib.Path(directory.name) / "local"
+        self.root = pathlib.Path(directory.name) / "root"
+        self.local.mkdir()
+        self.root.mkdir()
+        self.data = os.urandom(5 << 20)
+        self.asked: list[framefd.FileInquiry] = []
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[socket.socket]:
+        """A connection, and its server until the client closes or breaks off."""
+
+        def serve() -> None:
+            with theirs, contextlib.suppress(framefd.FrameError):
+                while True:
+                    with framefd.recv_header(theirs) as request:
+                        framefd.serve_file(theirs, request, self.root, policy=self.asked.append)
+
+        with support.stream() as (ours, theirs), support.meanwhile(serve):
+            with ours:
+                yield ours
+
+    def cut(self, transfer: Callable[..., Any]) -> None:
+        """Breaks a transfer off when half of it has passed."""
+
+        class Cut(Exception):
+            pass
+
+        def stop(done: int, total: int) -> None:
+            if done > total // 2:
+                raise Cut
+
+        with self.server() as fd, self.assertRaises(Cut):
+            transfer(fd, progress=stop, resume=True)
+
+    def test_a_put_goes_on_where_it_was_cut(self) -> None:
+        source = self.local / "a"
+        source.write_bytes(self.data)
+        self.cut(lambda fd, **options: framefd.put(fd, source, **options))
+        self.assertFalse((self.root / "a").exists())
+        with self.server() as fd:
+            there = framefd.partial(fd, "a")
+            self.assertTrue(0 < there.size < len(self.data))
+            self.assertEqual(there.sha256, sha256(self.data[: there.size]))
+            self.asked.clear()
+            result = framefd.put(fd, source, resume=True)
+            put = next(inquiry for inquiry in self.asked if inquiry.cmd == "put")
+            self.assertEqual(put.header["offset"], there.size)
+            self.assertEqual(put.filesize, len(self.data))
+            with self.assertRaises(framefd.NotFoundError):
+                framefd.partial(fd, "a")
+        self.assertEqual(result, (len(self.data), sha256(self.data), 0))
+        self.assertEqual((self.root / "a").read_bytes(), self.data)
+        self.assertEqual(os.listdir(self.root), ["a"])
+
+    def test_a_get_goes_on_where_it_was_cut(self) -> None:
+        target = self.local / "a"
+        (self.root / "a").write_bytes(self.data)
+        self.cut(lambda fd, **options: framefd.get(fd, "a", target, **options))
+        self.assertFalse(target.exists())
+        (left,) = self.local.iterdir()
+        there = left.stat().st_size
+        self.assertTrue(0 < there < len(self.data))
+        self.asked.clear()
+        with self.server() as fd:
+            result = framefd.get(fd, "a", target, resume=True)
+        self.assertEqual(self.asked[0].header["offset"], there)
+        self.assertEqual(result, (len(self.data), sha256(self.data), 0))
+        self.assertEqual(target.read_bytes(), self.data)
+        self.assertEqual(os.listdir(self.local), ["a"])
+
+    def test_what_has_changed_meanwhile_is_sent_anew(self) -> None:
+        source, target = self.local / "a", self.local / "b"
+        source.write_bytes(self.data)
+        self.cut(lambda fd, **options: framefd.put(fd, source, **options))
+        changed = b"!" + self.data[1:]
+        source.write_bytes(changed)
+        with self.server() as fd:
+            framefd.put(fd, source, resume=True)
+        self.assertEqual((self.root / "a").read_bytes(), changed)
+        self.cut(lambda fd, **options: framefd.get(fd, "a", target, **options))
+        (self.root / "a").write_bytes(self.data)
+        with self.server() as fd:
+            framefd.get(fd, "a", target, resume=True)
+        self.assertEqual(target.read_bytes(), self.data)
+
+
+class Policies(unittest.TestCase):
+    def setUp(self) -> None:
+        pair = support.stream()
+        self.ours, self.theirs = pair.__enter__()
+        self.addCleanup(pair.__exit__, None, None, None)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = pathlib.Path(directory.name) / "root"
+        self.root.mkdir()
+        self.file = pathlib.Path(directory.name) / "file"
+        self.file.write_bytes(b"four")
+
+    def serve(self, policy: Any) -> framefd.FileResult:
+        with framefd.recv_header(self.theirs) as request:
+            return framefd.serve_file(self.theirs, request, self.root, policy=policy)
+
+    def put(self, policy: Any, name: str | bytes) -> list[framefd.FileResult]:
+        with support.meanwhile(lambda: self.serve(policy)) as served:
+            framefd.put(self.ours, self.file, name)
+        return served
+
+    def test_what_is_asked(self) -> None:
+        seen: list[framefd.FileInquiry] = []
+        self.put(seen.append, "a")
+        self.assertEqual((seen[0].cmd, seen[0].name, seen[0].filesize), ("put", "a", 4))
+        self.assertEqual(seen[0].header["filename"], "a")
+        self.put(seen.append, b"\xff")
+        self.assertEqual(seen[1].name, os.fsdecode(b"\xff"))
+        asking: list[Callable[[], Any]] = [
+            lambda: framefd.get(self.ours, "a", self.file),
+            lambda: framefd.stat(self.ours),
+            lambda: framefd.listdir(self.ours, "b"),
+            lambda: framefd.mkdir(self.ours, "c"),
+        ]
+        for ask in asking:
+            with support.meanwhile(lambda: self.serve(seen.append)):
+                with contextlib.suppress(framefd.NotFoundError):
+                    ask()
+        asked = [(inquiry.cmd, inquiry.name, inquiry.filesize) for inquiry in seen[2:]]
+        expected = [("get", "a"), ("stat", ""), ("list", "b"), ("mkdir", "c")]
+        self.assertEqual(asked, [(*ask, None) for ask in expected])
+
+    def test_a_refusal_has_a_code_and_a_reason(self) -> None:
+        def policy(inquiry: framefd.FileInquiry) -> None:
+            if inquiry.name == "no":
+                raise PermissionError("not this one")
+            if inquiry.filesize is not None and inquiry.filesize > 3:
+                raise framefd.TooBigError(ErrorCode.TOOBIG, "3 bytes at most")
+
+        for name, kind, code, text in (
+            ("no", framefd.DeniedError, ErrorCode.DENIED, "not this one"),
+            ("a", framefd.TooBigError, ErrorCode.TOOBIG, "3 bytes at most"),
+        ):
+            with support.meanwhile(lambda: self.serve(policy)) as served:
+                with self.assertRaisesRegex(kind, text) as refused:
+                    framefd.put(self.ours, self.file, name)
+            self.assertTrue(refused.exception.remote)
+            self.assertEqual(served[0].error, code)
+        self.assertEqual(os.listdir(self.root), [])
+        self.file.write_bytes(b"two")
+        self.put(policy, "a")
+        self.assertEqual(os.listdir(self.root), ["a"])
+
+    def test_other_exceptions_refuse_and_come_out(self) -> None:
+        class Defect(BaseException):
+            pass
+
+        raised: list[BaseException] = []
+
+        def policy(_: object) -> None:
+            raise Defect
+
+        def serve() -> None:
+            try:
+                self.serve(policy)
+            except BaseException as error:
+                raised.append(error)
+
+        with support.meanwhile(serve), self.assertRaises(framefd.DeniedError):
+            framefd.put(self.ours, self.file, "a")
+        self.assertIsInstance(raised[0], Defect)
+        self.assertEqual(os.listdir(self.root), [])
+        self.put(lambda _: None, "a")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class PlainPeers(unittest.TestCase):

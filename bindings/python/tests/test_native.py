@@ -23,13 +23,17 @@ FUNCTION = re.compile(r"^(\w[\w ]*?[ *]+)(\w+)\(([^;{]*)\);", re.M)
 STRUCT = re.compile(r"^struct (\w+) \{(.*?)^\};", re.M | re.S)
 DEFINE = re.compile(r"^#define (\w+) \(?(-?\d+|UINT64_MAX)\)?$", re.M)
 
-STRUCTS = {
+STRUCTS: dict[str, type[ctypes.Structure]] = {
     "frame_options": _native.FrameOptions,
     "auth_options": _native.AuthOptions,
+    "exec_inquiry": _native.ExecInquiry,
     "exec_options": _native.ExecOptions,
     "exec_result": _native.ExecResult,
+    "frame_file_inquiry": _native.FileInquiry,
     "frame_file_options": _native.FileOptions,
     "frame_file_result": _native.FileResult,
+    "frame_file_stat": _native.FileStat,
+    "frame_file_tree": _native.FileTree,
     "frame_datagram_options": _native.DatagramOptions,
 }
 NUMBERS: dict[str, Any] = {
@@ -38,6 +42,7 @@ NUMBERS: dict[str, Any] = {
     "size_t": ctypes.c_size_t,
     "int32_t": ctypes.c_int32,
     "int64_t": ctypes.c_int64,
+    "uint16_t": ctypes.c_uint16,
     "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64,
 }
