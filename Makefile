@@ -31,14 +31,16 @@ lib: $(RELEASE)/libframefd.a
 
 # One Rust library brings its own copy of std, which clashes with that of another one in
 # the same program: so the archive is linked into one object whose only global names are
-# those of the C interface. Cargo knows whether anything has changed.
+# those of the C interface. What std has of bitcode is left out: a linker with a plugin for
+# another LLVM would see nothing else of it. Cargo knows whether anything has changed.
 $(RELEASE)/libframefd.a: FORCE
 	$(CARGO) rustc --quiet --lib --release --crate-type cdylib,staticlib
 	@if [ ! -e $(RELEASE)/framefd.o ] || [ $(RELEASE)/libframefd.so -nt $(RELEASE)/framefd.o ]; then \
 	    set -e; cd $(RELEASE); \
 	    nm -D --defined-only libframefd.so | cut -d ' ' -f 3 > framefd.symbols; \
 	    ld -r -o framefd.o $$(sed 's/^/-u /' framefd.symbols) libframefd.a; \
-	    objcopy --keep-global-symbols=framefd.symbols framefd.o; \
+	    objcopy --keep-global-symbols=framefd.symbols \
+	        --remove-section .llvmbc --remove-section .llvmcmd framefd.o; \
 	    rm -f libframefd-c.a; ar rcsD libframefd-c.a framefd.o; \
 	fi
 
