@@ -144,8 +144,8 @@ impl Pace {
 
 /// The time that `bytes` take.
 fn price(bytes: usize, rate: u64) -> Duration {
-    let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(rate);
-    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    // In 64 bits, which hold what a piece has.
+    Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / rate)
 }
 
 const STEPS_PER_SECOND: u64 = 4;
