@@ -3,8 +3,6 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
-use super::super::meter::Meter;
-use super::super::{Options, Transfer, inside, recv_trailer};
 use super::{ask, skip_range, starts_over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
@@ -14,6 +12,8 @@ use crate::io::root::Root;
 use crate::io::sink::Sink;
 use crate::io::store::NewFile;
 use crate::ops::Duplex;
+use crate::ops::file::meter::Meter;
+use crate::ops::file::{Options, Transfer, inside, recv_trailer};
 use crate::ops::frame::BodyReader;
 use crate::wire::message::file::{FileName, GetReply, GetRequest, Trailer};
 use crate::wire::message::to_request;
@@ -77,13 +77,13 @@ pub fn get_path(
 
 /// Where a file goes.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Place<'a> {
+pub(in crate::ops::file) struct Place<'a> {
     pub root: Root<'a>,
     pub name: Name<'a>,
 }
 
 /// As [`get_path`], where the time is not for this call alone.
-pub(in super::super) fn get_by(
+pub(in crate::ops::file) fn get_by(
     duplex: Duplex<'_>,
     name: &[u8],
     place: Place<'_>,

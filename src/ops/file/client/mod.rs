@@ -6,9 +6,9 @@ mod query;
 
 use std::os::fd::BorrowedFd;
 
-use super::super::frame::{self, BodyReader};
-use super::super::{Duplex, reply};
 use super::meter::Meter;
+use crate::ops::frame::{self, BodyReader};
+use crate::ops::{Duplex, reply};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use rustix::fs::SeekFrom;
 
-use super::super::meter::Meter;
-use super::super::{Kind, Options, Stat, Transfer, send_content, send_trailer};
 use super::{query, recv_bare_reply, skip_range, starts_over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::path;
 use crate::io::root::stat_of;
 use crate::ops::Duplex;
+use crate::ops::file::meter::Meter;
+use crate::ops::file::{Kind, Options, Stat, Transfer, send_content, send_trailer};
 use crate::wire::message::file::{FileMode, FileName, PutReply, PutRequest};
 use crate::wire::message::{read_reply, to_request};
 
@@ -57,7 +57,7 @@ pub fn put_path(
 }
 
 /// As [`put`], where the time is not for this call alone.
-pub(in super::super) fn put_by(
+pub(in crate::ops::file) fn put_by(
     duplex: Duplex<'_>,
     name: &[u8],
     source: BorrowedFd<'_>,

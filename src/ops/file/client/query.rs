@@ -1,11 +1,11 @@
 //! What is asked about names rather than contents, and made without any.
 
-use super::super::{Entry, Options, Stat, Transfer};
 use super::{ask, without_body};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::limits;
 use crate::ops::Duplex;
+use crate::ops::file::{Entry, Options, Stat, Transfer};
 use crate::wire::header::Header;
 use crate::wire::message::file::{FileMode, PathRequest, StatReply};
 use crate::wire::message::to_request;
@@ -36,7 +36,7 @@ pub fn make_directory(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) ->
 }
 
 /// As [`stat`](fn@stat), where the time is not for this call alone.
-pub(in super::super) fn stat_by(
+pub(in crate::ops::file) fn stat_by(
     duplex: Duplex<'_>,
     name: &[u8],
     patience: Patience,
@@ -45,7 +45,7 @@ pub(in super::super) fn stat_by(
 }
 
 /// As [`partial`], where the time is not for this call alone.
-pub(in super::super) fn partial_by(
+pub(in crate::ops::file) fn partial_by(
     duplex: Duplex<'_>,
     name: &[u8],
     patience: Patience,
@@ -58,7 +58,7 @@ pub(in super::super) fn partial_by(
 }
 
 /// As [`list`], where the time is not for this call alone.
-pub(in super::super) fn list_by(
+pub(in crate::ops::file) fn list_by(
     duplex: Duplex<'_>,
     name: &[u8],
     patience: Patience,
@@ -76,12 +76,12 @@ pub(in super::super) fn list_by(
         text.extend_from_slice(piece);
         Ok(())
     })
-    .map_err(super::super::inside)?;
+    .map_err(crate::ops::file::inside)?;
     Entry::read_list(&text)
 }
 
 /// As [`make_directory`], where the time is not for this call alone.
-pub(in super::super) fn make_directory_by(
+pub(in crate::ops::file) fn make_directory_by(
     duplex: Duplex<'_>,
     name: &[u8],
     options: &Options<'_>,
@@ -94,7 +94,7 @@ pub(in super::super) fn make_directory_by(
 }
 
 /// Makes the symbolic link `name` on the server.
-pub(in super::super) fn make_link_by(
+pub(in crate::ops::file) fn make_link_by(
     duplex: Duplex<'_>,
     name: &[u8],
     target: &[u8],

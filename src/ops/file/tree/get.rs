@@ -2,8 +2,6 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use super::super::client::{self, Place, list_by, stat_by};
-use super::super::{Entry, Links, Options, TreeTransfer};
 use super::walk::{Directory, Path, Side, walk};
 use super::{Tally, is_same, options_for_all, run};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,6 +11,8 @@ use crate::io::path;
 use crate::io::root::Root;
 use crate::io::store::StoreOptions;
 use crate::ops::Duplex;
+use crate::ops::file::client::{self, Place, list_by, stat_by};
+use crate::ops::file::{Entry, Links, Options, TreeTransfer};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
@@ -20,7 +20,7 @@ use crate::wire::quote;
 /// it, to the directory at `path`, which is made where it is missing. What is there already
 /// and not in the tree stays.
 ///
-/// Each file is taken as by [`get_path`](super::super::get_path), with the options for it;
+/// Each file is taken as by [`get_path`](crate::ops::file::get_path), with the options for it;
 /// the first error ends it all and says where it was met, and what went before is complete.
 /// With `resume`, which implies `preserve`, files that are here with the same size and time
 /// of modification do not pass again. `preserve` gives the directories that are made here

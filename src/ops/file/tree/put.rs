@@ -2,8 +2,6 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use super::super::client::{self, list_by, make_directory_by, make_link_by};
-use super::super::{Entry, Kind, Options, Stat, TreeTransfer};
 use super::walk::{Directory, Path, Side, walk};
 use super::{Tally, is_same, options_for_all, run};
 use crate::error::{Error, Result};
@@ -13,12 +11,14 @@ use crate::io::path;
 use crate::io::root::{Root, stat_of};
 use crate::io::store::StoreOptions;
 use crate::ops::Duplex;
+use crate::ops::file::client::{self, list_by, make_directory_by, make_link_by};
+use crate::ops::file::{Entry, Kind, Options, Stat, TreeTransfer};
 use crate::wire::name::{Name, check_link_target};
 
 /// Stores the directory at `path`, and all that is in it, on the server as `name`; an
 /// empty name is its root. What is there already and not in the tree stays.
 ///
-/// Each file is stored as by [`put`](super::super::put), with the options for it; the first
+/// Each file is stored as by [`put`](crate::ops::file::put), with the options for it; the first
 /// error ends it all and says where it was met, and what went before is complete. With
 /// `resume`, which implies `preserve`, files that are there with the same size and time of
 /// modification do not pass again. With `preserve` the owner of a directory keeps all

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use super::super::{Entry, Kind, Links, TreeTransfer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::ops::file::{Entry, Kind, Links, TreeTransfer};
 use crate::wire::name::Name;
 use crate::wire::quote;
 

@@ -114,8 +114,8 @@ impl Message for GetReply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::header;
     use super::*;
+    use crate::wire::message::file::tests::header;
 
     #[test]
     fn a_get_may_begin_in_the_middle() {

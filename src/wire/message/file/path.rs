@@ -228,8 +228,8 @@ impl<'de> Visitor<'de> for ListVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::header;
     use super::*;
+    use crate::wire::message::file::tests::header;
     use crate::wire::message::to_request;
 
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -152,8 +152,8 @@ impl Message for PutReply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::header;
     use super::*;
+    use crate::wire::message::file::tests::header;
 
     const DIGEST: &str = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
 
