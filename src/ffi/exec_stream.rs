@@ -169,11 +169,14 @@ pub unsafe extern "C" fn exec_stream_end_input(
 /// Returns 0 or FRAME_EARGUMENT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_signal(stream: *const ExecStream, signal: c_int) -> c_int {
-    // SAFETY: the pointer is what the header asks for.
-    match unsafe { control_of(stream) } {
-        Some(control) if control.signal(signal).is_ok() => 0,
-        _ => ErrorKind::Argument.code(),
-    }
+    // Fit for a handler: the guard has been set up by the call that made the stream.
+    value(ErrorKind::Panic.code(), || {
+        // SAFETY: the pointer is what the header asks for.
+        match unsafe { control_of(stream) } {
+            Some(control) if control.signal(signal).is_ok() => 0,
+            _ => ErrorKind::Argument.code(),
+        }
+    })
 }
 
 /// Changes the size of the command's terminal; without EXEC_TTY nothing happens. Callable
@@ -186,14 +189,16 @@ pub unsafe extern "C" fn exec_stream_resize(
     rows: u16,
     columns: u16,
 ) -> c_int {
-    // SAFETY: the pointer is what the header asks for.
-    match unsafe { control_of(stream) } {
-        Some(control) => {
-            control.resize(WindowSize { rows, columns });
-            0
+    value(ErrorKind::Panic.code(), || {
+        // SAFETY: the pointer is what the header asks for.
+        match unsafe { control_of(stream) } {
+            Some(control) => {
+                control.resize(WindowSize { rows, columns });
+                0
+            }
+            None => ErrorKind::Argument.code(),
         }
-        None => ErrorKind::Argument.code(),
-    }
+    })
 }
 
 /// Copies between descriptors and the command until it has ended: in_fd to its input, its
