@@ -400,25 +400,25 @@ fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
         else {
             continue;
         };
-        let members = lines
+        let members: String = lines
             .by_ref()
             .take_while(|line| *line != "};")
-            .filter(|line| line.ends_with(';') && !line.trim_start().starts_with('*'))
-            .map(member_name)
+            .filter(|line| !line.trim_start().starts_with(['/', '*']))
             .collect();
+        let members = members.split_terminator(';').map(member_name).collect();
         found.insert(name.to_owned(), members);
     }
     assert!(!found.is_empty());
     found
 }
 
-/// `uint32_t size;`, `char sha256[72];`, `int (*progress)(void *context, ...);`
-fn member_name(line: &str) -> String {
-    let line = match line.split_once("(*") {
+/// `uint32_t size`, `char sha256[72]`, `int (*progress)(void *context, ...)`
+fn member_name(member: &str) -> String {
+    let name = match member.split_once("(*") {
         Some((_, rest)) => rest.split(')').next().unwrap(),
-        None => line.trim_end_matches(';').split('[').next().unwrap(),
+        None => member.split('[').next().unwrap(),
     };
-    line.split([' ', '*']).next_back().unwrap().to_owned()
+    name.split([' ', '*']).next_back().unwrap().to_owned()
 }
 
 fn compare_or_write(name: &str, found: &str) {
