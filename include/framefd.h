@@ -133,7 +133,7 @@
 #define FRAME_ESTATE -21
 
 /**
- * The object is in use by another thread.
+ * The object, or the partial file of a transfer, is in use by another.
  */
 #define FRAME_EBUSY -22
 

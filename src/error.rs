@@ -76,8 +76,8 @@ error_kinds! {
     NoMemory = -20, c"out of memory";
     /// The object is not in a state that allows this call.
     State = -21, c"the call is not possible in this state";
-    /// The object is in use by another thread.
-    Busy = -22, c"in use by another thread";
+    /// The object, or the partial file of a transfer, is in use by another.
+    Busy = -22, c"in use by another";
     /// A system call failed; errno says why.
     Io = -23, c"a system call failed";
     /// Refused by a policy or by permissions.

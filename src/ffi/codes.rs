@@ -49,7 +49,7 @@ pub const FRAME_EBADFD: i32 = -19;
 pub const FRAME_ENOMEMORY: i32 = -20;
 /// The object is not in a state that allows this call.
 pub const FRAME_ESTATE: i32 = -21;
-/// The object is in use by another thread.
+/// The object, or the partial file of a transfer, is in use by another.
 pub const FRAME_EBUSY: i32 = -22;
 /// A system call failed; errno says why.
 pub const FRAME_EIO: i32 = -23;

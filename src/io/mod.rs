@@ -8,6 +8,7 @@ pub mod datagram;
 pub mod deadline;
 pub mod directory;
 pub mod environment;
+pub mod locked;
 pub mod partial;
 pub mod path;
 pub mod root;

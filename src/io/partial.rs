@@ -7,6 +7,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Stat, flock};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::locked::Locked;
 use crate::io::root::{Root, refused, regular};
 use crate::io::temporary::Temporary;
 use crate::io::{at, path};
@@ -21,7 +22,7 @@ pub(super) const PARTIAL: &str = ".part";
 /// Opens the partial file of `name` for reading; with its size, and `None` where there is
 /// none. Nobody can continue it as long as it is open: [`ErrorKind::Busy`] where somebody
 /// does already. [`ErrorKind::Path`] where something else has its name.
-pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(OwnedFd, u64)>> {
+pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(Locked, u64)>> {
     let parent = root.open_parent(name)?;
     let shared = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockShared);
     open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
@@ -70,7 +71,7 @@ pub fn read_range(
 pub(super) struct Partial {
     // Before `file`, whose lock covers the removal.
     pub temporary: Temporary,
-    pub file: OwnedFd,
+    pub file: Locked,
 }
 
 impl Partial {
@@ -94,7 +95,7 @@ fn open_locked(
     name: Name<'_>,
     flags: OFlags,
     lock: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>,
-) -> Result<Option<(OwnedFd, u64)>> {
+) -> Result<Option<(Locked, u64)>> {
     let partial = partial_name(name);
     let refused = |errno| refused("open the partial file of", name.as_bytes(), errno);
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -120,6 +121,7 @@ fn open_locked(
             Err(Errno::WOULDBLOCK) => break,
             locked => locked.map_err(refused)?,
         }
+        let file = Locked::new(file);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
         // Who had the lock before may have given the file its final name, or removed it.
         let there = at::stat(parent, partial.as_bytes());
@@ -285,6 +287,18 @@ mod tests {
             assert_eq!(tree.names(""), ["dir", "old"]);
             fs::write(tree.path("old"), "old").unwrap();
         }
+    }
+
+    #[test]
+    fn a_child_that_shares_it_does_not_keep_it_locked() {
+        let tree = Tree::new();
+        cut_after(&tree, b"x");
+        let parent = Arc::new(rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).unwrap());
+        let (partial, _) = Partial::lock(&parent, name()).unwrap();
+        // As a child has it between its start and its program.
+        let _shared = rustix::io::fcntl_dupfd_cloexec(&partial.file, 0).unwrap();
+        drop(partial);
+        resume(&tree, 0).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, SeekFrom, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::locked::Locked;
 use crate::io::partial::{Partial, read_start};
 use crate::io::root::{Root, open_regular, refused, regular, sync_directory};
 use crate::io::signal::with_blocked;
@@ -48,7 +49,7 @@ impl Default for StoreOptions {
 pub struct NewFile {
     // Before `file`, whose lock covers the removal.
     temporary: Temporary,
-    file: OwnedFd,
+    file: Locked,
     target: Target,
     mode: Option<Mode>,
     options: StoreOptions,
@@ -253,7 +254,7 @@ fn new_temporary(
     parent: &Arc<OwnedFd>,
     target: &Target,
     options: &StoreOptions,
-) -> Result<(Temporary, OwnedFd, Option<Mode>)> {
+) -> Result<(Temporary, Locked, Option<Mode>)> {
     let mode = Mode::from_raw_mode(options.mode.unwrap_or(0o666) & 0o777);
     let (temporary, file) = Temporary::create(parent, &target.name, mode)?;
     let private = Mode::RUSR | Mode::WUSR;

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::at;
+use crate::io::locked::Locked;
 use crate::io::root::refused;
 use crate::wire::name::RESERVED;
 
@@ -32,11 +33,7 @@ impl Temporary {
     }
 
     /// A new, locked file for what is to be stored as `target`.
-    pub fn create(
-        parent: &Arc<OwnedFd>,
-        target: &[u8],
-        mode: Mode,
-    ) -> Result<(Temporary, OwnedFd)> {
+    pub fn create(parent: &Arc<OwnedFd>, target: &[u8], mode: Mode) -> Result<(Temporary, Locked)> {
         let mut created = None;
         let temporary = Temporary::make(parent, target, &mut random_name, &mut |name| {
             created = Some(create_file(parent.as_fd(), name, mode)?);
@@ -124,11 +121,11 @@ impl Drop for Temporary {
     }
 }
 
-fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<OwnedFd> {
+fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<Locked> {
     let file = at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
     // Where it cannot be locked its age alone tells a sweep that it is in use.
     let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-    Ok(file)
+    Ok(Locked::new(file))
 }
 
 /// Names tried for a temporary. With 64 random bits the first is free, unless somebody

@@ -1,0 +1,30 @@
+//! An open file under a lock of flock(2).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A file that is unlocked when this is dropped. To close it would not be enough: a child
+/// that another thread has just started shares it until it becomes its program.
+#[derive(Debug)]
+pub struct Locked(OwnedFd);
+
+impl Locked {
+    /// Takes over a file that has its lock.
+    pub(super) fn new(file: OwnedFd) -> Locked {
+        Locked(file)
+    }
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Where there are no locks there is nothing to undo.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
