@@ -9,6 +9,7 @@ use crate::limits;
 use crate::wire;
 use crate::wire::datagram::DatagramKey;
 use crate::wire::header::Header;
+use crate::wire::message;
 use crate::wire::parts::{Mark, Reassembly};
 
 /// Sends a request, which carries `mark`, to where the socket is connected, and returns
@@ -100,7 +101,7 @@ impl Replies<'_> {
 /// The header and the body of a datagram that answers the request with `mark`.
 fn accept(datagram: &[u8], mark: &Mark, key: Option<&DatagramKey>) -> Result<(Header, Vec<u8>)> {
     let (header, body) = wire::datagram::decode(datagram, key)?;
-    let theirs: Mark = header.read_as()?;
+    let theirs: Mark = message::read(&header)?;
     if (&theirs.id, &theirs.nonce) != (&mark.id, &mark.nonce) {
         return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
     }

@@ -5,9 +5,6 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use serde::Serialize;
-
 use super::exchange::exchange;
 use super::exec::{self, Reply, Report, Request, ServeOptions, Served};
 use super::replay::{Admission, Name, Now, Origin, Table};
@@ -18,10 +15,12 @@ use crate::limits;
 use crate::wire;
 use crate::wire::auth::{Key, fill_random};
 use crate::wire::datagram::DatagramKey;
+use crate::wire::fields::Writer;
 use crate::wire::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
-use crate::wire::message::{self, ErrorReply, Id};
-use crate::wire::parts::{self, Mark, Missing};
+use crate::wire::message::{self, ErrorReply, Id, Message as _};
+use crate::wire::parts::{self, Mark};
+use rustix::io::Errno;
 
 /// Answers exec requests that come in datagrams, and remembers the replies. Any number of
 /// threads may serve with one at the same time, on one descriptor or several.
@@ -93,10 +92,11 @@ impl Server {
             return Err(Error::new(ErrorKind::Denied, "without a key only this machine is served"));
         }
         let (header, body) = wire::datagram::decode(datagram, self.key.as_ref())?;
-        let mark: Mark = header.read_as()?;
-        let request: message::Request = header.read_as()?;
+        let fields = header.fields()?;
+        let mark = Mark::of(&fields)?;
+        let request = message::Request::of(&fields)?;
         let name = self.name(&mark, source)?;
-        let Missing { missing } = header.read_as()?;
+        let missing = fields.numbers("missing")?.unwrap_or_default();
         if !missing.is_empty() {
             return self.send_missing(fd, source, &name, &missing);
         }
@@ -118,8 +118,8 @@ impl Server {
             }
             Err(error) => {
                 let text = error.to_string();
-                let datagrams =
-                    self.split(&mark, &ErrorReply::new(error.kind(), &text, None), &[])?;
+                let reply = ErrorReply::new(error.kind(), &text, None);
+                let datagrams = self.split(&mark, &|header| reply.write(header), &[])?;
                 (Served::failed(error), datagrams)
             }
         };
@@ -161,11 +161,11 @@ impl Server {
             return Err(Error::new(ErrorKind::Unsupported, "only exec is served here"));
         }
         let (reply, body) = exec::run_request(header, command, options)?;
-        let datagrams = self.split(mark, &reply, &body)?;
+        let datagrams = self.split(mark, &|header| reply.write(header), &body)?;
         Ok((reply, datagrams))
     }
 
-    fn split(&self, mark: &Mark, reply: &impl Serialize, body: &[u8]) -> Result<Vec<Vec<u8>>> {
+    fn split(&self, mark: &Mark, reply: &dyn Fn(&mut Writer), body: &[u8]) -> Result<Vec<Vec<u8>>> {
         parts::split(mark, reply, body, self.key.as_ref(), limits::DATAGRAM_SEND)
     }
 
@@ -231,14 +231,18 @@ pub fn request(fd: BorrowedFd<'_>, request: &Request<'_>, key: Option<&Key>) -> 
     let key = key.as_ref();
     let encode =
         |header: &str, body| wire::datagram::encode(Some(header), body, key, limits::DATAGRAM_HARD);
-    let first = encode(&marked(&mark, &asked)?, request.command)?;
-    let datagram = |missing: &[u32]| match missing {
-        [] => Ok(first.clone()),
-        _ => encode(&marked(&mark, &Missing { missing: missing.to_vec() })?, &[]),
+    let asked = asked.writer()?;
+    let first = encode(&marked(&mark, &asked), request.command)?;
+    let datagram = |missing: &[u32]| {
+        if missing.is_empty() {
+            return Ok(first.clone());
+        }
+        let numbers = message::to_header(&missing)?;
+        encode(&marked(&mark, &|header| header.json("missing", Some(&numbers))), &[])
     };
     let (header, body) = exchange(fd, datagram, &mark, key, max_body, deadline)?;
     message::check_reply(&header)?;
-    Reply::new(header.read_as()?, body)
+    Reply::new(message::read(&header)?, body)
 }
 
 fn parse_nonce(text: &str) -> Result<u128> {
@@ -248,15 +252,11 @@ fn parse_nonce(text: &str) -> Result<u128> {
 }
 
 /// The header of a request that carries `mark`.
-fn marked(mark: &Mark, message: &impl Serialize) -> Result<String> {
-    #[derive(Serialize)]
-    struct Marked<'a, M> {
-        #[serde(flatten)]
-        mark: &'a Mark,
-        #[serde(flatten)]
-        message: &'a M,
-    }
-    message::to_request("exec", &Marked { mark, message })
+fn marked(mark: &Mark, write: &dyn Fn(&mut Writer)) -> String {
+    message::request("exec", &|header| {
+        mark.write(header);
+        write(header);
+    })
 }
 
 fn new_mark(with_key: bool) -> Result<Mark> {
@@ -355,7 +355,7 @@ mod tests {
         let tag_key = DatagramKey::derive(&key).unwrap();
         let server = Server::new(Some(&key)).unwrap();
         let mark = new_mark(true).unwrap();
-        let header = message::to_request("exec", &mark).unwrap();
+        let header = message::request("exec", &|header| mark.write(header));
         let datagram = wire::datagram::encode(Some(&header), b"true", Some(&tag_key), 1000);
         let answer = answer(&server, &datagram.unwrap(), "192.0.2.1:5").unwrap();
         assert!(matches!(answer, Answer::Served { served: Served::Ran(_), .. }));

@@ -6,7 +6,7 @@ use super::frame;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::limits;
-use crate::wire::message::{self, ErrorReply, Hello, Id};
+use crate::wire::message::{self, ErrorReply, Id};
 
 /// Sends the reply that reports `error`.
 pub fn send_error(
@@ -26,7 +26,7 @@ pub fn send_failure(
     id: Option<&Id>,
     patience: impl Into<Patience>,
 ) -> Result<()> {
-    let header = message::to_header(&ErrorReply::new(kind, message, id))?;
+    let header = ErrorReply::new(kind, message, id).header();
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
 }
 
@@ -37,14 +37,13 @@ pub fn send_hello(
     id: Option<&Id>,
     patience: impl Into<Patience>,
 ) -> Result<()> {
-    let limits = message::HelloLimits {
-        max_header: limits::MAX_HEADER,
-        max_body: limits::MAX_BODY,
-        max_command: limits::MAX_COMMAND,
-        max_output: limits::MAX_OUTPUT,
-    };
-    let hello = Hello { status: "ok", version: env!("CARGO_PKG_VERSION"), cmds, limits, id };
-    let header = message::to_header(&hello)?;
+    let limits = [
+        ("max_header", limits::MAX_HEADER),
+        ("max_body", limits::MAX_BODY),
+        ("max_command", limits::MAX_COMMAND),
+        ("max_output", limits::MAX_OUTPUT),
+    ];
+    let header = message::hello(cmds, &limits, id)?;
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
 }
 

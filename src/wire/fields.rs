@@ -1,5 +1,6 @@
 //! The keys of a JSON object as messages read and write them: each once, of one type.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -45,6 +46,33 @@ impl<'a> Fields<'a> {
     /// `true` or `false`.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         self.value(key, "true or false", |raw| raw.parse().ok())
+    }
+
+    /// An array of strings.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
+        self.value(key, "an array of strings", |raw| serde_json::from_str(raw).ok())
+    }
+
+    /// An array of numbers.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        self.value(key, "an array of numbers", |raw| serde_json::from_str(raw).ok())
+    }
+
+    /// An object of strings.
+    pub fn table(&self, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+        self.value(key, "an object of strings", |raw| serde_json::from_str(raw).ok())
+    }
+
+    /// An object.
+    pub fn object(&self, key: &str) -> Result<Option<Fields<'a>>> {
+        let Some(raw) = self.raw(key)? else { return Ok(None) };
+        Fields::parse(raw).map(Some).map_err(|_| wrong_type(key, "an object", raw))
+    }
+
+    /// A plain integer of a smaller type.
+    pub fn small<T: TryFrom<i64>>(&self, key: &str) -> Result<Option<T>> {
+        let small = |number| T::try_from(number).ok();
+        self.value(key, "an integer in its range", |raw| raw.parse().ok().and_then(small))
     }
 
     /// A string that is the text of something.
@@ -126,6 +154,22 @@ impl Writer {
         self.json(key, value.map(|value| value.to_string()).as_deref());
     }
 
+    /// `true`, where it is set.
+    pub fn flag(&mut self, key: &str, is_set: bool) {
+        self.plain(key, is_set.then_some(true));
+    }
+
+    /// What is JSON already.
+    pub fn json(&mut self, key: &str, json: Option<&str>) {
+        let Some(json) = json else { return };
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        for part in ["\"", key, "\":", json] {
+            self.0.push_str(part);
+        }
+    }
+
     /// The `id`.
     pub fn id(&mut self, id: Option<&Id>) {
         match id {
@@ -139,16 +183,6 @@ impl Writer {
     pub fn finish(mut self) -> String {
         self.0.push('}');
         self.0
-    }
-
-    fn json(&mut self, key: &str, json: Option<&str>) {
-        let Some(json) = json else { return };
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        for part in ["\"", key, "\":", json] {
-            self.0.push_str(part);
-        }
     }
 }
 

@@ -2,34 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::datagram::{self, DatagramKey};
+use super::fields::{Fields, Writer, required};
 use super::header::Header;
-use super::message::{self, Id};
+use super::message::{self, Id, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
 /// What every datagram of a reply repeats of its request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Tells one request of a client from the next.
     pub id: Id,
     /// When the request was made, in milliseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<i64>,
     /// Tells one request from all others: 32 hex digits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
 }
 
-/// What a request that asks for parts of a reply once more says besides its mark; their
-/// numbers are missing from every other request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    /// The numbers of the parts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<u32>,
+impl Message for Mark {
+    fn of(fields: &Fields<'_>) -> Result<Mark> {
+        Ok(Mark {
+            id: fields.id()?.ok_or_else(|| required("id"))?,
+            time: fields.integer("time")?,
+            nonce: fields.text("nonce")?,
+        })
+    }
+}
+
+impl Mark {
+    /// Adds its keys to a header.
+    pub fn write(&self, header: &mut Writer) {
+        header.id(Some(&self.id));
+        header.plain("time", self.time);
+        header.text("nonce", self.nonce.as_deref());
+    }
 }
 
 /// The datagrams, of `max` bytes each at most, that bring `reply` and its `body` to the
@@ -37,13 +44,13 @@ pub struct Missing {
 /// `id` of its own.
 pub fn split(
     mark: &Mark,
-    reply: &impl Serialize,
+    reply: &dyn Fn(&mut Writer),
     body: &[u8],
     key: Option<&DatagramKey>,
     max: usize,
 ) -> Result<Vec<Vec<u8>>> {
-    let whole = PartHeader { mark, part: None, parts: None, reply: Some(reply) };
-    let whole = datagram::encode(Some(&message::to_header(&whole)?), body, key, max);
+    let whole = part_header(mark, None, Some(reply));
+    let whole = datagram::encode(Some(&whole), body, key, max);
     if whole.as_ref().is_err_and(|error| error.kind() == ErrorKind::TooBig) {
         return split_numbered(mark, reply, body, key, max);
     }
@@ -52,15 +59,13 @@ pub fn split(
 
 fn split_numbered(
     mark: &Mark,
-    reply: &impl Serialize,
+    reply: &dyn Fn(&mut Writer),
     body: &[u8],
     key: Option<&DatagramKey>,
     max: usize,
 ) -> Result<Vec<Vec<u8>>> {
     // Every part has the room that is left beside the longest of the headers.
-    let longest =
-        PartHeader { mark, part: Some(u32::MAX), parts: Some(u32::MAX), reply: Some(reply) };
-    let longest = message::to_header(&longest)?;
+    let longest = part_header(mark, Some((u32::MAX, u32::MAX)), Some(reply));
     let room = max.checked_sub(datagram::size(&longest, max, key)?).filter(|room| *room > 0);
     let room = room.ok_or_else(|| {
         Error::new(ErrorKind::TooBig, format!("its header leaves no room in {max} bytes"))
@@ -76,22 +81,26 @@ fn split_numbered(
         .zip(0..)
         .map(|(slice, part)| {
             let reply = (part == 0).then_some(reply);
-            let header = PartHeader { mark, part: Some(part), parts: Some(parts), reply };
-            datagram::encode(Some(&message::to_header(&header)?), slice, key, max)
+            let header = part_header(mark, Some((part, parts)), reply);
+            datagram::encode(Some(&header), slice, key, max)
         })
         .collect()
 }
 
-#[derive(Serialize)]
-struct PartHeader<'a, T> {
-    #[serde(flatten)]
-    mark: &'a Mark,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    part: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<u32>,
-    #[serde(flatten)]
-    reply: Option<&'a T>,
+/// The header of a part, with its number and their count, and what the reply says.
+fn part_header(
+    mark: &Mark,
+    number: Option<(u32, u32)>,
+    reply: Option<&dyn Fn(&mut Writer)>,
+) -> String {
+    message::written(&|header| {
+        mark.write(header);
+        header.plain("part", number.map(|(part, _)| part));
+        header.plain("parts", number.map(|(_, parts)| parts));
+        if let Some(reply) = reply {
+            reply(header);
+        }
+    })
 }
 
 /// The parts of one reply, as they come: in any order, some of them twice. It holds no
@@ -169,14 +178,10 @@ impl Reassembly {
 
 /// Which part of how many.
 fn number(header: &Header) -> Result<(u32, u32)> {
-    #[derive(Deserialize)]
-    struct Number {
-        part: Option<u32>,
-        parts: Option<u32>,
-    }
-    match header.read_as()? {
-        Number { part: None, parts: None } => Ok((0, 1)),
-        Number { part: Some(part), parts: Some(parts) } if part < parts => {
+    let fields = header.fields()?;
+    match (fields.small("part")?, fields.small("parts")?) {
+        (None, None) => Ok((0, 1)),
+        (Some(part), Some(parts)) if part < parts => {
             if parts > limits::DATAGRAM_PARTS {
                 return Err(Error::new(ErrorKind::TooBig, format!("a reply in {parts} parts")));
             }
@@ -195,9 +200,9 @@ mod tests {
     use super::*;
     use crate::wire::auth::Key;
 
-    #[derive(Serialize)]
-    struct Reply {
-        exit_code: i32,
+    /// The exit code of a reply.
+    fn exit(code: i32) -> impl Fn(&mut Writer) {
+        move |header: &mut Writer| header.plain("exit_code", Some(code))
     }
 
     fn mark() -> Mark {
@@ -219,11 +224,11 @@ mod tests {
 
     #[test]
     fn a_small_reply_is_one_datagram_without_a_number() {
-        let datagrams = split(&mark(), &Reply { exit_code: 3 }, b"out", None, 8192).unwrap();
+        let datagrams = split(&mark(), &exit(3), b"out", None, 8192).unwrap();
         assert_eq!(datagrams.len(), 1);
         let (header, body) = datagram::decode(&datagrams[0], None).unwrap();
         assert_eq!((header.integer("exit_code").unwrap(), body), (3, &b"out"[..]));
-        assert_eq!(header.read_as::<Mark>().unwrap(), mark());
+        assert_eq!(message::read::<Mark>(&header).unwrap(), mark());
         assert_eq!(header.integer("parts").unwrap_err().kind(), ErrorKind::Missing);
     }
 
@@ -233,13 +238,13 @@ mod tests {
         let key = Some(&key);
         for (len, max) in [(1000, 300), (100_000, 1200), (65_507, 65_507), (200_000, 65_507)] {
             let whole = body(len);
-            let datagrams = split(&mark(), &Reply { exit_code: 0 }, &whole, key, max).unwrap();
+            let datagrams = split(&mark(), &exit(0), &whole, key, max).unwrap();
             assert!(datagrams.len() > 1);
             let mut parts = Reassembly::new(len);
             for datagram in datagrams.iter().rev() {
                 assert!(datagram.len() <= max);
                 let (header, _) = datagram::decode(datagram, key).unwrap();
-                assert_eq!(header.read_as::<Mark>().unwrap(), mark());
+                assert_eq!(message::read::<Mark>(&header).unwrap(), mark());
                 assert!(parts.finish().unwrap().is_none());
                 assert!(add(&mut parts, datagram, key));
                 assert!(!add(&mut parts, datagram, key), "a part that is there already");
@@ -253,7 +258,7 @@ mod tests {
     #[test]
     fn every_size_near_the_limit_fits() {
         for len in 1..600 {
-            let datagrams = split(&mark(), &Reply { exit_code: 0 }, &body(len), None, 250).unwrap();
+            let datagrams = split(&mark(), &exit(0), &body(len), None, 250).unwrap();
             let mut parts = Reassembly::new(len);
             for datagram in &datagrams {
                 assert!(datagram.len() <= 250);
@@ -266,9 +271,9 @@ mod tests {
     #[test]
     fn a_header_that_leaves_no_room_is_refused() {
         let mark = Mark { id: Id::Text("x".repeat(300)), ..mark() };
-        let error = split(&mark, &Reply { exit_code: 0 }, b"", None, 300).unwrap_err();
+        let error = split(&mark, &exit(0), b"", None, 300).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooBig);
-        let error = split(&super::tests::mark(), &Reply { exit_code: 0 }, b"12345", None, 8);
+        let error = split(&super::tests::mark(), &exit(0), b"12345", None, 8);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::TooBig);
     }
 
@@ -319,7 +324,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TooBig);
         let error = Reassembly::new(3).add(part(r#"{"part":0,"parts":4294967295}"#), b"".to_vec());
         assert_eq!(error.unwrap_err().kind(), ErrorKind::TooBig);
-        let error = split(&mark(), &Reply { exit_code: 0 }, &body(5_000_000), None, 200);
+        let error = split(&mark(), &exit(0), &body(5_000_000), None, 200);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::TooBig);
     }
 }

@@ -87,7 +87,7 @@ pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
         stdin_size: request.stdin_size()?,
         ..request.options.clone()
     };
-    let header = message::to_request("exec", &options)?;
+    let header = options.header()?;
     let body = [request.command, request.input];
     frame::send_by(duplex.writer, Some(&header), &body, &framing, deadline.into())?;
     let answered = || {
@@ -100,7 +100,7 @@ pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
     if exec::output_of(&header)?.is_some() {
         return Err(Error::new(ErrorKind::BadReply, "a part of a stream is no reply"));
     }
-    Reply::new(header.read_as()?, body)
+    Reply::new(message::read(&header)?, body)
 }
 
 /// Passes on the reply to the request with this id, or turns an error reply into its error.

@@ -28,19 +28,15 @@ pub(super) struct Sent<'fd> {
 }
 
 impl<'fd> Output<'fd> {
-    pub(super) fn sent(
-        outbox: Outbox<'fd>,
-        id: Option<&Id>,
-        limits: &Limits,
-    ) -> Result<Output<'fd>> {
-        Ok(Output::Sent(Sent {
+    pub(super) fn sent(outbox: Outbox<'fd>, id: Option<&Id>, limits: &Limits) -> Output<'fd> {
+        Output::Sent(Sent {
             outbox,
-            headers: [output_header(0, id)?, output_header(1, id)?],
+            headers: [output_header(0, id), output_header(1, id)],
             left: [limits.max_output; 2],
             on_limit: limits.on_output_limit,
             truncated: false,
             failure: None,
-        }))
+        })
     }
 
     /// Whether it is sent as it comes.

@@ -80,7 +80,7 @@ impl<'fd> RemoteCommand<'fd> {
             failure: None,
             control: Arc::new(Control::new()?),
         };
-        let header = message::to_request("exec", &options)?;
+        let header = options.header()?;
         let body_len = request.command.len() as u64 + request.input.len() as u64;
         let head = frame::encode_head(Some(&header), body_len, &frame::Options::default())?;
         let mut sink = Sink::new(duplex.writer, deadline);
@@ -319,7 +319,7 @@ impl<'fd> RemoteCommand<'fd> {
     }
 
     fn accept(&mut self, header: &Header, body: BodyReader<'fd>) -> Result<ExecReply> {
-        let reply: ExecReply = header.read_as()?;
+        let reply: ExecReply = message::read(header)?;
         if self.came == [0; 2] {
             // All of it is here where the other end knows no streams.
             let stdout_len = reply.split(body.left())?;

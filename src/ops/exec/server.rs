@@ -218,7 +218,7 @@ fn parse(
     body_len: u64,
     options: &ServeOptions<'_>,
 ) -> Result<(ExecRequest, u64)> {
-    let request: ExecRequest = request.read_as()?;
+    let request: ExecRequest = message::read(request)?;
     let bad = |detail| Err(Error::new(ErrorKind::BadField, detail));
     if request.tty.is_some() && request.stream != Some(true) {
         return bad("a tty without stream");
@@ -246,7 +246,7 @@ fn execute<'a>(
     let is_live = streams && request.stdin_size.is_none();
     let id = request.id.as_ref();
     let output = if streams {
-        Output::sent(Outbox::new(duplex.writer), id, &limits)?
+        Output::sent(Outbox::new(duplex.writer), id, &limits)
     } else {
         Output::Kept(Collector::new(&limits))
     };

@@ -17,8 +17,8 @@ use crate::io::terminal::WindowSize;
 use crate::limits;
 use crate::ops::run::{self, Events, Flow, Input, Outcome, Stream};
 use crate::ops::{Duplex, frame, reply};
+use crate::wire::message::Id;
 use crate::wire::message::exec::{ExecReply, OnClose};
-use crate::wire::message::{self, Id};
 
 /// The two ends of a run. Its descriptors are watched without being read where the client
 /// has nothing more to say.
@@ -101,14 +101,14 @@ impl<'a, 'b> Session<'a, 'b> {
         let Output::Kept(collector) = self.output else {
             let output = run::Output { outcome, stdout: Vec::new(), stderr: Vec::new(), truncated };
             let reply = report(id, &output);
-            self.finish(Some(&message::to_header(&reply)?))?;
+            self.finish(Some(&reply.header()))?;
             return Ok(reply);
         };
         let output = collector.into_output(outcome);
         let reply = report(id, &output);
         let sent = frame::send_by(
             self.duplex.writer,
-            Some(&message::to_header(&reply)?),
+            Some(&reply.header()),
             &[&output.stdout, &output.stderr],
             &frame::Options::default(),
             Patience::without_stall(self.reply_timeout),

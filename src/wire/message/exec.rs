@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
-
-use super::Id;
+use super::{Id, Message, written};
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::fields::{Fields, Writer, required};
 use crate::wire::header::Header;
 
 /// What becomes of a command whose client has gone away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnClose {
     /// It is ended, after a grace for a client that only half-closed.
     #[default]
@@ -21,50 +18,111 @@ pub enum OnClose {
 }
 
 /// The options of an exec request; the command text is the frame's body.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecRequest {
     /// Repeated in the reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// Program and arguments, in place of a shell command.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub argv: Option<Vec<String>>,
     /// Working directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
     /// Added to the clean base environment.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
     /// How long the command may run.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Bytes of output kept of each stream.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output: Option<u64>,
     /// Bytes of standard input that follow the command in the body.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin_size: Option<u64>,
     /// Output frames as it appears, in place of one reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
     /// Standard error goes where standard output goes, in order.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub merge: Option<bool>,
     /// A terminal of this size is all three standard streams. Only with `stream`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tty: Option<Tty>,
     /// What a disconnect means.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_close: Option<OnClose>,
 }
 
+impl Message for ExecRequest {
+    fn of(fields: &Fields<'_>) -> Result<ExecRequest> {
+        Ok(ExecRequest {
+            id: fields.id()?,
+            argv: fields.texts("argv")?,
+            cwd: fields.text("cwd")?,
+            env: fields.table("env")?,
+            timeout_ms: fields.size("timeout_ms")?,
+            max_output: fields.size("max_output")?,
+            stdin_size: fields.size("stdin_size")?,
+            stream: fields.boolean("stream")?,
+            merge: fields.boolean("merge")?,
+            tty: Tty::at("tty", fields)?,
+            on_close: match fields.text("on_close")?.as_deref() {
+                None => None,
+                Some("kill") => Some(OnClose::Kill),
+                Some("run") => Some(OnClose::Run),
+                Some(other) => {
+                    return Err(bad(format!("on_close is neither kill nor run: {other}")));
+                }
+            },
+        })
+    }
+}
+
+impl ExecRequest {
+    /// The header of its frame.
+    pub fn header(&self) -> Result<String> {
+        Ok(super::request("exec", &self.writer()?))
+    }
+
+    /// What adds its keys, other than what is asked for, to a header.
+    pub fn writer(&self) -> Result<impl Fn(&mut Writer) + use<'_>> {
+        let argv = self.argv.as_ref().map(super::to_header).transpose()?;
+        let env = self.env.as_ref().map(super::to_header).transpose()?;
+        Ok(move |header: &mut Writer| {
+            header.id(self.id.as_ref());
+            header.json("argv", argv.as_deref());
+            header.text("cwd", self.cwd.as_deref());
+            header.json("env", env.as_deref());
+            header.plain("timeout_ms", self.timeout_ms);
+            header.plain("max_output", self.max_output);
+            header.plain("stdin_size", self.stdin_size);
+            header.plain("stream", self.stream);
+            header.plain("merge", self.merge);
+            header.json("tty", self.tty.map(Tty::json).as_deref());
+            header.text(
+                "on_close",
+                self.on_close.map(|on_close| match on_close {
+                    OnClose::Kill => "kill",
+                    OnClose::Run => "run",
+                }),
+            );
+        })
+    }
+}
+
 /// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tty {
     /// Lines.
     pub rows: u16,
     /// Characters of a line.
     pub columns: u16,
+}
+
+impl Tty {
+    fn at(key: &str, fields: &Fields<'_>) -> Result<Option<Tty>> {
+        let Some(size) = fields.object(key)? else { return Ok(None) };
+        let of = |key| size.small(key)?.ok_or_else(|| required(key));
+        Ok(Some(Tty { rows: of("rows")?, columns: of("columns")? }))
+    }
+
+    fn json(self) -> String {
+        written(&|object| {
+            object.plain("rows", Some(self.rows));
+            object.plain("columns", Some(self.columns));
+        })
+    }
 }
 
 /// What a client's frame says while its command runs.
@@ -85,36 +143,28 @@ impl ClientFrame {
     /// Reads a frame that comes while a command runs; any other is
     /// [`ErrorKind::BadField`].
     pub fn read(header: &Header) -> Result<ClientFrame> {
-        #[derive(Deserialize)]
-        struct Keys {
-            cmd: Option<IgnoredAny>,
-            stream: Option<String>,
-            eof: Option<bool>,
-            signal: Option<String>,
-            resize: Option<Tty>,
+        let fields = header.fields()?;
+        if fields.has("cmd") {
+            return Err(bad("a request while a command runs"));
         }
-        let bad = |detail: String| Err(Error::new(ErrorKind::BadField, detail));
-        let keys: Keys = header.read_as()?;
-        if keys.cmd.is_some() {
-            return bad("a request while a command runs".into());
-        }
-        let frame = match (keys.stream.as_deref(), keys.signal.as_deref(), keys.resize) {
+        let (stream, signal) = (fields.text("stream")?, fields.text("signal")?);
+        let frame = match (stream.as_deref(), signal.as_deref(), Tty::at("resize", &fields)?) {
             (Some("stdin"), None, None) => {
-                return Ok(ClientFrame::Input { last: keys.eof == Some(true) });
+                return Ok(ClientFrame::Input { last: fields.boolean("eof")? == Some(true) });
             }
             (Some(name), None, None) => {
-                return bad(format!("{name:?} is no stream of a client"));
+                return Err(bad(format!("{name:?} is no stream of a client")));
             }
             (None, Some(name), None) => match signal_number(name) {
                 Some(number) => ClientFrame::Signal(number),
-                None => return bad(format!("{name:?} is no signal that can be sent")),
+                None => return Err(bad(format!("{name:?} is no signal that can be sent"))),
             },
             (None, None, Some(size)) => ClientFrame::Resize(size),
-            _ => return bad("neither input nor a signal nor a size".into()),
+            _ => return Err(bad("neither input nor a signal nor a size")),
         };
         match header.data_size() {
             None | Some(0) => Ok(frame),
-            Some(_) => bad("a signal or a size with a body".into()),
+            Some(_) => Err(bad("a signal or a size with a body")),
         }
     }
 
@@ -126,8 +176,8 @@ impl ClientFrame {
             ClientFrame::Signal(number) => {
                 format!(r#"{{"signal":"{}"}}"#, signal_name(number)?)
             }
-            ClientFrame::Resize(Tty { rows, columns }) => {
-                format!(r#"{{"resize":{{"rows":{rows},"columns":{columns}}}}}"#)
+            ClientFrame::Resize(size) => {
+                written(&|header| header.json("resize", Some(&size.json())))
             }
         })
     }
@@ -136,16 +186,9 @@ impl ClientFrame {
 /// Whether a header is that of a frame for a command that has ended meanwhile: input, a
 /// signal or a size. A server drops such a frame and its body, and goes on.
 pub fn is_late_input(header: &Header) -> bool {
-    #[derive(Deserialize)]
-    struct Keys {
-        cmd: Option<IgnoredAny>,
-        stream: Option<String>,
-        signal: Option<IgnoredAny>,
-        resize: Option<IgnoredAny>,
-    }
-    header.read_as().is_ok_and(|keys: Keys| {
-        let is_input = keys.stream.as_deref() == Some("stdin");
-        keys.cmd.is_none() && (is_input || keys.signal.is_some() || keys.resize.is_some())
+    header.fields().is_ok_and(|fields| {
+        let is_input = || fields.text("stream").is_ok_and(|name| name.as_deref() == Some("stdin"));
+        !fields.has("cmd") && (fields.has("signal") || fields.has("resize") || is_input())
     })
 }
 
@@ -163,24 +206,16 @@ fn signal_number(name: &str) -> Option<i32> {
 }
 
 /// The header of a frame that brings more of standard output, 0, or standard error, 1.
-pub fn output_header(output: usize, id: Option<&Id>) -> Result<String> {
-    #[derive(Serialize)]
-    struct Output<'a> {
-        stream: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<&'a Id>,
-    }
-    super::to_header(&Output { stream: OUTPUTS[output], id })
+pub fn output_header(output: usize, id: Option<&Id>) -> String {
+    written(&|header| {
+        header.text("stream", Some(OUTPUTS[output]));
+        header.id(id);
+    })
 }
 
 /// Which of these a frame brings more of; `None` is the reply, which ends them.
 pub fn output_of(header: &Header) -> Result<Option<usize>> {
-    #[derive(Deserialize)]
-    struct Output {
-        stream: Option<String>,
-    }
-    let Output { stream } = header.read_as()?;
-    let Some(name) = stream else { return Ok(None) };
+    let Some(name) = header.fields()?.text("stream")? else { return Ok(None) };
     match OUTPUTS.iter().position(|output| *output == name) {
         None => Err(contradiction("output of an unknown stream")),
         known => Ok(known),
@@ -191,10 +226,9 @@ pub fn output_of(header: &Header) -> Result<Option<usize>> {
 const OUTPUTS: [&str; 2] = ["stdout", "stderr"];
 
 /// The header of an exec reply; its body is stdout, then stderr.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecReply {
     /// The request's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// Bytes of the body that are standard output; a server that knows only `data_size`
     /// leaves it out, and the whole body is output.
@@ -205,25 +239,18 @@ pub struct ExecReply {
     /// server's host took the status away.
     pub exit_code: Option<i32>,
     /// The signal that ended the command; absent otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     /// It was ended because its time was up.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub timed_out: bool,
     /// It wrote more than was kept.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub truncated: bool,
     /// It ended, but another process held its output open, which was not waited for.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub pipe_held: bool,
     /// Bytes it wrote to standard output, kept or not.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout_total: Option<u64>,
     /// Bytes it wrote to standard error, kept or not.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr_total: Option<u64>,
     /// The encoding of the server's locale; the output is bytes all the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
 }
 
@@ -242,7 +269,49 @@ pub enum Outcome {
     Exited,
 }
 
+impl Message for ExecReply {
+    fn of(fields: &Fields<'_>) -> Result<ExecReply> {
+        let flag = |key| Ok::<_, Error>(fields.boolean(key)? == Some(true));
+        Ok(ExecReply {
+            id: fields.id()?,
+            stdout_size: fields.size("stdout_size")?,
+            stderr_size: fields.size("stderr_size")?,
+            exit_code: fields.small("exit_code")?,
+            signal: fields.small("signal")?,
+            timed_out: flag("timed_out")?,
+            truncated: flag("truncated")?,
+            pipe_held: flag("pipe_held")?,
+            stdout_total: fields.size("stdout_total")?,
+            stderr_total: fields.size("stderr_total")?,
+            charset: fields.text("charset")?,
+        })
+    }
+}
+
 impl ExecReply {
+    /// Adds its keys to a header.
+    pub fn write(&self, header: &mut Writer) {
+        header.id(self.id.as_ref());
+        header.plain("stdout_size", self.stdout_size);
+        header.plain("stderr_size", self.stderr_size);
+        match self.exit_code {
+            None => header.json("exit_code", Some("null")),
+            known => header.plain("exit_code", known),
+        }
+        header.plain("signal", self.signal);
+        header.flag("timed_out", self.timed_out);
+        header.flag("truncated", self.truncated);
+        header.flag("pipe_held", self.pipe_held);
+        header.plain("stdout_total", self.stdout_total);
+        header.plain("stderr_total", self.stderr_total);
+        header.text("charset", self.charset.as_deref());
+    }
+
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        written(&|header| self.write(header))
+    }
+
     /// Where standard error begins in a body of `body_len` bytes. Refuses a reply that
     /// contradicts itself: sizes that are not the body's, a signal whose code is
     /// another, output that is larger than its total, or smaller for no reason.
@@ -306,9 +375,8 @@ fn contradiction(what: &'static str) -> Error {
     Error::new(ErrorKind::BadReply, what)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
-fn is_false(flag: &bool) -> bool {
-    !flag
+fn bad(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadField, detail.into())
 }
 
 /// Those that a client may send.
@@ -386,7 +454,7 @@ mod tests {
     #[test]
     fn output_is_told_from_the_reply() {
         for output in [0, 1] {
-            let header = header(&output_header(output, Some(&Id::Number(7))).unwrap());
+            let header = header(&output_header(output, Some(&Id::Number(7))));
             assert_eq!(output_of(&header).unwrap(), Some(output));
             assert_eq!(header.integer("id").unwrap(), 7);
         }
@@ -419,7 +487,7 @@ mod tests {
     }
 
     fn reply(text: &str) -> ExecReply {
-        serde_json::from_str(text).unwrap()
+        ExecReply::of(&Fields::parse(text).unwrap()).unwrap()
     }
 
     #[test]

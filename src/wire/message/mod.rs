@@ -4,20 +4,20 @@
 pub mod exec;
 pub mod file;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::fields::Fields;
+use super::fields::{Fields, Writer, required};
 use super::header::Header;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a request may carry to have its replies told apart; each of them repeats it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged, expecting = "id is neither an integer nor a string of at most 1 KiB")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
 pub enum Id {
     /// An integer.
     Number(i64),
     /// A string of at most 1 KiB, so that it fits the header of any reply.
-    Text(#[serde(deserialize_with = "short")] String),
+    Text(String),
 }
 
 impl Id {
@@ -28,7 +28,7 @@ impl Id {
 }
 
 /// What every request has.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What is asked for.
     pub cmd: String,
@@ -36,13 +36,18 @@ pub struct Request {
     pub id: Option<Id>,
 }
 
+impl Message for Request {
+    fn of(fields: &Fields<'_>) -> Result<Request> {
+        let cmd = fields.text("cmd")?.ok_or_else(|| required("cmd"))?;
+        Ok(Request { cmd, id: fields.id()? })
+    }
+}
+
 /// A reply that reports failure; its body is empty.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct ErrorReply<'a> {
-    status: &'static str,
     code: &'static str,
     message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a Id>,
 }
 
@@ -54,37 +59,38 @@ impl<'a> ErrorReply<'a> {
         while !message.is_char_boundary(end) {
             end -= 1;
         }
-        ErrorReply { status: "error", code: reply_code(kind), message: &message[..end], id }
+        ErrorReply { code: reply_code(kind), message: &message[..end], id }
+    }
+
+    /// Adds its keys to a header.
+    pub fn write(&self, header: &mut Writer) {
+        header.text("status", Some("error"));
+        header.text("code", Some(self.code));
+        header.text("message", Some(self.message));
+        header.id(self.id);
+    }
+
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        written(&|header| self.write(header))
     }
 }
 
-/// The reply to `{"cmd":"hello"}`.
-#[derive(Debug, Serialize)]
-pub struct Hello<'a> {
-    /// Always `ok`.
-    pub status: &'static str,
-    /// The library's.
-    pub version: &'static str,
-    /// What is served.
-    pub cmds: &'a [&'a str],
-    /// What is taken.
-    pub limits: HelloLimits,
-    /// The request's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<&'a Id>,
-}
-
-/// The limits that a client is told, in bytes.
-#[derive(Debug, Serialize)]
-pub struct HelloLimits {
-    /// Header text.
-    pub max_header: u64,
-    /// A body that is taken into memory.
-    pub max_body: u64,
-    /// Command text.
-    pub max_command: u64,
-    /// Output kept of each of a command's streams.
-    pub max_output: u64,
+/// The reply to `{"cmd":"hello"}`: what is served, what is taken, and the request's id.
+pub fn hello(cmds: &[&str], limits: &[(&str, u64)], id: Option<&Id>) -> Result<String> {
+    let taken = written(&|header| {
+        for (name, limit) in limits {
+            header.plain(name, Some(*limit));
+        }
+    });
+    let cmds = to_header(&cmds)?;
+    Ok(written(&|header| {
+        header.text("status", Some("ok"));
+        header.text("version", Some(env!("CARGO_PKG_VERSION")));
+        header.json("cmds", Some(&cmds));
+        header.json("limits", Some(&taken));
+        header.id(id);
+    }))
 }
 
 /// The id of a request that may be bad in other ways.
@@ -109,10 +115,30 @@ pub fn to_request(cmd: &str, message: &impl Serialize) -> Result<String> {
     to_header(&Request { cmd, message })
 }
 
+/// The header of a request for `cmd`, with the keys that `write` adds.
+pub fn request(cmd: &str, write: &dyn Fn(&mut Writer)) -> String {
+    written(&|header| {
+        header.text("cmd", Some(cmd));
+        write(header);
+    })
+}
+
+/// A header with the keys that `write` adds.
+pub fn written(write: &dyn Fn(&mut Writer)) -> String {
+    let mut header = Writer::default();
+    write(&mut header);
+    header.finish()
+}
+
 /// A message that is read from the keys of its header.
 pub trait Message: Sized {
     /// What they say; [`ErrorKind::BadField`] where they do not say it.
     fn of(fields: &Fields<'_>) -> Result<Self>;
+}
+
+/// What a header says.
+pub fn read<T: Message>(header: &Header) -> Result<T> {
+    T::of(&header.fields()?)
 }
 
 /// What a reply says; [`ErrorKind::BadReply`] where it does not say it.
@@ -138,11 +164,6 @@ pub fn check_reply(reply: &Header) -> Result<()> {
         .map_or(ErrorKind::RemoteOther, |(_, kind)| *kind);
     let message = crate::wire::escape(fields.text("message")?.unwrap_or_default().as_bytes());
     Err(Error::new(kind, message))
-}
-
-fn short<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.len() > MAX_TEXT { Err(serde::de::Error::custom("too long")) } else { Ok(text) }
 }
 
 /// Bytes of the other end's text that a header repeats.
@@ -209,7 +230,7 @@ mod tests {
         ];
         let id = Id::Text("7".into());
         for (local, remote) in kinds {
-            let text = to_header(&ErrorReply::new(local, "why \"so\"", Some(&id))).unwrap();
+            let text = ErrorReply::new(local, "why \"so\"", Some(&id)).header();
             let error = check_reply(&reply(&text)).unwrap_err();
             assert_eq!((error.kind(), error.detail()), (remote, "why \"so\""));
             assert!(error.kind().is_remote());
@@ -239,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_id_is_a_short_string_or_an_integer() {
-        let parse = |text: &str| reply(text).read_as::<Request>();
+        let parse = |text: &str| read::<Request>(&reply(text));
         assert_eq!(parse(r#"{"cmd":"x","id":3}"#).unwrap().id, Some(Id::Number(3)));
         let text = "x".repeat(1024);
         assert_eq!(
