@@ -16,9 +16,8 @@ import statistics
 import sys
 import tempfile
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import launch
@@ -172,7 +171,8 @@ def wasted_round_trip(story: Story) -> None:
         for wire in ("ack", "packet"):
             started = stack.enter_context(serving("c", "exec_server", "--wire", wire))
             here[wire] = started.address
-            away[wire] = stack.enter_context(delayed(started, seconds=0.005))
+            line = stack.enter_context(launch.Line(started, seconds=0.005))
+            away[wire] = line.address
         for where, addresses, rounds, count in (
             ("here", here, 5, 100),
             ("5 ms away", away, 5, 10),
@@ -376,31 +376,6 @@ def serving(
     language: str, name: str, *options: str, directory: str | None = None
 ) -> contextlib.AbstractContextManager[launch.Server]:
     return launch.server(program(language, name, *options), directory)
-
-
-@contextlib.contextmanager
-def delayed(server: launch.Server, seconds: float) -> Iterator[tuple[str, str]]:
-    """The address of a line to a server, on which every byte takes its time."""
-
-    def pass_on(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                time.sleep(seconds)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(server.socket_address)
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=pass_on, args=ends, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        host, port = listener.getsockname()
-        yield host, str(port)
 
 
 def pair(server: str, client: str) -> str:
