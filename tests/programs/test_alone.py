@@ -19,7 +19,7 @@ OPTIONS = {
     "udp_exec_server": (*SERVER, "--wire"),
     "udp_exec_client": (*CLIENT, "--wire"),
     "file_server": (*SERVER, "--root"),
-    "file_client": (*CLIENT, "--no-reply"),
+    "file_client": (*CLIENT, "--no-reply", "--resume", "--no-checksum"),
     "auth_echo_server": SERVER,
     "auth_echo_client": CLIENT,
     "sticky": (),

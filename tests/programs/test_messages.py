@@ -61,6 +61,23 @@ class Messages(Case):
                 ("put", "/"),
                 ("put",),
                 ("dance",),
+                ("stat", "stored"),
+                ("stat", "missing"),
+                ("list",),
+                ("list", "stored"),
+                ("list", "a", "b"),
+                ("get", "-r", "missing", "copy"),
+                ("get", "-r", "stored", "copy"),
+                ("put", "-r", "/nonexistent"),
+                ("put", "-r", key),
+                ("put", "-r", "--no-reply", key),
+                ("put", "--resume", key, "resumed"),
+                ("put", "--dance", key),
+                ("put", "--resume=3", key),
+                ("put", "-rx", key),
+                ("get", "--no-reply", "x"),
+                ("stat", "-r", "x"),
+                ("list", "--", "-r"),
             ):
                 self.assert_same("file_client", *running.address, *words)
         with launch.server([*server, "--key-file", key]) as running:

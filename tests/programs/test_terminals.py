@@ -1,7 +1,8 @@
-"""Commands on a terminal: Ctrl-C, its size, its modes."""
+"""The clients on a terminal: Ctrl-C, its size, its modes, and what is shown there alone."""
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import unittest
 
@@ -147,6 +148,45 @@ class Commands(Case):
                     terminal.expect(b"exec_client: ")
 
         self.each(OURS, check)
+
+
+class Progress(Case):
+    """What file_client shows on a terminal; Python has the best that is installed."""
+
+    def check(self, client: str, mark: str, *path: str) -> None:
+        source, root = self.directory / "source", self.directory / f"{client}-root"
+        source.write_bytes(bytes(3_000_000))
+        root.mkdir()
+        server = launch.program("c", "file_server", "--root", str(root))
+        with launch.server(server) as running:
+            ours = launch.ENVIRONMENT["PYTHONPATH"]
+            command = ["env", f"PYTHONPATH={':'.join([*path, ours])}"]
+            command += launch.program(client, "file_client", *running.address)
+            for words in (["put", str(source)], ["get", "source", str(root / "copy")]):
+                with launch.Terminal([*command, *words], redirected=">/dev/null") as terminal:
+                    self.assertEqual(terminal.wait(), 0, terminal.shown)
+                    self.assertRegex(terminal.shown.decode(), rf"{mark}.*\d%|\d%.*{mark}")
+                errors = self.directory / f"{client}-errors"
+                with launch.Terminal([*command, *words], redirected=f"2>{errors}") as terminal:
+                    self.assertEqual(terminal.wait(), 0)
+                    self.assertNotIn(b"%", terminal.shown)
+                self.assertEqual(errors.read_bytes(), b"")
+
+    def test_a_plain_bar(self) -> None:
+        # What cannot be imported is not installed.
+        for name in ("tqdm", "rich"):
+            (self.directory / f"{name}.py").write_text("raise ImportError")
+        here = str(self.directory)
+        self.each([(language, "[-#]{40}", here) for language in launch.LANGUAGES], self.check)
+
+    @unittest.skipUnless(importlib.util.find_spec("tqdm"), "tqdm is not installed")
+    def test_tqdm(self) -> None:
+        self.check("python", r"\|.*B/s")
+
+    @unittest.skipUnless(importlib.util.find_spec("rich"), "rich is not installed")
+    def test_rich(self) -> None:
+        (self.directory / "tqdm.py").write_text("raise ImportError")
+        self.check("python", "\N{BOX DRAWINGS HEAVY HORIZONTAL}", str(self.directory))
 
 
 if __name__ == "__main__":
