@@ -16,9 +16,8 @@ import statistics
 import sys
 import tempfile
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import launch
@@ -44,7 +43,12 @@ def main() -> int:
         clean_stop,
         handshake,
         datagrams,
+        streams,
+        interrupts,
+        terminals,
         files,
+        resumed,
+        trees,
         tutorial,
     ]
     for number, step in enumerate(steps, 1):
@@ -172,7 +176,8 @@ def wasted_round_trip(story: Story) -> None:
         for wire in ("ack", "packet"):
             started = stack.enter_context(serving("c", "exec_server", "--wire", wire))
             here[wire] = started.address
-            away[wire] = stack.enter_context(delayed(started, seconds=0.005))
+            line = stack.enter_context(launch.Line(started, seconds=0.005))
+            away[wire] = line.address
         for where, addresses, rounds, count in (
             ("here", here, 5, 100),
             ("5 ms away", away, 5, 10),
@@ -283,6 +288,86 @@ def datagrams(story: Story) -> None:
         )
 
 
+def streams(story: Story) -> None:
+    """Output as it comes, and input
+
+    With --stdin, or on a terminal, output is shown while the command runs, and it reads what
+    the client reads. A reply comes last, with the status.
+    """
+    command = 'echo ready; while read x; do echo "got $x"; done; exit 3'
+    story.say(f"$ exec_client --stdin HOST PORT '{command}'")
+    for server, client in PAIRS:
+        with serving(server, "exec_server") as started:
+            ask = program(client, "exec_client", "--stdin", *started.address, command)
+            with launch.start(ask) as running:
+                assert running.stdin and running.stdout
+                got = [running.stdout.readline()]
+                for word in (b"one\n", b"two\n"):
+                    running.stdin.write(word)
+                    running.stdin.flush()
+                    got.append(running.stdout.readline())
+                running.communicate()
+        story.check(
+            (got, running.returncode) == ([b"ready\n", b"got one\n", b"got two\n"], 3),
+            f"{pair(server, client)} {text(b''.join(got), 40)}, one by one; status"
+            f" {running.returncode}",
+        )
+
+
+def interrupts(story: Story) -> None:
+    """Ctrl-C
+
+    On a terminal it is for the command, which may do as it likes; a second one ends the
+    client, and with it the command.
+    """
+    command = "trap 'echo caught' INT; echo $$; while :; do sleep 0.05; done"
+    story.say(f'$ exec_client HOST PORT "{command}"')
+    for server, client in PAIRS:
+        with serving(server, "exec_server") as started:
+            ask = program(client, "exec_client", *started.address, command)
+            with launch.Terminal(ask) as terminal:
+                number = int(terminal.expect(b"\n"))
+                terminal.type(b"\x03")
+                caught = terminal.expect(b"caught\r\n")
+                terminal.type(b"\x03")
+                status = terminal.wait()
+                gone = is_gone(number)
+        story.check(
+            (status, gone) == (130, True),
+            f"{pair(server, client)} {text(caught.strip())}, then status {status}, the command"
+            " is gone",
+        )
+
+
+def terminals(story: Story) -> None:
+    """A terminal
+
+    With --tty the command has a terminal: a shell prompts, an editor draws. It is as large as
+    the client's own, which is in raw mode meanwhile, and afterwards as it was before.
+    """
+    for server, client in PAIRS:
+        with serving(server, "exec_server") as started:
+            ask = program(client, "exec_client", "--tty", "--env", "PS1=$ ", *started.address)
+            with launch.Terminal([*ask, "sh"]) as terminal:
+                sizes = []
+                for size in ((24, 80), (40, 120)):
+                    terminal.expect(b"$ ")
+                    raw = terminal.modes() != terminal.modes_before
+                    terminal.resize(*size)
+                    reached = b"test \"$(stty size)\" = '%d %d'" % size
+                    terminal.type(b"until %s; do :; done; stty size\r" % reached)
+                    terminal.expect(b"size\r\n")
+                    sizes.append(terminal.expect(b"\r\n"))
+                terminal.type(b"exit 7\r")
+                status = terminal.wait()
+                restored = terminal.modes() == terminal.modes_before
+        story.check(
+            (sizes, status, raw, restored) == ([b"24 80\r\n", b"40 120\r\n"], 7, True, True),
+            f"{pair(server, client)} `stty size` {text(sizes[0].strip())}, made larger"
+            f" {text(sizes[1].strip())}, status {status}",
+        )
+
+
 def files(story: Story) -> None:
     """Files
 
@@ -312,6 +397,88 @@ def files(story: Story) -> None:
                 f"{pair(server, client)} put ../out: {last_line(out.stderr)}",
             )
             copy.unlink()
+
+
+def resumed(story: Story) -> None:
+    """A transfer that was cut goes on
+
+    The client is killed half-way. The next one compares what is there with what it has, and
+    sends, or fetches, the rest.
+    """
+    content = os.urandom(8_000_000)
+    for server, client in PAIRS:
+        with tempfile.TemporaryDirectory() as directory:
+            root, local, copy = (Path(directory, name) for name in ("root", "local", "copy"))
+            root.mkdir()
+            local.write_bytes(content)
+            with serving(server, "file_server", "--root", str(root)) as started:
+                put = ("put", "--resume", str(local), "stored")
+                get = ("get", "--resume", "stored", str(copy))
+                carried = [carried_until_killed(started, client, put)]
+                launch.wait_for_partial(root)
+                carried += [carried_to_the_end(started, client, put)]
+                carried += [carried_until_killed(started, client, get)]
+                carried += [carried_to_the_end(started, client, get)]
+            same = (root / "stored").read_bytes() == copy.read_bytes() == content
+            left = sorted(os.listdir(directory)) != ["copy", "local", "root"]
+        story.check(
+            same and not left and all(4e6 <= count < 6e6 for count in carried),
+            f"{pair(server, client)} 8 MB, put --resume: {megabytes(carried[:2])} MB,"
+            f" get --resume: {megabytes(carried[2:])} MB",
+        )
+
+
+def carried_until_killed(server: launch.Server, client: str, words: Iterable[str]) -> int:
+    """The bytes that pass before a client is killed in the middle."""
+    with launch.Line(server, most=4_000_000) as line:
+        with launch.start(program(client, "file_client", *line.address, *words)) as running:
+            line.held.wait(launch.SECONDS)
+            running.kill()
+        return line.sent + line.received
+
+
+def carried_to_the_end(server: launch.Server, client: str, words: Iterable[str]) -> int:
+    with launch.Line(server) as line:
+        run(program(client, "file_client", *line.address, *words)).check_returncode()
+        return line.sent + line.received
+
+
+def megabytes(counts: Iterable[int]) -> str:
+    return " + ".join(f"{count / 1e6:.1f}" for count in counts)
+
+
+def trees(story: Story) -> None:
+    """A directory with all that is in it, and what a server has
+
+    Each file is as safe as one that is sent alone. `list` shows a line for each name, the same
+    in both languages.
+    """
+    contents = {"todo": b"sleep\n", "letters/to ann": b"Dear Ann\n", "letters/to bob": b""}
+    listed = []
+    for server, client in PAIRS:
+        with tempfile.TemporaryDirectory() as directory:
+            root, notes, back = (Path(directory, name) for name in ("root", "notes", "back"))
+            root.mkdir()
+            (notes / "letters").mkdir(parents=True)
+            for name, content in contents.items():
+                (notes / name).write_bytes(content)
+                os.utime(notes / name, (10**9, 10**9))
+            with serving(server, "file_server", "--root", str(root)) as started:
+                ask = program(client, "file_client", *started.address)
+                put = run([*ask, "put", "-r", str(notes)])
+                get = run([*ask, "get", "-r", "notes", str(back)])
+                listed.append(run([*ask, "list", "notes/letters"]).stdout)
+            same = all((back / name).read_bytes() == text for name, text in contents.items())
+        story.check(
+            same and (put.returncode, get.returncode) == (0, 0),
+            f"{pair(server, client)} put -r, {last_line(put.stdout).partition(': ')[2]}",
+        )
+    for line in listed[0].decode().splitlines():
+        story.say(line)
+    story.check(
+        listed == [listed[0]] * 4 and len(listed[0].splitlines()) == 2,
+        "`list notes/letters` shows the same for every pair",
+    )
 
 
 def tutorial(story: Story) -> None:
@@ -378,31 +545,6 @@ def serving(
     return launch.server(program(language, name, *options), directory)
 
 
-@contextlib.contextmanager
-def delayed(server: launch.Server, seconds: float) -> Iterator[tuple[str, str]]:
-    """The address of a line to a server, on which every byte takes its time."""
-
-    def pass_on(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                time.sleep(seconds)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(server.socket_address)
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=pass_on, args=ends, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        host, port = listener.getsockname()
-        yield host, str(port)
-
-
 def pair(server: str, client: str) -> str:
     return f"{NAMES[client] + ' client':13} {NAMES[server] + ' server':13}"
 
@@ -427,6 +569,17 @@ def last_line(data: bytes) -> str:
 def lines_to(number: int) -> bytes:
     """What `seq` prints."""
     return b"".join(b"%d\n" % n for n in range(1, number + 1))
+
+
+def is_gone(number: int) -> bool:
+    """Whether a process ends, within a time that is ample."""
+    end = time.monotonic() + launch.SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.kill(number, 0)
+            time.sleep(0.02)
+        return False
+    return True
 
 
 def key_file(directory: str, name: str) -> str:

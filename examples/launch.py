@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
+import pty
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +116,143 @@ def run(
         cwd=directory,
         env=ENVIRONMENT,
     )
+
+
+def wait_for_partial(root: Path) -> None:
+    """Until a file server has let go of what it got of a put that was cut: the end of its
+    client is news to it, too."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        for path in root.glob(".framefd-*.part"):
+            with open(path, "rb") as file, contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+        time.sleep(0.01)
+    raise TimeoutError(f"no partial file: {os.listdir(root)}")
+
+
+class Terminal:
+    """A program on a terminal of its own, 24 lines of 80 columns: what it shows there, and
+    what is typed. ``redirected`` is the shell's way to have it write elsewhere."""
+
+    def __init__(
+        self, command: list[str], redirected: str = "", directory: str | None = None
+    ) -> None:
+        self._master, self._slave = pty.openpty()
+        self.resize(24, 80)
+        self.modes_before = self.modes()
+        self.shown = b""
+        self._seen = 0
+        # The first terminal that the leader of a session opens is the session's.
+        tty = os.ttyname(self._slave)
+        self.process = subprocess.Popen(
+            ["sh", "-c", f'exec "$@" <{tty} >{tty} 2>{tty} {redirected}', "sh", *command],
+            cwd=directory,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def resize(self, rows: int, columns: int) -> None:
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    def modes(self) -> list[object]:
+        return termios.tcgetattr(self._slave)
+
+    def expect(self, text: bytes) -> bytes:
+        """Waits until ``text`` is shown, behind what was expected before; what came up to
+        its end."""
+        while text not in self.shown[self._seen :]:
+            if not self._read() and self.process.poll() is not None and not self._read():
+                raise AssertionError(f"{text!r} is not in {self.shown!r}")
+        end = self.shown.index(text, self._seen) + len(text)
+        begin, self._seen = self._seen, end
+        return self.shown[begin:end]
+
+    def wait(self) -> int:
+        """The program's exit status; ``shown`` is then all that it has shown."""
+        while self.process.poll() is None:
+            self._read()
+        while self._read():
+            pass
+        return self.process.returncode
+
+    def _read(self) -> bool:
+        if time.monotonic() > self._end:
+            raise TimeoutError(f"{self.process.args!r} shows {self.shown!r}")
+        came = bool(select.select([self._master], [], [], 0.01)[0])
+        if came:
+            self.shown += os.read(self._master, 65536)
+        return came
+
+    def __enter__(self) -> Terminal:
+        self._end = time.monotonic() + SECONDS
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)
+
+
+class Line:
+    """A line to a server, on which bytes are counted and take their time; after ``most`` of
+    them in one direction of a connection it carries no more, until it is cut."""
+
+    def __init__(self, server: Server, seconds: float = 0.0, most: int | None = None) -> None:
+        self._far, self._seconds = server.socket_address, seconds
+        self._most = sys.maxsize if most is None else most
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self._over = threading.Event()
+        self.sent = self.received = 0  # bytes to the server, and from it
+        self.held = threading.Event()  # the line carries no more
+
+    @property
+    def address(self) -> tuple[str, str]:
+        host, port = self._listener.getsockname()
+        return host, str(port)
+
+    def cut(self) -> None:
+        self._over.set()
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._far)
+                self._ends += near, far
+                for ends in ((near, far, "sent"), (far, near, "received")):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, counter: str) -> None:
+        left = self._most
+        with contextlib.suppress(OSError):
+            while data := source.recv(min(left, 65536)):
+                time.sleep(self._seconds)
+                target.sendall(data)
+                setattr(self, counter, getattr(self, counter) + len(data))
+                left -= len(data)
+                if left == 0:
+                    self.held.set()
+                    self._over.wait(SECONDS)
+            target.shutdown(socket.SHUT_WR)
+
+    def __enter__(self) -> Line:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()

@@ -25,6 +25,8 @@ EXTRAS = {
     "c++": "apt-get install g++",
     "mypy": "python3 -m pip install mypy",
     "setuptools 70.1": "python3 -m pip install 'setuptools>=70.1'",
+    "tqdm": "python3 -m pip install tqdm",
+    "rich": "python3 -m pip install rich",
 }
 
 # Of Python's unittest.
@@ -74,8 +76,8 @@ def passes(name: str, command: list[str]) -> bool:
 
 
 def present(name: str) -> bool:
-    if name == "mypy":
-        return importlib.util.find_spec("mypy") is not None
+    if name in ("mypy", "tqdm", "rich"):
+        return importlib.util.find_spec(name) is not None
     if name.startswith("setuptools"):
         return version_of("setuptools") >= (70, 1)
     return shutil.which(name) is not None

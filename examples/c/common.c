@@ -44,14 +44,28 @@ static void load_key(struct arguments *a, const char *path)
         fail("%s", frame_last_error());
 }
 
+static void add_variable(struct arguments *a, int argc, const char *variable)
+{
+    size_t count = 0;
+    if (*variable == '=' || strchr(variable, '=') == NULL)
+        fail("--env %s is not NAME=VALUE", variable);
+    if (a->env == NULL && (a->env = calloc((size_t)argc, sizeof *a->env)) == NULL)
+        fail("out of memory");
+    while (a->env[count] != NULL)
+        count++;
+    a->env[count] = variable;
+}
+
 static void read_options(struct arguments *a, int argc, char **argv, const char *letters,
                          const char *help)
 {
     static const struct option known[] = {
         {"host", required_argument, NULL, 'h'},     {"port", required_argument, NULL, 'p'},
         {"wire", required_argument, NULL, 'w'},     {"root", required_argument, NULL, 'r'},
-        {"key-file", required_argument, NULL, 'k'}, {"help", no_argument, NULL, '!'},
-        {NULL, 0, NULL, 0},
+        {"key-file", required_argument, NULL, 'k'}, {"timeout", required_argument, NULL, 'T'},
+        {"cwd", required_argument, NULL, 'c'},      {"env", required_argument, NULL, 'e'},
+        {"stdin", no_argument, NULL, 'i'},          {"tty", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, '!'},           {NULL, 0, NULL, 0},
     };
     int letter, index = 0;
     opterr = 0;
@@ -74,6 +88,16 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
             a->wire = optarg;
         else if (letter == 'r')
             a->root = optarg;
+        else if (letter == 'T')
+            a->timeout = optarg;
+        else if (letter == 'c')
+            a->cwd = optarg;
+        else if (letter == 'e')
+            add_variable(a, argc, optarg);
+        else if (letter == 'i')
+            a->forward = true;
+        else if (letter == 't')
+            a->tty = true;
         else
             load_key(a, optarg);
     }
@@ -104,6 +128,7 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
 void free_arguments(struct arguments *a)
 {
     auth_key_free(a->key);
+    free(a->env);
     free(a->line);
 }
 
@@ -237,6 +262,15 @@ int status_of(int64_t exit_code)
     return exit_failure;
 }
 
+int status_of_result(const struct exec_result *result)
+{
+    if (result->flags & EXEC_FLAG_TIMED_OUT)
+        warnx("the command's time was up");
+    if (result->flags & EXEC_FLAG_TRUNCATED)
+        warnx("the command wrote more than was kept");
+    return status_of(result->exit_code);
+}
+
 int show_output(struct exec_output *output)
 {
     struct exec_result result = EXEC_RESULT_INIT;
@@ -247,11 +281,7 @@ int show_output(struct exec_output *output)
     show(stderr, data, len);
     exec_output_result(output, &result);
     exec_output_free(output);
-    if (result.flags & EXEC_FLAG_TIMED_OUT)
-        warnx("the command's time was up");
-    if (result.flags & EXEC_FLAG_TRUNCATED)
-        warnx("the command wrote more than was kept");
-    return status_of(result.exit_code);
+    return status_of_result(&result);
 }
 
 int report(int code)
@@ -466,7 +496,9 @@ void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *cont
                 frame_reply_error(fd, NULL, FRAME_EBADFIELD, frame_last_error(), &stall);
             return;
         }
-        if ((code = frame_header_string(request, "cmd", &cmd, NULL)) != 0)
+        if (exec_is_late_input(request) && is_listed(cmds, "exec"))
+            code = 0; /* for a command that streamed, and has ended */
+        else if ((code = frame_header_string(request, "cmd", &cmd, NULL)) != 0)
             code = frame_reply_error(fd, request, code, frame_last_error(), &stall);
         else if (strcmp(cmd, "hello") == 0)
             code = frame_reply_hello(fd, request, cmds, &stall);

@@ -31,7 +31,10 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 struct arguments {
     const char *host, *port;
     const char *wire; /* "frame" unless given */
-    const char *root; /* NULL unless given */
+    const char *root; /* NULL unless given, as the next three */
+    const char *timeout, *cwd;
+    const char **env; /* "NAME=VALUE", then NULL */
+    bool forward, tty; /* --stdin, --tty */
     struct auth_key *key; /* NULL: no handshake */
     char **request; /* words, then NULL; none at all: there is a prompt */
     bool requested;
@@ -40,8 +43,9 @@ struct arguments {
 };
 
 /* Reads the options whose letters are given (h: host, p: port, w: wire, r: root, k: key
- * file), those of a server, which have an h, or those of a client, which come with HOST,
- * PORT and a request. Help and mistakes end the program. */
+ * file, T: timeout, c: cwd, e: env, i: stdin, t: tty), those of a server, which have an h,
+ * or those of a client, which come with HOST, PORT and a request. Help and mistakes end the
+ * program. */
 struct arguments read_arguments(int argc, char **argv, const char *letters, const char *help);
 void free_arguments(struct arguments *arguments);
 
@@ -58,7 +62,9 @@ char *next_request(struct arguments *arguments);
 int show_output(struct exec_output *output);
 void show(FILE *stream, const void *data, size_t len);
 
-/* The status of a program whose command ended with exit_code. */
+/* The status of a program whose command ended like this, after a warning where it was not
+ * left to itself; or with exit_code. */
+int status_of_result(const struct exec_result *result);
 int status_of(int64_t exit_code);
 
 /* Reports the failure of a call of the library: returns exit_failure where the connection

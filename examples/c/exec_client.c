@@ -2,31 +2,175 @@
 
 #include "common.h"
 
+#include <errno.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 
 static const char help[] =
-    "usage: exec_client [--wire WIRE] [--key-file FILE] HOST PORT [COMMAND]\n"
+    "usage: exec_client [OPTION]... HOST PORT [COMMAND]\n"
     "\n"
     "Runs COMMAND on the server, or each line of a prompt that quit or end of input ends.\n"
     "What it prints comes to standard output and standard error; a wire that does not tell\n"
     "them apart has all of it on standard output. Exits with the status of the last\n"
     "command, 0 where the wire has none, or 255 where the command could not be run.\n"
     "\n"
-    "  --wire WIRE      as the server's: frame (the default), json, packet, ack, bare\n"
-    "  --key-file FILE  prove to the server that this client holds the key in FILE\n"
-    "  --help           show this and exit\n";
+    "  --wire WIRE       as the server's: frame (the default), json, packet, ack, bare\n"
+    "  --key-file FILE   prove to the server that this client holds the key in FILE\n"
+    "  --help            show this and exit\n"
+    "\n"
+    "On the frame wire only:\n"
+    "\n"
+    "  --timeout SECONDS  end a command that runs for longer\n"
+    "  --cwd DIR          the directory of the server that commands run in\n"
+    "  --env NAME=VALUE   a variable for commands; may be given several times\n"
+    "  --stdin            COMMAND reads this client's standard input; where both that and\n"
+    "                     standard output are a terminal, COMMAND always does\n"
+    "  --tty              commands get a terminal, as large as this one, for an editor or a\n"
+    "                     shell; this one is in raw mode meanwhile\n"
+    "\n"
+    "With --stdin, --tty, or on a terminal, output is shown as it comes, and Ctrl-C sends\n"
+    "SIGINT to the command; a second one closes the connection, and the exit status is 130.\n";
 
 enum {
     OLD_RECV = 1024,      /* what the oldest servers and clients receive at once */
     BARE_REPLY_MS = 2000, /* on the bare wire no output and no reply look the same */
+    INTERRUPTED = 130
 };
+
+/* ---- the frame wire */
+
+/* How commands are asked for. */
+static struct {
+    struct exec_options options;
+    bool streams; /* their output is shown as it comes */
+    int input;    /* what they read, or -1 */
+    int terminal; /* what theirs is as large as, or -1 */
+} how = {EXEC_OPTIONS_INIT, false, -1, -1};
+
+/* What a signal has to do with the command that streams. */
+static struct exec_stream *running;
+static volatile sig_atomic_t interrupted, raw;
+static struct termios cooked;
+
+static void cook(void)
+{
+    if (raw)
+        tcsetattr(how.input, TCSANOW, &cooked);
+    raw = 0;
+}
+
+static void take_signal(int number)
+{
+    struct winsize size;
+    int error = errno;
+    if (number == SIGWINCH) {
+        if (ioctl(how.terminal, TIOCGWINSZ, &size) == 0)
+            exec_stream_resize(running, size.ws_row, size.ws_col);
+    } else if (number == SIGINT && !interrupted) {
+        interrupted = 1;
+        exec_stream_signal(running, SIGINT);
+    } else {
+        cook();
+        if (number == SIGINT)
+            _exit(INTERRUPTED);
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    errno = error;
+}
+
+/* Copies to and from a command that was started, until it has ended. The terminal is as it
+ * was afterwards, whatever happens meanwhile. */
+static int copy(struct exec_stream *stream)
+{
+    static const int numbers[] = {SIGINT, SIGWINCH, SIGTERM, SIGHUP, SIGQUIT};
+    enum { COUNT = sizeof numbers / sizeof *numbers };
+    struct sigaction before[COUNT], taken = {.sa_handler = take_signal, .sa_flags = SA_RESTART};
+
+    running = stream;
+    interrupted = 0;
+    sigfillset(&taken.sa_mask);
+    for (int i = 0; i < COUNT; i++) {
+        sigaction(numbers[i], NULL, &before[i]);
+        if (before[i].sa_handler != SIG_IGN)
+            sigaction(numbers[i], &taken, NULL);
+    }
+    if (how.options.flags & EXEC_TTY && how.input >= 0 && tcgetattr(how.input, &cooked) == 0) {
+        struct termios mode = cooked;
+        cfmakeraw(&mode);
+        raw = 1;
+        tcsetattr(how.input, TCSANOW, &mode);
+    }
+    int code = exec_stream_copy(stream, how.input, STDOUT_FILENO, STDERR_FILENO,
+                                FRAME_NO_TIMEOUT);
+    cook();
+    for (int i = 0; i < COUNT; i++)
+        sigaction(numbers[i], &before[i], NULL);
+    return code;
+}
+
+static int ask_stream(int fd, const char *command)
+{
+    struct exec_result result = EXEC_RESULT_INIT;
+    struct exec_stream *stream;
+    struct winsize size;
+
+    if (how.terminal >= 0 && ioctl(how.terminal, TIOCGWINSZ, &size) == 0) {
+        how.options.rows = size.ws_row;
+        how.options.columns = size.ws_col;
+    }
+    int code = exec_start(fd, command, strlen(command), &stream, &how.options);
+    if (code == 0)
+        code = copy(stream);
+    if (code >= 0)
+        exec_stream_result(stream, &result);
+    exec_stream_free(stream);
+    return code < 0 ? report(code) : status_of_result(&result);
+}
 
 static int ask_frame(int fd, const char *command)
 {
     struct exec_output *output;
-    int code = exec_request(fd, command, strlen(command), &output, NULL);
+    if (how.streams)
+        return ask_stream(fd, command);
+    int code = exec_request(fd, command, strlen(command), &output, &how.options);
     return code < 0 ? report(code) : show_output(output);
 }
+
+static int milliseconds(const char *seconds)
+{
+    char *end;
+    double value = strtod(seconds, &end) * 1000;
+    if (seconds[strspn(seconds, "0123456789.")] != '\0' || *end != '\0' || end == seconds ||
+        value < 1 || value > INT32_MAX)
+        fail("--timeout %s is not a number of seconds", seconds);
+    return (int)value;
+}
+
+static void choose(const struct arguments *a)
+{
+    bool in = isatty(STDIN_FILENO), out = isatty(STDOUT_FILENO), prompt = a->request[0] == NULL;
+    if (a->forward && prompt)
+        fail("--stdin needs a COMMAND, see --help");
+    if (a->timeout != NULL)
+        how.options.command_timeout_ms = milliseconds(a->timeout);
+    how.options.cwd = a->cwd;
+    how.options.env = a->env;
+    how.streams = a->forward || a->tty || out;
+    /* Never unasked in a shell's `while read` loop, which would lose its lines. */
+    if (a->forward || (in && (a->tty || (out && !prompt))))
+        how.input = STDIN_FILENO;
+    else if (how.streams)
+        how.options.flags |= EXEC_NO_INPUT;
+    if (a->tty) {
+        how.options.flags |= EXEC_TTY;
+        how.terminal = in ? STDIN_FILENO : out ? STDOUT_FILENO : -1;
+    }
+}
+
+/* ---- the older wires */
 
 static void closed(void)
 {
@@ -139,11 +283,15 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
 
     exit_failure = EXIT_NO_COMMAND;
-    struct arguments a = read_arguments(argc, argv, "wk", help);
+    struct arguments a = read_arguments(argc, argv, "wkTceit", help);
     while (wire < count && strcmp(wires[wire].name, a.wire) != 0)
         wire++;
     if (wire == count)
         fail("no wire is called %s, see --help", a.wire);
+    if (wire == 0)
+        choose(&a);
+    else if (a.timeout != NULL || a.cwd != NULL || a.env != NULL || a.forward || a.tty)
+        fail("--timeout, --cwd, --env, --stdin and --tty need the frame wire, see --help");
     int fd = connect_to(&a, SOCK_STREAM);
     while ((command = next_request(&a)) != NULL)
         status = wires[wire].ask(fd, command);

@@ -1,24 +1,176 @@
-/* Sends files to a server, and fetches them. */
+/* Sends files and trees to a server, fetches them, and shows what is there. */
 
 #include "common.h"
 
+#include <getopt.h>
 #include <inttypes.h>
+#include <time.h>
 
 static const char help[] =
     "usage: file_client [--key-file FILE] HOST PORT [REQUEST]\n"
     "\n"
     "Does what REQUEST says, or each line of a prompt that quit or end of input ends:\n"
     "\n"
-    "  put [--no-reply] LOCAL [REMOTE]  send a file; --no-reply is for an old server, which\n"
-    "                                   does not say whether it stored it\n"
-    "  get REMOTE [LOCAL]               fetch a file\n"
+    "  put [OPTION]... LOCAL [REMOTE]  send a file\n"
+    "  get [OPTION]... REMOTE [LOCAL]  fetch a file\n"
+    "  stat REMOTE                     show kind, mode, size, time and name of REMOTE\n"
+    "  list [REMOTE]                   the same of all that is in the directory REMOTE\n"
     "\n"
-    "A second name that is left out is the last part of the first.\n"
+    "A second name that is left out is the last part of the first; list shows the server's\n"
+    "root. In names a control character is shown as \\xNN, and a backslash as \\\\.\n"
+    "\n"
+    "  -r               send or fetch a directory with all that is in it; files keep their\n"
+    "                   modes and times, symbolic links are left out\n"
+    "  --resume         go on where the last attempt was cut; with -r, pass over files that\n"
+    "                   have the same size and time already\n"
+    "  --no-checksum    do not compare the content's SHA-256\n"
+    "  --no-reply       put to an old server, which does not say whether it stored the file\n"
     "\n"
     "  --key-file FILE  prove to the server that this client holds the key in FILE\n"
-    "  --help           show this and exit\n";
+    "  --help           show this and exit\n"
+    "\n"
+    "Where standard error is a terminal it shows how far a transfer is.\n";
 
-enum { MAX_WORDS = 5 };
+enum { MAX_WORDS = 10, BAR_WIDTH = 40, BAR_MS = 100 };
+
+/* The options of requests are the library's flags; a tree keeps its times and modes. */
+enum {
+    TREE = FRAME_FILE_PRESERVE,
+    GET = TREE | FRAME_FILE_RESUME | FRAME_FILE_NO_CHECKSUM,
+    PUT = GET | FRAME_FILE_NO_REPLY
+};
+
+struct request;
+
+/* A word that begins a request, the options and how many names it takes. */
+struct verb {
+    const char *name;
+    int options, least, most;
+    int (*perform)(int fd, const struct request *request);
+};
+
+struct request {
+    const struct verb *verb;
+    struct frame_file_options options;
+    const char *from, *to;
+};
+
+/* ---- what is shown */
+
+/* One line for one file, whatever its name. */
+static void show_file(const struct frame_file_stat *stat, const char *name)
+{
+    static const char *const kinds[] = {
+        [FRAME_FILE_REGULAR] = "file", [FRAME_FILE_DIRECTORY] = "dir",
+        [FRAME_FILE_SYMLINK] = "symlink", [FRAME_FILE_OTHER] = "other"};
+    time_t seconds = stat->mtime_ms / 1000 - (stat->mtime_ms % 1000 < 0);
+    char text[40] = "";
+    struct tm parts;
+
+    if (gmtime_r(&seconds, &parts) != NULL)
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    printf("%s %04" PRIo32 " %" PRIu64 " %s ", kinds[stat->kind], stat->mode, stat->file_size,
+           text);
+    for (const unsigned char *at = (const unsigned char *)name; *at != '\0'; at++)
+        if (*at == '\\')
+            printf("\\\\");
+        else if (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) /* U+0080 to U+009F */
+            printf("\\xc2\\x%02x", *++at);
+        else if (*at < ' ' || *at == 0x7f)
+            printf("\\x%02x", *at);
+        else
+            putchar(*at);
+    putchar('\n');
+}
+
+struct bar {
+    int64_t next_ms; /* when it is drawn again */
+};
+
+static int draw(void *context, uint64_t done, uint64_t total)
+{
+    static const char full[] = "########################################";
+    static const char empty[] = "----------------------------------------";
+    struct bar *bar = context;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (ms >= bar->next_ms) {
+        double part = total > 0 ? (double)done / (double)total : 1;
+        int filled = (int)(part * BAR_WIDTH);
+        fprintf(stderr, "\r[%.*s%.*s] %3.0f%%", filled, full, BAR_WIDTH - filled, empty,
+                part * 100);
+        bar->next_ms = ms + BAR_MS;
+    }
+    return 0;
+}
+
+static void wipe(const struct bar *bar)
+{
+    if (bar->next_ms > 0)
+        fprintf(stderr, "\r%*s\r", BAR_WIDTH + 7, "");
+}
+
+/* ---- requests */
+
+static int transfer(int fd, const struct request *request)
+{
+    struct frame_file_options options = request->options;
+    struct frame_file_result file = FRAME_FILE_RESULT_INIT;
+    struct frame_file_tree tree = FRAME_FILE_TREE_INIT;
+    bool put = strcmp(request->verb->name, "put") == 0, whole_tree = options.flags & TREE;
+    const char *name = put ? request->to : request->from;
+    const char *path = put ? request->from : request->to;
+    struct bar bar = {0};
+    int code;
+
+    if (isatty(STDERR_FILENO)) {
+        options.progress = draw;
+        options.context = &bar;
+    }
+    if (whole_tree)
+        code = (put ? frame_file_put_tree : frame_file_get_tree)(fd, name, path, &options, &tree);
+    else
+        code = (put ? frame_file_put_path : frame_file_get_path)(fd, name, path, &options, &file);
+    wipe(&bar);
+    if (code == 0 && whole_tree)
+        printf("%s %s: %" PRIu64 " bytes, files: %" PRIu64 ", directories: %" PRIu64
+               ", left out: %" PRIu64 "\n", request->verb->name, name, tree.bytes, tree.files,
+               tree.directories, tree.skipped);
+    else if (code == 0)
+        printf("%s %s: %" PRIu64 " bytes%s%s\n", request->verb->name, name, file.bytes,
+               file.sha256[0] != '\0' ? ", sha256 " : "", file.sha256);
+    return code;
+}
+
+static int show_stat(int fd, const struct request *request)
+{
+    struct frame_file_stat stat = FRAME_FILE_STAT_INIT;
+    int code = frame_file_stat(fd, request->from, &stat, NULL);
+    if (code == 0)
+        show_file(&stat, request->from);
+    return code;
+}
+
+static int show_list(int fd, const struct request *request)
+{
+    struct frame_file_stat stat = FRAME_FILE_STAT_INIT;
+    struct frame_file_list *list;
+    int64_t count = frame_file_list(fd, request->from, &list, NULL);
+    for (int64_t i = 0; i < count; i++) {
+        const char *name = frame_file_list_entry(list, (size_t)i, &stat, NULL);
+        show_file(&stat, name);
+    }
+    frame_file_list_free(list);
+    return count < 0 ? (int)count : 0;
+}
+
+/* ---- words */
+
+static const struct verb verbs[] = {{"put", PUT, 1, 2, transfer},
+                                    {"get", GET, 1, 2, transfer},
+                                    {"stat", 0, 1, 1, show_stat},
+                                    {"list", 0, 0, 1, show_list}};
 
 static const char *last_part(const char *path)
 {
@@ -26,61 +178,108 @@ static const char *last_part(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-/* Sends or fetches one file, on a connection of its own: a transfer that fails half-way
- * leaves it of no more use. words ends with NULL. */
-static int transfer(const struct arguments *a, char *const *words)
+static void unknown_option(int option, const char *word)
 {
-    struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
-    struct frame_file_result result = FRAME_FILE_RESULT_INIT;
-    bool put = strcmp(words[0], "put") == 0, get = strcmp(words[0], "get") == 0;
+    if (option == TREE || (option == '?' && optopt > ' '))
+        warnx("unknown option -%c, see --help", option == TREE ? 'r' : optopt);
+    else
+        warnx("unknown option %.*s, see --help", (int)strcspn(word, "="), word);
+}
 
-    words++;
-    if (put && words[0] != NULL && strcmp(words[0], "--no-reply") == 0) {
-        opts.flags = FRAME_FILE_NO_REPLY;
-        words++;
+/* Reads a request of count words and a NULL; false after a message. */
+static bool read_request(struct request *request, int count, char **words)
+{
+    static const struct option known[] = {
+        {"resume", no_argument, NULL, FRAME_FILE_RESUME},
+        {"no-checksum", no_argument, NULL, FRAME_FILE_NO_CHECKSUM},
+        {"no-reply", no_argument, NULL, FRAME_FILE_NO_REPLY},
+        {NULL, 0, NULL, 0},
+    };
+    size_t verb = 0, verbs_count = sizeof verbs / sizeof *verbs;
+    int option;
+
+    *request = (struct request){.options = FRAME_FILE_OPTIONS_INIT, .from = "", .to = ""};
+    while (verb < verbs_count && strcmp(verbs[verb].name, words[0]) != 0)
+        verb++;
+    if (verb == verbs_count) {
+        warnx("no request is called %s, see --help", words[0]);
+        return false;
     }
-    if (!(put || get) || words[0] == NULL || (words[1] != NULL && words[2] != NULL)) {
-        warnx("neither put [--no-reply] LOCAL [REMOTE] nor get REMOTE [LOCAL]");
+    request->verb = &verbs[verb];
+    optind = 0; /* from the start */
+    while ((option = getopt_long(count, words, "+r", known, NULL)) != -1) {
+        if (option == 'r')
+            option = TREE;
+        if (option == '?' || !(request->verb->options & option)) {
+            unknown_option(option, words[optind - 1]);
+            return false;
+        }
+        request->options.flags |= (uint32_t)option;
+    }
+    if ((~request->options.flags & (TREE | FRAME_FILE_NO_REPLY)) == 0) {
+        warnx("-r and --no-reply do not go together, see --help");
+        return false;
+    }
+    words += optind;
+    count -= optind;
+    if (count < request->verb->least || count > request->verb->most) {
+        warnx("%s takes %d to %d names, see --help", request->verb->name, request->verb->least,
+              request->verb->most);
+        return false;
+    }
+    if (count > 0) {
+        /* A shell puts a slash behind the name of a directory that it completes. */
+        for (size_t len = strlen(words[0]); len > 1 && words[0][len - 1] == '/'; len--)
+            words[0][len - 1] = '\0';
+        request->from = words[0];
+        request->to = count > 1 ? words[1] : last_part(words[0]);
+    }
+    return true;
+}
+
+/* Does one thing, on a connection of its own: a transfer that fails half-way leaves it of no
+ * more use. */
+static int perform(const struct arguments *a, int count, char **words)
+{
+    struct request request;
+    if (!read_request(&request, count, words))
         return exit_failure;
-    }
-    const char *from = words[0], *to = words[1] != NULL ? words[1] : last_part(from);
     int fd = connect_to(a, SOCK_STREAM);
-    int code = put ? frame_file_put_path(fd, to, from, &opts, &result)
-                   : frame_file_get_path(fd, from, to, &opts, &result);
+    int code = request.verb->perform(fd, &request);
     close(fd);
-    if (code != 0) {
-        warnx("%s", frame_last_error());
-        return exit_failure;
-    }
-    printf("%s %s: %" PRIu64 " bytes%s%s\n", put ? "put" : "get", put ? to : from, result.bytes,
-           result.sha256[0] != '\0' ? ", sha256 " : "", result.sha256);
-    return EXIT_SUCCESS;
+    if (code == 0)
+        return EXIT_SUCCESS;
+    warnx("%s", frame_last_error());
+    return exit_failure;
 }
 
 /* Splits a line at its blanks; words has room for MAX_WORDS and a NULL. */
-static void split(char *line, char **words)
+static int split(char *line, char **words)
 {
-    size_t count = 0;
+    int count = 0;
     char *word = strtok(line, " \t");
     while (word != NULL && count < MAX_WORDS) {
         words[count++] = word;
         word = strtok(NULL, " \t");
     }
     words[count] = NULL;
+    return count;
 }
 
 int main(int argc, char **argv)
 {
     char *line, *words[MAX_WORDS + 1];
-    int status = EXIT_SUCCESS;
+    int count = 0, status = EXIT_SUCCESS;
 
     struct arguments a = read_arguments(argc, argv, "k", help);
-    if (a.request[0] != NULL)
-        status = transfer(&a, a.request);
+    while (a.request[count] != NULL)
+        count++;
+    if (count > 0)
+        status = perform(&a, count, a.request);
     else
         while ((line = next_request(&a)) != NULL) {
-            split(line, words);
-            status = transfer(&a, words);
+            count = split(line, words);
+            status = perform(&a, count, words);
         }
     free_arguments(&a);
     return status;

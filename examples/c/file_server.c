@@ -7,7 +7,8 @@
 static const char help[] =
     "usage: file_server --root DIR [--host HOST] [--port PORT] [--key-file FILE]\n"
     "\n"
-    "Stores the files of its clients below one directory, and gives them back.\n"
+    "Stores the files of its clients below one directory, and gives them back. What is left\n"
+    "of transfers that were cut more than a day ago is removed at the start.\n"
     "\n"
     "  --root DIR       the directory, which no name leads out of\n"
     "  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key\n"
@@ -17,7 +18,7 @@ static const char help[] =
     "\n"
     "SIGINT and SIGTERM stop it; transfers in flight are finished.\n";
 
-static const char *const cmds[] = {"put", "get", NULL};
+static const char *const cmds[] = {"put", "get", "stat", "list", "mkdir", "symlink", NULL};
 
 static int transfer(int fd, struct frame *request, void *root)
 {
@@ -41,6 +42,8 @@ int main(int argc, char **argv)
     int root = open(a.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         err(exit_failure, "%s", a.root);
+    if (frame_file_sweep(root, 0) < 0)
+        warnx("%s", frame_last_error());
     int status = serve_connections(&a, serve, &root);
     close(root);
     free_arguments(&a);

@@ -65,7 +65,7 @@ class Arguments:
         server = "host=" in names
         self._known = [*names, "key-file=", "help"]
         self._help = help
-        self._options: dict[str, str] = {}
+        self._options: list[tuple[str, str]] = []
         rest = self._read_options(sys.argv[1:])
         if server:
             self.host, self.port = self.option("host", "127.0.0.1"), self.option("port", "0")
@@ -80,7 +80,14 @@ class Arguments:
         self.key = framefd.load_key(path) if path else None
 
     def option(self, name: str, default: str = "") -> str:
-        return self._options.get(f"--{name}", default)
+        return self.options(name)[-1] if self.options(name) else default
+
+    def has(self, name: str) -> bool:
+        return any(known == f"--{name}" for known, _ in self._options)
+
+    def options(self, name: str) -> list[str]:
+        """The values of an option that may be given several times."""
+        return [value for known, value in self._options if known == f"--{name}"]
 
     def wire(self, wires: dict[str, T]) -> T:
         """What ``--wire`` stands for; "frame" unless given."""
@@ -95,18 +102,25 @@ class Arguments:
         return rest[0], self._read_options(rest[1:])
 
     def _read_options(self, words: list[str]) -> list[str]:
-        try:
-            found, rest = getopt.getopt(words, "", self._known)
-        except getopt.GetoptError as error:
-            option = f"--{error.opt}" if len(error.opt) > 1 else f"-{error.opt}"
-            if error.msg.endswith("requires argument"):
-                raise Mistake(f"{option} needs a value, see --help") from None
-            raise Mistake(f"unknown option {option}, see --help") from None
-        self._options.update(found)
-        if "--help" in self._options:
+        found, rest = read_options(words, "", self._known)
+        self._options += found
+        if self.has("help"):
             print(self._help, end="")
             sys.exit()
         return rest
+
+
+def read_options(
+    words: list[str], letters: str, names: Sequence[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options that words begin with, and the rest."""
+    try:
+        return getopt.getopt(words, letters, list(names))
+    except getopt.GetoptError as error:
+        option = f"--{error.opt}" if len(error.opt) > 1 else f"-{error.opt}"
+        if error.msg.endswith("requires argument"):
+            raise Mistake(f"{option} needs a value, see --help") from None
+        raise Mistake(f"unknown option {option}, see --help") from None
 
 
 # ---- addresses
@@ -342,6 +356,8 @@ def serve_frame(
     command = request.header.get("cmd")
     if command == "hello":
         framefd.reply_hello(conn, request, commands, timeout=STALL_SECONDS)
+    elif "exec" in commands and framefd.is_late_input(request):
+        pass  # for a command that streamed, and has ended
     elif command in commands:
         answer(conn, request)
     else:

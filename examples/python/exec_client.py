@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import socket
+import termios
+import tty
+from collections.abc import Callable
+from typing import Any
 
 import common
 import framefd
 from common import Mistake
 
 HELP = """\
-usage: exec_client [--wire WIRE] [--key-file FILE] HOST PORT [COMMAND]
+usage: exec_client [OPTION]... HOST PORT [COMMAND]
 
 Runs COMMAND on the server, or each line of a prompt that quit or end of input ends.
 What it prints comes to standard output and standard error; a wire that does not tell
 them apart has all of it on standard output. Exits with the status of the last
 command, 0 where the wire has none, or 255 where the command could not be run.
 
-  --wire WIRE      as the server's: frame (the default), json, packet, ack, bare
-  --key-file FILE  prove to the server that this client holds the key in FILE
-  --help           show this and exit
+  --wire WIRE       as the server's: frame (the default), json, packet, ack, bare
+  --key-file FILE   prove to the server that this client holds the key in FILE
+  --help            show this and exit
+
+On the frame wire only:
+
+  --timeout SECONDS  end a command that runs for longer
+  --cwd DIR          the directory of the server that commands run in
+  --env NAME=VALUE   a variable for commands; may be given several times
+  --stdin            COMMAND reads this client's standard input; where both that and
+                     standard output are a terminal, COMMAND always does
+  --tty              commands get a terminal, as large as this one, for an editor or a
+                     shell; this one is in raw mode meanwhile
+
+With --stdin, --tty, or on a terminal, output is shown as it comes, and Ctrl-C sends
+SIGINT to the command; a second one closes the connection, and the exit status is 130.
 """
 
 OLD_RECV = 1024  # what the oldest servers and clients receive at once
 BARE_REPLY_SECONDS = 2  # on the bare wire no output and no reply look the same
+INTERRUPTED = 130
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+Ask = Callable[[socket.socket, bytes], int]
 
 
 def main() -> int:
-    arguments = common.Arguments(HELP, "wire=")
-    ask = arguments.wire(
-        {
-            "frame": ask_frame,
-            "json": ask_json,
-            "packet": ask_packet,
-            "ack": ask_ack,
-            "bare": ask_bare,
-        }
-    )
+    frame_only = ["timeout=", "cwd=", "env=", "stdin", "tty"]
+    arguments = common.Arguments(HELP, "wire=", *frame_only)
+    wires: dict[str, Ask | None] = {
+        "frame": None,
+        "json": ask_json,
+        "packet": ask_packet,
+        "ack": ask_ack,
+        "bare": ask_bare,
+    }
+    ask = arguments.wire(wires)
+    if ask is None:
+        ask = Framed(arguments)
+    elif any(arguments.has(name.rstrip("=")) for name in frame_only):
+        needs = "--timeout, --cwd, --env, --stdin and --tty need the frame wire"
+        raise Mistake(f"{needs}, see --help")
     status = 0
     with common.connect(arguments) as conn:
         for command in common.requests(arguments):
@@ -44,8 +72,113 @@ def main() -> int:
     return status
 
 
-def ask_frame(conn: socket.socket, command: bytes) -> int:
-    return common.show_command(lambda: framefd.run(conn, command))
+# ---- the frame wire
+
+
+class Framed:
+    """How commands are asked for: in one reply, or streamed."""
+
+    def __init__(self, arguments: common.Arguments) -> None:
+        stdin, self.tty = arguments.has("stdin"), arguments.has("tty")
+        here, shown, prompt = os.isatty(STDIN), os.isatty(STDOUT), not arguments.request
+        if stdin and prompt:
+            raise Mistake("--stdin needs a COMMAND, see --help")
+        self.options: dict[str, Any] = {
+            "timeout": seconds(arguments),
+            "cwd": arguments.option("cwd") if arguments.has("cwd") else None,
+            "env": variables(arguments),
+        }
+        self.streams = stdin or self.tty or shown
+        # Never unasked in a shell's `while read` loop, which would lose its lines.
+        self.reads = stdin or (here and (self.tty or (shown and not prompt)))
+        self.terminal = STDIN if here else STDOUT if shown else None
+
+    def __call__(self, conn: socket.socket, command: bytes) -> int:
+        return common.show_command(lambda: self.run(conn, command))
+
+    def run(self, conn: socket.socket, command: bytes) -> framefd.CompletedCommand:
+        if not self.streams:
+            return framefd.run(conn, command, **self.options)
+        size = size_of(self.terminal) if self.tty else None
+        start = framefd.start(
+            conn, command, live_input=self.reads, terminal=size, **self.options
+        )
+        with start as running, Relay(running, self.terminal, raw=self.tty and self.reads):
+            return running.copy(STDIN if self.reads else None, STDOUT, STDERR)
+
+
+class Relay:
+    """What signals have to do with a command while it streams. The terminal is as it was
+    afterwards, whatever happens meanwhile."""
+
+    signals = (signal.SIGINT, signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+    def __init__(self, running: framefd.RemoteCommand, terminal: int | None, raw: bool) -> None:
+        self.running, self.terminal = running, terminal
+        self.interrupted = False
+        self.cooked = termios.tcgetattr(STDIN) if raw and os.isatty(STDIN) else None
+
+    def __enter__(self) -> None:
+        self.before = {number: signal.getsignal(number) for number in self.signals}
+        for number, handler in self.before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, self.take)
+        if self.cooked:
+            tty.setraw(STDIN, termios.TCSANOW)
+
+    def __exit__(self, *_: object) -> None:
+        self.cook()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def cook(self) -> None:
+        if self.cooked:
+            termios.tcsetattr(STDIN, termios.TCSANOW, self.cooked)
+
+    def take(self, number: int, _: object) -> None:
+        if number == signal.SIGWINCH:
+            self.running.resize(*size_of(self.terminal))
+        elif number == signal.SIGINT and not self.interrupted:
+            self.interrupted = True
+            self.running.signal(number)
+        else:
+            self.cook()
+            if number == signal.SIGINT:
+                os._exit(INTERRUPTED)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+def size_of(terminal: int | None) -> tuple[int, int]:
+    """Rows and columns."""
+    columns, rows = (0, 0) if terminal is None else os.get_terminal_size(terminal)
+    return rows or 24, columns or 80
+
+
+def seconds(arguments: common.Arguments) -> float | None:
+    text = arguments.option("timeout")
+    if not arguments.has("timeout"):
+        return None
+    try:
+        value = float(text) if set(text) <= set("0123456789.") else 0
+    except ValueError:
+        value = 0
+    if not 1 <= value * 1000 <= 2**31 - 1:
+        raise Mistake(f"--timeout {text} is not a number of seconds")
+    return value
+
+
+def variables(arguments: common.Arguments) -> dict[str, str]:
+    env = {}
+    for variable in arguments.options("env"):
+        name, equals, value = variable.partition("=")
+        if not (name and equals):
+            raise Mistake(f"--env {variable} is not NAME=VALUE")
+        env[name] = value
+    return env
+
+
+# ---- the older wires
 
 
 def send_bare(conn: socket.socket, command: bytes) -> None:

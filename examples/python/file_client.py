@@ -1,62 +1,223 @@
-"""Sends files to a server, and fetches them."""
+"""Sends files and trees to a server, fetches them, and shows what is there."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import common
 import framefd
+from common import Mistake
 
 HELP = """\
 usage: file_client [--key-file FILE] HOST PORT [REQUEST]
 
 Does what REQUEST says, or each line of a prompt that quit or end of input ends:
 
-  put [--no-reply] LOCAL [REMOTE]  send a file; --no-reply is for an old server, which
-                                   does not say whether it stored it
-  get REMOTE [LOCAL]               fetch a file
+  put [OPTION]... LOCAL [REMOTE]  send a file
+  get [OPTION]... REMOTE [LOCAL]  fetch a file
+  stat REMOTE                     show kind, mode, size, time and name of REMOTE
+  list [REMOTE]                   the same of all that is in the directory REMOTE
 
-A second name that is left out is the last part of the first.
+A second name that is left out is the last part of the first; list shows the server's
+root. In names a control character is shown as \\xNN, and a backslash as \\\\.
+
+  -r               send or fetch a directory with all that is in it; files keep their
+                   modes and times, symbolic links are left out
+  --resume         go on where the last attempt was cut; with -r, pass over files that
+                   have the same size and time already
+  --no-checksum    do not compare the content's SHA-256
+  --no-reply       put to an old server, which does not say whether it stored the file
 
   --key-file FILE  prove to the server that this client holds the key in FILE
   --help           show this and exit
+
+Where standard error is a terminal it shows how far a transfer is.
 """
+
+BAR_WIDTH, BAR_SECONDS = 40, 0.1
+
+# Options and how many names each request takes.
+TRANSFER = ("-r", "--resume", "--no-checksum")
+REQUESTS = {
+    "put": ((*TRANSFER, "--no-reply"), 1, 2),
+    "get": (TRANSFER, 1, 2),
+    "stat": ((), 1, 1),
+    "list": ((), 0, 1),
+}
+
+
+class Request(NamedTuple):
+    verb: str
+    options: dict[str, str]
+    source: str
+    target: str
 
 
 def main() -> int:
     arguments = common.Arguments(HELP)
     if arguments.request:
-        return transfer(arguments, arguments.request)
+        return perform(arguments, arguments.request)
     status = 0
     for line in common.requests(arguments):
-        status = transfer(arguments, os.fsdecode(line).split())
+        status = perform(arguments, os.fsdecode(line).split())
     return status
 
 
-def transfer(arguments: common.Arguments, words: list[str]) -> int:
-    """Sends or fetches one file, on a connection of its own: a transfer that fails half-way
-    leaves it of no more use."""
-    command, *names = words
-    reply = not (command == "put" and names[:1] == ["--no-reply"])
-    if not reply:
-        names.pop(0)
-    if command not in ("put", "get") or not 1 <= len(names) <= 2:
-        common.warn("neither put [--no-reply] LOCAL [REMOTE] nor get REMOTE [LOCAL]")
+def perform(arguments: common.Arguments, words: list[str]) -> int:
+    """Does one thing, on a connection of its own: a transfer that fails half-way leaves it
+    of no more use."""
+    try:
+        request = read_request(words)
+    except Mistake as mistake:
+        common.warn(str(mistake))
         return 1
-    source, target = names[0], names[1] if names[1:] else os.path.basename(names[0])
     with common.connect(arguments) as conn:
         try:
-            if command == "put":
-                result = framefd.put(conn, source, target, reply=reply)
+            if request.verb == "stat":
+                show_file(framefd.stat(conn, request.source), request.source)
+            elif request.verb == "list":
+                for entry in framefd.listdir(conn, request.source):
+                    show_file(entry, entry.name)
             else:
-                result = framefd.get(conn, source, target)
+                transfer(conn, request)
         except framefd.FrameError as error:
             common.warn(error.message)
             return 1
-    name = target if command == "put" else source
-    digest = f", sha256 {result.sha256}" if result.sha256 else ""
-    print(f"{command} {name}: {result.size} bytes{digest}", flush=True)
     return 0
+
+
+def read_request(words: list[str]) -> Request:
+    verb, *words = words
+    if verb not in REQUESTS:
+        raise Mistake(f"no request is called {verb}, see --help")
+    options, least, most = REQUESTS[verb]
+    long = [option[2:] for option in REQUESTS["put"][0][1:]]
+    found, names = common.read_options(words, "r", long)
+    for option, _ in found:
+        if option not in options:
+            raise Mistake(f"unknown option {option}, see --help")
+    if {"-r", "--no-reply"} <= dict(found).keys():
+        raise Mistake("-r and --no-reply do not go together, see --help")
+    if not least <= len(names) <= most:
+        raise Mistake(f"{verb} takes {least} to {most} names, see --help")
+    # A shell puts a slash behind the name of a directory that it completes.
+    source = names[0][:1] + names[0][1:].rstrip("/") if names else ""
+    target = names[1] if names[1:] else os.path.basename(source)
+    return Request(verb, dict(found), source, target)
+
+
+def transfer(conn: socket.socket, request: Request) -> None:
+    verb, given, source, target = request
+    name = target if verb == "put" else source
+    options: dict[str, Any] = {
+        "resume": "--resume" in given,
+        "checksum": "--no-checksum" not in given,
+    }
+    if "--no-reply" in given:
+        options["reply"] = False
+    with progress_bar() as progress:
+        options["progress"] = progress
+        if "-r" in given:
+            move_tree = framefd.put_tree if verb == "put" else framefd.get_tree
+            tree = move_tree(conn, source, target, preserve=True, **options)
+        else:
+            move = framefd.put if verb == "put" else framefd.get
+            file = move(conn, source, target, **options)
+    if "-r" in given:
+        said = f"{tree.bytes} bytes, files: {tree.files}"
+        said += f", directories: {tree.directories}, left out: {tree.skipped}"
+    else:
+        said = f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else "")
+    print(f"{verb} {name}: {said}", flush=True)
+
+
+# ---- what is shown
+
+
+def show_file(file: framefd.FileStat | framefd.Entry, name: str) -> None:
+    """One line for one file, whatever its name."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.floor(file.mtime)))
+    # The control characters, U+0080 to U+009F among them, and the backslash.
+    shown = re.sub(rb"[\x00-\x1f\x7f\\]|\xc2[\x80-\x9f]", escaped, os.fsencode(name))
+    line = f"{file.kind} {file.mode:04o} {file.size} {when} ".encode() + shown + b"\n"
+    sys.stdout.buffer.write(line)
+    sys.stdout.flush()
+
+
+def escaped(match: re.Match[bytes]) -> bytes:
+    if match[0] == b"\\":
+        return b"\\\\"
+    return b"".join(b"\\x%02x" % byte for byte in match[0])
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[framefd.Progress | None]:
+    """A bar on standard error, where that is a terminal: the best that is installed."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        for bar in (tqdm_bar, rich_bar, plain_bar):
+            with contextlib.suppress(ImportError):
+                draw = stack.enter_context(bar())
+                break
+        yield draw
+
+
+@contextlib.contextmanager
+def tqdm_bar() -> Iterator[framefd.Progress]:
+    import tqdm
+
+    with contextlib.ExitStack() as stack:
+        bar: tqdm.tqdm[None] | None = None
+
+        def draw(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, leave=False)
+                stack.enter_context(bar)
+            bar.update(done - bar.n)
+
+        yield draw
+
+
+@contextlib.contextmanager
+def rich_bar() -> Iterator[framefd.Progress]:
+    from rich import console, progress
+
+    terminal = console.Console(stderr=True)
+    with progress.Progress(console=terminal, transient=True) as bar:
+        terminal.show_cursor()  # which would stay hidden after Ctrl-C
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def plain_bar() -> Iterator[framefd.Progress]:
+    due = 0.0
+
+    def draw(done: int, total: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            part = done / total if total else 1
+            filled = "#" * int(part * BAR_WIDTH)
+            sys.stderr.write(f"\r[{filled:-<{BAR_WIDTH}}] {part:4.0%}")
+            sys.stderr.flush()
+            due = time.monotonic() + BAR_SECONDS
+
+    try:
+        yield draw
+    finally:
+        if due:
+            sys.stderr.write("\r" + " " * (BAR_WIDTH + 7) + "\r")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from common import Mistake
 HELP = """\
 usage: file_server --root DIR [--host HOST] [--port PORT] [--key-file FILE]
 
-Stores the files of its clients below one directory, and gives them back.
+Stores the files of its clients below one directory, and gives them back. What is left
+of transfers that were cut more than a day ago is removed at the start.
 
   --root DIR       the directory, which no name leads out of
   --host HOST      listen on this address (127.0.0.1); any but loopback needs a key
@@ -22,6 +23,8 @@ Stores the files of its clients below one directory, and gives them back.
 
 SIGINT and SIGTERM stop it; transfers in flight are finished.
 """
+
+COMMANDS = ["put", "get", "stat", "list", "mkdir", "symlink"]
 
 
 def main() -> None:
@@ -33,13 +36,17 @@ def main() -> None:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise Mistake(f"{path}: {error.strerror}") from None
+    try:
+        framefd.sweep(root)
+    except framefd.FrameError as error:
+        common.warn(error.message)
 
     def transfer(conn: socket.socket, request: framefd.IncomingFrame) -> None:
         # The oldest uploaders read no reply, and would lose what is still on its way.
         framefd.serve_file(conn, request, root, reply_to_oldest=False)
 
     def answer(conn: socket.socket) -> bool:
-        return common.serve_frame(conn, ["put", "get"], transfer)
+        return common.serve_frame(conn, COMMANDS, transfer)
 
     common.serve_connections(arguments, answer)
 

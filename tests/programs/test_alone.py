@@ -15,15 +15,16 @@ SERVER = ("--host", "--port", "--key-file", "--help")
 CLIENT = ("--key-file", "--help")
 OPTIONS = {
     "exec_server": (*SERVER, "--wire"),
-    "exec_client": (*CLIENT, "--wire"),
+    "exec_client": (*CLIENT, "--wire", "--timeout", "--cwd", "--env", "--stdin", "--tty"),
     "udp_exec_server": (*SERVER, "--wire"),
     "udp_exec_client": (*CLIENT, "--wire"),
     "file_server": (*SERVER, "--root"),
-    "file_client": (*CLIENT, "--no-reply"),
+    "file_client": (*CLIENT, "--no-reply", "--resume", "--no-checksum"),
     "auth_echo_server": SERVER,
     "auth_echo_client": CLIENT,
     "sticky": (),
 }
+NO_TIMES = ("", "x", "-1", "0", "1e3", "0x1", "1.2.3", ".", "inf", "2147484", "0.0009")
 
 
 class Help(Case):
@@ -73,6 +74,11 @@ class Help(Case):
             ("udp_exec_server", "--wire", "ack"),
             ("udp_exec_client", "127.0.0.1", "1", "--wire", "ack"),
             ("exec_client", "127.0.0.1", "0x10", "true"),
+            ("exec_client", "--stdin", "127.0.0.1", "1"),
+            ("exec_client", "--wire", "json", "--tty", "127.0.0.1", "1", "true"),
+            ("exec_client", "--env", "A=1", "--wire", "bare", "127.0.0.1", "1", "true"),
+            *(("exec_client", "--env", env, "127.0.0.1", "1") for env in ("A", "=1", "")),
+            *(("exec_client", "--timeout", time, "127.0.0.1", "1") for time in NO_TIMES),
             ("exec_server", "--host", "no such host"),
             ("exec_server", "--root", "/"),
             ("file_server",),

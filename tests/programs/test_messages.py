@@ -30,6 +30,23 @@ class Messages(Case):
 
         self.each([(wire,) for wire in ("frame", "json", "packet", "ack", "bare")], check)
 
+    def test_streams(self) -> None:
+        def check(*options: str) -> None:
+            command = "echo $A; sleep 1; exit 3"
+            self.assert_same("exec_client", *options, *running.address, command)
+
+        with launch.server(launch.program("c", "exec_server")) as running:
+            cases = [
+                ("--stdin",),
+                ("--tty",),
+                ("--timeout", "0.1"),
+                ("--timeout", "0.1", "--stdin"),
+                ("--cwd", "/nonexistent"),
+                ("--env", "A=1"),
+                ("--env", "A=\udcff"),
+            ]
+            self.each(cases, check)
+
     def test_files(self) -> None:
         key, wrong = self.key_file(), self.key_file("wrong", WRONG)
         server = launch.program("c", "file_server", "--root", str(self.directory))
@@ -44,6 +61,23 @@ class Messages(Case):
                 ("put", "/"),
                 ("put",),
                 ("dance",),
+                ("stat", "stored"),
+                ("stat", "missing"),
+                ("list",),
+                ("list", "stored"),
+                ("list", "a", "b"),
+                ("get", "-r", "missing", "copy"),
+                ("get", "-r", "stored", "copy"),
+                ("put", "-r", "/nonexistent"),
+                ("put", "-r", key),
+                ("put", "-r", "--no-reply", key),
+                ("put", "--resume", key, "resumed"),
+                ("put", "--dance", key),
+                ("put", "--resume=3", key),
+                ("put", "-rx", key),
+                ("get", "--no-reply", "x"),
+                ("stat", "-r", "x"),
+                ("list", "--", "-r"),
             ):
                 self.assert_same("file_client", *running.address, *words)
         with launch.server([*server, "--key-file", key]) as running:

@@ -282,7 +282,12 @@ class Strangers(Case):
 
         servers = (
             ("exec_server", "exec"),
-            ("file_server", "get put", "--root", str(self.directory)),
+            (
+                "file_server",
+                "get list mkdir put stat symlink",
+                "--root",
+                str(self.directory),
+            ),
         )
         self.each(
             [(language, *server) for language in launch.LANGUAGES for server in servers], check
