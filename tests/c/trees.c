@@ -190,7 +190,7 @@ static int cancel(void *context, uint64_t done, uint64_t total)
 
 static void a_cut_transfer_goes_on_where_it_was(void)
 {
-    enum { SIZE = 5 * 1024 * 1024 };
+    enum { SIZE = 160 * 1024 };
     struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
     struct frame_file_result result = FRAME_FILE_RESULT_INIT, partial = FRAME_FILE_RESULT_INIT;
     struct stat found;
@@ -201,6 +201,7 @@ static void a_cut_transfer_goes_on_where_it_was(void)
 
     opts.flags = FRAME_FILE_RESUME;
     opts.progress = cancel;
+    opts.rate = 256 * 1024; /* in pieces, of which some pass */
     fd = start(&child, NULL, FRAME_ETRUNCATED);
     CHECK_RETURNS(FRAME_ECANCELLED, frame_file_put_path(fd, "big", at("big"), &opts, NULL));
     finish(fd, child);
@@ -211,6 +212,7 @@ static void a_cut_transfer_goes_on_where_it_was(void)
     CHECK(partial.bytes > SIZE / 3 && partial.bytes < SIZE && strlen(partial.sha256) == 64);
     CHECK_RETURNS(FRAME_EREMOTE_NOT_FOUND, frame_file_partial(fd, "file", NULL, NULL));
     opts.progress = NULL;
+    opts.rate = 0;
     CHECK_RETURNS(0, frame_file_put_path(fd, "big", at("big"), &opts, &result));
     CHECK(result.bytes == SIZE && strlen(result.sha256) == 64);
     CHECK(stat(at("root/big"), &found) == 0 && found.st_size == SIZE);
@@ -218,11 +220,13 @@ static void a_cut_transfer_goes_on_where_it_was(void)
 
     /* The same in the other direction; and a part of it alone. */
     opts.progress = cancel;
+    opts.rate = 256 * 1024;
     CHECK_RETURNS(FRAME_ECANCELLED, frame_file_get_path(fd, "big", at("again"), &opts, NULL));
     finish(fd, child);
     CHECK(stat(at("again"), &found) == -1 && errno == ENOENT);
     fd = start(&child, NULL, FRAME_ECLOSED);
     opts.progress = NULL;
+    opts.rate = 0;
     CHECK_RETURNS(0, frame_file_get_path(fd, "big", at("again"), &opts, &result));
     CHECK(result.bytes == SIZE && stat(at("again"), &found) == 0 && found.st_size == SIZE);
     opts.flags = 0;
