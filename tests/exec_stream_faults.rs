@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::channel::{Kind, fill, socket_pair, tcp, unread};
+use common::channel::{Kind, drain, fill, socket_pair, tcp, unread};
 use common::exec::{LONG, Presence, serve, within};
 use common::process::{alone, peak_memory};
 use common::proxy::{Direction, Fault, at_every_offset};
@@ -755,6 +755,48 @@ fn a_call_takes_no_longer_than_its_time_and_can_be_made_again() {
 }
 
 #[test]
+fn a_frame_that_has_begun_is_sent_to_its_end_and_no_other() {
+    let reply = encoded(r#"{"exit_code":0,"stdout_total":0,"stderr_total":0}"#, b"");
+    let refusal = encoded(r#"{"status":"error","code":"busy"}"#, b"");
+    for (bytes, has_begun) in [(&reply, true), (&refusal, true), (&reply, false), (&refusal, false)]
+    {
+        let (client, server) = socket_pair();
+        // A request that is sent as far as there is room, or input for which there is none.
+        let input = vec![b'x'; if has_begun { 1 << 20 } else { 0 }];
+        let request = Request { input: &input, ..shell("cat") };
+        let mut remote = start(client.as_fd().into(), &request);
+        let (_, mut body) = frame::recv_header(server.as_fd(), &within(LONG)).unwrap();
+        if !has_begun {
+            fill(&client);
+            assert_eq!(remote.write(b"input", Some(LONG)).unwrap(), 5);
+        }
+        remote.control().signal(libc::SIGINT).unwrap();
+        (&server).write_all(bytes).unwrap();
+        let ended = remote.read(&mut [0], Some(SHORT)).map_err(|error| error.kind());
+        let expected = if bytes == &reply { Ok(None) } else { Err(ErrorKind::RemoteBusy) };
+        if has_begun {
+            assert_eq!(ended, Err(ErrorKind::Timeout), "the other end needs the rest");
+        } else {
+            assert_eq!(ended, expected);
+            drain(&server);
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let ended = remote.read(&mut [0], Some(LONG)).map_err(|error| error.kind());
+                assert_eq!(ended, expected);
+                assert!(remote.events().is_empty());
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+            });
+            if has_begun {
+                body.skip(Some(LONG)).unwrap();
+            }
+            let behind = frame::recv(server.as_fd(), &within(LONG));
+            assert_eq!(kind(behind), ErrorKind::Closed);
+        });
+    }
+}
+
+#[test]
 fn a_single_thread_cannot_block_itself() {
     // Neither end reads before it has written: 0 says whose turn it is.
     for (client, server) in connections() {
@@ -875,6 +917,4 @@ fn a_stream_survives_every_split_and_notices_every_cut() {
     let (to_server, to_client) = at_every_offset(client, server, check);
     assert!(to_server > 150 && to_client > 150, "{to_server}, {to_client}");
     assert_eq!(ends.get(), 3, "behind the request, and behind each piece of input");
-    let children = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
-    assert_eq!(children.unwrap_err(), Errno::CHILD, "a command is left");
 }

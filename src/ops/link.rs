@@ -112,6 +112,8 @@ impl<'fd> Outbox<'fd> {
     pub(crate) fn drop_unsent(&mut self) {
         if !self.has_begun {
             self.clear();
+        } else if self.sent < self.parts[HEAD].len() + self.parts[BODY].len() {
+            self.parts[TAIL].clear();
         }
     }
 
@@ -252,6 +254,8 @@ mod tests {
         outbox.put(r#"{"behind":1}"#).unwrap();
         outbox.drop_unsent();
         assert!(!outbox.is_empty(), "it has begun");
+        assert!(outbox.parts[TAIL].is_empty());
+        outbox.put(r#"{"behind":1}"#).unwrap();
         let reading = std::thread::spawn(move || all_of(theirs));
         while !outbox.is_empty() {
             outbox.flush().unwrap();
