@@ -118,17 +118,19 @@ def run(
     )
 
 
-def wait_for_partial(root: Path) -> None:
-    """Until a file server has let go of what it got of a put that was cut: the end of its
-    client is news to it, too."""
+def wait_for_partial(directory: Path, least: int, free: bool = False) -> None:
+    """Until so many bytes of a file that is to be resumed are in a directory and, if
+    ``free``, whoever received it has seen the end."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        for path in root.glob(".framefd-*.part"):
+        for path in directory.glob(".framefd-*.part"):
             with open(path, "rb") as file, contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                if free:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(file.fileno()).st_size >= least:
+                    return
         time.sleep(0.01)
-    raise TimeoutError(f"no partial file: {os.listdir(root)}")
+    raise TimeoutError(f"no partial file: {os.listdir(directory)}")
 
 
 class Terminal:
@@ -210,7 +212,6 @@ class Line:
         self._ends: list[socket.socket] = []
         self._over = threading.Event()
         self.sent = self.received = 0  # bytes to the server, and from it
-        self.held = threading.Event()  # the line carries no more
 
     @property
     def address(self) -> tuple[str, str]:
@@ -243,7 +244,6 @@ class Line:
                 setattr(self, counter, getattr(self, counter) + len(data))
                 left -= len(data)
                 if left == 0:
-                    self.held.set()
                     self._over.wait(SECONDS)
             target.shutdown(socket.SHUT_WR)
 
