@@ -202,7 +202,7 @@ fn a_pause_of_the_output_does_not_make_a_held_pipe_last() {
 
 #[test]
 fn a_signal_reaches_the_whole_group() {
-    let wait = "trap 'echo $name; exit 7' USR1; sleep 1000 & echo up; wait";
+    let wait = "trap 'kill $! 2>/dev/null; echo $name; exit 7' USR1; sleep 1000 & echo up; wait";
     let command = format!("(name=one; {wait}) & (name=two; {wait}) & name=three; {wait}");
     let mut talk = Talk::new();
     let mut sent = false;

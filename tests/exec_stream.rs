@@ -182,7 +182,8 @@ fn input_that_goes_along_is_all_there_is() {
     let (client, server) = socket_pair();
     let client = client.as_fd().into();
     let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
-        let command = b"trap 'exit 7' USR1; x=$(cat); echo $x; sleep 1000 & wait";
+        let command =
+            b"trap 'kill $! 2>/dev/null; exit 7' USR1; x=$(cat); echo $x; sleep 1000 & wait";
         let header = json!({"cmd": "exec", "stream": true, "stdin_size": 3});
         send(client, &header, &[command, b"abc".as_slice()].concat());
         send(client, &json!({"stream": "stdin"}), b"more");
