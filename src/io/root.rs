@@ -1,6 +1,6 @@
 //! A directory that no name leads out of.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
@@ -73,23 +73,23 @@ impl<'fd> Root<'fd> {
 
     /// As [`open_file`](Self::open_file), but symbolic links are followed as long as they
     /// stay within: [`ErrorKind::Path`] where one leads out. [`ErrorKind::Unsupported`]
-    /// without openat2(2).
+    /// without openat2(2). Needs /proc.
     pub fn open_followed(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
         let name = name.as_bytes();
-        let open = |flags| self.follow(name, flags).map_err(|errno| refused_link(name, errno));
-        let stat = |file: &OwnedFd| {
-            let stat = rustix::fs::fstat(file).map_err(|errno| refused("open", name, errno))?;
-            regular(name, &stat).map(|()| stat)
-        };
-        stat(&open(OFlags::PATH | OFlags::CLOEXEC)?)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = open(flags)?;
-        let stat = stat(&file)?;
-        Ok((file, stat_of(&stat)))
+        let found = self.follow(name).map_err(|errno| refused_link(name, errno))?;
+        let failed = |errno| refused("open", name, errno);
+        let stat = rustix::fs::fstat(&found).map_err(failed)?;
+        regular(name, &stat)?;
+        // Opened by what was found, so that the name is not resolved again.
+        let found = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = retry_on_intr(|| rustix::fs::open(&*found, flags, Mode::empty()));
+        Ok((file.map_err(failed)?, stat_of(&stat)))
     }
 
-    fn follow(self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    fn follow(self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
         let open = || rustix::fs::openat2(self.dir, path, flags, Mode::empty(), resolve);
         // A rename anywhere is a reason to try again.
         let mut opened = Err(Errno::AGAIN);
