@@ -2180,8 +2180,9 @@ void exec_datagram_server_free(struct exec_datagram_server *server);
  * reply. FRAME_ETIMEOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
  * ECONNREFUSED where nobody receives, at once. FRAME_EBADREPLY: the reply contradicts
  * itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
- * max_output. FRAME_EKEY, FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. The socket
- * can be used again after any of them. Since 0.1.
+ * max_output. FRAME_EKEY, FRAME_EARGUMENT (input and EXEC_TTY among others: a datagram has
+ * no room for them), FRAME_EBADFD: nothing was sent. The socket can be used again after
+ * any of them. Since 0.1.
  */
 int exec_datagram_request(int fd,
                           const char *command,

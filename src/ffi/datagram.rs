@@ -6,7 +6,7 @@ use std::ptr;
 use super::arguments::{
     bytes, descriptor, free, invalid, object, optional_text, out, write_optional,
 };
-use super::exec::{self, ExecOptions, ExecOutput, ExecResult};
+use super::exec::{self, EXEC_NO_INPUT, EXEC_TTY, ExecOptions, ExecOutput, ExecResult};
 use super::frame::FrameHandle;
 use super::options::{self, SizedStruct, limit, timeout};
 use super::outcome::{code, small, value};
@@ -235,8 +235,9 @@ pub unsafe extern "C" fn exec_datagram_server_free(server: *mut ExecDatagramServ
 /// reply. FRAME_ETIMEOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
 /// ECONNREFUSED where nobody receives, at once. FRAME_EBADREPLY: the reply contradicts
 /// itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
-/// max_output. FRAME_EKEY, FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. The socket
-/// can be used again after any of them. Since 0.1.
+/// max_output. FRAME_EKEY, FRAME_EARGUMENT (input and EXEC_TTY among others: a datagram has
+/// no room for them), FRAME_EBADFD: nothing was sent. The socket can be used again after
+/// any of them. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_request(
     fd: c_int,
@@ -260,6 +261,10 @@ pub unsafe extern "C" fn exec_datagram_request(
         };
         // SAFETY: as above.
         let mut request = unsafe { options.for_client(command, None) }?;
+        let streams = options.flags & (EXEC_TTY | EXEC_NO_INPUT) != 0;
+        if streams || !request.input.is_empty() {
+            return Err(invalid("a command in a datagram has no input and no terminal"));
+        }
         if options.timeout_ms == 0 && options.command_timeout_ms == 0 {
             request.timeout = Some(limits::DATAGRAM_TIMEOUT);
         }

@@ -172,6 +172,13 @@ static void bad_arguments(void)
     exec.write_fd = 1;
     CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_serve(server, fd, &exec, NULL));
     CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
+    exec.write_fd = 0;
+    exec.input = "x";
+    exec.input_len = 1;
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
+    exec.input_len = 0;
+    exec.flags = EXEC_TTY;
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
     CHECK_RETURNS(FRAME_EKEY, exec_datagram_request(fd, "true", 4, "short", 5, &output, NULL));
     CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, NULL, NULL));
     CHECK_RETURNS(FRAME_EIO, exec_datagram_request(fd, "true", 4, NULL, 0, &output, NULL));
