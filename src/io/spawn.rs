@@ -104,8 +104,9 @@ impl Confinement {
 
 impl Process<'_> {
     /// Starts it. An empty `argv`, a NUL byte, a malformed variable and a user or group of
-    /// the number `u32::MAX`, which is none, are [`ErrorKind::Argument`]; everything else is [`ErrorKind::Spawn`] with the errno
-    /// and the step that failed, and leaves nothing behind.
+    /// the number `u32::MAX`, which is none, are [`ErrorKind::Argument`]; everything else is
+    /// [`ErrorKind::Spawn`] with the errno and the step that failed, and leaves nothing
+    /// behind.
     pub fn spawn(&self) -> Result<Child> {
         self.confinement.check()?;
         let user = self.confinement.user;
