@@ -4,13 +4,13 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
 
 use common::channel::socket_pair;
 use common::exec::LONG;
-use common::kind;
 use common::stream::{finish, json_of, read_all, recv, send, shell, start};
+use common::{encoded, kind};
 use framefd::ops::exec::RemoteCommand;
 use framefd::ops::run::Stream;
 use framefd::{Duplex, ErrorKind};
@@ -87,6 +87,19 @@ fn they_may_say_less_or_nothing() {
         let (stdout, stderr, reply) = finish(remote);
         assert_eq!((&*stdout, &*stderr, reply.exit_code), ("output", "", Some(0)));
     });
+}
+
+#[test]
+fn a_reply_whose_output_is_cut_is_none() {
+    let (client, server) = socket_pair();
+    let mut remote = start(client.as_fd().into(), &shell("anything"));
+    recv(server.as_fd().into());
+    let reply =
+        encoded(r#"{"stdout_size":6,"stderr_size":5,"exit_code":3,"data_size":11}"#, b"outp");
+    (&server).write_all(&reply).unwrap();
+    drop(server);
+    assert_eq!(kind(read_all(&mut remote)), ErrorKind::Truncated);
+    assert!(remote.reply().is_none());
 }
 
 #[test]

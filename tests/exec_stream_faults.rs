@@ -265,6 +265,8 @@ fn a_half_close_behind_input_that_is_not_read_yet_does_not_end_the_command() {
             // The server asks whether anybody is there.
             let probe = recv(client.as_fd().into());
             assert_eq!(json_of(&probe), json!({"data_size": 0, "stream": "stdout"}));
+            thread::sleep(SHORT);
+            assert!(unread(&client) < 1000, "it asks again and again");
             File::options().write(true).open(&go).unwrap().write_all(b"go\n").unwrap();
             let output = loop {
                 let frame = recv(client.as_fd().into());
@@ -456,6 +458,8 @@ fn a_client_that_never_reads_is_given_up_after_the_end() {
             options.limits.time = Some(SHORT * 4);
             let begin = Instant::now();
             let mut open = None;
+            // How much is on its way depends on the machine.
+            fill(&connection.1);
             let ran = serve_until_gone(connection, command, &options, |client| {
                 open = Some(client);
             });
@@ -476,22 +480,95 @@ fn a_client_that_never_reads_is_given_up_after_the_end() {
 fn a_client_that_reads_slowly_gets_everything() {
     const SIZE: usize = 3 << 20;
     let patience = Duration::from_millis(500);
-    for (client, server) in connections() {
-        let options = ServeOptions { reply_timeout: patience, ..limited() };
-        let command = format!("head -c {SIZE} /dev/zero");
-        let (ran, ()) = serving(server.as_fd().into(), &options, || {
-            let mut remote = start(client.as_fd().into(), &shell(&command));
-            let begin = Instant::now();
-            let mut piece = vec![0; SIZE / 60];
-            let mut total = 0;
-            while let Some((_, got)) = remote.read(&mut piece, Some(LONG)).unwrap() {
-                total += got;
-                thread::sleep(Duration::from_millis(10));
+    // Most of it is read after the end of the command.
+    let (client, server) = socket_pair();
+    let options = ServeOptions { reply_timeout: patience, ..limited() };
+    let command = format!("head -c {SIZE} /dev/zero");
+    let (ran, ()) = serving(server.as_fd().into(), &options, || {
+        let mut remote = start(client.as_fd().into(), &shell(&command));
+        let begin = Instant::now();
+        let mut piece = vec![0; SIZE / 120];
+        let mut total = 0;
+        while let Some((_, got)) = remote.read(&mut piece, Some(LONG)).unwrap() {
+            total += got;
+            thread::sleep(Duration::from_millis(15));
+        }
+        assert!(begin.elapsed() > patience * 2, "it was not slow");
+        assert_eq!(total, SIZE);
+    });
+    assert!(matches!(ran, Ok(Served::Ran(_))), "{ran:?}");
+}
+
+#[test]
+fn output_that_comes_long_after_the_end_has_its_time_too() {
+    let patience = Duration::from_millis(400);
+    let mut options = ServeOptions { reply_timeout: patience, ..limited() };
+    options.limits.drain_grace = LONG;
+    let (client, server) = socket_pair();
+    let (ran, ()) = serving(server.as_fd().into(), &options, || {
+        let command = "(sleep 0.8; head -c 3000000 /dev/zero) & exit 4";
+        let mut remote = start(client.as_fd().into(), &shell(command));
+        let [stdout, _] = read_all(&mut remote).unwrap();
+        assert_eq!((stdout.len(), remote.reply().unwrap().exit_code), (3_000_000, Some(4)));
+    });
+    assert!(matches!(ran, Ok(Served::Ran(_))), "{ran:?}");
+}
+
+#[test]
+fn a_reply_waits_for_a_client_that_writes_first() {
+    let (client, server) = socket_pair();
+    fill(&server);
+    let filler = usize::try_from(unread(&client)).unwrap();
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+        let raw: Duplex<'_> = client.as_fd().into();
+        send(raw, &json!({"cmd": "exec", "stream": true}), b"true");
+        // In the middle of it the command has ended, and there is no room for the reply.
+        send(raw, &json!({"stream": "stdin"}), &vec![b'x'; 10 << 20]);
+        (&client).read_exact(&mut vec![0; filler]).unwrap();
+        assert_eq!(recv(raw).header.integer("exit_code").unwrap(), 0);
+    });
+    assert!(matches!(ran, Ok(Served::Ran(_))), "{ran:?}");
+}
+
+#[test]
+fn what_is_not_understood_is_told_behind_the_output_before_it() {
+    // Over TCP, which takes a frame in parts.
+    let (client, server) = tcp();
+    let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
+        let raw: Duplex<'_> = client.as_fd().into();
+        send(raw, &json!({"cmd": "exec", "stream": true}), b"yes");
+        let (mut last, mut still) = (0, Instant::now());
+        while last == 0 || still.elapsed() < SHORT {
+            if unread(&client) != last {
+                (last, still) = (unread(&client), Instant::now());
             }
-            assert!(begin.elapsed() > patience, "it was not slow");
-            assert_eq!(total, SIZE);
+            thread::yield_now();
+        }
+        send(raw, &json!({"new": 1}), b"");
+        let reply = loop {
+            let frame = recv(raw);
+            if frame.header.string("stream").is_err() {
+                break frame;
+            }
+        };
+        assert_eq!(reply.header.string("code").unwrap(), "bad_request");
+    });
+    assert_eq!(kind(ran), ErrorKind::BadField);
+}
+
+#[test]
+fn a_reset_in_the_middle_of_input_ends_any_command() {
+    for of in [OnClose::Kill, OnClose::Run] {
+        let (client, server) = tcp();
+        let options = on_close(of, FOR_EVER);
+        let connection = (client.into(), server.into());
+        let ran = serve_until_gone(connection, "cat; sleep 1000", &options, |client| {
+            let half = encoded(r#"{"stream":"stdin","data_size":6}"#, b"hel");
+            send_bytes(&client, &half);
+            assert!(b"hel".starts_with(&recv(client.as_fd().into()).body));
+            rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
         });
-        assert!(matches!(ran, Ok(Served::Ran(_))));
+        assert_eq!(kind(ran), ErrorKind::Closed, "{of:?}");
     }
 }
 
@@ -582,6 +659,21 @@ fn input_for_one_reply_takes_no_memory_and_its_client_may_go_away() {
                 );
                 presence.wait_for_end();
             }
+        }
+        // What is not read yet says nothing of its end.
+        for (client, server) in connections() {
+            let input = vec![b'x'; 2 << 20];
+            let (grace, hold) = (Duration::from_secs(1), "sleep 1.5; wc -c");
+            let options = on_close(OnClose::Kill, grace);
+            let (ran, ()) = serving(server.as_fd().into(), &options, || {
+                let header = json!({"cmd": "exec", "stdin_size": input.len()});
+                let body = [hold.as_bytes(), &input].concat();
+                send(client.as_fd().into(), &header, &body);
+                half_close(&client);
+                let text = String::from_utf8(recv(client.as_fd().into()).body).unwrap();
+                assert_eq!(text.trim(), input.len().to_string());
+            });
+            ran.unwrap();
         }
         // Behind it, as without any.
         for (client, server) in connections() {
