@@ -1924,8 +1924,8 @@ int frame_file_get_path(int fd,
  * that is put is written beside its place under such a name and takes its place when it
  * is complete and matches the digest that was sent; whatever fails, the old file stays
  * and nothing else is left, but for the partial file of a put that is to be resumed. A
- * symbolic link is made only where it cannot lead out. A put that is refused is received to its end all the same, so
- * that the reply can follow and the stream stays in step.
+ * symbolic link is made only where it cannot lead out. A put that is refused is received
+ * to its end all the same, so that the reply can follow and the stream stays in step.
  *
  * Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
  * step; result->error says what was refused. Anything negative: close the connection.

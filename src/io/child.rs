@@ -183,8 +183,8 @@ fn pidfd_signal_group(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// The `PIDFD_GET_INFO` request of pidfs, Linux 6.15: the status of a process that was reaped, `None`
-/// while it is not.
+/// The `PIDFD_GET_INFO` request of pidfs, Linux 6.15: the status of a process that was
+/// reaped, `None` while it is not.
 fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<Status>, Errno> {
     // SAFETY: it is made of integers, for which zero is a value.
     let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
