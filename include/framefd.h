@@ -441,7 +441,8 @@
 
 /**
  * For frame_file_options.flags: the permission bits and the time of modification go along
- * with a path or a tree, in either direction.
+ * with a path or a tree, in either direction. Directories keep no time, and those that are
+ * made on a server all rights for their owner.
  */
 #define FRAME_FILE_PRESERVE 64
 
@@ -453,7 +454,8 @@
 
 /**
  * For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
- * leads to within the tree is sent in its place.
+ * leads to within the tree is sent in its place. FRAME_EUNSUPPORTED where there is no
+ * openat2(2), before Linux 5.6.
  */
 #define FRAME_FILE_FOLLOW_LINKS 256
 
@@ -760,7 +762,7 @@ struct exec_options {
      */
     uint32_t uid;
     /**
-     * Server: the group id that goes with uid.
+     * Server: the group id that goes with uid; one without the other is FRAME_EARGUMENT.
      */
     uint32_t gid;
     /**

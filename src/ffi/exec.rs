@@ -129,7 +129,7 @@ pub struct ExecOptions {
     /// Server that runs as root: the user id that commands get; 0 is the host's. They then
     /// have the group gid and no other, and HOME, USER and LOGNAME only if env sets them.
     pub uid: u32,
-    /// Server: the group id that goes with uid.
+    /// Server: the group id that goes with uid; one without the other is FRAME_EARGUMENT.
     pub gid: u32,
     /// Client, with EXEC_TTY: lines of the terminal; default 24.
     pub rows: u16,
@@ -566,8 +566,9 @@ impl ExecOptions {
         if self.umask & !0o777 != 0 {
             return Err(invalid(format!("umask is {:#o}", self.umask)));
         }
-        if self.uid == 0 && self.gid != 0 {
-            return Err(invalid("gid is set, and uid is not"));
+        // A gid that was forgotten would leave the command in root's group.
+        if (self.uid == 0) != (self.gid == 0) {
+            return Err(invalid("uid and gid have to be set both, or neither"));
         }
         let bound = |value: u64| (value != 0).then_some(value);
         // SAFETY: the caller's promise.

@@ -37,13 +37,15 @@ pub const FRAME_FILE_RESUME: u32 = 16;
 /// For frame_file_options.flags: directories that are missing on the way are made.
 pub const FRAME_FILE_PARENTS: u32 = 32;
 /// For frame_file_options.flags: the permission bits and the time of modification go along
-/// with a path or a tree, in either direction.
+/// with a path or a tree, in either direction. Directories keep no time, and those that are
+/// made on a server all rights for their owner.
 pub const FRAME_FILE_PRESERVE: u32 = 64;
 /// For frame_file_options.flags, for trees: a symbolic link ends the call with FRAME_EPATH;
 /// without a flag for links they are left out and counted.
 pub const FRAME_FILE_REFUSE_LINKS: u32 = 128;
 /// For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
-/// leads to within the tree is sent in its place.
+/// leads to within the tree is sent in its place. FRAME_EUNSUPPORTED where there is no
+/// openat2(2), before Linux 5.6.
 pub const FRAME_FILE_FOLLOW_LINKS: u32 = 256;
 /// For frame_file_options.flags, for trees: symbolic links are made anew; one that leads
 /// out of the tree ends the call.

@@ -380,8 +380,12 @@ static void commands_are_confined(void)
         exec_output_free(output);
     }
     opts.uid = 0;
+    opts.gid = 12345;
     CHECK_RETURNS(FRAME_EARGUMENT, exec_run("true", 4, &output, &opts));
+    opts.uid = 54321;
     opts.gid = 0;
+    CHECK_RETURNS(FRAME_EARGUMENT, exec_run("true", 4, &output, &opts));
+    opts.uid = 0;
     opts.umask = 01000;
     CHECK_RETURNS(FRAME_EARGUMENT, exec_run("true", 4, &output, &opts));
     opts.umask = 0;
