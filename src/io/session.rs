@@ -85,11 +85,11 @@ const PASSES: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::Command;
 
     use rustix::io::Errno;
-    use rustix::process::getsid;
+    use rustix::process::setsid;
 
     use super::*;
     use crate::io::testing;
@@ -97,11 +97,11 @@ mod tests {
     #[test]
     fn a_session_is_signalled_on_an_old_kernel_too() {
         for calls in [&[][..], &[(libc::SYS_pidfd_open, Errno::NOSYS)]] {
-            let mut leader = Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
+            let mut command = Command::new("sleep");
+            // SAFETY: setsid is async-signal-safe, and the closure calls nothing else.
+            unsafe { command.arg("1000").pre_exec(|| Ok(setsid().map(drop)?)) };
+            let mut leader = command.spawn().unwrap();
             let pid = Pid::from_child(&leader);
-            while getsid(Some(pid)) != Ok(pid) {
-                std::thread::yield_now();
-            }
             testing::failing(calls, || {
                 signal(pid, None, Signal::KILL);
                 signal(pid, Some(Pid::INIT), Signal::KILL);
