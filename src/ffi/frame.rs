@@ -57,7 +57,8 @@ pub struct FrameHandle {
     pub(super) header: Option<Header>,
     body: Vec<u8>,
     rest: Option<BodyReader<'static>>,
-    pub(super) source: Option<Address>,
+    /// Of a datagram; not in place, since it is larger than all the rest.
+    pub(super) source: Option<Box<Address>>,
 }
 
 impl FrameHandle {
@@ -66,6 +67,7 @@ impl FrameHandle {
     }
 
     pub(super) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
+        let source = source.map(Box::new);
         FrameHandle { header: Some(frame.header), body: frame.body, rest: None, source }
     }
 
@@ -201,9 +203,10 @@ pub unsafe extern "C" fn frame_header(frame: *const FrameHandle, len: *mut usize
     value(ptr::null(), || {
         // SAFETY: the pointers are what the header asks for.
         let header = unsafe { frame.as_ref() }.and_then(|frame| frame.header.as_ref());
+        let text = header.map(Header::text_with_nul);
         // SAFETY: as above.
-        unsafe { write_optional(len, header.map_or(0, |header| header.text().len())) };
-        header.map_or(ptr::null(), |header| header.text_with_nul().as_ptr().cast())
+        unsafe { write_optional(len, text.map_or(0, |text| text.len() - 1)) };
+        text.map_or(ptr::null(), |text| text.as_ptr().cast())
     })
 }
 

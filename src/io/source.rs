@@ -38,6 +38,7 @@ enum WithoutWaiting {
 
 impl<'fd> Source<'fd> {
     /// Reads a new message from `fd`.
+    #[inline]
     pub fn new(fd: BorrowedFd<'fd>, deadline: Deadline) -> Source<'fd> {
         Source { fd, deadline, mid_message: false, without_waiting: WithoutWaiting::Nowait }
     }
@@ -60,6 +61,7 @@ impl<'fd> Source<'fd> {
     /// Fills `buf`. End-of-stream before the first byte of a message is
     /// [`ErrorKind::Closed`], after it [`ErrorKind::Truncated`]; a deadline that passes
     /// is [`ErrorKind::Timeout`] or [`ErrorKind::Stalled`] in the same way.
+    #[inline]
     pub fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
         let mut got = 0;
         while got < buf.len() {
@@ -92,6 +94,7 @@ impl<'fd> Source<'fd> {
 
     /// Adds 1 to `max` bytes to `out` as they come, within the capacity it has; 0 is
     /// end-of-stream.
+    #[inline]
     pub fn read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<usize> {
         let room = out.spare_capacity_mut();
         let want = usize::try_from(max).unwrap_or(usize::MAX).min(room.len());
@@ -114,6 +117,7 @@ impl<'fd> Source<'fd> {
     }
 
     /// Reads 1 to `buf.len()` bytes as they come; 0 is end-of-stream.
+    #[inline]
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         // SAFETY: `read_uninit` only ever writes initialised bytes.
         let buf = unsafe { &mut *(std::ptr::from_mut(buf) as *mut [MaybeUninit<u8>]) };

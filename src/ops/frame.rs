@@ -12,7 +12,7 @@ use crate::io::source::Source;
 use crate::limits;
 use crate::wire::decoder::Limits;
 use crate::wire::head::{Head, PREFIX_SIZE};
-use crate::wire::header::Header;
+use crate::wire::header::{Header, SHORT_TEXT};
 use crate::wire::memory::reserve;
 use crate::wire::packet::{PrefixFormat, check_size, header_length};
 
@@ -459,14 +459,20 @@ pub(crate) fn recv_header_by<'fd>(
     let mut source = Source::new(fd, deadline);
     let mut prefix = [0; PREFIX_SIZE];
     source.read_exact(&mut prefix)?;
-    let mut text = Vec::new();
     let length = header_length(&prefix, options.max_header)?;
-    if length < limits::GROW_STEP {
-        // With room for the NUL behind it: the memory is asked for once.
-        reserve(&mut text, length + 1)?;
-    }
-    source.read_vec(&mut text, length as u64)?;
-    let header = Header::parse(text, options.max_depth)?;
+    let header = if length < SHORT_TEXT {
+        let mut text = [0; SHORT_TEXT];
+        source.read_exact(&mut text[..length])?;
+        Header::parse_short(text, length, options.max_depth)?
+    } else {
+        let mut text = Vec::new();
+        if length < limits::GROW_STEP {
+            // With room for the NUL behind it: the memory is asked for once.
+            reserve(&mut text, length + 1)?;
+        }
+        source.read_vec(&mut text, length as u64)?;
+        Header::parse(text, options.max_depth)?
+    };
     let left = header.data_size().unwrap_or(0);
     Ok((header, BodyReader { source, left }))
 }

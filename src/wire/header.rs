@@ -22,11 +22,21 @@ pub const MAX_DATA_SIZE: u64 = i64::MAX as u64;
 /// A received header: one JSON object (RFC 8259), its text untouched.
 #[derive(Debug)]
 pub struct Header {
-    /// The text and a final NUL, so that C can be handed a pointer to it.
-    text: Vec<u8>,
+    text: Text,
     data_size: Option<u64>,
     fields: OnceLock<BTreeMap<String, Field>>,
 }
+
+/// The text of a header and a NUL behind it, so that C can be handed a pointer to it.
+#[derive(Debug)]
+enum Text {
+    /// That of most headers needs no memory of its own.
+    Short([u8; SHORT_TEXT], usize),
+    Long(Vec<u8>),
+}
+
+/// A text of fewer bytes than this is short.
+pub(crate) const SHORT_TEXT: usize = 64;
 
 /// A top-level value of a header, as far as the typed getters tell values apart.
 #[derive(Debug)]
@@ -48,18 +58,34 @@ impl Header {
         let data_size = read_data_size(&text, max_depth)?;
         reserve(&mut text, 1)?;
         text.push(0);
-        Ok(Header { text, data_size, fields: OnceLock::new() })
+        Ok(Header { text: Text::Long(text), data_size, fields: OnceLock::new() })
+    }
+
+    /// As [`parse`](Self::parse): `len` bytes of text, and zeros behind them.
+    #[inline]
+    pub(crate) fn parse_short(
+        text: [u8; SHORT_TEXT],
+        len: usize,
+        max_depth: u32,
+    ) -> Result<Header> {
+        let data_size = read_data_size(&text[..len], max_depth)?;
+        Ok(Header { text: Text::Short(text, len), data_size, fields: OnceLock::new() })
     }
 
     /// The JSON text as it came.
     pub fn text(&self) -> &str {
-        // Checked by `parse`; the fallback is never taken.
-        std::str::from_utf8(&self.text[..self.text.len() - 1]).unwrap_or_default()
+        let text = self.text_with_nul();
+        // Checked when it was parsed; the fallback is never taken.
+        std::str::from_utf8(&text[..text.len() - 1]).unwrap_or_default()
     }
 
     /// The JSON text with a final NUL.
+    #[inline]
     pub fn text_with_nul(&self) -> &[u8] {
-        &self.text
+        match &self.text {
+            Text::Short(bytes, len) => &bytes[..=*len],
+            Text::Long(bytes) => bytes,
+        }
     }
 
     /// What `data_size` says, if it is there.
