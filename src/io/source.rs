@@ -11,8 +11,7 @@ use rustix::net::RecvFlags;
 use super::deadline::{Deadline, wait};
 use super::last_errno;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits;
-use crate::wire::memory::reserve;
+use crate::wire::memory::reserve_step;
 
 /// One call's reading side: a descriptor, its deadline, and whether the call has begun
 /// to consume a message. That is what tells a clean end from a cut one, and a timeout
@@ -79,10 +78,7 @@ impl<'fd> Source<'fd> {
         let mut left = len;
         while left > 0 {
             if out.len() == out.capacity() {
-                // A first step, then doubling: a peer that declares much and sends little
-                // holds little.
-                let step = out.len().max(limits::GROW_STEP);
-                reserve(out, usize::try_from(left).unwrap_or(usize::MAX).min(step))?;
+                reserve_step(out, out.len(), left)?;
             }
             match self.read_more(out, left)? {
                 0 => return Err(self.cut(len - left, len)),

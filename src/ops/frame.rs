@@ -466,7 +466,7 @@ pub(crate) fn recv_header_by<'fd>(
         Header::parse_short(text, length, options.max_depth)?
     } else {
         let mut text = Vec::new();
-        if length < limits::GROW_STEP {
+        if length < limits::FIRST_STEP {
             // With room for the NUL behind it: the memory is asked for once.
             reserve(&mut text, length + 1)?;
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::head::PREFIX_SIZE;
 use super::header::read_data_size;
-use super::memory::reserve;
+use super::memory::{reserve, reserve_step};
 use super::packet::{PrefixFormat, check_size, header_length};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -175,14 +175,11 @@ impl Decoder {
         }
         let came = self.rest().len();
         let missing = self.expected.saturating_sub(came as u64).max(1);
-        let missing = usize::try_from(missing).unwrap_or(usize::MAX);
-        let wanted = missing.max(self.read_ahead);
-        self.compact(wanted);
+        let wanted = missing.max(self.read_ahead as u64);
+        self.compact(usize::try_from(wanted).unwrap_or(usize::MAX));
         let room = self.buffer.capacity() - self.buffer.len();
-        if room < missing.min(self.read_ahead) || self.buffer.capacity() < self.read_ahead {
-            // First a step, then as much again as came: a peer that declares much and sends
-            // little holds little.
-            reserve(&mut self.buffer, wanted.min(came.max(self.read_ahead)))?;
+        if missing > room as u64 || self.buffer.capacity() < self.read_ahead {
+            reserve_step(&mut self.buffer, came, wanted)?;
         }
         Ok(&mut self.buffer)
     }
