@@ -1,0 +1,190 @@
+"""The model of the benchmark: workloads, their contenders and bars, and interleaved rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+PROGRAMS = TARGET / "bench"
+
+# For Bar.against: the fastest of those that were measured.
+FASTEST_LIMIT = "the fastest limit"
+FASTEST_PEER = "the fastest peer"
+
+ROUNDS = 5
+QUICK_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One that does the work of a workload."""
+
+    name: str
+    # Does the work once and returns the figure, in the unit of the workload.
+    measure: Callable[[], float]
+    # "limit": a program that does the least the wire allows; "ours"; "peer".
+    role: str
+    # What brings it, where it is not installed: "libzmq3-dev". It is named, not measured.
+    missing: str | None = None
+    # Held from before the first round until after the last: a server, a directory.
+    around: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What one of ours has to reach: a share of another contender's figure, or of a number."""
+
+    text: str
+    ours: str
+    # The name of a contender, FASTEST_LIMIT, FASTEST_PEER, or a number in the unit.
+    against: str | float
+    # The least that ours may be of it; the most, where lower is better.
+    ratio: float = 1.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The same work, done by each contender."""
+
+    name: str
+    unit: str
+    contenders: Sequence[Contender]
+    bars: Sequence[Bar] = ()
+    lower_is_better: bool = False
+    # For a count, which is the same each time: 1.
+    rounds: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a bar is met; None where one of its two sides was not measured."""
+
+    bar: Bar
+    ratio: float | None
+    met: bool | None
+
+
+@dataclass
+class Result:
+    """What a workload came to: the figures of each contender, a round after the other."""
+
+    workload: Workload
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    # Why a contender that is installed has no figures.
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.figures[name])
+
+    def spread(self, name: str) -> tuple[float, float]:
+        return min(self.figures[name]), max(self.figures[name])
+
+    def ratio(self, name: str, against: str) -> float:
+        """The median of the ratios within a round: what slows a round slows both sides."""
+        pairs = zip(self.figures[name], self.figures[against])
+        return statistics.median(one / other for one, other in pairs)
+
+    def limit(self) -> str | None:
+        return self.fastest("limit")
+
+    def fastest(self, role: str) -> str | None:
+        names = [c.name for c in self.workload.contenders if c.role == role]
+        names = [name for name in names if name in self.figures]
+        best = min if self.workload.lower_is_better else max
+        return best(names, key=self.median) if names else None
+
+    def verdicts(self) -> list[Verdict]:
+        return [self._verdict(bar) for bar in self.workload.bars]
+
+    def _verdict(self, bar: Bar) -> Verdict:
+        if bar.ours not in self.figures:
+            return Verdict(bar, None, None)
+        if isinstance(bar.against, (int, float)):
+            ratio = self.median(bar.ours) / bar.against
+        else:
+            special = {FASTEST_LIMIT: "limit", FASTEST_PEER: "peer"}.get(bar.against)
+            against = self.fastest(special) if special else bar.against
+            if against not in self.figures:
+                return Verdict(bar, None, None)
+            ratio = self.ratio(bar.ours, against)
+        lower = self.workload.lower_is_better
+        return Verdict(bar, ratio, ratio <= bar.ratio if lower else ratio >= bar.ratio)
+
+
+def run(workload: Workload, quick: bool) -> Result:
+    """Measures the contenders in turn (A B C A B C ...)."""
+    result = Result(workload)
+    with contextlib.ExitStack() as stack:
+        contenders = []
+        for contender in workload.contenders:
+            if contender.missing:
+                continue
+            try:
+                stack.enter_context(contender.around())
+                contenders.append(contender)
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                result.failures[contender.name] = str(error)
+        for _ in range(workload.rounds or (QUICK_ROUNDS if quick else ROUNDS)):
+            for contender in contenders:
+                if contender.name not in result.failures:
+                    _measure(contender, result)
+    return result
+
+
+def _measure(contender: Contender, result: Result) -> None:
+    try:
+        figure = contender.measure()
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        result.failures[contender.name] = str(error)
+        result.figures.pop(contender.name, None)
+    else:
+        result.figures.setdefault(contender.name, []).append(figure)
+
+
+def figure(command: Sequence[str | Path], cpus: set[int] | None = None) -> float:
+    """Runs a program, on these cpus only, that prints one number."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{Path(command[0]).name}: {done.stderr.strip() or done.returncode}")
+    return float(done.stdout)
+
+
+def compiled(name: str, *libraries: str, header: str | None = None) -> Path | None:
+    """Builds benches/c/NAME.c, with framefd and these libraries (`-lzmq`), into target/bench.
+
+    None where the header of the library is not installed."""
+    compiler = os.environ.get("CC", "cc")
+    if header and subprocess.run(
+        [compiler, "-E", "-x", "c", "-"],
+        input=f"#include <{header}>\n",
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ).returncode:
+        return None
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    program = PROGRAMS / name
+    static = (ROOT / "tests" / "abi" / "native-static-libs.txt").read_text().split()
+    subprocess.run(
+        [compiler, "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-O2", "-g"]
+        + ["-I", str(ROOT / "include"), "-o", str(program)]
+        + [str(ROOT / "benches" / "c" / f"{name}.c"), *libraries]
+        + [str(TARGET / "release" / "libframefd-c.a"), *static],
+        check=True,
+    )
+    return program
