@@ -105,16 +105,19 @@ class Result:
     def _verdict(self, bar: Bar) -> Verdict:
         if bar.ours not in self.figures:
             return Verdict(bar, None, None)
-        if isinstance(bar.against, (int, float)):
-            ratio = self.median(bar.ours) / bar.against
-        else:
-            special = {FASTEST_LIMIT: "limit", FASTEST_PEER: "peer"}.get(bar.against)
-            against = self.fastest(special) if special else bar.against
+        if isinstance(bar.against, str):
+            role = {FASTEST_LIMIT: "limit", FASTEST_PEER: "peer"}.get(bar.against)
+            against = self.fastest(role) if role else bar.against
             if against not in self.figures:
                 return Verdict(bar, None, None)
             ratio = self.ratio(bar.ours, against)
-        lower = self.workload.lower_is_better
-        return Verdict(bar, ratio, ratio <= bar.ratio if lower else ratio >= bar.ratio)
+            return Verdict(bar, ratio, self._reaches(ratio, bar.ratio))
+        median = self.median(bar.ours)
+        ratio = median / bar.against if bar.against else None
+        return Verdict(bar, ratio, self._reaches(median, bar.ratio * bar.against))
+
+    def _reaches(self, value: float, bar: float) -> bool:
+        return value <= bar if self.workload.lower_is_better else value >= bar
 
 
 def run(workload: Workload, rounds: int) -> Result:

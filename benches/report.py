@@ -147,9 +147,10 @@ def chart(results: list[Result]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
+        "<style>.figure { fill: #333; stroke: white; stroke-width: 4; paint-order: stroke }</style>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         '<text x="20" y="28" font-size="18">Speed as a share of the fastest limit: '
-        "longer is faster</text>",
+        "longer is faster, the dotted line is the limit</text>",
     ]
     for index, (role, colour) in enumerate(COLOURS.items()):
         x = 20 + 90 * index
@@ -172,23 +173,20 @@ def _panel(result: Result, left: int, top: int) -> str:
     start = left + NAMES
     parts = [
         f'<text x="{left}" y="{top + 26}" font-size="14" font-weight="bold">'
-        f"{escape(result.workload.name)}</text>"
+        f"{escape(result.workload.name)}, {escape(result.workload.unit)}</text>",
+        f'<line x1="{start + unit:.1f}" y1="{top + HEAD - 8}" x2="{start + unit:.1f}" '
+        f'y2="{top + HEAD - 8 + ROW * len(shares)}" stroke="#333" stroke-dasharray="2 2"/>',
     ]
     y = top + HEAD - 8
     for name in sorted(shares, key=lambda name: -shares[name]):
         share = shares[name]
-        label = f"{_number(result.median(name))} {result.workload.unit}  ({share:.2f})"
+        label = f"{_number(result.median(name))}  ({_number(share)})"
         length = max(share * unit, 1)
         parts += [
             f'<text x="{start - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{start}" y="{y + 2}" width="{length:.1f}" height="{ROW - 4}" '
             f'fill="{COLOURS[roles[name]]}"/>',
-            f'<text x="{start + length + 5:.1f}" y="{y + 12}" fill="#333">{escape(label)}</text>',
+            f'<text x="{start + length + 5:.1f}" y="{y + 12}" class="figure">{escape(label)}</text>',
         ]
         y += ROW
-    mark = start + unit
-    parts.append(
-        f'<line x1="{mark:.1f}" y1="{top + HEAD - 8}" x2="{mark:.1f}" y2="{y}" '
-        'stroke="#333" stroke-dasharray="2 2"/>'
-    )
     return "\n".join(parts)

@@ -15,7 +15,7 @@ import harness
 import report
 
 # Each has workloads(quick).
-MODULES = ["messages"]
+MODULES = ["messages", "counts"]
 
 
 def main() -> int:

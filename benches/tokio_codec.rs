@@ -1,6 +1,5 @@
 //! A contender: tokio's LengthDelimitedCodec, flushed when its buffer is full or after each
-//! message. `tokio_codec messages batched|flushed SIZE MILLISECONDS` prints messages per second,
-//! `tokio_codec trips flushed SIZE MILLISECONDS` microseconds per round trip.
+//! message. The arguments and the figure are those of benches/c/messages.h.
 
 #![allow(clippy::cast_precision_loss)]
 
@@ -16,6 +15,9 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Messages = Framed<tokio::net::TcpStream, LengthDelimitedCodec>;
 
+const USAGE: &str =
+    "usage: tokio_codec messages|memory|trips batched|flushed SIZE MILLISECONDS";
+
 /// In each direction, as the other contenders have it; by default it is 8 KiB.
 const BUFFER: usize = 64 * 1024;
 
@@ -27,7 +29,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, way, size, milliseconds, address @ ..] = &arguments[..] else {
-        return Err("usage: tokio_codec messages|trips batched|flushed SIZE MILLISECONDS".into());
+        return Err(USAGE.into());
     };
     let work = Work {
         is_batched: way == "batched",
@@ -54,8 +56,12 @@ fn main() -> Result<()> {
     })?;
     let seconds = started.elapsed().as_secs_f64();
     assert!(other.wait()?.success());
-    let is_trip = kind == "trips";
-    println!("{}", if is_trip { seconds * 1e6 / count as f64 } else { count as f64 / seconds });
+    let figure = match kind.as_str() {
+        "memory" => peak_memory()?,
+        "trips" => seconds * 1e6 / count as f64,
+        _ => count as f64 / seconds,
+    };
+    println!("{figure}");
     Ok(())
 }
 
@@ -66,6 +72,13 @@ fn start_other(arguments: &[String]) -> Result<(TcpStream, Child)> {
         .arg(listener.local_addr()?.to_string())
         .spawn()?;
     Ok((listener.accept()?.0, other))
+}
+
+/// VmHWM of this process, in KiB.
+fn peak_memory() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn messages(stream: TcpStream) -> Result<Messages> {

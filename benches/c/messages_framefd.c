@@ -64,7 +64,6 @@ static void answer_stateless(int fd, size_t size)
     }
 }
 
-#ifdef BUFFERED
 static void send_buffered(int fd, size_t size)
 {
     char *body = allocate(size);
@@ -135,15 +134,12 @@ static void answer_buffered(int fd, size_t size)
     frame_reader_free(reader);
     frame_writer_free(writer);
 }
-#endif
 
 int main(int argc, char **argv)
 {
     static const struct way ways[] = {
         {"stateless", send_stateless, receive_stateless, ask_stateless, answer_stateless},
-#ifdef BUFFERED
         {"buffered", send_buffered, receive_buffered, ask_buffered, answer_buffered},
-#endif
         {NULL, NULL, NULL, NULL, NULL},
     };
     return measure(argc, argv, ways);
