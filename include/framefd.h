@@ -549,6 +549,15 @@ struct frame_file_list;
 struct frame_builder;
 
 /**
+ * Takes frames and packets out of bytes as they come. It reads no descriptor and never
+ * waits: it is for a program with its own event loop.
+ *
+ * It belongs to the caller, is freed with frame_decoder_free() and may be used by one
+ * thread at a time. An error of the stream sticks: from then on every call returns it.
+ */
+struct frame_decoder;
+
+/**
  * A received frame, packet or datagram, whole or with its body still in the stream.
  *
  * It belongs to the caller and is freed with frame_free(). One thread at a time may use
@@ -557,12 +566,40 @@ struct frame_builder;
 struct frame;
 
 /**
+ * Reads frames and packets from one descriptor through a buffer: one system call brings as
+ * many as are there.
+ *
+ * It belongs to the caller, is freed with frame_reader_free() and may be used by one thread
+ * at a time. The descriptor stays the caller's, blocking or not, and is read beyond the
+ * frame that was asked for: whoever reads on without the reader begins with what
+ * frame_reader_rest() has.
+ *
+ * After FRAME_ETIMEOUT nothing is lost, the call can be made again. A framing error and
+ * FRAME_ETRUNCATED stick. In an event loop, call with FRAME_DONT_WAIT until FRAME_ETIMEOUT
+ * before polling again: frames may be in the buffer while the descriptor has nothing.
+ */
+struct frame_reader;
+
+/**
  * A frame that is being sent: its header is out, its body is sent in pieces.
  *
  * It belongs to the caller, is freed with frame_sender_free() and may be used by one
  * thread at a time.
  */
 struct frame_sender;
+
+/**
+ * Writes frames and packets to one descriptor through a queue: small ones go out together.
+ * What is queued is written when it is 64 KiB, with frame_writer_flush(), and before a
+ * reader that is tied to it waits (frame_reader_tie()).
+ *
+ * It belongs to the caller, is freed with frame_writer_free() and may be used by one thread
+ * at a time. The descriptor stays the caller's, blocking or not.
+ *
+ * A message is accepted whole or not at all. FRAME_EIO, with errno, sticks: EPIPE where the
+ * other end is gone (no SIGPIPE is raised).
+ */
+struct frame_writer;
 
 /**
  * How frames and packets are sent and received. Initialise it with FRAME_OPTIONS_INIT;
@@ -598,6 +635,30 @@ struct frame_options {
      * Frames have one prefix and take none here.
      */
     uint32_t prefix;
+};
+
+/**
+ * A frame or a packet in the memory of a reader or decoder, borrowed until the next call
+ * for that object; those of one call are there together. frame_copy() makes one that stays.
+ * The struct never grows: it is used in arrays.
+ */
+struct frame_view {
+    /**
+     * The JSON text of the header with a NUL after it; NULL for a packet.
+     */
+    const char *header;
+    /**
+     * Its length without the NUL.
+     */
+    size_t header_len;
+    /**
+     * The body, or the bytes of a packet; NULL where there are none.
+     */
+    const void *body;
+    /**
+     * Their count.
+     */
+    size_t body_len;
 };
 
 /**
@@ -1365,6 +1426,361 @@ int64_t frame_packet_recv_into(int fd,
                                size_t cap,
                                struct frame **rest,
                                const struct frame_options *opts);
+
+/**
+ * Makes a reader for what comes next from fd, which has to stay open.
+ *
+ * On success *out is the reader, on failure NULL. opts may be NULL; its limits hold for
+ * every message, its prefix for frame_reader_next_packet(), its timeout_ms for each call
+ * that says 0.
+ *
+ * Returns 0, FRAME_EARGUMENT or FRAME_EBADFD. Since 0.1.
+ */
+int frame_reader_new(int fd, struct frame_reader **out, const struct frame_options *opts);
+
+/**
+ * Frees a reader, what it lent, and what it had read and not given; NULL is nothing. A
+ * writer tied to it is untied. Since 0.1.
+ */
+void frame_reader_free(struct frame_reader *reader);
+
+/**
+ * Ties a writer to a reader, which then keeps two ends that write to each other from
+ * waiting for each other: before the reader waits, the writer sends what it has queued; and
+ * while the writer waits for the other end to read, the reader takes in what that sends, up
+ * to 64 MiB.
+ *
+ * They may be of one descriptor or of two. From then on one thread at a time may use either.
+ * writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
+ * first is untied.
+ *
+ * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ */
+int frame_reader_tie(struct frame_reader *reader,
+                     struct frame_writer *writer);
+
+/**
+ * Takes the frames that are there, in order, max at most, and waits where there is none.
+ *
+ * views has room for max of them; they are borrowed until the next call for the reader. A
+ * frame that does not fit the buffer is gathered in memory that grows with what comes.
+ *
+ * timeout_ms is in milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the
+ * options.
+ *
+ * Returns their count, at least 1. FRAME_ETIMEOUT: nothing is lost, call again.
+ * FRAME_ECLOSED: the other end closed between frames. FRAME_ETRUNCATED, FRAME_EBADLENGTH,
+ * FRAME_ETOOBIG, FRAME_EBADJSON, FRAME_EBADFIELD: it sticks, and comes after all frames
+ * before it were taken. FRAME_ESTATE: bytes of a streamed body are left. FRAME_EIO with
+ * errno, FRAME_EBADFD, FRAME_ENOMEMORY, FRAME_EARGUMENT. Since 0.1.
+ */
+int64_t frame_reader_next(struct frame_reader *reader,
+                          struct frame_view *views,
+                          size_t max,
+                          int timeout_ms);
+
+/**
+ * Takes the packets that are there, in order, max at most, and waits where there is none.
+ *
+ * As frame_reader_next() otherwise. Since 0.1.
+ */
+int64_t frame_reader_next_packet(struct frame_reader *reader,
+                                 struct frame_view *views,
+                                 size_t max,
+                                 int timeout_ms);
+
+/**
+ * Takes the header of the next frame. Its body, of any size, is then read with
+ * frame_reader_read() or frame_reader_copy(), or dropped with frame_reader_skip(); the next
+ * frame begins when frame_reader_left() is 0. max_body does not apply.
+ *
+ * The body of *view is NULL. Returns 0. As frame_reader_next() otherwise. Since 0.1.
+ */
+int frame_reader_next_header(struct frame_reader *reader,
+                             struct frame_view *view,
+                             int timeout_ms);
+
+/**
+ * Reads on in a streamed body: 1 to cap bytes into buf, as they come; never beyond the
+ * body's end. What is not in the buffer yet goes straight to buf, where cap is at least
+ * 8 KiB.
+ *
+ * buf may be NULL where cap is 0. timeout_ms is as for frame_reader_next().
+ *
+ * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEOUT: nothing
+ * was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EARGUMENT.
+ * Since 0.1.
+ */
+int64_t frame_reader_read(struct frame_reader *reader,
+                          void *buf,
+                          size_t cap,
+                          int timeout_ms);
+
+/**
+ * Copies the rest of a streamed body to another descriptor, in constant memory.
+ *
+ * to_fd is borrowed. timeout_ms is as for frame_reader_next(), for the whole call.
+ *
+ * Returns 0. FRAME_ETIMEOUT: all that was taken was written, call again. FRAME_ESTALLED,
+ * FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_reader_skip() still
+ * leads to the next frame. FRAME_ETRUNCATED: the stream ended. Since 0.1.
+ */
+int frame_reader_copy(struct frame_reader *reader, int to_fd, int timeout_ms);
+
+/**
+ * Reads the rest of a streamed body and drops it.
+ *
+ * Returns 0, also where nothing is left. FRAME_ETIMEOUT: call again. FRAME_ETRUNCATED,
+ * FRAME_EIO. Since 0.1.
+ */
+int frame_reader_skip(struct frame_reader *reader, int timeout_ms);
+
+/**
+ * Bytes of a streamed body that were not read yet; 0 for NULL. Since 0.1.
+ */
+uint64_t frame_reader_left(const struct frame_reader *reader);
+
+/**
+ * What was read from the descriptor and not taken, for a program that goes on with the
+ * stream in another way.
+ *
+ * *len, where len is not NULL, is its length. The bytes are borrowed until the next call
+ * for the reader; NULL with a length of 0 where there are none. Since 0.1.
+ */
+const void *frame_reader_rest(const struct frame_reader *reader, size_t *len);
+
+/**
+ * Makes a writer for fd, which has to stay open.
+ *
+ * On success *out is the writer, on failure NULL. opts may be NULL; its max_header holds for
+ * every frame, its prefix for frame_writer_send_packet(), its timeout_ms for each call that
+ * says 0.
+ *
+ * Returns 0, FRAME_EARGUMENT or FRAME_EBADFD. Since 0.1.
+ */
+int frame_writer_new(int fd,
+                     struct frame_writer **out,
+                     const struct frame_options *opts);
+
+/**
+ * Frees a writer; NULL is nothing. What is queued is dropped: frame_writer_flush() goes
+ * before. A reader it is tied to is untied. Since 0.1.
+ */
+void frame_writer_free(struct frame_writer *writer);
+
+/**
+ * Sends one frame, later or at once: it is copied to the queue, or written together with
+ * what is queued where it does not fit.
+ *
+ * header, body and body_len are as for frame_send(), borrowed for the call. timeout_ms is in
+ * milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the options.
+ *
+ * Returns 0: the frame is accepted whole. With a descriptor that does not block or a time
+ * that is up, a part of it may be in the queue, of any size: frame_writer_left() tells.
+ * FRAME_ETIMEOUT: the queue is full, nothing of the frame was accepted, call again.
+ * FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
+ * frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: the
+ * stream is out of step if a part of the frame had gone out. Since 0.1.
+ */
+int frame_writer_send(struct frame_writer *writer,
+                      const char *header,
+                      const void *body,
+                      size_t body_len,
+                      int timeout_ms);
+
+/**
+ * Sends count frames, as frame_writer_send() does one after the other.
+ *
+ * bodies and body_lens are arrays of count members, headers too, or NULL where no frame has
+ * a header; a member of headers may be NULL. timeout_ms is for the whole call.
+ *
+ * Returns how many were accepted, which is less than count only where the time was up or the
+ * next one failed: sent alone, it says why. Where not even the first is accepted, its code.
+ * Since 0.1.
+ */
+int64_t frame_writer_send_many(struct frame_writer *writer,
+                               const char *const *headers,
+                               const void *const *bodies,
+                               const size_t *body_lens,
+                               size_t count,
+                               int timeout_ms);
+
+/**
+ * Sends one packet, later or at once: its length as frame_options.prefix says, and len bytes.
+ *
+ * data may be NULL where len is 0. As frame_writer_send() otherwise; FRAME_ETOOBIG where the
+ * prefix cannot say the length. Since 0.1.
+ */
+int frame_writer_send_packet(struct frame_writer *writer,
+                             const void *data,
+                             size_t len,
+                             int timeout_ms);
+
+/**
+ * Writes all that is queued.
+ *
+ * timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEOUT: a part may have been
+ * written, frame_writer_left() is the rest; call again, in an event loop once the descriptor
+ * can be written to. FRAME_EBADFD, FRAME_EIO with errno: it sticks. Since 0.1.
+ */
+int frame_writer_flush(struct frame_writer *writer,
+                       int timeout_ms);
+
+/**
+ * Bytes that were accepted and not written; 0 for NULL. Since 0.1.
+ */
+size_t frame_writer_left(const struct frame_writer *writer);
+
+/**
+ * Copies a frame or a packet out of the memory it is borrowed from.
+ *
+ * On success *out is the frame, which the caller frees with frame_free(), and which every
+ * function that takes a frame accepts; on failure it is NULL.
+ *
+ * Returns 0, FRAME_EARGUMENT, FRAME_EBADJSON (the header is not what a reader or decoder
+ * gave) or FRAME_ENOMEMORY. Since 0.1.
+ */
+int frame_copy(const struct frame_view *view, struct frame **out);
+
+/**
+ * Writes what goes before the body of a frame: the length and the header. The program sends
+ * it and then body_len bytes of body, with one writev(2) for instance.
+ *
+ * buf takes up to cap bytes and may be NULL where cap is 0. header is as for frame_send(),
+ * NULL is an empty one; 43 bytes more than its length are enough. opts may be NULL.
+ *
+ * Returns how many bytes it is; where that is more than cap, nothing was written, and the
+ * call can be made again with more room. FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD
+ * (the header has a data_size), FRAME_ETOOBIG (the header is above max_header, or body_len
+ * above 2^63 - 1). Any thread. Since 0.1.
+ */
+int64_t frame_encode(void *buf,
+                     size_t cap,
+                     const char *header,
+                     uint64_t body_len,
+                     const struct frame_options *opts);
+
+/**
+ * Writes what goes before the bytes of a packet: their length, as frame_options.prefix says.
+ * The program then sends len bytes.
+ *
+ * As frame_encode() otherwise; FRAME_ETOOBIG where the prefix cannot say the length.
+ * Since 0.1.
+ */
+int64_t frame_packet_encode(void *buf,
+                            size_t cap,
+                            uint64_t len,
+                            const struct frame_options *opts);
+
+/**
+ * Makes a decoder for a stream that is at the start of a message.
+ *
+ * On success *out is the decoder, on failure NULL. opts may be NULL; its limits hold for
+ * every message, its prefix for frame_decoder_next_packet(), timeout_ms means nothing here.
+ *
+ * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ */
+int frame_decoder_new(struct frame_decoder **out,
+                      const struct frame_options *opts);
+
+/**
+ * Frees a decoder and what it lent; NULL is nothing. Since 0.1.
+ */
+void frame_decoder_free(struct frame_decoder *decoder);
+
+/**
+ * Memory for the next bytes of the stream, so that read(2) puts them where they are
+ * decoded. frame_decoder_fed() then says how many came.
+ *
+ * *len is how many there is room for, at least one. The memory belongs to the decoder and is
+ * valid until the next call for it. It is 8 KiB at first and 128 KiB where that much comes
+ * again and again; for a body that is longer it grows with the bytes that came, never with
+ * what was declared.
+ *
+ * NULL with a length of 0 once the decoder has failed, or there is no memory; the next
+ * frame_decoder_next() returns the error that sticks, if there is one. Since 0.1.
+ */
+void *frame_decoder_space(struct frame_decoder *decoder,
+                          size_t *len);
+
+/**
+ * Says that n bytes of the stream were put where frame_decoder_space() said.
+ *
+ * Returns 0, or FRAME_EARGUMENT: it is more than there was room for. Since 0.1.
+ */
+int frame_decoder_fed(struct frame_decoder *decoder, size_t n);
+
+/**
+ * Takes in the next len bytes of the stream, which are copied.
+ *
+ * bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEMORY (nothing was taken in),
+ * FRAME_EARGUMENT, or the error that sticks. Since 0.1.
+ */
+int frame_decoder_feed(struct frame_decoder *decoder, const void *bytes, size_t len);
+
+/**
+ * Takes the frames of which all bytes were fed, in order, max at most.
+ *
+ * views has room for max of them. They are borrowed until the next call for the decoder.
+ *
+ * Returns their count, 0 where the next one is not whole yet. FRAME_EBADLENGTH,
+ * FRAME_ETOOBIG (above max_header or max_body: as soon as that is known), FRAME_EBADJSON,
+ * FRAME_EBADFIELD: it sticks, and comes after all frames before it were taken.
+ * FRAME_ESTATE: bytes of a streamed body are left. FRAME_EARGUMENT. Since 0.1.
+ */
+int64_t frame_decoder_next(struct frame_decoder *decoder,
+                           struct frame_view *views,
+                           size_t max);
+
+/**
+ * Takes the packets of which all bytes were fed, in order, max at most.
+ *
+ * As frame_decoder_next() otherwise. Since 0.1.
+ */
+int64_t frame_decoder_next_packet(struct frame_decoder *decoder,
+                                  struct frame_view *views,
+                                  size_t max);
+
+/**
+ * Takes the header of the next frame if all of it was fed. Its body, of any size, is then
+ * taken with frame_decoder_body() until frame_decoder_left() is 0; max_body does not apply.
+ *
+ * The body of *view is NULL. Returns 1, or 0 where the header is not whole yet. The codes
+ * of frame_decoder_next(). Since 0.1.
+ */
+int frame_decoder_next_header(struct frame_decoder *decoder,
+                              struct frame_view *view);
+
+/**
+ * Takes the bytes of a streamed body that were fed.
+ *
+ * *piece is where they are, borrowed until the next call for the decoder; NULL where there
+ * are none. Returns their count: 0 where more have to be fed, and at the body's end, when
+ * frame_decoder_left() is 0. FRAME_EARGUMENT. Since 0.1.
+ */
+int64_t frame_decoder_body(struct frame_decoder *decoder,
+                           const void **piece);
+
+/**
+ * Bytes of a streamed body that were not taken yet; 0 for NULL. Since 0.1.
+ */
+uint64_t frame_decoder_left(const struct frame_decoder *decoder);
+
+/**
+ * What was fed and not taken, for a program that goes on with the stream in another way.
+ *
+ * *len, where len is not NULL, is its length. The bytes are borrowed until the next call
+ * for the decoder; NULL with a length of 0 where there are none. Since 0.1.
+ */
+const void *frame_decoder_rest(const struct frame_decoder *decoder, size_t *len);
+
+/**
+ * Says that the stream has ended, and returns what that means.
+ *
+ * FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: inside a message.
+ * The error that sticks. FRAME_EARGUMENT. Since 0.1.
+ */
+int frame_decoder_end(struct frame_decoder *decoder);
 
 /**
  * A new, empty object; freed with frame_builder_free(). NULL only where memory is out.

@@ -20,6 +20,17 @@ pub const MAX_BODY: u64 = 64 * MIB;
 /// First step of a buffer whose size the other end declared; it doubles as bytes
 /// arrive, so that a declared size alone costs nothing (CVE-2024-43410 in russh).
 pub const GROW_STEP: usize = 64 * 1024;
+/// What a reader or a decoder asks for at first: little, for thousands of quiet connections.
+pub const READ_AHEAD_MIN: usize = 8 * 1024;
+/// What it asks for where that much comes again and again: more than that does not make it
+/// faster (docs/performance.md).
+pub const READ_AHEAD_MAX: usize = 128 * 1024;
+/// The most memory that an empty buffer keeps for the next message.
+pub const BUFFER_KEPT: usize = 1024 * 1024;
+/// What a writer gathers before it writes.
+pub const WRITE_BEHIND: usize = 64 * 1024;
+/// What a reader takes in while the writer that goes with it waits for the other end to read.
+pub const TAKEN_IN: usize = 64 * 1024 * 1024;
 /// One step of a body that is copied from descriptor to descriptor.
 pub const COPY_STEP: usize = 1024 * 1024;
 

@@ -606,6 +606,6 @@ fn prefix_format(prefix: u32) -> Result<PrefixFormat> {
     PrefixFormat::new(width, big, unsigned)
 }
 
-fn boxed<T>(value: T) -> *mut T {
+pub(super) fn boxed<T>(value: T) -> *mut T {
     Box::into_raw(Box::new(value))
 }

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod builder;
 pub mod codes;
 pub mod datagram;
+pub mod decoder;
 pub mod exec;
 pub mod exec_stream;
 pub mod file;
@@ -14,7 +15,9 @@ pub mod file_query;
 pub mod file_tree;
 pub mod frame;
 pub mod options;
+pub mod reader;
 pub mod reply;
+pub mod writer;
 
 mod arguments;
 mod outcome;

@@ -24,3 +24,9 @@ mod temporary;
 pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;
+
+/// Why the last call of the C library failed in this thread.
+fn last_errno() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
+        .unwrap_or(rustix::io::Errno::IO)
+}

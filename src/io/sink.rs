@@ -2,7 +2,7 @@
 //! descriptor takes it.
 
 use std::io::IoSlice;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags};
@@ -11,14 +11,16 @@ use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::deadline::{Deadline, Patience, wait};
+use super::last_errno;
 use super::signal::with_blocked;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a blocking pipe that is ready surely takes without blocking: PIPE_BUF, pipe(7).
+/// What a blocking pipe that is ready surely takes without blocking, where the kernel has no
+/// other way: PIPE_BUF, pipe(7).
 const PIPE_STEP: usize = 4096;
 /// The same for a terminal, whose buffers grow in units of this.
 const TTY_STEP: usize = 256;
-/// How many slices sendmsg(2) takes, IOV_MAX; for writev(2) `rustix` sees to it.
+/// How many slices sendmsg(2) and pwritev2(2) take, IOV_MAX; for writev(2) `rustix` sees to it.
 const MAX_SLICES: usize = 1024;
 
 /// SIOCOUTQ, which is its number too. The type of the constant differs between C libraries.
@@ -33,14 +35,25 @@ pub struct Sink<'fd> {
     patience: Patience,
     mid_message: bool,
     is_socket: bool,
-    step: Option<usize>,
+    /// Of what is no socket, once it has been asked for.
+    without_waiting: Option<WithoutWaiting>,
+}
+
+/// How a pipe, terminal or file is written to so that the call does not wait. A blocking one
+/// takes no flag of its own that says so, and those it has are the host's.
+#[derive(Clone, Copy, Debug)]
+enum WithoutWaiting {
+    /// pwritev2(2) with `RWF_NOWAIT`: a pipe of a recent kernel.
+    Nowait,
+    /// Once poll(2) says that there is room, and no more than this.
+    Step(usize),
 }
 
 impl<'fd> Sink<'fd> {
     /// Writes a new message to `fd`.
     pub fn new(fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
         let patience = patience.into();
-        Sink { fd, patience, mid_message: false, is_socket: true, step: None }
+        Sink { fd, patience, mid_message: false, is_socket: true, without_waiting: None }
     }
 
     /// Goes on writing under another deadline.
@@ -83,8 +96,8 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    /// Writes at least one byte.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
+    /// Writes at least one byte, and returns how many. `slices` are not empty.
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
         loop {
             let outcome =
                 if self.is_socket { self.send(slices) } else { self.write_in_step(slices)? };
@@ -106,14 +119,23 @@ impl<'fd> Sink<'fd> {
         rustix::net::sendmsg(self.fd, slices, &mut SendAncillaryBuffer::default(), flags)
     }
 
-    /// A blocking pipe or terminal takes no flag that says "do not wait", and its own
-    /// flags are the host's: so it is waited for, and given no more than it surely takes.
     fn write_in_step(&mut self, slices: &[IoSlice<'_>]) -> Result<Result<usize, Errno>> {
-        let mut step = usize::MAX;
-        if !self.patience.is_endless() {
-            step = self.step()?;
-            self.wait()?;
+        if self.patience.is_endless() {
+            return Ok(with_blocked(|| rustix::io::writev(self.fd, slices)));
         }
+        let step = match self.without_waiting()? {
+            WithoutWaiting::Step(step) => step,
+            WithoutWaiting::Nowait => match with_blocked(|| self.write_nowait(slices)) {
+                // The last is a sandbox's.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
+                    let step = self.step(PIPE_STEP)?;
+                    self.without_waiting = Some(WithoutWaiting::Step(step));
+                    step
+                }
+                outcome => return Ok(outcome),
+            },
+        };
+        self.wait()?;
         let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
         Ok(with_blocked(|| {
             if total <= step {
@@ -124,21 +146,38 @@ impl<'fd> Sink<'fd> {
         }))
     }
 
-    fn step(&mut self) -> Result<usize> {
-        if let Some(step) = self.step {
-            return Ok(step);
+    fn without_waiting(&mut self) -> Result<WithoutWaiting> {
+        if let Some(known) = self.without_waiting {
+            return Ok(known);
         }
-        let failed = |errno| Error::system("fstat", errno);
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(self.fd).map_err(failed)?.st_mode);
-        let flags = rustix::fs::fcntl_getfl(self.fd).map_err(failed)?;
-        let step = match kind {
-            _ if flags.contains(OFlags::NONBLOCK) => usize::MAX,
-            FileType::Fifo => PIPE_STEP,
-            FileType::CharacterDevice if rustix::termios::isatty(self.fd) => TTY_STEP,
-            _ => usize::MAX,
+        let stat = rustix::fs::fstat(self.fd).map_err(|errno| Error::system("fstat", errno))?;
+        let found = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo => WithoutWaiting::Nowait,
+            FileType::CharacterDevice if rustix::termios::isatty(self.fd) => {
+                WithoutWaiting::Step(self.step(TTY_STEP)?)
+            }
+            _ => WithoutWaiting::Step(usize::MAX),
         };
-        self.step = Some(step);
-        Ok(step)
+        self.without_waiting = Some(found);
+        Ok(found)
+    }
+
+    /// What the descriptor is given at once, if it takes that much without blocking.
+    fn step(&self, blocking: usize) -> Result<usize> {
+        let flags = rustix::fs::fcntl_getfl(self.fd);
+        let flags = flags.map_err(|errno| Error::system("fcntl", errno))?;
+        Ok(if flags.contains(OFlags::NONBLOCK) { usize::MAX } else { blocking })
+    }
+
+    fn write_nowait(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let slices = &slices[..slices.len().min(MAX_SLICES)];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "few")]
+        let count = slices.len() as libc::c_int;
+        let parts = slices.as_ptr().cast::<libc::iovec>();
+        // SAFETY: an IoSlice is laid out as an iovec, and the kernel only reads them.
+        let sent =
+            unsafe { libc::pwritev2(self.fd.as_raw_fd(), parts, count, -1, libc::RWF_NOWAIT) };
+        usize::try_from(sent).map_err(|_| last_errno())
     }
 
     fn wait(&self) -> Result<()> {

@@ -2,15 +2,17 @@
 //! never one more.
 
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::deadline::{Deadline, wait};
+use super::last_errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::wire::memory::reserve;
 
 /// One call's reading side: a descriptor, its deadline, and whether the call has begun
 /// to consume a message. That is what tells a clean end from a cut one, and a timeout
@@ -20,13 +22,29 @@ pub struct Source<'fd> {
     fd: BorrowedFd<'fd>,
     deadline: Deadline,
     mid_message: bool,
-    is_socket: bool,
+    without_waiting: WithoutWaiting,
+}
+
+/// How a descriptor is read so that the call does not wait, whatever its flags are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum WithoutWaiting {
+    /// preadv2(2) with `RWF_NOWAIT`: sockets and pipes of a recent kernel.
+    Nowait,
+    /// recv(2) with `MSG_DONTWAIT`: sockets.
+    Recv,
+    /// Once poll(2) says that something is there.
+    Poll,
 }
 
 impl<'fd> Source<'fd> {
     /// Reads a new message from `fd`.
     pub fn new(fd: BorrowedFd<'fd>, deadline: Deadline) -> Source<'fd> {
-        Source { fd, deadline, mid_message: false, is_socket: true }
+        Source { fd, deadline, mid_message: false, without_waiting: WithoutWaiting::Nowait }
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'fd> {
+        self.fd
     }
 
     /// Goes on reading under another deadline.
@@ -59,7 +77,10 @@ impl<'fd> Source<'fd> {
         let mut left = len;
         while left > 0 {
             if out.len() == out.capacity() {
-                grow(out, left)?;
+                // A first step, then doubling: a peer that declares much and sends little
+                // holds little.
+                let step = out.len().max(limits::GROW_STEP);
+                reserve(out, usize::try_from(left).unwrap_or(usize::MAX).min(step))?;
             }
             match self.read_more(out, left)? {
                 0 => return Err(self.cut(len - left, len)),
@@ -103,32 +124,64 @@ impl<'fd> Source<'fd> {
         if buf.is_empty() {
             return Ok(0);
         }
+        let mut is_ready = false;
         loop {
-            let outcome = if self.is_socket {
-                let flags =
-                    if self.deadline.is_never() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-                rustix::net::recv(self.fd, &mut *buf, flags).map(|(got, _)| got.0.len())
-            } else {
-                if !self.deadline.is_never() {
+            let outcome = match self.without_waiting {
+                _ if self.deadline.is_never() => self.read_waiting(buf),
+                WithoutWaiting::Nowait => self.read_nowait(buf),
+                WithoutWaiting::Recv => rustix::net::recv(self.fd, &mut *buf, RecvFlags::DONTWAIT)
+                    .map(|(got, _)| got.0.len()),
+                WithoutWaiting::Poll => {
                     self.wait()?;
+                    self.read_waiting(buf)
                 }
-                rustix::io::read(self.fd, &mut *buf).map(|(got, _)| got.len())
             };
             match outcome {
                 Ok(got) => {
                     self.mid_message |= got > 0;
                     return Ok(got);
                 }
-                Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait()?,
-                // What a pty says when its other side is closed.
-                Err(Errno::IO) if !self.is_socket && rustix::termios::isatty(self.fd) => {
-                    return Ok(0);
+                Err(Errno::AGAIN) if is_ready && self.without_waiting == WithoutWaiting::Nowait => {
+                    // A file that is not in memory is ready all the same.
+                    self.without_waiting = WithoutWaiting::Recv;
                 }
+                Err(Errno::AGAIN) => {
+                    self.wait()?;
+                    is_ready = true;
+                }
+                Err(errno) if self.try_another_way(errno) => {}
+                // What a pty says when its other side is closed.
+                Err(Errno::IO) if rustix::termios::isatty(self.fd) => return Ok(0),
                 Err(errno) => return Err(Error::system("read", errno)),
             }
         }
+    }
+
+    fn read_waiting(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+        rustix::io::read(self.fd, buf).map(|(got, _)| got.len())
+    }
+
+    fn read_nowait(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+        let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        // SAFETY: the kernel writes to `buf`, which is as long as it is told.
+        let got =
+            unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+        usize::try_from(got).map_err(|_| last_errno())
+    }
+
+    /// Takes up the next way to read without waiting, if `errno` says that this one cannot
+    /// be had.
+    fn try_another_way(&mut self, errno: Errno) -> bool {
+        self.without_waiting = match (self.without_waiting, errno) {
+            // The last is a sandbox's.
+            (WithoutWaiting::Nowait, Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
+                WithoutWaiting::Recv
+            }
+            (WithoutWaiting::Recv, Errno::NOTSOCK) => WithoutWaiting::Poll,
+            _ => return false,
+        };
+        true
     }
 
     fn wait(&self) -> Result<()> {
@@ -149,12 +202,4 @@ impl<'fd> Source<'fd> {
             Error::new(ErrorKind::Closed, "")
         }
     }
-}
-
-/// A first step, then doubling: a peer that declares much and sends little holds little.
-fn grow(out: &mut Vec<u8>, left: u64) -> Result<()> {
-    let left = usize::try_from(left).unwrap_or(usize::MAX);
-    let step = out.len().max(limits::GROW_STEP).min(left);
-    out.try_reserve_exact(step)
-        .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{step} bytes more")))
 }

@@ -10,8 +10,11 @@ use crate::io::deadline::{Deadline, Patience};
 use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
-use crate::wire::header::{self, Header};
-use crate::wire::packet::{PrefixFormat, looks_like};
+use crate::wire::decoder::Limits;
+use crate::wire::head::{Head, PREFIX_SIZE};
+use crate::wire::header::Header;
+use crate::wire::memory::reserve;
+use crate::wire::packet::{PrefixFormat, check_size, header_length};
 
 /// How frames and packets are sent and received.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What a decoder has to know of them.
+    pub fn limits(&self) -> Limits {
+        let Options { max_header, max_depth, max_body, prefix, .. } = *self;
+        Limits { max_header, max_depth, max_body, prefix }
+    }
+
     fn deadline(&self) -> Deadline {
         Deadline::from_timeout(self.timeout)
     }
@@ -85,11 +94,15 @@ pub(crate) fn send_by(
     patience: Patience,
 ) -> Result<()> {
     let body_len = slices.iter().map(|slice| slice.len() as u64).sum();
-    let head = encode_head(header, body_len, options)?;
-    let mut parts = Vec::with_capacity(1 + slices.len());
-    parts.push(IoSlice::new(&head));
-    parts.extend(slices.iter().map(|slice| IoSlice::new(slice)));
-    Sink::new(fd, patience).write_all_vectored(&mut parts)
+    let head = Head::new(header, body_len, options.max_header)?;
+    let [start, keys] = head.pieces().map(IoSlice::new);
+    let mut sink = Sink::new(fd, patience);
+    if let [body] = slices {
+        return sink.write_all_vectored(&mut [start, keys, IoSlice::new(body)]);
+    }
+    let mut pieces = vec![start, keys];
+    pieces.extend(slices.iter().map(|slice| IoSlice::new(slice)));
+    sink.write_all_vectored(&mut pieces)
 }
 
 /// Sends the header of a frame whose body of `body_len` bytes the returned writer sends.
@@ -110,9 +123,9 @@ pub(crate) fn send_header_by<'fd>(
     options: &Options,
     patience: Patience,
 ) -> Result<BodyWriter<'fd>> {
-    let head = encode_head(header, body_len, options)?;
+    let head = Head::new(header, body_len, options.max_header)?;
     let mut sink = Sink::new(fd, patience);
-    sink.write_all(&head)?;
+    sink.write_all_vectored(&mut head.pieces().map(IoSlice::new))?;
     Ok(BodyWriter { sink, left: body_len, broken: false })
 }
 
@@ -225,9 +238,7 @@ impl<'fd> BodyReader<'fd> {
     ) -> Result<()> {
         let step = usize::try_from(self.left).unwrap_or(usize::MAX).min(step);
         let mut chunk = Vec::new();
-        chunk
-            .try_reserve_exact(step)
-            .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{step} bytes")))?;
+        reserve(&mut chunk, step)?;
         while self.left > 0 {
             chunk.clear();
             self.set_patience(patience);
@@ -437,21 +448,6 @@ impl BodyWriter<'_> {
     }
 }
 
-/// The prefix and the header that go before a body of `body_len` bytes.
-pub(crate) fn encode_head(
-    header: Option<&str>,
-    body_len: u64,
-    options: &Options,
-) -> Result<Vec<u8>> {
-    let text = header::encode(header, body_len, options.max_header)?;
-    let format = PrefixFormat::default();
-    let prefix = format.encode(text.len() as u64)?;
-    let mut head = Vec::with_capacity(format.width() + text.len());
-    head.extend_from_slice(&prefix[..format.width()]);
-    head.extend_from_slice(text.as_bytes());
-    Ok(head)
-}
-
 /// As [`recv_header`], where the time is not for this call alone.
 pub(crate) fn recv_header_by<'fd>(
     fd: BorrowedFd<'fd>,
@@ -462,21 +458,15 @@ pub(crate) fn recv_header_by<'fd>(
     let mut prefix = [0; PREFIX_SIZE];
     source.read_exact(&mut prefix)?;
     let mut text = Vec::new();
-    source.read_vec(&mut text, header_length(&prefix, options)?)?;
+    let length = header_length(&prefix, options.max_header)?;
+    if length < limits::GROW_STEP {
+        // With room for the NUL behind it: the memory is asked for once.
+        reserve(&mut text, length + 1)?;
+    }
+    source.read_vec(&mut text, length as u64)?;
     let header = Header::parse(text, options.max_depth)?;
     let left = header.data_size().unwrap_or(0);
     Ok((header, BodyReader { source, left }))
-}
-
-/// Bytes of the prefix of a header.
-pub(crate) const PREFIX_SIZE: usize = 4;
-
-/// The length of the header behind this prefix.
-pub(crate) fn header_length(prefix: &[u8], options: &Options) -> Result<u64> {
-    match decode_length(prefix, PrefixFormat::default(), options.max_header)? {
-        0 => Err(Error::new(ErrorKind::BadLength, "a header of 0 bytes")),
-        length => Ok(length),
-    }
 }
 
 fn recv_packet_length_by(
@@ -494,23 +484,5 @@ fn recv_length(source: &mut Source<'_>, format: PrefixFormat, max: u64) -> Resul
     let mut prefix = [0; 8];
     let prefix = &mut prefix[..format.width()];
     source.read_exact(prefix)?;
-    decode_length(prefix, format, max)
-}
-
-fn decode_length(prefix: &[u8], format: PrefixFormat, max: u64) -> Result<u64> {
-    let length = format.decode(prefix)?;
-    check_size(length, max).map_err(|error| {
-        Error::new(error.kind(), format!("{}{}", error.detail(), looks_like(prefix)))
-    })?;
-    Ok(length)
-}
-
-fn check_size(declared: u64, max: u64) -> Result<()> {
-    if declared > max {
-        return Err(Error::new(
-            ErrorKind::TooBig,
-            format!("{declared} bytes are declared, the limit is {max}"),
-        ));
-    }
-    Ok(())
+    format.decode_within(prefix, max)
 }

@@ -4,13 +4,16 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
-use super::frame::{self, BodyReader, Options, PREFIX_SIZE};
-use crate::error::{Error, ErrorKind, Result};
+use super::frame::{BodyReader, Options};
+use crate::error::Result;
 use crate::io::deadline::Deadline;
 use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
+use crate::wire::head::{Head, PREFIX_SIZE};
 use crate::wire::header::Header;
+use crate::wire::memory::reserve;
+use crate::wire::packet::header_length;
 
 /// Frames on their way out: one with a body at most, and a few without.
 #[derive(Debug)]
@@ -51,10 +54,10 @@ impl<'fd> Outbox<'fd> {
 
     /// Puts in a frame without a body.
     pub(crate) fn put(&mut self, header: &str) -> Result<()> {
-        let head = frame::encode_head(Some(header), 0, &Options::default())?;
+        let head = Head::new(Some(header), 0, limits::MAX_HEADER)?;
         let at = if self.parts[BODY].is_empty() { HEAD } else { TAIL };
         if !self.is_broken {
-            self.parts[at].extend_from_slice(&head);
+            head.append_to(&mut self.parts[at]);
         }
         Ok(())
     }
@@ -62,11 +65,11 @@ impl<'fd> Outbox<'fd> {
     /// Puts in a frame with a body, if [`takes_body`](Self::takes_body), and sends what is
     /// taken of it at once. The rest stays here, and `body` is then another, empty buffer.
     pub(crate) fn send(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
-        let head = frame::encode_head(Some(header), body.len() as u64, &Options::default())?;
+        let head = Head::new(Some(header), body.len() as u64, limits::MAX_HEADER)?;
         if self.is_broken {
             return Ok(());
         }
-        self.parts[HEAD].extend_from_slice(&head);
+        head.append_to(&mut self.parts[HEAD]);
         std::mem::swap(&mut self.parts[BODY], body);
         let flushed = self.flush();
         if self.parts[BODY].is_empty() {
@@ -169,8 +172,7 @@ impl<'fd> Inbox<'fd> {
                 let left = header.data_size().unwrap_or(0);
                 return Ok(Some((header, BodyReader::new(self.fd, left))));
             }
-            // Within the limit it fits any machine's memory.
-            self.length = usize::try_from(frame::header_length(&part, &self.options)?).ok();
+            self.length = Some(header_length(&part, self.options.max_header)?);
         }
     }
 
@@ -178,9 +180,7 @@ impl<'fd> Inbox<'fd> {
     fn fill(&mut self, length: usize) -> Result<bool> {
         while self.part.len() < length {
             let left = length - self.part.len();
-            self.part
-                .try_reserve_exact(left.min(limits::GROW_STEP))
-                .map_err(|_| Error::new(ErrorKind::NoMemory, "a header"))?;
+            reserve(&mut self.part, left.min(limits::GROW_STEP))?;
             match self.source.try_read_more(&mut self.part, left as u64)? {
                 None => return Ok(false),
                 Some(0) => {
@@ -208,6 +208,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     const MIB: usize = 1024 * 1024;
 
@@ -224,7 +225,8 @@ mod tests {
 
     fn frame_of(header: &str, body: &[u8]) -> Vec<u8> {
         let len = body.len() as u64;
-        let mut bytes = frame::encode_head(Some(header), len, &Options::default()).unwrap();
+        let mut bytes = Vec::new();
+        Head::new(Some(header), len, limits::MAX_HEADER).unwrap().append_to(&mut bytes);
         bytes.extend_from_slice(body);
         bytes
     }
@@ -309,7 +311,8 @@ mod tests {
         let (ours, mut theirs) = pair();
         let mut inbox = Inbox::new(ours.as_fd());
         assert!(inbox.next().unwrap().is_none() && !inbox.is_mid_header());
-        let head = frame::encode_head(Some(r#"{"a":1}"#), 5, &Options::default()).unwrap();
+        let mut head = Vec::new();
+        Head::new(Some(r#"{"a":1}"#), 5, limits::MAX_HEADER).unwrap().append_to(&mut head);
         for byte in &head[..head.len() - 1] {
             theirs.write_all(&[*byte]).unwrap();
             assert!(inbox.next().unwrap().is_none() && inbox.is_mid_header());

@@ -9,9 +9,11 @@ pub mod file;
 pub mod frame;
 pub mod key_file;
 pub(crate) mod link;
+pub mod reader;
 pub(crate) mod replay;
 pub mod reply;
 pub mod run;
+pub mod writer;
 
 use std::os::fd::BorrowedFd;
 

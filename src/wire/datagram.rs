@@ -6,7 +6,8 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::auth::Key;
-use super::header::{self, Header};
+use super::head::Head;
+use super::header::Header;
 use super::packet::PrefixFormat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -39,9 +40,8 @@ pub fn encode(
     key: Option<&DatagramKey>,
     max: usize,
 ) -> Result<Vec<u8>> {
-    let text = header::encode(header, body.len() as u64, limits::MAX_HEADER)?;
-    let format = PrefixFormat::default();
-    let len = format.width() + text.len() + body.len() + tag_size(key);
+    let head = Head::new(header, body.len() as u64, limits::MAX_HEADER)?;
+    let len = head.len() + body.len() + tag_size(key);
     if len > max {
         return Err(Error::new(
             ErrorKind::TooBig,
@@ -49,8 +49,7 @@ pub fn encode(
         ));
     }
     let mut datagram = Vec::with_capacity(len);
-    datagram.extend_from_slice(&format.encode(text.len() as u64)?[..format.width()]);
-    datagram.extend_from_slice(text.as_bytes());
+    head.append_to(&mut datagram);
     datagram.extend_from_slice(body);
     if let Some(DatagramKey(key)) = key {
         let tag = key.mac().chain_update(&datagram).finalize();
@@ -89,8 +88,8 @@ pub fn decode<'a>(datagram: &'a [u8], key: Option<&DatagramKey>) -> Result<(Head
 
 /// Bytes that a datagram takes beside a body of `body_len` bytes.
 pub(super) fn size(header: &str, body_len: usize, key: Option<&DatagramKey>) -> Result<usize> {
-    let text = header::encode(Some(header), body_len as u64, limits::MAX_HEADER)?;
-    Ok(PrefixFormat::default().width() + text.len() + tag_size(key))
+    let head = Head::new(Some(header), body_len as u64, limits::MAX_HEADER)?;
+    Ok(head.len() + tag_size(key))
 }
 
 fn tag_size(key: Option<&DatagramKey>) -> usize {

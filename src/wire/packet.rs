@@ -80,11 +80,40 @@ impl PrefixFormat {
         }
         Ok(raw)
     }
+
+    /// As [`decode`](Self::decode), but no more than `max`.
+    pub fn decode_within(self, prefix: &[u8], max: u64) -> Result<u64> {
+        let length = self.decode(prefix)?;
+        check_size(length, max).map_err(|error| {
+            Error::new(error.kind(), format!("{}{}", error.detail(), looks_like(prefix)))
+        })?;
+        Ok(length)
+    }
+}
+
+/// The length of the header behind this prefix.
+pub(crate) fn header_length(prefix: &[u8], max_header: u64) -> Result<usize> {
+    match PrefixFormat::default().decode_within(prefix, max_header)? {
+        0 => Err(Error::new(ErrorKind::BadLength, "a header of 0 bytes")),
+        // The prefix ends at 2 GiB.
+        length => Ok(usize::try_from(length).unwrap_or(usize::MAX)),
+    }
+}
+
+/// Refuses a size that the other end declared and that is above `max`.
+pub(crate) fn check_size(declared: u64, max: u64) -> Result<()> {
+    if declared > max {
+        return Err(Error::new(
+            ErrorKind::TooBig,
+            format!("{declared} bytes are declared, the limit is {max}"),
+        ));
+    }
+    Ok(())
 }
 
 /// Names the protocol that a peer seems to speak by its first bytes, for error texts:
 /// a wrong port is the usual cause of an impossible length.
-pub(crate) fn looks_like(first: &[u8]) -> &'static str {
+fn looks_like(first: &[u8]) -> &'static str {
     match first {
         [b'G', b'E', b'T', b' ']
         | [b'P', b'O', b'S', b'T']

@@ -16,10 +16,12 @@ use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
 use crate::ops::Duplex;
-use crate::ops::frame::{self, BodyReader};
+use crate::ops::frame::BodyReader;
 use crate::ops::link::{Inbox, Outbox};
 use crate::ops::run::Stream;
+use crate::wire::head::Head;
 use crate::wire::header::Header;
+use crate::wire::memory::reserve;
 use crate::wire::message::exec::{self, ClientFrame, ExecReply, ExecRequest};
 use crate::wire::message::{self, Id};
 
@@ -82,9 +84,10 @@ impl<'fd> RemoteCommand<'fd> {
         };
         let header = options.header()?;
         let body_len = request.command.len() as u64 + request.input.len() as u64;
-        let head = frame::encode_head(Some(&header), body_len, &frame::Options::default())?;
+        let head = Head::new(Some(&header), body_len, limits::MAX_HEADER)?;
+        let [start, keys] = head.pieces();
         let mut sink = Sink::new(duplex.writer, deadline);
-        sink.write_all_vectored(&mut [IoSlice::new(&head), IoSlice::new(request.command)])?;
+        sink.write_all_vectored(&mut [start, keys, request.command].map(IoSlice::new))?;
         // The rest may have to wait until output is read.
         let mut input = request.input;
         if !input.is_empty() {
@@ -513,12 +516,6 @@ fn copy_of(bytes: &[u8]) -> Result<Vec<u8>> {
     reserve(&mut copy, bytes.len())?;
     copy.extend_from_slice(bytes);
     Ok(copy)
-}
-
-fn reserve(buffer: &mut Vec<u8>, more: usize) -> Result<()> {
-    buffer
-        .try_reserve_exact(more)
-        .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{more} bytes")))
 }
 
 /// Bytes of input in one frame: a signal behind it is not kept waiting for long.

@@ -1,0 +1,332 @@
+//! Frames and packets out of bytes as they come: fed by whoever reads them, without a
+//! descriptor, a clock or a wait.
+
+use std::ops::Range;
+
+use super::head::PREFIX_SIZE;
+use super::header::read_data_size;
+use super::memory::reserve;
+use super::packet::{PrefixFormat, check_size, header_length};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// What a decoder accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of header text.
+    pub max_header: u64,
+    /// Levels of nesting in a header.
+    pub max_depth: u32,
+    /// Bytes of a body or a packet that is gathered.
+    pub max_body: u64,
+    /// How the length of a packet is written; frames always use the default.
+    pub prefix: PrefixFormat,
+}
+
+/// One direction of a stream: the bytes that came and were not taken yet, and where in the
+/// stream they are. An error of the stream sticks: there is no telling where the next
+/// message would begin.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    /// What came. Its memory grows with it, never with what was declared.
+    buffer: Vec<u8>,
+    /// Where in the buffer what was not taken begins.
+    start: usize,
+    /// The head of the frame that begins there, once it has been read.
+    head: Option<Head>,
+    /// Bytes of the message that begins there, as far as they are known to be more than
+    /// what came; else 0.
+    expected: u64,
+    /// Bytes of a streamed body that were not taken.
+    left: u64,
+    /// How much is asked for at once: more where more comes.
+    read_ahead: usize,
+    failed: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    header_len: usize,
+    body_len: u64,
+}
+
+/// Where a frame or a packet is in a decoder's buffer, until more is fed or asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Span {
+    /// With the NUL behind it; empty for a packet.
+    pub(crate) header: Range<usize>,
+    pub(crate) body: Range<usize>,
+}
+
+/// A frame or a packet in a decoder's buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameView<'a> {
+    header: &'a [u8],
+    body: &'a [u8],
+}
+
+impl<'a> FrameView<'a> {
+    /// The JSON text of the header; empty for a packet.
+    pub fn header(&self) -> &'a str {
+        let text = self.header.strip_suffix(b"\0").unwrap_or_default();
+        // Checked when it was read; the fallback is never taken.
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+
+    /// The body, or the bytes of a packet.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+impl Decoder {
+    /// Takes up a stream at the start of a message.
+    pub fn new(limits: Limits) -> Decoder {
+        let read_ahead = limits::READ_AHEAD_MIN;
+        Decoder {
+            limits,
+            buffer: Vec::new(),
+            start: 0,
+            head: None,
+            expected: 0,
+            left: 0,
+            read_ahead,
+            failed: None,
+        }
+    }
+
+    /// Takes in the next bytes of the stream.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        self.check()?;
+        self.compact(bytes.len());
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room < bytes.len() {
+            // Doubling, so that many small pieces do not move what came each time.
+            let step = bytes.len().max(self.buffer.len());
+            reserve(&mut self.buffer, step)?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The next frame, if all of it was fed. One that is above `max_body` fails as soon as
+    /// its header is there.
+    pub fn next_frame(&mut self) -> Result<Option<FrameView<'_>>> {
+        Ok(self.next_frame_span()?.map(|span| self.view(&span)))
+    }
+
+    /// The next packet, if all of it was fed.
+    pub fn next_packet(&mut self) -> Result<Option<FrameView<'_>>> {
+        Ok(self.next_packet_span()?.map(|span| self.view(&span)))
+    }
+
+    /// The header of the next frame, if all of it was fed. The body, of any size, is then
+    /// taken with [`body`](Self::body) until [`left`](Self::left) is 0.
+    pub fn next_header(&mut self) -> Result<Option<FrameView<'_>>> {
+        Ok(self.next_header_span()?.map(|span| self.view(&span)))
+    }
+
+    /// Takes what was fed of a streamed body, `max` bytes at most.
+    pub fn body(&mut self, max: usize) -> &[u8] {
+        let range = self.body_span(max);
+        &self.buffer[range]
+    }
+
+    /// Bytes of a streamed body that were not taken yet.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// What was fed and not taken, for whoever goes on with the stream.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// The stream has ended. Between two messages that is [`ErrorKind::Closed`], else
+    /// [`ErrorKind::Truncated`].
+    pub fn end(&mut self) -> Error {
+        if let Err(failed) = self.check() {
+            return failed;
+        }
+        let came = self.rest().len() as u64;
+        if came == 0 && self.left == 0 {
+            return Error::new(ErrorKind::Closed, "");
+        }
+        let missing = if self.left > 0 {
+            format!("{} bytes of it are missing", self.left - came)
+        } else {
+            format!("{came} of at least {} bytes came", self.expected.max(came + 1))
+        };
+        self.fail(Error::new(ErrorKind::Truncated, missing))
+    }
+
+    /// The buffer with room at its end: at least a byte, as much as is worth a system call,
+    /// all that the message at hand still needs as far as that does not exceed what came.
+    /// Whoever appends to it says so with [`fed`](Self::fed).
+    pub(crate) fn space(&mut self) -> Result<&mut Vec<u8>> {
+        self.check()?;
+        if self.start == self.buffer.len() {
+            self.start = 0;
+            self.buffer.clear();
+            if self.buffer.capacity() > limits::BUFFER_KEPT {
+                self.buffer = Vec::new();
+            }
+        }
+        let came = self.rest().len();
+        let missing = self.expected.saturating_sub(came as u64).max(1);
+        let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+        let wanted = missing.max(self.read_ahead);
+        self.compact(wanted);
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room < missing.min(self.read_ahead) || self.buffer.capacity() < self.read_ahead {
+            // First a step, then as much again as came: a peer that declares much and sends
+            // little holds little.
+            reserve(&mut self.buffer, wanted.min(came.max(self.read_ahead)))?;
+        }
+        Ok(&mut self.buffer)
+    }
+
+    /// Notes that `count` bytes were put where there was `room` for so many.
+    pub(crate) fn fed(&mut self, count: usize, room: usize) {
+        if count == room {
+            self.read_ahead = (2 * self.read_ahead).min(limits::READ_AHEAD_MAX);
+        }
+    }
+
+    /// Takes `count` bytes of a streamed body that went past the buffer, which is empty.
+    pub(crate) fn passed_by(&mut self, count: usize) {
+        debug_assert!(self.rest().is_empty());
+        self.left -= count as u64;
+    }
+
+    pub(crate) fn view(&self, span: &Span) -> FrameView<'_> {
+        FrameView {
+            header: &self.buffer[span.header.clone()],
+            body: &self.buffer[span.body.clone()],
+        }
+    }
+
+    /// Where the spans are.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    #[inline]
+    pub(crate) fn next_frame_span(&mut self) -> Result<Option<Span>> {
+        let Some(head) = self.read_head()? else { return Ok(None) };
+        check_size(head.body_len, self.limits.max_body).map_err(|error| self.fail(error))?;
+        let head_len = PREFIX_SIZE + head.header_len;
+        let Some(body) = self.body_behind(head_len, head.body_len) else { return Ok(None) };
+        let header = self.take_header(head);
+        self.start = body.end;
+        Ok(Some(Span { header, body }))
+    }
+
+    pub(crate) fn next_packet_span(&mut self) -> Result<Option<Span>> {
+        self.check_between()?;
+        let Some(body_len) = self.packet_length()? else { return Ok(None) };
+        let width = self.limits.prefix.width();
+        let Some(body) = self.body_behind(width, body_len) else { return Ok(None) };
+        self.start = body.end;
+        Ok(Some(Span { header: 0..0, body }))
+    }
+
+    pub(crate) fn next_header_span(&mut self) -> Result<Option<Span>> {
+        let Some(head) = self.read_head()? else { return Ok(None) };
+        let header = self.take_header(head);
+        self.start += PREFIX_SIZE + head.header_len;
+        self.left = head.body_len;
+        Ok(Some(Span { header, body: 0..0 }))
+    }
+
+    pub(crate) fn body_span(&mut self, max: usize) -> Range<usize> {
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let len = self.rest().len().min(left).min(max);
+        self.start += len;
+        self.left -= len as u64;
+        self.start - len..self.start
+    }
+
+    /// The head of the next frame, if all of it was fed; it is read once.
+    #[inline]
+    fn read_head(&mut self) -> Result<Option<Head>> {
+        self.check_between()?;
+        if self.head.is_some() {
+            return Ok(self.head);
+        }
+        let rest = &self.buffer[self.start..];
+        let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX_SIZE>() else { return Ok(None) };
+        let head = header_length(prefix, self.limits.max_header).and_then(|header_len| {
+            let Some(text) = rest.get(..header_len) else {
+                self.expected = (PREFIX_SIZE + header_len) as u64;
+                return Ok(None);
+            };
+            let body_len = read_data_size(text, self.limits.max_depth)?.unwrap_or(0);
+            Ok(Some(Head { header_len, body_len }))
+        });
+        self.head = head.map_err(|error| self.fail(error))?;
+        Ok(self.head)
+    }
+
+    /// Ends the header's text with a NUL: it moves over the prefix, which is not needed any
+    /// more.
+    fn take_header(&mut self, Head { header_len, .. }: Head) -> Range<usize> {
+        (self.head, self.expected) = (None, 0);
+        let text = self.start + PREFIX_SIZE;
+        self.buffer.copy_within(text..text + header_len, text - 1);
+        self.buffer[text + header_len - 1] = 0;
+        text - 1..text + header_len
+    }
+
+    /// The length of the packet that begins the rest, if it was fed.
+    fn packet_length(&mut self) -> Result<Option<u64>> {
+        let Limits { prefix, max_body, .. } = self.limits;
+        let Some(bytes) = self.rest().get(..prefix.width()) else { return Ok(None) };
+        let length = prefix.decode_within(bytes, max_body);
+        length.map(Some).map_err(|error| self.fail(error))
+    }
+
+    /// Where the body is that begins `head_len` bytes into the rest, if all of it was fed.
+    #[inline]
+    fn body_behind(&mut self, head_len: usize, body_len: u64) -> Option<Range<usize>> {
+        let start = self.start + head_len;
+        if ((self.buffer.len() - start) as u64) < body_len {
+            self.expected = body_len.saturating_add(head_len as u64);
+            return None;
+        }
+        self.expected = 0;
+        #[expect(clippy::cast_possible_truncation, reason = "no more than the buffer has")]
+        Some(start..start + body_len as usize)
+    }
+
+    /// Moves what was not taken to the front, if there is less than `wanted` behind it, and
+    /// if what is free in front is more than what moves.
+    fn compact(&mut self, wanted: usize) {
+        let came = self.buffer.len() - self.start;
+        if self.buffer.capacity() - self.buffer.len() < wanted && self.start >= came {
+            self.buffer.copy_within(self.start.., 0);
+            self.buffer.truncate(came);
+            self.start = 0;
+        }
+    }
+
+    #[inline]
+    fn check_between(&self) -> Result<()> {
+        if self.failed.is_some() || self.left > 0 {
+            self.check()?;
+            let left = self.left;
+            return Err(Error::new(ErrorKind::State, format!("{left} bytes of a body are left")));
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed = Some(error.clone());
+        error
+    }
+}
