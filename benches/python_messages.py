@@ -5,6 +5,7 @@ Usage: python_messages.py messages|trips multiprocessing|pyzmq|framefd SIZE MILL
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -94,7 +95,10 @@ def by_pyzmq(stream: socket.socket, listens: bool) -> Channel:
     import zmq
 
     # Of one kind for messages and round trips: PAIR.
-    channel = zmq.Context.instance().socket(zmq.PAIR)
+    context = zmq.Context.instance()
+    channel = context.socket(zmq.PAIR)
+    # Sends what is queued: a process that just ends would drop it.
+    atexit.register(context.destroy)
     if listens:
         stream.sendall(channel.bind_to_random_port("tcp://127.0.0.1").to_bytes(2, "big"))
     else:
