@@ -36,7 +36,15 @@ MAX_SYSTEM_CALLS = {
     "frame_writer_send": 1 / 50,
     "frame_reader_next": 1 / 50,
 }
-MAX_ALLOCATIONS = {"frame_writer_send": 0, "frame_reader_next": 0}
+# The frame is what frame_recv() allocates: itself, its header and its body.
+MAX_ALLOCATIONS = {
+    "frame_send": 0,
+    "frame_recv": 3,
+    "frame_writer_send": 0,
+    "frame_reader_next": 0,
+    "frame_encode": 0,
+    "frame_decoder_next": 0,
+}
 MAX_INSTRUCTIONS = {"frame_encode": 600, "frame_decoder_next": 600}
 
 
@@ -83,6 +91,7 @@ def allocations(function: str) -> float:
     return (figure([*command, str(MANY)]) - figure([*command, str(FEW)])) / FRAMES
 
 
+@functools.cache
 def instructions(function: str) -> float:
     """Of one frame in user space."""
     return (_executed(function, MANY) - _executed(function, FEW)) / FRAMES
