@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +50,11 @@ MAX_INSTRUCTIONS = {"frame_encode": 600, "frame_decoder_next": 600}
 
 def workloads(quick: bool) -> list[Workload]:
     def of_functions(
-        name: str, unit: str, measure: Callable[[str], float], most: dict[str, float], tool: str
+        name: str,
+        unit: str,
+        measure: Callable[[str], float],
+        most: Mapping[str, float],
+        tool: str,
     ) -> Workload:
         missing = None if shutil.which(tool) else f"apt-get install {tool}"
         contenders = [
@@ -87,8 +91,8 @@ def system_calls_by_name(function: str) -> dict[str, float]:
 
 
 def allocations(function: str) -> float:
-    command = [program(), function]
-    return (figure([*command, str(MANY)]) - figure([*command, str(FEW)])) / FRAMES
+    few, many = (figure([program(), function, str(batches)]) for batches in (FEW, MANY))
+    return (many - few) / FRAMES
 
 
 @functools.cache
@@ -113,8 +117,8 @@ FRAMES = (MANY - FEW) * BATCH
 
 def _traced(function: str, batches: int) -> Counter[str]:
     with tempfile.NamedTemporaryFile("r") as table:
-        command = ["strace", "-c", "-o", table.name, program(), function, str(batches)]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        strace = ["strace", "-c", "-o", table.name]
+        _output([*strace, str(program()), function, str(batches)])
         rows = [line.split() for line in table]
     # % time, seconds, usecs/call, calls, errors if there are any, name
     rows = [row for row in rows if len(row) >= 5 and row[3].isdigit() and row[-1] != "total"]
@@ -122,10 +126,15 @@ def _traced(function: str, batches: int) -> Counter[str]:
 
 
 def _executed(function: str, batches: int) -> int:
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    done = subprocess.run(
-        [*command, program(), function, str(batches)], capture_output=True, text=True, check=True
-    )
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    assert found, done.stderr
+    callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    said = _output([*callgrind, str(program()), function, str(batches)])
+    found = re.search(r"Collected : (\d+)", said)
+    assert found, said
     return int(found[1])
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stdout)
+    return done.stdout

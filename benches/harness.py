@@ -114,8 +114,8 @@ class Result:
             ratio = self.ratio(bar.ours, against)
             return Verdict(bar, ratio, self._reaches(ratio, bar.ratio))
         median = self.median(bar.ours)
-        ratio = median / bar.against if bar.against else None
-        return Verdict(bar, ratio, self._reaches(median, bar.ratio * bar.against))
+        met = self._reaches(median, bar.ratio * bar.against)
+        return Verdict(bar, median / bar.against if bar.against else None, met)
 
     def _reaches(self, value: float, bar: float) -> bool:
         return value <= bar if self.workload.lower_is_better else value >= bar
@@ -157,7 +157,7 @@ def _last_line(error: Exception) -> str:
 
 
 def figure(command: Sequence[str | Path], cpus: set[int] | None = None) -> float:
-    """Runs a program that prints one number, on these cpus only, before what else runs there."""
+    """Runs a program that prints one number: on these cpus only, and before all else there."""
 
     def prepare() -> None:
         if cpus:
@@ -195,14 +195,12 @@ def compiled(name: str, *flags: str, header: str | None = None) -> Path | None:
         return None
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     program = PROGRAMS / name
-    static = (ROOT / "tests" / "abi" / "native-static-libs.txt").read_text().split()
-    subprocess.run(
-        [compiler, "-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-O2", "-g"]
-        + ["-I", str(ROOT / "include"), "-o", str(program)]
-        + [str(ROOT / "benches" / "c" / f"{name}.c"), *flags]
-        + [str(TARGET / "release" / "libframefd-c.a"), *static],
-        check=True,
-    )
+    command = [compiler, "-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-O2"]
+    command += ["-g", "-I", str(ROOT / "include"), "-o", str(program)]
+    command += [str(ROOT / "benches" / "c" / f"{name}.c"), *flags]
+    command += [str(TARGET / "release" / "libframefd-c.a")]
+    command += (ROOT / "tests" / "abi" / "native-static-libs.txt").read_text().split()
+    subprocess.run(command, check=True)
     return program
 
 

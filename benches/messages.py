@@ -43,7 +43,7 @@ WAYS = [
     Way(STATELESS, "ours", "framefd", "stateless", "messages trips memory"),
     Way(BUFFERED, "ours", "framefd", "buffered", "messages trips memory"),
     Way(PYTHON, "ours", "python", "framefd"),
-    Way(PYTHON_BUFFERED, "ours", "python", "buffered"),
+    Way(PYTHON_BUFFERED, "ours", "python", "buffered", "messages"),
     Way(TOKIO_BATCHED, "peer", "tokio", "batched", "messages memory"),
     Way("tokio codec, flushed each", "peer", "tokio", "flushed"),
     Way(ZMQ, "peer", "zmq", "zmq", "messages trips memory"),

@@ -1,6 +1,6 @@
 """The Python contenders for messages, as the programs in benches/c: two processes, one figure.
 
-Usage: python_messages.py messages|trips multiprocessing|pyzmq|framefd SIZE MILLISECONDS
+Usage: python_messages.py messages|trips WAY SIZE MILLISECONDS
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from operator import attrgetter
 
 import framefd
 
@@ -107,10 +108,24 @@ def by_pyzmq(stream: socket.socket, listens: bool) -> Channel:
 
 
 def by_framefd(stream: socket.socket, listens: bool) -> Channel:
-    return lambda body: framefd.send(stream, body=body), iter(lambda: framefd.recv(stream).body, b"")
+    def send_body(body: bytes) -> None:
+        framefd.send(stream, body=body)
+
+    return send_body, iter(lambda: framefd.recv(stream).body, b"")
 
 
-WAYS = {"multiprocessing": by_multiprocessing, "pyzmq": by_pyzmq, "framefd": by_framefd}
+def by_writer_and_reader(stream: socket.socket, listens: bool) -> Channel:
+    writer = framefd.Writer(stream)
+    atexit.register(writer.flush)
+    return lambda body: writer.send(None, body), map(attrgetter("body"), framefd.Reader(stream))
+
+
+WAYS = {
+    "multiprocessing": by_multiprocessing,
+    "pyzmq": by_pyzmq,
+    "framefd": by_framefd,
+    "buffered": by_writer_and_reader,
+}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ class Machine:
     @staticmethod
     def now() -> Machine:
         cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in cpuinfo if "model name" in line), "?")
+        model = next(
+            (line.split(":")[1].strip() for line in cpuinfo if "model name" in line), "?"
+        )
         load = " ".join(f"{load:.2f}" for load in os.getloadavg())
         tcp = Path("/proc/sys/net/ipv4")
         congestion = (tcp / "tcp_congestion_control").read_text().strip()
@@ -79,8 +81,8 @@ def _markdown(results: list[Result], rounds: int, machine: Machine) -> str:
     lines = ["# framefd beside the limits and its peers", ""]
     lines += [f"- {when}", *(f"- {line}" for line in machine.lines)]
     lines += [
-        f"- {rounds} rounds with the contenders in turn; medians, with the least and the most; a",
-        "  ratio is the median of those within the rounds",
+        f"- {rounds} rounds with the contenders in turn; medians, with the least and the most;",
+        "  a ratio is the median of those within the rounds",
         "",
         "![chart](chart.svg)",
         "",
@@ -147,7 +149,7 @@ def chart(results: list[Result]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
-        "<style>.figure { fill: #333; stroke: white; stroke-width: 4; paint-order: stroke }</style>",
+        "<style>.figure { stroke: white; stroke-width: 4; paint-order: stroke }</style>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         '<text x="20" y="28" font-size="18">Speed as a share of the fastest limit: '
         "longer is faster, the dotted line is the limit</text>",
@@ -186,7 +188,7 @@ def _panel(result: Result, left: int, top: int) -> str:
             f'<text x="{start - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{start}" y="{y + 2}" width="{length:.1f}" height="{ROW - 4}" '
             f'fill="{COLOURS[roles[name]]}"/>',
-            f'<text x="{start + length + 5:.1f}" y="{y + 12}" class="figure">{escape(label)}</text>',
+            f'<text x="{start + length + 5:.1f}" y="{y + 12}" class="figure">{label}</text>',
         ]
         y += ROW
     return "\n".join(parts)

@@ -22,7 +22,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less of everything: a minute")
     parser.add_argument("--rounds", type=int, help="how often each contender is measured")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="workloads with it in the name")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="workloads with it in the name"
+    )
     options = parser.parse_args()
     rounds = options.rounds or (harness.QUICK_ROUNDS if options.quick else harness.ROUNDS)
 

@@ -119,7 +119,7 @@ static void encode_batch(void)
 {
     char head[64];
     for (int index = 0; index < BATCH; index++)
-        check(done(frame_encode(head, sizeof head, NULL, SIZE, NULL)) <= (int64_t)sizeof head, "room");
+        done(frame_encode(head, sizeof head, NULL, SIZE, NULL));
 }
 
 static void decode_batch(void)

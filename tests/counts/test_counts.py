@@ -1,8 +1,8 @@
-"""What each function costs a frame of 64 bytes: system calls, allocations and instructions of the
-release library. Times are for `make bench`; these repeat, so they are held.
+"""What each function costs a frame of 64 bytes: system calls, allocations and instructions of
+the release library. Times are for `make bench`; these repeat, so they are held.
 
-Instructions differ a little between compilers and processors, so they may differ by a fifth from
-those in instructions.txt. `make counts` writes that file anew.
+Instructions differ a little between compilers and processors, so they may be off by a fifth
+from those in instructions.txt. `make counts` writes that file anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class SystemCalls(unittest.TestCase):
     def test_what_is_there_is_taken_without_a_poll(self) -> None:
         for function in ("frame_recv", "frame_reader_next"):
             with self.subTest(function):
-                self.assertLessEqual(set(counts.system_calls_by_name(function)), {"read", "recvfrom", "recvmsg"})
+                self.assertLessEqual(
+                    set(counts.system_calls_by_name(function)), {"read", "recvfrom", "recvmsg"}
+                )
 
     def test_no_descriptor_is_touched_by_encoder_and_decoder(self) -> None:
         for function in ("frame_encode", "frame_decoder_next"):
