@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import sys
 from functools import partial
 from typing import NamedTuple
 
 from harness import FASTEST_PEER, ROOT, Bar, Contender, Workload, compiled, figure, rust_program
 
-CPUS = {0}
+CPUS = {min(os.sched_getaffinity(0))}
 
 BATCHED = "limit, batched at both ends"
 READS = "limit, one writev and 3 reads"

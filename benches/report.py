@@ -138,7 +138,7 @@ GAP = 26
 
 
 def chart(results: list[Result]) -> str:
-    """A panel for each workload, whose bars are speeds as shares of the fastest limit."""
+    """A panel for each workload, whose bars are shares of the best limit."""
     columns: list[list[str]] = [[], []]
     heights = [60, 60]
     for result in results:
@@ -151,8 +151,8 @@ def chart(results: list[Result]) -> str:
         'font-family="sans-serif" font-size="12">',
         "<style>.figure { stroke: white; stroke-width: 4; paint-order: stroke }</style>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        '<text x="20" y="28" font-size="18">Speed as a share of the fastest limit: '
-        "longer is faster, the dotted line is the limit</text>",
+        '<text x="20" y="28" font-size="18">Beside the best limit, the dotted line: '
+        "longer is better</text>",
     ]
     for index, (role, colour) in enumerate(COLOURS.items()):
         x = 20 + 90 * index
@@ -182,7 +182,7 @@ def _panel(result: Result, left: int, top: int) -> str:
     y = top + HEAD - 8
     for name in sorted(shares, key=lambda name: -shares[name]):
         share = shares[name]
-        label = f"{_number(result.median(name))}  ({_number(share)})"
+        label = f"{_number(result.median(name))} ({share:.3f})"
         length = max(share * unit, 1)
         parts += [
             f'<text x="{start - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>',
