@@ -15,8 +15,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Messages = Framed<tokio::net::TcpStream, LengthDelimitedCodec>;
 
-const USAGE: &str =
-    "usage: tokio_codec messages|memory|trips batched|flushed SIZE MILLISECONDS";
+const USAGE: &str = "usage: tokio_codec messages|memory|trips batched|flushed SIZE MILLISECONDS";
 
 /// In each direction, as the other contenders have it; by default it is 8 KiB.
 const BUFFER: usize = 64 * 1024;
