@@ -12,7 +12,13 @@ pub fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Argument, detail)
 }
 
+#[cold]
+fn null(what: &str) -> Error {
+    invalid(format!("{what} is NULL"))
+}
+
 /// The caller's descriptor, borrowed for as long as the caller keeps it open.
+#[inline]
 pub fn descriptor(fd: c_int) -> Result<BorrowedFd<'static>> {
     if fd < 0 {
         return Err(Error::new(ErrorKind::BadDescriptor, format!("{fd} is not a descriptor")));
@@ -26,18 +32,25 @@ pub fn descriptor(fd: c_int) -> Result<BorrowedFd<'static>> {
 ///
 /// # Safety
 /// `bytes` is NULL or points to `len` readable bytes that live for `'a`.
+#[inline]
 pub unsafe fn bytes<'a>(bytes: *const u8, len: usize, what: &str) -> Result<&'a [u8]> {
     if len == 0 {
         return Ok(&[]);
     }
-    if bytes.is_null() {
-        return Err(invalid(format!("{what} is NULL, its length {len}")));
-    }
-    if isize::try_from(len).is_err() {
-        return Err(invalid(format!("the length of {what} is impossible: {len}")));
+    if bytes.is_null() || isize::try_from(len).is_err() {
+        return Err(no_bytes(bytes, len, what));
     }
     // SAFETY: not NULL, not longer than a slice can be, and the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(bytes, len) })
+}
+
+#[cold]
+fn no_bytes(bytes: *const u8, len: usize, what: &str) -> Error {
+    invalid(if bytes.is_null() {
+        format!("{what} is NULL, its length {len}")
+    } else {
+        format!("the length of {what} is impossible: {len}")
+    })
 }
 
 /// `len` bytes to write to at `bytes`; NULL is fine for none.
@@ -59,6 +72,7 @@ pub unsafe fn buffer<'a>(bytes: *mut u8, len: usize, what: &str) -> Result<&'a m
 ///
 /// # Safety
 /// `text` is NULL or a C string that lives for `'a`.
+#[inline]
 pub unsafe fn optional_text<'a>(text: *const c_char, what: &str) -> Result<Option<&'a str>> {
     if text.is_null() {
         return Ok(None);
@@ -74,7 +88,7 @@ pub unsafe fn optional_text<'a>(text: *const c_char, what: &str) -> Result<Optio
 /// As for [`optional_text`].
 pub unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str> {
     // SAFETY: the caller's promise.
-    unsafe { optional_text(text, what) }?.ok_or_else(|| invalid(format!("{what} is NULL")))
+    unsafe { optional_text(text, what) }?.ok_or_else(|| null(what))
 }
 
 /// C strings, up to the NULL that ends their array.
@@ -83,7 +97,7 @@ pub unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str> {
 /// `array` is NULL or points to C strings, and a NULL after them, that live for `'a`.
 pub unsafe fn strings<'a>(array: *const *const c_char, what: &str) -> Result<Vec<&'a [u8]>> {
     if array.is_null() {
-        return Err(invalid(format!("{what} is NULL")));
+        return Err(null(what));
     }
     let mut strings = Vec::new();
     loop {
@@ -103,7 +117,7 @@ pub unsafe fn strings<'a>(array: *const *const c_char, what: &str) -> Result<Vec
 /// `string` is NULL or a C string that lives for `'a`.
 pub unsafe fn string<'a>(string: *const c_char, what: &str) -> Result<&'a [u8]> {
     if string.is_null() {
-        return Err(invalid(format!("{what} is NULL")));
+        return Err(null(what));
     }
     // SAFETY: not NULL, and the caller's promise.
     Ok(unsafe { CStr::from_ptr(string) }.to_bytes())
@@ -124,25 +138,27 @@ pub unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path> {
 /// `object` is NULL or points to a live object that nobody changes for `'a`.
 pub unsafe fn object<'a, T>(object: *const T, what: &str) -> Result<&'a T> {
     // SAFETY: the caller's promise.
-    unsafe { object.as_ref() }.ok_or_else(|| invalid(format!("{what} is NULL")))
+    unsafe { object.as_ref() }.ok_or_else(|| null(what))
 }
 
 /// An object of the caller's that the call changes.
 ///
 /// # Safety
 /// `object` is NULL or points to a live object that nobody else uses for `'a`.
+#[inline]
 pub unsafe fn object_mut<'a, T>(object: *mut T, what: &str) -> Result<&'a mut T> {
     // SAFETY: the caller's promise.
-    unsafe { object.as_mut() }.ok_or_else(|| invalid(format!("{what} is NULL")))
+    unsafe { object.as_mut() }.ok_or_else(|| null(what))
 }
 
 /// Where a new object goes. It is NULL until the call has succeeded.
 ///
 /// # Safety
 /// `out` is NULL or points to memory for a pointer.
+#[inline]
 pub unsafe fn out<'a, T>(out: *mut *mut T, what: &str) -> Result<&'a mut *mut T> {
     if out.is_null() {
-        return Err(invalid(format!("{what} is NULL")));
+        return Err(null(what));
     }
     // SAFETY: not NULL, and the caller's promise.
     unsafe {

@@ -8,7 +8,7 @@ use std::ptr;
 use super::arguments::{
     buffer, bytes, free, invalid, object_mut, optional_text, out, write_optional,
 };
-use super::frame::{FrameHandle, FrameOptions, boxed, read};
+use super::frame::{FrameHandle, FrameOptions, boxed, for_frames, read};
 use super::outcome::{code, count, small, value};
 use crate::error::Result;
 use crate::wire::decoder::{Decoder, Span};
@@ -93,9 +93,9 @@ pub unsafe extern "C" fn frame_encode(
     count(|| {
         // SAFETY: the pointers are what the header asks for.
         let (buf, header, options) = unsafe {
-            (buffer(buf.cast(), cap, "buf")?, optional_text(header, "header")?, read(opts)?)
+            (buffer(buf.cast(), cap, "buf")?, optional_text(header, "header")?, for_frames(opts)?)
         };
-        let head = Head::new(header, body_len, options.for_frames()?.max_header)?;
+        let head = Head::new(header, body_len, options.max_header)?;
         Ok(write_pieces(&head.pieces(), buf))
     })
 }

@@ -123,9 +123,13 @@ pub unsafe extern "C" fn frame_send(
     code(|| {
         // SAFETY: the pointers are what the header asks for.
         let (header, body, options) = unsafe {
-            (optional_text(header, "header")?, bytes(body.cast(), body_len, "body")?, read(opts)?)
+            (
+                optional_text(header, "header")?,
+                bytes(body.cast(), body_len, "body")?,
+                for_frames(opts)?,
+            )
         };
-        frame::send(descriptor(fd)?, header, body, &options.for_frames()?)
+        frame::send(descriptor(fd)?, header, body, &options)
     })
 }
 
@@ -150,8 +154,8 @@ pub unsafe extern "C" fn frame_recv(
 ) -> c_int {
     code(|| {
         // SAFETY: the pointers are what the header asks for.
-        let (out, options) = unsafe { (self::out(out, "out")?, read(opts)?) };
-        let frame = frame::recv(descriptor(fd)?, &options.for_frames()?)?;
+        let (out, options) = unsafe { (self::out(out, "out")?, for_frames(opts)?) };
+        let frame = frame::recv(descriptor(fd)?, &options)?;
         *out = boxed(FrameHandle::whole(Some(frame.header), frame.body));
         Ok(())
     })
@@ -171,8 +175,8 @@ pub unsafe extern "C" fn frame_recv_header(
 ) -> c_int {
     code(|| {
         // SAFETY: the pointers are what the header asks for.
-        let (out, options) = unsafe { (self::out(out, "out")?, read(opts)?) };
-        let (header, rest) = frame::recv_header(descriptor(fd)?, &options.for_frames()?)?;
+        let (out, options) = unsafe { (self::out(out, "out")?, for_frames(opts)?) };
+        let (header, rest) = frame::recv_header(descriptor(fd)?, &options)?;
         *out = boxed(FrameHandle::streamed(Some(header), rest));
         Ok(())
     })
@@ -404,9 +408,9 @@ pub unsafe extern "C" fn frame_sender_new(
 ) -> c_int {
     code(|| {
         // SAFETY: the pointers are what the header asks for.
-        let (out, header, options) =
-            unsafe { (self::out(out, "out")?, optional_text(header, "header")?, read(opts)?) };
-        let options = options.for_frames()?;
+        let (out, header, options) = unsafe {
+            (self::out(out, "out")?, optional_text(header, "header")?, for_frames(opts)?)
+        };
         *out = boxed(FrameSender(frame::send_header(descriptor(fd)?, header, body_len, &options)?));
         Ok(())
     })
@@ -583,6 +587,16 @@ impl FrameOptions {
         }
         self.convert()
     }
+}
+
+/// Reads the caller's options for frames; NULL is all defaults, which is what most pass.
+#[inline]
+pub(super) unsafe fn for_frames(opts: *const FrameOptions) -> Result<Options> {
+    if opts.is_null() {
+        return Ok(Options::default());
+    }
+    // SAFETY: the caller's promise.
+    unsafe { read(opts) }?.for_frames()
 }
 
 /// Reads the caller's options; NULL is all defaults.

@@ -94,6 +94,7 @@ pub unsafe fn check_result<T: SizedStruct>(result: *const T, what: &str) -> Resu
 }
 
 /// A `timeout_ms` member: `None` is for ever, 0 the default.
+#[inline]
 pub fn timeout(milliseconds: i32, default: Option<Duration>) -> Result<Option<Duration>> {
     match milliseconds {
         0 => Ok(default),

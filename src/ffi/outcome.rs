@@ -13,31 +13,48 @@ thread_local! {
 }
 
 /// Runs the work of an entry point that returns 0.
+#[inline]
 pub fn code(work: impl FnOnce() -> Result<()>) -> c_int {
-    guarded(|| work().map(|()| 0), Error::kind_code)
+    match caught(work) {
+        Ok(Ok(())) => 0,
+        unusual => failed(unusual.map(Result::err)),
+    }
 }
 
 /// Runs the work of an entry point that returns a small non-negative number.
+#[inline]
 pub fn small(work: impl FnOnce() -> Result<c_int>) -> c_int {
-    guarded(work, Error::kind_code)
+    match caught(work) {
+        Ok(Ok(value)) => value,
+        unusual => failed(unusual.map(Result::err)),
+    }
 }
 
 /// Runs the work of an entry point that returns a count.
+#[inline]
 pub fn count(work: impl FnOnce() -> Result<i64>) -> i64 {
-    guarded(work, |error| i64::from(error.kind_code()))
+    match caught(work) {
+        Ok(Ok(value)) => value,
+        unusual => i64::from(failed(unusual.map(Result::err))),
+    }
 }
 
 /// Runs the work of an entry point that cannot fail; `fallback` is for a panic.
+#[inline]
 pub fn value<T>(fallback: T, work: impl FnOnce() -> T) -> T {
     caught(work).unwrap_or(fallback)
 }
 
+/// The code of an error or a panic, which this thread remembers.
+///
 /// Nothing unwinds into C. What the work borrowed is not looked at again after a panic:
 /// handles it left half-changed belong to a caller who was told `FRAME_EPANIC`.
-fn guarded<T>(work: impl FnOnce() -> Result<T>, failed: impl FnOnce(&Error) -> T) -> T {
-    let error = match caught(work) {
-        Ok(Ok(value)) => return value,
-        Ok(Err(error)) => error,
+#[cold]
+#[inline(never)]
+fn failed(outcome: std::thread::Result<Option<Error>>) -> c_int {
+    let error = match outcome {
+        Ok(Some(error)) => error,
+        Ok(None) => return 0,
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -45,26 +62,32 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>, failed: impl FnOnce(&Error) -> T
         }
     };
     remember(&error);
-    failed(&error)
+    error.kind().code()
 }
 
 /// A panic in a call of ours is reported by its code alone: the hook that would print it
 /// is passed over, for this thread and this call.
+#[inline]
 fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !IN_CALL.try_with(Cell::get).unwrap_or(false) {
-                print(info);
-            }
-        }));
-    });
+    if !HOOK.is_completed() {
+        HOOK.call_once(pass_over_hook);
+    }
     // A callback of the caller's may call in again.
     let outer = IN_CALL.try_with(|in_call| in_call.replace(true)).unwrap_or(false);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let _ = IN_CALL.try_with(|in_call| in_call.set(outer));
     outcome
+}
+
+#[cold]
+fn pass_over_hook() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !IN_CALL.try_with(Cell::get).unwrap_or(false) {
+            print(info);
+        }
+    }));
 }
 
 fn remember(error: &Error) {
@@ -88,12 +111,6 @@ pub fn text(code: c_int) -> &'static CStr {
         Some(kind) => kind.c_text(),
         None if code >= 0 => c"success",
         None => c"unknown error code",
-    }
-}
-
-impl Error {
-    fn kind_code(&self) -> c_int {
-        self.kind().code()
     }
 }
 

@@ -263,6 +263,7 @@ unsafe fn next(
 }
 
 /// The reader and the writer that is tied to it.
+#[inline]
 unsafe fn parts<'a>(
     reader: *mut FrameReader,
 ) -> Result<(&'a mut Reader<'static>, Option<&'a mut Writer<'static>>)> {
@@ -273,6 +274,7 @@ unsafe fn parts<'a>(
     Ok((&mut handle.reader, writer.map(|writer| &mut writer.writer)))
 }
 
+#[inline]
 fn timeout_of(reader: &Reader<'_>, timeout_ms: c_int) -> Result<Option<Duration>> {
     timeout(timeout_ms, reader.timeout())
 }

@@ -187,6 +187,7 @@ pub unsafe extern "C" fn frame_writer_left(writer: *const FrameWriter) -> usize 
 }
 
 /// The writer and the reader that it is tied to.
+#[inline]
 unsafe fn parts<'a>(
     writer: *mut FrameWriter,
 ) -> Result<(&'a mut Writer<'static>, Option<&'a mut Reader<'static>>)> {
@@ -197,6 +198,7 @@ unsafe fn parts<'a>(
     Ok((&mut handle.writer, reader.map(FrameReader::reader)))
 }
 
+#[inline]
 fn timeout_of(writer: &Writer<'_>, timeout_ms: c_int) -> Result<Option<Duration>> {
     timeout(timeout_ms, writer.timeout())
 }

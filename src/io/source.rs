@@ -158,6 +158,7 @@ impl<'fd> Source<'fd> {
         }
     }
 
+    #[inline]
     fn read_waiting(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
         rustix::io::read(self.fd, buf).map(|(got, _)| got.len())
     }

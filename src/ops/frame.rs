@@ -66,6 +66,7 @@ pub struct Frame {
 
 /// Sends one frame: `header`, a JSON object without `data_size` or nothing, and `body`.
 /// A socket that has room takes it in one system call.
+#[inline]
 pub fn send(
     fd: BorrowedFd<'_>,
     header: Option<&str>,
@@ -130,6 +131,7 @@ pub(crate) fn send_header_by<'fd>(
 }
 
 /// Receives one frame into memory.
+#[inline]
 pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<Frame> {
     let deadline = options.deadline();
     let (header, mut body) = recv_header_by(fd, options, deadline)?;

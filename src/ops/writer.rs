@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, poll};
 use crate::io::sink::Sink;
 use crate::limits;
-use crate::wire::head::Head;
+use crate::wire::head::{self, Head, MORE_THAN_KEYS};
 use crate::wire::memory::reserve;
 use crate::wire::packet::PrefixFormat;
 
@@ -81,7 +81,7 @@ impl<'fd> Writer<'fd> {
     ) -> Result<()> {
         let prefix = self.prefix.encode(data.len() as u64)?;
         let pieces = [&prefix[..self.prefix.width()], &[], data];
-        self.accept(pieces, reader, || Deadline::from_timeout(timeout))
+        self.accept(pieces, reader, Deadline::from_timeout(timeout))
     }
 
     /// Writes all that is queued. After [`ErrorKind::Timeout`] a part may have gone out, and
@@ -115,6 +115,7 @@ impl<'fd> Writer<'fd> {
         Ok(())
     }
 
+    /// Asks for the deadline only where it may have to wait.
     #[inline]
     fn accept_frame(
         &mut self,
@@ -123,58 +124,32 @@ impl<'fd> Writer<'fd> {
         reader: Option<&mut Reader<'_>>,
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<()> {
-        let head = Head::new(header, body.len() as u64, self.max_header)?;
-        let [start, keys] = head.pieces();
-        self.accept([start, keys, body], reader, deadline)
-    }
-
-    /// Asks for the deadline only where it may have to wait.
-    #[inline]
-    fn accept(
-        &mut self,
-        pieces: [&[u8]; 3],
-        reader: Option<&mut Reader<'_>>,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<()> {
-        if self.fits(pieces) {
-            return self.enqueue(pieces);
+        let body_len = body.len() as u64;
+        if self.has_room(header.map_or(0, str::len) + MORE_THAN_KEYS + body.len()) {
+            head::append(&mut self.queue, header, body_len, self.max_header)?;
+            self.queue.extend_from_slice(body);
+            return Ok(());
         }
-        self.accept_large(pieces, reader, deadline())
+        let head = Head::new(header, body_len, self.max_header)?;
+        let [start, keys] = head.pieces();
+        self.accept([start, keys, body], reader, deadline())
+    }
+
+    /// Whether the queue has the memory for `len` bytes more and need not be written before.
+    #[inline]
+    fn has_room(&self, len: usize) -> bool {
+        self.fits(len) && self.queue.capacity() - self.queue.len() >= len
     }
 
     #[inline]
-    fn fits(&self, pieces: [&[u8]; 3]) -> bool {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+    fn fits(&self, len: usize) -> bool {
         self.failed.is_none() && self.left() + len <= limits::WRITE_BEHIND
     }
 
-    #[inline]
-    fn enqueue(&mut self, pieces: [&[u8]; 3]) -> Result<()> {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if self.queue.capacity() - self.queue.len() < len {
-            self.make_room(len)?;
-        }
-        for piece in pieces {
-            self.queue.extend_from_slice(piece);
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn make_room(&mut self, len: usize) -> Result<()> {
-        if self.sent >= self.left() {
-            self.queue.drain(..self.sent);
-            self.sent = 0;
-        }
-        let room = limits::WRITE_BEHIND.saturating_sub(self.queue.len());
-        reserve(&mut self.queue, len.max(room))
-    }
-
-    /// Writes what is queued and with it as much of the message as it takes until the rest
-    /// fits the queue. A message of which a part went out is accepted, whatever its rest
-    /// takes.
-    #[cold]
-    fn accept_large(
+    /// Queues the message if it fits, and else writes what is queued and as much of the message
+    /// behind it as the time allows. One of which a part went out is accepted, whatever memory
+    /// its rest takes.
+    fn accept(
         &mut self,
         mut pieces: [&[u8]; 3],
         mut reader: Option<&mut Reader<'_>>,
@@ -182,6 +157,9 @@ impl<'fd> Writer<'fd> {
     ) -> Result<()> {
         self.check()?;
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.fits(len) {
+            return self.enqueue(pieces);
+        }
         let mut accepted = 0;
         while accepted < len {
             match self.write(pieces, reader.as_deref_mut(), deadline) {
@@ -190,9 +168,23 @@ impl<'fd> Writer<'fd> {
                     accepted += sent;
                 }
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
-                Err(_) if accepted > 0 || self.fits(pieces) => return self.enqueue(pieces),
+                Err(_) if accepted > 0 || self.fits(len) => return self.enqueue(pieces),
                 Err(timeout) => return Err(timeout),
             }
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, pieces: [&[u8]; 3]) -> Result<()> {
+        if self.sent >= self.left() {
+            self.queue.drain(..self.sent);
+            self.sent = 0;
+        }
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let room = len.max(limits::WRITE_BEHIND.saturating_sub(self.queue.len()));
+        reserve(&mut self.queue, room)?;
+        for piece in pieces {
+            self.queue.extend_from_slice(piece);
         }
         Ok(())
     }

@@ -271,6 +271,7 @@ impl Decoder {
 
     /// Ends the header's text with a NUL: it moves over the prefix, which is not needed any
     /// more.
+    #[inline]
     fn take_header(&mut self, Head { header_len, .. }: Head) -> Range<usize> {
         (self.head, self.expected) = (None, 0);
         let text = self.start + PREFIX_SIZE;

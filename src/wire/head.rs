@@ -1,6 +1,6 @@
 //! What goes before a body: the length prefix, and the header with `data_size` in it.
 
-use super::header::{DATA_SIZE, MAX_DATA_SIZE, keys_to_send};
+use super::header::{MAX_DATA_SIZE, keys_to_send};
 use super::packet::PrefixFormat;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// memory is asked for, and the caller's text is not copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// The prefix, and the header up to the end of `data_size`.
+    /// The prefix, and the header up to the end of `data_size`; all of it where there are no
+    /// other keys.
     start: [u8; START_SIZE],
     start_len: usize,
     /// The keys of the caller's header, and the brace that closes it.
@@ -19,27 +20,12 @@ impl<'a> Head<'a> {
     /// The head of a frame with `header`, one JSON object without `data_size` or nothing,
     /// and a body of `body_len` bytes. `data_size` is the first key, so that a reader who
     /// logs headers sees it.
+    #[inline]
     pub fn new(header: Option<&'a str>, body_len: u64, max_header: u64) -> Result<Head<'a>> {
-        if body_len > MAX_DATA_SIZE {
-            return Err(Error::new(ErrorKind::TooBig, format!("a body of {body_len} bytes")));
-        }
-        let keys = header.map_or(Ok("}"), keys_to_send)?;
-        let mut head = Head { start: [0; START_SIZE], start_len: PREFIX_SIZE, keys };
-        head.put(OPENING);
-        head.put_number(body_len);
-        if !keys.starts_with('}') {
-            head.put(b",");
-        }
-        let text_len = (head.len() - PREFIX_SIZE) as u64;
-        if text_len > max_header {
-            return Err(Error::new(
-                ErrorKind::TooBig,
-                format!("a header of {text_len} bytes, the limit is {max_header}"),
-            ));
-        }
-        let prefix = PrefixFormat::default().encode(text_len)?;
-        head.start[..PREFIX_SIZE].copy_from_slice(&prefix[..PREFIX_SIZE]);
-        Ok(head)
+        let keys = keys_of(header)?;
+        let mut start = TEMPLATE;
+        let start_len = write_start(&mut start, keys, body_len, max_header)?;
+        Ok(Head { start, start_len, keys })
     }
 
     /// Bytes of it.
@@ -49,44 +35,104 @@ impl<'a> Head<'a> {
     }
 
     /// The pieces, in the order of the wire.
+    #[inline]
     pub fn pieces(&self) -> [&[u8]; 2] {
         [&self.start[..self.start_len], self.keys.as_bytes()]
     }
 
     /// Adds it to `out`.
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        self.pieces().into_iter().for_each(|piece| out.extend_from_slice(piece));
-    }
-
-    fn put(&mut self, piece: &[u8]) {
-        let end = self.start_len + piece.len();
-        self.start[self.start_len..end].copy_from_slice(piece);
-        self.start_len = end;
-    }
-
-    fn put_number(&mut self, mut number: u64) {
-        let mut digits = [0; MAX_DIGITS];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return self.put(&digits[at..]);
-            }
+        for piece in self.pieces() {
+            out.extend_from_slice(piece);
         }
     }
+}
+
+/// What [`Head::new`] makes, written to the end of `out` at once: for many small frames. There
+/// is room for [`MORE_THAN_KEYS`] bytes and the header.
+#[inline]
+pub fn append(
+    out: &mut Vec<u8>,
+    header: Option<&str>,
+    body_len: u64,
+    max_header: u64,
+) -> Result<()> {
+    let keys = keys_of(header)?;
+    let at = out.len();
+    out.extend_from_slice(&TEMPLATE);
+    let start = out[at..]
+        .first_chunk_mut()
+        .map_or(Ok(0), |start| write_start(start, keys, body_len, max_header));
+    out.truncate(at + *start.as_ref().unwrap_or(&0));
+    out.extend_from_slice(keys.as_bytes());
+    start.map(|_| ())
+}
+
+#[inline]
+fn keys_of(header: Option<&str>) -> Result<&str> {
+    match header {
+        None => Ok(""),
+        Some(header) => keys_to_send(header),
+    }
+}
+
+/// Completes the template; returns how much of it goes before `keys`.
+#[inline]
+fn write_start(
+    start: &mut [u8; START_SIZE],
+    keys: &str,
+    body_len: u64,
+    max_header: u64,
+) -> Result<usize> {
+    if body_len > MAX_DATA_SIZE {
+        return Err(too_big("a body", body_len, MAX_DATA_SIZE));
+    }
+    let digits = body_len.checked_ilog10().map_or(1, |log| log as usize + 1);
+    let mut rest = body_len;
+    for digit in start[NUMBER_AT..NUMBER_AT + digits].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let mut len = NUMBER_AT + digits;
+    if !keys.starts_with('}') {
+        start[len] = if keys.is_empty() { b'}' } else { b',' };
+        len += 1;
+    }
+    let text_len = (len - PREFIX_SIZE + keys.len()) as u64;
+    if text_len > max_header {
+        return Err(too_big("a header", text_len, max_header));
+    }
+    let prefix = PrefixFormat::default().encode(text_len)?;
+    start[..PREFIX_SIZE].copy_from_slice(&prefix[..PREFIX_SIZE]);
+    Ok(len)
+}
+
+#[cold]
+fn too_big(what: &str, len: u64, max: u64) -> Error {
+    Error::new(ErrorKind::TooBig, format!("{what} of {len} bytes, the limit is {max}"))
 }
 
 /// Bytes of the prefix of a header.
 pub const PREFIX_SIZE: usize = 4;
 
-const OPENING: &[u8] = b"{\"data_size\":";
+/// How much longer a head is than the caller's header, at most.
+pub const MORE_THAN_KEYS: usize = START_SIZE;
+
+const OPENING: &[u8; 13] = b"{\"data_size\":";
+const NUMBER_AT: usize = PREFIX_SIZE + OPENING.len();
 /// Of [`MAX_DATA_SIZE`].
 const MAX_DIGITS: usize = 19;
-const START_SIZE: usize = PREFIX_SIZE + OPENING.len() + MAX_DIGITS + 1;
+const START_SIZE: usize = NUMBER_AT + MAX_DIGITS + 1;
 
-const _: () = assert!(OPENING.len() == DATA_SIZE.len() + 4);
+const TEMPLATE: [u8; START_SIZE] = {
+    let mut template = [0; START_SIZE];
+    let mut at = 0;
+    while at < OPENING.len() {
+        template[PREFIX_SIZE + at] = OPENING[at];
+        at += 1;
+    }
+    template
+};
 
 #[cfg(test)]
 mod tests {
@@ -94,9 +140,16 @@ mod tests {
     use crate::limits;
 
     fn text(header: Option<&str>, body_len: u64) -> Result<String> {
-        let head = Head::new(header, body_len, limits::MAX_HEADER)?;
-        let mut bytes = Vec::new();
+        let head = Head::new(header, body_len, limits::MAX_HEADER);
+        let mut at_once = vec![b'x'];
+        let appended = append(&mut at_once, header, body_len, limits::MAX_HEADER);
+        let head = head.inspect_err(|error| {
+            assert_eq!((appended.as_ref(), &*at_once), (Err(error), &b"x"[..]));
+        })?;
+        let mut bytes = b"x".to_vec();
         head.append_to(&mut bytes);
+        assert_eq!((appended, &at_once), (Ok(()), &bytes));
+        bytes.remove(0);
         assert_eq!(bytes.len(), head.len());
         let text = bytes.split_off(PREFIX_SIZE);
         assert_eq!(PrefixFormat::default().decode(&bytes)?, text.len() as u64);

@@ -14,7 +14,7 @@ use crate::wire::fields::Fields;
 use crate::wire::memory::reserve;
 
 /// The key that says how many body bytes follow; the only one framing knows.
-pub(super) const DATA_SIZE: &str = "data_size";
+const DATA_SIZE: &str = "data_size";
 
 /// Body sizes end where a signed 64-bit integer does, as old readers hold them in one.
 pub const MAX_DATA_SIZE: u64 = i64::MAX as u64;
@@ -116,10 +116,15 @@ impl Header {
 }
 
 /// Checks `text` as [`Header::parse`] does, and returns what its `data_size` says.
+#[inline]
 pub fn read_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
-    if let Some(size) = canonical_data_size(text) {
-        return Ok(Some(size));
+    match canonical_data_size(text) {
+        Some(size) => Ok(Some(size)),
+        None => parse_for_data_size(text, max_depth),
     }
+}
+
+fn parse_for_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
     match scan(as_utf8(text)?, max_depth)? {
         None => Ok(None),
         Some(DataSize::Twice) => Err(bad_field("data_size is given twice")),
@@ -138,15 +143,26 @@ pub(super) fn keys_to_send(header: &str) -> Result<&str> {
 
 /// The size in a header that has no other key and is spelled as this library spells it, which
 /// most are: what the JSON parser would find, in a tenth of the time.
+#[inline]
 fn canonical_data_size(text: &[u8]) -> Option<u64> {
-    let digits = text.strip_prefix(b"{\"data_size\":")?.strip_suffix(b"}")?;
+    let (opening, rest) = text.split_first_chunk::<13>()?;
+    let (closing, digits) = rest.split_last()?;
     // One more digit may not fit, and JSON has no leading zeros.
-    if digits.is_empty() || digits.len() > 18 || (digits.len() > 1 && digits[0] == b'0') {
+    let is_canonical = opening == b"{\"data_size\":"
+        && *closing == b'}'
+        && matches!(digits.len(), 1..=18)
+        && (digits.len() == 1 || digits[0] != b'0');
+    if !is_canonical {
         return None;
     }
-    digits.iter().try_fold(0, |size: u64, digit| {
-        digit.is_ascii_digit().then(|| size * 10 + u64::from(digit - b'0'))
-    })
+    let mut size = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        size = size * 10 + u64::from(digit - b'0');
+    }
+    Some(size)
 }
 
 enum DataSize<'a> {

@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// Room for `more` bytes in `buffer`, and no more than that.
+#[inline]
 pub fn reserve(buffer: &mut Vec<u8>, more: usize) -> Result<()> {
     buffer
         .try_reserve_exact(more)

@@ -31,23 +31,23 @@ impl PrefixFormat {
     }
 
     /// Bytes the prefix takes.
+    #[inline]
     pub fn width(self) -> usize {
         usize::from(self.width)
     }
 
     /// The largest length this prefix can say.
+    #[inline]
     pub fn max(self) -> u64 {
         let bits = u32::from(self.width) * 8 - u32::from(!self.unsigned);
         u64::MAX >> (64 - bits)
     }
 
     /// The prefix for `length`, in the first [`width`](Self::width) bytes.
+    #[inline]
     pub fn encode(self, length: u64) -> Result<[u8; 8]> {
         if length > self.max() {
-            return Err(Error::new(
-                ErrorKind::TooBig,
-                format!("{length} bytes do not fit a prefix that ends at {}", self.max()),
-            ));
+            return Err(self.too_long(length));
         }
         let mut out = [0; 8];
         if self.big_endian {
@@ -59,6 +59,7 @@ impl PrefixFormat {
     }
 
     /// The length that `prefix`, exactly [`width`](Self::width) bytes, says.
+    #[inline]
     pub fn decode(self, prefix: &[u8]) -> Result<u64> {
         debug_assert_eq!(prefix.len(), self.width());
         let mut bytes = [0; 8];
@@ -70,28 +71,43 @@ impl PrefixFormat {
             u64::from_le_bytes(bytes)
         };
         if raw > self.max() {
-            let unused = 64 - u32::from(self.width) * 8;
-            #[expect(clippy::cast_possible_wrap, reason = "the sign bit is what is looked at")]
-            let signed = (raw << unused) as i64 >> unused;
-            return Err(Error::new(
-                ErrorKind::BadLength,
-                format!("the length is negative ({signed}){}", looks_like(prefix)),
-            ));
+            return Err(self.negative(raw, prefix));
         }
         Ok(raw)
     }
 
     /// As [`decode`](Self::decode), but no more than `max`.
+    #[inline]
     pub fn decode_within(self, prefix: &[u8], max: u64) -> Result<u64> {
         let length = self.decode(prefix)?;
-        check_size(length, max).map_err(|error| {
-            Error::new(error.kind(), format!("{}{}", error.detail(), looks_like(prefix)))
-        })?;
+        if length > max {
+            return Err(too_big(length, max, looks_like(prefix)));
+        }
         Ok(length)
+    }
+
+    #[cold]
+    fn too_long(self, length: u64) -> Error {
+        Error::new(
+            ErrorKind::TooBig,
+            format!("{length} bytes do not fit a prefix that ends at {}", self.max()),
+        )
+    }
+
+    #[cold]
+    fn negative(self, raw: u64, prefix: &[u8]) -> Error {
+        let unused = 64 - u32::from(self.width) * 8;
+        #[expect(clippy::cast_possible_wrap, reason = "the sign bit is what is looked at")]
+        let signed = (raw << unused) as i64 >> unused;
+        Error::new(
+            ErrorKind::BadLength,
+            format!("the length is negative ({signed}){}", looks_like(prefix)),
+        )
     }
 }
 
 /// The length of the header behind this prefix.
+#[inline]
 pub(crate) fn header_length(prefix: &[u8], max_header: u64) -> Result<usize> {
     match PrefixFormat::default().decode_within(prefix, max_header)? {
         0 => Err(Error::new(ErrorKind::BadLength, "a header of 0 bytes")),
@@ -101,14 +117,17 @@ pub(crate) fn header_length(prefix: &[u8], max_header: u64) -> Result<usize> {
 }
 
 /// Refuses a size that the other end declared and that is above `max`.
+#[inline]
 pub(crate) fn check_size(declared: u64, max: u64) -> Result<()> {
-    if declared > max {
-        return Err(Error::new(
-            ErrorKind::TooBig,
-            format!("{declared} bytes are declared, the limit is {max}"),
-        ));
-    }
-    Ok(())
+    if declared > max { Err(too_big(declared, max, "")) } else { Ok(()) }
+}
+
+#[cold]
+fn too_big(declared: u64, max: u64, remark: &str) -> Error {
+    Error::new(
+        ErrorKind::TooBig,
+        format!("{declared} bytes are declared, the limit is {max}{remark}"),
+    )
 }
 
 /// Names the protocol that a peer seems to speak by its first bytes, for error texts:
