@@ -1,8 +1,12 @@
 # make            the library (target/release) and the C examples (target/examples)
 # make demo       every program against every other, in C and in Python
 # make test       everything that is tested
+# make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
+# make bench-peers installs on Debian what it compares with
 # make install    into PREFIX (default /usr/local), below DESTDIR
-# make header abi regenerate include/framefd.h and the lists in tests/abi
+# make header abi counts
+#                 regenerate include/framefd.h, the lists in tests/abi, the figures in
+#                 tests/counts
 #
 # `make demo` and `make test` do all the set-up there is: they need cargo, cc, make and
 # python3.
@@ -23,7 +27,7 @@ SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
 # What a static link needs besides the archive; tests/gates.rs compares it with rustc's word.
 STATIC_LIBS := $(shell cat tests/abi/native-static-libs.txt)
 
-.PHONY: all lib examples demo test header abi check install uninstall clean FORCE
+.PHONY: all lib examples demo test bench bench-peers header abi counts install uninstall clean FORCE
 
 all: lib examples
 
@@ -61,11 +65,24 @@ demo: all
 test: all
 	$(PYTHON) tests/run.py
 
+bench: lib
+	$(PYTHON) benches/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(ONLY),"$(ONLY)")
+
+bench-peers:
+	apt-get install --yes libzmq3-dev libnng-dev openssh-client openssh-server rsync vsftpd \
+	    curl strace valgrind
+	$(PYTHON) -m pip install pyzmq
+
 header:
 	FRAMEFD_WRITE_HEADER=1 $(CARGO) test --quiet --test header
 
 abi: lib
 	FRAMEFD_WRITE_ABI=1 $(CARGO) test --quiet --test gates
+
+counts: lib
+	FRAMEFD_WRITE_COUNTS=1 $(PYTHON) tests/counts/test_counts.py \
+	    Instructions.test_they_are_the_checked_in_ones
 
 install: lib
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)

@@ -36,6 +36,7 @@ SUITES = [
     "bindings/python/tests",
     "tests/programs",
     "tests/faults",
+    "tests/counts",
 ]
 
 

@@ -1,0 +1,167 @@
+/* Does one thing many times, so that its system calls and instructions can be counted from
+ * outside; prints how many allocations it made.
+ *
+ *     counts WHAT BATCHES
+ *
+ * A batch is BATCH frames of 64 bytes; but for encode and decode it has one system call of this
+ * program's own. Linked with --wrap for each function of the allocator. */
+
+#include <framefd.h>
+
+#include <err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { SIZE = 64, BATCH = 128, ROOM = 64 * 1024 };
+
+static char body[SIZE];
+static int near, far;
+/* The frames of a batch, as they are sent. */
+static char frames[ROOM];
+static size_t frames_len;
+static unsigned long allocations;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+int __real_posix_memalign(void **memory, size_t alignment, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    allocations++;
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    allocations++;
+    return __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    allocations++;
+    return __real_realloc(memory, size);
+}
+
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t size)
+{
+    allocations++;
+    return __real_posix_memalign(memory, alignment, size);
+}
+
+static int64_t done(int64_t code)
+{
+    if (code < 0)
+        errx(1, "%s", frame_last_error());
+    return code;
+}
+
+static void check(int holds, const char *what)
+{
+    if (!holds)
+        err(1, "%s", what);
+}
+
+static void put_frames(void)
+{
+    check(write(far, frames, frames_len) == (ssize_t)frames_len, "write");
+}
+
+static void take_frames(void)
+{
+    ssize_t len = read(far, frames, sizeof frames);
+    check(len > 0 && (frames_len == 0 || (size_t)len == frames_len), "read");
+    frames_len = (size_t)len;
+}
+
+static void send_batch(void)
+{
+    for (int index = 0; index < BATCH; index++)
+        done(frame_send(near, NULL, body, SIZE, NULL));
+    take_frames();
+}
+
+static void recv_batch(void)
+{
+    struct frame *frame;
+    put_frames();
+    for (int index = 0; index < BATCH; index++) {
+        done(frame_recv(near, &frame, NULL));
+        frame_free(frame);
+    }
+}
+
+static struct frame_writer *writer;
+static struct frame_reader *reader;
+static struct frame_decoder *decoder;
+static struct frame_view views[BATCH];
+
+static void write_batch(void)
+{
+    for (int index = 0; index < BATCH; index++)
+        done(frame_writer_send(writer, NULL, body, SIZE, 0));
+    done(frame_writer_flush(writer, 0));
+    take_frames();
+}
+
+static void read_batch(void)
+{
+    put_frames();
+    for (int64_t got = 0; got < BATCH;)
+        got += done(frame_reader_next(reader, views, BATCH, 0));
+}
+
+static void encode_batch(void)
+{
+    char head[64];
+    for (int index = 0; index < BATCH; index++)
+        done(frame_encode(head, sizeof head, NULL, SIZE, NULL));
+}
+
+static void decode_batch(void)
+{
+    done(frame_decoder_feed(decoder, frames, frames_len));
+    for (int64_t got = 0; got < BATCH;)
+        got += done(frame_decoder_next(decoder, views, BATCH));
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*batch)(void);
+    } acts[] = {
+        {"frame_send", send_batch},
+        {"frame_recv", recv_batch},
+        {"frame_writer_send", write_batch},
+        {"frame_reader_next", read_batch},
+        {"frame_encode", encode_batch},
+        {"frame_decoder_next", decode_batch},
+    };
+    enum { ACTS = sizeof acts / sizeof *acts };
+    int fd[2];
+    size_t act = 0;
+    if (argc != 3)
+        errx(1, "usage: counts WHAT BATCHES");
+    while (act < ACTS && strcmp(acts[act].name, argv[1]) != 0)
+        act++;
+    if (act == ACTS)
+        errx(1, "no such act: %s", argv[1]);
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0, "socketpair");
+    near = fd[0];
+    far = fd[1];
+    send_batch();
+    done(frame_writer_new(near, &writer, NULL));
+    done(frame_reader_new(near, &reader, NULL));
+    done(frame_decoder_new(&decoder, NULL));
+    acts[act].batch();
+    allocations = 0;
+    for (long batches = strtol(argv[2], NULL, 10); batches > 0; batches--)
+        acts[act].batch();
+    printf("%lu\n", allocations);
+    return 0;
+}
