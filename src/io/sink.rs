@@ -209,3 +209,66 @@ impl<'fd> Sink<'fd> {
         unsafe { ioctl(self.fd, Getter::<OUTPUT_QUEUE, i32>::new()) }.ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd as _, OwnedFd};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::io::testing;
+
+    /// With pwritev2(2), where there is none, and where a sandbox forbids it.
+    fn each_way(body: impl Fn() + Sync) {
+        body();
+        for errno in [Errno::NOSYS, Errno::PERM, Errno::OPNOTSUPP] {
+            testing::failing(&[(libc::SYS_pwritev2, errno)], &body);
+        }
+    }
+
+    fn channels() -> Vec<(&'static str, OwnedFd, OwnedFd)> {
+        let (socket, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (reader, pipe) = rustix::pipe::pipe().unwrap();
+        vec![("socket", peer.into(), socket.into()), ("pipe", reader, pipe)]
+    }
+
+    #[test]
+    fn a_deadline_holds_on_what_blocks_and_is_full() {
+        each_way(|| {
+            for (name, reader, writer) in channels() {
+                let mut sink = Sink::new(writer.as_fd(), Deadline::NEVER);
+                let piece = [b'x'; 100_000];
+                let mut sent = 0;
+                while let Some(more) = sink.try_write(&[IoSlice::new(&piece)]).unwrap() {
+                    sent += more;
+                }
+                assert!(sent > 0, "{name}");
+                let start = Instant::now();
+                sink.set_patience(Deadline::after(Duration::from_millis(20)));
+                assert_eq!(sink.write_all(b"y").unwrap_err().kind(), ErrorKind::Timeout, "{name}");
+                assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
+                // What was taken is there, and room that comes is used.
+                let reading = std::thread::spawn(move || {
+                    let mut all = Vec::new();
+                    std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut all).unwrap();
+                    all
+                });
+                sink.set_patience(Deadline::after(Duration::from_secs(10)));
+                sink.write_all(&piece).unwrap();
+                drop(writer);
+                assert_eq!(reading.join().unwrap().len(), sent + piece.len(), "{name}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_pipe_takes_all_it_has_room_for_at_once() {
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+        let mut sink = Sink::new(writer.as_fd(), Deadline::NEVER);
+        let piece = vec![b'x'; 2 * size];
+        let taken = sink.try_write(&[IoSlice::new(&piece)]).unwrap();
+        // A kernel before 6.5 is asked for a page at a time.
+        assert!(taken == Some(size) || taken == Some(PIPE_STEP), "{taken:?} of {size}");
+    }
+}

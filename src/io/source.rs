@@ -204,3 +204,78 @@ impl<'fd> Source<'fd> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::{AsFd as _, OwnedFd};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::io::testing;
+
+    /// A reading and a writing end of each kind that blocks.
+    fn channels() -> Vec<(&'static str, OwnedFd, std::fs::File)> {
+        let (socket, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (pipe, writer) = rustix::pipe::pipe().unwrap();
+        vec![("socket", socket.into(), OwnedFd::from(peer).into()), ("pipe", pipe, writer.into())]
+    }
+
+    /// With preadv2(2), where there is none, and where a sandbox forbids it.
+    fn each_way(body: impl Fn() + Sync) {
+        body();
+        for errno in [Errno::NOSYS, Errno::PERM, Errno::OPNOTSUPP] {
+            testing::failing(&[(libc::SYS_preadv2, errno)], &body);
+        }
+    }
+
+    #[test]
+    fn a_deadline_holds_on_what_blocks() {
+        each_way(|| {
+            for (name, reader, mut writer) in channels() {
+                let soon = Deadline::after(Duration::from_millis(20));
+                let mut source = Source::new(reader.as_fd(), soon);
+                let start = Instant::now();
+                assert_eq!(source.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::Timeout);
+                assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
+                writer.write_all(b"ab").unwrap();
+                source.set_deadline(Deadline::now());
+                let mut buf = [0; 8];
+                assert_eq!((source.read(&mut buf).unwrap(), &buf[..2]), (2, &b"ab"[..]), "{name}");
+                assert_eq!(source.read(&mut buf).unwrap_err().kind(), ErrorKind::Stalled);
+                drop(writer);
+                assert_eq!(source.read(&mut buf).unwrap(), 0, "{name}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_comes_late_is_waited_for() {
+        each_way(|| {
+            for (name, reader, mut writer) in channels() {
+                let late = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(20));
+                    writer.write_all(b"late").unwrap();
+                });
+                let mut buf = [0; 4];
+                let deadline = Deadline::after(Duration::from_secs(10));
+                Source::new(reader.as_fd(), deadline).read_exact(&mut buf).unwrap();
+                assert_eq!(&buf, b"late", "{name}");
+                late.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_file_is_read_under_a_deadline_to_its_end() {
+        each_way(|| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[b'x'; 100_000]).unwrap();
+            std::io::Seek::rewind(&mut file).unwrap();
+            let mut source = Source::new(file.as_fd(), Deadline::after(Duration::from_secs(10)));
+            let mut all = Vec::new();
+            source.read_vec(&mut all, 100_000).unwrap();
+            assert_eq!((all.len(), source.read(&mut [0; 1]).unwrap()), (100_000, 0));
+        });
+    }
+}
