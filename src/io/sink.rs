@@ -237,7 +237,7 @@ mod tests {
         each_way(|| {
             for (name, reader, writer) in channels() {
                 let mut sink = Sink::new(writer.as_fd(), Deadline::NEVER);
-                let piece = [b'x'; 100_000];
+                let piece = vec![b'x'; 100_000];
                 let mut sent = 0;
                 while let Some(more) = sink.try_write(&[IoSlice::new(&piece)]).unwrap() {
                     sent += more;

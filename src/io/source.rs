@@ -270,7 +270,7 @@ mod tests {
     fn a_file_is_read_under_a_deadline_to_its_end() {
         each_way(|| {
             let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&[b'x'; 100_000]).unwrap();
+            file.write_all(&vec![b'x'; 100_000]).unwrap();
             std::io::Seek::rewind(&mut file).unwrap();
             let mut source = Source::new(file.as_fd(), Deadline::after(Duration::from_secs(10)));
             let mut all = Vec::new();
