@@ -153,7 +153,7 @@ impl Decoder {
         if came == 0 && self.left == 0 {
             return Error::new(ErrorKind::Closed, "");
         }
-        let missing = if self.left > 0 {
+        let missing = if self.left > came {
             format!("{} bytes of it are missing", self.left - came)
         } else {
             format!("{came} of at least {} bytes came", self.expected.max(came + 1))

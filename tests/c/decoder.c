@@ -241,6 +241,12 @@ static void the_end_tells_where_it_is(void)
     CHECK_RETURNS(FRAME_ETRUNCATED, frame_decoder_end(decoder));
     CHECK(strstr(frame_last_error(), "2 bytes of it are missing") != NULL);
     frame_decoder_free(decoder);
+
+    /* What came was not taken, and more came behind it. */
+    decoder = fed_with(STREAM, STREAM_SIZE);
+    CHECK_RETURNS(1, frame_decoder_next_header(decoder, &view));
+    CHECK_RETURNS(FRAME_ETRUNCATED, frame_decoder_end(decoder));
+    frame_decoder_free(decoder);
 }
 
 static void the_rest_is_what_was_not_taken(void)
