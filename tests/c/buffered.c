@@ -685,6 +685,56 @@ static void two_ends_that_send_before_they_read_need_a_tie(void)
     }
 }
 
+/* A client that reads only when it has sent everything, which is more than sockets hold. */
+enum { ECHOES = 100, ECHO_SIZE = 50000 };
+
+static void *send_then_expect_echoes(void *fd)
+{
+    struct sending sending = {0, ECHOES, ECHO_SIZE, 0};
+    uint32_t n;
+    sending.fd = *(int *)fd;
+    send_numbered(&sending);
+    for (n = 0; n < ECHOES; n++) {
+        struct frame *frame;
+        size_t len;
+        const void *body;
+        CHECK_RETURNS(0, frame_recv(sending.fd, &frame, NULL));
+        body = frame_body(frame, &len);
+        CHECK(len == ECHO_SIZE);
+        check_number(body, len, n);
+        frame_free(frame);
+    }
+    return NULL;
+}
+
+static void what_is_lent_stays_while_the_writer_waits(void)
+{
+    struct frame_reader *reader;
+    struct frame_writer *writer;
+    struct frame_view views[8];
+    uint32_t n = 0;
+    pthread_t client;
+    int fd[2];
+    socket_pair(fd);
+    CHECK(pthread_create(&client, NULL, send_then_expect_echoes, &fd[1]) == 0);
+    reader = new_reader(fd[0]);
+    writer = new_writer(fd[0]);
+    CHECK_RETURNS(0, frame_reader_tie(reader, writer));
+    while (n < ECHOES) {
+        int64_t count = frame_reader_next(reader, views, 8, 0), i;
+        CHECK(count > 0);
+        for (i = 0; i < count; i++, n++) {
+            check_number(views[i].body, views[i].body_len, n);
+            CHECK_RETURNS(0, frame_writer_send(writer, NULL, views[i].body, views[i].body_len, 0));
+        }
+    }
+    CHECK_RETURNS(0, frame_writer_flush(writer, 0));
+    CHECK(pthread_join(client, NULL) == 0);
+    frame_reader_free(reader);
+    frame_writer_free(writer);
+    close_both(fd);
+}
+
 int main(void)
 {
     frames_that_came_together_are_lent_together();
@@ -704,5 +754,6 @@ int main(void)
     a_reader_sends_what_is_queued_before_it_waits();
     whatever_is_freed_first_is_untied();
     two_ends_that_send_before_they_read_need_a_tie();
+    what_is_lent_stays_while_the_writer_waits();
     return 0;
 }
