@@ -2,6 +2,7 @@
 # make demo       every program against every other, in C and in Python
 # make test       everything that is tested
 # make install    into PREFIX (default /usr/local), below DESTDIR
+# make fuzz       each fuzz target for SECONDS (default 60); needs nightly and cargo-fuzz
 # make header abi regenerate include/framefd.h and the lists in tests/abi
 #
 # `make demo` and `make test` do all the set-up there is: they need cargo, cc, make and
@@ -14,6 +15,7 @@ CARGO      ?= cargo
 CC         ?= cc
 PYTHON     ?= python3
 CFLAGS     ?= -O2 -g
+SECONDS    ?= 60
 TARGET     := $(or $(CARGO_TARGET_DIR),target)
 RELEASE    := $(TARGET)/release
 EXAMPLES   := $(TARGET)/examples
@@ -23,7 +25,7 @@ SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
 # What a static link needs besides the archive; tests/gates.rs compares it with rustc's word.
 STATIC_LIBS := $(shell cat tests/abi/native-static-libs.txt)
 
-.PHONY: all lib examples demo test header abi check install uninstall clean FORCE
+.PHONY: all lib examples demo test fuzz header abi check install uninstall clean FORCE
 
 all: lib examples
 
@@ -56,6 +58,13 @@ demo: all
 
 test: all
 	$(PYTHON) tests/run.py
+
+fuzz:
+	@for target in agreement header; do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    $(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/vectors/frames -- \
+	        -dict=fuzz/json.dict -max_len=1024 -max_total_time=$(SECONDS) || exit 1; \
+	done
 
 header:
 	FRAMEFD_WRITE_HEADER=1 $(CARGO) test --quiet --test header
