@@ -15,6 +15,7 @@ use framefd::ErrorKind;
 use framefd::ops::frame::Options;
 use framefd::ops::reader::Reader;
 use framefd::ops::writer::Writer;
+use framefd::wire::decoder::Decoder;
 use framefd::wire::packet::PrefixFormat;
 
 const MIB: u64 = 1024 * 1024;
@@ -132,6 +133,22 @@ fn a_buffer_that_was_large_is_given_back() {
         assert_eq!(reader.next_frame().unwrap().body(), b"small");
         let kept = memory().saturating_sub(before);
         assert!(kept < 4 * MIB, "{kept} bytes are kept");
+    });
+}
+
+#[test]
+fn a_decoder_that_is_fed_gives_a_large_buffer_back() {
+    alone("a_decoder_that_is_fed_gives_a_large_buffer_back", || {
+        let large = encoded(r#"{"data_size":33554432}"#, &vec![b'x'; 32 << 20]);
+        let mut decoder = Decoder::new(Options::default().limits());
+        let before = memory();
+        decoder.feed(&large).unwrap();
+        assert_eq!(decoder.next_frame().unwrap().unwrap().body().len(), 32 << 20);
+        assert!(memory() - before > 30 * MIB, "it is in memory now");
+        decoder.feed(b"\x02\0\0\0{}").unwrap();
+        let kept = memory().saturating_sub(before);
+        assert!(kept < 4 * MIB, "{kept} bytes are kept");
+        assert!(decoder.next_frame().unwrap().is_some());
     });
 }
 
