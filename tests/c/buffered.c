@@ -627,7 +627,7 @@ static void whatever_is_freed_first_is_untied(void)
 
 /* One of two ends, each of which sends 10 MiB before it reads. */
 struct end {
-    int fd, tied, timed_out;
+    int from, to, tied, timed_out;
     pthread_t thread;
 };
 
@@ -635,8 +635,8 @@ static void *send_all_then_receive(void *argument)
 {
     enum { COUNT = 10 };
     struct end *end = argument;
-    struct frame_reader *reader = new_reader(end->fd);
-    struct frame_writer *writer = new_writer(end->fd);
+    struct frame_reader *reader = new_reader(end->from);
+    struct frame_writer *writer = new_writer(end->to);
     int timeout_ms = end->tied ? 30000 : 200;
     char *body = malloc(MIB);
     uint32_t n;
@@ -666,22 +666,31 @@ static void *send_all_then_receive(void *argument)
 
 static void two_ends_that_send_before_they_read_need_a_tie(void)
 {
-    int tied;
-    for (tied = 0; tied < 2; tied++) {
+    int kind, i;
+    for (kind = 0; kind < 4; kind++) {
         struct end ends[2];
-        int fd[2], i;
-        socket_pair(fd);
+        int there[2], back[2];
+        if (kind % 2) {
+            CHECK(pipe(there) == 0 && pipe(back) == 0);
+        } else {
+            socket_pair(there);
+            CHECK((back[0] = dup(there[1])) >= 0 && (back[1] = dup(there[0])) >= 0);
+        }
+        ends[0].from = there[0];
+        ends[0].to = back[1];
+        ends[1].from = back[0];
+        ends[1].to = there[1];
         for (i = 0; i < 2; i++) {
-            ends[i].fd = fd[i];
-            ends[i].tied = tied;
+            ends[i].tied = kind < 2;
             ends[i].timed_out = 0;
             CHECK(pthread_create(&ends[i].thread, NULL, send_all_then_receive, &ends[i]) == 0);
         }
         for (i = 0; i < 2; i++) {
             CHECK(pthread_join(ends[i].thread, NULL) == 0);
-            CHECK(ends[i].timed_out == !tied);
+            CHECK(ends[i].timed_out == !ends[i].tied);
         }
-        close_both(fd);
+        close_both(there);
+        close_both(back);
     }
 }
 
