@@ -98,6 +98,21 @@ class ManyClients(Case):
         for case in IN_EVERY_LANGUAGE:
             check(*case)
 
+    def test_more_than_it_may_have_wait_for_their_turn(self) -> None:
+        def check(language: str) -> None:
+            server = launch.program(language, "echo_server")
+            with launch.server(["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *server]) as running:
+                conns = [connected(running) for _ in range(80)]
+                for n, conn in enumerate(conns):
+                    plain.write_frame(conn, {"n": n}, b"hello")
+                wait_until_idle(running)
+                for n, conn in enumerate(conns):
+                    self.assertEqual(read_echo(conn), ({"n": n}, b"hello"))
+                    conn.close()
+                self.assertEqual(running.stop(), 0)
+
+        self.each(IN_EVERY_LANGUAGE, check)
+
     def test_one_that_does_not_read_is_not_read_from(self) -> None:
         frames = [({"n": n}, n.to_bytes(4, "big") * 5000) for n in range(2000)]
 
