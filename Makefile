@@ -4,6 +4,7 @@
 # make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
 # make bench-peers installs on Debian what it compares with
 # make install    into PREFIX (default /usr/local), below DESTDIR
+# make fuzz       each fuzz target for SECONDS (default 60); needs nightly and cargo-fuzz
 # make header abi counts
 #                 regenerate include/framefd.h, the lists in tests/abi, the figures in
 #                 tests/counts
@@ -18,6 +19,7 @@ CARGO      ?= cargo
 CC         ?= cc
 PYTHON     ?= python3
 CFLAGS     ?= -O2 -g
+SECONDS    ?= 60
 TARGET     := $(or $(CARGO_TARGET_DIR),target)
 RELEASE    := $(TARGET)/release
 EXAMPLES   := $(TARGET)/examples
@@ -27,7 +29,8 @@ SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
 # What a static link needs besides the archive; tests/gates.rs compares it with rustc's word.
 STATIC_LIBS := $(shell cat tests/abi/native-static-libs.txt)
 
-.PHONY: all lib examples demo test bench bench-peers header abi counts install uninstall clean FORCE
+.PHONY: all lib examples demo test fuzz bench bench-peers header abi counts install uninstall \
+    clean FORCE
 
 all: lib examples
 
@@ -64,6 +67,13 @@ demo: all
 
 test: all
 	$(PYTHON) tests/run.py
+
+fuzz:
+	@for target in agreement header; do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    $(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/vectors/frames -- \
+	        -dict=fuzz/json.dict -max_len=1024 -max_total_time=$(SECONDS) || exit 1; \
+	done
 
 bench: lib
 	$(PYTHON) benches/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import secrets
 import signal
@@ -41,6 +42,7 @@ def main() -> int:
         bytes_on_the_wire,
         wasted_round_trip,
         clean_stop,
+        many_connections,
         handshake,
         datagrams,
         streams,
@@ -226,6 +228,47 @@ def clean_stop(story: Story) -> None:
             status == 0 and replies == [DONE] * 8,
             f"{NAMES[language]} server: {replies.count(DONE)} of 8 replies, status {status}",
         )
+
+
+def many_connections(story: Story) -> None:
+    """A thousand connections, one thread
+
+    An event loop that has frames decoded as their bytes come. Each client sends three frames
+    before anybody reads; each has its own back.
+    """
+    count = 1000
+    launch.allow_files(count + 100)
+    for language in launch.LANGUAGES:
+        with serving(language, "echo_server") as started, contextlib.ExitStack() as stack:
+            conns = [
+                stack.enter_context(
+                    socket.create_connection(started.socket_address, launch.SECONDS)
+                )
+                for _ in range(count)
+            ]
+            for n, conn in enumerate(conns):
+                conn.sendall(b"".join(framed(n, n * size) for size in range(3)))
+            returned = [
+                recv_framed(conn) == (n, bytes(n * size))
+                for n, conn in enumerate(conns)
+                for size in range(3)
+            ]
+        story.check(
+            all(returned),
+            f"{NAMES[language]} server: {returned.count(True)} of {len(returned)} frames came"
+            f" back on {count} connections",
+        )
+
+
+def framed(number: int, size: int) -> bytes:
+    header = json.dumps({"number": number, "data_size": size}).encode()
+    return len(header).to_bytes(4, "little") + header + bytes(size)
+
+
+def recv_framed(conn: socket.socket) -> tuple[int, bytes]:
+    pieces = recv_pieces(conn, (4, AS_MANY))
+    header = json.loads(pieces[-1])
+    return header["number"], recv_pieces(conn, (header["data_size"],))[0]
 
 
 def handshake(story: Story) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import fcntl
 import os
 import pty
+import resource
 import select
 import signal
 import socket
@@ -116,6 +117,12 @@ def run(
         cwd=directory,
         env=ENVIRONMENT,
     )
+
+
+def allow_files(count: int) -> None:
+    """Lets this process, and what it starts, have so many files open, if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(count, hard)), hard))
 
 
 def wait_for_partial(directory: Path, least: int, free: bool = False) -> None:

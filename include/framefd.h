@@ -1448,7 +1448,7 @@ void frame_reader_free(struct frame_reader *reader);
  * Ties a writer to a reader, which then keeps two ends that write to each other from
  * waiting for each other: before the reader waits, the writer sends what it has queued; and
  * while the writer waits for the other end to read, the reader takes in what that sends, up
- * to 64 MiB.
+ * to 64 MiB; what the reader has lent stays where it is.
  *
  * They may be of one descriptor or of two. From then on one thread at a time may use either.
  * writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
@@ -1547,7 +1547,7 @@ uint64_t frame_reader_left(const struct frame_reader *reader);
  * *len, where len is not NULL, is its length. The bytes are borrowed until the next call
  * for the reader; NULL with a length of 0 where there are none. Since 0.1.
  */
-const void *frame_reader_rest(const struct frame_reader *reader, size_t *len);
+const void *frame_reader_rest(struct frame_reader *reader, size_t *len);
 
 /**
  * Makes a writer for fd, which has to stay open.

@@ -311,16 +311,47 @@ static struct {
     int stop_read, stop_write, signals;
 } server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, -1, -1, -1};
 
-/* Blocked in all threads, the signals are read from a descriptor. */
-static void prepare(sigset_t *signals)
+static sigset_t stop_signals(void)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    return signals;
+}
+
+int open_stop_signals(void)
+{
+    sigset_t signals = stop_signals();
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    int fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    if (fd < 0)
+        fail("cannot start: %s", strerror(errno));
+    return fd;
+}
+
+void take_stop_signal(int fd)
+{
+    struct signalfd_siginfo first;
+    sigset_t signals = stop_signals();
+    if (read(fd, &first, sizeof first) > 0)
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+}
+
+int open_listener(const struct arguments *a)
+{
+    int fd = open_socket(a, SOCK_STREAM, true);
+    if (listen(fd, SOMAXCONN) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+        fail("cannot listen: %s", strerror(errno));
+    announce(fd);
+    return fd;
+}
+
+static void prepare(void)
 {
     int ends[2];
-    sigemptyset(signals);
-    sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, signals, NULL);
-    server.signals = signalfd(-1, signals, SFD_CLOEXEC);
-    if (server.signals < 0 || pipe2(ends, O_CLOEXEC) != 0)
+    server.signals = open_stop_signals();
+    if (pipe2(ends, O_CLOEXEC) != 0)
         fail("cannot start: %s", strerror(errno));
     server.stop_read = ends[0];
     server.stop_write = ends[1];
@@ -369,12 +400,10 @@ static bool comes_before(int fd, int other, int timeout_ms)
     return both[0].revents == 0;
 }
 
-static int stop(const sigset_t *signals)
+static int stop(void)
 {
     close(server.stop_write);
-    struct signalfd_siginfo first;
-    if (read(server.signals, &first, sizeof first) > 0)
-        pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+    take_stop_signal(server.signals);
     pthread_mutex_lock(&server.lock);
     while (server.running > 0)
         pthread_cond_wait(&server.changed, &server.lock);
@@ -382,7 +411,7 @@ static int stop(const sigset_t *signals)
     return EXIT_SUCCESS;
 }
 
-static int64_t now_ms(void)
+int64_t now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -424,12 +453,8 @@ static void run_connection(struct job *job)
 
 int serve_connections(const struct arguments *a, serve_fn *serve, void *context)
 {
-    sigset_t signals;
-    prepare(&signals);
-    int listener = open_socket(a, SOCK_STREAM, true);
-    if (listen(listener, SOMAXCONN) != 0 || fcntl(listener, F_SETFL, O_NONBLOCK) != 0)
-        fail("cannot listen: %s", strerror(errno));
-    announce(listener);
+    prepare();
+    int listener = open_listener(a);
 
     while (comes_before(listener, server.signals, -1)) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -439,7 +464,7 @@ int serve_connections(const struct arguments *a, serve_fn *serve, void *context)
             comes_before(-1, server.signals, RETRY_MS); /* no descriptors, no memory */
     }
     close(listener);
-    return stop(&signals);
+    return stop();
 }
 
 static void run_datagrams(struct job *job)
@@ -450,15 +475,14 @@ static void run_datagrams(struct job *job)
 
 int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
 {
-    sigset_t signals;
-    prepare(&signals);
+    prepare();
     int fd = open_socket(a, SOCK_DGRAM, true);
     for (int i = 0; i < DATAGRAM_THREADS; i++)
         if (!start((struct job){run_datagrams, fd, NULL, serve, context}))
             fail("cannot start a thread");
     announce(fd);
     comes_before(-1, server.signals, -1);
-    int status = stop(&signals);
+    int status = stop();
     close(fd);
     return status;
 }

@@ -92,6 +92,16 @@ bool request_comes(int fd);
 typedef int answer_fn(int fd, struct frame *request, void *context);
 void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *context);
 
+/* The pieces of such a server, for one with a loop of its own. open_listener() announces where
+ * it listens, and does not block. open_stop_signals() is readable after SIGINT or SIGTERM;
+ * take_stop_signal() takes that one, and the second one ends the program. */
+int open_listener(const struct arguments *arguments);
+int open_stop_signals(void);
+void take_stop_signal(int signals);
+
+/* Milliseconds on a clock that nobody sets. */
+int64_t now_ms(void);
+
 /* ---- bytes without a frame; false or -1 where the connection is of no more use */
 
 bool send_all(int fd, const void *data, size_t len);

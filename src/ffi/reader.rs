@@ -73,7 +73,7 @@ pub unsafe extern "C" fn frame_reader_free(reader: *mut FrameReader) {
 /// Ties a writer to a reader, which then keeps two ends that write to each other from
 /// waiting for each other: before the reader waits, the writer sends what it has queued; and
 /// while the writer waits for the other end to read, the reader takes in what that sends, up
-/// to 64 MiB.
+/// to 64 MiB; what the reader has lent stays where it is.
 ///
 /// They may be of one descriptor or of two. From then on one thread at a time may use either.
 /// writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
@@ -235,12 +235,13 @@ pub unsafe extern "C" fn frame_reader_left(reader: *const FrameReader) -> u64 {
 /// for the reader; NULL with a length of 0 where there are none. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_rest(
-    reader: *const FrameReader,
+    reader: *mut FrameReader,
     len: *mut usize,
 ) -> *const c_void {
     // SAFETY: the pointers are what the header asks for.
     value(ptr::null(), || unsafe {
-        rest_of(reader.as_ref().map_or(&[], |handle| handle.reader.rest()), len)
+        let rest = reader.as_mut().map(|handle| handle.reader.rest().unwrap_or_default());
+        rest_of(rest.unwrap_or_default(), len)
     })
 }
 

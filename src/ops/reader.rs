@@ -12,6 +12,7 @@ use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
 use crate::wire::decoder::{Decoder, FrameView};
+use crate::wire::memory::reserve;
 
 /// Reads frames and packets, and more of the stream than was asked for.
 ///
@@ -22,6 +23,9 @@ use crate::wire::decoder::{Decoder, FrameView};
 pub struct Reader<'fd> {
     source: Source<'fd>,
     decoder: Decoder,
+    /// What came while a writer waited, to be decoded by the next call: the decoder's memory
+    /// may be lent, and its caller may be writing it.
+    taken_in: Vec<u8>,
     timeout: Option<Duration>,
 }
 
@@ -32,6 +36,7 @@ impl<'fd> Reader<'fd> {
         Reader {
             source: Source::new(fd, Deadline::NEVER),
             decoder: Decoder::new(options.limits()),
+            taken_in: Vec::new(),
             timeout: options.timeout,
         }
     }
@@ -62,8 +67,9 @@ impl<'fd> Reader<'fd> {
     }
 
     /// What was read from the descriptor and not taken.
-    pub fn rest(&self) -> &[u8] {
-        self.decoder.rest()
+    pub fn rest(&mut self) -> Result<&[u8]> {
+        self.decode_taken_in()?;
+        Ok(self.decoder.rest())
     }
 
     /// Reads 1 to `buf.len()` bytes of a streamed body as they come; 0 is its end. What is
@@ -74,6 +80,7 @@ impl<'fd> Reader<'fd> {
         writer: Option<&mut Writer<'_>>,
         timeout: Option<Duration>,
     ) -> Result<usize> {
+        self.decode_taken_in()?;
         let is_done = buf.is_empty() || self.left() == 0;
         let there = self.decoder.body(buf.len());
         if is_done || !there.is_empty() {
@@ -132,6 +139,7 @@ impl<'fd> Reader<'fd> {
     ) -> Result<T> {
         let mut deadline = None;
         loop {
+            self.decode_taken_in()?;
             if let Some(found) = take(&mut self.decoder)? {
                 return Ok(found);
             }
@@ -148,9 +156,18 @@ impl<'fd> Reader<'fd> {
         self.source.fd()
     }
 
-    /// Takes in what is there already; false if there will be no more.
+    /// Takes in what is there already, without a change to what is lent; false if there will
+    /// be no more, or no more is to be held.
     pub(crate) fn take_in(&mut self) -> bool {
-        self.read_more(Deadline::now()).is_ok_and(|got| got > 0)
+        let held = self.decoder.rest().len() + self.taken_in.len();
+        let step = self.taken_in.len().max(limits::READ_AHEAD_MAX);
+        let is_full = self.taken_in.len() == self.taken_in.capacity();
+        if held >= limits::TAKEN_IN || (is_full && reserve(&mut self.taken_in, step).is_err()) {
+            return false;
+        }
+        self.source.set_deadline(Deadline::now());
+        self.source.set_mid_message(false);
+        self.source.read_more(&mut self.taken_in, u64::MAX).is_ok_and(|got| got > 0)
     }
 
     /// Takes in at least a byte.
@@ -167,11 +184,18 @@ impl<'fd> Reader<'fd> {
     /// Has `writer` send what it has; true if something was taken in meanwhile. Should it
     /// fail, its own next call tells: what the other end sent before is not lost.
     fn flush(&mut self, writer: Option<&mut Writer<'_>>, deadline: Deadline) -> bool {
-        let came = self.rest().len();
         if let Some(writer) = writer {
             let _ = writer.flush_by(Some(self), deadline);
         }
-        self.rest().len() > came
+        !self.taken_in.is_empty()
+    }
+
+    fn decode_taken_in(&mut self) -> Result<()> {
+        if !self.taken_in.is_empty() {
+            self.decoder.feed(&self.taken_in)?;
+            self.taken_in = Vec::new();
+        }
+        Ok(())
     }
 
     fn read_more(&mut self, deadline: Deadline) -> Result<usize> {
@@ -191,6 +215,7 @@ impl<'fd> Reader<'fd> {
         mut take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         while self.left() > 0 {
+            self.decode_taken_in()?;
             let piece = self.decoder.body(usize::MAX);
             if piece.is_empty() {
                 self.fill(writer.as_deref_mut(), deadline)?;

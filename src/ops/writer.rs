@@ -246,7 +246,7 @@ fn write_and_take_in(
         }
         let mut fds = [(fd, PollFlags::OUT), (reader.fd(), PollFlags::IN)]
             .map(|(fd, what)| PollFd::from_borrowed_fd(fd, what));
-        let watched = if reads && reader.rest().len() < limits::TAKEN_IN { 2 } else { 1 };
+        let watched = if reads { 2 } else { 1 };
         if poll(&mut fds[..watched], deadline)? == 0 {
             return Err(Error::new(ErrorKind::Timeout, "the other end does not read"));
         }

@@ -99,6 +99,7 @@ impl Decoder {
     /// Takes in the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.check()?;
+        self.start_anew();
         self.compact(bytes.len());
         let room = self.buffer.capacity() - self.buffer.len();
         if room < bytes.len() {
@@ -153,7 +154,7 @@ impl Decoder {
         if came == 0 && self.left == 0 {
             return Error::new(ErrorKind::Closed, "");
         }
-        let missing = if self.left > 0 {
+        let missing = if self.left > came {
             format!("{} bytes of it are missing", self.left - came)
         } else {
             format!("{came} of at least {} bytes came", self.expected.max(came + 1))
@@ -166,13 +167,7 @@ impl Decoder {
     /// Whoever appends to it says so with [`fed`](Self::fed).
     pub(crate) fn space(&mut self) -> Result<&mut Vec<u8>> {
         self.check()?;
-        if self.start == self.buffer.len() {
-            self.start = 0;
-            self.buffer.clear();
-            if self.buffer.capacity() > limits::BUFFER_KEPT {
-                self.buffer = Vec::new();
-            }
-        }
+        self.start_anew();
         let came = self.rest().len();
         let missing = self.expected.saturating_sub(came as u64).max(1);
         let wanted = missing.max(self.read_ahead as u64);
@@ -296,6 +291,17 @@ impl Decoder {
         self.expected = 0;
         #[expect(clippy::cast_possible_truncation, reason = "no more than the buffer has")]
         Some(start..start + body_len as usize)
+    }
+
+    /// Begins at the front again, where all was taken; a large buffer is given back.
+    fn start_anew(&mut self) {
+        if self.start == self.buffer.len() {
+            self.start = 0;
+            self.buffer.clear();
+            if self.buffer.capacity() > limits::BUFFER_KEPT {
+                self.buffer = Vec::new();
+            }
+        }
     }
 
     /// Moves what was not taken to the front, if there is less than `wanted` behind it, and

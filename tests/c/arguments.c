@@ -12,6 +12,9 @@ static const char KEY[] = "sixteen bytes ok";
 static struct frame *frame;
 static struct frame *streamed;
 static struct frame_sender *sender;
+static struct frame_reader *reader;
+static struct frame_writer *writer;
+static struct frame_decoder *decoder;
 static struct frame_builder *builder;
 static struct auth_key *key;
 static struct exec_output *output;
@@ -25,6 +28,9 @@ static void set_up(void)
     CHECK_RETURNS(0, frame_send(sockets[0], NULL, "hello", 5, NULL));
     CHECK_RETURNS(0, frame_recv_header(sockets[1], &streamed, NULL));
     CHECK_RETURNS(0, frame_sender_new(sockets[0], NULL, 5, &sender, NULL));
+    CHECK_RETURNS(0, frame_reader_new(sockets[1], &reader, NULL));
+    CHECK_RETURNS(0, frame_writer_new(sockets[0], &writer, NULL));
+    CHECK_RETURNS(0, frame_decoder_new(&decoder, NULL));
     CHECK((builder = frame_builder_new()) != NULL);
     CHECK_RETURNS(0, auth_key_new(KEY, 16, 0, &key));
     CHECK_RETURNS(EXEC_EXITED, exec_run("true", 4, &output, NULL));
@@ -35,6 +41,9 @@ static void tear_down(void)
     frame_free(frame);
     frame_free(streamed);
     frame_sender_free(sender);
+    frame_reader_free(reader);
+    frame_writer_free(writer);
+    frame_decoder_free(decoder);
     frame_builder_free(builder);
     auth_key_free(key);
     exec_output_free(output);
@@ -49,11 +58,13 @@ static void no_pointer_may_be_null(void)
     int64_t number = 0;
     bool truth;
     struct frame *received;
+    struct frame_view view = {NULL, 0, NULL, 1}; /* a body that is not there */
     struct frame_sender *new_sender;
     struct auth_key *new_key;
     struct exec_output *new_output;
     struct exec_result result = EXEC_RESULT_INIT;
     const struct auth_key *keys[] = {key, NULL};
+    const void *piece;
     char buf[4];
 
 #define REFUSED(call) CHECK_RETURNS(FRAME_EARGUMENT, call)
@@ -83,6 +94,48 @@ static void no_pointer_may_be_null(void)
     REFUSED(frame_packet_send(fd, NULL, 1, NULL));
     REFUSED(frame_packet_recv(fd, NULL, NULL));
     REFUSED(frame_packet_recv_into(fd, NULL, 1, &received, NULL));
+    REFUSED(frame_copy(NULL, &received));
+    REFUSED(frame_copy(&view, NULL));
+    REFUSED(frame_copy(&view, &received));
+    REFUSED(frame_encode(NULL, 1, NULL, 0, NULL));
+    REFUSED(frame_packet_encode(NULL, 1, 0, NULL));
+    REFUSED(frame_decoder_new(NULL, NULL));
+    REFUSED(frame_decoder_fed(NULL, 0));
+    REFUSED(frame_decoder_feed(NULL, "x", 1));
+    REFUSED(frame_decoder_feed(decoder, NULL, 1));
+    REFUSED(frame_decoder_next(NULL, &view, 1));
+    REFUSED(frame_decoder_next(decoder, NULL, 1));
+    REFUSED(frame_decoder_next(decoder, &view, 0));
+    REFUSED(frame_decoder_next_packet(NULL, &view, 1));
+    REFUSED(frame_decoder_next_packet(decoder, NULL, 1));
+    REFUSED(frame_decoder_next_header(NULL, &view));
+    REFUSED(frame_decoder_next_header(decoder, NULL));
+    REFUSED(frame_decoder_body(NULL, &piece));
+    REFUSED(frame_decoder_body(decoder, NULL));
+    REFUSED(frame_decoder_end(NULL));
+    REFUSED(frame_reader_new(fd, NULL, NULL));
+    REFUSED(frame_reader_tie(NULL, writer));
+    REFUSED(frame_reader_next(NULL, &view, 1, 0));
+    REFUSED(frame_reader_next(reader, NULL, 1, 0));
+    REFUSED(frame_reader_next(reader, &view, 0, 0));
+    REFUSED(frame_reader_next_packet(NULL, &view, 1, 0));
+    REFUSED(frame_reader_next_packet(reader, NULL, 1, 0));
+    REFUSED(frame_reader_next_header(NULL, &view, 0));
+    REFUSED(frame_reader_next_header(reader, NULL, 0));
+    REFUSED(frame_reader_read(NULL, buf, sizeof buf, 0));
+    REFUSED(frame_reader_read(reader, NULL, 1, 0));
+    REFUSED(frame_reader_copy(NULL, fd, 0));
+    REFUSED(frame_reader_skip(NULL, 0));
+    REFUSED(frame_writer_new(fd, NULL, NULL));
+    REFUSED(frame_writer_send(NULL, NULL, NULL, 0, 0));
+    REFUSED(frame_writer_send(writer, NULL, NULL, 1, 0));
+    REFUSED(frame_writer_send_many(NULL, NULL, NULL, NULL, 0, 0));
+    REFUSED(frame_writer_send_many(writer, NULL, NULL, &view.body_len, 1, 0));
+    REFUSED(frame_writer_send_many(writer, NULL, &view.body, NULL, 1, 0));
+    REFUSED(frame_writer_send_many(writer, NULL, &view.body, &view.body_len, 1, 0));
+    REFUSED(frame_writer_send_packet(NULL, NULL, 0, 0));
+    REFUSED(frame_writer_send_packet(writer, NULL, 1, 0));
+    REFUSED(frame_writer_flush(NULL, 0));
     REFUSED(frame_builder_string(NULL, "k", "v"));
     REFUSED(frame_builder_string(builder, NULL, "v"));
     REFUSED(frame_builder_string(builder, "k", NULL));
@@ -133,6 +186,7 @@ static void no_pointer_may_be_null(void)
     CHECK_RETURNS(FRAME_EBADJSON, frame_sender_new(fd, "", 1, &new_sender, NULL));
     CHECK(new_sender == NULL);
     CHECK(strcmp(frame_builder_text(builder, NULL), "{}") == 0);
+    CHECK(frame_writer_left(writer) == 0);
     CHECK(unread(sockets[1]) == 5 + 4 + 15);
 }
 
@@ -152,9 +206,21 @@ static void where_nothing_is_legal_null_is(void)
     CHECK(exec_output_stderr(NULL, &len) == NULL && len == 0);
     CHECK(exec_output_charset(NULL)[0] == '\0');
     CHECK(frame_header(NULL, NULL) == NULL && frame_body(NULL, NULL) == NULL);
+    len = 99;
+    CHECK(frame_decoder_space(NULL, &len) == NULL && len == 0);
+    len = 99;
+    CHECK(frame_decoder_rest(NULL, &len) == NULL && len == 0);
+    len = 99;
+    CHECK(frame_reader_rest(NULL, &len) == NULL && len == 0);
+    CHECK(frame_decoder_rest(NULL, NULL) == NULL && frame_reader_rest(NULL, NULL) == NULL);
     CHECK(frame_body_left(NULL) == 0 && frame_sender_left(NULL) == 0);
+    CHECK(frame_decoder_left(NULL) == 0 && frame_reader_left(NULL) == 0);
+    CHECK(frame_writer_left(NULL) == 0);
     frame_free(NULL);
     frame_sender_free(NULL);
+    frame_reader_free(NULL);
+    frame_writer_free(NULL);
+    frame_decoder_free(NULL);
     frame_builder_free(NULL);
     auth_key_free(NULL);
     exec_output_free(NULL);
@@ -177,6 +243,7 @@ static void no_length_is_too_long_to_be_refused(void)
     struct auth_key *new_key;
     struct exec_output *new_output;
     struct frame *rest;
+    struct frame_view view = {NULL, 0, NULL, 0};
     char buf[4] = "buf";
     size_t i;
     for (i = 0; i < 2; i++) {
@@ -186,6 +253,15 @@ static void no_length_is_too_long_to_be_refused(void)
         CHECK_RETURNS(FRAME_EARGUMENT, frame_sender_write(sender, buf, len, NULL));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_body_read(streamed, buf, len, NULL));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_recv_into(sockets[1], buf, len, &rest, NULL));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_next(reader, &view, len, 0));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_read(reader, buf, len, 0));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_writer_send(writer, NULL, buf, len, 0));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_writer_send_packet(writer, buf, len, 0));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_feed(decoder, buf, len));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_next(decoder, &view, len));
+        view.body = buf;
+        view.body_len = len;
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_copy(&view, &rest));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_builder_bytes(builder, "k", buf, len));
         CHECK_RETURNS(FRAME_EARGUMENT, auth_server(sockets[0], buf, len, NULL));
         CHECK_RETURNS(FRAME_EARGUMENT, auth_client(sockets[0], buf, len, NULL));
@@ -200,6 +276,30 @@ static void no_length_is_too_long_to_be_refused(void)
     }
 }
 
+static void bad_descriptor_in_a_buffer(int fd, int reading, int writing)
+{
+    struct frame_reader *new_reader = (struct frame_reader *)KEY;
+    struct frame_writer *new_writer = (struct frame_writer *)KEY;
+    struct frame_view view;
+    int i;
+    if (fd < 0) {
+        CHECK_RETURNS(FRAME_EBADFD, frame_reader_new(fd, &new_reader, NULL));
+        CHECK_RETURNS(FRAME_EBADFD, frame_writer_new(fd, &new_writer, NULL));
+        CHECK(new_reader == NULL && new_writer == NULL);
+        return;
+    }
+    for (i = 0; i < 2; i++) {
+        int timeout_ms = i == 0 ? FRAME_NO_TIMEOUT : 1000;
+        CHECK_RETURNS(0, frame_reader_new(fd, &new_reader, NULL));
+        CHECK_RETURNS(reading, frame_reader_next(new_reader, &view, 1, timeout_ms));
+        frame_reader_free(new_reader);
+        CHECK_RETURNS(0, frame_writer_new(fd, &new_writer, NULL));
+        CHECK_RETURNS(0, frame_writer_send(new_writer, NULL, "hello", 5, timeout_ms));
+        CHECK_RETURNS(writing, frame_writer_flush(new_writer, timeout_ms));
+        frame_writer_free(new_writer);
+    }
+}
+
 /* Everything that takes a descriptor, with one that is no good. */
 static void bad_descriptor(int fd, int reading, int writing)
 {
@@ -210,6 +310,7 @@ static void bad_descriptor(int fd, int reading, int writing)
     const char *none = NULL;
     char buf[4];
     opts.timeout_ms = auth.timeout_ms = 1000;
+    bad_descriptor_in_a_buffer(fd, reading, writing);
 
     CHECK_RETURNS(writing, frame_send(fd, NULL, "hello", 5, &opts));
     CHECK_RETURNS(writing, frame_send(fd, NULL, "hello", 5, NULL));

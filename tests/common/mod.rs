@@ -1,6 +1,7 @@
 //! What the behaviour suites share.
 #![allow(dead_code, reason = "no suite uses all of it")]
 
+pub mod agreement;
 pub mod channel;
 pub mod exec;
 pub mod process;

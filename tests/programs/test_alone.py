@@ -22,6 +22,7 @@ OPTIONS = {
     "file_client": (*CLIENT, "--no-reply", "--resume", "--no-checksum"),
     "auth_echo_server": SERVER,
     "auth_echo_client": CLIENT,
+    "echo_server": ("--host", "--port", "--help"),
     "sticky": (),
 }
 NO_TIMES = ("", "x", "-1", "0", "1e3", "0x1", "1.2.3", ".", "inf", "2147484", "0.0009")

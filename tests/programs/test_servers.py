@@ -138,6 +138,7 @@ class Stop(Case):
             ("udp_exec_server", "--wire", "bare"),
             ("file_server", "--root", str(self.directory)),
             ("auth_echo_server", "--key-file", key),
+            ("echo_server",),
         ]
         self.each(
             [(language, *server) for language in launch.LANGUAGES for server in servers], check
@@ -151,7 +152,9 @@ class Addresses(Case):
         ("udp_exec_server",),
         ("udp_exec_server", "--wire", "bare"),
         ("file_server", "--root", "."),
+        ("echo_server",),
     )
+    without_keys = (servers[3], servers[5])
 
     def test_without_a_key_only_a_loopback_address_is_listened_on(self) -> None:
         def check(language: str, name: str, *options: str) -> None:
@@ -175,7 +178,7 @@ class Addresses(Case):
             with launch.server(command) as running:
                 self.assertEqual(running.host, "0.0.0.0")
 
-        servers = [server for server in self.servers if server != self.servers[3]]
+        servers = [server for server in self.servers if server not in self.without_keys]
         servers.append(("auth_echo_server",))
         self.each(
             [(language, *server) for language in launch.LANGUAGES for server in servers], check

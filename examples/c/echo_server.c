@@ -1,0 +1,271 @@
+/* Sends back the frames of its clients: thousands of connections, one thread. */
+
+#include "common.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+
+static const char help[] =
+    "usage: echo_server [--host HOST] [--port PORT]\n"
+    "\n"
+    "Sends back the frames of its clients: thousands of connections, one thread.\n"
+    "\n"
+    "  --host HOST      listen on this address (127.0.0.1), a loopback one\n"
+    "  --port PORT      listen on this port; 0, the default, picks a free one\n"
+    "  --help           show this and exit\n"
+    "\n"
+    "A frame comes back with the same header and the same body. A client that does not read\n"
+    "is not read from, one that sends something else than frames is left.\n"
+    "\n"
+    "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
+
+enum {
+    BATCH = 16,           /* frames that are sent with one system call */
+    PREFIX = 4,           /* bytes of the length of a header */
+    RETRY_MS = 100,       /* before another accept() where there was no room for one */
+    STALL_MS = 30000,     /* after a signal, without a client that reads its reply */
+    LINGER_MS = 1000,     /* then for a client to read the last one and close */
+    LINGER_SIZE = 1 << 24 /* what a client that is left may still send, which is dropped: more
+                             than sockets hold */
+};
+
+/* It reads, or sends what it has read, never both: so it never holds more than one frame and
+ * what came along with it. */
+struct connection {
+    int fd;
+    enum { READS, SENDS, LEAVES } state;
+    struct frame_decoder *decoder;
+    unsigned char prefixes[BATCH][PREFIX];
+    struct iovec pieces[3 * BATCH]; /* to be sent, most of it in the decoder's memory */
+    size_t sent, count;             /* of those pieces */
+    size_t dropped;
+    struct connection *next, **link;
+};
+
+static struct {
+    int epoll, listener, signals;
+    bool full, stopping;
+    size_t sending; /* connections that do */
+    struct connection *connections;
+} server;
+
+static void watch(int operation, int fd, uint32_t events, void *data)
+{
+    struct epoll_event event = {.events = events, .data.ptr = data};
+    if (epoll_ctl(server.epoll, operation, fd, &event) != 0)
+        fail("epoll: %s", strerror(errno));
+}
+
+static void enter(struct connection *c, int state)
+{
+    server.sending += (state == SENDS) - (c->state == SENDS);
+    if ((state == SENDS) != (c->state == SENDS))
+        watch(EPOLL_CTL_MOD, c->fd, state == SENDS ? EPOLLOUT : EPOLLIN, c);
+    c->state = state;
+}
+
+static void open_connection(int fd)
+{
+    struct connection *c = calloc(1, sizeof *c);
+    if (c == NULL || frame_decoder_new(&c->decoder, NULL) != 0) {
+        free(c);
+        close(fd);
+        return;
+    }
+    c->fd = fd;
+    c->next = server.connections;
+    c->link = &server.connections;
+    if (c->next != NULL)
+        c->next->link = &c->next;
+    server.connections = c;
+    watch(EPOLL_CTL_ADD, fd, EPOLLIN, c);
+}
+
+static void close_connection(struct connection *c)
+{
+    enter(c, LEAVES);
+    *c->link = c->next;
+    if (c->next != NULL)
+        c->next->link = c->link;
+    frame_decoder_free(c->decoder);
+    close(c->fd);
+    free(c);
+}
+
+/* The functions below return false where the connection is of no more use. */
+
+/* Sends no more. close() alone, with input unread, would reset the connection and lose replies
+ * that are still on their way. */
+static bool leave(struct connection *c)
+{
+    enter(c, LEAVES);
+    return shutdown(c->fd, SHUT_WR) == 0;
+}
+
+/* Sends as much as is taken. */
+static bool send_pieces(struct connection *c)
+{
+    while (c->sent < c->count) {
+        struct iovec *piece = c->pieces + c->sent;
+        struct msghdr message = {.msg_iov = piece, .msg_iovlen = c->count - c->sent};
+        ssize_t len = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+        if (len < 0)
+            return errno == EAGAIN;
+        for (; c->sent < c->count && (size_t)len >= piece->iov_len; piece++, c->sent++)
+            len -= (ssize_t)piece->iov_len;
+        if (c->sent < c->count) {
+            piece->iov_base = (char *)piece->iov_base + len;
+            piece->iov_len -= (size_t)len;
+        }
+    }
+    return true;
+}
+
+/* Makes pieces of the next frames. A frame is a packet with its header, then its body; what the
+ * header says of the body's size is right for the reply. */
+static bool take_frames(struct connection *c)
+{
+    struct frame_view views[BATCH];
+    int64_t count = frame_decoder_next(c->decoder, views, BATCH);
+    c->sent = c->count = 0;
+    for (int64_t i = 0; i < count; i++) {
+        void *prefix = c->prefixes[i];
+        frame_packet_encode(prefix, PREFIX, views[i].header_len, NULL);
+        c->pieces[c->count++] = (struct iovec){prefix, PREFIX};
+        c->pieces[c->count++] = (struct iovec){(void *)views[i].header, views[i].header_len};
+        c->pieces[c->count++] = (struct iovec){(void *)views[i].body, views[i].body_len};
+    }
+    return count >= 0;
+}
+
+/* Sends back what has come. Until it is sent the decoder is left alone: its memory is lent. */
+static bool answer(struct connection *c)
+{
+    do {
+        if (!send_pieces(c))
+            return false;
+        if (c->sent < c->count) {
+            enter(c, SENDS);
+            return true;
+        }
+        if (!take_frames(c))
+            return leave(c);
+    } while (c->count > 0);
+    enter(c, READS);
+    return !server.stopping || leave(c);
+}
+
+static bool read_and_answer(struct connection *c)
+{
+    size_t room;
+    void *space = frame_decoder_space(c->decoder, &room);
+    ssize_t len = space == NULL ? 0 : read(c->fd, space, room);
+    if (len <= 0)
+        return len < 0 && errno == EAGAIN;
+    return frame_decoder_fed(c->decoder, (size_t)len) == 0 && answer(c);
+}
+
+static bool drop(struct connection *c)
+{
+    char dropped[65536];
+    ssize_t len = read(c->fd, dropped, sizeof dropped);
+    if (len <= 0)
+        return len < 0 && errno == EAGAIN;
+    c->dropped += (size_t)len;
+    return c->dropped < LINGER_SIZE;
+}
+
+static void go_on(struct connection *c)
+{
+    static bool (*const step[])(struct connection *) = {
+        [READS] = read_and_answer, [SENDS] = answer, [LEAVES] = drop};
+    if (!step[c->state](c))
+        close_connection(c);
+}
+
+static void accept_clients(void)
+{
+    int fd;
+    while ((fd = accept4(server.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+        open_connection(fd);
+    /* Without descriptors or memory for one more, it would be ready again at once. */
+    server.full = errno != EAGAIN;
+    watch(EPOLL_CTL_MOD, server.listener, server.full ? 0 : EPOLLIN, &server.listener);
+}
+
+static void begin_to_stop(void)
+{
+    take_stop_signal(server.signals);
+    close(server.signals);
+    close(server.listener);
+    server.stopping = true;
+    for (struct connection *c = server.connections, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c->state == READS && !leave(c))
+            close_connection(c);
+    }
+}
+
+/* Waits for what happens next and deals with it; false where nothing does. */
+static bool turn(int timeout_ms)
+{
+    struct epoll_event events[64];
+    int count = epoll_wait(server.epoll, events, 64, timeout_ms);
+    bool stop = false;
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr == &server.signals)
+            stop = true;
+        else if (events[i].data.ptr == &server.listener)
+            accept_clients();
+        else
+            go_on(events[i].data.ptr);
+    }
+    if (stop)
+        begin_to_stop();
+    return count != 0;
+}
+
+/* Until the clients have their replies, and have had the time to read them. */
+static void finish(void)
+{
+    while (server.sending > 0 && turn(STALL_MS)) {
+    }
+    int64_t left, end = now_ms() + LINGER_MS;
+    while (server.connections != NULL && (left = end - now_ms()) > 0)
+        turn((int)left);
+    while (server.connections != NULL)
+        close_connection(server.connections);
+}
+
+/* As many connections as this process may have. */
+static void raise_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    exit_failure = EXIT_NO_SERVER;
+    struct arguments a = read_arguments(argc, argv, "hp", help);
+    raise_limit();
+    server.signals = open_stop_signals();
+    server.listener = open_listener(&a);
+    server.epoll = epoll_create1(EPOLL_CLOEXEC);
+    watch(EPOLL_CTL_ADD, server.signals, EPOLLIN, &server.signals);
+    watch(EPOLL_CTL_ADD, server.listener, EPOLLIN, &server.listener);
+
+    while (!server.stopping) {
+        turn(server.full ? RETRY_MS : -1);
+        if (server.full && !server.stopping)
+            accept_clients();
+    }
+    finish();
+    free_arguments(&a);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,167 @@
+//! What the decoder, the reader and the stateless functions find in the same bytes, for
+//! tests/agreement.rs and fuzz/fuzz_targets/agreement.rs.
+
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use framefd::ops::frame::{self, Options};
+use framefd::ops::reader::Reader;
+use framefd::wire::decoder::Decoder;
+use framefd::wire::packet::PrefixFormat;
+use framefd::{Error, ErrorKind};
+
+/// What is found in a stream: the messages, and why there is no further one.
+#[derive(Debug, PartialEq)]
+pub struct Found {
+    pub messages: Vec<(String, Vec<u8>)>,
+    pub end: ErrorKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum What {
+    Frames,
+    Packets,
+    /// Frames whose bodies are taken in pieces, so that their size has no limit.
+    Streamed,
+}
+
+/// Limits that are small enough to be met. What is read is there already.
+pub fn options(prefix: PrefixFormat) -> Options {
+    Options { timeout: Some(Duration::ZERO), max_header: 100, max_depth: 4, max_body: 200, prefix }
+}
+
+/// What all three find in `bytes`, which the reader and the decoder get in pieces that end at
+/// `cuts`.
+pub fn agree(bytes: &[u8], cuts: &[usize], what: What, prefix: PrefixFormat) -> Found {
+    let options = options(prefix);
+    let found = by_stateless(bytes, what, &options);
+    assert_eq!(by_reader(bytes, cuts, what, &options), found, "the reader, {what:?}");
+    assert_eq!(by_decoder(bytes, cuts, what, &options), found, "the decoder, {what:?}");
+    found
+}
+
+fn by_stateless(bytes: &[u8], what: What, options: &Options) -> Found {
+    let (mut peer, fd) = UnixStream::pair().unwrap();
+    peer.write_all(bytes).unwrap();
+    drop(peer);
+    let mut messages = Vec::new();
+    let end = loop {
+        let next = match what {
+            What::Frames => frame::recv(fd.as_fd(), options)
+                .map(|frame| (frame.header.text().to_owned(), frame.body)),
+            What::Packets => {
+                frame::recv_packet(fd.as_fd(), options).map(|body| (String::new(), body))
+            }
+            What::Streamed => {
+                frame::recv_header(fd.as_fd(), options).and_then(|(header, mut body)| {
+                    Ok((header.text().to_owned(), body.read_all(u64::MAX, options.timeout)?))
+                })
+            }
+        };
+        match next {
+            Ok(message) => messages.push(message),
+            Err(error) => break error.kind(),
+        }
+    };
+    Found { messages, end }
+}
+
+fn by_reader(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Found {
+    let (mut peer, fd) = UnixStream::pair().unwrap();
+    let mut reader = Reader::new(fd.as_fd(), options);
+    let mut messages: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut next = |reader: &mut Reader<'_>| {
+        if reader.left() > 0 {
+            let mut piece = [0; 7];
+            let got = reader.read(&mut piece, None, options.timeout)?;
+            messages.last_mut().unwrap().1.extend_from_slice(&piece[..got]);
+            return Ok(());
+        }
+        let view = match what {
+            What::Frames => reader.next_frame()?,
+            What::Packets => reader.next_packet()?,
+            What::Streamed => reader.next_header()?,
+        };
+        messages.push((view.header().to_owned(), view.body().to_vec()));
+        Ok(())
+    };
+    let mut until_it_fails = |reader: &mut Reader<'_>| -> Error {
+        loop {
+            if let Err(error) = next(reader) {
+                break error;
+            }
+        }
+    };
+    let mut end = None;
+    for piece in pieces(bytes, cuts) {
+        peer.write_all(piece).unwrap();
+        let error = until_it_fails(&mut reader);
+        if error.kind() != ErrorKind::Timeout {
+            end = Some(error);
+            break;
+        }
+    }
+    drop(peer);
+    let last = until_it_fails(&mut reader);
+    if let Some(end) = end {
+        assert_eq!(end, last, "an error sticks");
+    }
+    if reader.left() > 0 {
+        messages.pop();
+    }
+    Found { messages, end: last.kind() }
+}
+
+pub fn by_decoder(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Found {
+    let mut decoder = Decoder::new(options.limits());
+    let mut messages: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut next = |decoder: &mut Decoder| {
+        if decoder.left() > 0 {
+            let piece = decoder.body(usize::MAX);
+            messages.last_mut().unwrap().1.extend_from_slice(piece);
+            return Ok(!piece.is_empty());
+        }
+        let view = match what {
+            What::Frames => decoder.next_frame()?,
+            What::Packets => decoder.next_packet()?,
+            What::Streamed => decoder.next_header()?,
+        };
+        let found = view.map(|view| (view.header().to_owned(), view.body().to_vec()));
+        let is_found = found.is_some();
+        messages.extend(found);
+        Ok(is_found)
+    };
+    let mut failed: Option<Error> = None;
+    for piece in pieces(bytes, cuts) {
+        if decoder.feed(piece).is_err() {
+            break;
+        }
+        failed = loop {
+            match next(&mut decoder) {
+                Ok(true) => {}
+                Ok(false) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+    }
+    let end = decoder.end();
+    if let Some(failed) = failed {
+        assert_eq!(failed, end, "an error sticks");
+    }
+    // The stateless functions give no body that was cut.
+    if decoder.left() > 0 {
+        messages.pop();
+    }
+    Found { messages, end: end.kind() }
+}
+
+/// `bytes` in the pieces that end at `cuts`, which are in order.
+fn pieces<'a>(bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let mut from = 0;
+    cuts.iter().copied().chain([bytes.len()]).map(move |cut| {
+        let to = cut.clamp(from, bytes.len());
+        &bytes[std::mem::replace(&mut from, to)..to]
+    })
+}
