@@ -1575,8 +1575,8 @@ void frame_writer_free(struct frame_writer *writer);
  * header, body and body_len are as for frame_send(), borrowed for the call. timeout_ms is in
  * milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the options.
  *
- * Returns 0: the frame is accepted whole. With a descriptor that does not block or a time
- * that is up, a part of it may be in the queue, of any size: frame_writer_left() tells.
+ * Returns 0: the frame is accepted whole. Where the time was up (with FRAME_DONT_WAIT that
+ * is at once) a part of it may be in the queue, of any size: frame_writer_left() tells.
  * FRAME_ETIMEOUT: the queue is full, nothing of the frame was accepted, call again.
  * FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
  * frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: the
@@ -1775,9 +1775,11 @@ uint64_t frame_decoder_left(const struct frame_decoder *decoder);
 const void *frame_decoder_rest(const struct frame_decoder *decoder, size_t *len);
 
 /**
- * Says that the stream has ended, and returns what that means.
+ * Says that the stream has ended, after all whole messages were taken, and returns what
+ * that means.
  *
- * FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: inside a message.
+ * FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left that
+ * are no whole message; it sticks.
  * The error that sticks. FRAME_EARGUMENT. Since 0.1.
  */
 int frame_decoder_end(struct frame_decoder *decoder);

@@ -312,9 +312,11 @@ pub unsafe extern "C" fn frame_decoder_rest(
     })
 }
 
-/// Says that the stream has ended, and returns what that means.
+/// Says that the stream has ended, after all whole messages were taken, and returns what
+/// that means.
 ///
-/// FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: inside a message.
+/// FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left that
+/// are no whole message; it sticks.
 /// The error that sticks. FRAME_EARGUMENT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_end(decoder: *mut FrameDecoder) -> c_int {

@@ -73,8 +73,8 @@ pub unsafe extern "C" fn frame_writer_free(writer: *mut FrameWriter) {
 /// header, body and body_len are as for frame_send(), borrowed for the call. timeout_ms is in
 /// milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the options.
 ///
-/// Returns 0: the frame is accepted whole. With a descriptor that does not block or a time
-/// that is up, a part of it may be in the queue, of any size: frame_writer_left() tells.
+/// Returns 0: the frame is accepted whole. Where the time was up (with FRAME_DONT_WAIT that
+/// is at once) a part of it may be in the queue, of any size: frame_writer_left() tells.
 /// FRAME_ETIMEOUT: the queue is full, nothing of the frame was accepted, call again.
 /// FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
 /// frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: the
