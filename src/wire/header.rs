@@ -164,7 +164,7 @@ pub(super) fn keys_to_send(header: &str) -> Result<&str> {
     if scan(header, limits::MAX_DEPTH_HARD)?.is_some() {
         return Err(bad_field("data_size is written by the library"));
     }
-    Ok(header.trim_start()[1..].trim_start())
+    Ok(header.trim_ascii_start()[1..].trim_ascii_start())
 }
 
 /// The size in a header that has no other key and is spelled as this library spells it, which
