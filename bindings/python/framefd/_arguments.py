@@ -31,7 +31,7 @@ PY_BUF_WRITABLE = 1
 def fileno(fd: Descriptor) -> int:
     """The number of a descriptor."""
     number = fd if isinstance(fd, int) else fd.fileno()
-    if not -1 <= number <= C_INT_MAX:
+    if not -1 <= number <= C_INT_MAX:  # which ctypes would take all the same
         raise ValueError(f"{number} is not a file descriptor")
     return number
 

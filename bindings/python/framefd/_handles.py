@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ._errors import BusyError, ErrorCode
+from ._native import python
 
 
 class Handle:
@@ -49,4 +50,4 @@ def memory(get: Callable[..., int | None], pointer: Any) -> bytes:
     """A copy of the bytes that ``get(pointer, &length)`` finds in the library's memory."""
     length = ctypes.c_size_t()
     address = get(pointer, length)
-    return ctypes.string_at(address, length.value) if address else b""
+    return python.PyBytes_FromStringAndSize(address, length.value) if address else b""
