@@ -31,19 +31,27 @@ class Handle:
 class ExclusiveHandle(Handle):
     """A pointer that one thread at a time may use: inside a `with` block."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("lock",)
 
     def __init__(self, out: ctypes.c_void_p, free: Callable[[int], Any]) -> None:
         super().__init__(out, free)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def __enter__(self) -> int:
-        if not self._lock.acquire(blocking=False):
-            raise BusyError(ErrorCode.BUSY, "in use by another thread")
+        if not self.lock.acquire(False):
+            raise busy()
         return self.pointer
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.lock.release()
+
+    def share(self, other: ExclusiveHandle | None) -> None:
+        """Has one thread at a time use this pointer or another one; None ends that."""
+        self.lock = threading.Lock() if other is None else other.lock
+
+
+def busy() -> BusyError:
+    return BusyError(ErrorCode.BUSY, "in use by another thread")
 
 
 def memory(get: Callable[..., int | None], pointer: Any) -> bytes:
