@@ -36,7 +36,6 @@ from ._errors import (
     FrameError,
     NoMemoryError,
     StateError,
-    TruncatedError,
     check,
     last_error,
     make,
@@ -79,8 +78,8 @@ class FrameStream:
 
     Errors that recv() and iteration raise, after all frames before them, and again with
     every later call: TruncatedError (the stream ended inside a frame), MalformedError,
-    TooBigError (what came is no frame that is taken here; the connection is closed then),
-    DisconnectedError, SystemCallError.
+    TooBigError (what came is no frame that is taken here, and nothing more is read),
+    DisconnectedError, SystemCallError. Close it after any of them.
     """
 
     def __init__(self, protocol: _Protocol, transport: asyncio.Transport) -> None:
@@ -108,6 +107,11 @@ class FrameStream:
         except ClosedError:
             raise StopAsyncIteration from None
         return frame
+
+    def stop_receiving(self) -> None:
+        """Reads no more: recv() and iteration give the frames that have come, and then end
+        as if the other end had closed. So a server stops without losing a reply."""
+        self._protocol.stop()
 
     def send(self, header: _headers.Header | None = None, body: Any = b"") -> None:
         """Sends one frame, now or when there is room; ``await drain()`` goes after it.
@@ -282,6 +286,7 @@ class _Protocol(asyncio.BufferedProtocol):
         "_loop",
         "_lost",
         "_options",
+        "_stopped",
         "_task",
         "_unread",
         "_waiter",
@@ -313,6 +318,7 @@ class _Protocol(asyncio.BufferedProtocol):
         self._is_reading = True
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
+        self._stopped = False
         self._is_full = False
         self._drains: set[asyncio.Future[None]] = set()
         # Why the connection is lost, once it is; and the end of it.
@@ -385,8 +391,6 @@ class _Protocol(asyncio.BufferedProtocol):
         if self._waiter is not None:
             raise BusyError(ErrorCode.BUSY, "another task is receiving")
         if self._failed is not None:
-            if not isinstance(self._failed, (ClosedError, TruncatedError)):
-                self.stream.close()
             raise self._failed.with_traceback(None)
         self._unread = 0
         if not self._is_reading:
@@ -397,6 +401,11 @@ class _Protocol(asyncio.BufferedProtocol):
             await self._waiter
         finally:
             self._waiter = None
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._pause()
+        self._wake()
 
     def check_open(self) -> None:
         if self._lost is not None:
@@ -441,16 +450,16 @@ class _Protocol(asyncio.BufferedProtocol):
                 self._ahead = iter(frames)
             elif count < 0:
                 self._failed = last_error(count)
-            self._has_more = count == views.most
+            self._has_more = count > 0  # or what follows them is an error
             if self._failed is not None:
                 self._pause()
                 return
             if count > 0:
                 return
-        if self._ended:
+        if self._stopped or isinstance(self._lost, StateError):
+            self._failed = ClosedError(ErrorCode.CLOSED, "the stream was closed here")
+        elif self._ended:
             self._failed = last_error(lib.frame_decoder_end(self._decoder.pointer))
-        elif isinstance(self._lost, StateError):
-            self._failed = ClosedError(ErrorCode.CLOSED, "the connection was closed here")
         else:
             self._failed = self._lost
 

@@ -11,20 +11,13 @@ import socket
 import tempfile
 import unittest
 import weakref
+from collections.abc import Callable
 
 import support
+from support import encoded
 
 import framefd
 from framefd import Frame, Prefix, Reader, Writer
-
-
-def encoded(*frames: object) -> bytes:
-    """Frames as they are on the wire."""
-    with tempfile.TemporaryFile() as file:
-        with Writer(file) as writer:
-            writer.send_many(frames)
-        file.seek(0)
-        return file.read()
 
 
 class Case(unittest.TestCase):
@@ -152,10 +145,12 @@ class Frames(Case):
             self.skipTest("this Python takes integers of any size")
         reader = self.reader(data)
         self.assertEqual([frame.body for frame in reader.recv_many()], [b"1", b"2"])
-        for take in (reader.recv, reader.recv_many, reader.recv_packet):
+        calls: list[Callable[[], object]] = [reader.recv, reader.recv_many, reader.recv_packet]
+        for call in calls:
             with self.assertRaises(framefd.MalformedError):
-                take()
-        for take in (Reader.recv, Reader.recv_header):
+                call()
+        takes: list[Callable[[Reader], object]] = [Reader.recv, Reader.recv_header]
+        for take in takes:
             with support.stream() as (ours, theirs):
                 theirs.sendall(data[len(encoded(b"1", b"2")) :])
                 again = Reader(ours)
@@ -230,13 +225,12 @@ class Frames(Case):
             with self.subTest(blocking), support.stream() as (ours, theirs):
                 ours.setblocking(blocking)
                 reader = Reader(ours, timeout=0.01)
-                calls = (reader.recv, reader.recv_many, reader.recv_packet, reader.recv_header)
                 data = encoded(b"12345")
                 theirs.sendall(data[:10])
-                for call in calls[:2]:
-                    for options in ({}, {"timeout": 0}, {"timeout": 0.001}):
+                for call in (reader.recv, reader.recv_many):
+                    for timeout in (None, 0, 0.001):
                         with self.assertRaises(framefd.FrameTimeoutError):
-                            call(**options)  # type: ignore[operator]
+                            call(timeout=timeout)
                 with self.assertRaises(framefd.FrameTimeoutError):
                     next(iter(reader))
                 theirs.sendall(data[10:])

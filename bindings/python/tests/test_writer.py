@@ -10,6 +10,7 @@ import socket
 import tempfile
 import unittest
 import warnings
+from collections.abc import Callable
 
 import support
 
@@ -35,7 +36,7 @@ class Case(unittest.TestCase):
 class Frames(Case):
     def test_of_all_kinds_in_order(self) -> None:
         text = memoryview(b"a body")
-        sent = [
+        sent: list[tuple[dict[str, object], bytes]] = [
             ({}, b""),
             ({}, b"x" * 100),
             ({"n": 1}, b"with a header"),
@@ -124,7 +125,7 @@ class Frames(Case):
             ({"a": {1, 2}}, TypeError),
         ):
             with self.assertRaises(error):
-                writer.send(header, b"refused")  # type: ignore[arg-type]
+                writer.send(header, b"refused")
             with self.assertRaises(error):
                 writer.send_many([b"accepted"] * 2 + [(header, b"refused")])
         for body in ("text", 5, None):
@@ -186,9 +187,10 @@ class Queue(Case):
         with self.assertRaises(framefd.FrameTimeoutError):
             while True:
                 writer.send(body=b"x" * 2048)
-        for call in (writer.flush, lambda timeout: writer.send(body=b"x", timeout=timeout)):
-            with self.assertRaises(framefd.FrameTimeoutError):
-                call(timeout=0.01)
+        with self.assertRaises(framefd.FrameTimeoutError):
+            writer.flush(timeout=0.01)
+        with self.assertRaises(framefd.FrameTimeoutError):
+            writer.send(body=b"x", timeout=0.01)
         with self.assertRaises(ValueError):
             writer.flush(timeout=-1)
         writer._let_go()
@@ -207,7 +209,8 @@ class Queue(Case):
         writer.send(body=b"1")
         writer.close()
         writer.close()
-        calls = (writer.send, writer.flush, writer.send_packet, writer.fileno)
+        calls: list[Callable[[], object]]
+        calls = [writer.send, writer.flush, writer.send_packet, writer.fileno]
         for call in (*calls, lambda: writer.send_many([]), lambda: writer.left):
             with self.subTest(call), self.assertRaises(framefd.StateError):
                 call()
@@ -286,7 +289,7 @@ class Tied(Case):
     def test_a_reader_sends_what_is_queued_before_it_waits(self) -> None:
         with Writer(self.ours) as writer, Reader(self.ours) as reader:
             reader.tie(writer)
-            takes = [
+            takes: list[Callable[[], object]] = [
                 reader.recv,
                 reader.recv_many,
                 reader.__iter__().__next__,
@@ -344,7 +347,7 @@ class Tied(Case):
             framefd.recv(self.theirs)
             return came
 
-        for tie, tied in (
+        steps: list[tuple[Callable[[], None], bool]] = [
             (lambda: None, False),
             (lambda: reader.tie(writer), True),
             (lambda: reader.tie(writer), True),
@@ -354,7 +357,8 @@ class Tied(Case):
             (lambda: reader.tie(writer), True),
             (lambda: second.tie(writer), False),
             (lambda: second.tie(None), False),
-        ):
+        ]
+        for tie, tied in steps:
             tie()
             self.assertEqual(is_tied(reader, writer), tied)
         reader.tie(writer)
@@ -406,10 +410,10 @@ class Tied(Case):
     def test_each_keeps_the_other_alive(self) -> None:
         for keep in (0, 1):
             with self.subTest(keep), support.stream() as (ours, theirs):
-                both = [Reader(ours), Writer(ours)]
-                both[0].tie(both[1])  # type: ignore[union-attr, arg-type]
-                kept = both[keep]
-                del both
+                reader, writer = Reader(ours), Writer(ours)
+                reader.tie(writer)
+                kept = (reader, writer)[keep]
+                del reader, writer
                 gc.collect()
                 framefd.send(theirs, None, b"1")
                 if isinstance(kept, Reader):
