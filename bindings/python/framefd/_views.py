@@ -42,6 +42,8 @@ class Views:
     def frame(self) -> Frame:
         """The first frame."""
         header, header_len, body, body_len = MEMBERS.unpack_from(self._members)
+        if body_len >= CUT_BELOW:
+            return self._copied(header, header_len, body, body_len)
         size = (body + body_len if body else header + header_len) - header
         block = python.PyBytes_FromStringAndSize(header, size)
         text = block[:header_len]
@@ -51,6 +53,8 @@ class Views:
     def frames(self, count: int) -> tuple[list[Frame], MalformedError | None]:
         """The first ``count`` frames; or those before one whose header Python does not
         take, and its error."""
+        if count == 1:
+            return self._one()
         rows = self._members[: count * MEMBERS.size].cast("L").tolist()
         start = rows[0]
         # They lie one behind the other in the memory of whoever lends them.
@@ -60,10 +64,17 @@ class Views:
             if size < count * CUT_BELOW:
                 self._cut(copy(start, size), start, rows, frames)
             else:
-                self._copy_each(rows, frames)
+                for row in in_fours(rows):
+                    frames.append(self._copied(*row))
         except MalformedError as error:
             return frames, error
         return frames, None
+
+    def _one(self) -> tuple[list[Frame], MalformedError | None]:
+        try:
+            return [self.frame()], None
+        except MalformedError as error:
+            return [], error
 
     def _cut(self, block: bytes, start: int, rows: list[int], frames: list[Frame]) -> None:
         """Appends the frames of a block that was copied from ``start``."""
@@ -75,10 +86,9 @@ class Views:
             body -= start
             append(new_frame(Frame, (fields, block[body : body + body_len])))
 
-    def _copy_each(self, rows: list[int], frames: list[Frame]) -> None:
-        for header, header_len, body, body_len in in_fours(rows):
-            fields = self._decoded(copy(header, header_len))
-            frames.append(new_frame(Frame, (fields, copy(body, body_len))))
+    def _copied(self, header: int, header_len: int, body: int, body_len: int) -> Frame:
+        fields = self._decoded(copy(header, header_len))
+        return new_frame(Frame, (fields, copy(body, body_len)))
 
     def _decoded(self, text: bytes) -> Header:
         fields = decode(text)

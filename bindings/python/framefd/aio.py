@@ -313,7 +313,7 @@ class _Protocol(asyncio.BufferedProtocol):
         self._has_more = False
         # What is to be raised after them.
         self._failed: FrameError | None = None
-        # Bytes that came since a task last waited for more.
+        # Bytes that came since a task last waited for them.
         self._unread = 0
         self._is_reading = True
         self._waiter: asyncio.Future[None] | None = None
@@ -347,9 +347,11 @@ class _Protocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         check(lib.frame_decoder_fed(self._decoder.pointer, nbytes))
         self._has_more = True
+        if self._waiter is not None and not self._waiter.done():
+            self._wake()
+            return
         self._unread += nbytes
-        self._wake()
-        if self._unread > self._limit and (self._waiter is None or self._waiter.done()):
+        if self._unread > self._limit:
             self._pause()
 
     def eof_received(self) -> bool:

@@ -329,9 +329,10 @@ class Sending(Case):
         stream.close()
         self.assertTrue(stream.is_closing())
         for _ in range(2):
-            for call in (stream.send, lambda: stream.send_many([b"2"])):
-                with self.assertRaises(framefd.StateError):
-                    call()
+            with self.assertRaises(framefd.StateError):
+                stream.send()
+            with self.assertRaises(framefd.StateError):
+                stream.send_many([b"2"])
             with self.assertRaises(framefd.StateError):
                 await soon(stream.drain())
             await soon(stream.wait_closed())

@@ -282,7 +282,7 @@ class Packets(Case):
     def test_packets_of_every_prefix(self) -> None:
         for width in (1, 2, 4, 8):
             for byteorder in ("little", "big"):
-                prefix = Prefix(width, byteorder, False)  # type: ignore[arg-type]
+                prefix = Prefix(width, byteorder, False)
                 with self.subTest(prefix), support.stream() as (ours, theirs):
                     with Writer(theirs, prefix=prefix) as writer:
                         for data in (b"", b"x" * 100, bytearray(b"y")):

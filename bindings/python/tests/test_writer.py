@@ -199,7 +199,9 @@ class Queue(Case):
         writer = Writer(self.ours)
         self.theirs.close()
         writer.send(body=b"1")
-        for call in (writer.flush, writer.flush, lambda: writer.send({"n": 1}), writer.close):
+        calls: list[Callable[[], object]]
+        calls = [writer.flush, writer.flush, lambda: writer.send({"n": 1}), writer.close]
+        for call in calls:
             with self.assertRaises(framefd.DisconnectedError):
                 call()
         writer.close()
@@ -211,7 +213,8 @@ class Queue(Case):
         writer.close()
         calls: list[Callable[[], object]]
         calls = [writer.send, writer.flush, writer.send_packet, writer.fileno]
-        for call in (*calls, lambda: writer.send_many([]), lambda: writer.left):
+        calls += [lambda: writer.send_many([]), lambda: writer.left]
+        for call in calls:
             with self.subTest(call), self.assertRaises(framefd.StateError):
                 call()
         self.assertEqual([frame.body for frame in self.received()], [b"1"])
