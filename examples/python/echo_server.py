@@ -42,21 +42,23 @@ def main() -> None:
 class Server:
     def __init__(self) -> None:
         self.clients: dict[asyncio.Task[None] | None, aio.FrameStream] = {}
-        self.stopping = asyncio.Event()
+        self.is_stopping = False
 
     async def run(self, listener: socket.socket) -> None:
         """Serves until SIGINT or SIGTERM, and then until the clients have their replies. The
         next signal ends the program at once."""
         loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stopping.set)
+            loop.add_signal_handler(number, stop.set)
         server = await aio.start_server(self.serve, sock=listener, backlog=BACKLOG)
         common.announce(listener)
-        await self.stopping.wait()
+        await stop.wait()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         server.close()
+        self.is_stopping = True
         for stream in self.clients.values():
             stream.stop_receiving()
         tasks = [task for task in self.clients if task]
@@ -82,7 +84,7 @@ class Server:
                 await stream.drain()
         except (framefd.MalformedError, framefd.TooBigError):
             return False
-        return not self.stopping.is_set()
+        return not self.is_stopping
 
 
 async def leave(stream: aio.FrameStream) -> None:

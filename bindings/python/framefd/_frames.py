@@ -303,7 +303,9 @@ def send_header(
     text = _headers.encode(header)
     length = unsigned(length, "length")
     out = ctypes.c_void_p()
-    check(lib.frame_sender_new(fileno(fd), text, length, out, frame_options(timeout, max_header)))
+    check(
+        lib.frame_sender_new(fileno(fd), text, length, out, frame_options(timeout, max_header))
+    )
     return OutgoingFrame(ExclusiveHandle(out, lib.frame_sender_free))
 
 
@@ -333,7 +335,9 @@ def recv_packet(
     """Receives one packet; an empty one is b"". As :func:`recv` otherwise."""
     out = ctypes.c_void_p()
     check(
-        lib.frame_packet_recv(fileno(fd), out, frame_options(timeout, None, max_body, None, prefix))
+        lib.frame_packet_recv(
+            fileno(fd), out, frame_options(timeout, None, max_body, None, prefix)
+        )
     )
     try:
         return memory(lib.frame_body, out)

@@ -82,7 +82,9 @@ class Reader:
         if not handle.lock.acquire(False):  # a `with` block would take longer
             raise busy()
         try:
-            time = self.before_waiting(timeout)
+            time = 0
+            if timeout is not None or self._writer is not None or self._failed is not None:
+                time = self.before_waiting(timeout)
             count = lib.frame_reader_next(handle.pointer, self._one.pointer, 1, time)
             if count < 0:
                 raise last_error(count)
@@ -214,7 +216,7 @@ class Reader:
         """Has a tied writer give what it keeps; the time in milliseconds."""
         if self._failed is not None:
             raise self._failed.with_traceback(None)
-        time = 0 if timeout is None else milliseconds(timeout)
+        time = milliseconds(timeout)
         if self._writer is not None:
             self._writer.give_what_is_kept(time)
         return time

@@ -78,7 +78,11 @@ class Writer:
         self._most_kept = KEPT
 
     def send(
-        self, header: _headers.Header | None = None, body: Any = b"", *, timeout: float | None = None
+        self,
+        header: _headers.Header | None = None,
+        body: Any = b"",
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Sends one frame, later or at once; the body is of any bytes-like type."""
         if not header and type(body) is bytes and len(body) <= KEPT_SIZE:
@@ -131,7 +135,8 @@ class Writer:
         if not handle.lock.acquire(False):  # a `with` block would take longer
             raise busy()
         try:
-            self._give_all(handle.pointer, left)
+            if self._kept:
+                self._give_all(handle.pointer, left)
             code = lib.frame_writer_flush(handle.pointer, left())
             if code < 0:
                 raise last_error(code)

@@ -193,7 +193,7 @@ class Receiving(Case):
         self.assertEqual((await soon(stream.recv())).body, b"1")
 
     async def test_cancelling_when_a_frame_has_just_come(self) -> None:
-        stream, theirs = await self.connected()
+        stream, _ = await self.connected()
         task = await self.wait_for_nothing(stream)
         protocol = stream._protocol
         data = encoded(b"1", b"2")
@@ -222,7 +222,7 @@ class Receiving(Case):
         self.assertEqual((await soon(task)).body, b"1")
 
     async def test_closing_while_a_task_receives(self) -> None:
-        stream, theirs = await self.connected()
+        stream, _ = await self.connected()
         task = await self.wait_for_nothing(stream)
         stream.close()
         with self.assertRaises(framefd.ClosedError):
@@ -237,7 +237,6 @@ class Receiving(Case):
         stream.close()
         await soon(stream.wait_closed())
         self.assertEqual([frame.body async for frame in stream], [b"2"])
-
 
     async def test_stopping_gives_what_has_come_and_ends(self) -> None:
         stream, theirs = await self.connected()
@@ -265,12 +264,19 @@ class Sending(Case):
         stream.send({"n": 1}, b"x")
         stream.send(None, body)
         stream.send({"ä": "ö"}, memoryview(large))
-        stream.send_many([b"1", ({"n": 2}, b"2"), framefd.Frame({}, b"3"), memoryview(b"4 4")[::2]])
+        frame = framefd.Frame({}, b"3")
+        stream.send_many([b"1", ({"n": 2}, b"2"), frame, memoryview(b"4 4")[::2]])
         stream.send_many([])
         body[:] = b"later!"
         expected = encoded(
-            b"", ({"n": 1}, b"x"), b"before", ({"ä": "ö"}, large),
-            b"1", ({"n": 2}, b"2"), b"3", b"44",
+            b"",
+            ({"n": 1}, b"x"),
+            b"before",
+            ({"ä": "ö"}, large),
+            b"1",
+            ({"n": 2}, b"2"),
+            b"3",
+            b"44",
         )
         self.assertEqual(await self.read(theirs, len(expected)), expected)
 

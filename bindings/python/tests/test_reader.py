@@ -12,6 +12,7 @@ import tempfile
 import unittest
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import support
 from support import encoded
@@ -34,7 +35,7 @@ class Case(unittest.TestCase):
 
 class Frames(Case):
     def test_iteration_ends_where_the_other_end_closes(self) -> None:
-        sent = [Frame({}, b""), Frame({"n": 1}, b""), Frame({}, b"x" * 100), Frame({"ä": [1]}, b"y")]
+        sent = [({}, b""), ({"n": 1}, b""), ({}, b"x" * 100), ({"ä": [1]}, b"y")]
         reader = self.reader(encoded(*sent))
         self.theirs.close()
         self.assertEqual(list(reader), sent)
@@ -68,14 +69,15 @@ class Frames(Case):
         for size in (4060, 4095, 4096, 4097, 65536, 300_000):
             bodies = [bytes([n]) * size for n in range(3)]
             with self.subTest(size), support.stream() as (ours, theirs):
-                with support.meanwhile(lambda: theirs.sendall(encoded(*bodies))):
+                with support.meanwhile(partial(theirs.sendall, encoded(*bodies))):
                     reader = Reader(ours)
                     got = [frame.body for _, frame in zip(bodies, reader)]
                 self.assertEqual(got, bodies)
 
     def test_large_bodies(self) -> None:
         body = os.urandom(5 << 20)
-        with support.meanwhile(lambda: self.theirs.sendall(encoded(b"a", ({"n": 1}, body), b"b"))):
+        wire = encoded(b"a", ({"n": 1}, body), b"b")
+        with support.meanwhile(lambda: self.theirs.sendall(wire)):
             reader = Reader(self.ours)
             got = [reader.recv(), reader.recv(), reader.recv()]
         self.assertEqual(got, [({}, b"a"), ({"n": 1}, body), ({}, b"b")])
@@ -373,7 +375,7 @@ class Bodies(Case):
         frame = self.reader(data[:-4]).recv_header()
         self.assertEqual(frame.read(), b"012345")
         with tempfile.TemporaryFile() as target:
-            for call in (frame.read, frame.skip, lambda timeout: frame.copy_to(target, timeout=timeout)):
+            for call in (frame.read, frame.skip, partial(frame.copy_to, target)):
                 with self.assertRaises(framefd.FrameTimeoutError):
                     call(timeout=0)
         self.theirs.sendall(data[-4:])

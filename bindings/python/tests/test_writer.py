@@ -11,11 +11,12 @@ import tempfile
 import unittest
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import support
 
 import framefd
-from framefd import Reader, Writer
+from framefd import Frame, Reader, Writer
 
 
 class Case(unittest.TestCase):
@@ -27,7 +28,7 @@ class Case(unittest.TestCase):
     def has_come(self) -> bool:
         return bool(select.select([self.theirs], [], [], 0)[0])
 
-    def received(self) -> list[framefd.Frame]:
+    def received(self) -> list[Frame]:
         """All that was sent."""
         self.ours.shutdown(socket.SHUT_WR)
         return list(Reader(self.theirs))
@@ -57,7 +58,7 @@ class Frames(Case):
         self.assertEqual(self.received(), sent)
 
     def test_many(self) -> None:
-        frames = [b"1", ({"n": 2}, b"2"), bytearray(b"3"), framefd.Frame({}, b"4"), (None, b"5")]
+        frames = [b"1", ({"n": 2}, b"2"), bytearray(b"3"), Frame({}, b"4"), (None, b"5")]
         with Writer(self.ours) as writer:
             self.assertEqual(writer.send_many([]), 0)
             self.assertEqual(writer.send_many(frames), 5)
@@ -66,7 +67,9 @@ class Frames(Case):
             self.assertEqual(writer.send_many([b"7"] * 3 + [memoryview(b"8 8")[::2]]), 4)
             self.assertEqual(writer.send_many([b"large" * 10_000] * 2 + [b"small"] * 3), 5)
         got = self.received()
-        bodies = [b"1", b"2", b"3", b"4", b"5", b"6", b"\1\0", b"between", b"7", b"7", b"7", b"88"]
+        bodies = (
+            [b"1", b"2", b"3", b"4", b"5", b"6", b"\1\0", b"between"] + [b"7"] * 3 + [b"88"]
+        )
         bodies += [b"large" * 10_000] * 2 + [b"small"] * 3
         self.assertEqual([frame.body for frame in got], bodies)
         self.assertEqual([frame.header for frame in got if frame.header], [{"n": 2}])
@@ -290,6 +293,13 @@ class Queue(Case):
 
 class Tied(Case):
     def test_a_reader_sends_what_is_queued_before_it_waits(self) -> None:
+        def answer(is_packet: bool) -> None:
+            self.assertEqual(framefd.recv(self.theirs).body, b"question")
+            if is_packet:
+                framefd.send_packet(self.theirs, b"answer")
+            else:
+                framefd.send(self.theirs, None, b"answer")
+
         with Writer(self.ours) as writer, Reader(self.ours) as reader:
             reader.tie(writer)
             takes: list[Callable[[], object]] = [
@@ -303,14 +313,8 @@ class Tied(Case):
                 for header in (None, {"n": 1}):
                     writer.send(header, b"question")
 
-                    def answer() -> None:
-                        self.assertEqual(framefd.recv(self.theirs).body, b"question")
-                        if take == reader.recv_packet:
-                            framefd.send_packet(self.theirs, b"answer")
-                        else:
-                            framefd.send(self.theirs, None, b"answer")
-
-                    with self.subTest(take), support.meanwhile(answer):
+                    is_packet = take == reader.recv_packet
+                    with self.subTest(take), support.meanwhile(partial(answer, is_packet)):
                         take()
 
     def test_two_ends_that_write_to_each_other_do_not_wait_for_each_other(self) -> None:
@@ -319,7 +323,7 @@ class Tied(Case):
                 reader.tie(writer)
                 for n in range(40):
                     writer.send({"n": n}, b"x" * (256 << 10))
-                for n in range(2000):
+                for _ in range(2000):
                     writer.send(body=b"y" * 1000)
                 writer.flush()
                 return sum(len(frame.body) for _, frame in zip(range(2040), reader))
@@ -391,7 +395,7 @@ class Tied(Case):
         reader, writer = Reader(self.ours), Writer(self.ours)
         reader.tie(writer)
 
-        def receive() -> framefd.Frame:
+        def receive() -> Frame:
             while True:
                 with contextlib.suppress(framefd.BusyError):
                     return reader.recv()
