@@ -57,5 +57,6 @@ def busy() -> BusyError:
 def memory(get: Callable[..., int | None], pointer: Any) -> bytes:
     """A copy of the bytes that ``get(pointer, &length)`` finds in the library's memory."""
     length = ctypes.c_size_t()
-    address = get(pointer, length)
-    return python.PyBytes_FromStringAndSize(address, length.value) if address else b""
+    start = get(pointer, length)  # NULL where there are none, of which b"" is made
+    data: bytes = python.PyBytes_FromStringAndSize(start, length.value)
+    return data

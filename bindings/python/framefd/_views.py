@@ -78,11 +78,14 @@ class Views:
 
     def _cut(self, block: bytes, start: int, rows: list[int], frames: list[Frame]) -> None:
         """Appends the frames of a block that was copied from ``start``."""
-        append = frames.append
+        append, empty = frames.append, self._empty
         for header, header_len, body, body_len in in_fours(rows):
             header -= start
             text = block[header : header + header_len]
-            fields = {} if text == self._empty else self._decoded(text)
+            if text == empty:
+                fields = {}
+            else:
+                fields, empty = self._decoded(text), self._empty
             body -= start
             append(new_frame(Frame, (fields, block[body : body + body_len])))
 
