@@ -61,9 +61,9 @@ class Arguments:
     """Options, those of a server or those of a client, which come with HOST, PORT and a
     request. ``--help`` ends the program."""
 
-    def __init__(self, help: str, *names: str) -> None:
+    def __init__(self, help: str, *names: str, key: bool = True) -> None:
         server = "host=" in names
-        self._known = [*names, "key-file=", "help"]
+        self._known = [*names, *(["key-file="] if key else []), "help"]
         self._help = help
         self._options: list[tuple[str, str]] = []
         rest = self._read_options(sys.argv[1:])

@@ -95,9 +95,11 @@ from ._queries import (
     stat,
     sweep,
 )
+from ._reader import Reader, StreamedFrame
 from ._stream import STDERR, STDOUT, RemoteCommand, start
 from ._trees import Links, TreeResult, get_tree, put_tree
 from ._version import VERSION as __version__
+from ._writer import Writer
 
 __all__ = [
     "NO_LIMIT",
@@ -158,16 +160,19 @@ __all__ = [
     "PathError",
     "Prefix",
     "Progress",
+    "Reader",
     "RemoteCommand",
     "SpawnError",
     "StalledError",
     "StateError",
     "StatusLostError",
+    "StreamedFrame",
     "SystemCallError",
     "TooBigError",
     "TreeResult",
     "TruncatedError",
     "UnsupportedError",
+    "Writer",
     "__version__",
     "auth_client",
     "auth_server",

@@ -7,7 +7,8 @@ import ctypes
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Union
 
 from . import _native
@@ -31,7 +32,7 @@ PY_BUF_WRITABLE = 1
 def fileno(fd: Descriptor) -> int:
     """The number of a descriptor."""
     number = fd if isinstance(fd, int) else fd.fileno()
-    if not -1 <= number <= C_INT_MAX:
+    if not -1 <= number <= C_INT_MAX:  # which ctypes would take all the same
         raise ValueError(f"{number} is not a file descriptor")
     return number
 
@@ -78,6 +79,15 @@ def milliseconds(seconds: float | None) -> int:
     if not 0 < seconds <= C_INT_MAX // 1000:
         raise ValueError(f"a time is 0 to {C_INT_MAX // 1000} seconds or math.inf: {seconds}")
     return math.ceil(seconds * 1000)
+
+
+def countdown(seconds: float | None) -> Callable[[], int]:
+    """What is left of a time that begins now, in milliseconds, whenever it is called."""
+    whole = milliseconds(seconds)
+    if seconds is None or whole <= 0:
+        return lambda: whole
+    end = time.monotonic() + seconds
+    return lambda: milliseconds(max(end - time.monotonic(), 0))
 
 
 def timestamp(seconds: float | None) -> int:

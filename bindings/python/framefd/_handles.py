@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ._errors import BusyError, ErrorCode
+from ._native import python
 
 
 class Handle:
@@ -30,23 +31,32 @@ class Handle:
 class ExclusiveHandle(Handle):
     """A pointer that one thread at a time may use: inside a `with` block."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("lock",)
 
     def __init__(self, out: ctypes.c_void_p, free: Callable[[int], Any]) -> None:
         super().__init__(out, free)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def __enter__(self) -> int:
-        if not self._lock.acquire(blocking=False):
-            raise BusyError(ErrorCode.BUSY, "in use by another thread")
+        if not self.lock.acquire(False):
+            raise busy()
         return self.pointer
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.lock.release()
+
+    def share(self, other: ExclusiveHandle | None) -> None:
+        """Has one thread at a time use this pointer or another one; None ends that."""
+        self.lock = threading.Lock() if other is None else other.lock
+
+
+def busy() -> BusyError:
+    return BusyError(ErrorCode.BUSY, "in use by another thread")
 
 
 def memory(get: Callable[..., int | None], pointer: Any) -> bytes:
     """A copy of the bytes that ``get(pointer, &length)`` finds in the library's memory."""
     length = ctypes.c_size_t()
-    address = get(pointer, length)
-    return ctypes.string_at(address, length.value) if address else b""
+    start = get(pointer, length)  # NULL where there are none, of which b"" is made
+    data: bytes = python.PyBytes_FromStringAndSize(start, length.value)
+    return data

@@ -11,7 +11,10 @@ Header = dict[str, Any]
 
 # UTF-8 as it is, rather than escapes: shorter, and as exact.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
+
+# What a header without anything of the sender's is, up to the number.
+_EMPTY = b'{"data_size":'
 
 
 def encode(header: Header | None) -> bytes | None:
@@ -28,8 +31,10 @@ def encode(header: Header | None) -> bytes | None:
 
 def decode(text: bytes) -> Header:
     """A received header without its data_size, which belongs to the framing."""
+    if text.startswith(_EMPTY) and text[13:-1].isdigit():
+        return {}
     try:
-        header: Header = _decode(text.decode())
+        header: Header = _decode(text.decode().lstrip())[0]
     except ValueError as error:  # valid JSON, but an integer of thousands of digits
         raise MalformedError(ErrorCode.BADJSON, str(error)) from None
     header.pop("data_size", None)

@@ -6,6 +6,7 @@ import contextlib
 import pathlib
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,8 @@ VECTORS = ROOT / "tests" / "vectors"
 
 sys.path.insert(0, str(PACKAGE))
 sys.path.append(str(PEERS))
+
+from framefd import Writer  # noqa: E402
 
 KEY = b"a key of 21 bytes ..."
 
@@ -52,6 +55,15 @@ def meanwhile(work: Callable[[], Any]) -> Iterator[list[Any]]:
             raise TimeoutError("the other thread does not end")
     if raised:
         raise raised[0]
+
+
+def encoded(*frames: Any) -> bytes:
+    """Frames, as Writer.send_many() takes them, as they are on the wire."""
+    with tempfile.TemporaryFile() as file:
+        with Writer(file) as writer:
+            writer.send_many(frames)
+        file.seek(0)
+        return file.read()
 
 
 def index(folder: str) -> Iterator[list[str]]:

@@ -25,6 +25,7 @@ DEFINE = re.compile(r"^#define (\w+) \(?(-?\d+|UINT64_MAX)\)?$", re.M)
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "frame_options": _native.FrameOptions,
+    "frame_view": _native.FrameView,
     "auth_options": _native.AuthOptions,
     "exec_inquiry": _native.ExecInquiry,
     "exec_options": _native.ExecOptions,
