@@ -150,6 +150,8 @@ class OpenSsh:
             "UsePAM": "no",
             "MaxStartups": "1000",
             "Subsystem": "sftp internal-sftp",
+            # bash reads ~/.bashrc for a command from sshd, whatever that may cost.
+            "SetEnv": f"HOME={self._home}",
         }
         command = [str(installed("sshd")), "-D", "-f", "/dev/null"]
         return command + [f"-o{name}={value}" for name, value in options.items()]
