@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness import ROOT
@@ -24,9 +25,10 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "bindings" / "python")}
 class Service:
     """A program that prints the port it serves on; or one that is told it."""
 
-    def __init__(self, command: Sequence[str | Path], port: int | None = None) -> None:
+    def __init__(self, command: Sequence[str | Path], port: int = 0, cpus: set[int] = CPUS) -> None:
         self.command = [str(part) for part in command]
-        self.port = port or 0
+        self.port = port
+        self.cpus = cpus
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -38,7 +40,7 @@ class Service:
             text=True,
             env=ENVIRONMENT,
             start_new_session=True,
-            preexec_fn=first_in_line,
+            preexec_fn=partial(first_in_line, self.cpus),
         ) as process:
             try:
                 if told:
@@ -54,16 +56,16 @@ class Service:
                     self.port = 0
 
 
-def first_in_line() -> None:
-    """This process, and what it starts, comes before all else on the cpu."""
-    os.sched_setaffinity(0, CPUS)
+def first_in_line(cpus: set[int]) -> None:
+    """This process, and what it starts, comes before all else on these cpus."""
+    os.sched_setaffinity(0, cpus)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         # The session is new, and Linux gives each an equal share, whatever is in it.
         Path("/proc/self/autogroup").write_text("-20")
 
 
-def seconds(command: Sequence[str | Path], count: int = 1) -> float:
+def seconds(command: Sequence[str | Path], count: int = 1, cpus: set[int] = CPUS) -> float:
     """How long a client takes that is a program of somebody else's, run so many times."""
     started = time.monotonic()
     for _ in range(count):
@@ -76,7 +78,7 @@ def seconds(command: Sequence[str | Path], count: int = 1) -> float:
             timeout=60,
             check=False,
             start_new_session=True,
-            preexec_fn=first_in_line,
+            preexec_fn=partial(first_in_line, cpus),
         )
         if done.returncode != 0:
             raise RuntimeError(f"{command[0]}: {done.stderr.strip() or done.returncode}")
@@ -115,7 +117,8 @@ def python(program: str, *arguments: str) -> list[str]:
 class OpenSsh:
     """A server of our own, with keys that are made for it, and its client."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: set[int] = CPUS) -> None:
+        self.cpus = cpus
         self.missing = missing(ssh="openssh-client", sshd="openssh-server")
         self._port = 0
         self._home = Path()
@@ -132,7 +135,7 @@ class OpenSsh:
             Path(home, "authorized_keys").write_text(Path(home, "client.pub").read_text())
             with contextlib.suppress(OSError):
                 Path("/run/sshd").mkdir(exist_ok=True)
-            stack.enter_context(Service(self._server(), self._port).running())
+            stack.enter_context(Service(self._server(), self._port, self.cpus).running())
             seconds([*self.client("ssh", "-M", "-f", "-N"), "127.0.0.1"])
             try:
                 yield
