@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -119,7 +119,8 @@ impl Process<'_> {
         let stdio = [self.stdin, self.stdout, self.stderr];
         let copies = [raised(self.stdin)?, raised(self.stdout)?, raised(self.stderr)?];
         let number = |i: usize| copies[i].as_ref().map_or(stdio[i], AsFd::as_fd).as_raw_fd();
-        let (report, report_writer) = pipe_with_flags(PipeFlags::NONBLOCK)?;
+        let shares_memory = user.is_none() && MEMORY_IS_SHARED.load(Ordering::Relaxed);
+        let report = if shares_memory { None } else { Some(pipe_with_flags(PipeFlags::NONBLOCK)?) };
         let plan = Plan {
             programs,
             argv: Pointers::new(argv),
@@ -128,31 +129,46 @@ impl Process<'_> {
             stdio: [number(0), number(1), number(2)],
             on_terminal: self.on_terminal,
             confinement: self.confinement,
-            report: report_writer.as_raw_fd(),
+            report: report.as_ref().map(|(_, writer)| writer.as_raw_fd()),
             parent: self.die_with_parent.then(std::process::id),
             memory_is_shared: AtomicBool::new(false),
+            failure: AtomicI32::new(0),
         };
         let child = plan.start()?;
-        drop(report_writer);
 
-        // The child has the program or has failed, and has said so. Not to wait for the
-        // end of the pipe matters: a process that the host forks at the wrong moment
-        // holds it open for as long as it likes. Only an emulator that turns the call
-        // into a plain fork (valgrind, qemu-user) has to be waited for, and it is not
-        // known whether there is one where memory is never shared.
-        if !plan.memory_is_shared.load(Ordering::Relaxed) {
-            let deadline = if user.is_some() { Deadline::after(SOON) } else { Deadline::NEVER };
-            match deadline::wait(report.as_fd(), PollFlags::IN, deadline) {
-                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
-                _ => {}
+        // The child has the program or has failed, and has said so.
+        let failure = if plan.memory_is_shared.load(Ordering::Relaxed) {
+            MEMORY_IS_SHARED.store(true, Ordering::Relaxed);
+            plan.failure.load(Ordering::Relaxed)
+        } else {
+            match report {
+                None => 0,
+                Some((reader, writer)) => {
+                    drop(writer);
+                    read_report(&reader, user.is_some())?
+                }
             }
-        }
-        let mut failure = [0; size_of::<c_int>()];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut failure)) {
-            Ok(length) if length == failure.len() => Err(Failure::decode(failure).into()),
-            Ok(_) | Err(Errno::AGAIN) => Ok(child),
-            Err(errno) => Err(spawn_error("read", errno)),
-        }
+        };
+        if failure == 0 { Ok(child) } else { Err(Failure::decode(failure).into()) }
+    }
+}
+
+/// What a child that got a copy of the memory says of its failure, 0 if there was none.
+fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
+    // An emulator that turns the call into a plain fork (valgrind, qemu-user) does not wait
+    // for the child. Where memory is never shared it is not known whether there is one, and
+    // the end of the pipe does not tell: a process that the host forks at the wrong moment
+    // holds it open for as long as it likes.
+    let deadline = if is_other_user { Deadline::after(SOON) } else { Deadline::NEVER };
+    match deadline::wait(report.as_fd(), PollFlags::IN, deadline) {
+        Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+        _ => {}
+    }
+    let mut failure = [0; size_of::<c_int>()];
+    match rustix::io::retry_on_intr(|| rustix::io::read(report, &mut failure)) {
+        Ok(length) if length == failure.len() => Ok(c_int::from_ne_bytes(failure)),
+        Ok(_) | Err(Errno::AGAIN) => Ok(0),
+        Err(errno) => Err(spawn_error("read", errno)),
     }
 }
 
@@ -183,12 +199,14 @@ struct Plan {
     stdio: [c_int; 3],
     on_terminal: bool,
     confinement: Confinement,
-    /// Where a failure goes.
-    report: c_int,
+    /// Where a failure goes if memory may turn out not to be shared.
+    report: Option<c_int>,
     /// The process to die with.
     parent: Option<u32>,
     /// Set by the child, and seen by the host only where memory is shared.
     memory_is_shared: AtomicBool,
+    /// As the child has encoded it.
+    failure: AtomicI32,
 }
 
 impl Plan {
@@ -230,11 +248,15 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
     let plan = unsafe { &*plan.cast::<Plan>() };
     plan.memory_is_shared.store(true, Ordering::Relaxed);
     let Err(failure) = become_program(plan);
-    let report = failure.encode();
+    let failure = failure.encode();
+    plan.failure.store(failure, Ordering::Relaxed);
+    let report = failure.to_ne_bytes();
     // SAFETY: `report` is valid for its length. write(2) is called without the C
     // library's wrapper, which is a cancellation point of the thread we share memory with.
     unsafe {
-        libc::syscall(libc::SYS_write, plan.report, report.as_ptr(), report.len());
+        if let Some(fd) = plan.report {
+            libc::syscall(libc::SYS_write, fd, report.as_ptr(), report.len());
+        }
         libc::_exit(127)
     }
 }
@@ -482,19 +504,19 @@ impl Step {
     ];
 }
 
-/// A [`Step`] and its errno; through the pipe they come as one number.
+/// A [`Step`] and its errno; the host gets them as one number.
 struct Failure {
     step: c_int,
     errno: c_int,
 }
 
 impl Failure {
-    fn encode(&self) -> [u8; size_of::<c_int>()] {
-        ((self.step << 16) | self.errno).to_ne_bytes()
+    /// Never 0.
+    fn encode(&self) -> c_int {
+        (self.step << 16) | self.errno
     }
 
-    fn decode(report: [u8; size_of::<c_int>()]) -> Failure {
-        let report = c_int::from_ne_bytes(report);
+    fn decode(report: c_int) -> Failure {
         Failure { step: report >> 16, errno: report & 0xffff }
     }
 }
@@ -632,6 +654,9 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
         .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
 }
 
+/// Whether a child was seen to share this process' memory, so that no emulator turns the
+/// call into a plain fork: from then on a failure is told without a pipe.
+static MEMORY_IS_SHARED: AtomicBool = AtomicBool::new(false);
 /// What an emulator may take to run the child's few system calls.
 const SOON: Duration = Duration::from_secs(1);
 

@@ -103,6 +103,11 @@ impl Channel {
         Channel { fd, kind }
     }
 
+    /// The most that can be there to be read.
+    pub fn read_size(&self) -> usize {
+        if self.kind == Kind::EnlargedPipe { ENLARGED_SIZE } else { PIPE_SIZE }
+    }
+
     /// Reads some of what is there into the buffer's spare capacity. 0 is the end.
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
@@ -146,7 +151,7 @@ impl Channel {
     /// larger is no harm.
     fn enlarge(&mut self) {
         if self.kind == Kind::Pipe {
-            let _ = fcntl_setpipe_size(&self.fd, READ_SIZE);
+            let _ = fcntl_setpipe_size(&self.fd, ENLARGED_SIZE);
             self.kind = Kind::EnlargedPipe;
         }
     }
@@ -173,10 +178,10 @@ fn null() -> Result<OwnedFd> {
         .map_err(|errno| spawn_error("/dev/null", errno))
 }
 
-/// One read, and a pipe that was found full: 1 MiB is the most that anybody may have
-/// (`/proc/sys/fs/pipe-max-size`).
-pub const READ_SIZE: usize = 1024 * 1024;
 /// A pipe as the kernel makes it, see pipe(7).
-const PIPE_SIZE: usize = 64 * 1024;
+pub const PIPE_SIZE: usize = 64 * 1024;
+/// A pipe that was found full: 1 MiB is the most that anybody may have
+/// (`/proc/sys/fs/pipe-max-size`).
+const ENLARGED_SIZE: usize = 1024 * 1024;
 /// More than the kernel keeps of what was written to a terminal.
 const TERMINAL_SIZE: u64 = 128 * 1024;

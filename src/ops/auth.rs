@@ -1,10 +1,13 @@
 //! The authentication handshake over descriptors, and keys in files.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
+
+use rustix::event::PollFlags;
 
 use super::Duplex;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Deadline;
+use crate::io::deadline::{Deadline, wait};
 use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
@@ -22,8 +25,7 @@ pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<us
     let deadline = handshake_deadline(timeout);
     let challenge = Challenge::new()?;
     Sink::new(duplex.writer, deadline).write_all(challenge.as_bytes())?;
-    let mut answer = [0; ANSWER_SIZE];
-    Source::new(duplex.reader, deadline).read_exact(&mut answer)?;
+    let answer = receive::<ANSWER_SIZE>(duplex.reader, deadline)?;
     challenge.verify(keys, &answer)
 }
 
@@ -31,9 +33,20 @@ pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<us
 /// shows as a closed connection at the next receive.
 pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
     let deadline = handshake_deadline(timeout);
-    let mut challenge = [0; CHALLENGE_SIZE];
-    Source::new(duplex.reader, deadline).read_exact(&mut challenge)?;
+    let challenge = receive::<CHALLENGE_SIZE>(duplex.reader, deadline)?;
     Sink::new(duplex.writer, deadline).write_all(&answer(key, &challenge))
+}
+
+/// What the other end has to say. It has only just been given its turn, so that a read
+/// before the wait would find nothing.
+fn receive<const SIZE: usize>(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<[u8; SIZE]> {
+    wait(fd, PollFlags::IN, deadline).map_err(|error| match error.kind() {
+        ErrorKind::Timeout => Error::new(ErrorKind::Timeout, "nothing was received"),
+        _ => error,
+    })?;
+    let mut bytes = [0; SIZE];
+    Source::new(fd, deadline).read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// However long the caller would wait, a peer that says nothing is not waited for.

@@ -12,7 +12,7 @@ use crate::io::child::{Child, Status};
 use crate::io::deadline::{Deadline, poll};
 use crate::io::environment::Environment;
 use crate::io::spawn::{Confinement, Directory, Process};
-use crate::io::stdio::{Channel, Ends, READ_SIZE};
+use crate::io::stdio::{Channel, Ends, PIPE_SIZE};
 use crate::io::terminal::{Terminal, WindowSize};
 use crate::limits;
 
@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
     fn start(command: &Command<'_>, limits: &'a Limits) -> Result<Run<'a>> {
         let argv = arguments(&command.program, limits)?;
         let mut buffer = Vec::new();
-        make_room(&mut buffer)?;
+        make_room(&mut buffer, PIPE_SIZE)?;
         command.confinement.check()?;
         let owner = command.confinement.user.map(|(user, _)| user);
         let Ends { theirs, outputs, input, terminal } = command.stdio.open(owner)?;
@@ -489,7 +489,7 @@ impl<'a> Run<'a> {
     fn read(&mut self, stream: Stream, events: &mut dyn Events) -> Result<Flow> {
         let slot = &mut self.outputs[stream as usize];
         let Some(output) = slot else { return Ok(Flow::Continue) };
-        make_room(&mut self.buffer)?;
+        make_room(&mut self.buffer, output.read_size())?;
         match output.read(&mut self.buffer) {
             Ok(0) => *slot = None,
             Ok(length) => {
@@ -666,9 +666,9 @@ impl Stream {
 }
 
 /// Empties the buffer of one read, which somebody may have exchanged for another.
-fn make_room(buffer: &mut Vec<u8>) -> Result<()> {
+fn make_room(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
     buffer.clear();
-    buffer.try_reserve_exact(READ_SIZE).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
+    buffer.try_reserve_exact(size).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
 }
 
 /// The argument vector of a program that is within the limits.
