@@ -60,12 +60,14 @@ pub fn append(
     let keys = keys_of(header)?;
     let at = out.len();
     out.extend_from_slice(&TEMPLATE);
-    let start = out[at..]
-        .first_chunk_mut()
-        .map_or(Ok(0), |start| write_start(start, keys, body_len, max_header));
-    out.truncate(at + *start.as_ref().unwrap_or(&0));
+    let written = match out[at..].first_chunk_mut() {
+        Some(start) => write_start(start, keys, body_len, max_header),
+        None => Ok(0),
+    };
+    out.truncate(at + *written.as_ref().unwrap_or(&0));
+    written?;
     out.extend_from_slice(keys.as_bytes());
-    start.map(|_| ())
+    Ok(())
 }
 
 #[inline]
@@ -174,6 +176,8 @@ mod tests {
             assert_eq!(text(Some(bad), 5).unwrap_err().kind(), ErrorKind::BadJson, "{bad}");
         }
         assert_eq!(text(None, 1 << 63).unwrap_err().kind(), ErrorKind::TooBig);
+        let long = format!(r#"{{"k":"{}"}}"#, "x".repeat(100_000));
+        assert_eq!(text(Some(&long), 5).unwrap_err().kind(), ErrorKind::TooBig);
         assert_eq!(Head::new(None, 5, 14).unwrap_err().kind(), ErrorKind::TooBig);
         assert!(Head::new(None, 5, 15).is_ok());
     }
