@@ -2,6 +2,7 @@
 //! paths.
 #![allow(unsafe_code)]
 
+pub mod aligned;
 mod at;
 pub mod child;
 pub mod datagram;

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::aligned::reserve_aligned;
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::sink::Sink;
 use crate::io::source::Source;
@@ -240,13 +241,13 @@ impl<'fd> BodyReader<'fd> {
     ) -> Result<()> {
         let step = usize::try_from(self.left).unwrap_or(usize::MAX).min(step);
         let mut chunk = Vec::new();
-        reserve(&mut chunk, step)?;
+        let start = reserve_aligned(&mut chunk, step)?;
         while self.left > 0 {
-            chunk.clear();
+            chunk.truncate(start);
             self.set_patience(patience);
-            let got = self.source.read_more(&mut chunk, self.left)?;
+            let got = self.source.read_more(&mut chunk, self.left.min(step as u64))?;
             self.took(got)?;
-            take(&chunk)?;
+            take(&chunk[start..])?;
         }
         Ok(())
     }
