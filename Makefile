@@ -81,7 +81,7 @@ bench: lib
 
 bench-peers:
 	apt-get install --yes libzmq3-dev libnng-dev openssh-client openssh-server rsync vsftpd \
-	    curl strace valgrind
+	    curl libssl-dev strace valgrind
 	$(PYTHON) -m pip install pyzmq
 
 header:

@@ -11,8 +11,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
-from operator import attrgetter
+from operator import itemgetter
 
 import framefd
 
@@ -117,7 +118,7 @@ def by_framefd(stream: socket.socket, listens: bool) -> Channel:
 def by_writer_and_reader(stream: socket.socket, listens: bool) -> Channel:
     writer = framefd.Writer(stream)
     atexit.register(writer.flush)
-    return lambda body: writer.send(None, body), map(attrgetter("body"), framefd.Reader(stream))
+    return partial(writer.send, None), map(itemgetter(1), framefd.Reader(stream))
 
 
 WAYS = {

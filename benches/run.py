@@ -15,7 +15,7 @@ import harness
 import report
 
 # Each has workloads(quick).
-MODULES = ["messages", "counts"]
+MODULES = ["messages", "commands", "handshakes", "files", "weight", "counts"]
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ pub const READ_AHEAD_MIN: usize = 8 * 1024;
 /// faster (docs/performance.md).
 pub const READ_AHEAD_MAX: usize = 128 * 1024;
 /// The most memory that an empty buffer keeps for the next message.
-pub const BUFFER_KEPT: usize = READ_AHEAD_MAX;
+pub const BUFFER_KEPT: usize = 2 * READ_AHEAD_MAX;
 /// What a writer gathers before it writes.
 pub const WRITE_BEHIND: usize = 64 * 1024;
 /// What a reader takes in while the writer that goes with it waits for the other end to read.
