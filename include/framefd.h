@@ -639,7 +639,8 @@ struct frame_options {
 
 /**
  * A frame or a packet in the memory of a reader or decoder, borrowed until the next call
- * for that object; those of one call are there together. frame_copy() makes one that stays.
+ * for that object, or in the caller's (frame_recv_into()). Those of one call are there
+ * together, one behind the other in one piece of memory. frame_copy() makes one that stays.
  * The struct never grows: it is used in arrays.
  */
 struct frame_view {
@@ -1222,6 +1223,27 @@ int frame_recv(int fd, struct frame **out, const struct frame_options *opts);
 int frame_recv_header(int fd, struct frame **out, const struct frame_options *opts);
 
 /**
+ * Receives one frame into the caller's buffer: the header's text with a NUL after it, and
+ * the body behind it, 16 bytes aligned to buf. The library asks for no memory where the
+ * header has less than 64 bytes.
+ *
+ * buf takes up to cap bytes and may be NULL where cap is 0. On success with 0, *view says
+ * where in buf the two are. rest is where a frame goes that does not fit: *rest is NULL if it
+ * did, else as from frame_recv_header(), freed with frame_free(). Where rest itself is NULL, a
+ * frame that does not fit is refused. opts may be NULL; max_body does not apply.
+ *
+ * Returns 0, or 1: it does not fit, *rest is set and *view is all zero. The codes of
+ * frame_recv(), and FRAME_ETOOBIG where it does not fit and rest is NULL: the stream is then
+ * out of step. Since 0.1.
+ */
+int frame_recv_into(int fd,
+                    void *buf,
+                    size_t cap,
+                    struct frame_view *view,
+                    struct frame **rest,
+                    const struct frame_options *opts);
+
+/**
  * Frees a frame; NULL is nothing. What is left of a body in the stream stays there: the
  * stream is then out of step, unless frame_body_skip() went before.
  *
@@ -1694,8 +1716,8 @@ void frame_decoder_free(struct frame_decoder *decoder);
  *
  * *len is how many there is room for, at least one. The memory belongs to the decoder and is
  * valid until the next call for it. It is 8 KiB at first and 128 KiB where that much comes
- * again and again; for a body that is longer it grows with the bytes that came, never with
- * what was declared.
+ * again and again; for a body that is longer it grows with the bytes that came, here or of
+ * the frame before, never with what was declared.
  *
  * NULL with a length of 0 once the decoder has failed, or there is no memory; the next
  * frame_decoder_next() returns the error that sticks, if there is one. Since 0.1.

@@ -17,10 +17,11 @@ pub const MAX_DEPTH_HARD: u32 = 127;
 /// A body received into memory: tokio's codec takes 8 MiB, gRPC 4 MiB, nng 1 GiB.
 /// A body that is streamed has no limit.
 pub const MAX_BODY: u64 = 64 * MIB;
-/// First step of a buffer whose size the other end declared; it grows as bytes arrive, so
-/// that a declared size alone costs nothing (CVE-2024-43410 in russh). It is address space,
-/// and memory only where bytes were written to it; with less, a body of megabytes is read in
-/// more pieces, and takes a tenth longer.
+/// First step of the buffer of a call whose size the other end declared; it grows as bytes
+/// arrive, so that a declared size alone costs nothing (CVE-2024-43410 in russh). It is
+/// address space, and memory only where bytes were written to it; with less, a body of
+/// megabytes is read in more pieces, and takes a tenth longer. A reader, of which there may be
+/// thousands, begins with less, unless it has had such a body before.
 pub const FIRST_STEP: usize = 4 * 1024 * 1024;
 /// One step of what is dropped or gathered from small pieces.
 pub const GROW_STEP: usize = 64 * 1024;

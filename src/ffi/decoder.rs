@@ -3,6 +3,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
 
 use super::arguments::{
@@ -16,7 +17,8 @@ use crate::wire::head::Head;
 use crate::wire::header::Header;
 
 /// A frame or a packet in the memory of a reader or decoder, borrowed until the next call
-/// for that object; those of one call are there together. frame_copy() makes one that stays.
+/// for that object, or in the caller's (frame_recv_into()). Those of one call are there
+/// together, one behind the other in one piece of memory. frame_copy() makes one that stays.
 /// The struct never grows: it is used in arrays.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -152,8 +154,8 @@ pub unsafe extern "C" fn frame_decoder_free(decoder: *mut FrameDecoder) {
 ///
 /// *len is how many there is room for, at least one. The memory belongs to the decoder and is
 /// valid until the next call for it. It is 8 KiB at first and 128 KiB where that much comes
-/// again and again; for a body that is longer it grows with the bytes that came, never with
-/// what was declared.
+/// again and again; for a body that is longer it grows with the bytes that came, here or of
+/// the frame before, never with what was declared.
 ///
 /// NULL with a length of 0 once the decoder has failed, or there is no memory; the next
 /// frame_decoder_next() returns the error that sticks, if there is one. Since 0.1.
@@ -335,7 +337,9 @@ pub(super) fn take(
     let mut taken = 0;
     for view in views {
         match next(decoder) {
-            Ok(Some(span)) => view.write(view_of(decoder.buffer(), &span)),
+            Ok(Some(span)) => {
+                view.write(FrameView::new(decoder.buffer(), &span.header, &span.body))
+            }
             Err(error) if taken == 0 => return Err(error),
             _ => break,
         };
@@ -348,23 +352,20 @@ pub(super) fn take(
     Ok(taken)
 }
 
-#[inline]
-fn view_of(buffer: &[u8], span: &Span) -> FrameView {
-    let start = buffer.as_ptr();
-    let header_len = span.header.len().saturating_sub(1);
-    FrameView {
-        header: if header_len == 0 {
-            ptr::null()
-        } else {
-            start.wrapping_add(span.header.start).cast()
-        },
-        header_len,
-        body: if span.body.is_empty() {
-            ptr::null()
-        } else {
-            start.wrapping_add(span.body.start).cast()
-        },
-        body_len: span.body.len(),
+impl FrameView {
+    /// A frame in `buffer`; the header has its NUL, and is empty for a packet.
+    #[inline]
+    pub(super) fn new(buffer: &[u8], header: &Range<usize>, body: &Range<usize>) -> FrameView {
+        let at = |range: &Range<usize>| match range.len() {
+            0 => ptr::null(),
+            _ => buffer.as_ptr().wrapping_add(range.start),
+        };
+        FrameView {
+            header: at(header).cast(),
+            header_len: header.len().saturating_sub(1),
+            body: at(body).cast(),
+            body_len: body.len(),
+        }
     }
 }
 

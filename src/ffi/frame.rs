@@ -7,12 +7,13 @@ use super::arguments::{
     buffer, bytes, descriptor, free, invalid, object, object_mut, optional_text, out, text,
     write_optional,
 };
+use super::decoder::{FrameView, views_of};
 use super::options::{self, SizedStruct, limit, timeout};
-use super::outcome::{code, count, value};
+use super::outcome::{code, count, small, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::datagram::Address;
 use crate::limits;
-use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options};
+use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options, Received};
 use crate::wire::header::Header;
 use crate::wire::packet::PrefixFormat;
 
@@ -181,6 +182,55 @@ pub unsafe extern "C" fn frame_recv_header(
         let (header, rest) = frame::recv_header(descriptor(fd)?, &options)?;
         *out = boxed(FrameHandle::streamed(Some(header), rest));
         Ok(())
+    })
+}
+
+/// Receives one frame into the caller's buffer: the header's text with a NUL after it, and
+/// the body behind it, 16 bytes aligned to buf. The library asks for no memory where the
+/// header has less than 64 bytes.
+///
+/// buf takes up to cap bytes and may be NULL where cap is 0. On success with 0, *view says
+/// where in buf the two are. rest is where a frame goes that does not fit: *rest is NULL if it
+/// did, else as from frame_recv_header(), freed with frame_free(). Where rest itself is NULL, a
+/// frame that does not fit is refused. opts may be NULL; max_body does not apply.
+///
+/// Returns 0, or 1: it does not fit, *rest is set and *view is all zero. The codes of
+/// frame_recv(), and FRAME_ETOOBIG where it does not fit and rest is NULL: the stream is then
+/// out of step. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn frame_recv_into(
+    fd: c_int,
+    buf: *mut c_void,
+    cap: usize,
+    view: *mut FrameView,
+    rest: *mut *mut FrameHandle,
+    opts: *const FrameOptions,
+) -> c_int {
+    small(|| {
+        // SAFETY: the pointers are what the header asks for.
+        let rest = if rest.is_null() { None } else { Some(unsafe { out(rest, "rest")? }) };
+        // SAFETY: as above.
+        let view = &mut unsafe { views_of(view, 1)? }[0];
+        // SAFETY: as above.
+        let (buf, options) = unsafe { (buffer(buf.cast(), cap, "buf")?, for_frames(opts)?) };
+        match frame::recv_into(descriptor(fd)?, buf, &options)? {
+            Received::Whole(header, body) => {
+                view.write(FrameView::new(buf, &header, &body));
+                Ok(0)
+            }
+            Received::TooLong(header, body) => {
+                let Some(rest) = rest else {
+                    let left = body.left();
+                    return Err(Error::new(
+                        ErrorKind::TooBig,
+                        format!("a body of {left} bytes does not fit a buffer of {cap}"),
+                    ));
+                };
+                view.write(FrameView::new(&[], &(0..0), &(0..0)));
+                *rest = boxed(FrameHandle::streamed(Some(header), body));
+                Ok(1)
+            }
+        }
     })
 }
 

@@ -11,6 +11,7 @@ use rustix::net::RecvFlags;
 use super::deadline::{Deadline, wait};
 use super::last_errno;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 use crate::wire::memory::reserve_step;
 
 /// One call's reading side: a descriptor, its deadline, and whether the call has begun
@@ -78,7 +79,7 @@ impl<'fd> Source<'fd> {
         let mut left = len;
         while left > 0 {
             if out.len() == out.capacity() {
-                reserve_step(out, out.len(), left)?;
+                reserve_step(out, limits::FIRST_STEP, out.len(), left)?;
             }
             match self.read_more(out, left)? {
                 0 => return Err(self.cut(len - left, len)),

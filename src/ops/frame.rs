@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -147,6 +148,36 @@ pub fn recv_header<'fd>(
     options: &Options,
 ) -> Result<(Header, BodyReader<'fd>)> {
     recv_header_by(fd, options, options.deadline())
+}
+
+/// A frame that was to be received into a buffer.
+#[derive(Debug)]
+pub enum Received<'fd> {
+    /// It is there: the header's text with a NUL behind it, and the body.
+    Whole(Range<usize>, Range<usize>),
+    /// It does not fit, and its body is still in the stream.
+    TooLong(Header, BodyReader<'fd>),
+}
+
+/// Receives one frame into `buf`, or only its header where it does not fit. No memory is asked
+/// for if the header has less than 64 bytes.
+pub fn recv_into<'fd>(
+    fd: BorrowedFd<'fd>,
+    buf: &mut [u8],
+    options: &Options,
+) -> Result<Received<'fd>> {
+    let (header, mut body) = recv_header(fd, options)?;
+    let text = header.text_with_nul();
+    let start = text.len().next_multiple_of(BODY_ALIGNMENT);
+    let room = buf.len().checked_sub(start).map_or(0, |room| room as u64 + 1);
+    if body.left >= room {
+        return Ok(Received::TooLong(header, body));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "no more than there is room for")]
+    let end = start + body.left as usize;
+    buf[..text.len()].copy_from_slice(text);
+    body.source.read_exact(&mut buf[start..end])?;
+    Ok(Received::Whole(0..text.len(), start..end))
 }
 
 /// Sends one packet: the length and `data`.
@@ -450,6 +481,9 @@ impl BodyWriter<'_> {
         Ok(())
     }
 }
+
+/// Of a body behind its header in a buffer, as malloc(3) has it.
+const BODY_ALIGNMENT: usize = 16;
 
 /// As [`recv_header`], where the time is not for this call alone.
 pub(crate) fn recv_header_by<'fd>(

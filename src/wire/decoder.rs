@@ -42,6 +42,8 @@ pub struct Decoder {
     left: u64,
     /// How much is asked for at once: more where more comes.
     read_ahead: usize,
+    /// Bytes of the message that was taken last: the other end may well send as many again.
+    last_len: usize,
     failed: Option<Error>,
 }
 
@@ -92,6 +94,7 @@ impl Decoder {
             expected: 0,
             left: 0,
             read_ahead,
+            last_len: 0,
             failed: None,
         }
     }
@@ -174,7 +177,8 @@ impl Decoder {
         self.compact(usize::try_from(wanted).unwrap_or(usize::MAX));
         let room = self.buffer.capacity() - self.buffer.len();
         if missing > room as u64 || self.buffer.capacity() < self.read_ahead {
-            reserve_step(&mut self.buffer, came, wanted)?;
+            let first = self.last_len.min(limits::FIRST_STEP).max(self.read_ahead);
+            reserve_step(&mut self.buffer, first, came, wanted)?;
         }
         Ok(&mut self.buffer)
     }
@@ -290,7 +294,9 @@ impl Decoder {
         }
         self.expected = 0;
         #[expect(clippy::cast_possible_truncation, reason = "no more than the buffer has")]
-        Some(start..start + body_len as usize)
+        let body_len = body_len as usize;
+        self.last_len = head_len + body_len;
+        Some(start..start + body_len)
     }
 
     /// Begins at the front again, where all was taken; a large buffer is given back.

@@ -94,6 +94,8 @@ static void no_pointer_may_be_null(void)
     REFUSED(frame_packet_send(fd, NULL, 1, NULL));
     REFUSED(frame_packet_recv(fd, NULL, NULL));
     REFUSED(frame_packet_recv_into(fd, NULL, 1, &received, NULL));
+    REFUSED(frame_recv_into(fd, NULL, 1, &view, &received, NULL));
+    REFUSED(frame_recv_into(fd, NULL, 0, NULL, &received, NULL));
     REFUSED(frame_copy(NULL, &received));
     REFUSED(frame_copy(&view, NULL));
     REFUSED(frame_copy(&view, &received));
@@ -253,6 +255,7 @@ static void no_length_is_too_long_to_be_refused(void)
         CHECK_RETURNS(FRAME_EARGUMENT, frame_sender_write(sender, buf, len, NULL));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_body_read(streamed, buf, len, NULL));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_recv_into(sockets[1], buf, len, &rest, NULL));
+        CHECK_RETURNS(FRAME_EARGUMENT, frame_recv_into(sockets[1], buf, len, &view, &rest, NULL));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_next(reader, &view, len, 0));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_read(reader, buf, len, 0));
         CHECK_RETURNS(FRAME_EARGUMENT, frame_writer_send(writer, NULL, buf, len, 0));
@@ -303,6 +306,7 @@ static void bad_descriptor_in_a_buffer(int fd, int reading, int writing)
 /* Everything that takes a descriptor, with one that is no good. */
 static void bad_descriptor(int fd, int reading, int writing)
 {
+    struct frame_view view;
     struct frame *received = (struct frame *)KEY;
     struct frame_sender *new_sender = (struct frame_sender *)KEY;
     struct frame_options opts = FRAME_OPTIONS_INIT;
@@ -325,6 +329,7 @@ static void bad_descriptor(int fd, int reading, int writing)
     CHECK_RETURNS(reading, frame_recv_header(fd, &received, NULL));
     CHECK_RETURNS(reading, frame_packet_recv(fd, &received, NULL));
     CHECK_RETURNS(reading, frame_packet_recv_into(fd, buf, sizeof buf, &received, NULL));
+    CHECK_RETURNS(reading, frame_recv_into(fd, buf, sizeof buf, &view, &received, NULL));
     CHECK_RETURNS(writing, auth_server(fd, KEY, 16, &auth));
     CHECK_RETURNS(reading, auth_client(fd, KEY, 16, &auth));
     CHECK_RETURNS(writing, frame_body_copy(streamed, fd, &opts));

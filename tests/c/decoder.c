@@ -136,7 +136,7 @@ static void space_follows_what_comes(void)
     CHECK(frame_decoder_space(decoder, &room) != NULL && room <= 8192);
     while (total < 4 << 20) {
         void *space = frame_decoder_space(decoder, &room);
-        CHECK(space != NULL && room <= total + 2 * 8192 + 131072);
+        CHECK(space != NULL && room <= 3 * total + 2 * 8192 + 131072);
         memset(space, 'x', room);
         CHECK_RETURNS(0, frame_decoder_fed(decoder, room));
         CHECK_RETURNS(0, frame_decoder_next(decoder, &view, 1));

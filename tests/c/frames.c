@@ -314,6 +314,63 @@ static void a_packet_that_does_not_fit_is_not_lost(void)
     close_both(fd);
 }
 
+static void a_frame_goes_into_the_callers_buffer(void)
+{
+    static const char header[] = "{\"data_size\":5,\"k\":1}";
+    char buf[64], large[100];
+    struct frame_view view;
+    struct frame *rest;
+    struct frame_options small = FRAME_OPTIONS_INIT;
+    int fd[2];
+    socket_pair(fd);
+    small.max_header = sizeof header - 2;
+
+    /* The header's 22 bytes with its NUL take 32. */
+    for (size_t cap = 0; cap <= sizeof buf; cap++) {
+        memset(buf, '#', sizeof buf);
+        CHECK_RETURNS(0, frame_send(fd[0], "{\"k\":1}", "hello", 5, NULL));
+        if (cap < 32 + 5) {
+            CHECK_RETURNS(1, frame_recv_into(fd[1], buf, cap, &view, &rest, NULL));
+            CHECK(view.header == NULL && view.body == NULL && view.body_len == 0);
+            CHECK(strcmp(frame_header(rest, NULL), header) == 0 && frame_body_left(rest) == 5);
+            CHECK_RETURNS(0, frame_body_gather(rest, NULL));
+            CHECK_BODY("hello", rest);
+            frame_free(rest);
+            CHECK(buf[0] == '#');
+            continue;
+        }
+        CHECK_RETURNS(0, frame_recv_into(fd[1], buf, cap, &view, &rest, NULL));
+        CHECK(rest == NULL && view.header == buf && view.body == buf + 32);
+        CHECK_BYTES("{\"data_size\":5,\"k\":1}", view.header, view.header_len);
+        CHECK(view.header[view.header_len] == '\0' && (cap == 37 || buf[37] == '#'));
+        CHECK_BYTES("hello", view.body, view.body_len);
+        CHECK(unread(fd[1]) == 0);
+    }
+
+    /* Without a body, and with a header that has memory of its own. */
+    CHECK_RETURNS(0, frame_send(fd[0], NULL, NULL, 0, NULL));
+    CHECK_RETURNS(0, frame_recv_into(fd[1], buf, 16, &view, NULL, NULL));
+    CHECK(view.body == NULL && view.body_len == 0 && view.header_len == 15);
+    CHECK_RETURNS(0, frame_send(fd[0], NULL, NULL, 0, NULL));
+    CHECK_RETURNS(1, frame_recv_into(fd[1], buf, 15, &view, &rest, NULL));
+    frame_free(rest);
+    CHECK_RETURNS(0, frame_send(fd[0], "{\"long\":\"0123456789012345678901234567890123456789\"}",
+                                "hello", 5, NULL));
+    CHECK_RETURNS(0, frame_recv_into(fd[1], large, sizeof large, &view, NULL, NULL));
+    CHECK(view.header_len == 65 && view.body == large + 80);
+    CHECK_BYTES("hello", view.body, view.body_len);
+
+    CHECK_RETURNS(0, frame_send(fd[0], "{\"k\":1}", "hello", 5, NULL));
+    CHECK_RETURNS(FRAME_ETOOBIG, frame_recv_into(fd[1], buf, 36, &view, NULL, NULL));
+    CHECK(unread(fd[1]) == 5);
+    read_all(fd[1], buf, 5);
+    CHECK_RETURNS(0, frame_send(fd[0], "{\"k\":1}", "hello", 5, NULL));
+    rest = (struct frame *)buf;
+    CHECK_RETURNS(FRAME_ETOOBIG, frame_recv_into(fd[1], buf, sizeof buf, &view, &rest, &small));
+    CHECK(rest == NULL);
+    close_both(fd);
+}
+
 static void the_builder_escapes_what_json_wants_escaped(void)
 {
     static const char name[] = "a \"b\"\\c\nd\t\x1b[2J.txt";
@@ -523,6 +580,7 @@ int main(void)
     a_body_is_sent_in_pieces();
     packets_go_in_every_layout();
     a_packet_that_does_not_fit_is_not_lost();
+    a_frame_goes_into_the_callers_buffer();
     the_builder_escapes_what_json_wants_escaped();
     flags_of_descriptors_stay_as_they_are();
     a_reader_that_is_gone_is_an_errno();

@@ -288,6 +288,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_send": (c_int, (c_int, c_char_p, c_void_p, c_size_t, FRAME_OPTIONS)),
     "frame_recv": (c_int, (c_int, OUT, FRAME_OPTIONS)),
     "frame_recv_header": (c_int, (c_int, OUT, FRAME_OPTIONS)),
+    "frame_recv_into": (c_int, (c_int, c_void_p, c_size_t, VIEWS, OUT, FRAME_OPTIONS)),
     "frame_free": (None, (FRAME,)),
     "frame_header": (c_char_p, (FRAME, SIZE)),
     "frame_body": (c_void_p, (FRAME, SIZE)),
