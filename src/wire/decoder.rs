@@ -102,6 +102,12 @@ impl Decoder {
     /// Takes in the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.check()?;
+        self.append(bytes)
+    }
+
+    /// As [`feed`](Self::feed), also after an error that sticks: [`rest`](Self::rest) is then
+    /// all that came.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.start_anew();
         self.compact(bytes.len());
         let room = self.buffer.capacity() - self.buffer.len();
@@ -221,6 +227,8 @@ impl Decoder {
 
     pub(crate) fn next_packet_span(&mut self) -> Result<Option<Span>> {
         self.check_between()?;
+        // It is no frame, should a part of it have been taken for one.
+        (self.head, self.expected) = (None, 0);
         let Some(body_len) = self.packet_length()? else { return Ok(None) };
         let width = self.limits.prefix.width();
         let Some(body) = self.body_behind(width, body_len) else { return Ok(None) };

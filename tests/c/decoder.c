@@ -304,6 +304,23 @@ static void packets_come_in_every_layout(void)
     }
 }
 
+static void what_is_no_whole_frame_may_be_a_packet(void)
+{
+    static const char stream[] = "\x0f\0\0\0{\"data_size\":9}" SECOND SECOND;
+    struct frame_decoder *decoder = fed_with(stream, 19);
+    struct frame_view views[3];
+    CHECK_RETURNS(0, frame_decoder_next(decoder, views, 3));
+    CHECK_RETURNS(0, frame_decoder_feed(decoder, stream + 19, 6));
+    CHECK_RETURNS(2, frame_decoder_next_packet(decoder, views, 3));
+    CHECK_BYTES("{\"data_size\":9}", views[0].body, views[0].body_len);
+    CHECK_BYTES("{}", views[1].body, views[1].body_len);
+    CHECK_RETURNS(0, frame_decoder_feed(decoder, stream + 25, 6));
+    CHECK_RETURNS(1, frame_decoder_next(decoder, views, 3));
+    CHECK(strcmp(views[0].header, "{}") == 0 && views[0].body_len == 0);
+    CHECK_RETURNS(FRAME_ECLOSED, frame_decoder_end(decoder));
+    frame_decoder_free(decoder);
+}
+
 static void the_encoder_writes_all_or_nothing(void)
 {
     static const char expected[] = "\x1e\0\0\0{\"data_size\":123456,\"cmd\":\"x\"}";
@@ -407,6 +424,7 @@ int main(void)
     the_end_tells_where_it_is();
     the_rest_is_what_was_not_taken();
     packets_come_in_every_layout();
+    what_is_no_whole_frame_may_be_a_packet();
     the_encoder_writes_all_or_nothing();
     what_is_encoded_and_sent_by_hand_is_received();
     a_copy_outlives_its_decoder();
