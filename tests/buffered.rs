@@ -180,6 +180,36 @@ fn more_is_asked_for_where_more_comes() {
 }
 
 #[test]
+fn what_comes_while_a_writer_waits_is_told_by_the_reader() {
+    let options = within(Duration::from_millis(20));
+    let (_full_peer, full) = socket_pair();
+    fill(&full);
+    let mut writer = Writer::new(full.as_fd(), &options);
+    writer.send(None, b"hello", None, None).unwrap();
+
+    // A reset is told once by the kernel, and hides behind an end after that.
+    let (mut peer, fd) = socket_pair();
+    rustix::io::write(&fd, b"what is never read").unwrap();
+    peer.write_all(&encoded("{}", b"")).unwrap();
+    drop(peer);
+    let mut reader = Reader::new(fd.as_fd(), &options);
+    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::Timeout);
+    assert_eq!(reader.next_frame().unwrap().header(), "{}");
+    assert_eq!(kind(reader.next_frame()), ErrorKind::Io);
+    assert_eq!(kind(reader.next_frame()), ErrorKind::Closed);
+
+    // What is no frame is there for who knows what it is.
+    let (mut peer, fd) = socket_pair();
+    let mut reader = Reader::new(fd.as_fd(), &options);
+    peer.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
+    peer.write_all(b"\r\n").unwrap();
+    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::Timeout);
+    assert_eq!(reader.rest().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
+}
+
+#[test]
 fn a_writer_that_waits_has_no_more_taken_in_than_a_bound() {
     const COUNT: u32 = 80;
     alone("a_writer_that_waits_has_no_more_taken_in_than_a_bound", || {

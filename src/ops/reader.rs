@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::frame::Options;
 use super::writer::Writer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::sink::Sink;
 use crate::io::source::Source;
@@ -26,6 +26,8 @@ pub struct Reader<'fd> {
     /// What came while a writer waited, to be decoded by the next call: the decoder's memory
     /// may be lent, and its caller may be writing it.
     taken_in: Vec<u8>,
+    /// Why nothing more was taken in, which the descriptor tells once.
+    failed: Option<Error>,
     timeout: Option<Duration>,
 }
 
@@ -37,6 +39,7 @@ impl<'fd> Reader<'fd> {
             source: Source::new(fd, Deadline::NEVER),
             decoder: Decoder::new(options.limits()),
             taken_in: Vec::new(),
+            failed: None,
             timeout: options.timeout,
         }
     }
@@ -95,6 +98,9 @@ impl<'fd> Reader<'fd> {
         }
         if self.flush(writer, deadline) {
             return self.read(buf, None, timeout);
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         self.source.set_deadline(deadline);
         self.source.set_mid_message(false);
@@ -165,9 +171,13 @@ impl<'fd> Reader<'fd> {
         if held >= limits::TAKEN_IN || (is_full && reserve(&mut self.taken_in, step).is_err()) {
             return false;
         }
-        self.source.set_deadline(Deadline::now());
-        self.source.set_mid_message(false);
-        self.source.read_more(&mut self.taken_in, u64::MAX).is_ok_and(|got| got > 0)
+        match self.source.try_read_more(&mut self.taken_in, u64::MAX) {
+            Ok(got) => got != Some(0),
+            Err(error) => {
+                self.failed = Some(error);
+                false
+            }
+        }
     }
 
     /// Takes in at least a byte.
@@ -192,13 +202,16 @@ impl<'fd> Reader<'fd> {
 
     fn decode_taken_in(&mut self) -> Result<()> {
         if !self.taken_in.is_empty() {
-            self.decoder.feed(&self.taken_in)?;
+            self.decoder.append(&self.taken_in)?;
             self.taken_in = Vec::new();
         }
         Ok(())
     }
 
     fn read_more(&mut self, deadline: Deadline) -> Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         self.source.set_deadline(deadline);
         self.source.set_mid_message(false);
         let buffer = self.decoder.space()?;
