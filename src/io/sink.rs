@@ -98,6 +98,7 @@ impl<'fd> Sink<'fd> {
 
     /// Writes at least one byte, and returns how many. `slices` are not empty.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
+        let mut is_ready = false;
         loop {
             let outcome =
                 if self.is_socket { self.send(slices) } else { self.write_in_step(slices)? };
@@ -106,7 +107,14 @@ impl<'fd> Sink<'fd> {
                 Ok(sent) => return Ok(sent),
                 Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait()?,
+                // Ready it may be, and still lack the memory for more.
+                Err(Errno::AGAIN) if is_ready && self.patience.deadline.passed() => {
+                    return Err(self.late());
+                }
+                Err(Errno::AGAIN) => {
+                    self.wait()?;
+                    is_ready = true;
+                }
                 Err(errno) => return Err(Error::system("write", errno)),
             }
         }
@@ -183,21 +191,25 @@ impl<'fd> Sink<'fd> {
     fn wait(&self) -> Result<()> {
         let mut unread = self.unread();
         loop {
-            let error = match wait(self.fd, PollFlags::OUT, self.patience.next()) {
-                Err(error) if error.kind() == ErrorKind::Timeout => error,
+            match wait(self.fd, PollFlags::OUT, self.patience.next()) {
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
                 waited => return waited,
-            };
+            }
             // A socket is ready only once a good part of its buffer is free, which takes
             // a slow reader longer than a stall may.
             let before = std::mem::replace(&mut unread, self.unread());
             if unread < before && !self.patience.deadline.passed() {
                 continue;
             }
-            return Err(if self.mid_message {
-                Error::new(ErrorKind::Stalled, "the other end does not read on")
-            } else {
-                Error::new(error.kind(), "the other end does not read")
-            });
+            return Err(self.late());
+        }
+    }
+
+    fn late(&self) -> Error {
+        if self.mid_message {
+            Error::new(ErrorKind::Stalled, "the other end does not read on")
+        } else {
+            Error::new(ErrorKind::Timeout, "the other end does not read")
         }
     }
 
@@ -258,6 +270,17 @@ mod tests {
                 drop(writer);
                 assert_eq!(reading.join().unwrap().len(), sent + piece.len(), "{name}");
             }
+        });
+    }
+
+    #[test]
+    fn what_is_ready_and_takes_nothing_is_late() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        testing::failing(&[(libc::SYS_sendmsg, Errno::AGAIN)], || {
+            let soon = Deadline::after(Duration::from_millis(20));
+            let mut sink = Sink::new(ours.as_fd(), soon);
+            assert_eq!(sink.write_all(b"x").unwrap_err().kind(), ErrorKind::Timeout);
+            assert!(soon.passed());
         });
     }
 

@@ -147,6 +147,10 @@ impl<'fd> Source<'fd> {
                     // A file that is not in memory is ready all the same.
                     self.without_waiting = WithoutWaiting::Recv;
                 }
+                // Ready it may be, and still have nothing to give.
+                Err(Errno::AGAIN) if is_ready && self.deadline.passed() => {
+                    return Err(self.late());
+                }
                 Err(Errno::AGAIN) => {
                     self.wait()?;
                     is_ready = true;
@@ -188,12 +192,17 @@ impl<'fd> Source<'fd> {
 
     fn wait(&self) -> Result<()> {
         wait(self.fd, PollFlags::IN, self.deadline).map_err(|error| match error.kind() {
-            ErrorKind::Timeout if self.mid_message => {
-                Error::new(ErrorKind::Stalled, "the rest of the message did not come")
-            }
-            ErrorKind::Timeout => Error::new(ErrorKind::Timeout, "nothing was received"),
+            ErrorKind::Timeout => self.late(),
             _ => error,
         })
+    }
+
+    fn late(&self) -> Error {
+        if self.mid_message {
+            Error::new(ErrorKind::Stalled, "the rest of the message did not come")
+        } else {
+            Error::new(ErrorKind::Timeout, "nothing was received")
+        }
     }
 
     /// End-of-stream after `got` of `expected` bytes.
@@ -247,6 +256,18 @@ mod tests {
                 drop(writer);
                 assert_eq!(source.read(&mut buf).unwrap(), 0, "{name}");
             }
+        });
+    }
+
+    #[test]
+    fn what_is_ready_and_gives_nothing_is_late() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        let calls = [libc::SYS_preadv2, libc::SYS_recvfrom].map(|call| (call, Errno::AGAIN));
+        testing::failing(&calls, || {
+            let soon = Deadline::after(Duration::from_millis(20));
+            let error = Source::new(ours.as_fd(), soon).read(&mut [0; 1]).unwrap_err();
+            assert_eq!((error.kind(), soon.passed()), (ErrorKind::Timeout, true));
         });
     }
 
