@@ -19,6 +19,7 @@ use framefd::ops::reader::Reader;
 use framefd::ops::writer::Writer;
 use framefd::wire::decoder::Decoder;
 use framefd::wire::packet::PrefixFormat;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -207,6 +208,21 @@ fn what_comes_while_a_writer_waits_is_told_by_the_reader() {
     assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::Timeout);
     assert_eq!(reader.rest().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
+}
+
+#[test]
+fn a_message_that_is_cut_for_want_of_memory_is_the_last() {
+    alone("a_message_that_is_cut_for_want_of_memory_is_the_last", || {
+        let (_peer, fd) = socket_pair();
+        let mut writer = Writer::new(fd.as_fd(), &Options::default());
+        let body = vec![b'x'; 256 << 20];
+        let limit = address_space() + 16 * MIB;
+        setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: None }).unwrap();
+        let at_once = Some(Duration::ZERO);
+        assert_eq!(kind(writer.send(None, &body, None, at_once)), ErrorKind::NoMemory);
+        assert_eq!(kind(writer.send(None, b"hello", None, at_once)), ErrorKind::NoMemory);
+        assert_eq!(kind(writer.flush(None, at_once)), ErrorKind::NoMemory);
+    });
 }
 
 #[test]

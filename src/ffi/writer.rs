@@ -77,8 +77,8 @@ pub unsafe extern "C" fn frame_writer_free(writer: *mut FrameWriter) {
 /// is at once) a part of it may be in the queue, of any size: frame_writer_left() tells.
 /// FRAME_ETIMEOUT: the queue is full, nothing of the frame was accepted, call again.
 /// FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
-/// frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: the
-/// stream is out of step if a part of the frame had gone out. Since 0.1.
+/// frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: nothing
+/// of the frame was accepted; where a part of it had gone out, it sticks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_send(
     writer: *mut FrameWriter,

@@ -20,7 +20,8 @@ use crate::wire::packet::PrefixFormat;
 /// 64 KiB, with [`flush`](Self::flush), and before a reader that goes with it waits.
 ///
 /// A message is accepted whole or not at all: after [`ErrorKind::Timeout`] nothing of it was,
-/// and the call can be made again. Every other error of the descriptor sticks.
+/// and the call can be made again. Every other error of the descriptor sticks, and so does a
+/// want of memory for the rest of a message of which a part went out.
 #[derive(Debug)]
 pub struct Writer<'fd> {
     fd: BorrowedFd<'fd>,
@@ -168,7 +169,11 @@ impl<'fd> Writer<'fd> {
                     accepted += sent;
                 }
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
-                Err(_) if accepted > 0 || self.fits(len) => return self.enqueue(pieces),
+                Err(_) if accepted > 0 => {
+                    let queued = self.enqueue(pieces);
+                    return queued.inspect_err(|error| self.failed = Some(error.clone()));
+                }
+                Err(_) if self.fits(len) => return self.enqueue(pieces),
                 Err(timeout) => return Err(timeout),
             }
         }
