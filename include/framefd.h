@@ -1798,11 +1798,11 @@ const void *frame_decoder_rest(const struct frame_decoder *decoder, size_t *len)
 
 /**
  * Says that the stream has ended, after all whole messages were taken, and returns what
- * that means.
+ * that means, which is never 0.
  *
- * FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left that
- * are no whole message; it sticks.
- * The error that sticks. FRAME_EARGUMENT. Since 0.1.
+ * Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
+ * that are no whole message; it sticks. The error that sticks already. FRAME_EARGUMENT.
+ * Since 0.1.
  */
 int frame_decoder_end(struct frame_decoder *decoder);
 

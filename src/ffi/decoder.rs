@@ -168,6 +168,7 @@ pub unsafe extern "C" fn frame_decoder_space(
     code(|| {
         // SAFETY: the pointers are what the header asks for.
         let FrameDecoder { decoder, room } = unsafe { object_mut(decoder, "decoder")? };
+        *room = 0;
         let free: &mut [MaybeUninit<u8>] = decoder.space()?.spare_capacity_mut();
         *room = free.len();
         space = (free.as_mut_ptr().cast(), free.len());
@@ -315,11 +316,11 @@ pub unsafe extern "C" fn frame_decoder_rest(
 }
 
 /// Says that the stream has ended, after all whole messages were taken, and returns what
-/// that means.
+/// that means, which is never 0.
 ///
-/// FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left that
-/// are no whole message; it sticks.
-/// The error that sticks. FRAME_EARGUMENT. Since 0.1.
+/// Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
+/// that are no whole message; it sticks. The error that sticks already. FRAME_EARGUMENT.
+/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_end(decoder: *mut FrameDecoder) -> c_int {
     // SAFETY: the pointer is what the header asks for.
