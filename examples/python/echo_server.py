@@ -28,6 +28,7 @@ SIGINT and SIGTERM stop it; replies in flight are finished.
 """
 
 BACKLOG = 4096
+AT_ONCE = 16
 LINGER_SIZE = 1 << 24  # what a client that is left may still send: more than sockets hold
 
 
@@ -51,7 +52,10 @@ class Server:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        server = await aio.start_server(self.serve, sock=listener, backlog=BACKLOG)
+        # asyncio accepts as many clients at a time as its backlog has, and tries as often where
+        # there is no descriptor for one: a whole backlog of failures, each of them logged.
+        server = await aio.start_server(self.serve, sock=listener, backlog=AT_ONCE)
+        listener.listen(BACKLOG)
         common.announce(listener)
         await stop.wait()
         for number in (signal.SIGINT, signal.SIGTERM):
