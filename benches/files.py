@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from harness import TARGET, Bar, Contender, Workload, compiled, figure
+from harness import ALL_CPUS, TARGET, Bar, Contender, Workload, compiled, figure
 from service import CPUS, OpenSsh, Service, free_port, installed, missing, seconds
 
 LIMIT = "limit, read and write of 1 MiB"
@@ -19,10 +19,6 @@ FTP = "curl, vsftpd"
 
 SIZE, QUICK_SIZE = 256, 64
 MIB = 1 << 20
-
-
-# Of peers some have more processes than two, and each hashes on a cpu of its own.
-ALL_CPUS = os.sched_getaffinity(0)
 
 
 def workloads(quick: bool) -> list[Workload]:
@@ -42,6 +38,7 @@ def workloads(quick: bool) -> list[Workload]:
             bars = [Bar("0.95 of the limit", OURS, name, 0.95)]
             found.append(Workload(f"{title}, on one cpu", "MiB/s", contenders, bars))
             contenders = [
+                # Of peers some have more processes than two, and each hashes on a cpu of its own.
                 contender(shelf, OURS, ours, "ours", direction, how, ALL_CPUS),
                 *peers(shelf, direction, how),
             ]

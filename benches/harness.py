@@ -11,14 +11,18 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 PROGRAMS = TARGET / "bench"
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "bindings" / "python")}
+ALL_CPUS = os.sched_getaffinity(0)
+ONE_CPU = {min(ALL_CPUS)}
+
 # For Bar.against: the fastest of those that were measured.
-FASTEST_LIMIT = "the fastest limit"
 FASTEST_PEER = "the fastest peer"
 
 ROUNDS = 5
@@ -46,7 +50,7 @@ class Bar:
 
     text: str
     ours: str
-    # The name of a contender, FASTEST_LIMIT, FASTEST_PEER, or a number in the unit.
+    # The name of a contender, FASTEST_PEER, or a number in the unit.
     against: str | float
     # The least that ours may be of it; the most, where lower is better.
     ratio: float = 1.0
@@ -107,8 +111,7 @@ class Result:
         if bar.ours not in self.figures:
             return Verdict(bar, None, None)
         if isinstance(bar.against, str):
-            role = {FASTEST_LIMIT: "limit", FASTEST_PEER: "peer"}.get(bar.against)
-            against = self.fastest(role) if role else bar.against
+            against = self.fastest("peer") if bar.against == FASTEST_PEER else bar.against
             if against not in self.figures:
                 return Verdict(bar, None, None)
             ratio = self.ratio(bar.ours, against)
@@ -156,34 +159,40 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[-1]
 
 
-def figure(command: Sequence[str | Path], cpus: set[int] | None = None) -> float:
+def figure(command: Sequence[str | Path], cpus: set[int] = ALL_CPUS) -> float:
     """Runs a program that prints one number: on these cpus only, and before all else there."""
-
-    def prepare() -> None:
-        if cpus:
-            os.sched_setaffinity(0, cpus)
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, -20)
-            # The session is new, and Linux gives each an equal share, whatever is in it.
-            Path("/proc/self/autogroup").write_text("-20")
-
     with subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "bindings" / "python")},
+        env=ENVIRONMENT,
         start_new_session=True,
-        preexec_fn=prepare,
+        preexec_fn=partial(first_in_line, cpus),
     ) as process:
         try:
             output, errors = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        except BaseException:  # Ctrl-C, too: it reaches no other session
+            end(process)
             raise
     if process.returncode != 0:
         raise RuntimeError(f"{Path(command[0]).name}: {errors.strip() or process.returncode}")
     return float(output)
+
+
+def first_in_line(cpus: set[int]) -> None:
+    """This process, and what it starts, comes before all else on these cpus."""
+    os.sched_setaffinity(0, cpus)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        # The session is new, and Linux gives each an equal share, whatever is in it.
+        Path("/proc/self/autogroup").write_text("-20")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ends a program that is in a session of its own, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def compiled(name: str, *flags: str, header: str | None = None) -> Path | None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import sys
 from functools import partial
 from typing import NamedTuple
 
-from harness import FASTEST_PEER, ROOT, Bar, Contender, Workload, compiled, figure, rust_program
-
-CPUS = {min(os.sched_getaffinity(0))}
+from harness import (
+    FASTEST_PEER,
+    ONE_CPU,
+    ROOT,
+    Bar,
+    Contender,
+    Workload,
+    compiled,
+    figure,
+    rust_program,
+)
 
 BATCHED = "limit, batched at both ends"
 READS = "limit, one writev and 3 reads"
@@ -123,7 +130,7 @@ def contender(way: Way, arguments: list[str]) -> Contender:
     missing = MISSING[way.program] if command is None else None
     if way.argument == "pyzmq" and importlib.util.find_spec("zmq") is None:
         missing = MISSING["pyzmq"]
-    measure = partial(figure, [*(command or []), *arguments], CPUS)
+    measure = partial(figure, [*(command or []), *arguments], ONE_CPU)
     return Contender(way.name, measure, way.role, missing)
 
 

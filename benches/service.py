@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from harness import ROOT
+from harness import ENVIRONMENT, ONE_CPU, ROOT, end, first_in_line
 
 # Server, client and what they start, on one cpu: their cost together is what is compared.
 # On two, where the kernel wakes whom is most of what is seen.
-CPUS = {0}
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "bindings" / "python")}
+CPUS = ONE_CPU
 
 
 class Service:
@@ -51,18 +50,9 @@ class Service:
                         raise RuntimeError(f"{self.command[0]} did not start")
                 yield
             finally:
-                process.kill()
+                end(process)
                 if not told:
                     self.port = 0
-
-
-def first_in_line(cpus: set[int]) -> None:
-    """This process, and what it starts, comes before all else on these cpus."""
-    os.sched_setaffinity(0, cpus)
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
-        # The session is new, and Linux gives each an equal share, whatever is in it.
-        Path("/proc/self/autogroup").write_text("-20")
 
 
 def seconds(command: Sequence[str | Path], count: int = 1, cpus: set[int] = CPUS) -> float:

@@ -7,7 +7,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from harness import PROGRAMS, TARGET, Bar, Contender, Workload, compiled, figure
+from harness import ONE_CPU, PROGRAMS, TARGET, Bar, Contender, Workload, compiled, figure
 
 OURS = "framefd"
 KIB = 1024
@@ -22,7 +22,7 @@ def workloads(quick: bool) -> list[Workload]:
     ]
 
     def measured(what: str) -> Contender:
-        return Contender(OURS, lambda: figure([program or "", what, library], {0}), "ours")
+        return Contender(OURS, lambda: figure([program or "", what, library], ONE_CPU), "ours")
 
     return [
         lower("size, stripped", "KiB", stripped, Bar("under 1 MiB", OURS, 1024), rounds=1),

@@ -8,21 +8,11 @@
 #ifndef MESSAGES_H
 #define MESSAGES_H
 
-#include <arpa/inet.h>
-#include <err.h>
-#include <errno.h>
-#include <netinet/in.h>
+#include "tcp.h"
+
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 /* One way of doing it. fd is this process's end of the connection; all but the stopping ones,
  * send and ask, go on until it is closed. */
@@ -37,7 +27,7 @@ struct way {
 static volatile sig_atomic_t time_is_up;
 
 /* When the measured part began; a way whose connection takes time sets it anew. */
-static struct timespec started;
+static double started;
 
 /* Every message that was received passes here, so that no compiler leaves it out. */
 static const void *volatile last_taken;
@@ -49,14 +39,7 @@ static inline void take(const void *message)
 
 static inline void start_clock(void)
 {
-    clock_gettime(CLOCK_MONOTONIC, &started);
-}
-
-static inline double seconds_since_start(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - started.tv_sec) + (double)(now.tv_nsec - started.tv_nsec) / 1e9;
+    started = now();
 }
 
 /* From the start of a page: copies between addresses that differ by a few bytes within their
@@ -75,16 +58,6 @@ static inline void check(bool done, const char *what)
 {
     if (!done)
         err(1, "%s", what);
-}
-
-static inline void write_all(int fd, const void *bytes, size_t len)
-{
-    for (const char *at = bytes; len > 0;) {
-        ssize_t sent = write(fd, at, len);
-        check(sent > 0, "write");
-        at += sent;
-        len -= (size_t)sent;
-    }
 }
 
 /* False where the stream has ended before the first byte. */
@@ -150,7 +123,7 @@ static inline double peak_memory(void)
 /* Both ends of a TCP connection, as the system makes them. */
 static inline void connect_pair(int *near, int *far)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in address = loopback(0);
     socklen_t len = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     check(bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 1) == 0 &&
@@ -192,7 +165,7 @@ static inline int measure(int argc, char **argv, const struct way *ways)
     if (trips)
         set_timer(milliseconds);
     uint64_t count = (trips ? way->ask : way->receive)(near, size);
-    double seconds = seconds_since_start();
+    double seconds = now() - started;
     close(near);
     check(waitpid(child, &status, 0) == child, "the other process");
     if (status != 0 || count == 0)

@@ -4,8 +4,6 @@
 
 #include "messages.h"
 
-#include <sys/uio.h>
-
 enum { BUFFER = 64 * 1024, PREFIX = 4 };
 
 /* The prefix and the header of every message; returns their length. */
