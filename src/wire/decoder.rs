@@ -33,7 +33,8 @@ pub struct Decoder {
     buffer: Vec<u8>,
     /// Where in the buffer what was not taken begins.
     start: usize,
-    /// The head of the frame that begins there, once it has been read.
+    /// The head of the frame that begins there, where it has been read and the body is not
+    /// all there.
     head: Option<Head>,
     /// Bytes of the message that begins there, as far as they are known to be more than
     /// what came; else 0.
@@ -219,7 +220,10 @@ impl Decoder {
         let Some(head) = self.read_head()? else { return Ok(None) };
         check_size(head.body_len, self.limits.max_body).map_err(|error| self.fail(error))?;
         let head_len = PREFIX_SIZE + head.header_len;
-        let Some(body) = self.body_behind(head_len, head.body_len) else { return Ok(None) };
+        let Some(body) = self.body_behind(head_len, head.body_len) else {
+            self.head = Some(head);
+            return Ok(None);
+        };
         let header = self.take_header(head);
         self.start = body.end;
         Ok(Some(Span { header, body }))
@@ -252,7 +256,7 @@ impl Decoder {
         self.start - len..self.start
     }
 
-    /// The head of the next frame, if all of it was fed; it is read once.
+    /// The head of the next frame, if all of it was fed.
     #[inline]
     fn read_head(&mut self) -> Result<Option<Head>> {
         self.check_between()?;
@@ -269,8 +273,7 @@ impl Decoder {
             let body_len = read_data_size(text, self.limits.max_depth)?.unwrap_or(0);
             Ok(Some(Head { header_len, body_len }))
         });
-        self.head = head.map_err(|error| self.fail(error))?;
-        Ok(self.head)
+        head.map_err(|error| self.fail(error))
     }
 
     /// Ends the header's text with a NUL: it moves over the prefix, which is not needed any

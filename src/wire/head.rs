@@ -23,8 +23,9 @@ impl<'a> Head<'a> {
     #[inline]
     pub fn new(header: Option<&'a str>, body_len: u64, max_header: u64) -> Result<Head<'a>> {
         let keys = keys_of(header)?;
+        let start_len = start_len(keys, body_len, max_header)?;
         let mut start = TEMPLATE;
-        let start_len = write_start(&mut start, keys, body_len, max_header)?;
+        complete(&mut start, start_len, keys, body_len);
         Ok(Head { start, start_len, keys })
     }
 
@@ -58,14 +59,13 @@ pub fn append(
     max_header: u64,
 ) -> Result<()> {
     let keys = keys_of(header)?;
+    let start_len = start_len(keys, body_len, max_header)?;
     let at = out.len();
     out.extend_from_slice(&TEMPLATE);
-    let written = match out[at..].first_chunk_mut() {
-        Some(start) => write_start(start, keys, body_len, max_header),
-        None => Ok(0),
-    };
-    out.truncate(at + *written.as_ref().unwrap_or(&0));
-    written?;
+    if let Some(start) = out[at..].first_chunk_mut() {
+        complete(start, start_len, keys, body_len);
+    }
+    out.truncate(at + start_len);
     out.extend_from_slice(keys.as_bytes());
     Ok(())
 }
@@ -78,35 +78,38 @@ fn keys_of(header: Option<&str>) -> Result<&str> {
     }
 }
 
-/// Completes the template; returns how much of it goes before `keys`.
+/// How much of the start goes before `keys`, if the head is one that may be sent.
 #[inline]
-fn write_start(
-    start: &mut [u8; START_SIZE],
-    keys: &str,
-    body_len: u64,
-    max_header: u64,
-) -> Result<usize> {
+fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
     if body_len > MAX_DATA_SIZE {
         return Err(too_big("a body", body_len, MAX_DATA_SIZE));
     }
     let digits = body_len.checked_ilog10().map_or(1, |log| log as usize + 1);
-    let mut rest = body_len;
-    for digit in start[NUMBER_AT..NUMBER_AT + digits].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let mut len = NUMBER_AT + digits;
-    if !keys.starts_with('}') {
-        start[len] = if keys.is_empty() { b'}' } else { b',' };
-        len += 1;
-    }
+    let len = NUMBER_AT + digits + usize::from(!keys.starts_with('}'));
     let text_len = (len - PREFIX_SIZE + keys.len()) as u64;
+    let max_header = max_header.min(PrefixFormat::default().max());
     if text_len > max_header {
         return Err(too_big("a header", text_len, max_header));
     }
-    let prefix = PrefixFormat::default().encode(text_len)?;
-    start[..PREFIX_SIZE].copy_from_slice(&prefix[..PREFIX_SIZE]);
     Ok(len)
+}
+
+/// Writes into the template what it lacks.
+#[inline]
+fn complete(start: &mut [u8; START_SIZE], start_len: usize, keys: &str, body_len: u64) {
+    let mut number_end = start_len;
+    if !keys.starts_with('}') {
+        number_end -= 1;
+        start[number_end] = if keys.is_empty() { b'}' } else { b',' };
+    }
+    let mut rest = body_len;
+    for digit in start[NUMBER_AT..number_end].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a header ends where the prefix does")]
+    let text_len = (start_len - PREFIX_SIZE + keys.len()) as u32;
+    start[..PREFIX_SIZE].copy_from_slice(&text_len.to_le_bytes());
 }
 
 #[cold]
