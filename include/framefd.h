@@ -7,7 +7,7 @@
  *   for each code; frame_last_error() has this thread's details in words. A code of -100
  *   or below came from the other end in an error reply: the connection is in step.
  * - Descriptors are borrowed: never closed, their flags never changed, never read beyond
- *   what was asked for. They may block or not.
+ *   what was asked for, but by a frame_reader. They may block or not.
  * - No call changes the process: no signal handlers or masks, no SIGPIPE, no working
  *   directory, environment or locale, no global state. Nothing is printed.
  * - One deadline covers a whole call. 0 in an options member means its default.
@@ -38,7 +38,8 @@
 #define FRAME_ETRUNCATED -2
 
 /**
- * The deadline passed before a first byte came or went: the stream is in step.
+ * The deadline passed before a first byte came or went, or what did is in a buffer: the
+ * stream is in step.
  */
 #define FRAME_ETIMEOUT -3
 
@@ -1541,7 +1542,8 @@ int64_t frame_reader_read(struct frame_reader *reader,
 /**
  * Copies the rest of a streamed body to another descriptor, in constant memory.
  *
- * to_fd is borrowed. timeout_ms is as for frame_reader_next(), for the whole call.
+ * to_fd is borrowed; what a writer has queued for it goes out later, unless it is flushed
+ * before. timeout_ms is as for frame_reader_next(), for the whole call.
  *
  * Returns 0. FRAME_ETIMEOUT: all that was taken was written, call again. FRAME_ESTALLED,
  * FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_reader_skip() still

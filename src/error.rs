@@ -38,7 +38,8 @@ error_kinds! {
     Closed = -1, c"the other end closed the connection";
     /// The stream ended inside a frame, a packet or a handshake.
     Truncated = -2, c"the stream ended in the middle of a message";
-    /// The deadline passed before a first byte came or went: the stream is in step.
+    /// The deadline passed before a first byte came or went, or what did is in a buffer: the
+    /// stream is in step.
     Timeout = -3, c"timed out";
     /// A length prefix that cannot be one: negative, zero for a header, or cut.
     BadLength = -4, c"the length prefix is not valid";

@@ -11,7 +11,8 @@ use crate::limits;
 pub const FRAME_ECLOSED: i32 = -1;
 /// The stream ended inside a frame, a packet or a handshake.
 pub const FRAME_ETRUNCATED: i32 = -2;
-/// The deadline passed before a first byte came or went: the stream is in step.
+/// The deadline passed before a first byte came or went, or what did is in a buffer: the
+/// stream is in step.
 pub const FRAME_ETIMEOUT: i32 = -3;
 /// A length prefix that cannot be one: negative, zero for a header, or cut.
 pub const FRAME_EBADLENGTH: i32 = -4;

@@ -188,7 +188,8 @@ pub unsafe extern "C" fn frame_reader_read(
 
 /// Copies the rest of a streamed body to another descriptor, in constant memory.
 ///
-/// to_fd is borrowed. timeout_ms is as for frame_reader_next(), for the whole call.
+/// to_fd is borrowed; what a writer has queued for it goes out later, unless it is flushed
+/// before. timeout_ms is as for frame_reader_next(), for the whole call.
 ///
 /// Returns 0. FRAME_ETIMEOUT: all that was taken was written, call again. FRAME_ESTALLED,
 /// FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_reader_skip() still
