@@ -27,8 +27,8 @@ const MAX_SLICES: usize = 1024;
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 const OUTPUT_QUEUE: Opcode = libc::TIOCOUTQ as Opcode;
 
-/// One call's writing side: a descriptor, how long it may take, and whether the call has begun
-/// to send a message: a timeout before that leaves the stream in step.
+/// The writing side of a call or of a writer: a descriptor, how long it may take, and whether
+/// a message has begun to be sent: a timeout before that leaves the stream in step.
 #[derive(Debug)]
 pub struct Sink<'fd> {
     fd: BorrowedFd<'fd>,
@@ -45,7 +45,8 @@ pub struct Sink<'fd> {
 enum WithoutWaiting {
     /// pwritev2(2) with `RWF_NOWAIT`: a pipe of a recent kernel.
     Nowait,
-    /// Once poll(2) says that there is room, and no more than this.
+    /// Once poll(2) says that there is room, and no more than this while it is blocking, which
+    /// the host may change.
     Step(usize),
 }
 
@@ -136,17 +137,17 @@ impl<'fd> Sink<'fd> {
             WithoutWaiting::Nowait => match with_blocked(|| self.write_nowait(slices)) {
                 // The last is a sandbox's.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
-                    let step = self.step(PIPE_STEP)?;
-                    self.without_waiting = Some(WithoutWaiting::Step(step));
-                    step
+                    self.without_waiting = Some(WithoutWaiting::Step(PIPE_STEP));
+                    PIPE_STEP
                 }
                 outcome => return Ok(outcome),
             },
         };
         self.wait()?;
         let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
+        let is_whole = total <= step || self.is_nonblocking()?;
         Ok(with_blocked(|| {
-            if total <= step {
+            if is_whole {
                 rustix::io::writev(self.fd, slices)
             } else {
                 rustix::io::write(self.fd, &slices[0][..step.min(slices[0].len())])
@@ -162,7 +163,7 @@ impl<'fd> Sink<'fd> {
         let found = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Fifo => WithoutWaiting::Nowait,
             FileType::CharacterDevice if rustix::termios::isatty(self.fd) => {
-                WithoutWaiting::Step(self.step(TTY_STEP)?)
+                WithoutWaiting::Step(TTY_STEP)
             }
             _ => WithoutWaiting::Step(usize::MAX),
         };
@@ -170,11 +171,10 @@ impl<'fd> Sink<'fd> {
         Ok(found)
     }
 
-    /// What the descriptor is given at once, if it takes that much without blocking.
-    fn step(&self, blocking: usize) -> Result<usize> {
+    fn is_nonblocking(&self) -> Result<bool> {
         let flags = rustix::fs::fcntl_getfl(self.fd);
         let flags = flags.map_err(|errno| Error::system("fcntl", errno))?;
-        Ok(if flags.contains(OFlags::NONBLOCK) { usize::MAX } else { blocking })
+        Ok(flags.contains(OFlags::NONBLOCK))
     }
 
     fn write_nowait(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -270,6 +270,20 @@ mod tests {
                 drop(writer);
                 assert_eq!(reading.join().unwrap().len(), sent + piece.len(), "{name}");
             }
+        });
+    }
+
+    #[test]
+    fn a_deadline_holds_on_what_is_made_blocking_meanwhile() {
+        testing::failing(&[(libc::SYS_pwritev2, Errno::NOSYS)], || {
+            let (_reader, writer) = rustix::pipe::pipe().unwrap();
+            let mut sink = Sink::new(writer.as_fd(), Deadline::NEVER);
+            let piece = vec![b'x'; 100_000];
+            rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+            assert!(sink.try_write(&[IoSlice::new(&piece[..=PIPE_STEP])]).unwrap().is_some());
+            rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+            sink.set_patience(Deadline::after(Duration::from_millis(20)));
+            assert_eq!(sink.write_all(&piece).unwrap_err().kind(), ErrorKind::Stalled);
         });
     }
 

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::memory::reserve_step;
 
-/// One call's reading side: a descriptor, its deadline, and whether the call has begun
-/// to consume a message. That is what tells a clean end from a cut one, and a timeout
+/// The reading side of a call or of a reader: a descriptor, its deadline, and whether a
+/// message has begun to be consumed. That is what tells a clean end from a cut one, and a timeout
 /// that leaves the stream in step from one that does not.
 #[derive(Debug)]
 pub struct Source<'fd> {
