@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 import functools
 from collections.abc import Iterable
-from ctypes import c_void_p
+from ctypes import byref
 from typing import Any, Literal, NamedTuple
 
 from . import _headers
@@ -15,6 +15,8 @@ from ._arguments import (
     Descriptor,
     c_string,
     c_strings,
+    countdown,
+    default_time,
     fileno,
     in_position,
     limit,
@@ -25,6 +27,7 @@ from ._errors import check, last_error
 from ._handles import ExclusiveHandle, memory
 from ._headers import Header
 from ._native import PREFIX_BIG_ENDIAN, PREFIX_UNSIGNED, FrameOptions, lib
+from ._rooms import WHOLE, Room, recv_into, rooms, size_for
 
 LARGEST_READ = 1 << 20
 
@@ -124,18 +127,34 @@ def recv(
     any other error close the stream: TruncatedError, StalledError, MalformedError,
     TooBigError, SystemCallError.
     """
-    options = None
+    options, size, left = None, WHOLE, default_time
     if not (timeout is max_header is max_body is max_depth is None):
-        options = frame_options(timeout, max_header, max_body, max_depth)
-    out = c_void_p()
-    code = lib.frame_recv(fileno(fd), out, options)
+        options = byref(frame_options(timeout, max_header, max_body, max_depth))
+        size, left = size_for(max_body), countdown(timeout)
+    try:
+        room = rooms.pop()
+    except IndexError:
+        room = Room()
+    try:
+        code = recv_into(fileno(fd), room.data, size, room.view, room.rest_out, options)
+        if code == 0:
+            return new_frame(Frame, room.parts())
+        rest = room.rest.value
+    finally:
+        rooms.append(room)
     if code < 0:
         raise last_error(code)
+    return gathered(rest, FrameOptions(timeout_ms=left(), max_body=limit(max_body, "max_body")))
+
+
+def gathered(pointer: int, options: FrameOptions) -> Frame:
+    """A frame whose body is still in the stream."""
     try:
-        header = _headers.decode(lib.frame_header(out, None))
-        return new_frame(Frame, (header, memory(lib.frame_body, out)))
+        header = _headers.decode(lib.frame_header(pointer, None))
+        check(lib.frame_body_gather(pointer, options))
+        return new_frame(Frame, (header, memory(lib.frame_body, pointer)))
     finally:
-        lib.frame_free(out)
+        lib.frame_free(pointer)
 
 
 class IncomingFrame:
