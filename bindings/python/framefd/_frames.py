@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from . import _headers
 from ._arguments import (
+    C_INT_MAX,
     Buffer,
     Descriptor,
     c_string,
@@ -26,10 +27,13 @@ from ._arguments import (
 from ._errors import check, last_error
 from ._handles import ExclusiveHandle, memory
 from ._headers import Header
-from ._native import PREFIX_BIG_ENDIAN, PREFIX_UNSIGNED, FrameOptions, lib
-from ._rooms import WHOLE, Room, recv_into, rooms, size_for
+from ._native import PREFIX_BIG_ENDIAN, PREFIX_UNSIGNED, FrameOptions, lib, untyped
+from ._rooms import WHOLE, Room, rooms, size_for
 
 LARGEST_READ = 1 << 20
+
+untyped_send = untyped("frame_send")
+untyped_recv_into = untyped("frame_recv_into")
 
 
 class Frame(NamedTuple):
@@ -99,9 +103,9 @@ def send(
     """
     text = _headers.encode(header) if header else None
     defaults = timeout is None and max_header is None
-    options = None if defaults else frame_options(timeout, max_header)
-    if type(body) is bytes:
-        code = lib.frame_send(fileno(fd), text, body, len(body), options)
+    options = None if defaults else byref(frame_options(timeout, max_header))
+    if type(body) is bytes and len(body) <= C_INT_MAX:
+        code = untyped_send(fileno(fd), text, body, len(body), options)
     else:
         with Buffer(body) as (address, length):
             code = lib.frame_send(fileno(fd), text, address, length, options)
@@ -136,7 +140,9 @@ def recv(
     except IndexError:
         room = Room()
     try:
-        code = recv_into(fileno(fd), room.data, size, room.view, room.rest_out, options)
+        code = untyped_recv_into(
+            fileno(fd), room.data_out, size, room.view_out, room.rest_out, options
+        )
         if code == 0:
             return new_frame(Frame, room.parts())
         rest = room.rest.value
@@ -144,14 +150,15 @@ def recv(
         rooms.append(room)
     if code < 0:
         raise last_error(code)
-    return gathered(rest, FrameOptions(timeout_ms=left(), max_body=limit(max_body, "max_body")))
+    return gathered(rest, max_body, left())
 
 
-def gathered(pointer: int, options: FrameOptions) -> Frame:
+def gathered(pointer: Any, max_body: int | None, time: int) -> Frame:
     """A frame whose body is still in the stream."""
+    options = FrameOptions(timeout_ms=time, max_body=limit(max_body, "max_body"))
     try:
-        header = _headers.decode(lib.frame_header(pointer, None))
         check(lib.frame_body_gather(pointer, options))
+        header = _headers.decode(lib.frame_header(pointer, None))
         return new_frame(Frame, (header, memory(lib.frame_body, pointer)))
     finally:
         lib.frame_free(pointer)
