@@ -6,15 +6,18 @@ import ctypes
 import dataclasses
 import functools
 from collections.abc import Iterable
-from ctypes import c_void_p
+from ctypes import byref
 from typing import Any, Literal, NamedTuple
 
 from . import _headers
 from ._arguments import (
+    C_INT_MAX,
     Buffer,
     Descriptor,
     c_string,
     c_strings,
+    countdown,
+    default_time,
     fileno,
     in_position,
     limit,
@@ -24,9 +27,13 @@ from ._arguments import (
 from ._errors import check, last_error
 from ._handles import ExclusiveHandle, memory
 from ._headers import Header
-from ._native import PREFIX_BIG_ENDIAN, PREFIX_UNSIGNED, FrameOptions, lib
+from ._native import PREFIX_BIG_ENDIAN, PREFIX_UNSIGNED, FrameOptions, lib, untyped
+from ._rooms import WHOLE, Room, rooms, size_for
 
 LARGEST_READ = 1 << 20
+
+untyped_send = untyped("frame_send")
+untyped_recv_into = untyped("frame_recv_into")
 
 
 class Frame(NamedTuple):
@@ -96,9 +103,9 @@ def send(
     """
     text = _headers.encode(header) if header else None
     defaults = timeout is None and max_header is None
-    options = None if defaults else frame_options(timeout, max_header)
-    if type(body) is bytes:
-        code = lib.frame_send(fileno(fd), text, body, len(body), options)
+    options = None if defaults else byref(frame_options(timeout, max_header))
+    if type(body) is bytes and len(body) <= C_INT_MAX:
+        code = untyped_send(fileno(fd), text, body, len(body), options)
     else:
         with Buffer(body) as (address, length):
             code = lib.frame_send(fileno(fd), text, address, length, options)
@@ -124,18 +131,37 @@ def recv(
     any other error close the stream: TruncatedError, StalledError, MalformedError,
     TooBigError, SystemCallError.
     """
-    options = None
+    options, size, left = None, WHOLE, default_time
     if not (timeout is max_header is max_body is max_depth is None):
-        options = frame_options(timeout, max_header, max_body, max_depth)
-    out = c_void_p()
-    code = lib.frame_recv(fileno(fd), out, options)
+        options = byref(frame_options(timeout, max_header, max_body, max_depth))
+        size, left = size_for(max_body), countdown(timeout)
+    try:
+        room = rooms.pop()
+    except IndexError:
+        room = Room()
+    try:
+        code = untyped_recv_into(
+            fileno(fd), room.data_out, size, room.view_out, room.rest_out, options
+        )
+        if code == 0:
+            return new_frame(Frame, room.parts())
+        rest = room.rest.value
+    finally:
+        rooms.append(room)
     if code < 0:
         raise last_error(code)
+    return gathered(rest, max_body, left())
+
+
+def gathered(pointer: Any, max_body: int | None, time: int) -> Frame:
+    """A frame whose body is still in the stream."""
+    options = FrameOptions(timeout_ms=time, max_body=limit(max_body, "max_body"))
     try:
-        header = _headers.decode(lib.frame_header(out, None))
-        return new_frame(Frame, (header, memory(lib.frame_body, out)))
+        check(lib.frame_body_gather(pointer, options))
+        header = _headers.decode(lib.frame_header(pointer, None))
+        return new_frame(Frame, (header, memory(lib.frame_body, pointer)))
     finally:
-        lib.frame_free(out)
+        lib.frame_free(pointer)
 
 
 class IncomingFrame:

@@ -442,6 +442,13 @@ def _declare(library: ctypes.CDLL, prototypes: dict[str, tuple[Any, tuple[Any, .
         function.argtypes = [QUICK.get(kind, kind) for kind in parameters]
 
 
+def untyped(name: str) -> Any:
+    """A function that takes an int for a C int, bytes or None for a pointer, and all else as
+    byref() and from_param() make it. To convert what it is given by the types of its
+    parameters takes ctypes as long as the call itself."""
+    return lib[name]
+
+
 def _load() -> ctypes.CDLL:
     """The first library that fits; ImportError with all that was tried."""
     chosen = os.environ.get("FRAMEFD_LIBRARY")

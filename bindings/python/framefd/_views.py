@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from ._errors import MalformedError
 from ._frames import Frame, new_frame
 from ._headers import Header, decode
-from ._native import FrameView, python
+from ._native import FrameView
 
 # The members of a FrameView, each of which is as wide as a size_t.
 MEMBERS = struct.Struct("4N")
 
-# Frames that are smaller, on average, are copied together and then cut: a call for each
-# takes longer than copying them twice.
-CUT_BELOW = 4096
+# All memory from an address on: a slice is the quickest copy that ctypes makes.
+Memory = ctypes.c_char * sys.maxsize
 
 
 class Views:
@@ -41,57 +42,35 @@ class Views:
 
     def frame(self) -> Frame:
         """The first frame."""
-        header, header_len, body, body_len = MEMBERS.unpack_from(self._members)
-        if body_len >= CUT_BELOW:
-            return self._copied(header, header_len, body, body_len)
-        size = (body + body_len if body else header + header_len) - header
-        block = python.PyBytes_FromStringAndSize(header, size)
-        text = block[:header_len]
+        start, header_len, body, body_len = MEMBERS.unpack_from(self._members)
+        memory: Any = Memory.from_address(start)
+        text = memory[:header_len]
         fields = {} if text == self._empty else self._decoded(text)
-        return new_frame(Frame, (fields, block[size - body_len :] if body else b""))
+        body -= start
+        return new_frame(Frame, (fields, memory[body : body + body_len]))
 
     def frames(self, count: int) -> tuple[list[Frame], MalformedError | None]:
         """The first ``count`` frames; or those before one whose header Python does not
         take, and its error."""
-        if count == 1:
-            return self._one()
         rows = self._members[: count * MEMBERS.size].cast("L").tolist()
         start = rows[0]
         # They lie one behind the other in the memory of whoever lends them.
-        size = max(sum(rows[-2:]), sum(rows[-4:-2])) - start
+        memory: Any = Memory.from_address(start)
         frames: list[Frame] = []
+        append, empty = frames.append, self._empty
         try:
-            if size < count * CUT_BELOW:
-                self._cut(copy(start, size), start, rows, frames)
-            else:
-                for row in in_fours(rows):
-                    frames.append(self._copied(*row))
+            for header, header_len, body, body_len in in_fours(rows):
+                header -= start
+                text = memory[header : header + header_len]
+                if text == empty:
+                    fields = {}
+                else:
+                    fields, empty = self._decoded(text), self._empty
+                body -= start
+                append(new_frame(Frame, (fields, memory[body : body + body_len])))
         except MalformedError as error:
             return frames, error
         return frames, None
-
-    def _one(self) -> tuple[list[Frame], MalformedError | None]:
-        try:
-            return [self.frame()], None
-        except MalformedError as error:
-            return [], error
-
-    def _cut(self, block: bytes, start: int, rows: list[int], frames: list[Frame]) -> None:
-        """Appends the frames of a block that was copied from ``start``."""
-        append, empty = frames.append, self._empty
-        for header, header_len, body, body_len in in_fours(rows):
-            header -= start
-            text = block[header : header + header_len]
-            if text == empty:
-                fields = {}
-            else:
-                fields, empty = self._decoded(text), self._empty
-            body -= start
-            append(new_frame(Frame, (fields, block[body : body + body_len])))
-
-    def _copied(self, header: int, header_len: int, body: int, body_len: int) -> Frame:
-        fields = self._decoded(copy(header, header_len))
-        return new_frame(Frame, (fields, copy(body, body_len)))
 
     def _decoded(self, text: bytes) -> Header:
         fields = decode(text)
@@ -106,4 +85,6 @@ def in_fours(numbers: list[int]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def copy(start: int, length: int) -> bytes:
-    return python.PyBytes_FromStringAndSize(start, length) if length else b""
+    memory: Any = Memory.from_address(start)
+    data: bytes = memory[:length]
+    return data

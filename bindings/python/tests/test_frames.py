@@ -13,6 +13,7 @@ import mmap
 import os
 import pickle
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -193,6 +194,58 @@ class Whole(unittest.TestCase):
         with support.meanwhile(lambda: framefd.recv(self.theirs)) as got:
             framefd.send(self.ours, {}, body)
         self.assertEqual(got[0].body, body)
+
+    def test_bodies_about_as_large_as_what_is_kept_to_receive_into(self) -> None:
+        for header in ({}, {"name": "x" * 100}):
+            for size in (65_000, 65_392, 65_393, 65_504, 65_505, 65_536, 100_000):
+                with self.subTest(size=size, header=header):
+                    body = os.urandom(size)
+                    self.assertEqual(self.back(header, body), (header, body))
+
+    def test_a_body_above_the_limit_is_refused_before_it_is_received(self) -> None:
+        for header in ({}, {"n": 1}, {"name": "x" * 100}):
+            for most in (1, 9, 10, 100, 65_500, 65_520, 65_536, 70_000):
+                with self.subTest(most=most, header=header):
+                    body = os.urandom(most)
+                    framefd.send(self.ours, header, body)
+                    got = framefd.recv(self.theirs, max_body=most)
+                    self.assertEqual(got, (header, body))
+                    framefd.send(self.ours, header, body + b"x")
+                    with self.assertRaises(framefd.TooBigError):
+                        framefd.recv(self.theirs, max_body=most)
+                    left = self.theirs.recv(most + 1, socket.MSG_WAITALL)
+                    self.assertEqual(left, body + b"x")
+
+    def test_one_time_for_the_header_and_a_large_body(self) -> None:
+        text = b'{"data_size":100000}'
+        begin = time.monotonic()
+        with self.assertRaises(framefd.StalledError):
+            with support.meanwhile(lambda: framefd.recv(self.theirs, timeout=0.6)):
+                time.sleep(0.5)
+                self.ours.sendall(struct.pack("<i", len(text)) + text)
+        self.assertLess(time.monotonic() - begin, 1)
+
+    def test_a_signal_handler_that_receives_while_the_program_does(self) -> None:
+        with support.stream() as (ours, theirs):
+            framefd.send(ours, {"of": "the handler"}, b"handler" * 99)
+            inner = []
+
+            def handler(*_: object) -> None:
+                inner.append(framefd.recv(theirs))
+
+            former = signal.signal(signal.SIGALRM, handler)
+            self.addCleanup(signal.signal, signal.SIGALRM, former)
+
+            def disturb() -> None:
+                time.sleep(0.05)
+                os.kill(os.getpid(), signal.SIGALRM)
+                time.sleep(0.05)
+                framefd.send(self.ours, {"of": "the program"}, b"program")
+
+            with support.meanwhile(disturb):
+                outer = framefd.recv(self.theirs)
+        self.assertEqual(outer, ({"of": "the program"}, b"program"))
+        self.assertEqual(inner, [({"of": "the handler"}, b"handler" * 99)])
 
     def test_threads_on_descriptors_of_their_own(self) -> None:
         frames = [framefd.Frame({"n": n}, os.urandom(1000)) for n in range(300)]
