@@ -90,11 +90,6 @@ def countdown(seconds: float | None) -> Callable[[], int]:
     return lambda: milliseconds(max(end - time.monotonic(), 0))
 
 
-def default_time() -> int:
-    """What is left of the default time, in milliseconds."""
-    return 0
-
-
 def timestamp(seconds: float | None) -> int:
     """A time in seconds since 1970, in milliseconds: None is none in particular."""
     if seconds is None:

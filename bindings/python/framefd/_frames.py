@@ -17,7 +17,6 @@ from ._arguments import (
     c_string,
     c_strings,
     countdown,
-    default_time,
     fileno,
     in_position,
     limit,
@@ -131,7 +130,7 @@ def recv(
     any other error close the stream: TruncatedError, StalledError, MalformedError,
     TooBigError, SystemCallError.
     """
-    options, size, left = None, WHOLE, default_time
+    options, size, left = None, WHOLE, None
     if not (timeout is max_header is max_body is max_depth is None):
         options = byref(frame_options(timeout, max_header, max_body, max_depth))
         size, left = size_for(max_body), countdown(timeout)
@@ -150,12 +149,13 @@ def recv(
         rooms.append(room)
     if code < 0:
         raise last_error(code)
-    return gathered(rest, max_body, left())
+    if left is None:
+        return gathered(rest, None)
+    return gathered(rest, FrameOptions(timeout_ms=left(), max_body=max_body or 0))
 
 
-def gathered(pointer: Any, max_body: int | None, time: int) -> Frame:
+def gathered(pointer: Any, options: FrameOptions | None) -> Frame:
     """A frame whose body is still in the stream."""
-    options = FrameOptions(timeout_ms=time, max_body=limit(max_body, "max_body"))
     try:
         check(lib.frame_body_gather(pointer, options))
         header = _headers.decode(lib.frame_header(pointer, None))

@@ -21,7 +21,7 @@ def size_for(max_body: int | None) -> Any:
     """How much of a room to use, so that a body that is longer than this does not fit."""
     if max_body is None:
         return WHOLE
-    return c_size_t.from_param(c_size_t(min(max_body + LEAST_HEADER, SIZE)))
+    return c_size_t.from_param(min(max_body + LEAST_HEADER, SIZE))
 
 
 class Room:

@@ -11,7 +11,7 @@ from itertools import accumulate, islice, repeat
 from typing import Any, Protocol
 
 from . import _headers
-from ._arguments import Buffer, Descriptor, countdown, default_time, fileno
+from ._arguments import Buffer, Descriptor, countdown, fileno
 from ._errors import ErrorCode, FrameError, StateError, check, last_error
 from ._frames import Prefix, frame_options
 from ._handles import ExclusiveHandle, busy
@@ -229,6 +229,10 @@ class Writer:
         ):
             text = f"frames in the queue of {self!r} are lost: flush() goes before"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
+
+def default_time() -> int:
+    return 0
 
 
 def split(frames: list[Any]) -> tuple[list[bytes | None] | None, list[bytes]]:
