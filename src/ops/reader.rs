@@ -165,10 +165,11 @@ impl<'fd> Reader<'fd> {
     /// Takes in what is there already, without a change to what is lent; false if there will
     /// be no more, or no more is to be held.
     pub(crate) fn take_in(&mut self) -> bool {
-        let held = self.decoder.rest().len() + self.taken_in.len();
         let step = self.taken_in.len().max(limits::READ_AHEAD_MAX);
         let is_full = self.taken_in.len() == self.taken_in.capacity();
-        if held >= limits::TAKEN_IN || (is_full && reserve(&mut self.taken_in, step).is_err()) {
+        if self.taken_in.len() >= limits::TAKEN_IN
+            || (is_full && reserve(&mut self.taken_in, step).is_err())
+        {
             return false;
         }
         match self.source.try_read_more(&mut self.taken_in, u64::MAX) {
