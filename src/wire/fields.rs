@@ -128,7 +128,9 @@ pub struct Writer(String);
 impl Default for Writer {
     /// The object without keys.
     fn default() -> Writer {
-        Writer("{".into())
+        let mut json = String::with_capacity(USUAL_SIZE);
+        json.push('{');
+        Writer(json)
     }
 }
 
@@ -185,6 +187,9 @@ impl Writer {
         self.0
     }
 }
+
+/// Bytes that most objects have room in.
+const USUAL_SIZE: usize = 256;
 
 /// The error where a key has to be there.
 pub fn required(key: &str) -> Error {
