@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -570,6 +570,11 @@ impl Stack {
     const GUARD: usize = 64 * 1024;
 
     fn new() -> Result<Stack> {
+        let spare = SPARE_STACK.swap(ptr::null_mut(), Ordering::Acquire);
+        if spare.is_null() { Stack::map() } else { Ok(Stack(spare)) }
+    }
+
+    fn map() -> Result<Stack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let size = Stack::GUARD + Stack::SIZE;
         // SAFETY: a new mapping, at an address of the kernel's choice.
@@ -595,8 +600,12 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping that `new` made; the child no longer runs on it.
-        unsafe { libc::munmap(self.0, Stack::GUARD + Stack::SIZE) };
+        let none = ptr::null_mut();
+        let kept = SPARE_STACK.compare_exchange(none, self.0, Ordering::Release, Ordering::Relaxed);
+        if kept.is_err() {
+            // SAFETY: the mapping that `map` made; the child no longer runs on it.
+            unsafe { libc::munmap(self.0, Stack::GUARD + Stack::SIZE) };
+        }
     }
 }
 
@@ -654,6 +663,9 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
         .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
 }
 
+/// A [`Stack`] that no child runs on, or NULL: to map one takes a hundredth of what a command
+/// costs, and to keep one a page or two.
+static SPARE_STACK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// Whether a child was seen to share this process' memory, so that no emulator turns the
 /// call into a plain fork: from then on a failure is told without a pipe.
 static MEMORY_IS_SHARED: AtomicBool = AtomicBool::new(false);

@@ -241,8 +241,9 @@ pub fn request(fd: BorrowedFd<'_>, request: &Request<'_>, key: Option<&Key>) -> 
         encode(&marked(&mark, &|header| header.json("missing", Some(&numbers))), &[])
     };
     let (header, body) = exchange(fd, datagram, &mark, key, max_body, deadline)?;
-    message::check_reply(&header)?;
-    Reply::new(message::read(&header)?, body)
+    let fields = header.fields()?;
+    message::check_reply(&fields)?;
+    Reply::new(ExecReply::of(&fields)?, body)
 }
 
 fn parse_nonce(text: &str) -> Result<u128> {

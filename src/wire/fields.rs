@@ -1,5 +1,6 @@
 //! The keys of a JSON object as messages read and write them: each once, of one type.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,7 +18,7 @@ use crate::wire::quote;
 /// value is `null`; what else is not of the type that is asked for, or is there twice, is
 /// [`ErrorKind::BadField`]. Keys that are not asked for can be anything.
 #[derive(Debug)]
-pub struct Fields<'a>(Vec<(String, &'a RawValue)>);
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
     /// The object that `json` is.
@@ -128,7 +129,9 @@ pub struct Writer(String);
 impl Default for Writer {
     /// The object without keys.
     fn default() -> Writer {
-        Writer("{".into())
+        let mut json = String::with_capacity(USUAL_SIZE);
+        json.push('{');
+        Writer(json)
     }
 }
 
@@ -186,6 +189,9 @@ impl Writer {
     }
 }
 
+/// Bytes that most objects have room in.
+const USUAL_SIZE: usize = 256;
+
 /// The error where a key has to be there.
 pub fn required(key: &str) -> Error {
     Error::new(ErrorKind::BadField, format!("there is no {key:?}"))
@@ -202,6 +208,10 @@ impl<'de> serde::Deserialize<'de> for Fields<'de> {
     }
 }
 
+/// A key, which is copied only if it has escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 struct FieldsVisitor;
 
 impl<'de> Visitor<'de> for FieldsVisitor {
@@ -213,8 +223,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
         let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
+        while let Some((Key(key), value)) = map.next_entry()? {
+            fields.push((key, value));
         }
         Ok(Fields(fields))
     }

@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::limits;
 use crate::ops::{Duplex, frame, reply};
-use crate::wire::header::Header;
+use crate::wire::fields::Fields;
 use crate::wire::message::exec::{self, ExecReply, ExecRequest, Outcome};
-use crate::wire::message::{self, Id};
+use crate::wire::message::{self, Id, Message as _};
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default)]
@@ -96,17 +96,18 @@ pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
         Ok((header, body))
     };
     let (header, body) = answered().map_err(reply::overdue)?;
-    check_reply(&header, options.id.as_ref())?;
-    if exec::output_of(&header)?.is_some() {
+    let fields = header.fields()?;
+    check_reply(&fields, options.id.as_ref())?;
+    if exec::output_of(&fields)?.is_some() {
         return Err(Error::new(ErrorKind::BadReply, "a part of a stream is no reply"));
     }
-    Reply::new(message::read(&header)?, body)
+    Reply::new(ExecReply::of(&fields)?, body)
 }
 
 /// Passes on the reply to the request with this id, or turns an error reply into its error.
-pub(super) fn check_reply(header: &Header, asked: Option<&Id>) -> Result<()> {
-    let refused = message::check_reply(header);
-    let id = message::id_of(header);
+pub(super) fn check_reply(fields: &Fields<'_>, asked: Option<&Id>) -> Result<()> {
+    let refused = message::check_reply(fields);
+    let id = fields.id().ok().flatten();
     // A server that could not make out the id refuses without it.
     if id.is_none() && refused.is_err() {
         return refused;

@@ -23,7 +23,7 @@ use crate::wire::head::Head;
 use crate::wire::header::Header;
 use crate::wire::memory::reserve;
 use crate::wire::message::exec::{self, ClientFrame, ExecReply, ExecRequest};
-use crate::wire::message::{self, Id};
+use crate::wire::message::{Id, Message as _};
 
 /// A command that runs at the other end of a connection, which nothing else may use
 /// meanwhile. Once [`read`](Self::read) or [`copy`](Self::copy) has told its end, the
@@ -304,15 +304,16 @@ impl<'fd> RemoteCommand<'fd> {
 
     fn take_frame(&mut self, header: &Header, body: BodyReader<'fd>) -> Result<()> {
         let asked = self.id.as_ref();
-        if let Some(output) = exec::output_of(header)? {
-            check_id(message::id_of(header).as_ref(), asked)?;
+        let fields = header.fields()?;
+        if let Some(output) = exec::output_of(&fields)? {
+            check_id(fields.id().ok().flatten().as_ref(), asked)?;
             let length = body.left();
             self.came[output] = self.came[output].saturating_add(length);
             self.output = Output::new(body, if output == 0 { length } else { 0 });
             return Ok(());
         }
-        let end = match check_reply(header, asked) {
-            Ok(()) => Ok(self.accept(header, body)?),
+        let end = match check_reply(&fields, asked) {
+            Ok(()) => Ok(self.accept(ExecReply::of(&fields)?, body)?),
             Err(refusal) if refusal.kind().is_remote() => Err(refusal),
             Err(error) => return Err(error),
         };
@@ -321,8 +322,7 @@ impl<'fd> RemoteCommand<'fd> {
         Ok(())
     }
 
-    fn accept(&mut self, header: &Header, body: BodyReader<'fd>) -> Result<ExecReply> {
-        let reply: ExecReply = message::read(header)?;
+    fn accept(&mut self, reply: ExecReply, body: BodyReader<'fd>) -> Result<ExecReply> {
         if self.came == [0; 2] {
             // All of it is here where the other end knows no streams.
             let stdout_len = reply.split(body.left())?;

@@ -214,8 +214,8 @@ pub fn output_header(output: usize, id: Option<&Id>) -> String {
 }
 
 /// Which of these a frame brings more of; `None` is the reply, which ends them.
-pub fn output_of(header: &Header) -> Result<Option<usize>> {
-    let Some(name) = header.fields()?.text("stream")? else { return Ok(None) };
+pub fn output_of(fields: &Fields<'_>) -> Result<Option<usize>> {
+    let Some(name) = fields.text("stream")? else { return Ok(None) };
     match OUTPUTS.iter().position(|output| *output == name) {
         None => Err(contradiction("output of an unknown stream")),
         known => Ok(known),
@@ -455,13 +455,14 @@ mod tests {
     fn output_is_told_from_the_reply() {
         for output in [0, 1] {
             let header = header(&output_header(output, Some(&Id::Number(7))));
-            assert_eq!(output_of(&header).unwrap(), Some(output));
+            assert_eq!(output_of(&header.fields().unwrap()).unwrap(), Some(output));
             assert_eq!(header.integer("id").unwrap(), 7);
         }
-        assert_eq!(output_of(&header(r#"{"exit_code":0}"#)).unwrap(), None);
-        assert_eq!(output_of(&header(r#"{"stream":"std\u006fut"}"#)).unwrap(), Some(0));
+        let of = |text: &str| output_of(&header(text).fields().unwrap());
+        assert_eq!(of(r#"{"exit_code":0}"#).unwrap(), None);
+        assert_eq!(of(r#"{"stream":"std\u006fut"}"#).unwrap(), Some(0));
         for bad in [r#"{"stream":"stdin"}"#, r#"{"stream":""}"#] {
-            assert_eq!(output_of(&header(bad)).unwrap_err().kind(), ErrorKind::BadReply);
+            assert_eq!(of(bad).unwrap_err().kind(), ErrorKind::BadReply);
         }
     }
 

@@ -152,8 +152,7 @@ fn as_reply<T>(read: Result<T>) -> Result<T> {
 }
 
 /// Passes a reply on, or turns an error reply into its error.
-pub fn check_reply(reply: &Header) -> Result<()> {
-    let fields = reply.fields()?;
+pub fn check_reply(fields: &Fields<'_>) -> Result<()> {
     if fields.text("status")?.as_deref() != Some("error") {
         return Ok(());
     }
@@ -231,7 +230,7 @@ mod tests {
         let id = Id::Text("7".into());
         for (local, remote) in kinds {
             let text = ErrorReply::new(local, "why \"so\"", Some(&id)).header();
-            let error = check_reply(&reply(&text)).unwrap_err();
+            let error = check_reply(&reply(&text).fields().unwrap()).unwrap_err();
             assert_eq!((error.kind(), error.detail()), (remote, "why \"so\""));
             assert!(error.kind().is_remote());
             assert_eq!(reply(&text).string("id").unwrap(), "7");
@@ -241,10 +240,13 @@ mod tests {
     #[test]
     fn an_unknown_code_is_an_error_all_the_same() {
         for text in [r#"{"status":"error","code":"new"}"#, r#"{"status":"error"}"#] {
-            assert_eq!(check_reply(&reply(text)).unwrap_err().kind(), ErrorKind::RemoteOther);
+            assert_eq!(
+                check_reply(&reply(text).fields().unwrap()).unwrap_err().kind(),
+                ErrorKind::RemoteOther
+            );
         }
         for text in [r#"{"status":"ok"}"#, "{}"] {
-            assert!(check_reply(&reply(text)).is_ok());
+            assert!(check_reply(&reply(text).fields().unwrap()).is_ok());
         }
     }
 

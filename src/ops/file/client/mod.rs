@@ -41,7 +41,7 @@ fn recv_reply(reader: BorrowedFd<'_>, patience: Patience) -> Result<(Header, Bod
     let (header, body) = frame::recv_header_by(reader, &frame::Options::default(), patience.next())
         .map_err(reply::overdue)?;
     let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
-    match check_reply(&header) {
+    match header.fields().and_then(|fields| check_reply(&fields)) {
         _ if id_of(&header).is_some() => bad("it answers another request"),
         Err(_) if body.left() > 0 => bad("an error reply has a body"),
         checked => checked.map(|()| (header, body)),
