@@ -786,30 +786,19 @@ fn the_hosts_directory_may_be_gone() {
 
 #[test]
 fn the_output_limit_is_exact_on_both_streams() {
-    let all = sh("seq 500000").stdout;
-    assert!(all.ends_with(b"\n500000\n"));
     for on_output_limit in [OnOutputLimit::Drain, OnOutputLimit::End] {
-        for (max, size) in [
-            (100_000, 0),
-            (100_000, 99_999),
-            (100_000, 100_000),
-            (100_000, 100_001),
-            (2_500_000, 2_500_000),
-            (2_500_000, 2_500_001),
-        ] {
-            let limits = Limits { max_output: max, on_output_limit, ..Limits::default() };
+        let limits = Limits { max_output: 100_000, on_output_limit, ..Limits::default() };
+        for size in [0, 99_999, 100_000, 100_001] {
             for redirect in ["", ">&2"] {
-                let text = format!("seq 500000 2>/dev/null | head -c {size} {redirect}");
-                let output = sh_with(&text, &limits);
+                let output = sh_with(&format!("head -c {size} /dev/zero {redirect}"), &limits);
                 let totals = (output.outcome.stdout_total, output.outcome.stderr_total);
                 let (kept, other, totals) = match redirect {
                     "" => (output.stdout, output.stderr, totals),
                     _ => (output.stderr, output.stdout, (totals.1, totals.0)),
                 };
-                assert!(kept == all[..kept.len()], "{size} of {max} {redirect}");
-                assert_eq!((kept.len() as u64, other.len()), (size.min(max), 0));
+                assert_eq!((kept.len() as u64, other.len()), (size.min(100_000), 0));
                 assert_eq!(totals, (size, 0));
-                assert_eq!(output.truncated, size > max, "{size} of {max} {redirect}");
+                assert_eq!(output.truncated, size > 100_000, "{size} {redirect}");
             }
         }
     }

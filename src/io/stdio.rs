@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, retry_on_intr};
@@ -107,19 +108,11 @@ impl Channel {
         if self.kind == Kind::EnlargedPipe { ENLARGED_SIZE } else { PIPE_SIZE }
     }
 
-    /// Reads some of what is there, at most `max` bytes, into the buffer's spare capacity. 0
-    /// is the end.
-    pub fn read(&mut self, buffer: &mut Vec<u8>, max: usize) -> Result<usize, Errno> {
-        let room = buffer.spare_capacity_mut();
-        let max = max.min(room.len());
-        let read = || rustix::io::read(&self.fd, &mut room[..max]).map(|(filled, _)| filled.len());
-        match retry_on_intr(read) {
-            Ok(length) => {
-                // SAFETY: so many bytes of the spare capacity were just written.
-                unsafe { buffer.set_len(buffer.len() + length) };
-                if length >= PIPE_SIZE {
-                    self.enlarge();
-                }
+    /// Reads some of what is there into the buffer's spare capacity. 0 is the end.
+    pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
+            Ok(length) if length >= PIPE_SIZE => {
+                self.enlarge();
                 Ok(length)
             }
             // Nobody has the terminal open any more.

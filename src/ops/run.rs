@@ -178,12 +178,6 @@ pub trait Events {
     /// another one is left in its place.
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow>;
 
-    /// Where output of `stream` is to be read, behind what is there; it then has room for
-    /// `size` bytes, and [`output`](Events::output) is not called. Asked before each read.
-    fn place(&mut self, _stream: Stream, _size: usize) -> Result<Option<&mut Vec<u8>>> {
-        Ok(None)
-    }
-
     /// Whether there is room for more output. Until there is, nothing is read, and the
     /// command has to wait once its pipes are full; nothing that it wrote is lost for it.
     /// Asked before each wait.
@@ -282,20 +276,10 @@ impl Collector {
 }
 
 impl Events for Collector {
-    /// What is much is read where it is kept; what is little need not have a pipe's room.
-    fn place(&mut self, stream: Stream, size: usize) -> Result<Option<&mut Vec<u8>>> {
-        let kept = &mut self.kept[stream as usize];
-        if kept.len() < PIPE_SIZE || self.max - kept.len() < size {
-            return Ok(None);
-        }
-        reserve(kept, size)?;
-        Ok(Some(kept))
-    }
-
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         let kept = &mut self.kept[stream as usize];
         let taken = &bytes[..bytes.len().min(self.max - kept.len())];
-        reserve(kept, taken.len())?;
+        kept.try_reserve(taken.len()).map_err(|_| Error::new(ErrorKind::NoMemory, "output"))?;
         kept.extend_from_slice(taken);
         if taken.len() == bytes.len() {
             return Ok(Flow::Continue);
@@ -505,22 +489,12 @@ impl<'a> Run<'a> {
     fn read(&mut self, stream: Stream, events: &mut dyn Events) -> Result<Flow> {
         let slot = &mut self.outputs[stream as usize];
         let Some(output) = slot else { return Ok(Flow::Continue) };
-        let size = output.read_size();
-        let place = events.place(stream, size)?;
-        let is_placed = place.is_some();
-        let read = if let Some(place) = place {
-            output.read(place, size)
-        } else {
-            make_room(&mut self.buffer, size)?;
-            output.read(&mut self.buffer, size)
-        };
-        match read {
+        make_room(&mut self.buffer, output.read_size())?;
+        match output.read(&mut self.buffer) {
             Ok(0) => *slot = None,
             Ok(length) => {
                 self.totals[stream as usize] += length as u64;
-                if !is_placed {
-                    return events.output(stream, &mut self.buffer);
-                }
+                return events.output(stream, &mut self.buffer);
             }
             Err(Errno::AGAIN) => {}
             Err(errno) => return Err(Error::system("read", errno)),
@@ -689,10 +663,6 @@ struct Ready {
 
 impl Stream {
     const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
-}
-
-fn reserve(kept: &mut Vec<u8>, more: usize) -> Result<()> {
-    kept.try_reserve(more).map_err(|_| Error::new(ErrorKind::NoMemory, "output"))
 }
 
 /// Empties the buffer of one read, which somebody may have exchanged for another.

@@ -52,14 +52,6 @@ impl<'fd> Output<'fd> {
         }
     }
 
-    /// Where output is to be read, where it is kept; see [`Events::place`].
-    pub(super) fn place(&mut self, stream: Stream, size: usize) -> Result<Option<&mut Vec<u8>>> {
-        match self {
-            Output::Kept(collector) => collector.place(stream, size),
-            Output::Sent(_) => Ok(None),
-        }
-    }
-
     /// Keeps `bytes`, or sends them as far as they are taken; the buffer stays here then.
     pub(super) fn take(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         match self {

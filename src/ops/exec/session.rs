@@ -291,10 +291,6 @@ impl<'a, 'b> Session<'a, 'b> {
 }
 
 impl Events for Session<'_, '_> {
-    fn place(&mut self, stream: Stream, size: usize) -> Result<Option<&mut Vec<u8>>> {
-        self.output.place(stream, size)
-    }
-
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         let flow = match self.output.take(stream, bytes) {
             Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
