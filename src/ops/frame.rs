@@ -98,15 +98,28 @@ pub(crate) fn send_by(
 ) -> Result<()> {
     let body_len = slices.iter().map(|slice| slice.len() as u64).sum();
     let head = Head::new(header, body_len, options.max_header)?;
-    let [start, keys] = head.pieces().map(IoSlice::new);
+    let [start, keys] = head.pieces();
     let mut sink = Sink::new(fd, patience);
-    if let [body] = slices {
-        return sink.write_all_vectored(&mut [start, keys, IoSlice::new(body)]);
+    if head.len() as u64 + body_len <= FLAT as u64 {
+        let mut flat = [0; FLAT];
+        let mut end = 0;
+        for piece in [start, keys].iter().chain(slices) {
+            flat[end..end + piece.len()].copy_from_slice(piece);
+            end += piece.len();
+        }
+        return sink.write_all(&flat[..end]);
     }
-    let mut pieces = vec![start, keys];
+    if let [body] = slices {
+        return sink.write_all_vectored(&mut [start, keys, body].map(IoSlice::new));
+    }
+    let mut pieces = vec![IoSlice::new(start), IoSlice::new(keys)];
     pieces.extend(slices.iter().map(|slice| IoSlice::new(slice)));
     sink.write_all_vectored(&mut pieces)
 }
+
+/// A frame up to this size is sent in one piece: the kernel takes a sixth longer for three
+/// than the copy does.
+const FLAT: usize = 2048;
 
 /// Sends the header of a frame whose body of `body_len` bytes the returned writer sends.
 pub fn send_header<'fd>(
