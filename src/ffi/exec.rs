@@ -221,7 +221,8 @@ pub struct ExecOutput {
 ///
 /// The command's standard input is /dev/null. It leads its own process group, with default
 /// signal actions, nothing blocked and no descriptor of the host's; its environment is
-/// clean: PATH, SHELL, and HOME, USER, LOGNAME, TMPDIR, TZ, LANG and LC_* of the host's.
+/// clean: PATH, SHELL, and HOME, USER, LOGNAME, TMPDIR, TZ, LANG and the LC_* of locale(7) of
+/// the host's.
 /// Its end and both outputs are waited for together. Out of time, its group gets SIGTERM,
 /// and SIGKILL after a grace; so it does when the client goes away. When the calling
 /// thread dies the command is killed. fd is not read.
