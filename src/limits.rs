@@ -27,8 +27,8 @@ pub const FIRST_STEP: usize = 4 * 1024 * 1024;
 pub const GROW_STEP: usize = 64 * 1024;
 /// What a reader or a decoder asks for at first: little, for thousands of quiet connections.
 pub const READ_AHEAD_MIN: usize = 8 * 1024;
-/// What it asks for where that much comes again and again: more than that does not make it
-/// faster (docs/performance.md).
+/// What it asks for where that much comes again and again: twice what a writer gathers, so
+/// that small frames come by the hundred.
 pub const READ_AHEAD_MAX: usize = 128 * 1024;
 /// The most memory that an empty buffer keeps for the next message.
 pub const BUFFER_KEPT: usize = 2 * READ_AHEAD_MAX;
