@@ -6,7 +6,7 @@ mod common;
 use common::agreement::{What, agree};
 use common::encoded;
 use framefd::ErrorKind;
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::packet::PrefixFormat;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

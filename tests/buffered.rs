@@ -17,8 +17,8 @@ use framefd::ErrorKind;
 use framefd::ops::frame::Options;
 use framefd::ops::reader::Reader;
 use framefd::ops::writer::Writer;
-use framefd::wire::decoder::Decoder;
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::decoder::Decoder;
+use framefd::wire::frame::packet::PrefixFormat;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const MIB: u64 = 1024 * 1024;

@@ -17,7 +17,7 @@ use framefd::ops::datagram::{self, Options};
 use framefd::ops::exec::{Inquiry, Reply, Request, ServeOptions, Served};
 use framefd::ops::exec_datagram::{self, Answer, Server};
 use framefd::wire::datagram::{DatagramKey, decode, encode};
-use framefd::wire::header::Header;
+use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::ExecRequest;
 use framefd::{Error, ErrorKind, Key, Result};
 

@@ -21,7 +21,7 @@ use framefd::io::terminal::WindowSize;
 use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Body, BodyReader};
 use framefd::ops::run::OnOutputLimit;
-use framefd::wire::header::Header;
+use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::{ExecRequest, Outcome, Tty};
 use framefd::{Duplex, Error, ErrorKind, Result};
 use serde_json::json;

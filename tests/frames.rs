@@ -14,7 +14,7 @@ use common::proxy::{Direction, Fault, at_every_offset};
 use common::{encoded, kind};
 use framefd::ErrorKind;
 use framefd::ops::frame::{self, Frame, Options};
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::packet::PrefixFormat;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::io::Errno;

@@ -12,7 +12,7 @@ use common::channel::socket_pair;
 use common::kind;
 use framefd::ErrorKind;
 use framefd::ops::frame::{self, Options};
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::packet::PrefixFormat;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 

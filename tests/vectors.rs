@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::channel::{socket_pair, unread};
 use framefd::ops::frame::{self, Options};
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::packet::PrefixFormat;
 use framefd::{ErrorKind, Key};
 
 #[test]

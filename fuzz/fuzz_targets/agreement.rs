@@ -7,7 +7,7 @@
 mod agreement;
 
 use agreement::{What, agree, by_decoder, options};
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::packet::PrefixFormat;
 use libfuzzer_sys::fuzz_target;
 
 /// A stream of this size or less is cut everywhere; a longer one, where the input says.

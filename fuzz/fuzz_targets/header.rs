@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use framefd::wire::header::{Header, MAX_DATA_SIZE};
+use framefd::wire::json::header::{Header, MAX_DATA_SIZE};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;

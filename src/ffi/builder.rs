@@ -5,7 +5,7 @@ use std::ptr;
 
 use super::arguments::{bytes, free, object_mut, text, write_optional};
 use super::outcome::{code, value};
-use crate::wire::builder::HeaderBuilder;
+use crate::wire::json::builder::HeaderBuilder;
 
 /// A header that is being put together: always a complete JSON object.
 ///

@@ -12,9 +12,9 @@ use super::arguments::{
 use super::frame::{FrameHandle, FrameOptions, boxed, for_frames, read};
 use super::outcome::{code, count, small, value};
 use crate::error::Result;
-use crate::wire::decoder::{Decoder, Span};
-use crate::wire::head::Head;
-use crate::wire::header::Header;
+use crate::wire::frame::decoder::{Decoder, Span};
+use crate::wire::frame::head::Head;
+use crate::wire::json::header::Header;
 
 /// A frame or a packet in the memory of a reader or decoder, borrowed until the next call
 /// for that object, or in the caller's (frame_recv_into()). Those of one call are there

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::datagram::Address;
 use crate::limits;
 use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options, Received};
-use crate::wire::header::Header;
-use crate::wire::packet::PrefixFormat;
+use crate::wire::frame::packet::PrefixFormat;
+use crate::wire::json::header::Header;
 
 /// For frame_options.prefix, to be added to the width in bytes (1, 2, 4 or 8): the most
 /// significant byte comes first.

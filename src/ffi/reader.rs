@@ -13,7 +13,7 @@ use super::writer::FrameWriter;
 use crate::error::Result;
 use crate::ops::reader::Reader;
 use crate::ops::writer::Writer;
-use crate::wire::decoder::{Decoder, Span};
+use crate::wire::frame::decoder::{Decoder, Span};
 
 /// Reads frames and packets from one descriptor through a buffer: one system call brings as
 /// many as are there.

@@ -8,9 +8,9 @@ use crate::io::deadline::Deadline;
 use crate::limits;
 use crate::wire;
 use crate::wire::datagram::DatagramKey;
-use crate::wire::header::Header;
+use crate::wire::datagram::parts::{Mark, Reassembly};
+use crate::wire::json::header::Header;
 use crate::wire::message;
-use crate::wire::parts::{Mark, Reassembly};
 
 /// Sends a request, which carries `mark`, to where the socket is connected, and returns
 /// the reply to it: its header, and its body of `max_body` bytes at most.

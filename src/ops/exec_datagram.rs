@@ -15,11 +15,11 @@ use crate::limits;
 use crate::wire;
 use crate::wire::auth::{Key, fill_random};
 use crate::wire::datagram::DatagramKey;
-use crate::wire::fields::Writer;
-use crate::wire::header::Header;
+use crate::wire::datagram::parts::{self, Mark};
+use crate::wire::json::fields::Writer;
+use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id, Message as _};
-use crate::wire::parts::{self, Mark};
 use rustix::io::Errno;
 
 /// Answers exec requests that come in datagrams, and remembers the replies. Any number of

@@ -12,11 +12,11 @@ use crate::io::deadline::{Deadline, Patience};
 use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
-use crate::wire::decoder::Limits;
-use crate::wire::head::{Head, PREFIX_SIZE};
-use crate::wire::header::{Header, SHORT_TEXT};
+use crate::wire::frame::decoder::Limits;
+use crate::wire::frame::head::{Head, PREFIX_SIZE};
+use crate::wire::frame::packet::{PrefixFormat, check_size, header_length};
+use crate::wire::json::header::{Header, SHORT_TEXT};
 use crate::wire::memory::reserve;
-use crate::wire::packet::{PrefixFormat, check_size, header_length};
 
 /// How frames and packets are sent and received.
 #[derive(Clone, Copy, Debug)]

@@ -10,10 +10,10 @@ use crate::io::deadline::Deadline;
 use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
-use crate::wire::head::{Head, PREFIX_SIZE};
-use crate::wire::header::Header;
+use crate::wire::frame::head::{Head, PREFIX_SIZE};
+use crate::wire::frame::packet::header_length;
+use crate::wire::json::header::Header;
 use crate::wire::memory::reserve;
-use crate::wire::packet::header_length;
 
 /// Frames on their way out: one with a body at most, and a few without.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::io::deadline::{Deadline, Patience};
 use crate::io::sink::Sink;
 use crate::io::source::Source;
 use crate::limits;
-use crate::wire::decoder::{Decoder, FrameView};
+use crate::wire::frame::decoder::{Decoder, FrameView};
 use crate::wire::memory::reserve;
 
 /// Reads frames and packets, and more of the stream than was asked for.

@@ -12,9 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, poll};
 use crate::io::sink::Sink;
 use crate::limits;
-use crate::wire::head::{self, Head, MORE_THAN_KEYS};
+use crate::wire::frame::head::{self, Head, MORE_THAN_KEYS};
+use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::memory::reserve;
-use crate::wire::packet::PrefixFormat;
 
 /// Writes frames and packets, later than it is told to. What is queued goes out when it is
 /// 64 KiB, with [`flush`](Self::flush), and before a reader that goes with it waits.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use framefd::ops::frame::{self, Options};
 use framefd::ops::reader::Reader;
-use framefd::wire::decoder::Decoder;
-use framefd::wire::packet::PrefixFormat;
+use framefd::wire::frame::decoder::Decoder;
+use framefd::wire::frame::packet::PrefixFormat;
 use framefd::{Error, ErrorKind};
 
 /// What is found in a stream: the messages, and why there is no further one.

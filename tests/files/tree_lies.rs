@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use framefd::ops::file::{self, Links, Options, TreeTransfer};
 use framefd::ops::frame;
-use framefd::wire::header::Header;
+use framefd::wire::json::header::Header;
 use framefd::{ErrorKind, Result};
 
 use crate::common::process::{alone, peak_memory};

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::limits;
 use crate::ops::{Duplex, frame, reply};
-use crate::wire::fields::Fields;
+use crate::wire::json::fields::Fields;
 use crate::wire::message::exec::{self, ExecReply, ExecRequest, Outcome};
 use crate::wire::message::{self, Id, Message as _};
 

@@ -19,7 +19,7 @@ use crate::ops::frame::Body;
 use crate::ops::link::{Inbox, Outbox};
 use crate::ops::run::{self, Collector, Command, Limits, Program, Stdio};
 use crate::ops::{Duplex, reply};
-use crate::wire::header::Header;
+use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Tty};
 use crate::wire::message::{self, Id};
 

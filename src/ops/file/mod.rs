@@ -24,7 +24,7 @@ use crate::io::deadline::{Deadline, Patience};
 use crate::io::store::StoreOptions;
 use crate::limits;
 use crate::wire::digest::Digest;
-use crate::wire::header::Header;
+use crate::wire::json::header::Header;
 use crate::wire::message::file::Trailer;
 
 /// How a file is sent, received or served.

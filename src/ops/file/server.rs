@@ -18,7 +18,7 @@ use crate::limits;
 use crate::ops::frame::{self, Body, BodyReader};
 use crate::ops::{Duplex, reply};
 use crate::wire::digest::{Digest, Hasher};
-use crate::wire::header::Header;
+use crate::wire::json::header::Header;
 use crate::wire::message::file::{
     FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, done,
 };

@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::root::Root;
 use crate::io::store::{NewFile, StoreOptions};
-use crate::wire::header::Header;
+use crate::wire::json::header::Header;
 use crate::wire::message::file::{PutRequest, Trailer};
 use crate::wire::name::Name;
 

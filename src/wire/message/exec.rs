@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Id, Message, written};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::fields::{Fields, Writer, required};
-use crate::wire::header::Header;
+use crate::wire::json::fields::{Fields, Writer, required};
+use crate::wire::json::header::Header;
 
 /// What becomes of a command whose client has gone away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,9 +6,9 @@ pub mod file;
 
 use serde::Serialize;
 
-use super::fields::{Fields, Writer, required};
-use super::header::Header;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::json::fields::{Fields, Writer, required};
+use crate::wire::json::header::Header;
 
 /// What a request may carry to have its replies told apart; each of them repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -161,7 +161,7 @@ pub fn check_reply(fields: &Fields<'_>) -> Result<()> {
         .iter()
         .find(|(text, _)| *text == code)
         .map_or(ErrorKind::RemoteOther, |(_, kind)| *kind);
-    let message = crate::wire::escape(fields.text("message")?.unwrap_or_default().as_bytes());
+    let message = crate::wire::json::escape(fields.text("message")?.unwrap_or_default().as_bytes());
     Err(Error::new(kind, message))
 }
 

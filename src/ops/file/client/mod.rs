@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::partial::read_range;
-use crate::wire::header::Header;
+use crate::wire::json::header::Header;
 use crate::wire::message::{check_reply, id_of};
 
 pub(super) use get::{Place, get_by};

@@ -6,7 +6,7 @@ use crate::io::deadline::Patience;
 use crate::limits;
 use crate::ops::Duplex;
 use crate::ops::file::{Entry, Options, Stat, Transfer};
-use crate::wire::header::Header;
+use crate::wire::json::header::Header;
 use crate::wire::message::file::{FileMode, PathRequest, StatReply};
 use crate::wire::message::to_request;
 

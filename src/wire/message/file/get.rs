@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
-use crate::wire::fields::{Fields, required};
-use crate::wire::header::Header;
+use crate::wire::json::fields::{Fields, required};
+use crate::wire::json::header::Header;
 use crate::wire::message::{Id, Message, read_reply};
 
 /// Asks for a file.

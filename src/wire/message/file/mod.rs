@@ -13,10 +13,10 @@ pub use path::{Entry, PathRequest, Stat, StatReply, done};
 pub use put::{PutExtent, PutReply, PutRequest};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::builder::bytes_of;
 use crate::wire::digest::Digest;
-use crate::wire::fields::{Fields, Writer, required};
-use crate::wire::header::Header;
+use crate::wire::json::builder::bytes_of;
+use crate::wire::json::fields::{Fields, Writer, required};
+use crate::wire::json::header::Header;
 use crate::wire::message::Id;
 
 /// The name of a file: text where it is UTF-8, else Base64.

@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use super::{FileMode, Kind, ok, text_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::wire::builder::bytes_of;
 use crate::wire::digest::Digest;
-use crate::wire::fields::{Fields, Writer, required};
-use crate::wire::header::Header;
+use crate::wire::json::builder::bytes_of;
+use crate::wire::json::fields::{Fields, Writer, required};
+use crate::wire::json::header::Header;
 use crate::wire::message::{Id, as_reply};
 
 /// Asks what a name is or has in it, or for it to be made. Each `cmd` has its own of these

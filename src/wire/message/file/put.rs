@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
-use crate::wire::fields::{Fields, required};
-use crate::wire::header::{Header, MAX_DATA_SIZE};
+use crate::wire::json::fields::{Fields, required};
+use crate::wire::json::header::{Header, MAX_DATA_SIZE};
 use crate::wire::message::{Id, Message};
 
 /// Stores a file; its content, or the rest of it behind `offset`, is the frame's body.

@@ -1,8 +1,8 @@
 //! What goes before a body: the length prefix, and the header with `data_size` in it.
 
-use super::header::{MAX_DATA_SIZE, keys_to_send};
-use super::packet::PrefixFormat;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::frame::packet::PrefixFormat;
+use crate::wire::json::header::{MAX_DATA_SIZE, keys_to_send};
 
 /// The prefix and the header of a frame to send, in the two pieces that it is made of: no
 /// memory is asked for, and the caller's text is not copied.

@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::head::PREFIX_SIZE;
-use super::header::read_data_size;
-use super::memory::{reserve, reserve_step};
-use super::packet::{PrefixFormat, check_size, header_length};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::wire::frame::head::PREFIX_SIZE;
+use crate::wire::frame::packet::{PrefixFormat, check_size, header_length};
+use crate::wire::json::header::read_data_size;
+use crate::wire::memory::{reserve, reserve_step};
 
 /// What a decoder accepts.
 #[derive(Clone, Copy, Debug)]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::datagram::{self, DatagramKey};
-use super::fields::{Fields, Writer, required};
-use super::header::Header;
-use super::message::{self, Id, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::wire::datagram::{self, DatagramKey};
+use crate::wire::json::fields::{Fields, Writer, required};
+use crate::wire::json::header::Header;
+use crate::wire::message::{self, Id, Message};
 
 /// What every datagram of a reply repeats of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]

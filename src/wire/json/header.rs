@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::wire::fields::Fields;
+use crate::wire::json::fields::Fields;
 use crate::wire::memory::reserve;
 
 /// The key that says how many body bytes follow; the only one framing knows.
@@ -160,7 +160,7 @@ fn parse_for_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
 
 /// What follows the brace that opens `header`, a JSON object that may be sent: its keys
 /// and the brace that closes it.
-pub(super) fn keys_to_send(header: &str) -> Result<&str> {
+pub(crate) fn keys_to_send(header: &str) -> Result<&str> {
     if scan(header, limits::MAX_DEPTH_HARD)?.is_some() {
         return Err(bad_field("data_size is written by the library"));
     }

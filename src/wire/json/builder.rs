@@ -104,7 +104,7 @@ pub fn bytes_of(plain: Option<&str>, base64: Option<&str>, key: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::header::Header;
+    use crate::wire::json::header::Header;
 
     #[test]
     fn what_goes_in_comes_out() {

@@ -5,12 +5,12 @@ use hmac::Mac as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::auth::Key;
-use super::head::Head;
-use super::header::Header;
-use super::packet::PrefixFormat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::wire::auth::Key;
+use crate::wire::frame::head::Head;
+use crate::wire::frame::packet::PrefixFormat;
+use crate::wire::json::header::Header;
 
 /// Bytes of a tag.
 pub const TAG_SIZE: usize = 32;

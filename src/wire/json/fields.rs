@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::builder::bytes_of;
+use crate::wire::json::builder::bytes_of;
 use crate::wire::message::Id;
 use crate::wire::quote;
 

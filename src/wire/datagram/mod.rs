@@ -1,0 +1,7 @@
+//! Datagrams: whole frames with a tag, and replies in parts.
+
+pub mod parts;
+mod whole;
+
+use whole::size;
+pub use whole::{DatagramKey, TAG_SIZE, decode, encode};
