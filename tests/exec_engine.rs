@@ -15,11 +15,11 @@ use std::time::Duration;
 use common::process::alone_in;
 use common::run::{Cue, Talk, silent};
 use framefd::error::ErrorKind;
-use framefd::io::child::Status;
 use framefd::io::deadline::Deadline;
-use framefd::io::environment::{Base, DEFAULT_PATH};
-use framefd::io::spawn::Directory;
-use framefd::io::terminal::WindowSize;
+use framefd::io::process::child::Status;
+use framefd::io::process::environment::{Base, DEFAULT_PATH};
+use framefd::io::process::spawn::Directory;
+use framefd::io::process::terminal::WindowSize;
 use framefd::ops::run::{Command, Flow, Limits, OnOutputLimit, Output, Stdio, run};
 
 /// Far more than any of these commands takes, and far less than the `sleep`s in them.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::exec::LONG;
 use common::process::alone;
 use common::run::{Cue, Talk, silent};
-use framefd::io::child::Status;
 use framefd::io::deadline::Deadline;
+use framefd::io::process::child::Status;
 use framefd::ops::run::{Command, Flow, Limits, Stdio};
 use rustix::process::Signal;
 

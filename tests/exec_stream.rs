@@ -16,8 +16,8 @@ use common::stream::{
     shell_with, start,
 };
 use common::{encoded, kind};
-use framefd::io::spawn::Confinement;
-use framefd::io::terminal::WindowSize;
+use framefd::io::process::spawn::Confinement;
+use framefd::io::process::terminal::WindowSize;
 use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Body, BodyReader};
 use framefd::ops::run::OnOutputLimit;

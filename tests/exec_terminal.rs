@@ -8,9 +8,9 @@ use std::time::Duration;
 use common::exec::{LONG, Presence};
 use common::process::alone;
 use common::run::{Cue, Talk, silent};
-use framefd::io::child::Status;
 use framefd::io::deadline::Deadline;
-use framefd::io::terminal::WindowSize;
+use framefd::io::process::child::Status;
+use framefd::io::process::terminal::WindowSize;
 use framefd::ops::run::{Command, Flow, Limits, Outcome, Stdio};
 use rustix::process::Signal;
 

@@ -11,7 +11,7 @@ use super::frame::FrameHandle;
 use super::options::{self, SizedStruct, limit, timeout};
 use super::outcome::{code, small, value};
 use crate::error::{Error, Result};
-use crate::io::datagram::address;
+use crate::io::stream::datagram::address;
 use crate::limits;
 use crate::ops::datagram::{self, Options};
 use crate::ops::exec::{Policy, ServeOptions};

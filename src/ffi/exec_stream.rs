@@ -9,7 +9,7 @@ use super::frame::FrameHandle;
 use super::options::{self, duplex, timeout};
 use super::outcome::{code, count, small, value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::terminal::WindowSize;
+use crate::io::process::terminal::WindowSize;
 use crate::ops::exec::{self, Control, RemoteCommand};
 use crate::ops::run::Stream;
 use crate::wire::message::exec::ExecReply;

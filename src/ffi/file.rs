@@ -10,7 +10,7 @@ use super::outcome::code;
 use super::policy::{self, c_string};
 use crate::Duplex;
 use crate::error::{ErrorKind, Result};
-use crate::io::store::StoreOptions;
+use crate::io::fs::store::StoreOptions;
 use crate::limits;
 use crate::ops::file::{self, Inquiry, Links, Options, Served, Transfer};
 

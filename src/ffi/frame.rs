@@ -11,7 +11,7 @@ use super::decoder::{FrameView, views_of};
 use super::options::{self, SizedStruct, limit, timeout};
 use super::outcome::{code, count, small, value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::datagram::Address;
+use crate::io::stream::datagram::Address;
 use crate::limits;
 use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options, Received};
 use crate::wire::frame::packet::PrefixFormat;

@@ -2,27 +2,11 @@
 //! paths.
 #![allow(unsafe_code)]
 
-pub mod aligned;
-mod at;
-pub mod child;
-pub mod datagram;
 pub mod deadline;
-pub mod directory;
-pub mod environment;
-pub mod locked;
-pub mod partial;
-pub mod path;
-pub mod root;
-mod session;
+pub mod fs;
+pub mod process;
 pub mod signal;
-pub mod sink;
-pub mod source;
-pub mod spawn;
-pub mod stdio;
-pub mod store;
-pub mod sweep;
-mod temporary;
-pub mod terminal;
+pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -12,8 +12,8 @@ use rustix::process::{Gid, Uid};
 use tempfile::TempDir;
 
 use crate::error::Result;
-use crate::io::root::Root;
-use crate::io::store::{NewFile, StoreOptions};
+use crate::io::fs::root::Root;
+use crate::io::fs::store::{NewFile, StoreOptions};
 use crate::wire::name::Name;
 
 /// `outside/file` and, beside it, `root` with a file `old` and a directory `dir`.

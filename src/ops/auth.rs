@@ -8,8 +8,8 @@ use rustix::event::PollFlags;
 use super::Duplex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, wait};
-use crate::io::sink::Sink;
-use crate::io::source::Source;
+use crate::io::stream::sink::Sink;
+use crate::io::stream::source::Source;
 use crate::limits;
 use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, answer};
 

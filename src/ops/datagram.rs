@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::frame::Frame;
 use crate::error::Result;
-use crate::io::datagram::{self, Address};
 use crate::io::deadline::Deadline;
+use crate::io::stream::datagram::{self, Address};
 use crate::limits;
 use crate::wire;
 

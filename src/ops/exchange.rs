@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::datagram;
 use crate::io::deadline::Deadline;
+use crate::io::stream::datagram;
 use crate::limits;
 use crate::wire;
 use crate::wire::datagram::DatagramKey;

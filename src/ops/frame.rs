@@ -7,10 +7,10 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::aligned::reserve_aligned;
 use crate::io::deadline::{Deadline, Patience};
-use crate::io::sink::Sink;
-use crate::io::source::Source;
+use crate::io::stream::aligned::reserve_aligned;
+use crate::io::stream::sink::Sink;
+use crate::io::stream::source::Source;
 use crate::limits;
 use crate::wire::frame::decoder::Limits;
 use crate::wire::frame::head::{Head, PREFIX_SIZE};

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
-use crate::io::sink::Sink;
-use crate::io::source::Source;
+use crate::io::stream::sink::Sink;
+use crate::io::stream::source::Source;
 use crate::limits;
 use crate::wire::auth::Key;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::datagram::Address;
+use crate::io::stream::datagram::Address;
 use crate::limits;
 use crate::wire::message::Id;
 

@@ -8,15 +8,15 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::child::{Child, Status};
 use crate::io::deadline::{Deadline, poll};
-use crate::io::environment::Environment;
-use crate::io::spawn::{Confinement, Directory, Process};
-use crate::io::stdio::{Channel, Ends, PIPE_SIZE};
-use crate::io::terminal::{Terminal, WindowSize};
+use crate::io::process::child::{Child, Status};
+use crate::io::process::environment::Environment;
+use crate::io::process::spawn::{Confinement, Directory, Process};
+use crate::io::process::stdio::{Channel, Ends, PIPE_SIZE};
+use crate::io::process::terminal::{Terminal, WindowSize};
 use crate::limits;
 
-pub use crate::io::stdio::Stdio;
+pub use crate::io::process::stdio::Stdio;
 
 /// What to run, and in which surroundings. It leads a process group of its own.
 #[derive(Clone, Debug)]
@@ -706,7 +706,7 @@ mod tests {
     use rustix::process::{Pid, test_kill_process};
 
     use super::*;
-    use crate::io::spawn::pipe;
+    use crate::io::process::spawn::pipe;
 
     /// Calls a function with each piece of output, and ends the command when told to.
     struct Script<'a> {

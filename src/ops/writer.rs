@@ -10,7 +10,7 @@ use super::frame::Options;
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, poll};
-use crate::io::sink::Sink;
+use crate::io::stream::sink::Sink;
 use crate::limits;
 use crate::wire::frame::head::{self, Head, MORE_THAN_KEYS};
 use crate::wire::frame::packet::PrefixFormat;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use framefd::ErrorKind;
-use framefd::io::store::StoreOptions;
+use framefd::io::fs::store::StoreOptions;
 use framefd::ops::file::{self, Options, Served};
 use framefd::ops::frame;
 use framefd::wire::digest::Hasher;

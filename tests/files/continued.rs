@@ -8,8 +8,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use framefd::io::root::Root;
-use framefd::io::store::{NewFile, StoreOptions};
+use framefd::io::fs::root::Root;
+use framefd::io::fs::store::{NewFile, StoreOptions};
 use framefd::ops::file::{self, Options, Transfer};
 use framefd::ops::frame;
 use framefd::wire::digest::Hasher;

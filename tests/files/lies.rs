@@ -134,7 +134,7 @@ fn a_put_compares_what_the_server_says_it_has_stored() {
 fn an_old_server_gets_what_it_knows_and_is_not_waited_for() {
     let (client, server) = Kind::Unix.connect();
     let source = file_of(b"abc");
-    let store = framefd::io::store::StoreOptions { mode: Some(0o600), ..Default::default() };
+    let store = framefd::io::fs::store::StoreOptions { mode: Some(0o600), ..Default::default() };
     let options = Options { reply: false, store, ..Options::default() };
     file::put(client.duplex(), b"new", source.as_fd(), None, &options).unwrap();
     drop(client);

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use framefd::io::store::StoreOptions;
+use framefd::io::fs::store::StoreOptions;
 use framefd::ops::file::{Inquiry, Options, Served};
 use framefd::{Error, ErrorKind};
 use rustix::fs::{CWD, FileType, Mode};

@@ -319,7 +319,7 @@ fn a_tree_without_an_end() {
             let note = |_, _| std::ops::ControlFlow::Continue(());
             let options = Options {
                 progress: progress.then_some(&note as &dyn Fn(_, _) -> _),
-                store: framefd::io::store::StoreOptions { sync: false, ..Default::default() },
+                store: framefd::io::fs::store::StoreOptions { sync: false, ..Default::default() },
                 ..Options::default()
             };
             get_tree(&options, |_, _| below.clone())

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use framefd::io::store::StoreOptions;
+use framefd::io::fs::store::StoreOptions;
 use framefd::ops::file::{self, Links, Options, TreeTransfer};
 use framefd::{ErrorKind, Result};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags};

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Barrier;
 
 use framefd::ErrorKind;
-use framefd::io::store::StoreOptions;
+use framefd::io::fs::store::StoreOptions;
 use framefd::ops::file::{self, Options, Served, Transfer};
 use framefd::ops::frame::{self, Body};
 use framefd::wire::digest::Hasher;

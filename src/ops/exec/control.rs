@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::{Error, Result};
-use crate::io::terminal::WindowSize;
+use crate::io::process::terminal::WindowSize;
 use crate::wire::message::exec::{ClientFrame, Tty, signal_name};
 
 /// What is to be told to a command at the other end. It is sent by whoever is in

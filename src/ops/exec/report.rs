@@ -1,6 +1,6 @@
 //! What a reply says: how a command ended, and the encoding of its output.
 
-use crate::io::child::Status;
+use crate::io::process::child::Status;
 use crate::ops::run;
 use crate::wire::message::Id;
 use crate::wire::message::exec::ExecReply;

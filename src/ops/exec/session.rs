@@ -13,7 +13,7 @@ use super::report::report;
 use super::server::ServeOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience, poll};
-use crate::io::terminal::WindowSize;
+use crate::io::process::terminal::WindowSize;
 use crate::limits;
 use crate::ops::run::{self, Events, Flow, Input, Outcome, Stream};
 use crate::ops::{Duplex, frame, reply};

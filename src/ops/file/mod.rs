@@ -14,14 +14,14 @@ pub use client::{get, get_path, list, make_directory, partial, put, put_path, st
 pub use server::{Served, serve};
 pub use tree::{get_tree, put_tree};
 
-pub use crate::io::sweep::sweep;
+pub use crate::io::fs::sweep::sweep;
 pub use crate::wire::message::file::{Entry, Kind, Stat};
 
 use self::meter::Meter;
 use super::frame::{self, BodyReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
-use crate::io::store::StoreOptions;
+use crate::io::fs::store::StoreOptions;
 use crate::limits;
 use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
-use crate::io::partial::read_range;
+use crate::io::fs::partial::read_range;
 use crate::wire::json::header::Header;
 use crate::wire::message::{check_reply, id_of};
 

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
-use crate::io::root::{refused, regular, sync_directory};
+use crate::io::fs::root::{refused, regular, sync_directory};
 
 /// Opens the regular file at `path` for reading, and never waits for a FIFO.
 /// [`ErrorKind::Path`](crate::ErrorKind::Path) for anything else.

@@ -11,8 +11,8 @@ use rustix::net::{
     SocketAddrAny, SocketType, sockopt,
 };
 
-use super::deadline::{Deadline, poll, wait};
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, poll, wait};
 
 /// Where a datagram comes from or goes to.
 pub type Address = SocketAddrAny;

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::{at, path};
+use crate::io::fs::{at, path};
 use crate::wire::message::file;
 use crate::wire::name::Name;
 use crate::wire::quote;

@@ -11,8 +11,8 @@ use rustix::process::{
 };
 
 use crate::io::deadline::Deadline;
-use crate::io::session;
-use crate::io::spawn::last_errno;
+use crate::io::process::sessions;
+use crate::io::process::spawn::last_errno;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Child {
     pub fn signal_session(&self, group: Option<Pid>, signal: Signal) {
         // After it was reaped its number may be another session's.
         if self.leads_session && !self.was_reaped_by_the_host() {
-            session::signal(self.pid, group, signal);
+            sessions::signal(self.pid, group, signal);
         }
     }
 

@@ -7,8 +7,8 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
 };
 
-use crate::io::at;
-use crate::io::directory::for_each_name;
+use crate::io::fs::at;
+use crate::io::fs::directory::for_each_name;
 
 /// Sends `signal` once to each process of one group of the session, or of all but that of
 /// its leader. Processes that are made meanwhile get it as well, unless they are made faster

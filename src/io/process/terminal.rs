@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
 use crate::error::Result;
-use crate::io::spawn::{above_standard, spawn_error};
+use crate::io::process::spawn::{above_standard, spawn_error};
 
 /// How many characters a terminal shows; 0 where it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

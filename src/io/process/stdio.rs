@@ -12,9 +12,9 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::error::Result;
 use crate::io::deadline::{Deadline, poll};
+use crate::io::process::spawn::{pipe, spawn_error};
+use crate::io::process::terminal::{Terminal, WindowSize};
 use crate::io::signal::with_blocked;
-use crate::io::spawn::{pipe, spawn_error};
-use crate::io::terminal::{Terminal, WindowSize};
 
 /// What a command reads from and writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

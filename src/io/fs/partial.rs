@@ -7,10 +7,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Stat, flock};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::locked::Locked;
-use crate::io::root::{Root, refused, regular};
-use crate::io::temporary::Temporary;
-use crate::io::{at, path};
+use crate::io::fs::locked::Locked;
+use crate::io::fs::root::{Root, refused, regular};
+use crate::io::fs::temporary::Temporary;
+use crate::io::fs::{at, path};
 use crate::limits;
 use crate::wire::digest::Hasher;
 use crate::wire::name::{Name, RESERVED};
@@ -167,7 +167,7 @@ mod tests {
     use rustix::fs::{CWD, FileType};
 
     use super::*;
-    use crate::io::store::{NewFile, StoreOptions};
+    use crate::io::fs::store::{NewFile, StoreOptions};
     use crate::io::testing::{Tree, alone, failing, names, while_swapping, with_each_resolver};
 
     /// Of `old`: sha256sum(1).

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, flock};
 
 use crate::error::Result;
-use crate::io::at;
-use crate::io::directory::for_each_name;
-use crate::io::partial::PARTIAL;
-use crate::io::root::{Root, stat_of};
-use crate::io::temporary::TEMPORARY;
+use crate::io::fs::at;
+use crate::io::fs::directory::for_each_name;
+use crate::io::fs::partial::PARTIAL;
+use crate::io::fs::root::{Root, stat_of};
+use crate::io::fs::temporary::TEMPORARY;
 use crate::wire::name::{MAX_COMPONENTS, RESERVED};
 
 /// Removes the temporary and partial files below `root` that nobody is writing and that
@@ -116,7 +116,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::io::store::{NewFile, StoreOptions};
+    use crate::io::fs::store::{NewFile, StoreOptions};
     use crate::io::testing::{Tree, failing, names, unprivileged, with_each_resolver};
     use crate::wire::name::Name;
 

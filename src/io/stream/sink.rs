@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use super::deadline::{Deadline, Patience, wait};
-use super::last_errno;
-use super::signal::with_blocked;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Patience, wait};
+use crate::io::last_errno;
+use crate::io::signal::with_blocked;
 
 /// What a blocking pipe that is ready surely takes without blocking, where the kernel has no
 /// other way: PIPE_BUF, pipe(7).

@@ -7,12 +7,12 @@ use rustix::fs::{Mode, SeekFrom, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::locked::Locked;
-use crate::io::partial::{Partial, read_start};
-use crate::io::root::{Root, open_regular, refused, regular, sync_directory};
+use crate::io::fs::locked::Locked;
+use crate::io::fs::partial::{Partial, read_start};
+use crate::io::fs::root::{Root, open_regular, refused, regular, sync_directory};
+use crate::io::fs::temporary::Temporary;
+use crate::io::fs::{at, path};
 use crate::io::signal::with_blocked;
-use crate::io::temporary::Temporary;
-use crate::io::{at, path};
 use crate::wire::name::Name;
 use crate::wire::quote;
 

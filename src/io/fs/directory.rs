@@ -9,10 +9,10 @@ use rustix::fs::{FileType, Mode, RawDir};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::at;
-use crate::io::root::{Root, refused, stat_of, sync_directory};
-use crate::io::store::StoreOptions;
-use crate::io::temporary::Temporary;
+use crate::io::fs::at;
+use crate::io::fs::root::{Root, refused, stat_of, sync_directory};
+use crate::io::fs::store::StoreOptions;
+use crate::io::fs::temporary::Temporary;
 use crate::limits;
 use crate::wire::message::file::{Entry, Kind};
 use crate::wire::name::{Name, check_link_target, is_reserved};
@@ -118,7 +118,7 @@ fn names_within(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<Box<[u8]>>> {
 
 /// Hands every name in a directory but `.` and `..` to `take`, with its type where the
 /// file system tells it.
-pub(super) fn for_each_name(
+pub(crate) fn for_each_name(
     dir: BorrowedFd<'_>,
     take: &mut dyn FnMut(&[u8], FileType) -> Result<()>,
 ) -> Result<()> {

@@ -8,9 +8,9 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::deadline::{Deadline, wait};
-use super::last_errno;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, wait};
+use crate::io::last_errno;
 use crate::limits;
 use crate::wire::memory::reserve_step;
 

@@ -29,9 +29,9 @@ use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Uid, pidfd_open, s
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::child::Child;
 use crate::io::deadline::{self, Deadline};
-use crate::io::environment::Environment;
+use crate::io::process::child::Child;
+use crate::io::process::environment::Environment;
 
 /// A process to start. It becomes the leader of a new process group without a terminal, or of
 /// a session with one, with default actions for all signals, none of them blocked, and no
@@ -681,8 +681,8 @@ mod tests {
     use rustix::event::PollFd;
 
     use super::*;
-    use crate::io::child::Status;
-    use crate::io::environment::Base;
+    use crate::io::process::child::Status;
+    use crate::io::process::environment::Base;
 
     /// Starts `argv` with `path` to look for it, and returns what it writes to `stdout`.
     fn output(argv: &[&[u8]], path: &str, directory: Option<Directory<'_>>) -> Result<String> {

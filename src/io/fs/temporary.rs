@@ -8,9 +8,9 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::at;
-use crate::io::locked::Locked;
-use crate::io::root::refused;
+use crate::io::fs::at;
+use crate::io::fs::locked::Locked;
+use crate::io::fs::root::refused;
 use crate::wire::name::RESERVED;
 
 /// How the names of temporaries end.

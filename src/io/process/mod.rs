@@ -1,0 +1,8 @@
+//! Processes: starting one, its terminal and environment, and its end.
+
+pub mod child;
+pub mod environment;
+mod sessions;
+pub mod spawn;
+pub mod stdio;
+pub mod terminal;
