@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use framefd::ops::datagram::exec::{Answer, Server};
 use framefd::ops::datagram::{self, Options};
 use framefd::ops::exec::{Inquiry, Reply, Request, ServeOptions, Served};
-use framefd::ops::exec_datagram::{self, Answer, Server};
 use framefd::wire::datagram::{DatagramKey, decode, encode};
 use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::ExecRequest;
@@ -180,7 +180,7 @@ fn ask_for(
 ) -> Result<Reply> {
     let request =
         Request { command: command.as_bytes(), timeout: Some(timeout), ..Request::default() };
-    exec_datagram::request(socket.as_fd(), &request, key)
+    datagram::exec::request(socket.as_fd(), &request, key)
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn output_is_kept_to_the_lower_limit() {
         timeout: Some(LONG),
         ..Request::default()
     };
-    let reply = exec_datagram::request(client.as_fd(), &request, None).unwrap();
+    let reply = datagram::exec::request(client.as_fd(), &request, None).unwrap();
     assert_eq!((reply.stdout(), reply.header.truncated), (&b"long "[..], true));
 }
 
@@ -243,7 +243,7 @@ fn what_is_refused_is_told() {
     assert_eq!(kind("a\0b"), ErrorKind::RemoteBadRequest);
     let options = ExecRequest { argv: Some(vec!["/nonexistent".into()]), ..ExecRequest::default() };
     let request = Request { options, timeout: Some(LONG), ..Request::default() };
-    let error = exec_datagram::request(client.as_fd(), &request, None).unwrap_err();
+    let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RemoteSpawn);
 
     datagram::send(client.as_fd(), None, Some(r#"{"cmd":"get","id":7}"#), b"", &soon()).unwrap();
@@ -302,7 +302,7 @@ fn there_are_no_streams_and_no_input() {
     ] {
         let request =
             Request { command: b"true", options, timeout: Some(LONG), ..Request::default() };
-        let error = exec_datagram::request(client.as_fd(), &request, None).unwrap_err();
+        let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RemoteUnsupported);
     }
     let header = Some(r#"{"cmd":"exec","id":7,"stdin_size":2}"#);
@@ -310,13 +310,13 @@ fn there_are_no_streams_and_no_input() {
     let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
     assert_eq!(frame.header.string("code").unwrap(), "unsupported");
     let request = Request { command: b"cat", input: b"x", ..Request::default() };
-    let error = exec_datagram::request(client.as_fd(), &request, None).unwrap_err();
+    let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument, "before anything is sent");
 
     let options = ExecRequest { merge: Some(true), ..ExecRequest::default() };
     let command = b"echo out; echo err >&2";
     let request = Request { command, options, timeout: Some(LONG), ..Request::default() };
-    let reply = exec_datagram::request(client.as_fd(), &request, None).unwrap();
+    let reply = datagram::exec::request(client.as_fd(), &request, None).unwrap();
     assert_eq!((reply.stdout(), reply.stderr()), (&b"out\nerr\n"[..], &b""[..]));
 }
 
@@ -330,7 +330,7 @@ fn a_unix_socket_serves_the_clients_that_have_a_name() {
     std::thread::scope(|scope| {
         scope.spawn(|| server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()));
         let request = Request { command: b"seq 100000", timeout: Some(LONG), ..Request::default() };
-        let reply = exec_datagram::request(client.as_fd(), &request, None).unwrap();
+        let reply = datagram::exec::request(client.as_fd(), &request, None).unwrap();
         assert_eq!(reply.stdout().len(), 588_895);
     });
 }

@@ -16,7 +16,7 @@ use common::run::{Talk, silent};
 use framefd::io::process::child::Status;
 use framefd::io::process::spawn::{Confinement, Directory};
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::run::{Command, Limits, Output, Stdio, run};
+use framefd::ops::exec::engine::{Command, Limits, Output, Stdio, run};
 use framefd::{Error, ErrorKind};
 use rustix::process::{Resource, Rlimit};
 

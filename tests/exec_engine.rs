@@ -20,7 +20,7 @@ use framefd::io::process::child::Status;
 use framefd::io::process::environment::{Base, DEFAULT_PATH};
 use framefd::io::process::spawn::Directory;
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::run::{Command, Flow, Limits, OnOutputLimit, Output, Stdio, run};
+use framefd::ops::exec::engine::{Command, Flow, Limits, OnOutputLimit, Output, Stdio, run};
 
 /// Far more than any of these commands takes, and far less than the `sleep`s in them.
 const LONG: Duration = Duration::from_secs(20);

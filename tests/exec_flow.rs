@@ -10,7 +10,7 @@ use common::process::alone;
 use common::run::{Cue, Talk, silent};
 use framefd::io::deadline::Deadline;
 use framefd::io::process::child::Status;
-use framefd::ops::run::{Command, Flow, Limits, Stdio};
+use framefd::ops::exec::engine::{Command, Flow, Limits, Stdio};
 use rustix::process::Signal;
 
 const A_WHILE: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use common::exec::LONG;
 use common::stream::{finish, json_of, read_all, recv, send, shell, start};
 use common::{encoded, kind};
 use framefd::ops::exec::RemoteCommand;
-use framefd::ops::run::Stream;
+use framefd::ops::exec::engine::Stream;
 use framefd::{Duplex, ErrorKind};
 use rustix::event::PollFlags;
 use serde_json::{Value, json};

@@ -18,9 +18,9 @@ use common::stream::{
 use common::{encoded, kind};
 use framefd::io::process::spawn::Confinement;
 use framefd::io::process::terminal::WindowSize;
+use framefd::ops::exec::engine::OnOutputLimit;
 use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Body, BodyReader};
-use framefd::ops::run::OnOutputLimit;
 use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::{ExecRequest, Outcome, Tty};
 use framefd::{Duplex, Error, ErrorKind, Result};

@@ -11,7 +11,7 @@ use common::run::{Cue, Talk, silent};
 use framefd::io::deadline::Deadline;
 use framefd::io::process::child::Status;
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::run::{Command, Flow, Limits, Outcome, Stdio};
+use framefd::ops::exec::engine::{Command, Flow, Limits, Outcome, Stdio};
 use rustix::process::Signal;
 
 const SIZE: WindowSize = WindowSize { rows: 30, columns: 99 };

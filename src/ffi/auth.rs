@@ -9,7 +9,7 @@ use super::options::{self, SizedStruct, duplex, timeout};
 use super::outcome::{code, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::ops::{auth, key_file};
+use crate::ops::auth::{self, key_file};
 use crate::wire::auth::Key;
 
 /// For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change

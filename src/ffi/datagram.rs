@@ -13,9 +13,9 @@ use super::outcome::{code, small, value};
 use crate::error::{Error, Result};
 use crate::io::stream::datagram::address;
 use crate::limits;
+use crate::ops::datagram::exec::{Answer, Server};
 use crate::ops::datagram::{self, Options};
 use crate::ops::exec::{Policy, ServeOptions};
-use crate::ops::exec_datagram::{self, Answer, Server};
 use crate::wire::auth::Key;
 
 /// From exec_datagram_serve(): a request that came before, and is still running, or whose
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn exec_datagram_request(
         if options.timeout_ms == 0 && options.command_timeout_ms == 0 {
             request.timeout = Some(limits::DATAGRAM_TIMEOUT);
         }
-        let reply = exec_datagram::request(descriptor(fd)?, &request, key.as_ref())?;
+        let reply = datagram::exec::request(descriptor(fd)?, &request, key.as_ref())?;
         Ok(exec::hand_out(out, reply))
     })
 }

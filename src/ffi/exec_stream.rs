@@ -10,8 +10,8 @@ use super::options::{self, duplex, timeout};
 use super::outcome::{code, count, small, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::terminal::WindowSize;
+use crate::ops::exec::engine::Stream;
 use crate::ops::exec::{self, Control, RemoteCommand};
-use crate::ops::run::Stream;
 use crate::wire::message::exec::ExecReply;
 
 /// For exec_stream_read(): standard output.

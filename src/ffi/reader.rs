@@ -11,8 +11,8 @@ use super::options::timeout;
 use super::outcome::{code, count, value};
 use super::writer::FrameWriter;
 use crate::error::Result;
-use crate::ops::reader::Reader;
-use crate::ops::writer::Writer;
+use crate::ops::frame::reader::Reader;
+use crate::ops::frame::writer::Writer;
 use crate::wire::frame::decoder::{Decoder, Span};
 
 /// Reads frames and packets from one descriptor through a buffer: one system call brings as

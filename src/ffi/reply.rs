@@ -7,7 +7,7 @@ use super::frame::{FrameHandle, FrameOptions, read};
 use super::outcome;
 use crate::error::{ErrorKind, Result};
 use crate::io::deadline::Patience;
-use crate::ops::reply;
+use crate::ops::frame::reply;
 use crate::wire::message::{self, Id};
 
 /// Server: sends the error reply to a request that is not served: status "error", the

@@ -11,8 +11,8 @@ use super::outcome::{self, code, value};
 use super::reader::FrameReader;
 use crate::error::Result;
 use crate::io::deadline::Deadline;
-use crate::ops::reader::Reader;
-use crate::ops::writer::Writer;
+use crate::ops::frame::reader::Reader;
+use crate::ops::frame::writer::Writer;
 
 /// Writes frames and packets to one descriptor through a queue: small ones go out together.
 /// What is queued is written when it is 64 KiB, with frame_writer_flush(), and before a

@@ -2,18 +2,9 @@
 
 pub mod auth;
 pub mod datagram;
-pub(crate) mod exchange;
 pub mod exec;
-pub mod exec_datagram;
 pub mod file;
 pub mod frame;
-pub mod key_file;
-pub(crate) mod link;
-pub mod reader;
-pub(crate) mod replay;
-pub mod reply;
-pub mod run;
-pub mod writer;
 
 use std::os::fd::BorrowedFd;
 

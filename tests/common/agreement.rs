@@ -6,8 +6,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use framefd::ops::frame::reader::Reader;
 use framefd::ops::frame::{self, Options};
-use framefd::ops::reader::Reader;
 use framefd::wire::frame::decoder::Decoder;
 use framefd::wire::frame::packet::PrefixFormat;
 use framefd::{Error, ErrorKind};

@@ -2,7 +2,9 @@
 
 use framefd::Result;
 use framefd::io::deadline::Deadline;
-use framefd::ops::run::{Command, Events, Flow, Input, Limits, Outcome, Stdio, Stream, run_with};
+use framefd::ops::exec::engine::{
+    Command, Events, Flow, Input, Limits, Outcome, Stdio, Stream, run_with,
+};
 
 /// Why a script is asked what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

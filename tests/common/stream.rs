@@ -2,9 +2,9 @@
 
 use std::thread;
 
+use framefd::ops::exec::engine::{Limits, Stream};
 use framefd::ops::exec::{RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Frame};
-use framefd::ops::run::{Limits, Stream};
 use framefd::wire::message::exec::{ExecReply, ExecRequest};
 use framefd::{Duplex, Result};
 use serde_json::Value;

@@ -7,9 +7,9 @@ use rustix::process::Signal;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::ops::exec::engine::Input;
+use crate::ops::frame::link::Inbox;
 use crate::ops::frame::{Body, BodyReader};
-use crate::ops::link::Inbox;
-use crate::ops::run::Input;
 use crate::wire::message::exec::{ClientFrame, Tty};
 
 /// A command's input on its way. One piece of it is held at a time, and no more is read

@@ -2,6 +2,7 @@
 
 mod client;
 mod control;
+pub mod engine;
 mod feed;
 mod output;
 mod remote;

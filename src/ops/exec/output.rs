@@ -1,8 +1,8 @@
 //! What a command writes: kept for one reply, or sent as it comes.
 
 use crate::error::{Error, Result};
-use crate::ops::link::Outbox;
-use crate::ops::run::{Collector, Events as _, Flow, Limits, OnOutputLimit, Stream};
+use crate::ops::exec::engine::{Collector, Events as _, Flow, Limits, OnOutputLimit, Stream};
+use crate::ops::frame::link::Outbox;
 use crate::wire::message::Id;
 use crate::wire::message::exec::output_header;
 

@@ -1,12 +1,12 @@
 //! What a reply says: how a command ended, and the encoding of its output.
 
 use crate::io::process::child::Status;
-use crate::ops::run;
+use crate::ops::exec::engine;
 use crate::wire::message::Id;
 use crate::wire::message::exec::ExecReply;
 
 /// What the reply says of a run.
-pub(super) fn report(id: Option<Id>, output: &run::Output) -> ExecReply {
+pub(super) fn report(id: Option<Id>, output: &engine::Output) -> ExecReply {
     let outcome = &output.outcome;
     let (exit_code, signal) = match outcome.status {
         Status::Exited(code) => (Some(code), None),

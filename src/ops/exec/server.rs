@@ -15,10 +15,11 @@ use crate::io::process::environment::Environment;
 use crate::io::process::spawn::{Confinement, Directory};
 use crate::io::process::terminal::WindowSize;
 use crate::limits;
+use crate::ops::Duplex;
+use crate::ops::exec::engine::{self, Collector, Command, Limits, Program, Stdio};
 use crate::ops::frame::Body;
-use crate::ops::link::{Inbox, Outbox};
-use crate::ops::run::{self, Collector, Command, Limits, Program, Stdio};
-use crate::ops::{Duplex, reply};
+use crate::ops::frame::link::{Inbox, Outbox};
+use crate::ops::frame::reply;
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Tty};
 use crate::wire::message::{self, Id};
@@ -204,7 +205,7 @@ fn run_alone(
     let limits = narrowed(&options.limits, request);
     let directory = directory_of(request, options);
     let command = command_of(request, text, directory.as_deref(), options)?;
-    let output = run::run(&command, &limits)?;
+    let output = engine::run(&command, &limits)?;
     let header = report(None, &output);
     let mut body = output.stdout;
     body.extend_from_slice(&output.stderr);
@@ -255,7 +256,7 @@ fn execute<'a>(
     let mut session = Session::new(duplex, on_close, options, output, feed);
     let directory = directory_of(&request, options);
     let outcome = command_of(&request, text, directory.as_deref(), options)
-        .and_then(|command| run::run_with(&command, &limits, &mut session));
+        .and_then(|command| engine::run_with(&command, &limits, &mut session));
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {

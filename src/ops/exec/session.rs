@@ -15,8 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience, poll};
 use crate::io::process::terminal::WindowSize;
 use crate::limits;
-use crate::ops::run::{self, Events, Flow, Input, Outcome, Stream};
-use crate::ops::{Duplex, frame, reply};
+use crate::ops::Duplex;
+use crate::ops::exec::engine::{self, Events, Flow, Input, Outcome, Stream};
+use crate::ops::frame::{self, reply};
 use crate::wire::message::Id;
 use crate::wire::message::exec::{ExecReply, OnClose};
 
@@ -99,7 +100,8 @@ impl<'a, 'b> Session<'a, 'b> {
         let truncated = self.output.is_truncated();
         let skipped = if self.output.is_stream() { Ok(()) } else { self.finish(None) };
         let Output::Kept(collector) = self.output else {
-            let output = run::Output { outcome, stdout: Vec::new(), stderr: Vec::new(), truncated };
+            let output =
+                engine::Output { outcome, stdout: Vec::new(), stderr: Vec::new(), truncated };
             let reply = report(id, &output);
             self.finish(Some(&reply.header()))?;
             return Ok(reply);

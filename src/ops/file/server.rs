@@ -15,8 +15,9 @@ use crate::io::fs::partial::{open_partial, read_start};
 use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::limits;
+use crate::ops::Duplex;
+use crate::ops::frame::reply;
 use crate::ops::frame::{self, Body, BodyReader};
-use crate::ops::{Duplex, reply};
 use crate::wire::digest::{Digest, Hasher};
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{

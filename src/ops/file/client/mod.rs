@@ -7,8 +7,9 @@ mod query;
 use std::os::fd::BorrowedFd;
 
 use super::meter::Meter;
+use crate::ops::Duplex;
+use crate::ops::frame::reply;
 use crate::ops::frame::{self, BodyReader};
-use crate::ops::{Duplex, reply};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};

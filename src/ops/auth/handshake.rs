@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 
-use super::Duplex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, wait};
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::limits;
+use crate::ops::Duplex;
 use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, answer};
 
 /// Proves to this side that the other one holds one of `keys`, and says which. On

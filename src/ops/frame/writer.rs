@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::frame::Options;
-use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, poll};
 use crate::io::stream::sink::Sink;
 use crate::limits;
+use crate::ops::frame::Options;
+use crate::ops::frame::reader::Reader;
 use crate::wire::frame::head::{self, Head, MORE_THAN_KEYS};
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::memory::reserve;

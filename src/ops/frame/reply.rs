@@ -2,10 +2,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::frame;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::limits;
+use crate::ops::frame;
 use crate::wire::message::{self, ErrorReply, Id};
 
 /// Sends the reply that reports `error`.

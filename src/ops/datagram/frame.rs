@@ -3,11 +3,11 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::frame::Frame;
 use crate::error::Result;
 use crate::io::deadline::Deadline;
 use crate::io::stream::datagram::{self, Address};
 use crate::limits;
+use crate::ops::frame::Frame;
 use crate::wire;
 
 /// How datagrams are sent and received.

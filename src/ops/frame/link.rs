@@ -4,12 +4,12 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
-use super::frame::{BodyReader, Options};
 use crate::error::Result;
 use crate::io::deadline::Deadline;
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::limits;
+use crate::ops::frame::{BodyReader, Options};
 use crate::wire::frame::head::{Head, PREFIX_SIZE};
 use crate::wire::frame::packet::header_length;
 use crate::wire::json::header::Header;

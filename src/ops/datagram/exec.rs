@@ -5,13 +5,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::exchange::exchange;
-use super::exec::{self, Reply, Report, Request, ServeOptions, Served};
-use super::replay::{Admission, Name, Now, Origin, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::stream::datagram::{self, Address};
 use crate::limits;
+use crate::ops::datagram::exchange::exchange;
+use crate::ops::datagram::replay::{Admission, Name, Now, Origin, Table};
+use crate::ops::exec::{self, Reply, Report, Request, ServeOptions, Served};
 use crate::wire;
 use crate::wire::auth::{Key, fill_random};
 use crate::wire::datagram::DatagramKey;

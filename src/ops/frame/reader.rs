@@ -4,13 +4,13 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::frame::Options;
-use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::limits;
+use crate::ops::frame::Options;
+use crate::ops::frame::writer::Writer;
 use crate::wire::frame::decoder::{Decoder, FrameView};
 use crate::wire::memory::reserve;
 
