@@ -203,7 +203,10 @@ fn every_entry_point_catches_panics() {
                 body.contains(&format!("    {guard}"))
                     || body.contains(&format!("outcome::{guard}"))
             });
-            assert!(guarded || cannot_fail.contains(&name), "{name}: see src/ffi/outcome.rs");
+            assert!(
+                guarded || cannot_fail.contains(&name),
+                "{name}: see src/ffi/boundary/outcome.rs"
+            );
         }
     }
     assert_eq!(seen, read("tests/abi/symbols.txt").lines().count(), "every name is looked at");

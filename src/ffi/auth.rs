@@ -4,9 +4,9 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
-use super::arguments::{bytes, free, invalid, object, out, path, write_optional};
-use super::options::{self, SizedStruct, duplex, timeout};
-use super::outcome::{code, value};
+use super::boundary::arguments::{bytes, free, invalid, object, out, path, write_optional};
+use super::boundary::options::{self, SizedStruct, duplex, timeout};
+use super::boundary::outcome::{code, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::auth::{self, key_file};

@@ -2,8 +2,8 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::arguments::{invalid, text};
-use super::outcome;
+use super::boundary::arguments::{invalid, text};
+use super::boundary::outcome;
 use crate::error::ErrorKind;
 use crate::limits;
 

@@ -3,13 +3,13 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use super::arguments::{
+use super::boundary::arguments::{
     bytes, descriptor, free, invalid, object, optional_text, out, write_optional,
 };
+use super::boundary::options::{self, SizedStruct, limit, timeout};
+use super::boundary::outcome::{code, small, value};
 use super::exec::{self, EXEC_NO_INPUT, EXEC_TTY, ExecOptions, ExecOutput, ExecResult};
 use super::frame::FrameHandle;
-use super::options::{self, SizedStruct, limit, timeout};
-use super::outcome::{code, small, value};
 use crate::error::{Error, Result};
 use crate::io::stream::datagram::address;
 use crate::limits;

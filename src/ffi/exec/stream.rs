@@ -3,12 +3,14 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
-use super::arguments::{buffer, bytes, descriptor, free, invalid, out, write_optional};
-use super::exec::{ExecOptions, ExecResult, argv_of, outcome_code, read, result_of};
-use super::frame::FrameHandle;
-use super::options::{self, duplex, timeout};
-use super::outcome::{code, count, small, value};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ffi::boundary::arguments::{
+    buffer, bytes, descriptor, free, invalid, out, write_optional,
+};
+use crate::ffi::boundary::options::{self, duplex, timeout};
+use crate::ffi::boundary::outcome::{code, count, small, value};
+use crate::ffi::exec::{ExecOptions, ExecResult, argv_of, outcome_code, read, result_of};
+use crate::ffi::frame::FrameHandle;
 use crate::io::process::terminal::WindowSize;
 use crate::ops::exec::engine::Stream;
 use crate::ops::exec::{self, Control, RemoteCommand};

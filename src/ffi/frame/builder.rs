@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use super::arguments::{bytes, free, object_mut, text, write_optional};
-use super::outcome::{code, value};
+use crate::ffi::boundary::arguments::{bytes, free, object_mut, text, write_optional};
+use crate::ffi::boundary::outcome::{code, value};
 use crate::wire::json::builder::HeaderBuilder;
 
 /// A header that is being put together: always a complete JSON object.

@@ -3,14 +3,14 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use super::arguments::{
+use crate::error::{Error, ErrorKind, Result};
+use crate::ffi::boundary::arguments::{
     buffer, bytes, descriptor, free, invalid, object, object_mut, optional_text, out, text,
     write_optional,
 };
-use super::decoder::{FrameView, views_of};
-use super::options::{self, SizedStruct, limit, timeout};
-use super::outcome::{code, count, small, value};
-use crate::error::{Error, ErrorKind, Result};
+use crate::ffi::boundary::options::{self, SizedStruct, limit, timeout};
+use crate::ffi::boundary::outcome::{code, count, small, value};
+use crate::ffi::frame::decoder::{FrameView, views_of};
 use crate::io::stream::datagram::Address;
 use crate::limits;
 use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options, Received};
@@ -55,19 +55,19 @@ unsafe impl SizedStruct for FrameOptions {}
 /// It belongs to the caller and is freed with frame_free(). One thread at a time may use
 /// it, except that the functions which take it as const may run side by side.
 pub struct FrameHandle {
-    pub(super) header: Option<Header>,
+    pub(in crate::ffi) header: Option<Header>,
     body: Vec<u8>,
     rest: Option<BodyReader<'static>>,
     /// Of a datagram; not in place, since it is larger than all the rest.
-    pub(super) source: Option<Box<Address>>,
+    pub(in crate::ffi) source: Option<Box<Address>>,
 }
 
 impl FrameHandle {
-    pub(super) fn whole(header: Option<Header>, body: Vec<u8>) -> FrameHandle {
+    pub(in crate::ffi) fn whole(header: Option<Header>, body: Vec<u8>) -> FrameHandle {
         FrameHandle { header, body, rest: None, source: None }
     }
 
-    pub(super) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
+    pub(in crate::ffi) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
         let source = source.map(Box::new);
         FrameHandle { header: Some(frame.header), body: frame.body, rest: None, source }
     }
@@ -86,7 +86,7 @@ impl FrameHandle {
     }
 
     /// The header and the body of a request, wherever the body is.
-    pub(super) fn parts(&mut self) -> Result<(&Header, Body<'_, 'static>)> {
+    pub(in crate::ffi) fn parts(&mut self) -> Result<(&Header, Body<'_, 'static>)> {
         let FrameHandle { header, body, rest, .. } = self;
         let header = header.as_ref().ok_or_else(no_header)?;
         Ok((header, rest.as_mut().map_or(Body::Memory(body), Body::Stream)))
@@ -616,7 +616,7 @@ impl FrameOptions {
         timeout(self.timeout_ms, None)
     }
 
-    pub(super) fn convert(&self) -> Result<Options> {
+    pub(in crate::ffi) fn convert(&self) -> Result<Options> {
         let depth = u64::from(self.max_depth);
         let (default_depth, hard_depth) = (limits::MAX_DEPTH, limits::MAX_DEPTH_HARD);
         let depth = limit(depth, default_depth.into(), hard_depth.into(), "max_depth")?;
@@ -634,7 +634,7 @@ impl FrameOptions {
         })
     }
 
-    pub(super) fn for_frames(&self) -> Result<Options> {
+    pub(in crate::ffi) fn for_frames(&self) -> Result<Options> {
         if self.prefix != 0 {
             return Err(invalid("prefix is for packets: a frame has its own"));
         }
@@ -644,7 +644,7 @@ impl FrameOptions {
 
 /// Reads the caller's options for frames; NULL is all defaults, which is what most pass.
 #[inline]
-pub(super) unsafe fn for_frames(opts: *const FrameOptions) -> Result<Options> {
+pub(in crate::ffi) unsafe fn for_frames(opts: *const FrameOptions) -> Result<Options> {
     if opts.is_null() {
         return Ok(Options::default());
     }
@@ -653,7 +653,7 @@ pub(super) unsafe fn for_frames(opts: *const FrameOptions) -> Result<Options> {
 }
 
 /// Reads the caller's options; NULL is all defaults.
-pub(super) unsafe fn read(opts: *const FrameOptions) -> Result<FrameOptions> {
+pub(in crate::ffi) unsafe fn read(opts: *const FrameOptions) -> Result<FrameOptions> {
     // SAFETY: the caller's promise.
     unsafe { options::read(opts, "struct frame_options") }
 }
@@ -673,6 +673,6 @@ fn prefix_format(prefix: u32) -> Result<PrefixFormat> {
     PrefixFormat::new(width, big, unsigned)
 }
 
-pub(super) fn boxed<T>(value: T) -> *mut T {
+pub(in crate::ffi) fn boxed<T>(value: T) -> *mut T {
     Box::into_raw(Box::new(value))
 }

@@ -4,12 +4,14 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
-use super::arguments::{bytes, descriptor, free, invalid, object_mut, optional_text, out};
-use super::frame::{FrameOptions, boxed, read};
-use super::options::timeout;
-use super::outcome::{self, code, value};
-use super::reader::FrameReader;
 use crate::error::Result;
+use crate::ffi::boundary::arguments::{
+    bytes, descriptor, free, invalid, object_mut, optional_text, out,
+};
+use crate::ffi::boundary::options::timeout;
+use crate::ffi::boundary::outcome::{self, code, value};
+use crate::ffi::frame::reader::FrameReader;
+use crate::ffi::frame::{FrameOptions, boxed, read};
 use crate::io::deadline::Deadline;
 use crate::ops::frame::reader::Reader;
 use crate::ops::frame::writer::Writer;
@@ -24,9 +26,9 @@ use crate::ops::frame::writer::Writer;
 /// A message is accepted whole or not at all. FRAME_EIO, with errno, sticks: EPIPE where the
 /// other end is gone (no SIGPIPE is raised).
 pub struct FrameWriter {
-    pub(super) writer: Writer<'static>,
+    pub(in crate::ffi) writer: Writer<'static>,
     /// The reader of frame_reader_tie(), or NULL.
-    pub(super) reader: *mut FrameReader,
+    pub(in crate::ffi) reader: *mut FrameReader,
 }
 
 /// Makes a writer for fd, which has to stay open.

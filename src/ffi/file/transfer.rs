@@ -3,13 +3,13 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
 
-use super::arguments::{descriptor, invalid, object_mut, path, string};
-use super::frame::FrameHandle;
-use super::options::{self, FRAME_NO_LIMIT, SizedStruct, duplex, limit, timeout};
-use super::outcome::code;
-use super::policy::{self, c_string};
 use crate::Duplex;
 use crate::error::{ErrorKind, Result};
+use crate::ffi::boundary::arguments::{descriptor, invalid, object_mut, path, string};
+use crate::ffi::boundary::options::{self, FRAME_NO_LIMIT, SizedStruct, duplex, limit, timeout};
+use crate::ffi::boundary::outcome::code;
+use crate::ffi::boundary::policy::{self, c_string};
+use crate::ffi::frame::FrameHandle;
 use crate::io::fs::store::StoreOptions;
 use crate::limits;
 use crate::ops::file::{self, Inquiry, Links, Options, Served, Transfer};
@@ -393,7 +393,7 @@ unsafe fn read(opts: *const FileOptions) -> Result<FileOptions> {
 ///
 /// # Safety
 /// The pointers are what the header asks for.
-pub(super) unsafe fn transfer(
+pub(in crate::ffi) unsafe fn transfer(
     fd: c_int,
     opts: *const FileOptions,
     result: *mut FileResult,
@@ -425,7 +425,7 @@ unsafe fn call(
 ///
 /// # Safety
 /// `opts` is what the header asks for.
-pub(super) unsafe fn with_options<T>(
+pub(in crate::ffi) unsafe fn with_options<T>(
     fd: c_int,
     opts: *const FileOptions,
     work: impl FnOnce(Duplex<'static>, &Options<'_>) -> Result<T>,
@@ -477,7 +477,7 @@ fn inquire(policy: Policy, context: *mut c_void, inquiry: &Inquiry<'_>) -> Resul
     policy::ask(|reason, size| unsafe { policy(context, &raw const shown, reason, size) })
 }
 
-pub(super) fn result_of(transfer: Option<Transfer>, error: i32) -> FileResult {
+pub(in crate::ffi) fn result_of(transfer: Option<Transfer>, error: i32) -> FileResult {
     let mut result = FileResult { size: 0, error, bytes: 0, sha256: [0; 72] };
     if let Some(transfer) = transfer {
         result.bytes = transfer.bytes;

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::ptr;
 use std::time::Duration;
 
-use super::arguments::{bytes, free, invalid, object, object_mut, out, strings, write_optional};
-use super::frame::FrameHandle;
-use super::options::{self, SizedStruct, duplex, limit, timeout};
-use super::outcome::{code, small, value};
-use super::policy::{self, CArray, c_string};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ffi::boundary::arguments::{
+    bytes, free, invalid, object, object_mut, out, strings, write_optional,
+};
+use crate::ffi::boundary::options::{self, SizedStruct, duplex, limit, timeout};
+use crate::ffi::boundary::outcome::{code, small, value};
+use crate::ffi::boundary::policy::{self, CArray, c_string};
+use crate::ffi::frame::FrameHandle;
 use crate::io::process::environment::{Base, Environment};
 use crate::io::process::spawn::Confinement;
 use crate::limits;
@@ -441,7 +443,7 @@ pub unsafe extern "C" fn exec_output_free(output: *mut ExecOutput) {
 ///
 /// # Safety
 /// The pointers are what the header asks for.
-pub(super) unsafe fn serve(
+pub(in crate::ffi) unsafe fn serve(
     fd: c_int,
     opts: *const ExecOptions,
     result: *mut ExecResult,
@@ -465,7 +467,7 @@ pub(super) unsafe fn serve(
 }
 
 /// What a server reports of a request.
-pub(super) fn served_result(served: &Served) -> ExecResult {
+pub(in crate::ffi) fn served_result(served: &Served) -> ExecResult {
     let failed = |outcome, error: &Error| ExecResult {
         outcome,
         exit_code: -1,
@@ -480,7 +482,7 @@ pub(super) fn served_result(served: &Served) -> ExecResult {
 }
 
 /// Hands a reply to the caller; returns what kind of one it is.
-pub(super) fn hand_out(out: &mut *mut ExecOutput, reply: Reply) -> c_int {
+pub(in crate::ffi) fn hand_out(out: &mut *mut ExecOutput, reply: Reply) -> c_int {
     let outcome = outcome_code(reply.outcome());
     let charset = reply.header.charset.clone().unwrap_or_default().replace('\0', "");
     let charset = CString::new(charset).unwrap_or_default();
@@ -492,7 +494,7 @@ pub(super) fn hand_out(out: &mut *mut ExecOutput, reply: Reply) -> c_int {
 ///
 /// # Safety
 /// As for [`strings`].
-pub(super) unsafe fn argv_of(argv: *const *const c_char) -> Result<Vec<String>> {
+pub(in crate::ffi) unsafe fn argv_of(argv: *const *const c_char) -> Result<Vec<String>> {
     // SAFETY: the caller's promise.
     let argv = unsafe { strings(argv, "argv") }?;
     if argv.is_empty() {
@@ -530,7 +532,7 @@ unsafe fn part(
     if bytes.is_empty() { ptr::null() } else { bytes.as_ptr().cast() }
 }
 
-pub(super) fn outcome_code(outcome: Outcome) -> c_int {
+pub(in crate::ffi) fn outcome_code(outcome: Outcome) -> c_int {
     match outcome {
         Outcome::Exited => EXEC_EXITED,
         Outcome::Signaled => EXEC_SIGNALED,
@@ -540,7 +542,7 @@ pub(super) fn outcome_code(outcome: Outcome) -> c_int {
     }
 }
 
-pub(super) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
+pub(in crate::ffi) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
     let flags = [
         (reply.timed_out, EXEC_FLAG_TIMED_OUT),
         (reply.truncated, EXEC_FLAG_TRUNCATED),
@@ -562,7 +564,7 @@ pub(super) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
 impl ExecOptions {
     /// # Safety
     /// The pointers in it are what the header asks for.
-    pub(super) unsafe fn for_server(&self) -> Result<ServeOptions<'static>> {
+    pub(in crate::ffi) unsafe fn for_server(&self) -> Result<ServeOptions<'static>> {
         self.check_flags()?;
         if self.umask & !0o777 != 0 {
             return Err(invalid(format!("umask is {:#o}", self.umask)));
@@ -612,14 +614,16 @@ impl ExecOptions {
     }
 
     /// The caller's policy, for the options of a server.
-    pub(super) fn policy(&self) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
+    pub(in crate::ffi) fn policy(
+        &self,
+    ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
         let callback = Callback { policy: self.policy?, context: self.context };
         Some(move |inquiry: &Inquiry<'_>| callback.ask(inquiry))
     }
 
     /// # Safety
     /// The pointers in it are what the header asks for.
-    pub(super) unsafe fn for_client<'a>(
+    pub(in crate::ffi) unsafe fn for_client<'a>(
         &self,
         command: &'a [u8],
         argv: Option<Vec<String>>,
@@ -754,7 +758,7 @@ impl Callback {
 }
 
 /// Reads the caller's options; NULL is all defaults.
-pub(super) unsafe fn read(opts: *const ExecOptions) -> Result<ExecOptions> {
+pub(in crate::ffi) unsafe fn read(opts: *const ExecOptions) -> Result<ExecOptions> {
     // SAFETY: the caller's promise.
     unsafe { options::read(opts, "struct exec_options") }
 }

@@ -2,10 +2,10 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::arguments::{descriptor, invalid, optional_text, strings};
-use super::frame::{FrameHandle, FrameOptions, read};
-use super::outcome;
 use crate::error::{ErrorKind, Result};
+use crate::ffi::boundary::arguments::{descriptor, invalid, optional_text, strings};
+use crate::ffi::boundary::outcome;
+use crate::ffi::frame::{FrameHandle, FrameOptions, read};
 use crate::io::deadline::Patience;
 use crate::ops::frame::reply;
 use crate::wire::message::{self, Id};

@@ -3,11 +3,11 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
-use super::arguments::{descriptor, free, invalid, out, string, write_optional};
-use super::file::{FileOptions, FileResult, transfer, with_options};
-use super::options::{self, SizedStruct};
-use super::outcome::{code, count, value};
 use crate::error::Result;
+use crate::ffi::boundary::arguments::{descriptor, free, invalid, out, string, write_optional};
+use crate::ffi::boundary::options::{self, SizedStruct};
+use crate::ffi::boundary::outcome::{code, count, value};
+use crate::ffi::file::{FileOptions, FileResult, transfer, with_options};
 use crate::ops::file::{self, Entry, Kind, Stat};
 
 /// In frame_file_stat.kind: a regular file.
@@ -211,7 +211,8 @@ pub unsafe extern "C" fn frame_file_sweep(root_fd: c_int, older_than_ms: i64) ->
 
 impl ListEntry {
     fn new(entry: Entry) -> Result<ListEntry> {
-        let text = |bytes: Vec<u8>| super::policy::c_string(bytes, "a name in the list");
+        let text =
+            |bytes: Vec<u8>| crate::ffi::boundary::policy::c_string(bytes, "a name in the list");
         Ok(ListEntry {
             name: text(entry.name)?,
             target: entry.target.map(text).transpose()?,

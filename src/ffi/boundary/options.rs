@@ -4,8 +4,8 @@
 use std::ffi::c_int;
 use std::time::Duration;
 
-use super::arguments::invalid;
 use crate::error::Result;
+use crate::ffi::boundary::arguments::invalid;
 
 /// For a `timeout_ms`: wait for ever.
 pub const FRAME_NO_TIMEOUT: i32 = -1;
@@ -117,8 +117,9 @@ pub fn limit(value: u64, default: u64, hard: u64, what: &str) -> Result<u64> {
 
 /// A `write_fd` member: 0 is the descriptor that is read from.
 pub fn duplex(fd: c_int, write_fd: c_int) -> Result<crate::Duplex<'static>> {
-    let reader = super::arguments::descriptor(fd)?;
-    let writer = if write_fd == 0 { reader } else { super::arguments::descriptor(write_fd)? };
+    let reader = crate::ffi::boundary::arguments::descriptor(fd)?;
+    let writer =
+        if write_fd == 0 { reader } else { crate::ffi::boundary::arguments::descriptor(write_fd)? };
     Ok(crate::Duplex { reader, writer })
 }
 

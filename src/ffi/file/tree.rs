@@ -3,12 +3,12 @@
 use std::ffi::{c_char, c_int};
 use std::path::Path;
 
-use super::arguments::{path, string};
-use super::file::{FileOptions, with_options};
-use super::options::{self, SizedStruct};
-use super::outcome::code;
 use crate::Duplex;
 use crate::error::Result;
+use crate::ffi::boundary::arguments::{path, string};
+use crate::ffi::boundary::options::{self, SizedStruct};
+use crate::ffi::boundary::outcome::code;
+use crate::ffi::file::{FileOptions, with_options};
 use crate::ops::file::{self, Options, TreeTransfer};
 
 /// What came of a tree. Initialise it with FRAME_FILE_TREE_INIT: size says how much of it

@@ -6,12 +6,12 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 
-use super::arguments::{
+use crate::error::Result;
+use crate::ffi::boundary::arguments::{
     buffer, bytes, free, invalid, object_mut, optional_text, out, write_optional,
 };
-use super::frame::{FrameHandle, FrameOptions, boxed, for_frames, read};
-use super::outcome::{code, count, small, value};
-use crate::error::Result;
+use crate::ffi::boundary::outcome::{code, count, small, value};
+use crate::ffi::frame::{FrameHandle, FrameOptions, boxed, for_frames, read};
 use crate::wire::frame::decoder::{Decoder, Span};
 use crate::wire::frame::head::Head;
 use crate::wire::json::header::Header;
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn frame_copy(view: *const FrameView, out: *mut *mut Frame
         // SAFETY: the pointers are what the header asks for.
         let out = unsafe { self::out(out, "out")? };
         // SAFETY: as above.
-        let view = unsafe { super::arguments::object(view, "view")? };
+        let view = unsafe { crate::ffi::boundary::arguments::object(view, "view")? };
         // SAFETY: as above; the view's pointers go with their lengths.
         let (header, body) = unsafe {
             (
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn frame_decoder_feed(
 ) -> c_int {
     code(|| {
         // SAFETY: the pointers are what the header asks for.
-        let bytes = unsafe { super::arguments::bytes(bytes.cast(), len, "bytes")? };
+        let bytes = unsafe { crate::ffi::boundary::arguments::bytes(bytes.cast(), len, "bytes")? };
         // SAFETY: as above.
         unsafe { decoder_of(decoder)? }.feed(bytes)
     })
@@ -330,7 +330,7 @@ pub unsafe extern "C" fn frame_decoder_end(decoder: *mut FrameDecoder) -> c_int 
 /// Takes as many messages as there are into `views`. An error comes with the next call where
 /// there are messages before it, since it sticks.
 #[inline]
-pub(super) fn take(
+pub(in crate::ffi) fn take(
     decoder: &mut Decoder,
     views: &mut [MaybeUninit<FrameView>],
     next: impl Fn(&mut Decoder) -> Result<Option<Span>>,
@@ -356,7 +356,11 @@ pub(super) fn take(
 impl FrameView {
     /// A frame in `buffer`; the header has its NUL, and is empty for a packet.
     #[inline]
-    pub(super) fn new(buffer: &[u8], header: &Range<usize>, body: &Range<usize>) -> FrameView {
+    pub(in crate::ffi) fn new(
+        buffer: &[u8],
+        header: &Range<usize>,
+        body: &Range<usize>,
+    ) -> FrameView {
         let at = |range: &Range<usize>| match range.len() {
             0 => ptr::null(),
             _ => buffer.as_ptr().wrapping_add(range.start),
@@ -374,7 +378,7 @@ impl FrameView {
 ///
 /// # Safety
 /// `views` is NULL or points to memory for `max` of them that nobody else uses for `'a`.
-pub(super) unsafe fn views_of<'a>(
+pub(in crate::ffi) unsafe fn views_of<'a>(
     views: *mut FrameView,
     max: usize,
 ) -> Result<&'a mut [MaybeUninit<FrameView>]> {
@@ -389,7 +393,7 @@ pub(super) unsafe fn views_of<'a>(
 ///
 /// # Safety
 /// `len` is NULL or points to memory for a length.
-pub(super) unsafe fn rest_of(rest: &[u8], len: *mut usize) -> *const c_void {
+pub(in crate::ffi) unsafe fn rest_of(rest: &[u8], len: *mut usize) -> *const c_void {
     // SAFETY: the caller's promise.
     unsafe { write_optional(len, rest.len()) };
     if rest.is_empty() { ptr::null() } else { rest.as_ptr().cast() }

@@ -4,13 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
-use super::arguments::{buffer, descriptor, free, object_mut, out};
-use super::decoder::{FrameView, rest_of, take, views_of};
-use super::frame::{FrameOptions, boxed, read};
-use super::options::timeout;
-use super::outcome::{code, count, value};
-use super::writer::FrameWriter;
 use crate::error::Result;
+use crate::ffi::boundary::arguments::{buffer, descriptor, free, object_mut, out};
+use crate::ffi::boundary::options::timeout;
+use crate::ffi::boundary::outcome::{code, count, value};
+use crate::ffi::frame::decoder::{FrameView, rest_of, take, views_of};
+use crate::ffi::frame::writer::FrameWriter;
+use crate::ffi::frame::{FrameOptions, boxed, read};
 use crate::ops::frame::reader::Reader;
 use crate::ops::frame::writer::Writer;
 use crate::wire::frame::decoder::{Decoder, Span};
@@ -29,7 +29,7 @@ use crate::wire::frame::decoder::{Decoder, Span};
 pub struct FrameReader {
     reader: Reader<'static>,
     /// The writer of frame_reader_tie(), or NULL.
-    pub(super) writer: *mut FrameWriter,
+    pub(in crate::ffi) writer: *mut FrameWriter,
 }
 
 /// Makes a reader for what comes next from fd, which has to stay open.
@@ -282,7 +282,7 @@ fn timeout_of(reader: &Reader<'_>, timeout_ms: c_int) -> Result<Option<Duration>
 }
 
 impl FrameReader {
-    pub(super) fn reader(&mut self) -> &mut Reader<'static> {
+    pub(in crate::ffi) fn reader(&mut self) -> &mut Reader<'static> {
         &mut self.reader
     }
 }

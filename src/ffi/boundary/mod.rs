@@ -1,0 +1,7 @@
+//! The border to C: arguments, options and callbacks come in here, outcomes go out.
+
+pub mod options;
+
+pub(super) mod arguments;
+pub(super) mod outcome;
+pub(super) mod policy;
