@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn directories_are_made_and_those_that_are_there_are_left() {
         let name_of_this =
-            "io::directory::tests::directories_are_made_and_those_that_are_there_are_left";
+            "io::fs::directory::tests::directories_are_made_and_those_that_are_there_are_left";
         alone(name_of_this, &[], || {
             rustix::process::umask(Mode::from_raw_mode(0o026));
             let tree = Tree::new();

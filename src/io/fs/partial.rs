@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn its_mode_obeys_the_umask_in_the_end() {
-        alone("io::partial::tests::its_mode_obeys_the_umask_in_the_end", &[], || {
+        alone("io::fs::partial::tests::its_mode_obeys_the_umask_in_the_end", &[], || {
             rustix::process::umask(Mode::from_raw_mode(0o026));
             let tree = Tree::new();
             let options = StoreOptions { mode: Some(0o7777), parents: true, ..NO_SYNC };

@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn modes_obey_the_umask_and_are_never_special() {
-        alone("io::store::tests::modes_obey_the_umask_and_are_never_special", &[], || {
+        alone("io::fs::store::tests::modes_obey_the_umask_and_are_never_special", &[], || {
             rustix::process::umask(Mode::from_raw_mode(0o026));
             let tree = Tree::new();
             let cases =
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn modes_and_times_are_adopted_where_none_were_named() {
-        let name = "io::store::tests::modes_and_times_are_adopted_where_none_were_named";
+        let name = "io::fs::store::tests::modes_and_times_are_adopted_where_none_were_named";
         alone(name, &[], || {
             rustix::process::umask(Mode::from_raw_mode(0o026));
             let tree = Tree::new();
@@ -598,7 +598,7 @@ mod tests {
     fn a_full_disk_is_told_and_keeps_the_old_file() {
         // Its own user and mount namespace, so that it can mount.
         let wrapper = ["unshare", "--user", "--map-root-user", "--mount"];
-        alone("io::store::tests::a_full_disk_is_told_and_keeps_the_old_file", &wrapper, || {
+        alone("io::fs::store::tests::a_full_disk_is_told_and_keeps_the_old_file", &wrapper, || {
             let tree = Tree::new();
             let mount = ["-t", "tmpfs", "-o", "size=64k", "framefd"];
             let mounted = Command::new("mount").args(mount).arg(tree.path("dir")).status();
@@ -671,7 +671,7 @@ mod tests {
 
     #[test]
     fn a_file_size_limit_ends_the_write_and_not_the_process() {
-        let name = "io::store::tests::a_file_size_limit_ends_the_write_and_not_the_process";
+        let name = "io::fs::store::tests::a_file_size_limit_ends_the_write_and_not_the_process";
         alone(name, &[], || {
             let tree = Tree::new();
             let limit = Rlimit { current: Some(8192), maximum: Some(8192) };

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_clean_base_has_these_names_and_no_other() {
-        let name = "io::environment::tests::the_clean_base_has_these_names_and_no_other";
+        let name = "io::process::environment::tests::the_clean_base_has_these_names_and_no_other";
         testing::alone(name, &[], || {
             let dangerous =
                 ["LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV", "IFS", "LC_", "XLC_ALL"];
@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn the_host_base_is_the_hosts_without_its_keys_places() {
-        let name = "io::environment::tests::the_host_base_is_the_hosts_without_its_keys_places";
+        let name =
+            "io::process::environment::tests::the_host_base_is_the_hosts_without_its_keys_places";
         testing::alone(name, &[], || {
             let hosts = || std::env::vars_os().filter(|(name, _)| name != "FRAMEFD_TEST_ALONE");
             // SAFETY: this thread is the only one that uses the environment.
