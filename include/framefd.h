@@ -41,7 +41,7 @@
  * The deadline passed before a first byte came or went, or what did is in a buffer: the
  * stream is in step.
  */
-#define FRAME_ETIMEOUT -3
+#define FRAME_ETIMEDOUT -3
 
 /**
  * A length prefix that cannot be one: negative, zero for a header, or cut.
@@ -86,17 +86,17 @@
 /**
  * The target exists and must not be replaced.
  */
-#define FRAME_EEXISTS -12
+#define FRAME_EEXIST -12
 
 /**
  * There is no such file.
  */
-#define FRAME_ENOTFOUND -13
+#define FRAME_ENOENT -13
 
 /**
  * The disk or the quota is full.
  */
-#define FRAME_ENOSPACE -14
+#define FRAME_ENOSPC -14
 
 /**
  * The content does not match its checksum.
@@ -116,17 +116,17 @@
 /**
  * An argument of the call is not valid.
  */
-#define FRAME_EARGUMENT -18
+#define FRAME_EINVAL -18
 
 /**
  * The descriptor is not open, or of a kind the call cannot use.
  */
-#define FRAME_EBADFD -19
+#define FRAME_EBADF -19
 
 /**
  * Memory could not be had.
  */
-#define FRAME_ENOMEMORY -20
+#define FRAME_ENOMEM -20
 
 /**
  * The object is not in a state that allows this call.
@@ -146,17 +146,17 @@
 /**
  * Refused by a policy or by permissions.
  */
-#define FRAME_EDENIED -24
+#define FRAME_EACCES -24
 
 /**
  * The request is of a kind that is not served here.
  */
-#define FRAME_EUNSUPPORTED -25
+#define FRAME_ENOTSUP -25
 
 /**
  * A callback of the caller's asked to stop.
  */
-#define FRAME_ECANCELLED -26
+#define FRAME_ECANCELED -26
 
 /**
  * A reply that does not answer the request, or contradicts itself.
@@ -172,6 +172,21 @@
  * The deadline passed inside a message: the stream is no longer in step.
  */
 #define FRAME_ESTALLED -29
+
+/**
+ * The connection cannot be used after an earlier failure, which the detail names.
+ */
+#define FRAME_EBROKEN -30
+
+/**
+ * The connection was aborted, by another thread or a signal handler.
+ */
+#define FRAME_EABORTED -31
+
+/**
+ * The object belongs to the parent process: after fork(2) the child cannot use it.
+ */
+#define FRAME_EFORKED -32
 
 /**
  * Reply code `bad_request`.
@@ -211,7 +226,7 @@
 /**
  * Reply code `timed_out`.
  */
-#define FRAME_EREMOTE_TIMEOUT -107
+#define FRAME_EREMOTE_TIMED_OUT -107
 
 /**
  * Reply code `checksum`.
@@ -226,7 +241,7 @@
 /**
  * Reply code `spawn_failed`.
  */
-#define FRAME_EREMOTE_SPAWN -110
+#define FRAME_EREMOTE_SPAWN_FAILED -110
 
 /**
  * Reply code `io`.
@@ -372,24 +387,24 @@
 /**
  * In exec_result.flags: the command was ended because its time was up.
  */
-#define EXEC_FLAG_TIMED_OUT 1
+#define EXEC_RESULT_TIMED_OUT 1
 
 /**
  * In exec_result.flags: the command wrote more than was kept.
  */
-#define EXEC_FLAG_TRUNCATED 2
+#define EXEC_RESULT_TRUNCATED 2
 
 /**
  * In exec_result.flags: another process still held the command's output open after its
  * end, which was not waited for.
  */
-#define EXEC_FLAG_PIPE_HELD 4
+#define EXEC_RESULT_PIPE_HELD 4
 
 /**
  * In exec_result.flags, on a server: the client closed its sending side meanwhile. With
  * EXEC_ON_CLOSE_RUN it is not watched, and this never set.
  */
-#define EXEC_FLAG_CLIENT_GONE 8
+#define EXEC_RESULT_CLIENT_GONE 8
 
 /**
  * For exec_stream_read(): standard output.
@@ -455,7 +470,7 @@
 
 /**
  * For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
- * leads to within the tree is sent in its place. FRAME_EUNSUPPORTED where there is no
+ * leads to within the tree is sent in its place. FRAME_ENOTSUP where there is no
  * openat2(2), before Linux 5.6.
  */
 #define FRAME_FILE_FOLLOW_LINKS 256
@@ -575,8 +590,8 @@ struct frame;
  * frame that was asked for: whoever reads on without the reader begins with what
  * frame_reader_rest() has.
  *
- * After FRAME_ETIMEOUT nothing is lost, the call can be made again. A framing error and
- * FRAME_ETRUNCATED stick. In an event loop, call with FRAME_DONT_WAIT until FRAME_ETIMEOUT
+ * After FRAME_ETIMEDOUT nothing is lost, the call can be made again. A framing error and
+ * FRAME_ETRUNCATED stick. In an event loop, call with FRAME_DONT_WAIT until FRAME_ETIMEDOUT
  * before polling again: frames may be in the buffer while the descriptor has nothing.
  */
 struct frame_reader;
@@ -825,7 +840,7 @@ struct exec_options {
      */
     uint32_t uid;
     /**
-     * Server: the group id that goes with uid; one without the other is FRAME_EARGUMENT.
+     * Server: the group id that goes with uid; one without the other is FRAME_EINVAL.
      */
     uint32_t gid;
     /**
@@ -840,7 +855,7 @@ struct exec_options {
      * Server: asked before anything is run; may be NULL. 0 allows the request. A
      * FRAME_E... code refuses it: the client gets the reply code that stands for it, and
      * what was written to reason, a C string of reason_size bytes at most, as the message.
-     * Any other number is FRAME_EDENIED. It is called on the thread of the call.
+     * Any other number is FRAME_EACCES. It is called on the thread of the call.
      */
     int (*policy)(void *context,
                   const struct exec_inquiry *inquiry,
@@ -874,7 +889,7 @@ struct exec_result {
      */
     int32_t signal;
     /**
-     * EXEC_FLAG_TIMED_OUT and the like: all that apply.
+     * EXEC_RESULT_TIMED_OUT and the like: all that apply.
      */
     uint32_t flags;
     /**
@@ -971,7 +986,7 @@ struct frame_file_options {
     uint64_t length;
     /**
      * Called after each piece, at most 1 MiB, with how many bytes have passed of how
-     * many; other than 0 breaks off with FRAME_ECANCELLED. May be NULL.
+     * many; other than 0 breaks off with FRAME_ECANCELED. May be NULL.
      */
     int (*progress)(void *context, uint64_t done, uint64_t total);
     /**
@@ -998,7 +1013,7 @@ struct frame_file_options {
      * Server: asked before anything is opened or stored; may be NULL. 0 allows the
      * request. A FRAME_E... code refuses it: the client gets the reply code that stands
      * for it, and what was written to reason, a C string of reason_size bytes at most, as
-     * the message. Any other number is FRAME_EDENIED. It is called on the thread of the
+     * the message. Any other number is FRAME_EACCES. It is called on the thread of the
      * call.
      */
     int (*policy)(void *context,
@@ -1167,7 +1182,7 @@ const char *frame_last_error(void);
  * "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
  * "stall_ms", "partial_age_ms", "max_datagram", "min_key".
  *
- * Returns the value, or FRAME_EARGUMENT for NULL or an unknown name. May be called from
+ * Returns the value, or FRAME_EINVAL for NULL or an unknown name. May be called from
  * any thread. Since 0.1.
  */
 int64_t frame_default(const char *name);
@@ -1183,10 +1198,10 @@ int64_t frame_default(const char *name);
  * not; it is not closed and none of its flags changed. Threads that send on one
  * descriptor have to take turns; one may send while another receives.
  *
- * Returns 0. FRAME_ETIMEOUT: nothing was sent, the stream is in step. FRAME_EARGUMENT,
+ * Returns 0. FRAME_ETIMEDOUT: nothing was sent, the stream is in step. FRAME_EINVAL,
  * FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size) and FRAME_ETOOBIG (the
  * header is above max_header): refused, nothing was sent. FRAME_ESTALLED: a part was
- * sent when the time was up. FRAME_EBADFD, FRAME_EIO with errno (EPIPE where the other
+ * sent when the time was up. FRAME_EBADF, FRAME_EIO with errno (EPIPE where the other
  * end is gone; no SIGPIPE is raised). After those the stream is out of step: close it.
  * Since 0.1.
  */
@@ -1204,11 +1219,11 @@ int frame_send(int fd,
  * flags. Threads that receive on one descriptor have to take turns.
  *
  * Returns 0. In step: FRAME_ECLOSED (the other end closed between frames),
- * FRAME_ETIMEOUT (nothing came in time). Out of step, close the stream:
+ * FRAME_ETIMEDOUT (nothing came in time). Out of step, close the stream:
  * FRAME_ETRUNCATED (it ended inside the frame), FRAME_ESTALLED (the time was up inside
  * the frame), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing is
  * allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer,
- * or there twice), FRAME_ENOMEMORY, FRAME_EIO with errno. FRAME_EARGUMENT, FRAME_EBADFD:
+ * or there twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL, FRAME_EBADF:
  * nothing was read. Since 0.1.
  */
 int frame_recv(int fd, struct frame **out, const struct frame_options *opts);
@@ -1278,7 +1293,7 @@ const void *frame_body(const struct frame *frame, size_t *len);
  * that is there twice has its last value.
  *
  * Returns 0, FRAME_EMISSING (no such key), FRAME_EBADFIELD (not a string, or a NUL
- * inside), FRAME_ESTATE (a packet has no header) or FRAME_EARGUMENT. Since 0.1.
+ * inside), FRAME_ESTATE (a packet has no header) or FRAME_EINVAL. Since 0.1.
  */
 int frame_header_string(const struct frame *frame,
                         const char *key,
@@ -1289,7 +1304,7 @@ int frame_header_string(const struct frame *frame,
  * An integer at the top level of the header, in *value.
  *
  * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, or beyond 64 bits with a
- * sign), FRAME_ESTATE or FRAME_EARGUMENT; *value is then unchanged. Since 0.1.
+ * sign), FRAME_ESTATE or FRAME_EINVAL; *value is then unchanged. Since 0.1.
  */
 int frame_header_int(const struct frame *frame, const char *key, int64_t *value);
 
@@ -1297,7 +1312,7 @@ int frame_header_int(const struct frame *frame, const char *key, int64_t *value)
  * A boolean at the top level of the header, in *value.
  *
  * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (neither true nor false), FRAME_ESTATE or
- * FRAME_EARGUMENT; *value is then unchanged. Since 0.1.
+ * FRAME_EINVAL; *value is then unchanged. Since 0.1.
  */
 int frame_header_bool(const struct frame *frame, const char *key, bool *value);
 
@@ -1312,9 +1327,9 @@ uint64_t frame_body_left(const struct frame *frame);
  *
  * buf may be NULL where cap is 0. opts may be NULL; its timeout_ms is for this call.
  *
- * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEOUT:
+ * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT:
  * nothing was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
- * body is in memory. FRAME_EIO, FRAME_EARGUMENT. frame_body_left() is right after every
+ * body is in memory. FRAME_EIO, FRAME_EINVAL. frame_body_left() is right after every
  * one of them. Since 0.1.
  */
 int64_t frame_body_read(struct frame *frame,
@@ -1327,8 +1342,8 @@ int64_t frame_body_read(struct frame *frame,
  *
  * to_fd is borrowed; it may be a file, socket, pipe or terminal. opts may be NULL.
  *
- * Returns 0. FRAME_ETIMEOUT: all that was read was written, call again. FRAME_ESTALLED,
- * FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_body_skip() still
+ * Returns 0. FRAME_ETIMEDOUT: all that was read was written, call again. FRAME_ESTALLED,
+ * FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_body_skip() still
  * brings the stream back in step. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
  * body is in memory. Since 0.1.
  */
@@ -1339,14 +1354,14 @@ int frame_body_copy(struct frame *frame, int to_fd, const struct frame_options *
  *
  * opts may be NULL. Returns 0, also where it is there already. FRAME_ETOOBIG: it is
  * larger than max_body; nothing was read. FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EIO,
- * FRAME_ENOMEMORY: what came is lost; frame_body_skip() drops the rest. Since 0.1.
+ * FRAME_ENOMEM: what came is lost; frame_body_skip() drops the rest. Since 0.1.
  */
 int frame_body_gather(struct frame *frame, const struct frame_options *opts);
 
 /**
  * Reads the rest of a body from the stream and drops it, in constant memory.
  *
- * opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEOUT: call again.
+ * opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again.
  * FRAME_ETRUNCATED, FRAME_EIO. Since 0.1.
  */
 int frame_body_skip(struct frame *frame, const struct frame_options *opts);
@@ -1370,8 +1385,8 @@ int frame_sender_new(int fd,
  *
  * piece may be NULL where len is 0. opts may be NULL; its timeout_ms is for this call.
  *
- * Returns 0. FRAME_EARGUMENT: the piece is longer than what the body still needs; nothing
- * of it was sent. FRAME_ETIMEOUT: nothing of it was sent, call again. FRAME_ESTALLED,
+ * Returns 0. FRAME_EINVAL: the piece is longer than what the body still needs; nothing
+ * of it was sent. FRAME_ETIMEDOUT: nothing of it was sent, call again. FRAME_ESTALLED,
  * FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after. Since 0.1.
  */
 int frame_sender_write(struct frame_sender *sender,
@@ -1384,8 +1399,8 @@ int frame_sender_write(struct frame_sender *sender,
  *
  * from_fd is borrowed and read from where it stands. opts may be NULL.
  *
- * Returns 0. FRAME_EARGUMENT: more than what the body still needs. FRAME_ETRUNCATED:
- * from_fd ended early. FRAME_ETIMEOUT: from_fd gave nothing in time. After these two, what
+ * Returns 0. FRAME_EINVAL: more than what the body still needs. FRAME_ETRUNCATED:
+ * from_fd ended early. FRAME_ETIMEDOUT: from_fd gave nothing in time. After these two, what
  * from_fd gave was sent, and frame_sender_left() says what the body still needs.
  * FRAME_ESTALLED, FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after.
  * Since 0.1.
@@ -1457,7 +1472,7 @@ int64_t frame_packet_recv_into(int fd,
  * every message, its prefix for frame_reader_next_packet(), its timeout_ms for each call
  * that says 0.
  *
- * Returns 0, FRAME_EARGUMENT or FRAME_EBADFD. Since 0.1.
+ * Returns 0, FRAME_EINVAL or FRAME_EBADF. Since 0.1.
  */
 int frame_reader_new(int fd, struct frame_reader **out, const struct frame_options *opts);
 
@@ -1477,7 +1492,7 @@ void frame_reader_free(struct frame_reader *reader);
  * writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
  * first is untied.
  *
- * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ * Returns 0 or FRAME_EINVAL. Since 0.1.
  */
 int frame_reader_tie(struct frame_reader *reader,
                      struct frame_writer *writer);
@@ -1491,11 +1506,11 @@ int frame_reader_tie(struct frame_reader *reader,
  * timeout_ms is in milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the
  * options.
  *
- * Returns their count, at least 1. FRAME_ETIMEOUT: nothing is lost, call again.
+ * Returns their count, at least 1. FRAME_ETIMEDOUT: nothing is lost, call again.
  * FRAME_ECLOSED: the other end closed between frames. FRAME_ETRUNCATED, FRAME_EBADLENGTH,
  * FRAME_ETOOBIG, FRAME_EBADJSON, FRAME_EBADFIELD: it sticks, and comes after all frames
  * before it were taken. FRAME_ESTATE: bytes of a streamed body are left. FRAME_EIO with
- * errno, FRAME_EBADFD, FRAME_ENOMEMORY, FRAME_EARGUMENT. Since 0.1.
+ * errno, FRAME_EBADF, FRAME_ENOMEM, FRAME_EINVAL. Since 0.1.
  */
 int64_t frame_reader_next(struct frame_reader *reader,
                           struct frame_view *views,
@@ -1530,8 +1545,8 @@ int frame_reader_next_header(struct frame_reader *reader,
  *
  * buf may be NULL where cap is 0. timeout_ms is as for frame_reader_next().
  *
- * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEOUT: nothing
- * was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EARGUMENT.
+ * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT: nothing
+ * was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EINVAL.
  * Since 0.1.
  */
 int64_t frame_reader_read(struct frame_reader *reader,
@@ -1545,8 +1560,8 @@ int64_t frame_reader_read(struct frame_reader *reader,
  * to_fd is borrowed; what a writer has queued for it goes out later, unless it is flushed
  * before. timeout_ms is as for frame_reader_next(), for the whole call.
  *
- * Returns 0. FRAME_ETIMEOUT: all that was taken was written, call again. FRAME_ESTALLED,
- * FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_reader_skip() still
+ * Returns 0. FRAME_ETIMEDOUT: all that was taken was written, call again. FRAME_ESTALLED,
+ * FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_reader_skip() still
  * leads to the next frame. FRAME_ETRUNCATED: the stream ended. Since 0.1.
  */
 int frame_reader_copy(struct frame_reader *reader, int to_fd, int timeout_ms);
@@ -1554,7 +1569,7 @@ int frame_reader_copy(struct frame_reader *reader, int to_fd, int timeout_ms);
 /**
  * Reads the rest of a streamed body and drops it.
  *
- * Returns 0, also where nothing is left. FRAME_ETIMEOUT: call again. FRAME_ETRUNCATED,
+ * Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again. FRAME_ETRUNCATED,
  * FRAME_EIO. Since 0.1.
  */
 int frame_reader_skip(struct frame_reader *reader, int timeout_ms);
@@ -1580,7 +1595,7 @@ const void *frame_reader_rest(struct frame_reader *reader, size_t *len);
  * every frame, its prefix for frame_writer_send_packet(), its timeout_ms for each call that
  * says 0.
  *
- * Returns 0, FRAME_EARGUMENT or FRAME_EBADFD. Since 0.1.
+ * Returns 0, FRAME_EINVAL or FRAME_EBADF. Since 0.1.
  */
 int frame_writer_new(int fd,
                      struct frame_writer **out,
@@ -1601,9 +1616,9 @@ void frame_writer_free(struct frame_writer *writer);
  *
  * Returns 0: the frame is accepted whole. Where the time was up (with FRAME_DONT_WAIT that
  * is at once) a part of it may be in the queue, of any size: frame_writer_left() tells.
- * FRAME_ETIMEOUT: the queue is full, nothing of the frame was accepted, call again.
- * FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
- * frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: nothing
+ * FRAME_ETIMEDOUT: the queue is full, nothing of the frame was accepted, call again.
+ * FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
+ * frame_send() does. FRAME_EBADF, FRAME_EIO with errno: it sticks. FRAME_ENOMEM: nothing
  * of the frame was accepted; where a part of it had gone out, it sticks. Since 0.1.
  */
 int frame_writer_send(struct frame_writer *writer,
@@ -1643,9 +1658,9 @@ int frame_writer_send_packet(struct frame_writer *writer,
 /**
  * Writes all that is queued.
  *
- * timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEOUT: a part may have been
+ * timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEDOUT: a part may have been
  * written, frame_writer_left() is the rest; call again, in an event loop once the descriptor
- * can be written to. FRAME_EBADFD, FRAME_EIO with errno: it sticks. Since 0.1.
+ * can be written to. FRAME_EBADF, FRAME_EIO with errno: it sticks. Since 0.1.
  */
 int frame_writer_flush(struct frame_writer *writer,
                        int timeout_ms);
@@ -1661,8 +1676,8 @@ size_t frame_writer_left(const struct frame_writer *writer);
  * On success *out is the frame, which the caller frees with frame_free(), and which every
  * function that takes a frame accepts; on failure it is NULL.
  *
- * Returns 0, FRAME_EARGUMENT, FRAME_EBADJSON (the header is not what a reader or decoder
- * gave) or FRAME_ENOMEMORY. Since 0.1.
+ * Returns 0, FRAME_EINVAL, FRAME_EBADJSON (the header is not what a reader or decoder
+ * gave) or FRAME_ENOMEM. Since 0.1.
  */
 int frame_copy(const struct frame_view *view, struct frame **out);
 
@@ -1674,7 +1689,7 @@ int frame_copy(const struct frame_view *view, struct frame **out);
  * NULL is an empty one; 43 bytes more than its length are enough. opts may be NULL.
  *
  * Returns how many bytes it is; where that is more than cap, nothing was written, and the
- * call can be made again with more room. FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD
+ * call can be made again with more room. FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD
  * (the header has a data_size), FRAME_ETOOBIG (the header is above max_header, or body_len
  * above 2^63 - 1). Any thread. Since 0.1.
  */
@@ -1702,7 +1717,7 @@ int64_t frame_packet_encode(void *buf,
  * On success *out is the decoder, on failure NULL. opts may be NULL; its limits hold for
  * every message, its prefix for frame_decoder_next_packet(), timeout_ms means nothing here.
  *
- * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ * Returns 0 or FRAME_EINVAL. Since 0.1.
  */
 int frame_decoder_new(struct frame_decoder **out,
                       const struct frame_options *opts);
@@ -1730,15 +1745,15 @@ void *frame_decoder_space(struct frame_decoder *decoder,
 /**
  * Says that n bytes of the stream were put where frame_decoder_space() said.
  *
- * Returns 0, or FRAME_EARGUMENT: it is more than there was room for. Since 0.1.
+ * Returns 0, or FRAME_EINVAL: it is more than there was room for. Since 0.1.
  */
 int frame_decoder_fed(struct frame_decoder *decoder, size_t n);
 
 /**
  * Takes in the next len bytes of the stream, which are copied.
  *
- * bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEMORY (nothing was taken in),
- * FRAME_EARGUMENT, or the error that sticks. Since 0.1.
+ * bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEM (nothing was taken in),
+ * FRAME_EINVAL, or the error that sticks. Since 0.1.
  */
 int frame_decoder_feed(struct frame_decoder *decoder, const void *bytes, size_t len);
 
@@ -1750,7 +1765,7 @@ int frame_decoder_feed(struct frame_decoder *decoder, const void *bytes, size_t 
  * Returns their count, 0 where the next one is not whole yet. FRAME_EBADLENGTH,
  * FRAME_ETOOBIG (above max_header or max_body: as soon as that is known), FRAME_EBADJSON,
  * FRAME_EBADFIELD: it sticks, and comes after all frames before it were taken.
- * FRAME_ESTATE: bytes of a streamed body are left. FRAME_EARGUMENT. Since 0.1.
+ * FRAME_ESTATE: bytes of a streamed body are left. FRAME_EINVAL. Since 0.1.
  */
 int64_t frame_decoder_next(struct frame_decoder *decoder,
                            struct frame_view *views,
@@ -1780,7 +1795,7 @@ int frame_decoder_next_header(struct frame_decoder *decoder,
  *
  * *piece is where they are, borrowed until the next call for the decoder; NULL where there
  * are none. Returns their count: 0 where more have to be fed, and at the body's end, when
- * frame_decoder_left() is 0. FRAME_EARGUMENT. Since 0.1.
+ * frame_decoder_left() is 0. FRAME_EINVAL. Since 0.1.
  */
 int64_t frame_decoder_body(struct frame_decoder *decoder,
                            const void **piece);
@@ -1803,7 +1818,7 @@ const void *frame_decoder_rest(const struct frame_decoder *decoder, size_t *len)
  * that means, which is never 0.
  *
  * Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
- * that are no whole message; it sticks. The error that sticks already. FRAME_EARGUMENT.
+ * that are no whole message; it sticks. The error that sticks already. FRAME_EINVAL.
  * Since 0.1.
  */
 int frame_decoder_end(struct frame_decoder *decoder);
@@ -1819,7 +1834,7 @@ struct frame_builder *frame_builder_new(void);
  *
  * key and value are C strings in UTF-8 and are copied.
  *
- * Returns 0, FRAME_EARGUMENT (NULL, or not UTF-8: see frame_builder_bytes()) or
+ * Returns 0, FRAME_EINVAL (NULL, or not UTF-8: see frame_builder_bytes()) or
  * FRAME_EBADFIELD (the key is there already, or is data_size). Since 0.1.
  */
 int frame_builder_string(struct frame_builder *builder,
@@ -1913,9 +1928,9 @@ int frame_reply_hello(int fd,
  * may call it side by side on different descriptors.
  *
  * Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or
- * there are no random numbers; nothing was sent. FRAME_ETIMEOUT, FRAME_ESTALLED,
- * FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADFD, FRAME_EIO with errno,
- * FRAME_EARGUMENT. Close the connection after any of them. Since 0.1.
+ * there are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED,
+ * FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno,
+ * FRAME_EINVAL. Close the connection after any of them. Since 0.1.
  */
 int auth_server(int fd, const void *key, size_t key_len, const struct auth_options *opts);
 
@@ -1951,7 +1966,7 @@ int auth_client(int fd, const void *key, size_t key_len, const struct auth_optio
  * flags.
  *
  * The bytes are copied. On success *out is the key, freed with auth_key_free(); on
- * failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EARGUMENT. Since 0.1.
+ * failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. Since 0.1.
  */
 int auth_key_new(const void *key, size_t key_len, uint32_t flags, struct auth_key **out);
 
@@ -1963,17 +1978,17 @@ int auth_key_new(const void *key, size_t key_len, uint32_t flags, struct auth_ke
  *
  * Returns 0. FRAME_EKEY: others may read or write the file, it belongs to another user,
  * is a symbolic link or not a regular file, or the key is empty, too short or too long;
- * frame_last_error() says which. FRAME_ENOTFOUND, FRAME_EDENIED, FRAME_EIO, with errno.
- * FRAME_EARGUMENT. Since 0.1.
+ * frame_last_error() says which. FRAME_ENOENT, FRAME_EACCES, FRAME_EIO, with errno.
+ * FRAME_EINVAL. Since 0.1.
  */
 int auth_key_load(const char *path, uint32_t flags, struct auth_key **out);
 
 /**
  * Writes a new key of 32 random bytes into a new file at path, of mode 0600.
  *
- * May be called from any thread. Returns 0. FRAME_EEXISTS: there is something at path,
- * and it stays. FRAME_EKEY: no random numbers. FRAME_ENOTFOUND (the directory),
- * FRAME_EDENIED, FRAME_ENOSPACE, FRAME_EIO, with errno; no file is left. FRAME_EARGUMENT.
+ * May be called from any thread. Returns 0. FRAME_EEXIST: there is something at path,
+ * and it stays. FRAME_EKEY: no random numbers. FRAME_ENOENT (the directory),
+ * FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with errno; no file is left. FRAME_EINVAL.
  * Since 0.1.
  */
 int auth_key_generate(const char *path);
@@ -2012,7 +2027,7 @@ void auth_key_free(struct auth_key *key);
  *
  * Returns EXEC_EXITED and the like (0 or more): a reply was sent and the stream is in
  * step. FRAME_ECLOSED: the client hung up and its command was ended. FRAME_ESTALLED,
- * FRAME_EIO with errno, FRAME_EBADFD: the reply did not get through. FRAME_EARGUMENT:
+ * FRAME_EIO with errno, FRAME_EBADF: the reply did not get through. FRAME_EINVAL:
  * nothing was run. Close the stream after those. Since 0.1.
  */
 int exec_and_reply(int fd,
@@ -2035,7 +2050,7 @@ int exec_and_reply(int fd,
  * is constant: a client that does not read slows the command down.
  *
  * The rest, and the codes, are as for exec_and_reply(); after FRAME_ETRUNCATED,
- * FRAME_ETIMEOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
+ * FRAME_ETIMEDOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
  * the stream did not come whole, or was not understood. Since 0.1.
  */
 int exec_serve(int fd,
@@ -2051,8 +2066,8 @@ int exec_serve(int fd,
  * opts may be NULL; write_fd and timeout_ms have no meaning here.
  *
  * Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be
- * started. FRAME_EARGUMENT: empty, or a NUL byte in it. FRAME_ETOOBIG: above
- * max_command. FRAME_ENOMEMORY. Since 0.1.
+ * started. FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above
+ * max_command. FRAME_ENOMEM. Since 0.1.
  */
 int exec_run(const char *command,
              size_t command_len,
@@ -2071,12 +2086,12 @@ int exec_run(const char *command,
  * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
  * complete and the stream in step; anything but EXEC_EXITED says that the output or the
  * status is not what a command left to itself would give. A code of -100 or below: the
- * other end's error reply, such as FRAME_EREMOTE_SPAWN, FRAME_EREMOTE_BAD_REQUEST or
- * FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEOUT: nothing was sent. FRAME_ECLOSED:
+ * other end's error reply, such as FRAME_EREMOTE_SPAWN_FAILED, FRAME_EREMOTE_BAD_REQUEST or
+ * FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEDOUT: nothing was sent. FRAME_ECLOSED:
  * the other end closed instead of replying, as one that refuses a key does. After that
  * and FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EBADREPLY (the reply contradicts itself),
  * FRAME_ETOOBIG (more than twice max_output), FRAME_EIO and the codes of frame_recv(),
- * close the stream. FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Since 0.1.
+ * close the stream. FRAME_EINVAL, FRAME_EBADF: nothing was sent. Since 0.1.
  */
 int exec_request(int fd,
                  const char *command,
@@ -2118,7 +2133,7 @@ const char *exec_output_charset(const struct exec_output *output);
 /**
  * How the command ended, in *result.
  *
- * Returns 0 or FRAME_EARGUMENT (NULL, or a size that is not set). Since 0.1.
+ * Returns 0 or FRAME_EINVAL (NULL, or a size that is not set). Since 0.1.
  */
 int exec_output_result(const struct exec_output *output, struct exec_result *result);
 
@@ -2139,7 +2154,7 @@ void exec_output_free(struct exec_output *output);
  * There is no limit to the output, unless opts->max_output sets one. Whether the server
  * runs the command at all, the first exec_stream_read() tells.
  *
- * Returns 0. FRAME_ETIMEOUT, FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the
+ * Returns 0. FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the
  * connection after FRAME_ESTALLED and FRAME_EIO with errno. Since 0.1.
  */
 int exec_start(int fd,
@@ -2167,11 +2182,11 @@ int exec_start_argv(int fd,
  *
  * Returns the count of bytes, or 0 once the command has ended and all that it wrote has
  * been taken: then exec_stream_result() tells how it ended, and the connection is free for
- * the next request. FRAME_ETIMEOUT: nothing yet; call again. A code of -100 or below: the
+ * the next request. FRAME_ETIMEDOUT: nothing yet; call again. A code of -100 or below: the
  * other end refused to run it, as for exec_request(); the connection is in step. Close it
  * after all others: FRAME_ETRUNCATED and FRAME_ECLOSED (the other end is gone),
  * FRAME_EBADREPLY (output is missing, or the reply contradicts itself), FRAME_ESTALLED,
- * FRAME_EIO with errno, FRAME_EARGUMENT (nothing was done). Since 0.1.
+ * FRAME_EIO with errno, FRAME_EINVAL (nothing was done). Since 0.1.
  */
 int64_t exec_stream_read(struct exec_stream *stream,
                          int *output,
@@ -2186,7 +2201,7 @@ int64_t exec_stream_read(struct exec_stream *stream,
  * read first, nothing is taken. timeout_ms is as for exec_stream_read().
  *
  * Returns the count of bytes that were taken. 0: read first; or the command has ended, and
- * more input is of no use. FRAME_ETIMEOUT: nothing was taken; call again. FRAME_ESTATE:
+ * more input is of no use. FRAME_ETIMEDOUT: nothing was taken; call again. FRAME_ESTATE:
  * the command takes no input, or its end was told. The rest as for exec_stream_read().
  * Since 0.1.
  */
@@ -2211,7 +2226,7 @@ int exec_stream_end_input(struct exec_stream *stream, int timeout_ms);
  * May be called from any thread and from a signal handler while another call uses the
  * stream: that call, or the next one, sends it, behind the input that was taken before.
  *
- * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ * Returns 0 or FRAME_EINVAL. Since 0.1.
  */
 int exec_stream_signal(const struct exec_stream *stream,
                        int signal);
@@ -2220,7 +2235,7 @@ int exec_stream_signal(const struct exec_stream *stream,
  * Changes the size of the command's terminal; without EXEC_TTY nothing happens. Callable
  * as exec_stream_signal() is.
  *
- * Returns 0 or FRAME_EARGUMENT. Since 0.1.
+ * Returns 0 or FRAME_EINVAL. Since 0.1.
  */
 int exec_stream_resize(const struct exec_stream *stream, uint16_t rows, uint16_t columns);
 
@@ -2233,7 +2248,7 @@ int exec_stream_resize(const struct exec_stream *stream, uint16_t rows, uint16_t
  * command down. timeout_ms is for the whole of it, as for exec_stream_read().
  *
  * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): the command has ended, and all that
- * it wrote was written. FRAME_ETIMEOUT: call again to go on. The rest as for
+ * it wrote was written. FRAME_ETIMEDOUT: call again to go on. The rest as for
  * exec_stream_read(); FRAME_EIO with errno may also come from one of the three
  * descriptors, as EPIPE does where nobody reads the output any more. Since 0.1.
  */
@@ -2252,7 +2267,7 @@ int exec_stream_events(const struct exec_stream *stream);
 /**
  * How the command ended, in *result; stdout_total and stderr_total are what came.
  *
- * Returns 0. FRAME_ESTATE: it has not ended. FRAME_EARGUMENT (NULL, or a size that is not
+ * Returns 0. FRAME_ESTATE: it has not ended. FRAME_EINVAL (NULL, or a size that is not
  * set). Since 0.1.
  */
 int exec_stream_result(const struct exec_stream *stream, struct exec_result *result);
@@ -2289,10 +2304,10 @@ int exec_is_late_input(const struct frame *request);
  * Returns 0: stored. A code of -100 or below: the other end's error reply, such as
  * FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE or
  * FRAME_EREMOTE_CHECKSUM: nothing was stored, the stream is in step. FRAME_ECHECKSUM:
- * what the server says it has stored is something else; in step. FRAME_ETIMEOUT,
- * FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the connection after all others:
+ * what the server says it has stored is something else; in step. FRAME_ETIMEDOUT,
+ * FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others:
  * FRAME_ETRUNCATED (from_fd ended before length, or the reply was cut), FRAME_ESTALLED,
- * FRAME_ECANCELLED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. Since 0.1.
+ * FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. Since 0.1.
  */
 int frame_file_put(int fd,
                    const char *name,
@@ -2303,7 +2318,7 @@ int frame_file_put(int fd,
 /**
  * Client: as frame_file_put() for the regular file at path, all of it.
  *
- * FRAME_EPATH where path is not a regular file, FRAME_ENOTFOUND, FRAME_EDENIED: nothing
+ * FRAME_EPATH where path is not a regular file, FRAME_ENOENT, FRAME_EACCES: nothing
  * was sent. Since 0.1.
  */
 int frame_file_put_path(int fd,
@@ -2323,11 +2338,11 @@ int frame_file_put_path(int fd,
  * Returns 0: it came whole, and matches the digest, where the server sends one. A code
  * of -100 or below: the other end's error reply, such as FRAME_EREMOTE_NOT_FOUND or
  * FRAME_EREMOTE_DENIED; in step. FRAME_ECHECKSUM: it does not match; in step.
- * FRAME_ETIMEOUT, FRAME_EARGUMENT, FRAME_EBADFD for fd: nothing was sent. Close the
+ * FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF for fd: nothing was sent. Close the
  * connection after all others: FRAME_ETRUNCATED (the server gave up in the middle, as it
  * does when the file becomes shorter), FRAME_ETOOBIG (above max_size; nothing was
- * written), FRAME_ENOSPACE and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
- * FRAME_ECANCELLED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
+ * written), FRAME_ENOSPC and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
+ * FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
  * FRAME_EBADFIELD. Since 0.1.
  */
 int frame_file_get(int fd,
@@ -2344,8 +2359,8 @@ int frame_file_get(int fd,
  * With FRAME_FILE_RESUME what came before a failure is kept in a partial file beside path,
  * for the next call to go on from.
  *
- * Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXISTS,
- * FRAME_ENOTFOUND (the directory), FRAME_EDENIED, FRAME_ENOSPACE: if they are seen
+ * Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXIST,
+ * FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC: if they are seen
  * beforehand nothing is sent; close the connection all the same. Since 0.1.
  */
 int frame_file_get_path(int fd,
@@ -2375,9 +2390,9 @@ int frame_file_get_path(int fd,
  * Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
  * step; result->error says what was refused. Anything negative: close the connection.
  * FRAME_ETRUNCATED: a put was cut, or a file that is being sent became shorter, which the
- * client learns from the close. FRAME_ESTALLED, FRAME_ECANCELLED, FRAME_EIO with errno,
+ * client learns from the close. FRAME_ESTALLED, FRAME_ECANCELED, FRAME_EIO with errno,
  * FRAME_EBADFIELD and FRAME_ETOOBIG (nobody knows where the put ends; the client was
- * told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADFD, FRAME_EARGUMENT.
+ * told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADF, FRAME_EINVAL.
  * Since 0.1.
  */
 int frame_file_serve(int fd,
@@ -2393,8 +2408,8 @@ int frame_file_serve(int fd,
  * frame_file_put().
  *
  * Returns 0. A code of -100 or below: the other end's error reply, such as
- * FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEOUT,
- * FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the connection after all others.
+ * FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEDOUT,
+ * FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others.
  * Since 0.1.
  */
 int frame_file_stat(int fd,
@@ -2460,7 +2475,7 @@ int frame_file_make_directory(int fd,
  * so does a put or get with FRAME_FILE_RESUME that was cut.
  *
  * root_fd is borrowed; symbolic links are not followed. Returns how many files were
- * removed. FRAME_EARGUMENT, FRAME_EBADFD, FRAME_EIO with errno (some may have been
+ * removed. FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been
  * removed). Since 0.1.
  */
 int64_t frame_file_sweep(int root_fd,
@@ -2515,8 +2530,8 @@ int frame_file_get_tree(int fd,
  *
  * Returns 0: it is on its way, and may be lost on it. Nothing was sent with any other
  * code. FRAME_ETOOBIG: the datagram is above max_datagram, or too large for the network
- * (errno EMSGSIZE). FRAME_ETIMEOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
- * (the header has a data_size), FRAME_EARGUMENT. FRAME_EBADFD: not a datagram socket.
+ * (errno EMSGSIZE). FRAME_ETIMEDOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
+ * (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not a datagram socket.
  * FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram, and
  * this one may be sent again. Since 0.1.
  */
@@ -2537,11 +2552,11 @@ int frame_datagram_send(int fd,
  * may receive on one descriptor side by side.
  *
  * Returns 0. Whatever is returned, the next call receives the next datagram.
- * FRAME_ETIMEOUT: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
+ * FRAME_ETIMEDOUT: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
  * FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its
  * end. FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a
  * datagram is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an
- * earlier datagram. FRAME_EBADFD: not a datagram socket. FRAME_EARGUMENT. Since 0.1.
+ * earlier datagram. FRAME_EBADF: not a datagram socket. FRAME_EINVAL. Since 0.1.
  */
 int frame_datagram_recv(int fd,
                         struct frame **out,
@@ -2569,7 +2584,7 @@ const void *frame_source(const struct frame *frame,
  * them can be played to the other within 30 s. Give each a key of its own.
  *
  * On success *out is the server, freed with exec_datagram_server_free(); on failure it is
- * NULL. Returns 0, FRAME_EKEY or FRAME_EARGUMENT. Since 0.1.
+ * NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. Since 0.1.
  */
 int exec_datagram_server_new(const void *key,
                              size_t key_len,
@@ -2590,12 +2605,12 @@ int exec_datagram_server_new(const void *key,
  * Returns EXEC_EXITED to EXEC_STATUS_LOST, EXEC_SPAWN_FAILED or EXEC_REFUSED for a new
  * request: the reply was sent, unless error in result is the FRAME_E... code of what
  * kept it, or a part of it, from being sent; the client will ask again. EXEC_REPEATED.
- * EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one), FRAME_EDENIED
+ * EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one), FRAME_EACCES
  * (not from this machine, or its time is not acceptable, or it was sent from another
  * address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
  * FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no
- * request). A negative code: FRAME_ETIMEOUT, no datagram came; FRAME_EBADFD, FRAME_EIO
- * with errno, FRAME_EARGUMENT. Since 0.1.
+ * request). A negative code: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO
+ * with errno, FRAME_EINVAL. Since 0.1.
  */
 int exec_datagram_serve(struct exec_datagram_server *server,
                         int fd,
@@ -2622,11 +2637,11 @@ void exec_datagram_server_free(struct exec_datagram_server *server);
  *
  * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set. The command ran once,
  * or with a negative code perhaps not at all. A code of -100 or below: the server's error
- * reply. FRAME_ETIMEOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
+ * reply. FRAME_ETIMEDOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
  * ECONNREFUSED where nobody receives, at once. FRAME_EBADREPLY: the reply contradicts
  * itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
- * max_output. FRAME_EKEY, FRAME_EARGUMENT (input and EXEC_TTY among others: a datagram has
- * no room for them), FRAME_EBADFD: nothing was sent. The socket can be used again after
+ * max_output. FRAME_EKEY, FRAME_EINVAL (input and EXEC_TTY among others: a datagram has
+ * no room for them), FRAME_EBADF: nothing was sent. The socket can be used again after
  * any of them. Since 0.1.
  */
 int exec_datagram_request(int fd,

@@ -40,7 +40,7 @@ error_kinds! {
     Truncated = -2, c"the stream ended in the middle of a message";
     /// The deadline passed before a first byte came or went, or what did is in a buffer: the
     /// stream is in step.
-    Timeout = -3, c"timed out";
+    TimedOut = -3, c"timed out";
     /// A length prefix that cannot be one: negative, zero for a header, or cut.
     BadLength = -4, c"the length prefix is not valid";
     /// A declared size is above the limit, or above what the format can carry.
@@ -86,13 +86,19 @@ error_kinds! {
     /// The request is of a kind that is not served here.
     Unsupported = -25, c"not supported";
     /// A callback of the caller's asked to stop.
-    Cancelled = -26, c"cancelled by the caller";
+    Canceled = -26, c"canceled by the caller";
     /// A reply that does not answer the request, or contradicts itself.
     BadReply = -27, c"the reply does not fit the request";
-    /// The deadline passed inside a message: the stream is no longer in step.
-    Stalled = -29, c"timed out in the middle of a message";
     /// A defect in this library: a panic was caught at the C boundary.
     Panic = -28, c"internal error in framefd";
+    /// The deadline passed inside a message: the stream is no longer in step.
+    Stalled = -29, c"timed out in the middle of a message";
+    /// The connection cannot be used after an earlier failure, which the detail names.
+    Broken = -30, c"the connection was broken by an earlier failure";
+    /// The connection was aborted, by another thread or a signal handler.
+    Aborted = -31, c"the connection was aborted";
+    /// The object belongs to the parent process: after fork(2) the child cannot use it.
+    Forked = -32, c"the object belongs to the parent process";
 
     /// Reply code `bad_request`.
     RemoteBadRequest = -100, c"the other end could not understand the request";
@@ -109,13 +115,13 @@ error_kinds! {
     /// Reply code `no_space`.
     RemoteNoSpace = -106, c"the other end has no space left";
     /// Reply code `timed_out`.
-    RemoteTimeout = -107, c"the other end timed out";
+    RemoteTimedOut = -107, c"the other end timed out";
     /// Reply code `checksum`.
     RemoteChecksum = -108, c"the checksum did not match on the other end";
     /// Reply code `busy`.
     RemoteBusy = -109, c"the other end is busy";
     /// Reply code `spawn_failed`.
-    RemoteSpawn = -110, c"the other end could not start the command";
+    RemoteSpawnFailed = -110, c"the other end could not start the command";
     /// Reply code `io`.
     RemoteIo = -111, c"a system call failed on the other end";
     /// An error reply whose code this version does not know.

@@ -234,7 +234,7 @@ fn any_of_several_keys_is_taken_and_named() {
 fn the_deadline_covers_the_whole_handshake() {
     let short = Duration::from_millis(20);
     for (came, expected) in
-        [(0, ErrorKind::Timeout), (1, ErrorKind::Stalled), (31, ErrorKind::Stalled)]
+        [(0, ErrorKind::TimedOut), (1, ErrorKind::Stalled), (31, ErrorKind::Stalled)]
     {
         let start = Instant::now();
         let (mut client, server) = socket_pair();
@@ -267,7 +267,7 @@ fn an_answer_at_the_deadline_is_taken_or_not_but_never_half() {
         match verdict {
             Ok(()) => assert_eq!(unread(&server), 0),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Timeout);
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
                 assert_eq!(unread(&server), 32, "it comes too late, whole");
             }
         }

@@ -118,12 +118,12 @@ fn a_timeout_between_two_reads_loses_nothing() {
     assert_eq!((&buf, body.left()), (b"ab", 7));
     assert_eq!(body.read(&mut buf, SOON).unwrap(), 1);
     for _ in 0..2 {
-        assert_eq!(kind(body.read(&mut buf, NOW)), ErrorKind::Timeout);
-        assert_eq!(kind(body.skip(NOW)), ErrorKind::Timeout);
+        assert_eq!(kind(body.read(&mut buf, NOW)), ErrorKind::TimedOut);
+        assert_eq!(kind(body.skip(NOW)), ErrorKind::TimedOut);
         assert_eq!(body.left(), 6);
     }
     peer.write_all(b"def").unwrap();
-    assert_eq!(kind(body.skip(NOW)), ErrorKind::Timeout);
+    assert_eq!(kind(body.skip(NOW)), ErrorKind::TimedOut);
     assert_eq!(body.left(), 3, "what was there is gone");
     peer.write_all(b"ghi").unwrap();
     assert_eq!(body.read_all(3, SOON).unwrap(), b"ghi");
@@ -263,7 +263,7 @@ fn a_sender_that_cannot_send_can_try_again_unless_a_part_went_out() {
     (&receiver).read_exact(&mut vec![0; head]).unwrap();
     fill(&sender);
     let filled = unread(&receiver);
-    assert_eq!(kind(body.write(b"piece", NOW)), ErrorKind::Timeout);
+    assert_eq!(kind(body.write(b"piece", NOW)), ErrorKind::TimedOut);
     assert_eq!(body.left(), 10 * MIB);
     common::channel::drain(&receiver);
     body.write(b"piece", NOW).unwrap();
@@ -286,9 +286,9 @@ fn a_chunk_that_was_taken_from_a_source_is_not_lost_unnoticed() {
     let mut body = frame::send_header(sender.as_fd(), None, 10, &options()).unwrap();
     let Channel { writer, reader } = Kind::Pipe.open();
     // Nothing was taken: the same call again is right.
-    assert_eq!(kind(body.copy_from(reader.as_fd(), 10, NOW)), ErrorKind::Timeout);
+    assert_eq!(kind(body.copy_from(reader.as_fd(), 10, NOW)), ErrorKind::TimedOut);
     rustix::io::write(&writer, b"12345").unwrap();
-    assert_eq!(kind(body.copy_from(reader.as_fd(), 10, NOW)), ErrorKind::Timeout);
+    assert_eq!(kind(body.copy_from(reader.as_fd(), 10, NOW)), ErrorKind::TimedOut);
     assert_eq!(body.left(), 5, "what it gave was sent");
     // Something was taken, and could not be sent: nobody has it any more.
     fill(&sender);

@@ -73,7 +73,7 @@ fn a_full_descriptor_of_every_kind_is_a_timeout() {
             writer.flush(None, short).err()
         });
         let error = error.unwrap_or_else(|| panic!("{name}: every flush succeeded"));
-        assert_eq!(error.kind(), ErrorKind::Timeout, "{name}");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{name}");
         assert!(writer.left() > 0, "{name}");
         drain(&channel.reader);
         writer.flush(None, long).unwrap();
@@ -103,7 +103,7 @@ fn a_reader_holds_what_came_and_not_what_was_declared() {
             let mut reader = Reader::new(fd.as_fd(), options);
             for _ in 0..2 {
                 let next = if is_packet { reader.next_packet() } else { reader.next_frame() };
-                assert_eq!(kind(next), ErrorKind::Timeout);
+                assert_eq!(kind(next), ErrorKind::TimedOut);
             }
             readers.push(reader);
         }
@@ -194,7 +194,7 @@ fn what_comes_while_a_writer_waits_is_told_by_the_reader() {
     peer.write_all(&encoded("{}", b"")).unwrap();
     drop(peer);
     let mut reader = Reader::new(fd.as_fd(), &options);
-    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::Timeout);
+    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::TimedOut);
     assert_eq!(reader.next_frame().unwrap().header(), "{}");
     assert_eq!(kind(reader.next_frame()), ErrorKind::Io);
     assert_eq!(kind(reader.next_frame()), ErrorKind::Closed);
@@ -205,7 +205,7 @@ fn what_comes_while_a_writer_waits_is_told_by_the_reader() {
     peer.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
     peer.write_all(b"\r\n").unwrap();
-    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::Timeout);
+    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::TimedOut);
     assert_eq!(reader.rest().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
 }
@@ -247,7 +247,7 @@ fn a_writer_that_waits_has_no_more_taken_in_than_a_bound() {
             writer.send(None, b"hello", None, None).unwrap();
             let mut wait = || {
                 let waited = writer.flush(Some(&mut reader), Some(Duration::from_millis(100)));
-                assert_eq!(kind(waited), ErrorKind::Timeout);
+                assert_eq!(kind(waited), ErrorKind::TimedOut);
             };
             while sent.load(Relaxed) < 60 * MIB {
                 wait();

@@ -78,7 +78,7 @@ fn a_datagram_of_65507_bytes_goes_and_of_65508_does_not() {
     assert_eq!(error.kind(), ErrorKind::TooBig, "8 KiB is the default limit");
     let nothing = Options { timeout: Some(Duration::ZERO), ..soon() };
     let error = datagram::recv(server.as_fd(), &nothing).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout, "nothing was sent");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "nothing was sent");
 }
 
 #[test]
@@ -148,7 +148,7 @@ impl Running {
             while !stopped.load(Ordering::SeqCst) {
                 match server.serve(socket.as_fd(), tick, &ServeOptions::default()) {
                     Ok(answer) => answers.push(answer),
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{error}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
                 }
             }
             answers
@@ -244,7 +244,7 @@ fn what_is_refused_is_told() {
     let options = ExecRequest { argv: Some(vec!["/nonexistent".into()]), ..ExecRequest::default() };
     let request = Request { options, timeout: Some(LONG), ..Request::default() };
     let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RemoteSpawn);
+    assert_eq!(error.kind(), ErrorKind::RemoteSpawnFailed);
 
     datagram::send(client.as_fd(), None, Some(r#"{"cmd":"get","id":7}"#), b"", &soon()).unwrap();
     let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
@@ -551,7 +551,7 @@ fn a_recorded_request_gets_nothing_from_the_server() {
     client.connect(address(&tap)).unwrap();
     let command = lines.add("once");
     let error = ask_for(&client, &command, Some(&key), Duration::from_millis(1)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     let recorded = received(&tap);
 
     // The request arrives, its reply goes to the client; repeated, it is not run again.
@@ -594,7 +594,7 @@ fn a_request_without_the_key_gets_no_answer() {
     let other = Key::new(&[9; 16]).unwrap();
     for wrong in [None, Some(&other)] {
         let error = ask_for(&client, "true", wrong, short).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.detail().contains("no reply came"), "{error}");
     }
     let ignored = |answer: &Answer| matches!(answer, Answer::Ignored(_));
@@ -667,7 +667,7 @@ fn a_reply_from_another_address_is_ignored() {
         udp().send_to(&forged, source).unwrap();
     });
     let error = asking.ask(Duration::from_millis(100)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
 #[test]
@@ -709,7 +709,7 @@ fn a_missing_part_is_a_timeout_that_says_so() {
         socket.send_to(&part, source).unwrap();
     });
     let error = asking.ask(Duration::from_millis(500)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(error.detail().contains("1 of 2 parts"), "{error}");
 }
 
@@ -724,7 +724,7 @@ fn a_flood_of_other_datagrams_does_not_hold_up_the_deadline() {
     });
     let error = asking.ask(Duration::from_millis(100)).unwrap_err();
     stop.store(true, Ordering::SeqCst);
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(error.detail().contains("ignored"), "{error}");
 }
 
@@ -733,7 +733,7 @@ fn a_request_is_sent_again_unchanged() {
     let server = udp();
     let client = connected(address(&server));
     let error = ask_for(&client, "true", Some(&key()), Duration::from_millis(500)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     let (first, again) = (received(&server), received(&server));
     assert_eq!(first, again);
     let key = DatagramKey::derive(&key()).unwrap();

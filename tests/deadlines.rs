@@ -39,7 +39,7 @@ fn nothing_comes() {
     for (name, _, channel) in every_channel() {
         let before = flags(&channel.reader);
         let received = takes_its_time(|| frame::recv(channel.reader.as_fd(), &within(SHORT)));
-        assert_eq!(kind(received), ErrorKind::Timeout, "{name}");
+        assert_eq!(kind(received), ErrorKind::TimedOut, "{name}");
         assert_eq!(flags(&channel.reader), before, "{name}");
         // Still in step.
         frame::send(channel.writer.as_fd(), None, b"late", &within(AGES)).unwrap();
@@ -63,7 +63,7 @@ fn a_full_channel_takes_nothing() {
         fill(&channel.writer);
         let sent =
             takes_its_time(|| frame::send(channel.writer.as_fd(), None, b"x", &within(SHORT)));
-        assert_eq!(kind(sent), ErrorKind::Timeout, "{name}");
+        assert_eq!(kind(sent), ErrorKind::TimedOut, "{name}");
         assert_eq!(flags(&channel.writer), before, "{name}");
         // Nothing of it was sent: what comes next is a whole frame.
         drain(&channel.reader);
@@ -172,13 +172,13 @@ fn waiting_costs_no_processor_time() {
 fn zero_looks_once() {
     let now = within(Duration::ZERO);
     for (name, _, channel) in every_channel() {
-        assert_eq!(kind(frame::recv(channel.reader.as_fd(), &now)), ErrorKind::Timeout, "{name}");
+        assert_eq!(kind(frame::recv(channel.reader.as_fd(), &now)), ErrorKind::TimedOut, "{name}");
         frame::send(channel.writer.as_fd(), None, b"there", &now).unwrap();
         wait_until_there(&channel.reader, 4 + 15 + 5);
         assert_eq!(frame::recv(channel.reader.as_fd(), &now).unwrap().body, b"there", "{name}");
         fill(&channel.writer);
         let sent = frame::send(channel.writer.as_fd(), None, b"", &now);
-        assert_eq!(kind(sent), ErrorKind::Timeout, "{name}");
+        assert_eq!(kind(sent), ErrorKind::TimedOut, "{name}");
     }
 }
 
@@ -210,7 +210,7 @@ fn frames_and_pauses_may_alternate() {
         frame::send(peer.as_fd(), None, b"x", &within(AGES)).unwrap();
         assert_eq!(frame::recv(fd.as_fd(), &within(SHORT)).unwrap().body, b"x");
         let idle = takes_its_time(|| frame::recv(fd.as_fd(), &within(SHORT)));
-        assert_eq!(kind(idle), ErrorKind::Timeout);
+        assert_eq!(kind(idle), ErrorKind::TimedOut);
     }
 }
 

@@ -423,7 +423,7 @@ fn a_command_that_cannot_be_started_is_told_with_the_reason() {
     let options = ExecRequest { cwd: Some("/none".into()), ..ExecRequest::default() };
     let client = Request { command: b"true", options, ..Request::default() };
     let error = request(&client, &ServeOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RemoteSpawn);
+    assert_eq!(error.kind(), ErrorKind::RemoteSpawnFailed);
     assert!(error.detail().contains("No such file or directory"), "{error}");
 }
 
@@ -689,11 +689,11 @@ fn every_error_of_a_server_reaches_the_client_as_one_of_its_own() {
         (ErrorKind::Argument, ErrorKind::RemoteBadRequest),
         (ErrorKind::BadField, ErrorKind::RemoteBadRequest),
         (ErrorKind::TooBig, ErrorKind::RemoteTooBig),
-        (ErrorKind::Spawn, ErrorKind::RemoteSpawn),
+        (ErrorKind::Spawn, ErrorKind::RemoteSpawnFailed),
         (ErrorKind::Unsupported, ErrorKind::RemoteUnsupported),
         (ErrorKind::Denied, ErrorKind::RemoteDenied),
         (ErrorKind::Busy, ErrorKind::RemoteBusy),
-        (ErrorKind::Stalled, ErrorKind::RemoteTimeout),
+        (ErrorKind::Stalled, ErrorKind::RemoteTimedOut),
         (ErrorKind::NoMemory, ErrorKind::RemoteIo),
     ] {
         let header = message::ErrorReply::new(server, "", None).header();

@@ -302,7 +302,7 @@ fn a_request_that_does_not_come_whole_is_not_run() {
 #[test]
 fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
     let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
-    for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::Timeout)] {
+    for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::TimedOut)] {
         for (client, server) in [unix(), over_tcp(), pipes()] {
             let header = Some(r#"{"cmd":"exec","id":7}"#);
             let writer = client.writer.as_fd();
@@ -369,7 +369,7 @@ fn one_deadline_covers_the_exchange_of_a_client() {
     }
     for (client, server) in [unix(), over_tcp(), pipes()] {
         fill(&client.writer);
-        assert_eq!(ask(&client), ErrorKind::Timeout, "nothing was sent");
+        assert_eq!(ask(&client), ErrorKind::TimedOut, "nothing was sent");
         let _still_open = server;
     }
 }

@@ -258,7 +258,7 @@ fn a_signal_that_does_not_end_the_command_is_its_own_affair() {
         remote.control().signal(libc::SIGSTOP).unwrap();
         remote.control().signal(libc::SIGTSTP).unwrap();
         let nothing = remote.read(&mut [0], Some(Duration::from_millis(50)));
-        assert_eq!(kind(nothing), ErrorKind::Timeout, "it stands still");
+        assert_eq!(kind(nothing), ErrorKind::TimedOut, "it stands still");
         remote.control().signal(libc::SIGCONT).unwrap();
         assert_eq!(remote.write(b"end\n", Some(LONG)).unwrap(), 4);
         let (stdout, _, reply) = finish(&mut remote);
@@ -447,7 +447,7 @@ fn a_command_that_does_not_run_is_refused_in_place_of_a_stream() {
         ("", None, ErrorKind::RemoteBadRequest),
         ("touch ran\0", None, ErrorKind::RemoteBadRequest),
         (&*format!("touch ran #{}", "x".repeat(70_000)), None, ErrorKind::RemoteTooBig),
-        ("touch ran", Some("/none"), ErrorKind::RemoteSpawn),
+        ("touch ran", Some("/none"), ErrorKind::RemoteSpawnFailed),
     ] {
         for input in [b"".as_slice(), b"abc", &large] {
             let (ran, ()) = serving(server.as_fd().into(), &options, || {

@@ -168,11 +168,11 @@ fn a_copy_goes_on_where_its_time_was_up() {
             remote.copy(Some(stdin.as_fd()), stdout.as_fd(), stdout.as_fd(), Some(timeout))
         };
         let start = Instant::now();
-        assert_eq!(kind(copy(&mut remote, SHORT)), ErrorKind::Timeout, "no input");
+        assert_eq!(kind(copy(&mut remote, SHORT)), ErrorKind::TimedOut, "no input");
         assert!((SHORT..LONG).contains(&start.elapsed()));
         rustix::io::write(&feeding, b"abc").unwrap();
         drop(feeding);
-        assert_eq!(kind(copy(&mut remote, SHORT)), ErrorKind::Timeout, "nobody takes the output");
+        assert_eq!(kind(copy(&mut remote, SHORT)), ErrorKind::TimedOut, "nobody takes the output");
         // What is held is handed out by a read as well.
         let mut got = unread(&draining);
         let mut buf = [0; 1000];
@@ -254,7 +254,7 @@ fn a_copy_takes_no_memory_and_no_time_while_nothing_happens() {
             let start = thread_cpu_time();
             let copied =
                 remote.copy(Some(stdin.as_fd()), full.as_fd(), full.as_fd(), Some(SHORT * 6));
-            assert_eq!(kind(copied), ErrorKind::Timeout);
+            assert_eq!(kind(copied), ErrorKind::TimedOut);
             let used = thread_cpu_time().saturating_sub(start);
             remote.copy(None, null().as_fd(), null().as_fd(), Some(LONG)).unwrap();
             used

@@ -808,7 +808,7 @@ fn a_call_takes_no_longer_than_its_time_and_can_be_made_again() {
             for _ in 0..2 {
                 let begin = Instant::now();
                 let error = call(&mut remote);
-                assert_eq!(error.kind(), ErrorKind::Timeout);
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
                 assert!((SHORT..LONG).contains(&begin.elapsed()));
             }
         };
@@ -825,10 +825,10 @@ fn a_call_takes_no_longer_than_its_time_and_can_be_made_again() {
         // Nobody takes the input.
         while remote.write(&vec![b'x'; 100_000], Some(SHORT)).is_ok() {}
         let begin = Instant::now();
-        assert_eq!(kind(remote.write(b"x", Some(SHORT))), ErrorKind::Timeout);
+        assert_eq!(kind(remote.write(b"x", Some(SHORT))), ErrorKind::TimedOut);
         assert!((SHORT..LONG).contains(&begin.elapsed()));
         let begin = Instant::now();
-        assert_eq!(kind(remote.end_input(Some(SHORT))), ErrorKind::Timeout);
+        assert_eq!(kind(remote.end_input(Some(SHORT))), ErrorKind::TimedOut);
         assert!((SHORT..LONG).contains(&begin.elapsed()));
         // Output has to be read first.
         send_bytes(&back.writer, &bytes);
@@ -840,7 +840,7 @@ fn a_call_takes_no_longer_than_its_time_and_can_be_made_again() {
         let begin = Instant::now();
         let request = Request { timeout: Some(SHORT), ..shell("cat") };
         let started = RemoteCommand::start(client.as_fd().into(), &request);
-        assert_eq!(kind(started), ErrorKind::Timeout);
+        assert_eq!(kind(started), ErrorKind::TimedOut);
         assert!((SHORT..LONG).contains(&begin.elapsed()));
         drop(server);
     }
@@ -867,7 +867,7 @@ fn a_frame_that_has_begun_is_sent_to_its_end_and_no_other() {
         let ended = remote.read(&mut [0], Some(SHORT)).map_err(|error| error.kind());
         let expected = if bytes == &reply { Ok(None) } else { Err(ErrorKind::RemoteBusy) };
         if has_begun {
-            assert_eq!(ended, Err(ErrorKind::Timeout), "the other end needs the rest");
+            assert_eq!(ended, Err(ErrorKind::TimedOut), "the other end needs the rest");
         } else {
             assert_eq!(ended, expected);
             drain(&server);
@@ -935,17 +935,17 @@ fn a_loop_of_the_callers_own_is_told_what_to_wait_for() {
         loop {
             if rest.is_empty() {
                 match remote.end_input(at_once) {
-                    Err(error) if error.kind() == ErrorKind::Timeout => {}
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {}
                     ended => ended.unwrap(),
                 }
             } else {
                 match remote.write(rest, at_once) {
-                    Err(error) if error.kind() == ErrorKind::Timeout => {}
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {}
                     taken => rest = &rest[taken.unwrap()..],
                 }
             }
             match remote.read(&mut buf, at_once) {
-                Err(error) if error.kind() == ErrorKind::Timeout => {
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
                     let mut fds = [PollFd::from_borrowed_fd(client.reader, remote.events())];
                     let long = Timespec::try_from(LONG).unwrap();
                     if rest.is_empty() || remote.events().contains(PollFlags::OUT) {

@@ -300,11 +300,11 @@ fn no_job_of_a_shell_outlives_an_error() {
         let error = talk.try_run(&shell, &limits(), |talk, _| {
             if talk.input.is_empty() {
                 presence.wait_for_begin();
-                return Err(framefd::Error::new(framefd::ErrorKind::Cancelled, "enough"));
+                return Err(framefd::Error::new(framefd::ErrorKind::Canceled, "enough"));
             }
             Ok(Flow::Continue)
         });
-        assert_eq!(common::kind(error), framefd::ErrorKind::Cancelled);
+        assert_eq!(common::kind(error), framefd::ErrorKind::Canceled);
         presence.wait_for_end();
     }
 }

@@ -368,7 +368,7 @@ static void *load(void *unused) {
         return NULL;
     *(void **)&send = dlsym(handle, "frame_send");
     *(void **)&last_error = dlsym(handle, "frame_last_error");
-    if (send == frame_send || send(-1, NULL, NULL, 0, NULL) != FRAME_EBADFD ||
+    if (send == frame_send || send(-1, NULL, NULL, 0, NULL) != FRAME_EBADF ||
         frame_send(0, "[", NULL, 0, NULL) != FRAME_EBADJSON ||
         strstr(last_error(), "descriptor") == NULL || strstr(frame_last_error(), "JSON") == NULL)
         return NULL;

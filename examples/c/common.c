@@ -264,9 +264,9 @@ int status_of(int64_t exit_code)
 
 int status_of_result(const struct exec_result *result)
 {
-    if (result->flags & EXEC_FLAG_TIMED_OUT)
+    if (result->flags & EXEC_RESULT_TIMED_OUT)
         warnx("the command's time was up");
-    if (result->flags & EXEC_FLAG_TRUNCATED)
+    if (result->flags & EXEC_RESULT_TRUNCATED)
         warnx("the command wrote more than was kept");
     return status_of(result->exit_code);
 }
@@ -529,7 +529,7 @@ void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *cont
         else if (is_listed(cmds, cmd))
             code = answer(fd, request, context);
         else
-            code = frame_reply_error(fd, request, FRAME_EUNSUPPORTED, NULL, &stall);
+            code = frame_reply_error(fd, request, FRAME_ENOTSUP, NULL, &stall);
         if (code >= 0)
             code = frame_body_skip(request, &stall);
         frame_free(request);

@@ -23,7 +23,7 @@ static void answer_frame(int fd, void *server)
     struct exec_options opts = EXEC_OPTIONS_INIT;
     opts.timeout_ms = FRAME_DONT_WAIT;
     int code = exec_datagram_serve(server, fd, &opts, NULL);
-    if (code < 0 && code != FRAME_ETIMEOUT)
+    if (code < 0 && code != FRAME_ETIMEDOUT)
         warnx("%s", frame_last_error());
 }
 

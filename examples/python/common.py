@@ -362,7 +362,7 @@ def serve_frame(
         answer(conn, request)
     else:
         codes = framefd.ErrorCode
-        code = codes.UNSUPPORTED if isinstance(command, str) else codes.BADFIELD
+        code = codes.NOTSUP if isinstance(command, str) else codes.BADFIELD
         framefd.reply_error(conn, request, code, timeout=STALL_SECONDS)
     request.skip(timeout=STALL_SECONDS)
     return True

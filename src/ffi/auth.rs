@@ -54,9 +54,9 @@ pub struct AuthKey(Key);
 /// may call it side by side on different descriptors.
 ///
 /// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or
-/// there are no random numbers; nothing was sent. FRAME_ETIMEOUT, FRAME_ESTALLED,
-/// FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADFD, FRAME_EIO with errno,
-/// FRAME_EARGUMENT. Close the connection after any of them. Since 0.1.
+/// there are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED,
+/// FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno,
+/// FRAME_EINVAL. Close the connection after any of them. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_server(
     fd: c_int,
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn auth_client(
 /// flags.
 ///
 /// The bytes are copied. On success *out is the key, freed with auth_key_free(); on
-/// failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EARGUMENT. Since 0.1.
+/// failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_new(
     key: *const c_void,
@@ -158,8 +158,8 @@ pub unsafe extern "C" fn auth_key_new(
 ///
 /// Returns 0. FRAME_EKEY: others may read or write the file, it belongs to another user,
 /// is a symbolic link or not a regular file, or the key is empty, too short or too long;
-/// frame_last_error() says which. FRAME_ENOTFOUND, FRAME_EDENIED, FRAME_EIO, with errno.
-/// FRAME_EARGUMENT. Since 0.1.
+/// frame_last_error() says which. FRAME_ENOENT, FRAME_EACCES, FRAME_EIO, with errno.
+/// FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_load(
     path: *const c_char,
@@ -176,9 +176,9 @@ pub unsafe extern "C" fn auth_key_load(
 
 /// Writes a new key of 32 random bytes into a new file at path, of mode 0600.
 ///
-/// May be called from any thread. Returns 0. FRAME_EEXISTS: there is something at path,
-/// and it stays. FRAME_EKEY: no random numbers. FRAME_ENOTFOUND (the directory),
-/// FRAME_EDENIED, FRAME_ENOSPACE, FRAME_EIO, with errno; no file is left. FRAME_EARGUMENT.
+/// May be called from any thread. Returns 0. FRAME_EEXIST: there is something at path,
+/// and it stays. FRAME_EKEY: no random numbers. FRAME_ENOENT (the directory),
+/// FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with errno; no file is left. FRAME_EINVAL.
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_generate(path: *const c_char) -> c_int {

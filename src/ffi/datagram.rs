@@ -63,8 +63,8 @@ pub struct ExecDatagramServer(Server);
 ///
 /// Returns 0: it is on its way, and may be lost on it. Nothing was sent with any other
 /// code. FRAME_ETOOBIG: the datagram is above max_datagram, or too large for the network
-/// (errno EMSGSIZE). FRAME_ETIMEOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
-/// (the header has a data_size), FRAME_EARGUMENT. FRAME_EBADFD: not a datagram socket.
+/// (errno EMSGSIZE). FRAME_ETIMEDOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
+/// (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not a datagram socket.
 /// FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram, and
 /// this one may be sent again. Since 0.1.
 #[unsafe(no_mangle)]
@@ -102,11 +102,11 @@ pub unsafe extern "C" fn frame_datagram_send(
 /// may receive on one descriptor side by side.
 ///
 /// Returns 0. Whatever is returned, the next call receives the next datagram.
-/// FRAME_ETIMEOUT: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
+/// FRAME_ETIMEDOUT: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
 /// FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its
 /// end. FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a
 /// datagram is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an
-/// earlier datagram. FRAME_EBADFD: not a datagram socket. FRAME_EARGUMENT. Since 0.1.
+/// earlier datagram. FRAME_EBADF: not a datagram socket. FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_datagram_recv(
     fd: c_int,
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn frame_source(frame: *const FrameHandle, len: *mut usize
 /// them can be played to the other within 30 s. Give each a key of its own.
 ///
 /// On success *out is the server, freed with exec_datagram_server_free(); on failure it is
-/// NULL. Returns 0, FRAME_EKEY or FRAME_EARGUMENT. Since 0.1.
+/// NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_server_new(
     key: *const c_void,
@@ -178,12 +178,12 @@ pub unsafe extern "C" fn exec_datagram_server_new(
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST, EXEC_SPAWN_FAILED or EXEC_REFUSED for a new
 /// request: the reply was sent, unless error in result is the FRAME_E... code of what
 /// kept it, or a part of it, from being sent; the client will ask again. EXEC_REPEATED.
-/// EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one), FRAME_EDENIED
+/// EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one), FRAME_EACCES
 /// (not from this machine, or its time is not acceptable, or it was sent from another
 /// address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
 /// FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no
-/// request). A negative code: FRAME_ETIMEOUT, no datagram came; FRAME_EBADFD, FRAME_EIO
-/// with errno, FRAME_EARGUMENT. Since 0.1.
+/// request). A negative code: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO
+/// with errno, FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_serve(
     server: *mut ExecDatagramServer,
@@ -232,11 +232,11 @@ pub unsafe extern "C" fn exec_datagram_server_free(server: *mut ExecDatagramServ
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set. The command ran once,
 /// or with a negative code perhaps not at all. A code of -100 or below: the server's error
-/// reply. FRAME_ETIMEOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
+/// reply. FRAME_ETIMEDOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
 /// ECONNREFUSED where nobody receives, at once. FRAME_EBADREPLY: the reply contradicts
 /// itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
-/// max_output. FRAME_EKEY, FRAME_EARGUMENT (input and EXEC_TTY among others: a datagram has
-/// no room for them), FRAME_EBADFD: nothing was sent. The socket can be used again after
+/// max_output. FRAME_EKEY, FRAME_EINVAL (input and EXEC_TTY among others: a datagram has
+/// no room for them), FRAME_EBADF: nothing was sent. The socket can be used again after
 /// any of them. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_request(

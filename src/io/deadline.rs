@@ -112,7 +112,7 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> Result<usize> {
 pub fn wait(fd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), what)];
     if poll(&mut fds, deadline)? == 0 {
-        return Err(Error::new(ErrorKind::Timeout, ""));
+        return Err(Error::new(ErrorKind::TimedOut, ""));
     }
     if fds[0].revents().contains(PollFlags::NVAL) {
         return Err(Error::system("poll", Errno::BADF));

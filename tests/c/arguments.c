@@ -67,7 +67,7 @@ static void no_pointer_may_be_null(void)
     const void *piece;
     char buf[4];
 
-#define REFUSED(call) CHECK_RETURNS(FRAME_EARGUMENT, call)
+#define REFUSED(call) CHECK_RETURNS(FRAME_EINVAL, call)
     REFUSED(frame_default(NULL));
     REFUSED(frame_send(fd, NULL, NULL, 1, NULL));
     REFUSED(frame_recv(fd, NULL, NULL));
@@ -183,7 +183,7 @@ static void no_pointer_may_be_null(void)
 #undef REFUSED
 
     /* The new objects whose other arguments were refused. */
-    CHECK_RETURNS(FRAME_EBADFD, frame_recv(-1, &received, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_recv(-1, &received, NULL));
     CHECK(received == NULL && new_key == NULL && new_output == NULL);
     CHECK_RETURNS(FRAME_EBADJSON, frame_sender_new(fd, "", 1, &new_sender, NULL));
     CHECK(new_sender == NULL);
@@ -250,32 +250,32 @@ static void no_length_is_too_long_to_be_refused(void)
     size_t i;
     for (i = 0; i < 2; i++) {
         size_t len = lengths[i];
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_send(sockets[0], NULL, buf, len, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_send(sockets[0], buf, len, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_sender_write(sender, buf, len, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_body_read(streamed, buf, len, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_recv_into(sockets[1], buf, len, &rest, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_recv_into(sockets[1], buf, len, &view, &rest, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_next(reader, &view, len, 0));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_read(reader, buf, len, 0));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_writer_send(writer, NULL, buf, len, 0));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_writer_send_packet(writer, buf, len, 0));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_feed(decoder, buf, len));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_next(decoder, &view, len));
+        CHECK_RETURNS(FRAME_EINVAL, frame_send(sockets[0], NULL, buf, len, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_packet_send(sockets[0], buf, len, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_sender_write(sender, buf, len, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_body_read(streamed, buf, len, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_packet_recv_into(sockets[1], buf, len, &rest, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_recv_into(sockets[1], buf, len, &view, &rest, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_reader_next(reader, &view, len, 0));
+        CHECK_RETURNS(FRAME_EINVAL, frame_reader_read(reader, buf, len, 0));
+        CHECK_RETURNS(FRAME_EINVAL, frame_writer_send(writer, NULL, buf, len, 0));
+        CHECK_RETURNS(FRAME_EINVAL, frame_writer_send_packet(writer, buf, len, 0));
+        CHECK_RETURNS(FRAME_EINVAL, frame_decoder_feed(decoder, buf, len));
+        CHECK_RETURNS(FRAME_EINVAL, frame_decoder_next(decoder, &view, len));
         view.body = buf;
         view.body_len = len;
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_copy(&view, &rest));
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_builder_bytes(builder, "k", buf, len));
-        CHECK_RETURNS(FRAME_EARGUMENT, auth_server(sockets[0], buf, len, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, auth_client(sockets[0], buf, len, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, auth_key_new(buf, len, 0, &new_key));
-        CHECK_RETURNS(FRAME_EARGUMENT, exec_run(buf, len, &new_output, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, exec_and_reply(sockets[0], buf, len, NULL, NULL));
-        CHECK_RETURNS(FRAME_EARGUMENT, exec_request(sockets[0], buf, len, &new_output, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_copy(&view, &rest));
+        CHECK_RETURNS(FRAME_EINVAL, frame_builder_bytes(builder, "k", buf, len));
+        CHECK_RETURNS(FRAME_EINVAL, auth_server(sockets[0], buf, len, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, auth_client(sockets[0], buf, len, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, auth_key_new(buf, len, 0, &new_key));
+        CHECK_RETURNS(FRAME_EINVAL, exec_run(buf, len, &new_output, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, exec_and_reply(sockets[0], buf, len, NULL, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, exec_request(sockets[0], buf, len, &new_output, NULL));
     }
     {
         const struct auth_key *keys[] = {key};
-        CHECK_RETURNS(FRAME_EARGUMENT, auth_server_keys(sockets[0], keys, SIZE_MAX, NULL, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, auth_server_keys(sockets[0], keys, SIZE_MAX, NULL, NULL));
     }
 }
 
@@ -286,8 +286,8 @@ static void bad_descriptor_in_a_buffer(int fd, int reading, int writing)
     struct frame_view view;
     int i;
     if (fd < 0) {
-        CHECK_RETURNS(FRAME_EBADFD, frame_reader_new(fd, &new_reader, NULL));
-        CHECK_RETURNS(FRAME_EBADFD, frame_writer_new(fd, &new_writer, NULL));
+        CHECK_RETURNS(FRAME_EBADF, frame_reader_new(fd, &new_reader, NULL));
+        CHECK_RETURNS(FRAME_EBADF, frame_writer_new(fd, &new_writer, NULL));
         CHECK(new_reader == NULL && new_writer == NULL);
         return;
     }
@@ -321,7 +321,7 @@ static void bad_descriptor(int fd, int reading, int writing)
     CHECK_RETURNS(writing, frame_packet_send(fd, "hello", 5, NULL));
     CHECK_RETURNS(writing, frame_sender_new(fd, NULL, 5, &new_sender, NULL));
     CHECK(new_sender == NULL);
-    CHECK_RETURNS(writing, frame_reply_error(fd, NULL, FRAME_EDENIED, NULL, NULL));
+    CHECK_RETURNS(writing, frame_reply_error(fd, NULL, FRAME_EACCES, NULL, NULL));
     CHECK_RETURNS(writing, frame_reply_hello(fd, NULL, &none, NULL));
     CHECK_RETURNS(reading, frame_recv(fd, &received, &opts));
     CHECK_RETURNS(reading, frame_recv(fd, &received, NULL));
@@ -336,22 +336,22 @@ static void bad_descriptor(int fd, int reading, int writing)
     CHECK_RETURNS(reading, frame_sender_copy(sender, fd, 5, &opts));
     if (fd < 0) {
         auth.write_fd = fd;
-        CHECK_RETURNS(FRAME_EBADFD, auth_server(sockets[0], KEY, 16, &auth));
+        CHECK_RETURNS(FRAME_EBADF, auth_server(sockets[0], KEY, 16, &auth));
     }
 }
 
 static void every_bad_descriptor_is_refused(void)
 {
     int ends[2], fd;
-    bad_descriptor(-1, FRAME_EBADFD, FRAME_EBADFD);
+    bad_descriptor(-1, FRAME_EBADF, FRAME_EBADF);
     tear_down();
     set_up();
-    bad_descriptor(9999, FRAME_EBADFD, FRAME_EBADFD);
+    bad_descriptor(9999, FRAME_EBADF, FRAME_EBADF);
     CHECK(errno == EBADF);
     tear_down();
     set_up();
     CHECK((fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0);
-    bad_descriptor(fd, FRAME_EIO, FRAME_EBADFD);
+    bad_descriptor(fd, FRAME_EIO, FRAME_EBADF);
     CHECK(errno == EISDIR);
     CHECK(close(fd) == 0);
     CHECK((fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
@@ -361,8 +361,8 @@ static void every_bad_descriptor_is_refused(void)
     CHECK(close(fd) == 0);
 
     CHECK(pipe(ends) == 0);
-    CHECK_RETURNS(FRAME_EBADFD, frame_recv(ends[1], &(struct frame *){NULL}, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, frame_send(ends[0], NULL, "hello", 5, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_recv(ends[1], &(struct frame *){NULL}, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_send(ends[0], NULL, "hello", 5, NULL));
     close_both(ends);
 }
 
@@ -383,7 +383,7 @@ static void options_of_older_and_newer_programs_are_understood(void)
     newer.known.size = sizeof newer;
     CHECK_RETURNS(0, frame_packet_send(sockets[0], NULL, 0, &newer.known));
     newer.later = 1;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_send(sockets[0], NULL, 0, &newer.known));
+    CHECK_RETURNS(FRAME_EINVAL, frame_packet_send(sockets[0], NULL, 0, &newer.known));
     CHECK(strstr(frame_last_error(), "frame_options") != NULL);
 
     /* One that ends before max_header: what lies behind it is not looked at. */
@@ -393,32 +393,32 @@ static void options_of_older_and_newer_programs_are_understood(void)
     older.prefix = 77;
     CHECK_RETURNS(0, frame_packet_send(sockets[0], NULL, 0, &older));
     older.size = sizeof older;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_send(sockets[0], NULL, 0, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_packet_send(sockets[0], NULL, 0, &older));
 
     older = (struct frame_options)FRAME_OPTIONS_INIT;
     older.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_send(sockets[0], NULL, NULL, 0, &older));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_recv(sockets[1], &received, &older));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_body_skip(streamed, &older));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_sender_write(sender, "x", 1, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_send(sockets[0], NULL, NULL, 0, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_recv(sockets[1], &received, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_body_skip(streamed, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_sender_write(sender, "x", 1, &older));
     auth.size = 3;
-    CHECK_RETURNS(FRAME_EARGUMENT, auth_server(sockets[0], KEY, 16, &auth));
+    CHECK_RETURNS(FRAME_EINVAL, auth_server(sockets[0], KEY, 16, &auth));
     exec.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_run("true", 4, &(struct exec_output *){NULL}, &exec));
+    CHECK_RETURNS(FRAME_EINVAL, exec_run("true", 4, &(struct exec_output *){NULL}, &exec));
     file.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(sockets[0], "name", 1, &file, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(sockets[0], "name", 1, &file, NULL));
     file_result.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(sockets[0], "name", 1, NULL, &file_result));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(sockets[0], "name", 1, NULL, &file_result));
 
     older = (struct frame_options)FRAME_OPTIONS_INIT;
     older.max_depth = 128;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_recv(sockets[1], &received, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_recv(sockets[1], &received, &older));
     older.max_depth = 0;
     older.max_header = ((uint64_t)16 << 20) + 1;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_recv(sockets[1], &received, &older));
+    CHECK_RETURNS(FRAME_EINVAL, frame_recv(sockets[1], &received, &older));
     auth = (struct auth_options)AUTH_OPTIONS_INIT;
     auth.flags = 2;
-    CHECK_RETURNS(FRAME_EARGUMENT, auth_server(sockets[0], KEY, 16, &auth));
+    CHECK_RETURNS(FRAME_EINVAL, auth_server(sockets[0], KEY, 16, &auth));
 
     /* A result is written no further than the caller says. */
     result.size = offsetof(struct exec_result, error);
@@ -426,13 +426,13 @@ static void options_of_older_and_newer_programs_are_understood(void)
     CHECK_RETURNS(0, exec_output_result(output, &result));
     CHECK(result.outcome == EXEC_EXITED && result.exit_code == 0 && result.error == 77);
     result.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_output_result(output, &result));
+    CHECK_RETURNS(FRAME_EINVAL, exec_output_result(output, &result));
 }
 
 static void *fail_otherwise(void *argument)
 {
     CHECK(frame_last_error()[0] == '\0');
-    CHECK_RETURNS(FRAME_EBADFD, frame_send(-1, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_send(-1, NULL, NULL, 0, NULL));
     CHECK(strstr(frame_last_error(), "-1 is not") != NULL);
     return argument;
 }
@@ -458,7 +458,7 @@ static void what_is_no_system_error_leaves_errno_alone(void)
     CHECK_RETURNS(FRAME_EMISSING, frame_header_string(frame, "none", &text, NULL));
     CHECK_RETURNS(FRAME_EBADJSON, frame_send(sockets[0], "[]", NULL, 0, NULL));
     CHECK(errno == 77);
-    CHECK_RETURNS(FRAME_EBADFD, frame_send(9999, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_send(9999, NULL, NULL, 0, NULL));
     CHECK(errno == EBADF);
 }
 

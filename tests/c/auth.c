@@ -89,7 +89,7 @@ static void lengths_of_keys_are_checked(void)
         {1024, 0, 0},
         {1025, 0, FRAME_EKEY},
         {1025, AUTH_SHORT_KEY, FRAME_EKEY},
-        {16, 2, FRAME_EARGUMENT},
+        {16, 2, FRAME_EINVAL},
     };
     static const char bytes[1025];
     size_t i;
@@ -119,7 +119,7 @@ static void challenge(unsigned char out[32])
     int fd[2];
     socket_pair(fd);
     opts.timeout_ms = FRAME_DONT_WAIT;
-    CHECK_RETURNS(FRAME_ETIMEOUT, auth_server(fd[1], KEY, KEY_LEN, &opts));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, auth_server(fd[1], KEY, KEY_LEN, &opts));
     CHECK(unread(fd[0]) == 32);
     read_all(fd[0], out, 32);
     close_both(fd);
@@ -153,9 +153,9 @@ static void a_silent_peer_is_not_waited_for(void)
     int fd[2];
     opts.timeout_ms = 50;
     socket_pair(fd);
-    CHECK_RETURNS(FRAME_ETIMEOUT, auth_server(fd[1], KEY, KEY_LEN, &opts));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, auth_server(fd[1], KEY, KEY_LEN, &opts));
     CHECK_RETURNS(0, auth_client(fd[0], KEY, KEY_LEN, &opts));
-    CHECK_RETURNS(FRAME_ETIMEOUT, auth_client(fd[0], KEY, KEY_LEN, &opts));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, auth_client(fd[0], KEY, KEY_LEN, &opts));
     write_all(fd[1], "half a challenge", 16);
     CHECK_RETURNS(FRAME_ESTALLED, auth_client(fd[0], KEY, KEY_LEN, &opts));
     write_all(fd[1], "half a challenge", 16);
@@ -247,7 +247,7 @@ static void key_files_are_checked(void)
     CHECK(mkfifo(path, 0600) == 0);
     load_returns(FRAME_EKEY, path, 0);
     load_returns(FRAME_EKEY, directory, 0);
-    load_returns(FRAME_ENOTFOUND, in_directory("none"), 0);
+    load_returns(FRAME_ENOENT, in_directory("none"), 0);
 
     path = in_directory("new");
     CHECK_RETURNS(0, auth_key_generate(path));
@@ -257,19 +257,19 @@ static void key_files_are_checked(void)
         CHECK(stat(path, &stat_of_new) == 0);
         CHECK((stat_of_new.st_mode & 07777) == 0600 && stat_of_new.st_size == 32);
     }
-    CHECK_RETURNS(FRAME_EEXISTS, auth_key_generate(path));
+    CHECK_RETURNS(FRAME_EEXIST, auth_key_generate(path));
     load_returns(0, path, 0);
-    CHECK_RETURNS(FRAME_ENOTFOUND, auth_key_generate(in_directory("none/new")));
+    CHECK_RETURNS(FRAME_ENOENT, auth_key_generate(in_directory("none/new")));
 
     CHECK(chmod(directory, 0755) == 0);
     child = fork();
     if (child == 0) {
         if (geteuid() == 0)
             CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-        CHECK_RETURNS(geteuid() == 65534 ? FRAME_EDENIED : 0, auth_key_load(path, 0, &key));
-        CHECK_RETURNS(FRAME_EEXISTS, auth_key_generate(path));
+        CHECK_RETURNS(geteuid() == 65534 ? FRAME_EACCES : 0, auth_key_load(path, 0, &key));
+        CHECK_RETURNS(FRAME_EEXIST, auth_key_generate(path));
         if (geteuid() == 65534)
-            CHECK_RETURNS(FRAME_EDENIED, auth_key_generate(in_directory("another")));
+            CHECK_RETURNS(FRAME_EACCES, auth_key_generate(in_directory("another")));
         exit(0);
     }
     wait_for(child);

@@ -64,7 +64,7 @@ static void frames_that_came_together_are_lent_together(void)
     CHECK(views[1].body == NULL && views[1].body_len == 0);
     CHECK_RETURNS(1, frame_reader_next(reader, views, 4, 0));
     CHECK_BYTES("three", views[0].body, views[0].body_len);
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, views, 4, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, views, 4, FRAME_DONT_WAIT));
     frame_reader_free(reader);
     close_both(fd);
 }
@@ -89,7 +89,7 @@ static void a_timeout_loses_nothing(void)
         CHECK_RETURNS(0, frame_reader_new(fd[1], &reader, &opts));
 
         for (at = 0; at < sizeof frame - 1; at++) {
-            CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
+            CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
             write_all(fd[0], frame + at, 1);
         }
         CHECK_RETURNS(1, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
@@ -97,13 +97,13 @@ static void a_timeout_loses_nothing(void)
 
         write_all(fd[0], frame, 9);
         start = milliseconds();
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, &view, 1, 0));
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, &view, 1, 30));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, &view, 1, 0));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, &view, 1, 30));
         CHECK(milliseconds() - start >= 50 && milliseconds() - start < 10000);
         write_all(fd[0], frame + 9, sizeof frame - 10);
         CHECK_RETURNS(1, frame_reader_next(reader, &view, 1, FRAME_NO_TIMEOUT));
         CHECK_BYTES("hello", view.body, view.body_len);
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_reader_next(reader, &view, 1, -3));
+        CHECK_RETURNS(FRAME_EINVAL, frame_reader_next(reader, &view, 1, -3));
         CHECK(fcntl(fd[1], F_GETFL) == before && fcntl(twin, F_GETFL) == before);
         frame_reader_free(reader);
         CHECK(close(twin) == 0);
@@ -191,12 +191,12 @@ static void a_body_is_read_in_pieces(void)
 
     write_all(fd[0], "\x0f\0\0\0{\"data_size\":9}abc", 22);
     CHECK_RETURNS(0, frame_reader_next_header(reader, &view, 0));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_copy(reader, pipes[1], FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_copy(reader, pipes[1], FRAME_DONT_WAIT));
     CHECK(frame_reader_left(reader) == 6);
     read_all(pipes[0], buf, 3);
     CHECK(memcmp(buf, "abc", 3) == 0);
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_read(reader, buf, sizeof buf, FRAME_DONT_WAIT));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_skip(reader, 10));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_read(reader, buf, sizeof buf, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_skip(reader, 10));
     write_all(fd[0], "def", 3);
     CHECK(close(fd[0]) == 0);
     CHECK_RETURNS(FRAME_ETRUNCATED, frame_reader_skip(reader, 0));
@@ -265,7 +265,7 @@ static void a_large_body_goes_past_the_buffer(void)
         check_number(body, sizeof body, n);
     }
     CHECK(pthread_join(sending.thread, NULL) == 0);
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
     frame_reader_free(reader);
     close_both(fd);
 }
@@ -383,7 +383,7 @@ static void what_is_queued_goes_out_when_it_is_told_or_enough(void)
     sent = frame_writer_left(writer);
     CHECK_RETURNS(FRAME_EBADJSON, frame_writer_send(writer, "[]", "x", 1, 0));
     CHECK_RETURNS(FRAME_EBADFIELD, frame_writer_send(writer, "{\"data_size\":1}", "x", 1, 0));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_writer_send(writer, NULL, "x", 1, -3));
+    CHECK_RETURNS(FRAME_EINVAL, frame_writer_send(writer, NULL, "x", 1, -3));
     CHECK(frame_writer_left(writer) == sent);
     frame_writer_free(writer);
     frame_reader_free(reader);
@@ -399,7 +399,7 @@ static void receive_numbered(struct frame_writer *writer, int fd, uint32_t count
     uint32_t n = 0;
     while (n < count) {
         int code = frame_writer_flush(writer, FRAME_DONT_WAIT);
-        CHECK(code == (frame_writer_left(writer) ? FRAME_ETIMEOUT : 0));
+        CHECK(code == (frame_writer_left(writer) ? FRAME_ETIMEDOUT : 0));
         while (frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT) == 1) {
             CHECK(view.body_len == size);
             check_number(view.body, size, n++);
@@ -431,10 +431,10 @@ static void a_full_writer_accepts_whole_frames_or_nothing(void)
                 break;
             accepted++;
         }
-        CHECK(code == FRAME_ETIMEOUT && accepted > 2);
+        CHECK(code == FRAME_ETIMEDOUT && accepted > 2);
         CHECK(left == frame_writer_left(writer) && left <= BUFFER);
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_writer_send(writer, NULL, body, sizeof body, 20));
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_writer_flush(writer, 20));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_writer_send(writer, NULL, body, sizeof body, 20));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_writer_flush(writer, 20));
         CHECK(left == frame_writer_left(writer));
         CHECK(fcntl(fd[0], F_GETFL) == before);
         receive_numbered(writer, fd[1], accepted, sizeof body);
@@ -456,7 +456,7 @@ static void a_large_frame_is_accepted_when_a_part_went_out(void)
     left = frame_writer_left(writer);
     CHECK(left > BUFFER && left < sizeof body);
     CHECK(left + unread(fd[1]) == sizeof body + 4 + 21);
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_writer_send(writer, NULL, "x", 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_writer_send(writer, NULL, "x", 1, FRAME_DONT_WAIT));
     memset(body, 0, sizeof body);
     receive_numbered(writer, fd[1], 1, sizeof body);
     frame_writer_free(writer);
@@ -501,7 +501,7 @@ static void many_are_sent_in_one_call(void)
     accepted = frame_writer_send_many(writer, NULL, many, many_lens, 32, 20);
     CHECK(accepted > 2 && accepted < 32);
     left = frame_writer_left(writer);
-    CHECK_RETURNS(FRAME_ETIMEOUT,
+    CHECK_RETURNS(FRAME_ETIMEDOUT,
                   frame_writer_send_many(writer, NULL, many, many_lens, 1, FRAME_DONT_WAIT));
     CHECK(left == frame_writer_left(writer));
     CHECK(left + unread(fd[1]) == (size_t)accepted * (4 + 19 + sizeof body));
@@ -553,7 +553,7 @@ static void a_reader_sends_what_is_queued_before_it_waits(void)
 
     CHECK_RETURNS(0, frame_reader_tie(reader, writer));
     CHECK_RETURNS(0, frame_writer_send(writer, NULL, "ask", 3, 0));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
     CHECK(frame_writer_left(writer) == 0);
     CHECK_RETURNS(0, frame_recv(fd[1], &frame, NULL));
     CHECK_BODY("ask", frame);
@@ -563,7 +563,7 @@ static void a_reader_sends_what_is_queued_before_it_waits(void)
     write_all(fd[1], "\x0f\0\0\0{\"data_size\":1}", 19);
     CHECK_RETURNS(0, frame_reader_next_header(reader, &view, 0));
     CHECK_RETURNS(0, frame_writer_send(writer, NULL, "more", 4, 0));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_read(reader, &byte, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_read(reader, &byte, 1, FRAME_DONT_WAIT));
     CHECK(frame_writer_left(writer) == 0);
     write_all(fd[1], "x", 1);
     CHECK_RETURNS(0, frame_reader_skip(reader, 0));
@@ -578,13 +578,13 @@ static void a_reader_sends_what_is_queued_before_it_waits(void)
 
     /* Another tie ends this one, and NULL ends that. */
     CHECK_RETURNS(0, frame_reader_tie(other, writer));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(reader, &view, 1, FRAME_DONT_WAIT));
     CHECK(frame_writer_left(writer) > 0);
     CHECK_RETURNS(0, frame_reader_tie(other, NULL));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(other, &view, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(other, &view, 1, FRAME_DONT_WAIT));
     CHECK(frame_writer_left(writer) > 0);
     CHECK_RETURNS(0, frame_reader_tie(other, writer));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(other, &view, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(other, &view, 1, FRAME_DONT_WAIT));
     CHECK(frame_writer_left(writer) == 0);
     frame_reader_free(reader);
     frame_reader_free(other);
@@ -604,7 +604,7 @@ static void whatever_is_freed_first_is_untied(void)
     writer = new_writer(fd[0]);
     CHECK_RETURNS(0, frame_reader_tie(first, writer));
     frame_writer_free(writer);
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_reader_next(first, &view, 1, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_reader_next(first, &view, 1, FRAME_DONT_WAIT));
 
     writer = new_writer(fd[0]);
     CHECK_RETURNS(0, frame_reader_tie(first, writer));
@@ -649,7 +649,7 @@ static void *send_all_then_receive(void *argument)
         int code;
         number(body, MIB, n);
         code = frame_writer_send(writer, NULL, body, MIB, timeout_ms);
-        CHECK(code == 0 || code == FRAME_ETIMEOUT);
+        CHECK(code == 0 || code == FRAME_ETIMEDOUT);
         end->timed_out = code != 0;
     }
     for (n = 0; n < COUNT && !end->timed_out; n++) {

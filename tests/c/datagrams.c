@@ -86,7 +86,7 @@ static void limits(void)
     CHECK_RETURNS(FRAME_ETOOBIG, frame_datagram_send(client, NULL, 0, NULL, body, 8192, &SOON));
 
     options.max_datagram = 65508;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(client, NULL, 0, NULL, NULL, 0, &options));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_send(client, NULL, 0, NULL, NULL, 0, &options));
     CHECK(frame_default("max_datagram") == 8192);
 
     CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
@@ -133,54 +133,54 @@ static void bad_arguments(void)
     struct frame *frame;
     int fd = udp(), pair[2];
 
-    CHECK_RETURNS(FRAME_EBADFD, frame_datagram_send(-1, NULL, 0, NULL, NULL, 0, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, NULL, 16, NULL, NULL, 0, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, "", 0, NULL, NULL, 0, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, "x", 1, NULL, NULL, 0, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_send(fd, NULL, 0, NULL, NULL, 1, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_datagram_send(-1, NULL, 0, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_send(fd, NULL, 16, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_send(fd, "", 0, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_send(fd, "x", 1, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_send(fd, NULL, 0, NULL, NULL, 1, NULL));
     CHECK_RETURNS(FRAME_EBADJSON, frame_datagram_send(fd, NULL, 0, "[]", NULL, 0, NULL));
     CHECK_RETURNS(FRAME_EIO, frame_datagram_send(fd, NULL, 0, NULL, NULL, 0, NULL));
     CHECK(errno == EDESTADDRREQ);
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_recv(fd, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, NULL, NULL));
     options.timeout_ms = FRAME_DONT_WAIT;
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_datagram_recv(fd, &frame, &options));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_datagram_recv(fd, &frame, &options));
     CHECK(frame == NULL);
     options.flags = 1;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_recv(fd, &frame, &options));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, &frame, &options));
     options.flags = 0;
     options.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_datagram_recv(fd, &frame, &options));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, &frame, &options));
     CHECK(frame_source(NULL, NULL) == NULL);
 
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    CHECK_RETURNS(FRAME_EBADFD, frame_datagram_recv(pair[0], &frame, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, frame_datagram_send(pair[0], NULL, 0, NULL, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_datagram_recv(pair[0], &frame, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_datagram_send(pair[0], NULL, 0, NULL, NULL, 0, NULL));
     close_both(pair);
 
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_server_new(NULL, 0, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_server_new(NULL, 16, &server));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_server_new(NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_server_new(NULL, 16, &server));
     CHECK(server == NULL);
     CHECK_RETURNS(FRAME_EKEY, exec_datagram_server_new("short", 5, &server));
     CHECK(server == NULL);
     CHECK_RETURNS(FRAME_EKEY, exec_datagram_server_new("", 0, &server));
     CHECK(server == NULL);
     CHECK_RETURNS(0, exec_datagram_server_new(NULL, 0, &server));
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_serve(NULL, fd, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_serve(NULL, fd, NULL, NULL));
     exec.timeout_ms = FRAME_DONT_WAIT;
-    CHECK_RETURNS(FRAME_ETIMEOUT, exec_datagram_serve(server, fd, &exec, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, exec_datagram_serve(server, -1, &exec, NULL));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, exec_datagram_serve(server, fd, &exec, NULL));
+    CHECK_RETURNS(FRAME_EBADF, exec_datagram_serve(server, -1, &exec, NULL));
     exec.write_fd = 1;
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_serve(server, fd, &exec, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_serve(server, fd, &exec, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
     exec.write_fd = 0;
     exec.input = "x";
     exec.input_len = 1;
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
     exec.input_len = 0;
     exec.flags = EXEC_TTY;
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
     CHECK_RETURNS(FRAME_EKEY, exec_datagram_request(fd, "true", 4, "short", 5, &output, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_datagram_request(fd, "true", 4, NULL, 0, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, NULL, NULL));
     CHECK_RETURNS(FRAME_EIO, exec_datagram_request(fd, "true", 4, NULL, 0, &output, NULL));
     CHECK(output == NULL && errno == EDESTADDRREQ);
     exec_datagram_server_free(server);
@@ -251,7 +251,7 @@ static void commands(const void *key, size_t key_len)
                   exec_datagram_request(client, "", 0, key, key_len, &output, NULL));
     CHECK(output == NULL);
     CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(serving.result.error == FRAME_EARGUMENT);
+    CHECK(serving.result.error == FRAME_EINVAL);
 
     /* On a slow machine the client has asked again for what was on its way. */
     while (poll_in(serving.fd))

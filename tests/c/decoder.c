@@ -106,15 +106,15 @@ static void space_is_for_one_read(void)
     size_t room = 0;
     char *space;
 
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_fed(decoder, 1));
+    CHECK_RETURNS(FRAME_EINVAL, frame_decoder_fed(decoder, 1));
     space = frame_decoder_space(decoder, &room);
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_fed(decoder, room + 1));
+    CHECK_RETURNS(FRAME_EINVAL, frame_decoder_fed(decoder, room + 1));
     memcpy(space, FIRST, sizeof FIRST - 1);
     CHECK_RETURNS(0, frame_decoder_fed(decoder, sizeof FIRST - 1));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_fed(decoder, 1));
+    CHECK_RETURNS(FRAME_EINVAL, frame_decoder_fed(decoder, 1));
     CHECK(frame_decoder_space(decoder, NULL) != NULL);
     CHECK_RETURNS(1, frame_decoder_next(decoder, &view, 1));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_decoder_fed(decoder, 1));
+    CHECK_RETURNS(FRAME_EINVAL, frame_decoder_fed(decoder, 1));
     CHECK_VIEW("{\"data_size\":5,\"n\":1}", "hello", &view);
     CHECK_RETURNS(0, frame_decoder_fed(decoder, 0));
     frame_decoder_free(decoder);

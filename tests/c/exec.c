@@ -89,11 +89,11 @@ static void every_outcome_is_told_apart(void)
         {"kill -9 $$", EXEC_SIGNALED, 137, 9, 0, 0, 0},
         {"kill -15 $$", EXEC_SIGNALED, 143, 15, 0, 0, 0},
         {"ulimit -c 0; kill -6 $$", EXEC_SIGNALED, 134, 6, 0, 0, 0},
-        {"printf up; sleep 1000", EXEC_TIMED_OUT, 143, 15, EXEC_FLAG_TIMED_OUT, 2, 0},
+        {"printf up; sleep 1000", EXEC_TIMED_OUT, 143, 15, EXEC_RESULT_TIMED_OUT, 2, 0},
         {"printf 1234567; printf 1 >&2; exit 5", EXEC_OUTPUT_LIMIT, 5, 0,
-         EXEC_FLAG_TRUNCATED, 7, 1},
+         EXEC_RESULT_TRUNCATED, 7, 1},
         {"printf 1234567 >&2; sleep 1000", EXEC_TIMED_OUT, 143, 15,
-         EXEC_FLAG_TIMED_OUT | EXEC_FLAG_TRUNCATED, 0, 7},
+         EXEC_RESULT_TIMED_OUT | EXEC_RESULT_TRUNCATED, 0, 7},
     };
     struct exec_options opts = EXEC_OPTIONS_INIT;
     size_t i;
@@ -138,7 +138,7 @@ static void a_flood_ends_the_command_where_that_is_asked_for(void)
     opts.max_output = 4;
     CHECK_RETURNS(EXEC_OUTPUT_LIMIT, ask("yes", &output, NULL, &opts, &served));
     CHECK_STDOUT("y\ny\n", output);
-    CHECK(served.signal != 0 && served.flags == EXEC_FLAG_TRUNCATED && served.stdout_total > 4);
+    CHECK(served.signal != 0 && served.flags == EXEC_RESULT_TRUNCATED && served.stdout_total > 4);
     exec_output_free(output);
 }
 
@@ -150,7 +150,7 @@ static void a_pipe_that_is_held_is_not_waited_for(void)
     const char *text;
     opts.drain_ms = 20;
     CHECK_RETURNS(EXEC_EXITED, ask("sleep 1000 & echo $!", &output, NULL, &opts, &served));
-    CHECK(served.flags == EXEC_FLAG_PIPE_HELD && served.exit_code == 0);
+    CHECK(served.flags == EXEC_RESULT_PIPE_HELD && served.exit_code == 0);
     text = exec_output_stdout(output, NULL);
     CHECK(kill((pid_t)atol(text), SIGKILL) == 0);
     exec_output_free(output);
@@ -164,12 +164,12 @@ static void what_cannot_be_run_is_told_to_both(void)
         size_t len;
         int outcome, error, remote;
     } CASES[] = {
-        {"", NULL, 0, EXEC_REFUSED, FRAME_EARGUMENT, FRAME_EREMOTE_BAD_REQUEST},
-        {NULL, NULL, 0, EXEC_REFUSED, FRAME_EARGUMENT, FRAME_EREMOTE_BAD_REQUEST},
-        {NUL, NULL, 5, EXEC_REFUSED, FRAME_EARGUMENT, FRAME_EREMOTE_BAD_REQUEST},
+        {"", NULL, 0, EXEC_REFUSED, FRAME_EINVAL, FRAME_EREMOTE_BAD_REQUEST},
+        {NULL, NULL, 0, EXEC_REFUSED, FRAME_EINVAL, FRAME_EREMOTE_BAD_REQUEST},
+        {NUL, NULL, 5, EXEC_REFUSED, FRAME_EINVAL, FRAME_EREMOTE_BAD_REQUEST},
         {TOO_LONG, NULL, 65537, EXEC_REFUSED, FRAME_ETOOBIG, FRAME_EREMOTE_TOO_BIG},
         {TOO_LONG, NULL, 200000, EXEC_REFUSED, FRAME_ETOOBIG, FRAME_EREMOTE_TOO_BIG},
-        {"true", "/none", 4, EXEC_SPAWN_FAILED, FRAME_ESPAWN, FRAME_EREMOTE_SPAWN},
+        {"true", "/none", 4, EXEC_SPAWN_FAILED, FRAME_ESPAWN, FRAME_EREMOTE_SPAWN_FAILED},
     };
     size_t i;
     for (i = 0; i < sizeof CASES / sizeof *CASES; i++) {
@@ -222,10 +222,10 @@ static void an_argv_needs_no_shell(void)
     CHECK_STDOUT("$HOME|a b|*||", output);
     CHECK(exec_output_stderr(output, NULL) == NULL);
     exec_output_free(output);
-    CHECK_RETURNS(FRAME_EREMOTE_SPAWN, exec_request_argv(server.fd[0], NONE, &output, NULL));
+    CHECK_RETURNS(FRAME_EREMOTE_SPAWN_FAILED, exec_request_argv(server.fd[0], NONE, &output, NULL));
     CHECK(output == NULL && strstr(frame_last_error(), "No such file") != NULL);
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_request_argv(server.fd[0], EMPTY, &output, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_request_argv(server.fd[0], NO_TEXT, &output, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_request_argv(server.fd[0], EMPTY, &output, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_request_argv(server.fd[0], NO_TEXT, &output, NULL));
     stop(&server);
 }
 
@@ -295,9 +295,9 @@ enum { BY_CLIENT = 1, BY_SERVER = 2, BY_BOTH = 3 };
 #define REFUSED(by, opts) \
     do { \
         if ((by) & BY_CLIENT) \
-            CHECK_RETURNS(FRAME_EARGUMENT, exec_request(fd[0], "true", 4, &output, opts)); \
+            CHECK_RETURNS(FRAME_EINVAL, exec_request(fd[0], "true", 4, &output, opts)); \
         if ((by) & BY_SERVER) \
-            CHECK_RETURNS(FRAME_EARGUMENT, exec_and_reply(fd[0], "true", 4, opts, NULL)); \
+            CHECK_RETURNS(FRAME_EINVAL, exec_and_reply(fd[0], "true", 4, opts, NULL)); \
         CHECK(output == NULL); \
     } while (0)
 
@@ -338,7 +338,7 @@ static void options_that_mean_nothing_are_refused(void)
     later.opts.size = sizeof later;
     REFUSED(BY_BOTH, &later.opts);
     result.size = 0;
-    CHECK_RETURNS(FRAME_EARGUMENT, exec_and_reply(fd[0], "true", 4, NULL, &result));
+    CHECK_RETURNS(FRAME_EINVAL, exec_and_reply(fd[0], "true", 4, NULL, &result));
     CHECK_RETURNS(0, unread(fd[1]));
     close_both(fd);
 }
@@ -376,7 +376,7 @@ static void a_result_is_as_long_as_its_size_says(void)
     /* On failure nothing is written. */
     memset(&later, 0x55, sizeof later);
     later.result.size = sizeof later;
-    CHECK_RETURNS(FRAME_EBADFD, exec_and_reply(-1, "true", 4, NULL, &later.result));
+    CHECK_RETURNS(FRAME_EBADF, exec_and_reply(-1, "true", 4, NULL, &later.result));
     for (i = sizeof later.result.size; i < sizeof later; i++)
         CHECK(bytes[i] == 0x55);
     close_both(fd);
@@ -468,10 +468,10 @@ static void a_client_that_hangs_up_ends_its_command(void)
     opts.flags = 0;
     CHECK(shutdown(fd[0], SHUT_WR) == 0);
     CHECK_RETURNS(EXEC_EXITED, exec_and_reply(fd[1], "true", 4, &opts, &result));
-    CHECK_RETURNS(EXEC_FLAG_CLIENT_GONE, result.flags);
+    CHECK_RETURNS(EXEC_RESULT_CLIENT_GONE, result.flags);
     opts.close_grace_ms = 20;
     CHECK_RETURNS(EXEC_SIGNALED, exec_and_reply(fd[1], "sleep 1000", 10, &opts, &result));
-    CHECK(result.flags == EXEC_FLAG_CLIENT_GONE && result.signal == SIGTERM);
+    CHECK(result.flags == EXEC_RESULT_CLIENT_GONE && result.signal == SIGTERM);
     close_both(fd);
 }
 
@@ -485,11 +485,11 @@ static void a_descriptor_that_the_host_has_closed_is_no_client_that_left(void)
     socket_pair(fd);
     CHECK((closed = dup(fd[1])) > 0 && close(closed) == 0);
     opts.close_grace_ms = INT32_MAX;
-    CHECK_RETURNS(FRAME_EBADFD, exec_and_reply(closed, "sleep 1000", 10, &opts, &result));
+    CHECK_RETURNS(FRAME_EBADF, exec_and_reply(closed, "sleep 1000", 10, &opts, &result));
     CHECK(errno == EBADF);
     opts.write_fd = fd[1];
     CHECK_RETURNS(EXEC_REFUSED, exec_and_reply(closed, "sleep 1000", 10, &opts, &result));
-    CHECK_RETURNS(FRAME_EBADFD, result.error);
+    CHECK_RETURNS(FRAME_EBADF, result.error);
     CHECK_RETURNS(0, frame_recv(fd[0], &reply, NULL));
     CHECK_RETURNS(0, frame_header_string(reply, "code", &code, NULL));
     CHECK(strcmp(code, "io") == 0);

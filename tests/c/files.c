@@ -83,7 +83,7 @@ static void a_file_goes_there_and_back(void)
 
     CHECK(pipe(file) == 0);
     write_all(file[1], "content", 7);
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_put(fd, "a", file[0], NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_put(fd, "a", file[0], NULL, NULL));
     opts.length = 7;
     opts.mode = 0640;
     CHECK_RETURNS(0, frame_file_put(fd, "a", file[0], &opts, &result));
@@ -106,7 +106,7 @@ static void a_file_goes_there_and_back(void)
 
 static void what_is_refused_leaves_the_connection_usable(void)
 {
-    static const int expected[] = {FRAME_EPATH, FRAME_ENOTFOUND, FRAME_EEXISTS, FRAME_ETOOBIG, 0};
+    static const int expected[] = {FRAME_EPATH, FRAME_ENOENT, FRAME_EEXIST, FRAME_ETOOBIG, 0};
     struct frame_file_options keep = FRAME_FILE_OPTIONS_INIT, small = FRAME_FILE_OPTIONS_INIT;
     struct frame_file_result result = FRAME_FILE_RESULT_INIT;
     pid_t child;
@@ -124,7 +124,7 @@ static void what_is_refused_leaves_the_connection_usable(void)
     keep.flags = FRAME_FILE_NO_OVERWRITE | FRAME_FILE_NO_CHECKSUM | FRAME_FILE_NO_SYNC;
     CHECK_RETURNS(FRAME_EREMOTE_EXISTS, frame_file_put_path(fd, "old", at("old"), &keep, NULL));
     CHECK_RETURNS(FRAME_EREMOTE_TOO_BIG, frame_file_put_path(fd, "new", at("long"), NULL, NULL));
-    CHECK_RETURNS(FRAME_EEXISTS, frame_file_get_path(fd, "old", at("old"), &keep, NULL));
+    CHECK_RETURNS(FRAME_EEXIST, frame_file_get_path(fd, "old", at("old"), &keep, NULL));
     CHECK_RETURNS(FRAME_EPATH, frame_file_put_path(fd, "x", "/dev/null", NULL, NULL));
     CHECK_RETURNS(FRAME_EPATH, frame_file_get_path(fd, "x", directory, NULL, NULL));
     CHECK_RETURNS(0, frame_file_get_path(fd, "old", at("new"), &keep, &result));
@@ -153,7 +153,7 @@ static void progress_can_break_off(void)
     opts.flags = FRAME_FILE_NO_CHECKSUM; /* nothing is on its way when the client breaks off */
     fd = start(&child, NULL, NULL);
     CHECK_RETURNS(0, frame_file_get_path(fd, "seven", at("copy"), &opts, NULL));
-    CHECK_RETURNS(FRAME_ECANCELLED, frame_file_get_path(fd, "seven", at("none"), &opts, NULL));
+    CHECK_RETURNS(FRAME_ECANCELED, frame_file_get_path(fd, "seven", at("none"), &opts, NULL));
     CHECK(calls == 2 && access(at("none"), F_OK) == -1);
     finish(fd, child);
 }
@@ -207,23 +207,23 @@ static void bad_arguments_send_nothing(void)
     int fd[2];
     memset(&unset, 0, sizeof unset);
     socket_pair(fd);
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_put(fd[0], NULL, 0, NULL, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], NULL, 1, NULL, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_put_path(fd[0], "x", NULL, NULL, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get_path(fd[0], "x", NULL, NULL, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, frame_file_put(fd[0], "x", -1, NULL, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, frame_file_get(fd[0], "x", -1, NULL, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, frame_file_get(-1, "x", fd[0], NULL, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], "x", fd[0], NULL, &unset));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_serve(fd[0], NULL, fd[0], NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_put(fd[0], NULL, 0, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(fd[0], NULL, 1, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_put_path(fd[0], "x", NULL, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get_path(fd[0], "x", NULL, NULL, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_file_put(fd[0], "x", -1, NULL, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_file_get(fd[0], "x", -1, NULL, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_file_get(-1, "x", fd[0], NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(fd[0], "x", fd[0], NULL, &unset));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_serve(fd[0], NULL, fd[0], NULL, NULL));
     opts.flags = 0x80000000;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
     opts.flags = 0;
     opts.mode = 04755;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
     opts.mode = 0;
     opts.stall_ms = -7;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(fd[0], "x", fd[0], &opts, NULL));
     CHECK(unread(fd[1]) == 0);
 
     /* A packet is no request, and a file no root. */
@@ -233,7 +233,7 @@ static void bad_arguments_send_nothing(void)
     frame_free(frame);
     CHECK_RETURNS(0, frame_send(fd[0], "{\"cmd\":\"get\"}", NULL, 0, NULL));
     CHECK_RETURNS(0, frame_recv(fd[1], &frame, NULL));
-    CHECK_RETURNS(FRAME_EBADFD, frame_file_serve(fd[1], frame, fd[1], NULL, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_file_serve(fd[1], frame, fd[1], NULL, NULL));
     frame_free(frame);
     close_both(fd);
 }

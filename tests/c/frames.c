@@ -47,7 +47,7 @@ static void a_failure_says_what_is_wrong(void)
         {"{} {}", FRAME_EBADJSON},
         {"{\"a\":1e400}", FRAME_EBADJSON},
         {"{\"data_size\":1}", FRAME_EBADFIELD},
-        {"{\"a\":\"caf\xe9\"}", FRAME_EARGUMENT},
+        {"{\"a\":\"caf\xe9\"}", FRAME_EINVAL},
     };
     size_t i;
     socket_pair(fd);
@@ -169,12 +169,12 @@ static void a_body_is_read_in_pieces(void)
 
     write_all(fd[0], "\x0f\0\0\0{\"data_size\":9}abc", 22);
     CHECK_RETURNS(0, frame_recv_header(fd[1], &frame, NULL));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_body_copy(frame, pipes[1], &now));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_body_copy(frame, pipes[1], &now));
     CHECK(frame_body_left(frame) == 6);
     read_all(pipes[0], buf, 3);
     CHECK(memcmp(buf, "abc", 3) == 0);
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_body_read(frame, buf, sizeof buf, &now));
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_body_skip(frame, &now));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_body_read(frame, buf, sizeof buf, &now));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_body_skip(frame, &now));
     write_all(fd[0], "def", 3);
     CHECK(close(fd[0]) == 0);
     CHECK_RETURNS(FRAME_ETRUNCATED, frame_body_skip(frame, NULL));
@@ -196,7 +196,7 @@ static void a_body_is_sent_in_pieces(void)
     CHECK(frame_sender_left(sender) == 10);
     CHECK_RETURNS(0, frame_sender_write(sender, "0123", 4, NULL));
     CHECK_RETURNS(0, frame_sender_write(sender, NULL, 0, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_sender_write(sender, "0123456", 7, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_sender_write(sender, "0123456", 7, NULL));
     CHECK_RETURNS(FRAME_ESTATE, frame_sender_finish(sender));
     write_all(pipes[1], "45", 2);
     CHECK_RETURNS(0, frame_sender_copy(sender, pipes[0], 2, NULL));
@@ -264,9 +264,9 @@ static void packets_go_in_every_layout(void)
         opts.prefix = 1;
         CHECK_RETURNS(FRAME_ETOOBIG, frame_packet_send(fd[0], large, sizeof large, &opts));
         opts.prefix = 3;
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_packet_send(fd[0], "hello", 5, &opts));
+        CHECK_RETURNS(FRAME_EINVAL, frame_packet_send(fd[0], "hello", 5, &opts));
         opts.prefix = 4;
-        CHECK_RETURNS(FRAME_EARGUMENT, frame_send(fd[0], NULL, NULL, 0, &opts));
+        CHECK_RETURNS(FRAME_EINVAL, frame_send(fd[0], NULL, NULL, 0, &opts));
     }
     CHECK(unread(fd[1]) == 0);
     close_both(fd);
@@ -397,7 +397,7 @@ static void the_builder_escapes_what_json_wants_escaped(void)
     CHECK_RETURNS(FRAME_EBADFIELD, frame_builder_string(builder, "filename", "twice"));
     CHECK_RETURNS(FRAME_EBADFIELD, frame_builder_int(builder, "data_size", 1));
     CHECK_RETURNS(FRAME_EBADJSON, frame_builder_json(builder, "bad", "[1"));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_builder_string(builder, "bad", "caf\xe9"));
+    CHECK_RETURNS(FRAME_EINVAL, frame_builder_string(builder, "bad", "caf\xe9"));
     CHECK(strlen(frame_builder_text(builder, NULL)) == len);
 
     socket_pair(fd);
@@ -439,7 +439,7 @@ static void flags_of_descriptors_stay_as_they_are(void)
         for (i = 0; i < 10; i++) {
             struct frame_options *opts = i % 2 ? &now : &soon;
             int sent = frame_send(fd[0], NULL, large, sizeof large, opts);
-            CHECK(sent == 0 || sent == FRAME_ETIMEOUT || sent == FRAME_ESTALLED);
+            CHECK(sent == 0 || sent == FRAME_ETIMEDOUT || sent == FRAME_ESTALLED);
             CHECK(fcntl(fd[0], F_GETFL) == before);
         }
         CHECK_RETURNS(0, frame_recv(fd[1], &frame, &soon));
@@ -495,14 +495,14 @@ static void timeouts_are_what_their_names_say(void)
     socket_pair(fd);
 
     opts.timeout_ms = FRAME_DONT_WAIT;
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_recv(fd[1], &frame, &opts));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_recv(fd[1], &frame, &opts));
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "hello", 5, &opts));
     CHECK_RETURNS(0, frame_recv(fd[1], &frame, &opts));
     frame_free(frame);
 
     opts.timeout_ms = 50;
     start = milliseconds();
-    CHECK_RETURNS(FRAME_ETIMEOUT, frame_recv(fd[1], &frame, &opts));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_recv(fd[1], &frame, &opts));
     CHECK(milliseconds() - start >= 50 && milliseconds() - start < 10000);
 
     opts.timeout_ms = INT_MAX;
@@ -515,9 +515,9 @@ static void timeouts_are_what_their_names_say(void)
     frame_free(frame);
 
     opts.timeout_ms = -3;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_send(fd[0], NULL, "hello", 5, &opts));
+    CHECK_RETURNS(FRAME_EINVAL, frame_send(fd[0], NULL, "hello", 5, &opts));
     opts.timeout_ms = INT_MIN;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_recv(fd[1], &frame, &opts));
+    CHECK_RETURNS(FRAME_EINVAL, frame_recv(fd[1], &frame, &opts));
     CHECK(unread(fd[1]) == 0);
 
     write_all(fd[0], "\x10\0", 2);
@@ -568,7 +568,7 @@ static void names_and_numbers_are_there(void)
                    FRAME_VERSION_PATCH) > 0);
     CHECK(strcmp(frame_version(), version) == 0);
     CHECK_RETURNS(65536, frame_default("max_header"));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_default("max_nothing"));
+    CHECK_RETURNS(FRAME_EINVAL, frame_default("max_nothing"));
 }
 
 int main(void)

@@ -51,8 +51,8 @@ static int work(void)
         CHECK_RETURNS(0, frame_recv_header(fd[0], &frame, &soon));
         CHECK_RETURNS(FRAME_EBADFIELD, frame_header_string(frame, "a", &(const char *){NULL}, NULL));
         frame_free(frame);
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_recv(fd[0], &frame, &soon));
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_recv(fd[0], &frame, &now));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_recv(fd[0], &frame, &soon));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_recv(fd[0], &frame, &now));
 
         CHECK_RETURNS(0, frame_sender_new(fd[1], NULL, 5, &sender, NULL));
         CHECK_RETURNS(0, frame_sender_write(sender, "hello", 5, NULL));
@@ -60,7 +60,7 @@ static int work(void)
         do
             sent = frame_packet_send(fd[1], full, sizeof full, &soon);
         while (sent == 0);
-        CHECK(sent == FRAME_ETIMEOUT || sent == FRAME_ESTALLED);
+        CHECK(sent == FRAME_ETIMEDOUT || sent == FRAME_ESTALLED);
         CHECK(close(fd[0]) == 0);
         CHECK_RETURNS(FRAME_EIO, frame_send(fd[1], NULL, "hello", 5, NULL));
         CHECK_RETURNS(FRAME_EIO, frame_send(fd[1], NULL, "hello", 5, &soon));
@@ -70,7 +70,7 @@ static int work(void)
     frame_builder_free(builder);
 
     socket_pair(fd);
-    CHECK_RETURNS(FRAME_ETIMEOUT, auth_server(fd[1], KEY, 16, &auth));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, auth_server(fd[1], KEY, 16, &auth));
     CHECK_RETURNS(0, auth_client(fd[0], KEY, 16, NULL));
     CHECK_RETURNS(FRAME_EAUTH, auth_server(fd[1], KEY, 16, &auth));
     close_both(fd);
@@ -245,7 +245,7 @@ static void interruptions_go_unnoticed(void)
         handled = 0;
         opts.timeout_ms = 200;
         start = milliseconds();
-        CHECK_RETURNS(FRAME_ETIMEOUT, frame_recv(fd[1], &frame, &opts));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_recv(fd[1], &frame, &opts));
         CHECK(milliseconds() - start >= 200 && milliseconds() - start < 10000);
         CHECK(handled > 10);
         memset(body, 'x', sizeof body);

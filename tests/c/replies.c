@@ -24,12 +24,12 @@ static void a_refusal_says_why_and_to_what(void)
         int code;
         const char *reply;
     } codes[] = {
-        {FRAME_EUNSUPPORTED, "unsupported"},   {FRAME_EBADJSON, "bad_request"},
+        {FRAME_ENOTSUP, "unsupported"},   {FRAME_EBADJSON, "bad_request"},
         {FRAME_EBADFIELD, "bad_request"},      {FRAME_EMISSING, "bad_request"},
-        {FRAME_EDENIED, "denied"},             {FRAME_EPATH, "denied"},
-        {FRAME_ENOTFOUND, "not_found"},        {FRAME_EEXISTS, "exists"},
-        {FRAME_ETOOBIG, "too_big"},            {FRAME_ENOSPACE, "no_space"},
-        {FRAME_ETIMEOUT, "timed_out"},         {FRAME_ECHECKSUM, "checksum"},
+        {FRAME_EACCES, "denied"},             {FRAME_EPATH, "denied"},
+        {FRAME_ENOENT, "not_found"},        {FRAME_EEXIST, "exists"},
+        {FRAME_ETOOBIG, "too_big"},            {FRAME_ENOSPC, "no_space"},
+        {FRAME_ETIMEDOUT, "timed_out"},         {FRAME_ECHECKSUM, "checksum"},
         {FRAME_EBUSY, "busy"},                 {FRAME_ESPAWN, "spawn_failed"},
         {FRAME_EIO, "io"},                     {FRAME_EREMOTE_DENIED, "denied"},
         {FRAME_EREMOTE_NOT_FOUND, "not_found"},
@@ -65,9 +65,9 @@ static void what_was_no_frame_is_answered_too(void)
     CHECK_RETURNS(FRAME_EMISSING, frame_header_string(reply, "id", &text, NULL));
     frame_free(reply);
 
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_reply_error(fd[1], NULL, -12345, NULL, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_reply_error(fd[1], NULL, 1, NULL, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_reply_error(fd[1], NULL, FRAME_EIO, "caf\xe9", NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_reply_error(fd[1], NULL, -12345, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_reply_error(fd[1], NULL, 1, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_reply_error(fd[1], NULL, FRAME_EIO, "caf\xe9", NULL));
     CHECK(unread(fd[0]) == 0);
     close_both(fd);
 }

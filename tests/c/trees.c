@@ -109,7 +109,7 @@ static void names_are_described_and_listed(void)
     CHECK(stat.kind == FRAME_FILE_DIRECTORY);
     CHECK_RETURNS(FRAME_EREMOTE_NOT_FOUND, frame_file_stat(fd, "none", &stat, NULL));
     CHECK_RETURNS(FRAME_EREMOTE_DENIED, frame_file_stat(fd, "link/x", &stat, NULL));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_stat(fd, "dir", NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_stat(fd, "dir", NULL, NULL));
 
     CHECK_RETURNS(4, frame_file_list(fd, "", &list, NULL));
     CHECK(strcmp(frame_file_list_entry(list, 0, NULL, NULL), "dir") == 0);
@@ -157,14 +157,14 @@ static void a_tree_goes_there_and_back(void)
     CHECK_RETURNS(FRAME_EPATH, frame_file_put_tree(fd, "copy", at("tree"), &opts, NULL));
     CHECK(strstr(frame_last_error(), "link") != NULL);
     opts.flags = FRAME_FILE_REFUSE_LINKS | FRAME_FILE_COPY_LINKS;
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_put_tree(fd, "copy", at("tree"), &opts, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_put_tree(fd, "copy", at("tree"), &opts, NULL));
     opts.flags = FRAME_FILE_FOLLOW_LINKS;
     if (has_openat2()) {
         CHECK_RETURNS(0, frame_file_put_tree(fd, "followed", at("tree"), &opts, &tree));
         CHECK(tree.files == 3 && tree.skipped == 0);
         check_file("root/followed/link", "22");
     } else {
-        CHECK_RETURNS(FRAME_EUNSUPPORTED,
+        CHECK_RETURNS(FRAME_ENOTSUP,
                       frame_file_put_tree(fd, "followed", at("tree"), &opts, NULL));
     }
     opts.flags = FRAME_FILE_COPY_LINKS | FRAME_FILE_PRESERVE;
@@ -204,7 +204,7 @@ static void a_cut_transfer_goes_on_where_it_was(void)
     opts.progress = cancel;
     opts.rate = 256 * 1024; /* in pieces, of which some pass */
     fd = start(&child, NULL, FRAME_ETRUNCATED);
-    CHECK_RETURNS(FRAME_ECANCELLED, frame_file_put_path(fd, "big", at("big"), &opts, NULL));
+    CHECK_RETURNS(FRAME_ECANCELED, frame_file_put_path(fd, "big", at("big"), &opts, NULL));
     finish(fd, child);
     CHECK(stat(at("root/big"), &found) == -1 && errno == ENOENT);
 
@@ -222,7 +222,7 @@ static void a_cut_transfer_goes_on_where_it_was(void)
     /* The same in the other direction; and a part of it alone. */
     opts.progress = cancel;
     opts.rate = 256 * 1024;
-    CHECK_RETURNS(FRAME_ECANCELLED, frame_file_get_path(fd, "big", at("again"), &opts, NULL));
+    CHECK_RETURNS(FRAME_ECANCELED, frame_file_get_path(fd, "big", at("again"), &opts, NULL));
     finish(fd, child);
     CHECK(stat(at("again"), &found) == -1 && errno == ENOENT);
     fd = start(&child, NULL, FRAME_ECLOSED);
@@ -264,8 +264,8 @@ static void what_is_left_of_the_dead_is_swept(void)
     CHECK(access(at("root/swept/.framefd-fedcba9876543210.part"), F_OK) == 0);
     CHECK(access(at("root/swept/kept"), F_OK) == 0);
     CHECK_RETURNS(0, frame_file_sweep(root, frame_default("partial_age_ms")));
-    CHECK_RETURNS(FRAME_EARGUMENT, frame_file_sweep(root, -1));
-    CHECK_RETURNS(FRAME_EBADFD, frame_file_sweep(-1, 0));
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_sweep(root, -1));
+    CHECK_RETURNS(FRAME_EBADF, frame_file_sweep(-1, 0));
     CHECK(close(root) == 0);
 }
 
@@ -276,7 +276,7 @@ static int public_only(void *context, const struct frame_file_inquiry *inquiry, 
     (void)context;
     CHECK(inquiry->size == sizeof *inquiry && strstr(inquiry->header, inquiry->cmd) != NULL);
     if (inquiry->name_len < 7 || memcmp(inquiry->name, "public/", 7) != 0)
-        return FRAME_ENOTFOUND;
+        return FRAME_ENOENT;
     if (strcmp(inquiry->cmd, "put") == 0 && inquiry->filesize > 4) {
         snprintf(reason, reason_size, "%d bytes at most", 4);
         return FRAME_ETOOBIG;

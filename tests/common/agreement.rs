@@ -98,7 +98,7 @@ fn by_reader(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Fou
     for piece in pieces(bytes, cuts) {
         peer.write_all(piece).unwrap();
         let error = until_it_fails(&mut reader);
-        if error.kind() != ErrorKind::Timeout {
+        if error.kind() != ErrorKind::TimedOut {
             end = Some(error);
             break;
         }

@@ -182,7 +182,7 @@ fn a_connection_that_takes_nothing_is_in_step_after_the_time_is_up() {
     let options = Options { timeout: Some(Duration::ZERO), ..Options::default() };
     let put = file::put(client.duplex(), b"x", file.as_fd(), None, &options);
     let get = file::get(client.duplex(), b"x", file.as_fd(), &options);
-    assert_eq!((kind(put), kind(get)), (ErrorKind::Timeout, ErrorKind::Timeout));
+    assert_eq!((kind(put), kind(get)), (ErrorKind::TimedOut, ErrorKind::TimedOut));
 }
 
 /// As many small pieces as a socket takes.

@@ -165,7 +165,7 @@ fn a_file_of_many_pieces_is_cut_between_any_two() {
         let (put, _) = against(Kind::Unix, &tree, quick, |end| {
             file::put(end.duplex(), b"new", source.as_fd(), None, &stopping)
         });
-        assert_eq!(kind(put), ErrorKind::Cancelled);
+        assert_eq!(kind(put), ErrorKind::Canceled);
         assert_eq!(partial_size(&tree.at("")), Some(cut));
         let again = through(&tree, |end| {
             let source = rewound(source);
@@ -180,7 +180,7 @@ fn a_file_of_many_pieces_is_cut_between_any_two() {
         let (got, _) = against(Kind::Unix, &tree, quick, |end| {
             file::get_path(end.duplex(), b"file", &copy, &stopping)
         });
-        assert_eq!(kind(got), ErrorKind::Cancelled);
+        assert_eq!(kind(got), ErrorKind::Canceled);
         let there = partial_size(&tree.local("")).unwrap();
         assert!(there >= cut && !copy.exists());
         let again = through(&tree, |end| file::get_path(end.duplex(), b"file", &copy, &resuming()));

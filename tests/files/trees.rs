@@ -502,7 +502,7 @@ fn a_tree_that_was_cut_goes_on_within_its_file() {
     };
 
     let put = put_tree(&tree, "new", &tree.local("tree"), &stopping).unwrap_err();
-    assert_eq!(put.kind(), ErrorKind::Cancelled);
+    assert_eq!(put.kind(), ErrorKind::Canceled);
     assert!(put.detail().contains("\"new/a/b/c/x\""), "{put}");
     // Of a directory the files come first, then the directories in their order.
     assert!(tree.at("new/a/b/caf\u{e9}").parent().unwrap().is_dir() && !tree.at("new/z").exists());
@@ -511,7 +511,7 @@ fn a_tree_that_was_cut_goes_on_within_its_file() {
     assert_eq!(snapshot(&tree.at("new")), before);
 
     let got = get_tree(&tree, "new", &tree.local("copy"), &stopping).unwrap_err();
-    assert_eq!(got.kind(), ErrorKind::Cancelled);
+    assert_eq!(got.kind(), ErrorKind::Canceled);
     assert!(got.detail().contains("\"new/a/b/c/x\""), "{got}");
     get_tree(&tree, "new", &tree.local("copy"), &noting).unwrap();
     is_near(seen.take());
@@ -551,7 +551,7 @@ fn progress_is_that_of_the_whole_tree() {
     let stop = |_, _| ControlFlow::Break(());
     let got =
         get_tree(&tree, "new", &tree.local("copy"), &Options { progress: Some(&stop), ..options });
-    assert_eq!(kind(got), ErrorKind::Cancelled);
+    assert_eq!(kind(got), ErrorKind::Canceled);
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn a_terabyte_is_announced_as_one() {
         });
         let sent = file::put(client.duplex(), b"x", source.as_fd(), None, &options);
         // The server is gone after the header, which may be before the first piece.
-        assert!(matches!(kind(sent), ErrorKind::Cancelled | ErrorKind::Io));
+        assert!(matches!(kind(sent), ErrorKind::Canceled | ErrorKind::Io));
         server.join().unwrap()
     });
     assert_eq!(received.data_size(), Some(size));
@@ -423,7 +423,7 @@ fn progress_is_told_and_can_break_off() {
         let large = file_of(&content(size));
         file::put(end.duplex(), b"broken", large.as_fd(), None, &options)
     });
-    assert_eq!(kind(client), ErrorKind::Cancelled);
+    assert_eq!(kind(client), ErrorKind::Canceled);
     assert_eq!(session.end.kind(), ErrorKind::Truncated);
     let seen = seen.take();
     assert!(seen.is_sorted() && seen.last().unwrap().0 <= 3 << 20, "{seen:?}");
@@ -433,7 +433,7 @@ fn progress_is_told_and_can_break_off() {
     let (client, _) = against(Kind::Unix, &tree, Options::default, |end| {
         file::get_path(end.duplex(), b"large", &copy, &options)
     });
-    assert_eq!(kind(client), ErrorKind::Cancelled);
+    assert_eq!(kind(client), ErrorKind::Canceled);
     assert_eq!(names(&tree.local("")), [""; 0]);
 }
 

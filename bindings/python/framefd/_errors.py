@@ -18,7 +18,7 @@ class ErrorCode(enum.IntEnum):
 
     CLOSED = -1
     TRUNCATED = -2
-    TIMEOUT = -3
+    TIMEDOUT = -3
     BADLENGTH = -4
     TOOBIG = -5
     BADJSON = -6
@@ -27,24 +27,27 @@ class ErrorCode(enum.IntEnum):
     AUTH = -9
     KEY = -10
     PATH = -11
-    EXISTS = -12
-    NOTFOUND = -13
-    NOSPACE = -14
+    EXIST = -12
+    NOENT = -13
+    NOSPC = -14
     CHECKSUM = -15
     SPAWN = -16
     LIMIT = -17
-    ARGUMENT = -18
-    BADFD = -19
-    NOMEMORY = -20
+    INVAL = -18
+    BADF = -19
+    NOMEM = -20
     STATE = -21
     BUSY = -22
     IO = -23
-    DENIED = -24
-    UNSUPPORTED = -25
-    CANCELLED = -26
+    ACCES = -24
+    NOTSUP = -25
+    CANCELED = -26
     BADREPLY = -27
     PANIC = -28
     STALLED = -29
+    BROKEN = -30
+    ABORTED = -31
+    FORKED = -32
     REMOTE_BAD_REQUEST = -100
     REMOTE_UNSUPPORTED = -101
     REMOTE_DENIED = -102
@@ -52,10 +55,10 @@ class ErrorCode(enum.IntEnum):
     REMOTE_EXISTS = -104
     REMOTE_TOO_BIG = -105
     REMOTE_NO_SPACE = -106
-    REMOTE_TIMEOUT = -107
+    REMOTE_TIMED_OUT = -107
     REMOTE_CHECKSUM = -108
     REMOTE_BUSY = -109
-    REMOTE_SPAWN = -110
+    REMOTE_SPAWN_FAILED = -110
     REMOTE_IO = -111
     REMOTE_OTHER = -199
 
@@ -190,6 +193,18 @@ class CancelledError(FrameError):
     """A callback asked to stop."""
 
 
+class BrokenError(FrameError, ConnectionError):
+    """The connection cannot be used after an earlier failure, which the message names."""
+
+
+class AbortedError(FrameError, ConnectionAbortedError):
+    """The connection was aborted, by another thread or a signal handler."""
+
+
+class ForkedError(FrameError, ConnectionError):
+    """The object belongs to the parent process: after a fork the child cannot use it."""
+
+
 class InternalError(FrameError, RuntimeError):
     """A defect in the library."""
 
@@ -197,7 +212,7 @@ class InternalError(FrameError, RuntimeError):
 CLASSES: dict[int, type[FrameError]] = {
     ErrorCode.CLOSED: ClosedError,
     ErrorCode.TRUNCATED: TruncatedError,
-    ErrorCode.TIMEOUT: FrameTimeoutError,
+    ErrorCode.TIMEDOUT: FrameTimeoutError,
     ErrorCode.BADLENGTH: MalformedError,
     ErrorCode.TOOBIG: TooBigError,
     ErrorCode.BADJSON: MalformedError,
@@ -206,24 +221,27 @@ CLASSES: dict[int, type[FrameError]] = {
     ErrorCode.AUTH: AuthenticationError,
     ErrorCode.KEY: BadKeyError,
     ErrorCode.PATH: PathError,
-    ErrorCode.EXISTS: ExistsError,
-    ErrorCode.NOTFOUND: NotFoundError,
-    ErrorCode.NOSPACE: NoSpaceError,
+    ErrorCode.EXIST: ExistsError,
+    ErrorCode.NOENT: NotFoundError,
+    ErrorCode.NOSPC: NoSpaceError,
     ErrorCode.CHECKSUM: ChecksumError,
     ErrorCode.SPAWN: SpawnError,
     ErrorCode.LIMIT: LimitError,
-    ErrorCode.ARGUMENT: ArgumentError,
-    ErrorCode.BADFD: BadDescriptorError,
-    ErrorCode.NOMEMORY: NoMemoryError,
+    ErrorCode.INVAL: ArgumentError,
+    ErrorCode.BADF: BadDescriptorError,
+    ErrorCode.NOMEM: NoMemoryError,
     ErrorCode.STATE: StateError,
     ErrorCode.BUSY: BusyError,
     ErrorCode.IO: SystemCallError,
-    ErrorCode.DENIED: DeniedError,
-    ErrorCode.UNSUPPORTED: UnsupportedError,
-    ErrorCode.CANCELLED: CancelledError,
+    ErrorCode.ACCES: DeniedError,
+    ErrorCode.NOTSUP: UnsupportedError,
+    ErrorCode.CANCELED: CancelledError,
     ErrorCode.BADREPLY: MalformedError,
     ErrorCode.PANIC: InternalError,
     ErrorCode.STALLED: StalledError,
+    ErrorCode.BROKEN: BrokenError,
+    ErrorCode.ABORTED: AbortedError,
+    ErrorCode.FORKED: ForkedError,
     ErrorCode.REMOTE_BAD_REQUEST: MalformedError,
     ErrorCode.REMOTE_UNSUPPORTED: UnsupportedError,
     ErrorCode.REMOTE_DENIED: DeniedError,
@@ -231,10 +249,10 @@ CLASSES: dict[int, type[FrameError]] = {
     ErrorCode.REMOTE_EXISTS: ExistsError,
     ErrorCode.REMOTE_TOO_BIG: TooBigError,
     ErrorCode.REMOTE_NO_SPACE: NoSpaceError,
-    ErrorCode.REMOTE_TIMEOUT: FrameTimeoutError,
+    ErrorCode.REMOTE_TIMED_OUT: FrameTimeoutError,
     ErrorCode.REMOTE_CHECKSUM: ChecksumError,
     ErrorCode.REMOTE_BUSY: BusyError,
-    ErrorCode.REMOTE_SPAWN: SpawnError,
+    ErrorCode.REMOTE_SPAWN_FAILED: SpawnError,
     ErrorCode.REMOTE_IO: SystemCallError,
     ErrorCode.REMOTE_OTHER: FrameError,
 }
@@ -244,14 +262,14 @@ WITH_ERRNO = {
     ErrorCode.TOOBIG,
     ErrorCode.KEY,
     ErrorCode.PATH,
-    ErrorCode.EXISTS,
-    ErrorCode.NOTFOUND,
-    ErrorCode.NOSPACE,
+    ErrorCode.EXIST,
+    ErrorCode.NOENT,
+    ErrorCode.NOSPC,
     ErrorCode.SPAWN,
-    ErrorCode.BADFD,
-    ErrorCode.NOMEMORY,
+    ErrorCode.BADF,
+    ErrorCode.NOMEM,
     ErrorCode.IO,
-    ErrorCode.DENIED,
+    ErrorCode.ACCES,
 }
 
 DISCONNECTED = {

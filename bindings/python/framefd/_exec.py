@@ -70,9 +70,9 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
         self.outcome = Outcome(result.outcome)
         self.signal: int = result.signal
         super().__init__(args, -self.signal or result.exit_code, stdout, stderr)
-        self.timed_out = bool(result.flags & _native.EXEC_FLAG_TIMED_OUT)
-        self.truncated = bool(result.flags & _native.EXEC_FLAG_TRUNCATED)
-        self.pipe_held = bool(result.flags & _native.EXEC_FLAG_PIPE_HELD)
+        self.timed_out = bool(result.flags & _native.EXEC_RESULT_TIMED_OUT)
+        self.truncated = bool(result.flags & _native.EXEC_RESULT_TRUNCATED)
+        self.pipe_held = bool(result.flags & _native.EXEC_RESULT_PIPE_HELD)
         self.stdout_total: int = result.stdout_total
         self.stderr_total: int = result.stderr_total
         self.charset = charset
@@ -405,10 +405,10 @@ def exec_result(code: int, result: _native.ExecResult) -> ExecResult:
         outcome=Outcome(result.outcome),
         exit_code=result.exit_code,
         signal=result.signal,
-        timed_out=bool(result.flags & _native.EXEC_FLAG_TIMED_OUT),
-        truncated=bool(result.flags & _native.EXEC_FLAG_TRUNCATED),
-        pipe_held=bool(result.flags & _native.EXEC_FLAG_PIPE_HELD),
-        client_gone=bool(result.flags & _native.EXEC_FLAG_CLIENT_GONE),
+        timed_out=bool(result.flags & _native.EXEC_RESULT_TIMED_OUT),
+        truncated=bool(result.flags & _native.EXEC_RESULT_TRUNCATED),
+        pipe_held=bool(result.flags & _native.EXEC_RESULT_PIPE_HELD),
+        client_gone=bool(result.flags & _native.EXEC_RESULT_CLIENT_GONE),
         error=_errors.code_of(result.error) if result.error else 0,
         stdout_total=result.stdout_total,
         stderr_total=result.stderr_total,

@@ -91,7 +91,7 @@ def exec_callback(policy: ExecPolicy, callbacks: Callbacks) -> Any:
     def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
         return _verdict(lambda: policy(ExecInquiry.of(inquiry.contents)), reason, size)
 
-    return _native.ExecPolicy(callbacks.guarded(ask, ErrorCode.DENIED))
+    return _native.ExecPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
 
 
 def file_callback(policy: FilePolicy, callbacks: Callbacks) -> Any:
@@ -100,7 +100,7 @@ def file_callback(policy: FilePolicy, callbacks: Callbacks) -> Any:
     def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
         return _verdict(lambda: policy(FileInquiry.of(inquiry.contents)), reason, size)
 
-    return _native.FilePolicy(callbacks.guarded(ask, ErrorCode.DENIED))
+    return _native.FilePolicy(callbacks.guarded(ask, ErrorCode.ACCES))
 
 
 def _verdict(ask: Callable[[], object], reason: int, size: int) -> int:
@@ -119,16 +119,16 @@ def _verdict(ask: Callable[[], object], reason: int, size: int) -> int:
 
 def _code_of(error: OSError) -> int:
     if isinstance(error, FrameError):
-        return error.code if error.code < 0 else ErrorCode.DENIED
+        return error.code if error.code < 0 else ErrorCode.ACCES
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ErrorCode.NOSPACE
+        return ErrorCode.NOSPC
     return next((code for kind, code in CODES if isinstance(error, kind)), ErrorCode.IO)
 
 
 CODES = [
-    (PermissionError, ErrorCode.DENIED),
-    (FileNotFoundError, ErrorCode.NOTFOUND),
-    (FileExistsError, ErrorCode.EXISTS),
-    (TimeoutError, ErrorCode.TIMEOUT),
+    (PermissionError, ErrorCode.ACCES),
+    (FileNotFoundError, ErrorCode.NOENT),
+    (FileExistsError, ErrorCode.EXIST),
+    (TimeoutError, ErrorCode.TIMEDOUT),
     (BlockingIOError, ErrorCode.BUSY),
 ]

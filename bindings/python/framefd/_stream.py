@@ -288,5 +288,5 @@ def _waited(call: Callable[[int], int], timeout: float | None) -> int:
     while True:
         left = max(deadline - time.monotonic(), 0)
         code = call(milliseconds(min(left, TURN)))
-        if code != ErrorCode.TIMEOUT or left <= TURN:
+        if code != ErrorCode.TIMEDOUT or left <= TURN:
             return _errors.check(code)

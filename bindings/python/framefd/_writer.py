@@ -115,7 +115,7 @@ class Writer:
                 given = 0
                 while given < len(bodies):
                     count = give(pointer, texts and texts[given:], bodies[given:], left)
-                    if count == ErrorCode.TIMEOUT and accepted > 0:
+                    if count == ErrorCode.TIMEDOUT and accepted > 0:
                         return accepted
                     given += check(count)
                     accepted += count

@@ -340,7 +340,7 @@ class _Protocol(asyncio.BufferedProtocol):
         room = ctypes.c_size_t()
         start = lib.frame_decoder_space(self._decoder.pointer, room)
         if not start:
-            raise NoMemoryError(ErrorCode.NOMEMORY, "no memory for what comes")
+            raise NoMemoryError(ErrorCode.NOMEM, "no memory for what comes")
         view: memoryview = python.PyMemoryView_FromMemory(start, room.value, PY_BUF_WRITE)
         return view
 

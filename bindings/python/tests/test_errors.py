@@ -18,10 +18,13 @@ from framefd import ErrorCode, _errors, _native
 
 BUILTINS = {
     ErrorCode.CLOSED: ConnectionError,
+    ErrorCode.BROKEN: ConnectionError,
+    ErrorCode.ABORTED: ConnectionAbortedError,
+    ErrorCode.FORKED: ConnectionError,
     ErrorCode.TRUNCATED: ConnectionResetError,
-    ErrorCode.TIMEOUT: TimeoutError,
+    ErrorCode.TIMEDOUT: TimeoutError,
     ErrorCode.STALLED: TimeoutError,
-    ErrorCode.REMOTE_TIMEOUT: TimeoutError,
+    ErrorCode.REMOTE_TIMED_OUT: TimeoutError,
     ErrorCode.BADLENGTH: ValueError,
     ErrorCode.TOOBIG: ValueError,
     ErrorCode.BADJSON: ValueError,
@@ -30,17 +33,17 @@ BUILTINS = {
     ErrorCode.BADREPLY: ValueError,
     ErrorCode.REMOTE_BAD_REQUEST: ValueError,
     ErrorCode.REMOTE_TOO_BIG: ValueError,
-    ErrorCode.ARGUMENT: ValueError,
+    ErrorCode.INVAL: ValueError,
     ErrorCode.KEY: ValueError,
     ErrorCode.PATH: ValueError,
     ErrorCode.AUTH: PermissionError,
-    ErrorCode.DENIED: PermissionError,
+    ErrorCode.ACCES: PermissionError,
     ErrorCode.REMOTE_DENIED: PermissionError,
-    ErrorCode.EXISTS: FileExistsError,
+    ErrorCode.EXIST: FileExistsError,
     ErrorCode.REMOTE_EXISTS: FileExistsError,
-    ErrorCode.NOTFOUND: FileNotFoundError,
+    ErrorCode.NOENT: FileNotFoundError,
     ErrorCode.REMOTE_NOT_FOUND: FileNotFoundError,
-    ErrorCode.NOMEMORY: MemoryError,
+    ErrorCode.NOMEM: MemoryError,
     ErrorCode.STATE: RuntimeError,
     ErrorCode.PANIC: RuntimeError,
 }
@@ -88,7 +91,7 @@ class Classes(unittest.TestCase):
                 self.assertEqual((again.code, again.errno, str(again)), (code, 32, "details"))
 
     def test_command_errors_are_subprocess_errors(self) -> None:
-        raw = _native.ExecResult(exit_code=3, flags=_native.EXEC_FLAG_TIMED_OUT)
+        raw = _native.ExecResult(exit_code=3, flags=_native.EXEC_RESULT_TIMED_OUT)
         done = framefd.CompletedCommand("false", b"out", b"err", "UTF-8", raw)
         failed = framefd.CalledProcessError(done, "failed")
         self.assertIsInstance(failed, subprocess.CalledProcessError)

@@ -109,7 +109,7 @@ class Exec(unittest.TestCase):
             self.assertLess(self.served[0].error, 0)
         with self.assertRaises(framefd.SpawnError) as failed:
             self.run_one(["/nowhere/nothing"])
-        self.assertEqual(failed.exception.code, ErrorCode.REMOTE_SPAWN)
+        self.assertEqual(failed.exception.code, ErrorCode.REMOTE_SPAWN_FAILED)
         self.assertEqual(self.served[0].outcome, Outcome.SPAWN_FAILED)
         self.assertEqual(self.run_one("echo in step").text, "in step\n")
 

@@ -114,7 +114,7 @@ class Files(unittest.TestCase):
             self.put(self.local / "a", overwrite=False)
         assert isinstance(there.exception, framefd.ExistsError)
         self.assertTrue(there.exception.remote)
-        self.assertEqual(self.served[0].error, ErrorCode.EXISTS)
+        self.assertEqual(self.served[0].error, ErrorCode.EXIST)
         self.get("a", self.local / "c", mode=0o600)
         self.assertEqual(stat.S_IMODE((self.local / "c").stat().st_mode), 0o600)
         for mode in (0o4755, -1, 0):
@@ -423,7 +423,7 @@ class Policies(unittest.TestCase):
                 raise framefd.TooBigError(ErrorCode.TOOBIG, "3 bytes at most")
 
         for name, kind, code, text in (
-            ("no", framefd.DeniedError, ErrorCode.DENIED, "not this one"),
+            ("no", framefd.DeniedError, ErrorCode.ACCES, "not this one"),
             ("a", framefd.TooBigError, ErrorCode.TOOBIG, "3 bytes at most"),
         ):
             with support.meanwhile(lambda: self.serve(policy)) as served:

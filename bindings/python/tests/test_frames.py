@@ -578,7 +578,7 @@ class Replies(unittest.TestCase):
         with support.stream() as (ours, theirs):
             framefd.send(ours, {"cmd": "dance", "id": 7})
             with framefd.recv_header(theirs) as request:
-                framefd.reply_error(theirs, request, ErrorCode.UNSUPPORTED, "no dancing")
+                framefd.reply_error(theirs, request, ErrorCode.NOTSUP, "no dancing")
             header, body = framefd.recv(ours)
             self.assertEqual((header["status"], header["code"]), ("error", "unsupported"))
             self.assertEqual((header["message"], header["id"], body), ("no dancing", 7, b""))

@@ -498,17 +498,17 @@ class Policies(unittest.TestCase):
 
     def test_a_refusal_has_a_code_and_a_reason(self) -> None:
         refusals: list[tuple[OSError, int, str]] = [
-            (PermissionError("not at night: é"), ErrorCode.DENIED, "not at night: é"),
-            (framefd.DeniedError(ErrorCode.DENIED, "no"), ErrorCode.DENIED, "no"),
+            (PermissionError("not at night: é"), ErrorCode.ACCES, "not at night: é"),
+            (framefd.DeniedError(ErrorCode.ACCES, "no"), ErrorCode.ACCES, "no"),
             (framefd.DeniedError(ErrorCode.REMOTE_DENIED, "no"), ErrorCode.REMOTE_DENIED, "no"),
             (framefd.BusyError(ErrorCode.BUSY, "later"), ErrorCode.BUSY, "later"),
-            (framefd.FrameError(0, "no code"), ErrorCode.DENIED, "no code"),
-            (FileNotFoundError(2, "none"), ErrorCode.NOTFOUND, "[Errno 2] none"),
-            (FileExistsError("there"), ErrorCode.EXISTS, "there"),
-            (OSError(28, "full"), ErrorCode.NOSPACE, "[Errno 28] full"),
-            (TimeoutError("slow"), ErrorCode.TIMEOUT, "slow"),
+            (framefd.FrameError(0, "no code"), ErrorCode.ACCES, "no code"),
+            (FileNotFoundError(2, "none"), ErrorCode.NOENT, "[Errno 2] none"),
+            (FileExistsError("there"), ErrorCode.EXIST, "there"),
+            (OSError(28, "full"), ErrorCode.NOSPC, "[Errno 28] full"),
+            (TimeoutError("slow"), ErrorCode.TIMEDOUT, "slow"),
             (OSError("other"), ErrorCode.IO, "other"),
-            (PermissionError("half \udc80"), ErrorCode.DENIED, "udc80"),
+            (PermissionError("half \udc80"), ErrorCode.ACCES, "udc80"),
         ]
         for refusal, code, text in refusals:
             with self.subTest(repr(refusal)):

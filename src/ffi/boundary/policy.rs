@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 const REASON_SIZE: usize = 1024;
 
 /// Asks a callback for its verdict: 0 allows the request, a `FRAME_E...` code refuses it
-/// for the reason that was written, and any other number is `FRAME_EDENIED`.
+/// for the reason that was written, and any other number is `FRAME_EACCES`.
 pub fn ask(callback: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
     let mut reason = [0_u8; REASON_SIZE];
     let code = callback(reason.as_mut_ptr().cast(), reason.len());

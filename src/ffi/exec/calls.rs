@@ -62,15 +62,15 @@ pub const EXEC_NO_INPUT: u32 = 32;
 pub const EXEC_UMASK: u32 = 64;
 
 /// In exec_result.flags: the command was ended because its time was up.
-pub const EXEC_FLAG_TIMED_OUT: u32 = 1;
+pub const EXEC_RESULT_TIMED_OUT: u32 = 1;
 /// In exec_result.flags: the command wrote more than was kept.
-pub const EXEC_FLAG_TRUNCATED: u32 = 2;
+pub const EXEC_RESULT_TRUNCATED: u32 = 2;
 /// In exec_result.flags: another process still held the command's output open after its
 /// end, which was not waited for.
-pub const EXEC_FLAG_PIPE_HELD: u32 = 4;
+pub const EXEC_RESULT_PIPE_HELD: u32 = 4;
 /// In exec_result.flags, on a server: the client closed its sending side meanwhile. With
 /// EXEC_ON_CLOSE_RUN it is not watched, and this never set.
-pub const EXEC_FLAG_CLIENT_GONE: u32 = 8;
+pub const EXEC_RESULT_CLIENT_GONE: u32 = 8;
 
 /// How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
 /// is 0 has its default.
@@ -131,7 +131,7 @@ pub struct ExecOptions {
     /// Server that runs as root: the user id that commands get; 0 is the host's. They then
     /// have the group gid and no other, and HOME, USER and LOGNAME only if env sets them.
     pub uid: u32,
-    /// Server: the group id that goes with uid; one without the other is FRAME_EARGUMENT.
+    /// Server: the group id that goes with uid; one without the other is FRAME_EINVAL.
     pub gid: u32,
     /// Client, with EXEC_TTY: lines of the terminal; default 24.
     pub rows: u16,
@@ -140,7 +140,7 @@ pub struct ExecOptions {
     /// Server: asked before anything is run; may be NULL. 0 allows the request. A
     /// FRAME_E... code refuses it: the client gets the reply code that stands for it, and
     /// what was written to reason, a C string of reason_size bytes at most, as the message.
-    /// Any other number is FRAME_EDENIED. It is called on the thread of the call.
+    /// Any other number is FRAME_EACCES. It is called on the thread of the call.
     pub policy: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -192,7 +192,7 @@ pub struct ExecResult {
     pub exit_code: i32,
     /// The signal that ended the command, or 0.
     pub signal: i32,
-    /// EXEC_FLAG_TIMED_OUT and the like: all that apply.
+    /// EXEC_RESULT_TIMED_OUT and the like: all that apply.
     pub flags: u32,
     /// Server: the FRAME_E... code of what was reported to the client for
     /// EXEC_SPAWN_FAILED and EXEC_REFUSED; else 0.
@@ -235,7 +235,7 @@ pub struct ExecOutput {
 ///
 /// Returns EXEC_EXITED and the like (0 or more): a reply was sent and the stream is in
 /// step. FRAME_ECLOSED: the client hung up and its command was ended. FRAME_ESTALLED,
-/// FRAME_EIO with errno, FRAME_EBADFD: the reply did not get through. FRAME_EARGUMENT:
+/// FRAME_EIO with errno, FRAME_EBADF: the reply did not get through. FRAME_EINVAL:
 /// nothing was run. Close the stream after those. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_and_reply(
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn exec_and_reply(
 /// is constant: a client that does not read slows the command down.
 ///
 /// The rest, and the codes, are as for exec_and_reply(); after FRAME_ETRUNCATED,
-/// FRAME_ETIMEOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
+/// FRAME_ETIMEDOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
 /// the stream did not come whole, or was not understood. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_serve(
@@ -295,8 +295,8 @@ pub unsafe extern "C" fn exec_serve(
 /// opts may be NULL; write_fd and timeout_ms have no meaning here.
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be
-/// started. FRAME_EARGUMENT: empty, or a NUL byte in it. FRAME_ETOOBIG: above
-/// max_command. FRAME_ENOMEMORY. Since 0.1.
+/// started. FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above
+/// max_command. FRAME_ENOMEM. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_run(
     command: *const c_char,
@@ -326,12 +326,12 @@ pub unsafe extern "C" fn exec_run(
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
 /// complete and the stream in step; anything but EXEC_EXITED says that the output or the
 /// status is not what a command left to itself would give. A code of -100 or below: the
-/// other end's error reply, such as FRAME_EREMOTE_SPAWN, FRAME_EREMOTE_BAD_REQUEST or
-/// FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEOUT: nothing was sent. FRAME_ECLOSED:
+/// other end's error reply, such as FRAME_EREMOTE_SPAWN_FAILED, FRAME_EREMOTE_BAD_REQUEST or
+/// FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEDOUT: nothing was sent. FRAME_ECLOSED:
 /// the other end closed instead of replying, as one that refuses a key does. After that
 /// and FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EBADREPLY (the reply contradicts itself),
 /// FRAME_ETOOBIG (more than twice max_output), FRAME_EIO and the codes of frame_recv(),
-/// close the stream. FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Since 0.1.
+/// close the stream. FRAME_EINVAL, FRAME_EBADF: nothing was sent. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_request(
     fd: c_int,
@@ -408,7 +408,7 @@ pub unsafe extern "C" fn exec_output_charset(output: *const ExecOutput) -> *cons
 
 /// How the command ended, in *result.
 ///
-/// Returns 0 or FRAME_EARGUMENT (NULL, or a size that is not set). Since 0.1.
+/// Returns 0 or FRAME_EINVAL (NULL, or a size that is not set). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_output_result(
     output: *const ExecOutput,
@@ -544,10 +544,10 @@ pub(in crate::ffi) fn outcome_code(outcome: Outcome) -> c_int {
 
 pub(in crate::ffi) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
     let flags = [
-        (reply.timed_out, EXEC_FLAG_TIMED_OUT),
-        (reply.truncated, EXEC_FLAG_TRUNCATED),
-        (reply.pipe_held, EXEC_FLAG_PIPE_HELD),
-        (client_gone, EXEC_FLAG_CLIENT_GONE),
+        (reply.timed_out, EXEC_RESULT_TIMED_OUT),
+        (reply.truncated, EXEC_RESULT_TRUNCATED),
+        (reply.pipe_held, EXEC_RESULT_PIPE_HELD),
+        (client_gone, EXEC_RESULT_CLIENT_GONE),
     ];
     ExecResult {
         size: 0,

@@ -45,7 +45,7 @@ pub struct ExecStream {
 /// There is no limit to the output, unless opts->max_output sets one. Whether the server
 /// runs the command at all, the first exec_stream_read() tells.
 ///
-/// Returns 0. FRAME_ETIMEOUT, FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the
+/// Returns 0. FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the
 /// connection after FRAME_ESTALLED and FRAME_EIO with errno. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_start(
@@ -93,11 +93,11 @@ pub unsafe extern "C" fn exec_start_argv(
 ///
 /// Returns the count of bytes, or 0 once the command has ended and all that it wrote has
 /// been taken: then exec_stream_result() tells how it ended, and the connection is free for
-/// the next request. FRAME_ETIMEOUT: nothing yet; call again. A code of -100 or below: the
+/// the next request. FRAME_ETIMEDOUT: nothing yet; call again. A code of -100 or below: the
 /// other end refused to run it, as for exec_request(); the connection is in step. Close it
 /// after all others: FRAME_ETRUNCATED and FRAME_ECLOSED (the other end is gone),
 /// FRAME_EBADREPLY (output is missing, or the reply contradicts itself), FRAME_ESTALLED,
-/// FRAME_EIO with errno, FRAME_EARGUMENT (nothing was done). Since 0.1.
+/// FRAME_EIO with errno, FRAME_EINVAL (nothing was done). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_read(
     stream: *mut ExecStream,
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn exec_stream_read(
 /// read first, nothing is taken. timeout_ms is as for exec_stream_read().
 ///
 /// Returns the count of bytes that were taken. 0: read first; or the command has ended, and
-/// more input is of no use. FRAME_ETIMEOUT: nothing was taken; call again. FRAME_ESTATE:
+/// more input is of no use. FRAME_ETIMEDOUT: nothing was taken; call again. FRAME_ESTATE:
 /// the command takes no input, or its end was told. The rest as for exec_stream_read().
 /// Since 0.1.
 #[unsafe(no_mangle)]
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn exec_stream_end_input(
 /// May be called from any thread and from a signal handler while another call uses the
 /// stream: that call, or the next one, sends it, behind the input that was taken before.
 ///
-/// Returns 0 or FRAME_EARGUMENT. Since 0.1.
+/// Returns 0 or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_signal(stream: *const ExecStream, signal: c_int) -> c_int {
     // Fit for a handler: the guard has been set up by the call that made the stream.
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn exec_stream_signal(stream: *const ExecStream, signal: c
 /// Changes the size of the command's terminal; without EXEC_TTY nothing happens. Callable
 /// as exec_stream_signal() is.
 ///
-/// Returns 0 or FRAME_EARGUMENT. Since 0.1.
+/// Returns 0 or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_resize(
     stream: *const ExecStream,
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn exec_stream_resize(
 /// command down. timeout_ms is for the whole of it, as for exec_stream_read().
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): the command has ended, and all that
-/// it wrote was written. FRAME_ETIMEOUT: call again to go on. The rest as for
+/// it wrote was written. FRAME_ETIMEDOUT: call again to go on. The rest as for
 /// exec_stream_read(); FRAME_EIO with errno may also come from one of the three
 /// descriptors, as EPIPE does where nobody reads the output any more. Since 0.1.
 #[unsafe(no_mangle)]
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn exec_stream_events(stream: *const ExecStream) -> c_int 
 
 /// How the command ended, in *result; stdout_total and stderr_total are what came.
 ///
-/// Returns 0. FRAME_ESTATE: it has not ended. FRAME_EARGUMENT (NULL, or a size that is not
+/// Returns 0. FRAME_ESTATE: it has not ended. FRAME_EINVAL (NULL, or a size that is not
 /// set). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_result(

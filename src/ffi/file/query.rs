@@ -61,8 +61,8 @@ struct ListEntry {
 /// frame_file_put().
 ///
 /// Returns 0. A code of -100 or below: the other end's error reply, such as
-/// FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEOUT,
-/// FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the connection after all others.
+/// FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEDOUT,
+/// FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others.
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_stat(
@@ -194,7 +194,7 @@ pub unsafe extern "C" fn frame_file_make_directory(
 /// so does a put or get with FRAME_FILE_RESUME that was cut.
 ///
 /// root_fd is borrowed; symbolic links are not followed. Returns how many files were
-/// removed. FRAME_EARGUMENT, FRAME_EBADFD, FRAME_EIO with errno (some may have been
+/// removed. FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been
 /// removed). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_sweep(root_fd: c_int, older_than_ms: i64) -> i64 {

@@ -44,7 +44,7 @@ pub const FRAME_FILE_PRESERVE: u32 = 64;
 /// without a flag for links they are left out and counted.
 pub const FRAME_FILE_REFUSE_LINKS: u32 = 128;
 /// For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
-/// leads to within the tree is sent in its place. FRAME_EUNSUPPORTED where there is no
+/// leads to within the tree is sent in its place. FRAME_ENOTSUP where there is no
 /// openat2(2), before Linux 5.6.
 pub const FRAME_FILE_FOLLOW_LINKS: u32 = 256;
 /// For frame_file_options.flags, for trees: symbolic links are made anew; one that leads
@@ -78,7 +78,7 @@ pub struct FileOptions {
     /// end.
     pub length: u64,
     /// Called after each piece, at most 1 MiB, with how many bytes have passed of how
-    /// many; other than 0 breaks off with FRAME_ECANCELLED. May be NULL.
+    /// many; other than 0 breaks off with FRAME_ECANCELED. May be NULL.
     pub progress:
         Option<unsafe extern "C" fn(context: *mut c_void, done: u64, total: u64) -> c_int>,
     /// What progress and policy are given; the library does not look at it.
@@ -96,7 +96,7 @@ pub struct FileOptions {
     /// Server: asked before anything is opened or stored; may be NULL. 0 allows the
     /// request. A FRAME_E... code refuses it: the client gets the reply code that stands
     /// for it, and what was written to reason, a C string of reason_size bytes at most, as
-    /// the message. Any other number is FRAME_EDENIED. It is called on the thread of the
+    /// the message. Any other number is FRAME_EACCES. It is called on the thread of the
     /// call.
     pub policy: Option<
         unsafe extern "C" fn(
@@ -167,10 +167,10 @@ unsafe impl SizedStruct for FileResult {}
 /// Returns 0: stored. A code of -100 or below: the other end's error reply, such as
 /// FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE or
 /// FRAME_EREMOTE_CHECKSUM: nothing was stored, the stream is in step. FRAME_ECHECKSUM:
-/// what the server says it has stored is something else; in step. FRAME_ETIMEOUT,
-/// FRAME_EARGUMENT, FRAME_EBADFD: nothing was sent. Close the connection after all others:
+/// what the server says it has stored is something else; in step. FRAME_ETIMEDOUT,
+/// FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others:
 /// FRAME_ETRUNCATED (from_fd ended before length, or the reply was cut), FRAME_ESTALLED,
-/// FRAME_ECANCELLED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. Since 0.1.
+/// FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_put(
     fd: c_int,
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn frame_file_put(
 
 /// Client: as frame_file_put() for the regular file at path, all of it.
 ///
-/// FRAME_EPATH where path is not a regular file, FRAME_ENOTFOUND, FRAME_EDENIED: nothing
+/// FRAME_EPATH where path is not a regular file, FRAME_ENOENT, FRAME_EACCES: nothing
 /// was sent. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_put_path(
@@ -227,11 +227,11 @@ pub unsafe extern "C" fn frame_file_put_path(
 /// Returns 0: it came whole, and matches the digest, where the server sends one. A code
 /// of -100 or below: the other end's error reply, such as FRAME_EREMOTE_NOT_FOUND or
 /// FRAME_EREMOTE_DENIED; in step. FRAME_ECHECKSUM: it does not match; in step.
-/// FRAME_ETIMEOUT, FRAME_EARGUMENT, FRAME_EBADFD for fd: nothing was sent. Close the
+/// FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF for fd: nothing was sent. Close the
 /// connection after all others: FRAME_ETRUNCATED (the server gave up in the middle, as it
 /// does when the file becomes shorter), FRAME_ETOOBIG (above max_size; nothing was
-/// written), FRAME_ENOSPACE and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
-/// FRAME_ECANCELLED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
+/// written), FRAME_ENOSPC and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
+/// FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
 /// FRAME_EBADFIELD. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_get(
@@ -259,8 +259,8 @@ pub unsafe extern "C" fn frame_file_get(
 /// With FRAME_FILE_RESUME what came before a failure is kept in a partial file beside path,
 /// for the next call to go on from.
 ///
-/// Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXISTS,
-/// FRAME_ENOTFOUND (the directory), FRAME_EDENIED, FRAME_ENOSPACE: if they are seen
+/// Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXIST,
+/// FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC: if they are seen
 /// beforehand nothing is sent; close the connection all the same. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_get_path(
@@ -302,9 +302,9 @@ pub unsafe extern "C" fn frame_file_get_path(
 /// Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
 /// step; result->error says what was refused. Anything negative: close the connection.
 /// FRAME_ETRUNCATED: a put was cut, or a file that is being sent became shorter, which the
-/// client learns from the close. FRAME_ESTALLED, FRAME_ECANCELLED, FRAME_EIO with errno,
+/// client learns from the close. FRAME_ESTALLED, FRAME_ECANCELED, FRAME_EIO with errno,
 /// FRAME_EBADFIELD and FRAME_ETOOBIG (nobody knows where the put ends; the client was
-/// told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADFD, FRAME_EARGUMENT.
+/// told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADF, FRAME_EINVAL.
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_serve(

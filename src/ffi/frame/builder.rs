@@ -24,7 +24,7 @@ pub extern "C" fn frame_builder_new() -> *mut FrameBuilder {
 ///
 /// key and value are C strings in UTF-8 and are copied.
 ///
-/// Returns 0, FRAME_EARGUMENT (NULL, or not UTF-8: see frame_builder_bytes()) or
+/// Returns 0, FRAME_EINVAL (NULL, or not UTF-8: see frame_builder_bytes()) or
 /// FRAME_EBADFIELD (the key is there already, or is data_size). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_string(

@@ -49,8 +49,8 @@ pub struct FrameDecoder {
 /// On success *out is the frame, which the caller frees with frame_free(), and which every
 /// function that takes a frame accepts; on failure it is NULL.
 ///
-/// Returns 0, FRAME_EARGUMENT, FRAME_EBADJSON (the header is not what a reader or decoder
-/// gave) or FRAME_ENOMEMORY. Since 0.1.
+/// Returns 0, FRAME_EINVAL, FRAME_EBADJSON (the header is not what a reader or decoder
+/// gave) or FRAME_ENOMEM. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_copy(view: *const FrameView, out: *mut *mut FrameHandle) -> c_int {
     code(|| {
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn frame_copy(view: *const FrameView, out: *mut *mut Frame
 /// NULL is an empty one; 43 bytes more than its length are enough. opts may be NULL.
 ///
 /// Returns how many bytes it is; where that is more than cap, nothing was written, and the
-/// call can be made again with more room. FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD
+/// call can be made again with more room. FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD
 /// (the header has a data_size), FRAME_ETOOBIG (the header is above max_header, or body_len
 /// above 2^63 - 1). Any thread. Since 0.1.
 #[unsafe(no_mangle)]
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn frame_packet_encode(
 /// On success *out is the decoder, on failure NULL. opts may be NULL; its limits hold for
 /// every message, its prefix for frame_decoder_next_packet(), timeout_ms means nothing here.
 ///
-/// Returns 0 or FRAME_EARGUMENT. Since 0.1.
+/// Returns 0 or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_new(
     out: *mut *mut FrameDecoder,
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn frame_decoder_space(
 
 /// Says that n bytes of the stream were put where frame_decoder_space() said.
 ///
-/// Returns 0, or FRAME_EARGUMENT: it is more than there was room for. Since 0.1.
+/// Returns 0, or FRAME_EINVAL: it is more than there was room for. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_fed(decoder: *mut FrameDecoder, n: usize) -> c_int {
     code(|| {
@@ -201,8 +201,8 @@ pub unsafe extern "C" fn frame_decoder_fed(decoder: *mut FrameDecoder, n: usize)
 
 /// Takes in the next len bytes of the stream, which are copied.
 ///
-/// bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEMORY (nothing was taken in),
-/// FRAME_EARGUMENT, or the error that sticks. Since 0.1.
+/// bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEM (nothing was taken in),
+/// FRAME_EINVAL, or the error that sticks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_feed(
     decoder: *mut FrameDecoder,
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn frame_decoder_feed(
 /// Returns their count, 0 where the next one is not whole yet. FRAME_EBADLENGTH,
 /// FRAME_ETOOBIG (above max_header or max_body: as soon as that is known), FRAME_EBADJSON,
 /// FRAME_EBADFIELD: it sticks, and comes after all frames before it were taken.
-/// FRAME_ESTATE: bytes of a streamed body are left. FRAME_EARGUMENT. Since 0.1.
+/// FRAME_ESTATE: bytes of a streamed body are left. FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_next(
     decoder: *mut FrameDecoder,
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn frame_decoder_next_header(
 ///
 /// *piece is where they are, borrowed until the next call for the decoder; NULL where there
 /// are none. Returns their count: 0 where more have to be fed, and at the body's end, when
-/// frame_decoder_left() is 0. FRAME_EARGUMENT. Since 0.1.
+/// frame_decoder_left() is 0. FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_body(
     decoder: *mut FrameDecoder,
@@ -319,7 +319,7 @@ pub unsafe extern "C" fn frame_decoder_rest(
 /// that means, which is never 0.
 ///
 /// Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
-/// that are no whole message; it sticks. The error that sticks already. FRAME_EARGUMENT.
+/// that are no whole message; it sticks. The error that sticks already. FRAME_EINVAL.
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_end(decoder: *mut FrameDecoder) -> c_int {

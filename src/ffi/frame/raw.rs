@@ -109,10 +109,10 @@ pub struct FrameSender(BodyWriter<'static>);
 /// not; it is not closed and none of its flags changed. Threads that send on one
 /// descriptor have to take turns; one may send while another receives.
 ///
-/// Returns 0. FRAME_ETIMEOUT: nothing was sent, the stream is in step. FRAME_EARGUMENT,
+/// Returns 0. FRAME_ETIMEDOUT: nothing was sent, the stream is in step. FRAME_EINVAL,
 /// FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size) and FRAME_ETOOBIG (the
 /// header is above max_header): refused, nothing was sent. FRAME_ESTALLED: a part was
-/// sent when the time was up. FRAME_EBADFD, FRAME_EIO with errno (EPIPE where the other
+/// sent when the time was up. FRAME_EBADF, FRAME_EIO with errno (EPIPE where the other
 /// end is gone; no SIGPIPE is raised). After those the stream is out of step: close it.
 /// Since 0.1.
 #[unsafe(no_mangle)]
@@ -143,11 +143,11 @@ pub unsafe extern "C" fn frame_send(
 /// flags. Threads that receive on one descriptor have to take turns.
 ///
 /// Returns 0. In step: FRAME_ECLOSED (the other end closed between frames),
-/// FRAME_ETIMEOUT (nothing came in time). Out of step, close the stream:
+/// FRAME_ETIMEDOUT (nothing came in time). Out of step, close the stream:
 /// FRAME_ETRUNCATED (it ended inside the frame), FRAME_ESTALLED (the time was up inside
 /// the frame), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing is
 /// allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer,
-/// or there twice), FRAME_ENOMEMORY, FRAME_EIO with errno. FRAME_EARGUMENT, FRAME_EBADFD:
+/// or there twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL, FRAME_EBADF:
 /// nothing was read. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_recv(
@@ -284,7 +284,7 @@ pub unsafe extern "C" fn frame_body(frame: *const FrameHandle, len: *mut usize) 
 /// that is there twice has its last value.
 ///
 /// Returns 0, FRAME_EMISSING (no such key), FRAME_EBADFIELD (not a string, or a NUL
-/// inside), FRAME_ESTATE (a packet has no header) or FRAME_EARGUMENT. Since 0.1.
+/// inside), FRAME_ESTATE (a packet has no header) or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header_string(
     frame: *const FrameHandle,
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn frame_header_string(
 /// An integer at the top level of the header, in *value.
 ///
 /// Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, or beyond 64 bits with a
-/// sign), FRAME_ESTATE or FRAME_EARGUMENT; *value is then unchanged. Since 0.1.
+/// sign), FRAME_ESTATE or FRAME_EINVAL; *value is then unchanged. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header_int(
     frame: *const FrameHandle,
@@ -331,7 +331,7 @@ pub unsafe extern "C" fn frame_header_int(
 /// A boolean at the top level of the header, in *value.
 ///
 /// Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (neither true nor false), FRAME_ESTATE or
-/// FRAME_EARGUMENT; *value is then unchanged. Since 0.1.
+/// FRAME_EINVAL; *value is then unchanged. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header_bool(
     frame: *const FrameHandle,
@@ -366,9 +366,9 @@ pub unsafe extern "C" fn frame_body_left(frame: *const FrameHandle) -> u64 {
 ///
 /// buf may be NULL where cap is 0. opts may be NULL; its timeout_ms is for this call.
 ///
-/// Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEOUT:
+/// Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT:
 /// nothing was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
-/// body is in memory. FRAME_EIO, FRAME_EARGUMENT. frame_body_left() is right after every
+/// body is in memory. FRAME_EIO, FRAME_EINVAL. frame_body_left() is right after every
 /// one of them. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_read(
@@ -389,8 +389,8 @@ pub unsafe extern "C" fn frame_body_read(
 ///
 /// to_fd is borrowed; it may be a file, socket, pipe or terminal. opts may be NULL.
 ///
-/// Returns 0. FRAME_ETIMEOUT: all that was read was written, call again. FRAME_ESTALLED,
-/// FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_body_skip() still
+/// Returns 0. FRAME_ETIMEDOUT: all that was read was written, call again. FRAME_ESTALLED,
+/// FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_body_skip() still
 /// brings the stream back in step. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
 /// body is in memory. Since 0.1.
 #[unsafe(no_mangle)]
@@ -410,7 +410,7 @@ pub unsafe extern "C" fn frame_body_copy(
 ///
 /// opts may be NULL. Returns 0, also where it is there already. FRAME_ETOOBIG: it is
 /// larger than max_body; nothing was read. FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EIO,
-/// FRAME_ENOMEMORY: what came is lost; frame_body_skip() drops the rest. Since 0.1.
+/// FRAME_ENOMEM: what came is lost; frame_body_skip() drops the rest. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_gather(
     frame: *mut FrameHandle,
@@ -430,7 +430,7 @@ pub unsafe extern "C" fn frame_body_gather(
 
 /// Reads the rest of a body from the stream and drops it, in constant memory.
 ///
-/// opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEOUT: call again.
+/// opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again.
 /// FRAME_ETRUNCATED, FRAME_EIO. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_skip(
@@ -473,8 +473,8 @@ pub unsafe extern "C" fn frame_sender_new(
 ///
 /// piece may be NULL where len is 0. opts may be NULL; its timeout_ms is for this call.
 ///
-/// Returns 0. FRAME_EARGUMENT: the piece is longer than what the body still needs; nothing
-/// of it was sent. FRAME_ETIMEOUT: nothing of it was sent, call again. FRAME_ESTALLED,
+/// Returns 0. FRAME_EINVAL: the piece is longer than what the body still needs; nothing
+/// of it was sent. FRAME_ETIMEDOUT: nothing of it was sent, call again. FRAME_ESTALLED,
 /// FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_write(
@@ -496,8 +496,8 @@ pub unsafe extern "C" fn frame_sender_write(
 ///
 /// from_fd is borrowed and read from where it stands. opts may be NULL.
 ///
-/// Returns 0. FRAME_EARGUMENT: more than what the body still needs. FRAME_ETRUNCATED:
-/// from_fd ended early. FRAME_ETIMEOUT: from_fd gave nothing in time. After these two, what
+/// Returns 0. FRAME_EINVAL: more than what the body still needs. FRAME_ETRUNCATED:
+/// from_fd ended early. FRAME_ETIMEDOUT: from_fd gave nothing in time. After these two, what
 /// from_fd gave was sent, and frame_sender_left() says what the body still needs.
 /// FRAME_ESTALLED, FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after.
 /// Since 0.1.

@@ -23,8 +23,8 @@ use crate::wire::frame::decoder::{Decoder, Span};
 /// frame that was asked for: whoever reads on without the reader begins with what
 /// frame_reader_rest() has.
 ///
-/// After FRAME_ETIMEOUT nothing is lost, the call can be made again. A framing error and
-/// FRAME_ETRUNCATED stick. In an event loop, call with FRAME_DONT_WAIT until FRAME_ETIMEOUT
+/// After FRAME_ETIMEDOUT nothing is lost, the call can be made again. A framing error and
+/// FRAME_ETRUNCATED stick. In an event loop, call with FRAME_DONT_WAIT until FRAME_ETIMEDOUT
 /// before polling again: frames may be in the buffer while the descriptor has nothing.
 pub struct FrameReader {
     reader: Reader<'static>,
@@ -38,7 +38,7 @@ pub struct FrameReader {
 /// every message, its prefix for frame_reader_next_packet(), its timeout_ms for each call
 /// that says 0.
 ///
-/// Returns 0, FRAME_EARGUMENT or FRAME_EBADFD. Since 0.1.
+/// Returns 0, FRAME_EINVAL or FRAME_EBADF. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_new(
     fd: c_int,
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn frame_reader_free(reader: *mut FrameReader) {
 /// writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
 /// first is untied.
 ///
-/// Returns 0 or FRAME_EARGUMENT. Since 0.1.
+/// Returns 0 or FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_tie(
     reader: *mut FrameReader,
@@ -115,11 +115,11 @@ pub unsafe extern "C" fn frame_reader_tie(
 /// timeout_ms is in milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the
 /// options.
 ///
-/// Returns their count, at least 1. FRAME_ETIMEOUT: nothing is lost, call again.
+/// Returns their count, at least 1. FRAME_ETIMEDOUT: nothing is lost, call again.
 /// FRAME_ECLOSED: the other end closed between frames. FRAME_ETRUNCATED, FRAME_EBADLENGTH,
 /// FRAME_ETOOBIG, FRAME_EBADJSON, FRAME_EBADFIELD: it sticks, and comes after all frames
 /// before it were taken. FRAME_ESTATE: bytes of a streamed body are left. FRAME_EIO with
-/// errno, FRAME_EBADFD, FRAME_ENOMEMORY, FRAME_EARGUMENT. Since 0.1.
+/// errno, FRAME_EBADF, FRAME_ENOMEM, FRAME_EINVAL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_next(
     reader: *mut FrameReader,
@@ -166,8 +166,8 @@ pub unsafe extern "C" fn frame_reader_next_header(
 ///
 /// buf may be NULL where cap is 0. timeout_ms is as for frame_reader_next().
 ///
-/// Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEOUT: nothing
-/// was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EARGUMENT.
+/// Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT: nothing
+/// was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EINVAL.
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_read(
@@ -191,8 +191,8 @@ pub unsafe extern "C" fn frame_reader_read(
 /// to_fd is borrowed; what a writer has queued for it goes out later, unless it is flushed
 /// before. timeout_ms is as for frame_reader_next(), for the whole call.
 ///
-/// Returns 0. FRAME_ETIMEOUT: all that was taken was written, call again. FRAME_ESTALLED,
-/// FRAME_EIO, FRAME_ENOSPACE: bytes may be missing in to_fd, but frame_reader_skip() still
+/// Returns 0. FRAME_ETIMEDOUT: all that was taken was written, call again. FRAME_ESTALLED,
+/// FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_reader_skip() still
 /// leads to the next frame. FRAME_ETRUNCATED: the stream ended. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_copy(
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn frame_reader_copy(
 
 /// Reads the rest of a streamed body and drops it.
 ///
-/// Returns 0, also where nothing is left. FRAME_ETIMEOUT: call again. FRAME_ETRUNCATED,
+/// Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again. FRAME_ETRUNCATED,
 /// FRAME_EIO. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_skip(reader: *mut FrameReader, timeout_ms: c_int) -> c_int {

@@ -37,7 +37,7 @@ pub struct FrameWriter {
 /// every frame, its prefix for frame_writer_send_packet(), its timeout_ms for each call that
 /// says 0.
 ///
-/// Returns 0, FRAME_EARGUMENT or FRAME_EBADFD. Since 0.1.
+/// Returns 0, FRAME_EINVAL or FRAME_EBADF. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_new(
     fd: c_int,
@@ -77,9 +77,9 @@ pub unsafe extern "C" fn frame_writer_free(writer: *mut FrameWriter) {
 ///
 /// Returns 0: the frame is accepted whole. Where the time was up (with FRAME_DONT_WAIT that
 /// is at once) a part of it may be in the queue, of any size: frame_writer_left() tells.
-/// FRAME_ETIMEOUT: the queue is full, nothing of the frame was accepted, call again.
-/// FRAME_EARGUMENT, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
-/// frame_send() does. FRAME_EBADFD, FRAME_EIO with errno: it sticks. FRAME_ENOMEMORY: nothing
+/// FRAME_ETIMEDOUT: the queue is full, nothing of the frame was accepted, call again.
+/// FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
+/// frame_send() does. FRAME_EBADF, FRAME_EIO with errno: it sticks. FRAME_ENOMEM: nothing
 /// of the frame was accepted; where a part of it had gone out, it sticks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_send(
@@ -168,9 +168,9 @@ pub unsafe extern "C" fn frame_writer_send_packet(
 
 /// Writes all that is queued.
 ///
-/// timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEOUT: a part may have been
+/// timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEDOUT: a part may have been
 /// written, frame_writer_left() is the rest; call again, in an event loop once the descriptor
-/// can be written to. FRAME_EBADFD, FRAME_EIO with errno: it sticks. Since 0.1.
+/// can be written to. FRAME_EBADF, FRAME_EIO with errno: it sticks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_flush(writer: *mut FrameWriter, timeout_ms: c_int) -> c_int {
     code(|| {

@@ -161,7 +161,7 @@ fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
     // holds it open for as long as it likes.
     let deadline = if is_other_user { Deadline::after(SOON) } else { Deadline::NEVER };
     match deadline::wait(report.as_fd(), PollFlags::IN, deadline) {
-        Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+        Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
         _ => {}
     }
     let mut failure = [0; size_of::<c_int>()];

@@ -136,7 +136,7 @@ fn check_type(fd: BorrowedFd<'_>) -> Result<()> {
 /// a Unix socket this one is not connected to.
 fn pause(deadline: Deadline) -> Result<()> {
     if deadline.passed() {
-        return Err(Error::new(ErrorKind::Timeout, "the queue is full"));
+        return Err(Error::new(ErrorKind::TimedOut, "the queue is full"));
     }
     poll(&mut [], deadline.min(Deadline::after(PAUSE))).map(|_| ())
 }
@@ -192,7 +192,7 @@ mod tests {
         let (one, _other) = udp_pair();
         for deadline in [Deadline::after(Duration::ZERO), soon()] {
             let error = recv(one.as_fd(), &mut [0; 100], deadline).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Timeout);
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
         let error = recv(one.as_fd(), &mut [0; 100], soon()).unwrap_err();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, libc::ECONNREFUSED));
         let error = recv(one.as_fd(), &mut [0; 100], soon()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout, "it is reported once");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "it is reported once");
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 send(sender.as_fd(), Some(&to), b"last", Deadline::after(Duration::from_secs(60)))

@@ -72,7 +72,7 @@ impl<'fd> Sink<'fd> {
         self.write_all_vectored(&mut [IoSlice::new(bytes)])
     }
 
-    /// Writes all of `slices`, in order. [`ErrorKind::Timeout`] says that nothing was
+    /// Writes all of `slices`, in order. [`ErrorKind::TimedOut`] says that nothing was
     /// sent, [`ErrorKind::Stalled`] that a part was.
     pub fn write_all_vectored(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
@@ -90,7 +90,7 @@ impl<'fd> Sink<'fd> {
         self.set_patience(Deadline::now());
         match self.write(slices) {
             Ok(sent) => Ok(Some(sent)),
-            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Stalled) => {
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Stalled) => {
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -195,7 +195,7 @@ impl<'fd> Sink<'fd> {
         let mut unread = self.unread();
         loop {
             match wait(self.fd, PollFlags::OUT, self.patience.next()) {
-                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => {}
                 waited => return waited,
             }
             // A socket is ready only once a good part of its buffer is free, which takes
@@ -212,7 +212,7 @@ impl<'fd> Sink<'fd> {
         if self.mid_message {
             Error::new(ErrorKind::Stalled, "the other end does not read on")
         } else {
-            Error::new(ErrorKind::Timeout, "the other end does not read")
+            Error::new(ErrorKind::TimedOut, "the other end does not read")
         }
     }
 
@@ -260,7 +260,7 @@ mod tests {
                 assert!(sent > 0, "{name}");
                 let start = Instant::now();
                 sink.set_patience(Deadline::after(Duration::from_millis(20)));
-                assert_eq!(sink.write_all(b"y").unwrap_err().kind(), ErrorKind::Timeout, "{name}");
+                assert_eq!(sink.write_all(b"y").unwrap_err().kind(), ErrorKind::TimedOut, "{name}");
                 assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
                 // What was taken is there, and room that comes is used.
                 let reading = std::thread::spawn(move || {
@@ -299,7 +299,7 @@ mod tests {
                 let soon = Deadline::after(Duration::from_millis(20));
                 let mut sink = Sink::new(ours.as_fd(), soon);
                 let late = sink.write_all_vectored(pieces).unwrap_err();
-                assert_eq!((late.kind(), soon.passed()), (ErrorKind::Timeout, true));
+                assert_eq!((late.kind(), soon.passed()), (ErrorKind::TimedOut, true));
             }
         });
     }

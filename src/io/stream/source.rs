@@ -60,7 +60,7 @@ impl<'fd> Source<'fd> {
 
     /// Fills `buf`. End-of-stream before the first byte of a message is
     /// [`ErrorKind::Closed`], after it [`ErrorKind::Truncated`]; a deadline that passes
-    /// is [`ErrorKind::Timeout`] or [`ErrorKind::Stalled`] in the same way.
+    /// is [`ErrorKind::TimedOut`] or [`ErrorKind::Stalled`] in the same way.
     #[inline]
     pub fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
         let mut got = 0;
@@ -106,7 +106,7 @@ impl<'fd> Source<'fd> {
         self.deadline = Deadline::now();
         match self.read_more(out, max) {
             Ok(got) => Ok(Some(got)),
-            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Stalled) => {
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Stalled) => {
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -192,7 +192,7 @@ impl<'fd> Source<'fd> {
 
     fn wait(&self) -> Result<()> {
         wait(self.fd, PollFlags::IN, self.deadline).map_err(|error| match error.kind() {
-            ErrorKind::Timeout => self.late(),
+            ErrorKind::TimedOut => self.late(),
             _ => error,
         })
     }
@@ -201,7 +201,7 @@ impl<'fd> Source<'fd> {
         if self.mid_message {
             Error::new(ErrorKind::Stalled, "the rest of the message did not come")
         } else {
-            Error::new(ErrorKind::Timeout, "nothing was received")
+            Error::new(ErrorKind::TimedOut, "nothing was received")
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
                 let soon = Deadline::after(Duration::from_millis(20));
                 let mut source = Source::new(reader.as_fd(), soon);
                 let start = Instant::now();
-                assert_eq!(source.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::Timeout);
+                assert_eq!(source.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
                 assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
                 writer.write_all(b"ab").unwrap();
                 source.set_deadline(Deadline::now());
@@ -267,7 +267,7 @@ mod tests {
         testing::failing(&calls, || {
             let soon = Deadline::after(Duration::from_millis(20));
             let error = Source::new(ours.as_fd(), soon).read(&mut [0; 1]).unwrap_err();
-            assert_eq!((error.kind(), soon.passed()), (ErrorKind::Timeout, true));
+            assert_eq!((error.kind(), soon.passed()), (ErrorKind::TimedOut, true));
         });
     }
 

@@ -41,7 +41,7 @@ pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
 /// before the wait would find nothing.
 fn receive<const SIZE: usize>(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<[u8; SIZE]> {
     wait(fd, PollFlags::IN, deadline).map_err(|error| match error.kind() {
-        ErrorKind::Timeout => Error::new(ErrorKind::Timeout, "nothing was received"),
+        ErrorKind::TimedOut => Error::new(ErrorKind::TimedOut, "nothing was received"),
         _ => error,
     })?;
     let mut bytes = [0; SIZE];

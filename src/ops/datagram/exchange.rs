@@ -19,7 +19,7 @@ use crate::wire::message;
 /// these parts of the reply. It is sent again where nothing comes: after 200 ms, then
 /// after twice as long, and so on up to 2 s. What is not part of the reply is ignored:
 /// datagrams with another id or nonce or a wrong tag, cut and malformed ones. No whole
-/// reply by the deadline is [`ErrorKind::Timeout`].
+/// reply by the deadline is [`ErrorKind::TimedOut`].
 pub(crate) fn exchange(
     fd: BorrowedFd<'_>,
     request: impl Fn(&[u32]) -> Result<Vec<u8>>,
@@ -76,7 +76,7 @@ impl Replies<'_> {
                     Err(error) => error,
                 },
                 Err(error) if error.kind() == ErrorKind::Limit => error,
-                Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(None),
                 Err(error) => return Err(error),
             };
             self.last = Some(refused);
@@ -94,7 +94,7 @@ impl Replies<'_> {
         if let Some(last) = &self.last {
             detail.push_str(&format!("; one datagram was ignored: {last}"));
         }
-        Error::new(ErrorKind::Timeout, detail)
+        Error::new(ErrorKind::TimedOut, detail)
     }
 }
 

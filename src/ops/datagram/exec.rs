@@ -58,7 +58,7 @@ impl Server {
     }
 
     /// Receives one datagram within `timeout`, and answers it. Only a descriptor that
-    /// fails and [`ErrorKind::Timeout`] are errors.
+    /// fails and [`ErrorKind::TimedOut`] are errors.
     pub fn serve(
         &self,
         fd: BorrowedFd<'_>,
@@ -216,7 +216,7 @@ impl Drop for Running<'_> {
 ///
 /// The request is sent again until the whole reply is there; see [`exec::request`] for
 /// what is a reply and what an error. Without a whole reply in time it is
-/// [`ErrorKind::Timeout`]. Where nobody receives at the other end, and the network says
+/// [`ErrorKind::TimedOut`]. Where nobody receives at the other end, and the network says
 /// so, it is [`ErrorKind::Io`] with ECONNREFUSED at once.
 pub fn request(fd: BorrowedFd<'_>, request: &Request<'_>, key: Option<&Key>) -> Result<Reply> {
     if !request.input.is_empty() {

@@ -763,12 +763,12 @@ mod tests {
         let mut pid = 0;
         let mut on_output = |bytes: &[u8]| {
             pid = std::str::from_utf8(bytes).unwrap().trim().parse().unwrap();
-            Err(Error::new(ErrorKind::Cancelled, "enough"))
+            Err(Error::new(ErrorKind::Canceled, "enough"))
         };
         let mut events = Script { on_output: &mut on_output, stop: None };
         let command = Command::shell(b"trap '' TERM; echo $$; sleep 1000");
         let error = run_with(&command, &Limits::default(), &mut events).unwrap_err();
-        assert_eq!(error, Error::new(ErrorKind::Cancelled, "enough"));
+        assert_eq!(error, Error::new(ErrorKind::Canceled, "enough"));
         let gone = test_kill_process(Pid::from_raw(pid).unwrap());
         assert_eq!(gone, Err(rustix::io::Errno::SRCH));
     }

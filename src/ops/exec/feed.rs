@@ -172,7 +172,7 @@ fn read_piece(body: &mut BodyReader<'_>, piece: &mut Vec<u8>) -> Result<usize> {
         piece.resize(PIECE, 0);
     }
     match body.read(piece, Some(Duration::ZERO)) {
-        Err(error) if error.kind() == ErrorKind::Timeout => Ok(0),
+        Err(error) if error.kind() == ErrorKind::TimedOut => Ok(0),
         got => got,
     }
 }

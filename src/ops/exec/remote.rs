@@ -29,7 +29,7 @@ use crate::wire::message::{Id, Message as _};
 /// meanwhile. Once [`read`](Self::read) or [`copy`](Self::copy) has told its end, the
 /// connection is in step.
 ///
-/// An error other than [`ErrorKind::Timeout`] and [`ErrorKind::State`] is the end as well,
+/// An error other than [`ErrorKind::TimedOut`] and [`ErrorKind::State`] is the end as well,
 /// and comes again from every later call. After one of a remote kind that came before any
 /// output the connection is in step; after any other it has to be closed, which ends the
 /// command. So does closing it at any other time, unless the request says otherwise.
@@ -62,7 +62,7 @@ impl<'fd> RemoteCommand<'fd> {
     /// Sends `request` with `stream`, within its time. What is not taken at once of its
     /// input is sent by the calls that follow.
     ///
-    /// [`ErrorKind::Timeout`] and [`ErrorKind::Argument`] say that nothing was sent.
+    /// [`ErrorKind::TimedOut`] and [`ErrorKind::Argument`] say that nothing was sent.
     pub fn start(duplex: Duplex<'fd>, request: &Request<'_>) -> Result<RemoteCommand<'fd>> {
         let deadline = Deadline::from_timeout(request.timeout);
         let stdin_size = request.stdin_size()?;
@@ -102,7 +102,7 @@ impl<'fd> RemoteCommand<'fd> {
     /// Reads 1 to `buf.len()` bytes of output as they come. `None`: the command has ended,
     /// all of its output was read, and [`reply`](Self::reply) says how it went.
     ///
-    /// [`ErrorKind::Timeout`] says that nothing came in time, and that the call can be made
+    /// [`ErrorKind::TimedOut`] says that nothing came in time, and that the call can be made
     /// again; zero does not wait. An error reply is an error of a remote kind. A stream
     /// that ends before the reply is [`ErrorKind::Truncated`], or [`ErrorKind::Closed`] if
     /// nothing came at all; a reply that does not account for what came, and a frame that
@@ -139,7 +139,7 @@ impl<'fd> RemoteCommand<'fd> {
     /// that output waits and has to be read first, as the other end may take no input
     /// before; or that the command has ended, as [`read`](Self::read) will tell.
     ///
-    /// [`ErrorKind::Timeout`]: nothing was taken in time. [`ErrorKind::State`]: the input
+    /// [`ErrorKind::TimedOut`]: nothing was taken in time. [`ErrorKind::State`]: the input
     /// has ended, or went along with the request. That the command reads none of it is no
     /// error.
     pub fn write(&mut self, bytes: &[u8], timeout: Option<Duration>) -> Result<usize> {
@@ -170,7 +170,7 @@ impl<'fd> RemoteCommand<'fd> {
     /// Ends the input, and waits until all of it has been sent, or output has to be read
     /// first, or the command has ended. A second call only waits.
     ///
-    /// [`ErrorKind::Timeout`]: it has not all been sent, and will be by the next calls.
+    /// [`ErrorKind::TimedOut`]: it has not all been sent, and will be by the next calls.
     pub fn end_input(&mut self, timeout: Option<Duration>) -> Result<()> {
         let deadline = Deadline::from_timeout(timeout);
         if !self.input_ended {
@@ -196,7 +196,7 @@ impl<'fd> RemoteCommand<'fd> {
     /// is that of the input; without one it ends at once. Flags of descriptors are not
     /// changed, and none is read or written that poll(2) does not report as ready.
     ///
-    /// [`ErrorKind::Timeout`]: the time was up; the call can be made again, and nothing is
+    /// [`ErrorKind::TimedOut`]: the time was up; the call can be made again, and nothing is
     /// lost. An error of one of the three descriptors says which.
     pub fn copy(
         &mut self,
@@ -345,7 +345,7 @@ impl<'fd> RemoteCommand<'fd> {
                 }
                 Ok(Some(got))
             }
-            Err(error) if error.kind() == ErrorKind::Timeout => Ok(None),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
             Err(error) => self.remember(Err(error)),
         }
     }
@@ -431,7 +431,7 @@ impl<'fd> RemoteCommand<'fd> {
             .filter_map(|(fd, what)| Some(PollFd::from_borrowed_fd((*fd)?, *what)))
             .collect();
         if poll(&mut fds, deadline)? == 0 {
-            return Err(Error::new(ErrorKind::Timeout, "the command runs on"));
+            return Err(Error::new(ErrorKind::TimedOut, "the command runs on"));
         }
         let mut revents = fds.iter().map(PollFd::revents);
         let ready =

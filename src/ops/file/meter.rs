@@ -84,7 +84,7 @@ impl<'a> Meter<'a> {
         self.skip(piece);
         match self.progress.map(|progress| progress(self.done, self.total)) {
             Some(ControlFlow::Break(())) => Err(Error::new(
-                ErrorKind::Cancelled,
+                ErrorKind::Canceled,
                 format!("after {} of {} bytes", self.done, self.total),
             )),
             _ => self.pace.pass(piece.len()),

@@ -222,7 +222,7 @@ fn recv_trailer(fd: BorrowedFd<'_>, patience: Patience) -> Result<Header> {
 /// An error of a stream that was in the middle of an exchange.
 fn inside(error: Error) -> Error {
     let kind = match error.kind() {
-        ErrorKind::Timeout => ErrorKind::Stalled,
+        ErrorKind::TimedOut => ErrorKind::Stalled,
         ErrorKind::Closed => ErrorKind::Truncated,
         _ => return error,
     };

@@ -62,7 +62,7 @@ impl<'a> Upload<'a> {
     pub fn cut(self, error: &Error) {
         let cut = matches!(
             error.kind(),
-            ErrorKind::Truncated | ErrorKind::Stalled | ErrorKind::Cancelled | ErrorKind::Io
+            ErrorKind::Truncated | ErrorKind::Stalled | ErrorKind::Canceled | ErrorKind::Io
         );
         if !(cut && self.request.resume == Some(true)) {
             self.file.discard();

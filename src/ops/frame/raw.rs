@@ -428,7 +428,7 @@ impl BodyWriter<'_> {
     }
 
     /// Sends the next `len` bytes that `from` gives; fewer than that is
-    /// [`ErrorKind::Truncated`]. [`ErrorKind::Timeout`] says that `from` gave nothing in
+    /// [`ErrorKind::Truncated`]. [`ErrorKind::TimedOut`] says that `from` gave nothing in
     /// time, and that all it gave before was sent.
     pub fn copy_from(
         &mut self,
@@ -443,7 +443,9 @@ impl BodyWriter<'_> {
                 // `from` will not give the chunk again.
                 self.broken = true;
                 match error.kind() {
-                    ErrorKind::Timeout => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
+                    ErrorKind::TimedOut => {
+                        Error::new(ErrorKind::Stalled, error.detail().to_owned())
+                    }
                     _ => error,
                 }
             })
@@ -473,7 +475,7 @@ impl BodyWriter<'_> {
                 Ok(())
             }
             // Nothing went out, so the same piece can be sent again.
-            Err(error) if error.kind() == ErrorKind::Timeout => Err(error),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(error),
             Err(error) => {
                 self.broken = true;
                 Err(error)

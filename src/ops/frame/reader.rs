@@ -16,7 +16,7 @@ use crate::wire::memory::reserve;
 
 /// Reads frames and packets, and more of the stream than was asked for.
 ///
-/// [`Timeout`](crate::ErrorKind::Timeout) loses nothing: what came is kept, and the call can
+/// [`TimedOut`](crate::ErrorKind::TimedOut) loses nothing: what came is kept, and the call can
 /// be made again. What [`rest`](Self::rest) has is the next part of the stream for whoever
 /// reads on without this reader.
 #[derive(Debug)]

@@ -51,7 +51,7 @@ pub fn send_hello(
 /// on both ends: the one still has a reply to send, and the other may still get it.
 pub(crate) fn overdue(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::Timeout => Error::new(ErrorKind::Stalled, "there was no reply in time"),
+        ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, "there was no reply in time"),
         _ => error,
     }
 }

@@ -19,7 +19,7 @@ use crate::wire::memory::reserve;
 /// Writes frames and packets, later than it is told to. What is queued goes out when it is
 /// 64 KiB, with [`flush`](Self::flush), and before a reader that goes with it waits.
 ///
-/// A message is accepted whole or not at all: after [`ErrorKind::Timeout`] nothing of it was,
+/// A message is accepted whole or not at all: after [`ErrorKind::TimedOut`] nothing of it was,
 /// and the call can be made again. Every other error of the descriptor sticks, and so does a
 /// want of memory for the rest of a message of which a part went out.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl<'fd> Writer<'fd> {
         self.accept(pieces, reader, Deadline::from_timeout(timeout))
     }
 
-    /// Writes all that is queued. After [`ErrorKind::Timeout`] a part may have gone out, and
+    /// Writes all that is queued. After [`ErrorKind::TimedOut`] a part may have gone out, and
     /// [`left`](Self::left) is the rest of it.
     pub fn flush(
         &mut self,
@@ -168,7 +168,7 @@ impl<'fd> Writer<'fd> {
                     pieces = advance(pieces, sent);
                     accepted += sent;
                 }
-                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
                 Err(_) if accepted > 0 => {
                     let queued = self.enqueue(pieces);
                     return queued.inspect_err(|error| self.failed = Some(error.clone()));
@@ -216,7 +216,7 @@ impl<'fd> Writer<'fd> {
             Some(reader) => write_and_take_in(&mut self.sink, self.fd, slices, reader, deadline),
         };
         let sent = sent.inspect_err(|error| {
-            if error.kind() != ErrorKind::Timeout {
+            if error.kind() != ErrorKind::TimedOut {
                 self.failed = Some(error.clone());
             }
         })?;
@@ -253,7 +253,7 @@ fn write_and_take_in(
             .map(|(fd, what)| PollFd::from_borrowed_fd(fd, what));
         let watched = if reads { 2 } else { 1 };
         if poll(&mut fds[..watched], deadline)? == 0 {
-            return Err(Error::new(ErrorKind::Timeout, "the other end does not read"));
+            return Err(Error::new(ErrorKind::TimedOut, "the other end does not read"));
         }
         if !fds[1].revents().is_empty() {
             // Why nothing more comes, the next call of the reader tells.

@@ -176,10 +176,10 @@ const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("exists", ErrorKind::RemoteExists),
     ("too_big", ErrorKind::RemoteTooBig),
     ("no_space", ErrorKind::RemoteNoSpace),
-    ("timed_out", ErrorKind::RemoteTimeout),
+    ("timed_out", ErrorKind::RemoteTimedOut),
     ("checksum", ErrorKind::RemoteChecksum),
     ("busy", ErrorKind::RemoteBusy),
-    ("spawn_failed", ErrorKind::RemoteSpawn),
+    ("spawn_failed", ErrorKind::RemoteSpawnFailed),
     ("io", ErrorKind::RemoteIo),
 ];
 
@@ -198,10 +198,10 @@ fn reply_code(kind: ErrorKind) -> &'static str {
         ErrorKind::Exists => ErrorKind::RemoteExists,
         ErrorKind::TooBig => ErrorKind::RemoteTooBig,
         ErrorKind::NoSpace => ErrorKind::RemoteNoSpace,
-        ErrorKind::Timeout | ErrorKind::Stalled => ErrorKind::RemoteTimeout,
+        ErrorKind::TimedOut | ErrorKind::Stalled => ErrorKind::RemoteTimedOut,
         ErrorKind::Checksum => ErrorKind::RemoteChecksum,
         ErrorKind::Busy | ErrorKind::Limit => ErrorKind::RemoteBusy,
-        ErrorKind::Spawn => ErrorKind::RemoteSpawn,
+        ErrorKind::Spawn => ErrorKind::RemoteSpawnFailed,
         passed_on if passed_on.is_remote() => passed_on,
         _ => ErrorKind::RemoteIo,
     };
@@ -221,7 +221,7 @@ mod tests {
         let kinds = [
             (ErrorKind::Path, ErrorKind::RemoteDenied),
             (ErrorKind::NotFound, ErrorKind::RemoteNotFound),
-            (ErrorKind::Spawn, ErrorKind::RemoteSpawn),
+            (ErrorKind::Spawn, ErrorKind::RemoteSpawnFailed),
             (ErrorKind::BadField, ErrorKind::RemoteBadRequest),
             (ErrorKind::Panic, ErrorKind::RemoteIo),
             (ErrorKind::RemoteBusy, ErrorKind::RemoteBusy),

@@ -82,7 +82,7 @@ fn skip_range(
         if patience.deadline.passed() { Err(Errno::TIMEDOUT) } else { Ok(()) }
     });
     skipped.map_err(|errno| match errno {
-        Errno::TIMEDOUT => Error::new(ErrorKind::Timeout, "while the first bytes were read"),
+        Errno::TIMEDOUT => Error::new(ErrorKind::TimedOut, "while the first bytes were read"),
         Errno::SPIPE | Errno::BADF | Errno::INVAL => {
             let detail = format!("the {length} bytes before the rest cannot be read");
             Error::new(ErrorKind::Argument, detail)

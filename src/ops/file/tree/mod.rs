@@ -74,7 +74,7 @@ impl Tally<'_> {
         self.add(bytes);
         match self.report(0) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "between two files")),
+            ControlFlow::Break(()) => Err(Error::new(ErrorKind::Canceled, "between two files")),
         }
     }
 }
