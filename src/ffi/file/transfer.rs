@@ -32,7 +32,7 @@ pub const FRAME_FILE_NO_REPLY: u32 = 8;
 /// of what the server has was compared, and if it is cut as well the next one can go on
 /// from there; the source has to be a regular file. frame_file_get_path(): the same, with
 /// the partial file here. Trees: files of the same size and time are passed over, too. A
-/// partial file is named .framefd-<digits>.part, and frame_file_sweep() removes old ones.
+/// partial file is named .framefd-DIGITS.part, and frame_file_sweep() removes old ones.
 pub const FRAME_FILE_RESUME: u32 = 16;
 /// For frame_file_options.flags: directories that are missing on the way are made.
 pub const FRAME_FILE_PARENTS: u32 = 32;

@@ -31,9 +31,9 @@ impl Control {
         Ok(Control { signals: AtomicU64::new(0), size: AtomicU32::new(0), event })
     }
 
-    /// Has the signal with this number sent to the command's process group. One that has no
-    /// name on the wire is [`ErrorKind::Argument`]; those that have are HUP, INT, QUIT, TERM,
-    /// KILL, USR1, USR2, CONT, TSTP, STOP, WINCH, ALRM and PIPE.
+    /// Sends the signal with this number to the command's process group. Only HUP, INT, QUIT,
+    /// TERM, KILL, USR1, USR2, CONT, TSTP, STOP, WINCH, ALRM and PIPE have a name on the wire;
+    /// any other is [`Argument`](crate::ErrorKind::Argument).
     pub fn signal(&self, number: i32) -> Result<()> {
         signal_name(number)?;
         self.signals.fetch_or(1 << number, Ordering::AcqRel);

@@ -26,9 +26,9 @@ use crate::wire::name::{Name, check_link_target};
 ///
 /// The tree is gone through by descriptors: no link leads out of it, however it is changed
 /// meanwhile. What is neither file, directory nor link is left out and counted; a name that
-/// the server would not take is [`ErrorKind::Path`]. `links` decides about links: to follow
-/// one that leads out of the tree, to a directory or to nothing, or to copy one that may
-/// lead out, is an error.
+/// the server would not take is [`Path`](crate::ErrorKind::Path). `links` decides about
+/// links: to follow one that leads out of the tree, to a directory or to nothing, or to copy
+/// one that may lead out, is an error.
 pub fn put_tree(
     duplex: Duplex<'_>,
     name: &[u8],
