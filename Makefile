@@ -1,6 +1,10 @@
 # make            the library (target/release) and the C examples (target/examples)
-# make demo       every program against every other, in C and in Python
-# make test       everything that is tested
+# make demo       runs every example program against every other, in C and in Python
+# make quick      what finds most mistakes, in less than a minute
+# make check T=NAME
+#                 the tests whose name has NAME in it, in Rust, C and Python
+# make test       every test that decides whether a change may land, in ten minutes
+# make test-long  what takes longer: every Python that is installed, more random cases
 # make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
 # make bench-peers installs on Debian what it compares with
 # make install    into PREFIX (default /usr/local), below DESTDIR
@@ -9,8 +13,7 @@
 #                 regenerate include/framefd.h, the lists in tests/abi, the figures in
 #                 tests/counts
 #
-# `make demo` and `make test` do all the set-up there is: they need cargo, cc, make and
-# python3.
+# These need cargo, cc, make and python3, and nothing else to be set up.
 
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
@@ -29,8 +32,8 @@ SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
 # What a static link needs besides the archive; tests/gates.rs compares it with rustc's word.
 STATIC_LIBS := $(shell cat tests/abi/native-static-libs.txt)
 
-.PHONY: all lib examples demo test fuzz bench bench-peers header abi counts install uninstall \
-    clean FORCE
+.PHONY: all lib examples demo quick check test test-long fuzz bench bench-peers header abi \
+    counts install uninstall clean FORCE
 
 all: lib examples
 
@@ -62,11 +65,23 @@ $(EXAMPLES)/%: examples/c/%.c $(wildcard examples/c/common.*) include/framefd.h 
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude -o $@ $< \
 	    $(wildcard examples/c/common.c) $(RELEASE)/libframefd-c.a $(STATIC_LIBS)
 
-demo: all
-	$(PYTHON) examples/demo.py
+demo:
+	@echo "Building the library and the example programs: up to two minutes the first time."
+	@$(MAKE) --silent all
+	@$(PYTHON) examples/demo.py
+
+quick: lib
+	@$(PYTHON) tests/run.py --quick
+
+check: all
+	@test -n "$(T)" || { echo "usage: make check T=NAME"; exit 2; }
+	@$(PYTHON) tests/run.py --only "$(T)"
 
 test: all
-	$(PYTHON) tests/run.py
+	@$(PYTHON) tests/run.py
+
+test-long: all
+	@$(PYTHON) tests/run.py --long
 
 fuzz:
 	@for target in agreement header; do \

@@ -4,7 +4,7 @@
 mod common;
 
 use common::agreement::{What, agree};
-use common::encoded;
+use common::{cases, encoded};
 use framefd::ErrorKind;
 use framefd::wire::frame::packet::PrefixFormat;
 use proptest::collection::vec;
@@ -78,7 +78,7 @@ fn any_prefix() -> impl Strategy<Value = PrefixFormat> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(cases(512)))]
 
     #[test]
     fn any_bytes_are_read_alike(

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::channel::{Channel, Kind, every_channel, flags, socket_pair, tcp, unread};
 use common::proxy::{Direction, Fault, at_every_offset};
-use common::{encoded, kind};
+use common::{cases, encoded, kind};
 use framefd::ErrorKind;
 use framefd::ops::frame::{self, Frame, Options};
 use framefd::wire::frame::packet::PrefixFormat;
@@ -271,7 +271,7 @@ fn the_deepest_header_fits_a_small_stack() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(200), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_frames_arrive_whatever_the_pieces(

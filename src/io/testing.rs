@@ -16,6 +16,11 @@ use crate::io::fs::root::Root;
 use crate::io::fs::store::{NewFile, StoreOptions};
 use crate::wire::name::Name;
 
+/// How many random cases a property gets: `usual`, unless PROPTEST_CASES says otherwise.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(usual, |cases| cases.parse().unwrap())
+}
+
 /// `outside/file` and, beside it, `root` with a file `old` and a directory `dir`.
 pub struct Tree {
     pub dir: TempDir,

@@ -17,6 +17,11 @@ pub fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("this call has to fail").kind()
 }
 
+/// How many random cases a property gets: `usual`, unless PROPTEST_CASES says otherwise.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(usual, |cases| cases.parse().unwrap())
+}
+
 /// A frame as it is on the wire.
 pub fn encoded(header: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(header.len()).unwrap().to_le_bytes().to_vec();

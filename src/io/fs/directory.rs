@@ -367,7 +367,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..<_>::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::io::testing::cases(64), failure_persistence: None, ..<_>::default() })]
         #[test]
         fn no_chain_of_links_leads_out(
             steps in prop::collection::vec((path(3), 0..4_usize, path(3), any::<bool>()), 1..24),
