@@ -1,6 +1,6 @@
-"""Runs the programs of this folder against each other, and tells what was seen.
+"""Runs the example programs against each other and shows what happens.
 
-`make demo` builds them first. The exit status is not 0 if anything was not as it should be.
+`make demo` builds them first. The exit status is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from launch import ROOT, program, run
 NAMES = {"c": "C", "python": "Python"}
 PAIRS = list(itertools.product(launch.LANGUAGES, repeat=2))
 INDENT = "   "
-WIDTH = 100
+WIDTH = 80
 NUL = b"\0"
 DONE = b"done\n"
 
@@ -35,6 +35,7 @@ DONE = b"done\n"
 def main() -> int:
     begin = time.monotonic()
     story = Story()
+    story.print_text(INTRODUCTION)
     steps = [
         sticky,
         commands,
@@ -51,24 +52,56 @@ def main() -> int:
         files,
         resumed,
         trees,
-        tutorial,
+        plain_peers,
     ]
     for number, step in enumerate(steps, 1):
         story.tell(step, number)
     seconds = time.monotonic() - begin
     print()
     if story.wrong:
-        print(story.paint(31, f"{story.wrong} of {story.checks} checks went wrong"))
+        print(story.paint(31, f"{story.wrong} of {story.checks} checks failed"))
         return 1
-    print(story.paint(32, f"All {story.checks} checks went well, in {seconds:.0f} s."))
+    print(story.paint(32, f"All {story.checks} checks passed, in {seconds:.0f} s."))
+    print(NEXT)
     return 0
 
 
-def sticky(story: Story) -> None:
-    """Messages stick together in a stream
+INTRODUCTION = """
+framefd sends whole messages over any file descriptor, and builds on that:
+authentication, remote commands, files, datagrams. Each step below starts real servers
+and clients of examples/c and examples/python, mixes the two languages, and checks what
+they do. "C to Python" is a C client with a Python server, "ok" is a check that passed.
+It takes half a minute.
+"""
 
-    TCP carries bytes, not messages: what is sent apart may arrive together, and what is sent
-    at once in pieces. A length before each message keeps them apart.
+NEXT = """
+To try it yourself, start a server in one terminal:
+
+    target/examples/exec_server --port 7000
+
+and use it from another:
+
+    target/examples/exec_client localhost 7000 'echo hello; uname -a'
+    target/examples/exec_client --tty localhost 7000 bash
+    PYTHONPATH=bindings/python python3
+    >>> import framefd
+    >>> framefd.connect("localhost:7000").run("id").text
+
+Files work the same way:
+
+    mkdir files && target/examples/file_server --root files --port 7001
+    target/examples/file_client localhost 7001 put README.md copy.md
+    target/examples/file_client localhost 7001 list
+
+Then read README.md and, for C, include/framefd.h."""
+
+
+def sticky(story: Story) -> None:
+    """Why messages need a frame
+
+    TCP carries bytes, not messages. Two messages that are sent one after the other may arrive
+    together, and one message may arrive in pieces. A length before each message keeps them
+    apart.
     """
     c, python = (run(program(language, "sticky")) for language in launch.LANGUAGES)
     for line in c.stdout.decode().splitlines():
@@ -79,8 +112,12 @@ def sticky(story: Story) -> None:
 def commands(story: Story) -> None:
     """Commands over TCP
 
-    Every client against every server, on each of the five wires of the tutorial, from bytes
-    without any framing to frames both ways.
+    A client sends a command, a server runs it and sends its output back. The programs speak
+    five wire formats, so that each step towards a frame can be seen: bare (bytes without a
+    length), ack (the length first, the output after the client's answer), packet (a length,
+    then the output), json (a JSON header, then the output) and frame (a header in both
+    directions; stdout, stderr and the exit status arrive apart). Only json and frame carry
+    all three.
     """
     command = "echo out; echo err >&2; exit 3"
     story.say(f"$ exec_client HOST PORT --wire WIRE '{command}'")
@@ -100,10 +137,10 @@ def commands(story: Story) -> None:
 
 
 def bare_sticks(story: Story) -> None:
-    """What sticks on the bare wire
+    """Without a length, replies stick together
 
-    One recv() of 1024 bytes a command, as in the tutorial's first version: the rest of a long
-    reply is taken for the reply to the next command.
+    On the bare wire the client calls recv(1024) once for each command. The rest of a long
+    reply is then taken for the reply to the next command.
     """
     lines = ["seq -w 0 10 3000", "echo second", "echo third"]
     with serving("c", "exec_server", "--wire", "bare") as started:
@@ -111,17 +148,17 @@ def bare_sticks(story: Story) -> None:
         got = run(client, "".join(line + "\n" for line in lines).encode())
     replies = got.stdout.split(b">>: ")[1 : len(lines) + 1]
     for line, reply in zip(lines, replies):
-        story.say(f">>: {line:17} {len(reply):4} bytes  {text(reply, 40)}")
+        story.say(f">>: {line:17} {len(reply):4} bytes  {text(reply, 26)}")
     stuck = (
         len(replies) == 3 and b"second" not in replies[0] and not replies[1].startswith(b"s")
     )
-    story.check(stuck, "the reply to `seq` ran on into the place of the next one")
+    story.check(stuck, "the rest of the reply to `seq` took the place of the next one")
 
 
 def bytes_on_the_wire(story: Story) -> None:
-    """What travels
+    """The bytes on each wire
 
-    The same command and its reply on each wire, as a plain socket sees them.
+    The same command, sent with a plain socket (->), and its reply (<-).
     """
     header = b'{"cmd":"exec","data_size":7}'
     framed = (len(header).to_bytes(4, "little"), header, b"echo hi")
@@ -145,7 +182,7 @@ def bytes_on_the_wire(story: Story) -> None:
                     received = recv_pieces(conn, (3,))
                     show_pieces(story, "       <-", received)
         outputs.append(received[-1])
-    story.check(outputs == [b"hi\n"] * 5, "the output is there, and whole, on every wire")
+    story.check(outputs == [b"hi\n"] * 5, "every wire carries the whole output")
 
 
 AS_MANY = -1  # as many bytes as the piece before says
@@ -168,10 +205,11 @@ def show_pieces(story: Story, mark: str, pieces: Iterable[bytes]) -> None:
 
 
 def wasted_round_trip(story: Story) -> None:
-    """The round trip that `ack` wastes
+    """The round trip that ack wastes
 
-    Between the length and the data its server waits for the client's `recv_ready`; a packet
-    puts both into one send. Measured here, and through a line that takes 5 ms each way.
+    After the length, an ack server waits for the client's `recv_ready` before it sends the
+    output. A packet server sends both at once. Shown is the mean time of a command on this
+    machine, and over a line that takes 5 ms in each direction.
     """
     with contextlib.ExitStack() as stack:
         here, away = {}, {}
@@ -188,10 +226,10 @@ def wasted_round_trip(story: Story) -> None:
             ratios = [ack / packet for ack, packet in zip(means["ack"], means["packet"])]
             figures = (f"{wire} {statistics.mean(means[wire]) * 1e3:6.2f} ms" for wire in means)
             story.say(
-                f"{where:10} {'   '.join(figures)}   ack / packet {statistics.mean(ratios):.2f}"
-                f"  ({rounds} runs of {count} commands)"
+                f"{where:10} {'   '.join(figures)}   ratio {statistics.mean(ratios):.2f}"
+                f"   ({rounds} x {count})"
             )
-    story.check(statistics.mean(ratios) > 1.3, "far away `ack` is the slower one by far")
+    story.check(statistics.mean(ratios) > 1.3, "over the long line ack is much slower")
 
 
 def mean_seconds(
@@ -208,9 +246,9 @@ def mean_seconds(
 
 
 def clean_stop(story: Story) -> None:
-    """Many clients at once, and a stop that loses no reply
+    """A server that stops loses no reply
 
-    SIGTERM comes while eight commands run. Each of their clients still gets its reply.
+    Eight commands are running when the server gets SIGTERM. Each client still gets its reply.
     """
     for language in launch.LANGUAGES:
         with tempfile.TemporaryDirectory() as directory:
@@ -233,8 +271,8 @@ def clean_stop(story: Story) -> None:
 def many_connections(story: Story) -> None:
     """A thousand connections, one thread
 
-    An event loop that has frames decoded as their bytes come. Each client sends three frames
-    before anybody reads; each has its own back.
+    An event loop reads bytes as they come and decodes frames from them. Each client sends
+    three frames before it reads; each frame comes back on its own connection.
     """
     count = 1000
     launch.allow_files(count + 100)
@@ -274,7 +312,8 @@ def recv_framed(conn: socket.socket) -> tuple[int, bytes]:
 def handshake(story: Story) -> None:
     """A shared key
 
-    The server sends 32 random bytes, the client their HMAC. Nothing is served before that.
+    The server sends 32 random bytes, and the client answers with their HMAC. Until then the
+    server serves nothing.
     """
     with tempfile.TemporaryDirectory() as directory:
         key = key_file(directory, "key")
@@ -304,8 +343,8 @@ def handshake(story: Story) -> None:
 def datagrams(story: Story) -> None:
     """Commands in datagrams
 
-    A datagram is one frame. A lost one is sent again, a long reply goes in numbered parts,
-    and with a key each one is signed. On the tutorial's bare wire a reply is cut.
+    A datagram holds one frame. A lost one is sent again, a long reply is split into numbered
+    parts, and with a key each datagram is signed. On the bare wire a long reply is cut.
     """
     with tempfile.TemporaryDirectory() as directory:
         key = ["--key-file", key_file(directory, "key")]
@@ -326,16 +365,16 @@ def datagrams(story: Story) -> None:
         story.check(
             (got.stdout, got.stderr) == (b"out\n", b"err\n")
             and long.stdout == lines_to(30000)[: len(long.stdout)] != lines_to(30000),
-            f"bare   {pair(server, client)} stdout {text(got.stdout)}"
-            f" stderr {text(got.stderr)}, `seq 30000`: {len(long.stdout)} bytes",
+            f"bare   {pair(server, client)} {text(got.stdout)} {text(got.stderr)},"
+            f" `seq 30000`: {len(long.stdout)} bytes",
         )
 
 
 def streams(story: Story) -> None:
-    """Output as it comes, and input
+    """Output while the command runs, and input
 
-    With --stdin, or on a terminal, output is shown while the command runs, and it reads what
-    the client reads. A reply comes last, with the status.
+    With --stdin, or on a terminal, output arrives while the command runs, and the command
+    reads what the client reads. The reply with the exit status comes last.
     """
     command = 'echo ready; while read x; do echo "got $x"; done; exit 3'
     story.say(f"$ exec_client --stdin HOST PORT '{command}'")
@@ -360,8 +399,8 @@ def streams(story: Story) -> None:
 def interrupts(story: Story) -> None:
     """Ctrl-C
 
-    On a terminal it is for the command, which may do as it likes; a second one ends the
-    client, and with it the command.
+    On a terminal the first Ctrl-C goes to the command, which may handle it. The second one
+    ends the client, and with it the command.
     """
     command = "trap 'echo caught' INT; echo $$; while :; do sleep 0.05; done"
     story.say(f'$ exec_client HOST PORT "{command}"')
@@ -385,8 +424,8 @@ def interrupts(story: Story) -> None:
 def terminals(story: Story) -> None:
     """A terminal
 
-    With --tty the command has a terminal: a shell prompts, an editor draws. It is as large as
-    the client's own, which is in raw mode meanwhile, and afterwards as it was before.
+    With --tty the command gets a terminal: a shell shows its prompt, an editor draws. It has
+    the size of the client's own terminal, which is put into raw mode and restored afterwards.
     """
     for server, client in PAIRS:
         with serving(server, "exec_server") as started:
@@ -414,7 +453,7 @@ def terminals(story: Story) -> None:
 def files(story: Story) -> None:
     """Files
 
-    Put and fetched back, with a checksum over the whole way. No name leads out of the
+    A file is put and fetched back, with a checksum over both ways. No name leads out of the
     server's directory.
     """
     content = os.urandom(3_000_000)
@@ -443,10 +482,10 @@ def files(story: Story) -> None:
 
 
 def resumed(story: Story) -> None:
-    """A transfer that was cut goes on
+    """An interrupted transfer continues
 
     The client is killed half-way. The next one compares what is there with what it has, and
-    sends, or fetches, the rest.
+    transfers only the rest.
     """
     content = os.urandom(8_000_000)
     for server, client in PAIRS:
@@ -466,8 +505,8 @@ def resumed(story: Story) -> None:
             left = sorted(os.listdir(directory)) != ["copy", "local", "root"]
         story.check(
             same and not left and carried[1] < 6.1e6 and carried[3] < 6.1e6,
-            f"{pair(server, client)} 8 MB, put --resume: {megabytes(carried[:2])} MB,"
-            f" get --resume: {megabytes(carried[2:])} MB",
+            f"{pair(server, client)} 8 MB: put {megabytes(carried[:2])} MB,"
+            f" get {megabytes(carried[2:])} MB",
         )
 
 
@@ -493,10 +532,10 @@ def megabytes(counts: Iterable[int]) -> str:
 
 
 def trees(story: Story) -> None:
-    """A directory with all that is in it, and what a server has
+    """A directory tree
 
-    Each file is as safe as one that is sent alone. `list` shows a line for each name, the same
-    in both languages.
+    Each file is stored as safely as one that is sent alone. `list` prints the same lines in
+    both languages.
     """
     contents = {"todo": b"sleep\n", "letters/to ann": b"Dear Ann\n", "letters/to bob": b""}
     listed = []
@@ -526,10 +565,11 @@ def trees(story: Story) -> None:
     )
 
 
-def tutorial(story: Story) -> None:
-    """Programs that were written years ago
+def plain_peers(story: Story) -> None:
+    """Programs without framefd
 
-    Clients and servers as the tutorial has them, with nothing but sockets, struct and json.
+    The wire formats are simple: these clients and servers use only sockets, struct and json,
+    and work with ours in both directions.
     """
     peers = ROOT / "tests" / "peers"
     for wire in ("bare", "ack", "packet", "json"):
@@ -543,13 +583,13 @@ def tutorial(story: Story) -> None:
                 ours = run([*client, "echo hello"])
             story.check(
                 theirs.stdout == ours.stdout == b"hello\n",
-                f"{wire:7}{NAMES[language]} server, old client: {text(theirs.stdout)}"
-                f"   {NAMES[language]} client, old server: {text(ours.stdout)}",
+                f"{wire:7}plain to {NAMES[language]}: {text(theirs.stdout)}"
+                f"   {NAMES[language]} to plain: {text(ours.stdout)}",
             )
 
 
 class Story:
-    """What is told, and how much of it was not as it should be."""
+    """What is shown, and how many of its checks failed."""
 
     def __init__(self) -> None:
         self.checks = self.wrong = 0
@@ -559,11 +599,16 @@ class Story:
         """Runs one step; its title and what it is about are its docstring."""
         title, _, about = (step.__doc__ or "").partition("\n")
         print("\n" + self.paint(1, f"{number}. {title}"))
-        print(textwrap.indent(textwrap.dedent(about).strip(), INDENT) + "\n")
+        self.print_text(about)
         try:
             step(self)
         except Exception as error:
             self.check(False, f"{type(error).__name__}: {error}")
+
+    def print_text(self, text: str) -> None:
+        """A paragraph, in lines that fit."""
+        words = textwrap.fill(" ".join(text.split()), WIDTH - len(INDENT))
+        print(textwrap.indent(words, INDENT) + "\n", flush=True)
 
     def say(self, line: str, hang: int = 0) -> None:
         """One line; where it is long it goes on in the next, behind ``hang`` blanks."""
@@ -573,13 +618,13 @@ class Story:
         """One thing that was seen, and whether it is what should be seen."""
         self.checks += 1
         self.wrong += not good
-        self._print(self.paint(32, "ok  ") if good else self.paint(31, "WRONG  "), line, 4)
+        self._print(self.paint(32, "ok  ") if good else self.paint(31, "BAD "), line, 4)
 
     def paint(self, colour: int, words: str) -> str:
         return f"\033[{colour}m{words}\033[0m" if self.colour else words
 
     def _print(self, mark: str, line: str, hang: int) -> None:
-        room = WIDTH - len(INDENT) - len("WRONG  ")
+        room = WIDTH - len(INDENT) - len("BAD ")
         lines = textwrap.wrap(line, room, subsequent_indent=" " * hang, break_on_hyphens=False)
         print(textwrap.indent(mark + "\n".join(lines), INDENT), flush=True)
 
@@ -591,7 +636,8 @@ def serving(
 
 
 def pair(server: str, client: str) -> str:
-    return f"{NAMES[client] + ' client':13} {NAMES[server] + ' server':13}"
+    """The client's language, then the server's."""
+    return f"{NAMES[client] + ' to ' + NAMES[server]:16}"
 
 
 def text(data: bytes, most: int = 30) -> str:
