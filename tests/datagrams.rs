@@ -283,7 +283,7 @@ fn a_policy_is_asked_once_before_anything_runs() {
             server.serve(socket.as_fd(), Some(LONG), &options).unwrap();
             let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
             let code = frame.header.string("code").ok();
-            assert_eq!(code, (command != "true").then_some("denied"));
+            assert_eq!(code.as_deref(), (command != "true").then_some("denied"));
             let message = frame.header.string("message").unwrap_or_default();
             assert_eq!(message.contains("not today"), command != "true");
         }
@@ -619,7 +619,7 @@ impl Asking {
             let mut buffer = vec![0; LARGEST];
             let (len, source) = socket.recv_from(&mut buffer).unwrap();
             let (header, _) = decode(&buffer[..len], None).unwrap();
-            answer(&socket, source, header.string("id").unwrap());
+            answer(&socket, source, &header.string("id").unwrap());
         });
         Asking { client, _peer: peer }
     }
@@ -738,7 +738,7 @@ fn a_request_is_sent_again_unchanged() {
     assert_eq!(first, again);
     let key = DatagramKey::derive(&key()).unwrap();
     let (header, body) = decode(&first, Some(&key)).unwrap();
-    assert_eq!((header.string("cmd").unwrap(), body), ("exec", &b"true"[..]));
+    assert_eq!((&*header.string("cmd").unwrap(), body), ("exec", &b"true"[..]));
 }
 
 #[test]
@@ -763,7 +763,7 @@ fn only_the_missing_parts_are_asked_for_and_sent() {
             }
         };
         assert!(again.text().contains(r#""missing":[0,2]"#), "{}", again.text());
-        assert_eq!((again.string("id").unwrap(), &body[..]), (id, &b""[..]));
+        assert_eq!((again.string("id").unwrap(), &body[..]), (id.clone(), &b""[..]));
         part(2, b"ef");
         part(0, b"ab");
         assert_eq!(asking.join().unwrap().unwrap().stdout(), b"abcdef");

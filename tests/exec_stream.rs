@@ -486,7 +486,7 @@ fn a_policy_is_asked_before_anything_runs() {
     let refused = Error::new(ErrorKind::Denied, "not on a Monday");
     let asked = Mutex::new(Vec::new());
     let policy = |inquiry: &Inquiry<'_>| {
-        let header = inquiry.header.map(|header| header.string("note").unwrap().to_owned());
+        let header = inquiry.header.map(|header| header.string("note").unwrap().into_owned());
         let argv = inquiry.request.argv.clone().unwrap_or_default().concat();
         let command = String::from_utf8_lossy(inquiry.command).into_owned();
         asked.lock().unwrap().push((command, argv, header));

@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, ErrorKind};
 
 /// The digest of a content. Its text is read in either case and written in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
 /// A digest in the making.

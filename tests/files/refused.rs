@@ -323,7 +323,7 @@ fn a_refusal_says_which_file_and_why() {
     let tree = Tree::new();
     let (message, session) = against(Kind::Unix, &tree, Options::default, |end| {
         end.send_raw(&get_header("\u{1b}[2J"), b"");
-        end.recv().header.string("message").unwrap().to_owned()
+        end.recv().header.string("message").unwrap().into_owned()
     });
     assert!(message.ends_with(r#""\u{1b}[2J""#), "{message}");
     let [Served::Refused(error)] = &session.served[..] else { panic!("{session:?}") };

@@ -309,7 +309,7 @@ fn names_are_bytes() {
             file::get_path(end.duplex(), name, &copy, &options).unwrap();
             assert_eq!(fs::read(copy).unwrap(), name);
         }
-        let reply = || end.recv().header.string("filename_b64").unwrap().to_owned();
+        let reply = || end.recv().header.string("filename_b64").unwrap().into_owned();
         end.send_raw(r#"{"cmd":"get","filename_b64":"Y2Fm6Q=="}"#, b"");
         assert_eq!(reply(), "Y2Fm6Q==");
         let put = r#"{"cmd":"put","filename_b64":"Y2Fm6Q==","filesize":0,"data_size":0}"#;

@@ -5,7 +5,7 @@ use std::ptr;
 
 use crate::ffi::boundary::arguments::{bytes, free, object_mut, text, write_optional};
 use crate::ffi::boundary::outcome::{code, value};
-use crate::wire::json::builder::HeaderBuilder;
+use crate::wire::json::writer::HeaderBuilder;
 
 /// A header that is being put together: always a complete JSON object.
 ///

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
+use std::sync::OnceLock;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::{
@@ -58,22 +59,22 @@ pub struct FrameHandle {
     pub(in crate::ffi) header: Option<Header>,
     body: Vec<u8>,
     rest: Option<BodyReader<'static>>,
+    strings: Strings,
     /// Of a datagram; not in place, since it is larger than all the rest.
     pub(in crate::ffi) source: Option<Box<Address>>,
 }
 
 impl FrameHandle {
     pub(in crate::ffi) fn whole(header: Option<Header>, body: Vec<u8>) -> FrameHandle {
-        FrameHandle { header, body, rest: None, source: None }
+        FrameHandle { header, body, rest: None, strings: Strings::default(), source: None }
     }
 
     pub(in crate::ffi) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
-        let source = source.map(Box::new);
-        FrameHandle { header: Some(frame.header), body: frame.body, rest: None, source }
+        FrameHandle { source: source.map(Box::new), ..Self::whole(Some(frame.header), frame.body) }
     }
 
     fn streamed(header: Option<Header>, rest: BodyReader<'static>) -> FrameHandle {
-        FrameHandle { header, body: Vec::new(), rest: Some(rest), source: None }
+        FrameHandle { rest: Some(rest), ..Self::whole(header, Vec::new()) }
     }
 
     fn header(&self) -> Result<&Header> {
@@ -90,6 +91,38 @@ impl FrameHandle {
         let FrameHandle { header, body, rest, .. } = self;
         let header = header.as_ref().ok_or_else(no_header)?;
         Ok((header, rest.as_mut().map_or(Body::Memory(body), Body::Stream)))
+    }
+}
+
+/// The strings of a header that C holds pointers to: a list that only grows, so that each
+/// stays where it is.
+#[derive(Default)]
+struct Strings(OnceLock<Box<Known>>);
+
+struct Known {
+    key: String,
+    text_with_nul: String,
+    next: Strings,
+}
+
+impl Strings {
+    /// The string at `key` with a NUL behind it. It is read once.
+    fn of(&self, header: &Header, key: &str) -> Result<&str> {
+        let mut list = self;
+        loop {
+            let known = if let Some(known) = list.0.get() {
+                known
+            } else {
+                let text_with_nul = format!("{}\0", header.string(key)?);
+                let key = key.to_owned();
+                let new = Known { key, text_with_nul, next: Strings::default() };
+                list.0.get_or_init(|| Box::new(new))
+            };
+            if known.key == key {
+                return Ok(&known.text_with_nul);
+            }
+            list = &known.next;
+        }
     }
 }
 
@@ -297,7 +330,7 @@ pub unsafe extern "C" fn frame_header_string(
         let out = unsafe { self::out(text.cast::<*mut c_char>(), "text")? };
         // SAFETY: as above.
         let (frame, key) = unsafe { (object(frame, "frame")?, self::text(key, "key")?) };
-        let found = frame.header()?.string_with_nul(key)?;
+        let found = frame.strings.of(frame.header()?, key)?;
         let found_len = found.len() - 1;
         if len.is_null() && found[..found_len].contains('\0') {
             return Err(Error::new(ErrorKind::BadField, format!("{key:?} has a NUL inside")));

@@ -16,8 +16,8 @@ use crate::wire;
 use crate::wire::auth::{Key, fill_random};
 use crate::wire::datagram::DatagramKey;
 use crate::wire::datagram::parts::{self, Mark};
-use crate::wire::json::fields::Writer;
 use crate::wire::json::header::Header;
+use crate::wire::json::writer::Writer;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id, Message as _};
 use rustix::io::Errno;
@@ -231,14 +231,12 @@ pub fn request(fd: BorrowedFd<'_>, request: &Request<'_>, key: Option<&Key>) -> 
     let key = key.as_ref();
     let encode =
         |header: &str, body| wire::datagram::encode(Some(header), body, key, limits::DATAGRAM_HARD);
-    let asked = asked.writer()?;
-    let first = encode(&marked(&mark, &asked), request.command)?;
+    let first = encode(&marked(&mark, &|header| asked.write(header)), request.command)?;
     let datagram = |missing: &[u32]| {
         if missing.is_empty() {
             return Ok(first.clone());
         }
-        let numbers = message::to_header(&missing)?;
-        encode(&marked(&mark, &|header| header.json("missing", Some(&numbers))), &[])
+        encode(&marked(&mark, &|header| header.numbers("missing", Some(missing))), &[])
     };
     let (header, body) = exchange(fd, datagram, &mark, key, max_body, deadline)?;
     let fields = header.fields()?;

@@ -7,7 +7,7 @@ use crate::io::deadline::Deadline;
 use crate::limits;
 use crate::ops::Duplex;
 use crate::ops::frame::{self, reply};
-use crate::wire::json::fields::Fields;
+use crate::wire::json::reader::Fields;
 use crate::wire::message::exec::{self, ExecReply, ExecRequest, Outcome};
 use crate::wire::message::{self, Id, Message as _};
 
@@ -88,7 +88,7 @@ pub fn request(duplex: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
         stdin_size: request.stdin_size()?,
         ..request.options.clone()
     };
-    let header = options.header()?;
+    let header = options.header();
     let body = [request.command, request.input];
     frame::send_by(duplex.writer, Some(&header), &body, &framing, deadline.into())?;
     let answered = || {

@@ -82,7 +82,7 @@ impl<'fd> RemoteCommand<'fd> {
             failure: None,
             control: Arc::new(Control::new()?),
         };
-        let header = options.header()?;
+        let header = options.header();
         let body_len = request.command.len() as u64 + request.input.len() as u64;
         let head = Head::new(Some(&header), body_len, limits::MAX_HEADER)?;
         let [start, keys] = head.pieces();

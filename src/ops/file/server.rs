@@ -61,10 +61,14 @@ pub fn serve<'fd>(
     }
     let id = message::id_of(request);
     let session = Session { duplex, options, patience: options.patience(), id, silent: false };
-    match request.string("cmd") {
-        Ok("put") => session.put(request, body, root),
-        Ok("get") => session.get(request, body, root),
-        Ok(cmd @ ("stat" | "list" | "mkdir" | "symlink")) => {
+    let cmd = match request.string("cmd") {
+        Ok(cmd) => cmd,
+        Err(error) => return session.refuse_after(body, error),
+    };
+    match &*cmd {
+        "put" => session.put(request, body, root),
+        "get" => session.get(request, body, root),
+        cmd @ ("stat" | "list" | "mkdir" | "symlink") => {
             session.skip(body).map_err(|error| session.give_up(error))?;
             match session.path(cmd, request, root) {
                 Ok((header, body)) => session.answer(
@@ -75,11 +79,10 @@ pub fn serve<'fd>(
                 Err(error) => session.refuse(error),
             }
         }
-        Ok(other) => {
+        other => {
             let detail = format!("{} is not served here", quote(other.as_bytes()));
             session.refuse_after(body, Error::new(ErrorKind::Unsupported, detail))
         }
-        Err(error) => session.refuse_after(body, error),
     }
 }
 
@@ -361,7 +364,7 @@ mod tests {
         });
         let reply = |_| {
             let reply = frame::recv(client.as_fd(), &framing).unwrap().header;
-            reply.string("code").or(reply.string("status")).unwrap().to_owned()
+            reply.string("code").or(reply.string("status")).unwrap().into_owned()
         };
         requests.iter().map(reply).collect()
     }

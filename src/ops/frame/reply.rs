@@ -43,7 +43,7 @@ pub fn send_hello(
         ("max_command", limits::MAX_COMMAND),
         ("max_output", limits::MAX_OUTPUT),
     ];
-    let header = message::hello(cmds, &limits, id)?;
+    let header = message::hello(cmds, &limits, id);
     frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience.into())
 }
 

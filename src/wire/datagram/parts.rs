@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::datagram::{self, DatagramKey};
-use crate::wire::json::fields::{Fields, Writer, required};
 use crate::wire::json::header::Header;
+use crate::wire::json::reader::{Fields, required};
+use crate::wire::json::writer::Writer;
 use crate::wire::message::{self, Id, Message};
 
 /// What every datagram of a reply repeats of its request.

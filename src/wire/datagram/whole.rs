@@ -149,7 +149,7 @@ mod tests {
             for body in [&b""[..], b"body"] {
                 let datagram = encode(Some(r#"{"cmd":"x"}"#), body, key, MAX).unwrap();
                 let (header, decoded) = decode(&datagram, key).unwrap();
-                assert_eq!((header.string("cmd").unwrap(), decoded), ("x", body));
+                assert_eq!((&*header.string("cmd").unwrap(), decoded), ("x", body));
             }
         }
     }

@@ -1,20 +1,14 @@
 //! The JSON header of a frame: what is refused and why, typed access, and `data_size`.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::OnceLock;
-
-use serde::Deserializer as _;
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::wire::json::fields::Fields;
+use crate::wire::json::reader::{self, Fields, Value, find};
 use crate::wire::memory::reserve;
 
 /// The key that says how many body bytes follow; the only one framing knows.
-const DATA_SIZE: &str = "data_size";
+pub(super) const DATA_SIZE: &str = "data_size";
 
 /// Body sizes end where a signed 64-bit integer does, as old readers hold them in one.
 pub const MAX_DATA_SIZE: u64 = i64::MAX as u64;
@@ -24,7 +18,6 @@ pub const MAX_DATA_SIZE: u64 = i64::MAX as u64;
 pub struct Header {
     text: Text,
     data_size: Option<u64>,
-    fields: OnceLock<BTreeMap<String, Field>>,
 }
 
 /// The text of a header and a NUL behind it, so that C can be handed a pointer to it.
@@ -38,19 +31,6 @@ enum Text {
 /// A text of fewer bytes than this is short.
 pub(crate) const SHORT_TEXT: usize = 64;
 
-/// A top-level value of a header, as far as the typed getters tell values apart.
-#[derive(Debug)]
-pub enum Field {
-    /// A string; the text held ends in an extra NUL for C.
-    String(String),
-    /// An integer that fits 64 bits with a sign.
-    Integer(i64),
-    /// `true` or `false`.
-    Bool(bool),
-    /// Anything else, by the name it has in error texts.
-    Other(&'static str),
-}
-
 impl Header {
     /// Takes `text` as a header: UTF-8, one JSON object nested at most `max_depth`
     /// deep (the object itself is level 1), a plain `data_size` or none.
@@ -58,7 +38,7 @@ impl Header {
         let data_size = read_data_size(&text, max_depth)?;
         reserve(&mut text, 1)?;
         text.push(0);
-        Ok(Header { text: Text::Long(text), data_size, fields: OnceLock::new() })
+        Ok(Header { text: Text::Long(text), data_size })
     }
 
     /// As [`parse`](Self::parse): `len` bytes of text, and zeros behind them.
@@ -69,7 +49,7 @@ impl Header {
         max_depth: u32,
     ) -> Result<Header> {
         let data_size = read_data_size(&text[..len], max_depth)?;
-        Ok(Header { text: Text::Short(text, len), data_size, fields: OnceLock::new() })
+        Ok(Header { text: Text::Short(text, len), data_size })
     }
 
     /// The JSON text as it came.
@@ -93,51 +73,25 @@ impl Header {
         self.data_size
     }
 
-    /// The string at the top-level key `key`.
-    pub fn string(&self, key: &str) -> Result<&str> {
-        self.string_with_nul(key).map(|text| &text[..text.len() - 1])
-    }
-
-    /// The string at `key` with a NUL after its end.
-    pub fn string_with_nul(&self, key: &str) -> Result<&str> {
-        match self.field(key)? {
-            Field::String(text) => Ok(text),
-            other => Err(wrong_type(key, "a string", other)),
-        }
+    /// The string at the top-level key `key`. Of a key that is there more than once the last
+    /// value counts, as in most JSON readers.
+    pub fn string(&self, key: &str) -> Result<Cow<'_, str>> {
+        reader::string(self.text(), key)
     }
 
     /// The integer at the top-level key `key`.
     pub fn integer(&self, key: &str) -> Result<i64> {
-        match self.field(key)? {
-            Field::Integer(value) => Ok(*value),
-            other => Err(wrong_type(key, "a 64-bit integer", other)),
-        }
+        reader::integer(self.text(), key)
     }
 
     /// The boolean at the top-level key `key`.
     pub fn boolean(&self, key: &str) -> Result<bool> {
-        match self.field(key)? {
-            Field::Bool(value) => Ok(*value),
-            other => Err(wrong_type(key, "true or false", other)),
-        }
-    }
-
-    /// The whole header read into a type of the caller's.
-    pub fn read_as<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
-        serde_json::from_str(self.text()).map_err(|error| bad_field(error.to_string()))
+        reader::boolean(self.text(), key)
     }
 
     /// The keys as a message reads them.
     pub fn fields(&self) -> Result<Fields<'_>> {
         Fields::parse(self.text())
-    }
-
-    /// A key given twice has its last value, as with most JSON readers.
-    fn field(&self, key: &str) -> Result<&Field> {
-        let fields = self.fields.get_or_init(|| self.read_as().unwrap_or_default());
-        fields
-            .get(key)
-            .ok_or_else(|| Error::new(ErrorKind::Missing, format!("there is no {key:?}")))
     }
 }
 
@@ -151,17 +105,17 @@ pub fn read_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
 }
 
 fn parse_for_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
-    match scan(as_utf8(text)?, max_depth)? {
+    match find(as_utf8(text)?, DATA_SIZE, max_depth)? {
         None => Ok(None),
-        Some(DataSize::Twice) => Err(bad_field("data_size is given twice")),
-        Some(DataSize::Once(raw)) => parse_data_size(raw).map(Some),
+        Some(member) if member.is_repeated => Err(bad_field("data_size is given twice")),
+        Some(member) => parse_data_size(member.value).map(Some),
     }
 }
 
 /// What follows the brace that opens `header`, a JSON object that may be sent: its keys
 /// and the brace that closes it.
 pub(crate) fn keys_to_send(header: &str) -> Result<&str> {
-    if scan(header, limits::MAX_DEPTH_HARD)?.is_some() {
+    if find(header, DATA_SIZE, limits::MAX_DEPTH_HARD)?.is_some() {
         return Err(bad_field("data_size is written by the library"));
     }
     Ok(header.trim_ascii_start()[1..].trim_ascii_start())
@@ -191,22 +145,6 @@ fn canonical_data_size(text: &[u8]) -> Option<u64> {
     Some(size)
 }
 
-enum DataSize<'a> {
-    Once(&'a RawValue),
-    Twice,
-}
-
-/// Checks the syntax and depth of one JSON object, and finds its `data_size`.
-fn scan(text: &str, max_depth: u32) -> Result<Option<DataSize<'_>>> {
-    if text.starts_with('\u{feff}') {
-        return Err(Error::new(ErrorKind::BadJson, "it begins with a byte order mark"));
-    }
-    let mut json = serde_json::Deserializer::from_str(text);
-    json.deserialize_map(TopLevel { max_depth })
-        .and_then(|found| json.end().map(|()| found))
-        .map_err(|error| Error::new(ErrorKind::BadJson, error.to_string()))
-}
-
 fn as_utf8(text: &[u8]) -> Result<&str> {
     std::str::from_utf8(text)
         .map_err(|error| Error::new(ErrorKind::BadJson, format!("it is not UTF-8: {error}")))
@@ -214,8 +152,8 @@ fn as_utf8(text: &[u8]) -> Result<&str> {
 
 /// RFC 8259 allows many spellings of a number; one is let through, so that no two
 /// readers of a frame can disagree about where it ends.
-fn parse_data_size(raw: &RawValue) -> Result<u64> {
-    let text = raw.get();
+fn parse_data_size(value: Value<'_>) -> Result<u64> {
+    let text = value.raw();
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         let shown: String = text.chars().take(32).collect();
         return Err(bad_field(format!("data_size is not a plain integer: {shown}")));
@@ -228,186 +166,6 @@ fn parse_data_size(raw: &RawValue) -> Result<u64> {
 
 fn bad_field(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadField, detail)
-}
-
-fn wrong_type(key: &str, expected: &str, found: &Field) -> Error {
-    let found = match found {
-        Field::String(_) => "a string",
-        Field::Integer(_) => "an integer",
-        Field::Bool(_) => "a boolean",
-        Field::Other(name) => name,
-    };
-    bad_field(format!("{key:?} is {found}, not {expected}"))
-}
-
-struct TopLevel {
-    max_depth: u32,
-}
-
-impl<'de> Visitor<'de> for TopLevel {
-    type Value = Option<DataSize<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let mut found = None;
-        while let Some(is_data_size) = map.next_key_seed(IsDataSize)? {
-            if is_data_size {
-                let raw = map.next_value()?;
-                found = Some(match found {
-                    None => DataSize::Once(raw),
-                    Some(_) => DataSize::Twice,
-                });
-            } else {
-                map.next_value_seed(Checked { levels: self.max_depth.saturating_sub(1) })?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Compares the key as it reads, not as it is spelled: an escape is no way around.
-struct IsDataSize;
-
-impl<'de> DeserializeSeed<'de> for IsDataSize {
-    type Value = bool;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, key: D) -> Result<bool, D::Error> {
-        key.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for IsDataSize {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
-        Ok(key == DATA_SIZE)
-    }
-}
-
-/// Any value, read through and dropped, with `levels` of nesting left.
-#[derive(Clone, Copy)]
-struct Checked {
-    levels: u32,
-}
-
-impl Checked {
-    fn deeper<E: serde::de::Error>(self) -> Result<Checked, E> {
-        match self.levels.checked_sub(1) {
-            Some(levels) => Ok(Checked { levels }),
-            None => Err(E::custom("it is nested too deep")),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Checked {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
-        value.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Checked {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
-        let inner = self.deeper()?;
-        while seq.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let inner = self.deeper()?;
-        while map.next_key_seed(IsDataSize)?.is_some() {
-            map.next_value_seed(inner)?;
-        }
-        Ok(())
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Field {
-    fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Field, D::Error> {
-        value.deserialize_any(FieldVisitor)
-    }
-}
-
-struct FieldVisitor;
-
-impl<'de> Visitor<'de> for FieldVisitor {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Field, E> {
-        Ok(Field::Other("null"))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Field, E> {
-        Ok(Field::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Field, E> {
-        Ok(Field::Integer(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Field, E> {
-        Ok(i64::try_from(value).map_or(Field::Other("a larger integer"), Field::Integer))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
-        Ok(Field::Other("a fraction"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Field, E> {
-        Ok(Field::String(format!("{value}\0")))
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Field, S::Error> {
-        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("an array"))
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Field, M::Error> {
-        while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("an object"))
-    }
 }
 
 #[cfg(test)]
@@ -468,9 +226,9 @@ mod tests {
 
     #[test]
     fn what_is_read_by_hand_is_what_the_parser_reads() {
-        let by_parser = |text: &str| match scan(text, limits::MAX_DEPTH) {
-            Ok(Some(DataSize::Once(raw))) => parse_data_size(raw).ok(),
-            _ => None,
+        let by_parser = |text: &str| {
+            let found = find(text, DATA_SIZE, limits::MAX_DEPTH).ok()??;
+            parse_data_size(found.value).ok().filter(|_| !found.is_repeated)
         };
         let pieces =
             ["{\"data_size\":", "{\"data_siz", "{ \"data_size\":", "", "{\"a\":1,\"data_size\":"];
@@ -496,18 +254,16 @@ mod tests {
         #[test]
         fn any_size_is_read_by_hand_as_the_parser_reads_it(size in 0..MAX_DATA_SIZE, cut in 0..19_u32) {
             let text = format!("{{\"data_size\":{}}}", size / 10_u64.pow(cut));
-            let parsed = scan(&text, 1).unwrap();
-            let Some(DataSize::Once(raw)) = parsed else { panic!("{text}") };
-            let by_parser = parse_data_size(raw).unwrap();
+            let found = find(&text, DATA_SIZE, 1).unwrap().unwrap();
+            let by_parser = parse_data_size(found.value).unwrap();
             proptest::prop_assert_eq!(read_data_size(text.as_bytes(), 1).unwrap(), Some(by_parser));
         }
 
         #[test]
         fn any_bytes_read_by_hand_are_read_so_by_the_parser(text in "\\{?\"?data_size\"?:?[-0-9. e+]{0,22}\\}?") {
             if let Some(size) = canonical_data_size(text.as_bytes()) {
-                let parsed = scan(&text, 1).unwrap();
-                let Some(DataSize::Once(raw)) = parsed else { panic!("{text}") };
-                proptest::prop_assert_eq!(parse_data_size(raw).unwrap(), size);
+                let found = find(&text, DATA_SIZE, 1).unwrap().unwrap();
+                proptest::prop_assert_eq!(parse_data_size(found.value).unwrap(), size);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The JSON of headers: read, written, and quoted in messages for people.
 
-pub mod builder;
 mod escape;
-pub mod fields;
 pub mod header;
+pub mod id;
+pub mod reader;
+pub mod writer;
 
 pub use escape::{escape, quote};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Id, Message, written};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::json::fields::{Fields, Writer, required};
 use crate::wire::json::header::Header;
+use crate::wire::json::reader::{Fields, required};
+use crate::wire::json::writer::Writer;
 
 /// What becomes of a command whose client has gone away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,33 +72,29 @@ impl Message for ExecRequest {
 
 impl ExecRequest {
     /// The header of its frame.
-    pub fn header(&self) -> Result<String> {
-        Ok(super::request("exec", &self.writer()?))
+    pub fn header(&self) -> String {
+        super::request("exec", &|header| self.write(header))
     }
 
-    /// What adds its keys, other than what is asked for, to a header.
-    pub fn writer(&self) -> Result<impl Fn(&mut Writer) + use<'_>> {
-        let argv = self.argv.as_ref().map(super::to_header).transpose()?;
-        let env = self.env.as_ref().map(super::to_header).transpose()?;
-        Ok(move |header: &mut Writer| {
-            header.id(self.id.as_ref());
-            header.json("argv", argv.as_deref());
-            header.text("cwd", self.cwd.as_deref());
-            header.json("env", env.as_deref());
-            header.plain("timeout_ms", self.timeout_ms);
-            header.plain("max_output", self.max_output);
-            header.plain("stdin_size", self.stdin_size);
-            header.plain("stream", self.stream);
-            header.plain("merge", self.merge);
-            header.json("tty", self.tty.map(Tty::json).as_deref());
-            header.text(
-                "on_close",
-                self.on_close.map(|on_close| match on_close {
-                    OnClose::Kill => "kill",
-                    OnClose::Run => "run",
-                }),
-            );
-        })
+    /// Adds its keys, other than `cmd`, to a header.
+    pub fn write(&self, header: &mut Writer) {
+        header.id(self.id.as_ref());
+        header.texts("argv", self.argv.as_deref());
+        header.text("cwd", self.cwd.as_deref());
+        header.table("env", self.env.as_ref());
+        header.plain("timeout_ms", self.timeout_ms);
+        header.plain("max_output", self.max_output);
+        header.plain("stdin_size", self.stdin_size);
+        header.plain("stream", self.stream);
+        header.plain("merge", self.merge);
+        header.json("tty", self.tty.map(Tty::json).as_deref());
+        header.text(
+            "on_close",
+            self.on_close.map(|on_close| match on_close {
+                OnClose::Kill => "kill",
+                OnClose::Run => "run",
+            }),
+        );
     }
 }
 

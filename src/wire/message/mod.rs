@@ -4,28 +4,13 @@
 pub mod exec;
 pub mod file;
 
-use serde::Serialize;
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::json::fields::{Fields, Writer, required};
+
 use crate::wire::json::header::Header;
-
-/// What a request may carry to have its replies told apart; each of them repeats it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(untagged)]
-pub enum Id {
-    /// An integer.
-    Number(i64),
-    /// A string of at most 1 KiB, so that it fits the header of any reply.
-    Text(String),
-}
-
-impl Id {
-    /// A string as an id, unless it is too long.
-    pub fn text(text: String) -> Option<Id> {
-        (text.len() <= MAX_TEXT).then_some(Id::Text(text))
-    }
-}
+pub use crate::wire::json::id::Id;
+use crate::wire::json::id::MAX_TEXT;
+use crate::wire::json::reader::{Fields, required};
+use crate::wire::json::writer::Writer;
 
 /// What every request has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,42 +62,24 @@ impl<'a> ErrorReply<'a> {
 }
 
 /// The reply to `{"cmd":"hello"}`: what is served, what is taken, and the request's id.
-pub fn hello(cmds: &[&str], limits: &[(&str, u64)], id: Option<&Id>) -> Result<String> {
+pub fn hello(cmds: &[&str], limits: &[(&str, u64)], id: Option<&Id>) -> String {
     let taken = written(&|header| {
         for (name, limit) in limits {
             header.plain(name, Some(*limit));
         }
     });
-    let cmds = to_header(&cmds)?;
-    Ok(written(&|header| {
+    written(&|header| {
         header.text("status", Some("ok"));
         header.text("version", Some(env!("CARGO_PKG_VERSION")));
-        header.json("cmds", Some(&cmds));
+        header.texts("cmds", Some(cmds));
         header.json("limits", Some(&taken));
         header.id(id);
-    }))
+    })
 }
 
 /// The id of a request that may be bad in other ways.
 pub fn id_of(request: &Header) -> Option<Id> {
     request.fields().and_then(|fields| fields.id()).ok().flatten()
-}
-
-/// The header text of a message; `data_size` is added where it is sent.
-pub fn to_header(message: &impl Serialize) -> Result<String> {
-    serde_json::to_string(message)
-        .map_err(|error| Error::new(ErrorKind::BadField, error.to_string()))
-}
-
-/// The header text of a request: `message` and what is asked for.
-pub fn to_request(cmd: &str, message: &impl Serialize) -> Result<String> {
-    #[derive(Serialize)]
-    struct Request<'a, M> {
-        cmd: &'a str,
-        #[serde(flatten)]
-        message: &'a M,
-    }
-    to_header(&Request { cmd, message })
 }
 
 /// The header of a request for `cmd`, with the keys that `write` adds.
@@ -164,9 +131,6 @@ pub fn check_reply(fields: &Fields<'_>) -> Result<()> {
     let message = crate::wire::json::escape(fields.text("message")?.unwrap_or_default().as_bytes());
     Err(Error::new(kind, message))
 }
-
-/// Bytes of the other end's text that a header repeats.
-const MAX_TEXT: usize = 1024;
 
 const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("bad_request", ErrorKind::RemoteBadRequest),

@@ -16,7 +16,6 @@ use crate::ops::file::meter::Meter;
 use crate::ops::file::{Options, Transfer, inside, recv_trailer};
 use crate::ops::frame::BodyReader;
 use crate::wire::message::file::{FileName, GetReply, GetRequest, Trailer};
-use crate::wire::message::to_request;
 use crate::wire::name::Name;
 
 /// Takes the server's file `name` and writes it to `dest`, which has what was received
@@ -168,7 +167,7 @@ fn request<'a>(
         rate: options.rate,
         ..GetRequest::default()
     };
-    let (header, body) = ask(duplex, &to_request("get", &request)?, patience)?;
+    let (header, body) = ask(duplex, &request.header(), patience)?;
     // A server that knows no offset sends all of the file.
     let whole = GetReply::read(&header, 0);
     let is_whole = whole.is_ok();

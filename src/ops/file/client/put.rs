@@ -14,7 +14,7 @@ use crate::ops::Duplex;
 use crate::ops::file::meter::Meter;
 use crate::ops::file::{Kind, Options, Stat, Transfer, send_content, send_trailer};
 use crate::wire::message::file::{FileMode, FileName, PutReply, PutRequest};
-use crate::wire::message::{read_reply, to_request};
+use crate::wire::message::read_reply;
 
 /// Stores the next `length` bytes of `source` on the server as `name`; without a length,
 /// those to the end of a regular file. What the server says it has stored is compared with
@@ -171,7 +171,7 @@ impl<'a> Put<'a> {
     fn send(&self, meter: Meter<'_>, resume: bool) -> Result<Transfer> {
         let Put { duplex, options, patience, .. } = *self;
         let trailer = meter.is_hashed() && options.reply;
-        let header = to_request("put", &self.request(&meter, trailer, resume))?;
+        let header = self.request(&meter, trailer, resume).header();
         let sent = send_content(duplex.writer, &header, self.source.fd, meter, patience)?;
         if trailer {
             send_trailer(duplex.writer, sent.sha256, patience)?;

@@ -8,7 +8,6 @@ use crate::ops::Duplex;
 use crate::ops::file::{Entry, Options, Stat, Transfer};
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{FileMode, PathRequest, StatReply};
-use crate::wire::message::to_request;
 
 /// What the server has as `name`, be it a link; an empty name is its root.
 pub fn stat(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<Stat> {
@@ -63,7 +62,7 @@ pub(in crate::ops::file) fn list_by(
     name: &[u8],
     patience: Patience,
 ) -> Result<Vec<Entry>> {
-    let request = to_request("list", &PathRequest::new(name))?;
+    let request = PathRequest::new(name).header("list");
     let (_, mut body) = ask(duplex, &request, patience)?;
     let size = body.left();
     if size > limits::MAX_BODY {
@@ -113,6 +112,6 @@ fn ask_bare(
     request: &PathRequest,
     patience: Patience,
 ) -> Result<Header> {
-    let (header, body) = ask(duplex, &to_request(cmd, request)?, patience)?;
+    let (header, body) = ask(duplex, &request.header(cmd), patience)?;
     without_body(header, &body)
 }

@@ -1,45 +1,49 @@
 //! The get request and its reply.
 
-use serde::Serialize;
-
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
-use crate::wire::json::fields::{Fields, required};
 use crate::wire::json::header::Header;
-use crate::wire::message::{Id, Message, read_reply};
+use crate::wire::json::reader::{Fields, required};
+use crate::wire::message::{Id, Message, read_reply, request};
 
 /// Asks for a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GetRequest {
     /// Repeated in the reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// Which one, relative to the server's root.
-    #[serde(flatten)]
     pub name: FileName,
     /// A [`Trailer`](super::Trailer) is to follow the content.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trailer: Option<bool>,
     /// Bytes of the file that the client has already.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     /// What those bytes have to match.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_sha256: Option<Digest>,
     /// Bytes in a second that the client wants at most. Where it only reads more slowly the
     /// server sees little of that, and may take it for a stall.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
 }
 
 impl GetRequest {
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        request("get", &|header| {
+            header.id(self.id.as_ref());
+            self.name.write("filename", header);
+            header.plain("trailer", self.trailer);
+            header.plain("offset", self.offset);
+            header.text("prefix_sha256", self.prefix_sha256.map(String::from).as_deref());
+            header.plain("rate", self.rate);
+        })
+    }
+
     /// The request that `header` carries.
     pub fn read(header: &Header) -> Result<GetRequest> {
         let fields = header.fields()?;
         Ok(GetRequest {
             id: fields.id()?,
-            name: FileName::of(&fields)?,
+            name: FileName::of("filename", &fields)?,
             trailer: fields.boolean("trailer")?,
             offset: fields.size("offset")?,
             prefix_sha256: fields.parsed("prefix_sha256")?,
@@ -72,7 +76,7 @@ impl GetReply {
     /// The header of its frame.
     pub fn header(&self) -> String {
         let mut header = ok(self.id.as_ref());
-        self.name.write(&mut header);
+        self.name.write("filename", &mut header);
         header.plain("filesize", Some(self.filesize));
         header.text("mode", self.mode.map(String::from).as_deref());
         header.plain("mtime", self.mtime);
@@ -102,7 +106,7 @@ impl Message for GetReply {
     fn of(fields: &Fields<'_>) -> Result<GetReply> {
         Ok(GetReply {
             id: fields.id()?,
-            name: FileName::of(fields)?,
+            name: FileName::of("filename", fields)?,
             filesize: fields.size("filesize")?.ok_or_else(|| required("filesize"))?,
             mode: fields.parsed("mode")?,
             mtime: fields.integer("mtime")?,

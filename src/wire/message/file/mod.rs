@@ -6,54 +6,55 @@ mod put;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Serialize;
-
 pub use get::{GetReply, GetRequest};
 pub use path::{Entry, PathRequest, Stat, StatReply, done};
 pub use put::{PutExtent, PutReply, PutRequest};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
-use crate::wire::json::builder::bytes_of;
-use crate::wire::json::fields::{Fields, Writer, required};
 use crate::wire::json::header::Header;
+use crate::wire::json::reader::{Fields, bytes_of, required};
+use crate::wire::json::writer::Writer;
 use crate::wire::message::Id;
 
-/// The name of a file: text where it is UTF-8, else Base64.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// The name of a file, as a message carries it: text if it is UTF-8, else Base64 under a key
+/// of its own. One from a peer may have neither or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileName {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filename: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filename_b64: Option<String>,
+    text: Option<String>,
+    base64: Option<String>,
 }
 
 impl FileName {
     /// The message fields for `name`.
     pub fn new(name: &[u8]) -> FileName {
-        let (filename, filename_b64) = text_of(name);
-        FileName { filename, filename_b64 }
+        match str::from_utf8(name) {
+            Ok(text) => FileName { text: Some(text.to_owned()), base64: None },
+            Err(_) => FileName { text: None, base64: Some(BASE64_STANDARD.encode(name)) },
+        }
     }
 
-    fn of(fields: &Fields<'_>) -> Result<FileName> {
-        let (filename, filename_b64) = (fields.text("filename")?, fields.text("filename_b64")?);
-        Ok(FileName { filename, filename_b64 })
-    }
-
-    fn write(&self, header: &mut Writer) {
-        header.text("filename", self.filename.as_deref());
-        header.text("filename_b64", self.filename_b64.as_deref());
-    }
-
-    /// The name that a message carries, whatever it is.
+    /// The name, whatever it is.
     pub fn bytes(&self) -> Result<Vec<u8>> {
-        bytes_of(self.filename.as_deref(), self.filename_b64.as_deref(), "filename")
+        self.bytes_at("filename")
+    }
+
+    fn of(key: &str, fields: &Fields<'_>) -> Result<FileName> {
+        Ok(FileName { text: fields.text(key)?, base64: fields.text(&format!("{key}_b64"))? })
+    }
+
+    fn write(&self, key: &str, header: &mut Writer) {
+        header.text(key, self.text.as_deref());
+        header.text(&format!("{key}_b64"), self.base64.as_deref());
+    }
+
+    fn bytes_at(&self, key: &str) -> Result<Vec<u8>> {
+        bytes_of(self.text.as_deref(), self.base64.as_deref(), key)
     }
 }
 
 /// Permission bits as octal text, such as `0644`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMode(pub u32);
 
 impl From<FileMode> for String {
@@ -136,14 +137,6 @@ impl Trailer {
     }
 }
 
-/// `bytes` as text where they are UTF-8, else in Base64.
-fn text_of(bytes: &[u8]) -> (Option<String>, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text.to_owned()), None),
-        Err(_) => (None, Some(BASE64_STANDARD.encode(bytes))),
-    }
-}
-
 /// The bytes that come in a body where `offset` of a file of `filesize` bytes are there.
 fn rest_of(filesize: u64, offset: Option<u64>) -> Result<u64> {
     let offset = offset.unwrap_or(0);
@@ -164,7 +157,6 @@ fn ok(id: Option<&Id>) -> Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::message::to_request;
 
     pub(super) fn header(text: &str) -> Header {
         Header::parse(text.as_bytes().to_vec(), 32).unwrap()
@@ -177,7 +169,7 @@ mod tests {
             ("\u{e9}\"\n".as_bytes(), "{\"cmd\":\"get\",\"filename\":\"\u{e9}\\\"\\n\"}"),
         ] {
             let request = GetRequest { name: FileName::new(name), ..GetRequest::default() };
-            assert_eq!(to_request("get", &request).unwrap(), text);
+            assert_eq!(request.header(), text);
             let request = GetRequest::read(&header(text)).unwrap();
             assert_eq!(request.name.bytes().unwrap(), name);
         }
@@ -188,12 +180,12 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out_of_a_message() {
         let request = PutRequest { name: FileName::new(b"a"), filesize: 5, ..Default::default() };
-        let text = to_request("put", &request).unwrap();
+        let text = request.header();
         assert_eq!(text, r#"{"cmd":"put","filename":"a","filesize":5}"#);
         let name = FileName::new(b"a");
         let reply = PutReply { id: None, name, filesize: Some(5), sha256: None };
         assert_eq!(reply.header(), r#"{"status":"ok","filename":"a","filesize":5}"#);
-        let text = to_request("stat", &PathRequest::new(b"")).unwrap();
+        let text = PathRequest::new(b"").header("stat");
         assert_eq!(text, r#"{"cmd":"stat","filename":""}"#);
     }
 }

@@ -2,60 +2,59 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{FileMode, Kind, ok, text_of};
+use super::{FileMode, FileName, Kind, ok};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::digest::Digest;
-use crate::wire::json::builder::bytes_of;
-use crate::wire::json::fields::{Fields, Writer, required};
 use crate::wire::json::header::Header;
-use crate::wire::message::{Id, as_reply};
+use crate::wire::json::reader::{Fields, required};
+use crate::wire::json::writer::Writer;
+use crate::wire::message::{Id, as_reply, request};
 
 /// Asks what a name is or has in it, or for it to be made. Each `cmd` has its own of these
 /// keys, and does not look at the others.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathRequest {
     /// Repeated in the reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filename: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filename_b64: Option<String>,
+    name: FileName,
     /// Of a stat: the partial file of the name is meant, which a put that was cut has left.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<bool>,
     /// Of a mkdir: the permission bits, less the server's umask.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<FileMode>,
     /// Of a mkdir and a symlink: directories that are missing on the way are made.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parents: Option<bool>,
     /// Of a symlink: it may replace another symbolic link; where it is not there, it may.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub overwrite: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_b64: Option<String>,
+    target: FileName,
 }
 
 impl PathRequest {
     /// A request about `name`; empty, for a stat or a list, it is the root.
     pub fn new(name: &[u8]) -> PathRequest {
-        let (filename, filename_b64) = text_of(name);
-        PathRequest { filename, filename_b64, ..PathRequest::default() }
+        PathRequest { name: FileName::new(name), ..PathRequest::default() }
     }
 
-    /// The same with what a symbolic link is to lead to.
+    /// The same with the target of a symbolic link.
     #[must_use]
     pub fn with_target(self, target: &[u8]) -> PathRequest {
-        let (target, target_b64) = text_of(target);
-        PathRequest { target, target_b64, ..self }
+        PathRequest { target: FileName::new(target), ..self }
+    }
+
+    /// The header of its frame, for the request `cmd`.
+    pub fn header(&self, cmd: &str) -> String {
+        request(cmd, &|header| {
+            header.id(self.id.as_ref());
+            self.name.write("filename", header);
+            header.plain("partial", self.partial);
+            header.text("mode", self.mode.map(String::from).as_deref());
+            header.plain("parents", self.parents);
+            header.plain("overwrite", self.overwrite);
+            self.target.write("target", header);
+        })
     }
 
     /// The request that `header` carries.
@@ -63,25 +62,23 @@ impl PathRequest {
         let fields = header.fields()?;
         Ok(PathRequest {
             id: fields.id()?,
-            filename: fields.text("filename")?,
-            filename_b64: fields.text("filename_b64")?,
+            name: FileName::of("filename", &fields)?,
             partial: fields.boolean("partial")?,
             mode: fields.parsed("mode")?,
             parents: fields.boolean("parents")?,
             overwrite: fields.boolean("overwrite")?,
-            target: fields.text("target")?,
-            target_b64: fields.text("target_b64")?,
+            target: FileName::of("target", &fields)?,
         })
     }
 
     /// The name, whatever it is.
     pub fn name(&self) -> Result<Vec<u8>> {
-        bytes_of(self.filename.as_deref(), self.filename_b64.as_deref(), "filename")
+        self.name.bytes()
     }
 
     /// The target, whatever it is.
     pub fn target(&self) -> Result<Vec<u8>> {
-        bytes_of(self.target.as_deref(), self.target_b64.as_deref(), "target")
+        self.target.bytes_at("target")
     }
 }
 
@@ -230,7 +227,6 @@ impl<'de> Visitor<'de> for ListVisitor {
 mod tests {
     use super::*;
     use crate::wire::message::file::tests::header;
-    use crate::wire::message::to_request;
 
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     const STAT: Stat = Stat { kind: Kind::File, size: 3, mode: 0o644, mtime: -1 };
@@ -238,7 +234,7 @@ mod tests {
     #[test]
     fn a_request_has_what_its_command_needs() {
         let link = PathRequest::new(b"a").with_target(b"caf\xe9");
-        let text = to_request("symlink", &link).unwrap();
+        let text = link.header("symlink");
         assert_eq!(text, r#"{"cmd":"symlink","filename":"a","target_b64":"Y2Fm6Q=="}"#);
         let link = PathRequest::read(&header(&text)).unwrap();
         assert_eq!(

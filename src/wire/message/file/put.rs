@@ -1,62 +1,67 @@
 //! The put request, what follows it, and its reply.
 
-use serde::Serialize;
-
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
-use crate::wire::json::fields::{Fields, required};
 use crate::wire::json::header::{Header, MAX_DATA_SIZE};
-use crate::wire::message::{Id, Message};
+use crate::wire::json::reader::{Fields, required};
+use crate::wire::message::{Id, Message, request};
 
 /// Stores a file; its content, or the rest of it behind `offset`, is the frame's body.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PutRequest {
     /// Repeated in the reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// Where it goes, relative to the server's root.
-    #[serde(flatten)]
     pub name: FileName,
     /// Bytes of the whole file.
     pub filesize: u64,
     /// What the whole content has to match.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
     /// Its permission bits, less the server's umask.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<FileMode>,
     /// Its time of modification, in milliseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
     /// A [`Trailer`](super::Trailer) follows the body.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trailer: Option<bool>,
     /// It may replace a file; where it is not there, it may.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub overwrite: Option<bool>,
     /// Directories that are missing on the way to it are made.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parents: Option<bool>,
     /// Bytes of the file that the server has already; they are not in the body.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     /// What those bytes have to match.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_sha256: Option<Digest>,
     /// What is cut is kept, to be continued.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<bool>,
 }
 
 impl PutRequest {
+    /// The header of its frame.
+    pub fn header(&self) -> String {
+        request("put", &|header| {
+            header.id(self.id.as_ref());
+            self.name.write("filename", header);
+            header.plain("filesize", Some(self.filesize));
+            header.text("sha256", self.sha256.map(String::from).as_deref());
+            header.text("mode", self.mode.map(String::from).as_deref());
+            header.plain("mtime", self.mtime);
+            header.plain("trailer", self.trailer);
+            header.plain("overwrite", self.overwrite);
+            header.plain("parents", self.parents);
+            header.plain("offset", self.offset);
+            header.text("prefix_sha256", self.prefix_sha256.map(String::from).as_deref());
+            header.plain("resume", self.resume);
+        })
+    }
+
     /// The request that `header` carries, if it can be followed: `filesize` less `offset`
     /// is the size of the body.
     pub fn read(header: &Header) -> Result<PutRequest> {
         let fields = header.fields()?;
         let request = PutRequest {
             id: fields.id()?,
-            name: FileName::of(&fields)?,
+            name: FileName::of("filename", &fields)?,
             filesize: fields.size("filesize")?.ok_or_else(|| required("filesize"))?,
             sha256: fields.parsed("sha256")?,
             mode: fields.parsed("mode")?,
@@ -132,7 +137,7 @@ impl PutReply {
     /// The header of its frame.
     pub fn header(&self) -> String {
         let mut header = ok(self.id.as_ref());
-        self.name.write(&mut header);
+        self.name.write("filename", &mut header);
         header.plain("filesize", self.filesize);
         header.text("sha256", self.sha256.map(String::from).as_deref());
         header.finish()
@@ -143,7 +148,7 @@ impl Message for PutReply {
     fn of(fields: &Fields<'_>) -> Result<PutReply> {
         Ok(PutReply {
             id: fields.id()?,
-            name: FileName::of(fields)?,
+            name: FileName::of("filename", fields)?,
             filesize: fields.size("filesize")?,
             sha256: fields.parsed("sha256")?,
         })
