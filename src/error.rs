@@ -205,6 +205,13 @@ impl Error {
         self.detail = format!("{doing}: {}", self.detail).into();
         self
     }
+
+    /// The same error, its details followed by those of another try that failed.
+    #[must_use]
+    pub fn and(mut self, other: &Error) -> Error {
+        self.detail = format!("{}; {}", self.detail, other.detail).into();
+        self
+    }
 }
 
 impl fmt::Display for Error {

@@ -62,6 +62,12 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// next morning.
 pub const PARTIAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Connecting, with every address that a name has: five SYNs of TCP (after 0, 1, 3, 7 and
+/// 15 s), and shorter than the kernel's own two minutes.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that wait to be accepted: net.core.somaxconn since Linux 5.4, which caps it.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
 /// The authentication handshake.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the handshake's deadline can be raised to: rsync caps its daemon's at the same.

@@ -1,5 +1,6 @@
-//! Reading from descriptors and writing to them: streams, and datagrams.
+//! Descriptors of streams and datagrams: addresses, reading, writing.
 
+pub mod address;
 pub mod aligned;
 pub mod datagram;
 pub mod sink;

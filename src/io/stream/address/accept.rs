@@ -1,0 +1,155 @@
+//! The next connection of a listening socket.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt};
+
+use super::socket::{refused, wait};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Deadline;
+
+/// The next connection, as a socket that blocks and is closed on exec.
+///
+/// [`ErrorKind::TimedOut`] if there was none in time. A connection that ended before it was
+/// accepted is passed over. If the process has no descriptor left, the error has the errno
+/// EMFILE, and the connection stays in the queue.
+///
+/// The socket may block or not, and its flags stay as they are. Any number of threads may
+/// accept from one socket. If other processes, or the host's own accept(2), do too, it should
+/// not block: on one that does, a connection that they take between poll(2) and accept(2)
+/// makes this call wait for the next one, whatever the deadline.
+pub fn accept(listening: BorrowedFd<'_>, deadline: Deadline) -> Result<OwnedFd> {
+    match sockopt::socket_acceptconn(listening) {
+        Ok(true) => {}
+        Ok(false) => return Err(Error::new(ErrorKind::BadDescriptor, "it does not listen")),
+        Err(errno) => return Err(Error::system("getsockopt", errno)),
+    }
+    let flags =
+        rustix::fs::fcntl_getfl(listening).map_err(|errno| Error::system("fcntl", errno))?;
+    loop {
+        let accepted = if flags.contains(OFlags::NONBLOCK) {
+            try_accept(listening)
+        } else {
+            try_accept_blocking(listening)
+        };
+        if let Some(socket) = accepted? {
+            return Ok(socket);
+        }
+        let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
+        if deadline.passed() || !wait(&mut fds, deadline)? {
+            return Err(Error::new(ErrorKind::TimedOut, "nobody connected"));
+        }
+    }
+}
+
+/// A connection from a socket that does not block, or that has one.
+fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    match accept_with(listening, SocketFlags::CLOEXEC) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(
+            Errno::AGAIN
+            | Errno::INTR
+            // What became of that one connection: accept(2), "Error handling".
+            | Errno::CONNABORTED
+            | Errno::NETDOWN
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH,
+        ) => Ok(None),
+        Err(errno) => Err(refused("accept", errno)),
+    }
+}
+
+/// The same from a socket that blocks. Linux has no MSG_DONTWAIT for accept(2). So it is
+/// called only if poll(2) has just said that it will not wait, and by one thread at a time.
+fn try_accept_blocking(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let _turn = Turn::take();
+    let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
+    if !wait(&mut fds, Deadline::now())? {
+        return Ok(None);
+    }
+    try_accept(listening)
+}
+
+/// The right to accept from a socket that blocks. Held for two system calls that do not wait.
+struct Turn(());
+
+/// The process whose thread has its turn, or 0. A thread that was in its turn when another
+/// one forked does not exist in the child, which sees the parent's number here and goes on.
+static HOLDER: AtomicU32 = AtomicU32::new(0);
+
+impl Turn {
+    fn take() -> Turn {
+        let me = process::id();
+        let mut expected = 0;
+        while let Err(holder) =
+            HOLDER.compare_exchange(expected, me, Ordering::Acquire, Ordering::Relaxed)
+        {
+            expected = if holder == me { 0 } else { holder };
+            std::thread::yield_now();
+        }
+        Turn(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        HOLDER.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd as _;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::io::testing;
+
+    #[test]
+    fn a_connection_that_failed_is_passed_over_until_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        for errno in [Errno::CONNABORTED, Errno::PROTO, Errno::HOSTUNREACH] {
+            testing::failing(&[(libc::SYS_accept4, errno)], || {
+                let deadline = Deadline::after(Duration::from_millis(20));
+                let error = accept(listener.as_fd(), deadline).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+            });
+        }
+        accept(listener.as_fd(), Deadline::after(Duration::from_secs(10))).unwrap();
+    }
+
+    #[test]
+    fn a_process_without_descriptors_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        for (errno, kind) in [
+            (Errno::MFILE, ErrorKind::Io),
+            (Errno::NFILE, ErrorKind::Io),
+            (Errno::NOMEM, ErrorKind::NoMemory),
+            (Errno::PERM, ErrorKind::Denied),
+        ] {
+            testing::failing(&[(libc::SYS_accept4, errno)], || {
+                let error = accept(listener.as_fd(), Deadline::NEVER).unwrap_err();
+                assert_eq!((error.kind(), error.errno()), (kind, errno.raw_os_error()));
+            });
+        }
+    }
+
+    #[test]
+    fn a_turn_that_another_process_left_behind_is_free() {
+        HOLDER.store(process::id() + 1, Ordering::Relaxed);
+        drop(Turn::take());
+        assert_ne!(HOLDER.load(Ordering::Relaxed), process::id() + 1);
+    }
+}
