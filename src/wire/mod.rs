@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod datagram;
 pub mod digest;
+pub mod entry;
 pub mod frame;
 pub mod json;
 pub mod memory;

@@ -6,7 +6,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
-use rustix::io::{Result, retry_on_intr};
+use rustix::io::{Errno, Result, retry_on_intr};
 
 #[inline(never)]
 pub(crate) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd> {
@@ -46,4 +46,18 @@ pub(super) fn rename(
 #[inline(never)]
 pub(super) fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     rustix::fs::unlinkat(dir, name, AtFlags::empty())
+}
+
+/// Makes what was made and renamed in `dir` survive a power loss, as `PostgreSQL`'s
+/// `fsync_fname` does: where a directory cannot be read, or its file system has no fsync
+/// for directories, there is nothing more to do.
+pub(super) fn sync(dir: BorrowedFd<'_>) -> Result<()> {
+    let dir = match open(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+        Err(Errno::ACCESS) => return Ok(()),
+        dir => dir?,
+    };
+    match retry_on_intr(|| rustix::fs::fsync(&dir)) {
+        Err(Errno::INVAL) => Ok(()),
+        synced => synced,
+    }
 }

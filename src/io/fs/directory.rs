@@ -10,11 +10,12 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
-use crate::io::fs::root::{Root, refused, stat_of, sync_directory};
+use crate::io::fs::check::{refused, stat_of};
+use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::io::fs::temporary::Temporary;
 use crate::limits;
-use crate::wire::message::file::{Entry, Kind};
+use crate::wire::entry::{Entry, Kind};
 use crate::wire::name::{Name, check_link_target, is_reserved};
 
 /// The names in a directory that is open for reading and has not been read yet, whatever
@@ -149,7 +150,7 @@ fn open_parent(root: Root<'_>, name: Name<'_>, options: &StoreOptions) -> Result
 }
 
 fn sync(parent: &OwnedFd, options: &StoreOptions) -> rustix::io::Result<()> {
-    if options.sync { sync_directory(parent.as_fd()) } else { Ok(()) }
+    if options.sync { at::sync(parent.as_fd()) } else { Ok(()) }
 }
 
 /// What a name takes in memory beside its bytes.

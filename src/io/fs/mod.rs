@@ -1,10 +1,13 @@
 //! Files below a directory that no name leads out of, stored whole or not at all.
 
 pub(crate) mod at;
+pub mod check;
 pub mod directory;
 pub mod locked;
 pub mod partial;
 pub mod path;
+pub mod private;
+pub mod range;
 pub mod root;
 pub mod store;
 pub mod sweep;

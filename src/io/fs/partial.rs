@@ -4,14 +4,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat, flock};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::fs::at;
+use crate::io::fs::check::{self, refused, regular};
 use crate::io::fs::locked::Locked;
-use crate::io::fs::root::{Root, refused, regular};
+use crate::io::fs::root::Root;
 use crate::io::fs::temporary::Temporary;
-use crate::io::fs::{at, path};
-use crate::limits;
 use crate::wire::digest::Hasher;
 use crate::wire::name::{Name, RESERVED};
 use crate::wire::quote;
@@ -26,43 +26,6 @@ pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(Locked, u6
     let parent = root.open_parent(name)?;
     let shared = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockShared);
     open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
-}
-
-/// Hands the first `length` bytes of `file` to `take`, as [`read_range`] does.
-pub fn read_start(
-    file: BorrowedFd<'_>,
-    length: u64,
-    take: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
-    read_range(file, 0, length, take)
-}
-
-/// Hands `length` bytes of `file` to `take`, from the byte `from` on and at most 1 MiB at a
-/// time; where it stands does not matter and stays. EINVAL where it has fewer.
-pub fn read_range(
-    file: BorrowedFd<'_>,
-    from: u64,
-    length: u64,
-    take: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
-    let step = usize::try_from(length).unwrap_or(usize::MAX).min(limits::COPY_STEP);
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(step).map_err(|_| Errno::NOMEM)?;
-    buffer.resize(step, 0);
-    let mut at = 0;
-    while at < length {
-        let want = usize::try_from(length - at).unwrap_or(usize::MAX).min(step);
-        match retry_on_intr(|| {
-            rustix::io::pread(file, &mut buffer[..want], from.saturating_add(at))
-        })? {
-            0 => return Err(Errno::INVAL),
-            got => {
-                take(&buffer[..got])?;
-                at += got as u64;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A partial file that is being written. It stays when this is dropped, if there is
@@ -127,7 +90,7 @@ fn open_locked(
         let there = at::stat(parent, partial.as_bytes());
         if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)) {
             check_ours(name, &stat)?;
-            return Ok(Some((file, path::size(&stat))));
+            return Ok(Some((file, check::size(&stat))));
         }
     }
     let detail = format!("the partial file of {} is in use", quote(name.as_bytes()));
@@ -194,26 +157,6 @@ mod tests {
 
     fn kind<T>(result: Result<T>) -> ErrorKind {
         result.err().expect("an error").kind()
-    }
-
-    #[test]
-    fn a_range_is_read_wherever_the_file_stands() {
-        let tree = Tree::new();
-        let file = fs::File::open(tree.path("old")).unwrap();
-        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(2)).unwrap();
-        let read = |from, length| {
-            let mut bytes = Vec::new();
-            let mut take = |piece: &[u8]| {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            };
-            read_range(file.as_fd(), from, length, &mut take).map(|()| bytes)
-        };
-        assert_eq!(read(0, 3).unwrap(), b"old");
-        assert_eq!(read(1, 2).unwrap(), b"ld");
-        assert_eq!(read(3, 0).unwrap(), b"");
-        assert_eq!((read(1, 3), read(u64::MAX, 2)), (Err(Errno::INVAL), Err(Errno::INVAL)));
-        assert_eq!(rustix::fs::tell(&file), Ok(2));
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
-use crate::io::fs::root::{refused, regular, sync_directory};
+use crate::io::fs::at;
+use crate::io::fs::check::{refused, regular, stat_of};
+use crate::wire::entry::Stat;
 
 /// Opens the regular file at `path` for reading, and never waits for a FIFO.
 /// [`ErrorKind::Path`](crate::ErrorKind::Path) for anything else.
@@ -19,7 +21,7 @@ pub fn open_file(path: &Path) -> Result<(OwnedFd, Stat)> {
         .map_err(|errno| refused("open", name, errno))?;
     let stat = rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", errno))?;
     regular(name, &stat)?;
-    Ok((file, stat))
+    Ok((file, stat_of(&stat)))
 }
 
 /// Opens the directory that `path` is in, as an `O_PATH` descriptor, and gives the last
@@ -52,14 +54,9 @@ pub fn make_directory(path: &Path, sync: bool) -> Result<bool> {
     }
     if sync {
         let above = rustix::fs::openat(open_directory(path)?, "..", PARENT, Mode::empty());
-        above.and_then(|above| sync_directory(above.as_fd())).map_err(refused)?;
+        above.and_then(|above| at::sync(above.as_fd())).map_err(refused)?;
     }
     Ok(true)
-}
-
-/// Bytes of a file.
-pub fn size(stat: &Stat) -> u64 {
-    stat.st_size.try_into().unwrap_or(0)
 }
 
 const PARENT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);

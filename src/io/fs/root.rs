@@ -6,8 +6,9 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::fs::{at, path};
-use crate::wire::message::file;
+use crate::io::fs::at;
+use crate::io::fs::check::{refused, regular, stat_of};
+use crate::wire::entry;
 use crate::wire::name::Name;
 use crate::wire::quote;
 
@@ -49,7 +50,7 @@ impl<'fd> Root<'fd> {
     }
 
     /// What is there under `name`, be it a link; without a name, the root.
-    pub fn stat(self, name: Option<Name<'_>>) -> Result<file::Stat> {
+    pub fn stat(self, name: Option<Name<'_>>) -> Result<entry::Stat> {
         let Some(name) = name else {
             let stat = rustix::fs::fstat(self.dir);
             return stat.map(|stat| stat_of(&stat)).map_err(|errno| Error::system("fstat", errno));
@@ -62,7 +63,7 @@ impl<'fd> Root<'fd> {
 
     /// Opens an existing regular file for reading; its state is that when it was opened.
     /// Never waits for a FIFO; a device that is found there is not even opened.
-    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
+    pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, entry::Stat)> {
         let parent = self.directory_of(name, false)?;
         // Looked at before it is opened: opening alone makes some devices act.
         let found = at::stat(parent.as_fd(), name.split().1);
@@ -74,7 +75,7 @@ impl<'fd> Root<'fd> {
     /// As [`open_file`](Self::open_file), but symbolic links are followed as long as they
     /// stay within: [`ErrorKind::Path`] where one leads out. [`ErrorKind::Unsupported`]
     /// without openat2(2). Needs /proc.
-    pub fn open_followed(self, name: Name<'_>) -> Result<(OwnedFd, file::Stat)> {
+    pub fn open_followed(self, name: Name<'_>) -> Result<(OwnedFd, entry::Stat)> {
         let name = name.as_bytes();
         let found = self.follow(name).map_err(|errno| refused_link(name, errno))?;
         let failed = |errno| refused("open", name, errno);
@@ -156,31 +157,13 @@ impl<'fd> Root<'fd> {
     fn make_component(self, dir: BorrowedFd<'_>, component: &[u8]) -> rustix::io::Result<()> {
         match at::make_directory(dir, component, Mode::from_raw_mode(0o777)) {
             Err(Errno::EXIST) => Ok(()), // made by another
-            Ok(()) if self.sync_parents => sync_directory(dir),
+            Ok(()) if self.sync_parents => at::sync(dir),
             made => made,
         }
     }
 }
 
-/// What `errno` means for a request that carried `name`.
-pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
-    let what = format!("{doing} {}", quote(name));
-    let kind = match errno {
-        // One text for all: which of them it is depends on the way it was found.
-        Errno::XDEV | Errno::LOOP | Errno::NOTDIR => {
-            let why = "a component is not a directory, and links are not followed";
-            return Error::new(ErrorKind::Path, format!("{what}: {why}"));
-        }
-        Errno::ISDIR | Errno::NXIO | Errno::NAMETOOLONG => ErrorKind::Path,
-        Errno::NOENT => ErrorKind::NotFound,
-        Errno::ACCESS | Errno::PERM => ErrorKind::Denied,
-        Errno::EXIST => ErrorKind::Exists,
-        _ => return Error::system(&what, errno),
-    };
-    Error::system_as(kind, &what, errno)
-}
-
-/// The same where links are followed.
+/// As [`refused`], but links were followed.
 fn refused_link(name: &[u8], errno: Errno) -> Error {
     let fault = |kind, why| Error::new(kind, format!("{} {why}", quote(name)));
     match errno {
@@ -191,17 +174,6 @@ fn refused_link(name: &[u8], errno: Errno) -> Error {
         }
         errno => refused("open", name, errno),
     }
-}
-
-/// Refuses what is not a regular file.
-pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
-    let what = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => return Ok(()),
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        _ => "not a regular file",
-    };
-    Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
 }
 
 /// Whatever has taken the leaf's place since it was looked at is opened without waiting
@@ -215,38 +187,11 @@ pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(Ow
     Ok((file, stat))
 }
 
-/// Makes what was made and renamed in `dir` survive a power loss, as `PostgreSQL`'s
-/// `fsync_fname` does: where a directory cannot be read, or its file system has no fsync
-/// for directories, there is nothing more to do.
-pub(super) fn sync_directory(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let dir = match at::open(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
-        Err(Errno::ACCESS) => return Ok(()),
-        dir => dir?,
-    };
-    match retry_on_intr(|| rustix::fs::fsync(&dir)) {
-        Err(Errno::INVAL) => Ok(()),
-        synced => synced,
-    }
-}
-
 /// How often a link is tried to be followed while something is being renamed.
 const FOLLOW_ATTEMPTS: u32 = 128;
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// What a request is told of `stat`.
-pub fn stat_of(stat: &Stat) -> file::Stat {
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => file::Kind::File,
-        FileType::Directory => file::Kind::Dir,
-        FileType::Symlink => file::Kind::Symlink,
-        _ => file::Kind::Other,
-    };
-    let milliseconds = i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0);
-    let mtime = stat.st_mtime.saturating_mul(1000).saturating_add(milliseconds);
-    file::Stat { kind, size: path::size(stat), mode: stat.st_mode & 0o7777, mtime }
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,15 +3,17 @@
 use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, SeekFrom, Timespec, Timestamps};
+use rustix::fs::{Mode, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::fs::at;
+use crate::io::fs::check::{refused, regular, size};
 use crate::io::fs::locked::Locked;
-use crate::io::fs::partial::{Partial, read_start};
-use crate::io::fs::root::{Root, open_regular, refused, regular, sync_directory};
+use crate::io::fs::partial::Partial;
+use crate::io::fs::range::{read_start, seek};
+use crate::io::fs::root::{Root, open_regular};
 use crate::io::fs::temporary::Temporary;
-use crate::io::fs::{at, path};
 use crate::io::signal::with_blocked;
 use crate::wire::name::Name;
 use crate::wire::quote;
@@ -178,7 +180,7 @@ impl NewFile {
             temporary.take_free_name(&target.leaf).map_err(refused)?;
         }
         if options.sync {
-            sync_directory(temporary.parent.as_fd()).map_err(refused)?;
+            at::sync(temporary.parent.as_fd()).map_err(refused)?;
         }
         Ok(())
     }
@@ -188,7 +190,7 @@ impl NewFile {
             None => Ok(()),
             Some(Pending::Cut(offset)) => {
                 retry_on_intr(|| rustix::fs::ftruncate(&self.file, offset))?;
-                rustix::fs::seek(&self.file, SeekFrom::Start(offset)).map(drop)
+                seek(self.file.as_fd(), offset)
             }
             Some(Pending::Replace(mut partial)) => self.temporary.take_over(&mut partial.temporary),
         }
@@ -216,12 +218,12 @@ impl Target {
     }
 
     /// What is there now, if that is a file of at least `size` bytes.
-    fn open_stored(&self, parent: BorrowedFd<'_>, name: Name<'_>, size: u64) -> Result<OwnedFd> {
+    fn open_stored(&self, parent: BorrowedFd<'_>, name: Name<'_>, wanted: u64) -> Result<OwnedFd> {
         match open_regular(parent, name) {
-            Ok((file, stat)) if path::size(&stat) >= size => Ok(file),
+            Ok((file, stat)) if size(&stat) >= wanted => Ok(file),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => {
-                let detail = format!("there are no {size} bytes of {}", quote(&self.name));
+                let detail = format!("there are no {wanted} bytes of {}", quote(&self.name));
                 Err(Error::new(ErrorKind::BadField, detail))
             }
         }

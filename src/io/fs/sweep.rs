@@ -7,9 +7,10 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, flock};
 
 use crate::error::Result;
 use crate::io::fs::at;
+use crate::io::fs::check::stat_of;
 use crate::io::fs::directory::for_each_name;
 use crate::io::fs::partial::PARTIAL;
-use crate::io::fs::root::{Root, stat_of};
+use crate::io::fs::root::Root;
 use crate::io::fs::temporary::TEMPORARY;
 use crate::wire::name::{MAX_COMPONENTS, RESERVED};
 

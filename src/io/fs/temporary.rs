@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
+use crate::io::fs::check::refused;
 use crate::io::fs::locked::Locked;
-use crate::io::fs::root::refused;
 use crate::wire::name::RESERVED;
 
 /// How the names of temporaries end.

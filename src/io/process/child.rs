@@ -11,8 +11,8 @@ use rustix::process::{
 };
 
 use crate::io::deadline::Deadline;
+use crate::io::last_errno;
 use crate::io::process::sessions;
-use crate::io::process::spawn::last_errno;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{self, Deadline};
+use crate::io::last_errno;
 use crate::io::process::child::Child;
 use crate::io::process::environment::Environment;
 
@@ -176,11 +177,6 @@ fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
 /// one of those does not write into it by accident.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe_with_flags(PipeFlags::empty())
-}
-
-/// The errno of the call that has just failed.
-pub(super) fn last_errno() -> Errno {
-    Errno::from_raw_os_error(errno())
 }
 
 /// A system call that failed on the way to a running command.

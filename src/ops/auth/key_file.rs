@@ -1,14 +1,13 @@
 //! Keys in files: what is refused to be one, and a new one.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::io::deadline::Deadline;
+use crate::io::fs::private;
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::limits;
@@ -18,10 +17,10 @@ use crate::wire::auth::Key;
 /// that others may read or write, one of another user's, a symbolic link, anything that
 /// is not a regular file, and a key that is too short (unless `allow_short`) or too long.
 pub fn load(path: &Path, allow_short: bool) -> Result<Key> {
-    let file = open_regular(path)?;
+    let file = private::open(path)?;
     let limit = limits::MAX_KEY + 1; // one more for the newline
     let mut bytes = Zeroizing::new(vec![0; limit + 1]);
-    let mut source = Source::new(std::os::fd::AsFd::as_fd(&file), Deadline::NEVER);
+    let mut source = Source::new(file.as_fd(), Deadline::NEVER);
     let mut len = 0;
     loop {
         match source.read(&mut bytes[len..])? {
@@ -44,53 +43,11 @@ pub fn generate(path: &Path) -> Result<()> {
             break key;
         }
     };
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| failed("create", path, errno))?;
-    store(&file, &key).inspect_err(|_| {
-        // Half a key is none; the first error is the one to report.
-        let _ = rustix::fs::unlinkat(CWD, path, AtFlags::empty());
-    })
-}
-
-fn store(file: &OwnedFd, key: &Key) -> Result<()> {
-    Sink::new(std::os::fd::AsFd::as_fd(file), Deadline::NEVER).write_all(key.as_bytes())?;
-    rustix::fs::fsync(file).map_err(|errno| Error::system("fsync", errno))
-}
-
-fn open_regular(path: &Path) -> Result<OwnedFd> {
-    // O_NONBLOCK: opening a FIFO must not wait for its writer.
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|errno| failed("open", path, errno))?;
-    let stat = rustix::fs::fstat(&file).map_err(|errno| failed("fstat", path, errno))?;
-    let refuse = |why: String| Err(Error::new(ErrorKind::Key, format!("{}: {why}", shown(path))));
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return refuse("it is not a regular file".into());
-    }
-    if stat.st_mode & 0o077 != 0 {
-        return refuse(format!(
-            "others may use it (mode {:04o}): chmod 600 it",
-            stat.st_mode & 0o7777
-        ));
-    }
-    let me = rustix::process::geteuid();
-    if stat.st_uid != me.as_raw() && !me.is_root() {
-        return refuse(format!("it belongs to user {}", stat.st_uid));
-    }
-    Ok(file)
-}
-
-fn failed(what: &str, path: &Path, errno: Errno) -> Error {
-    let kind = match errno {
-        Errno::NOENT => ErrorKind::NotFound,
-        Errno::EXIST => ErrorKind::Exists,
-        Errno::LOOP | Errno::ISDIR | Errno::NXIO => ErrorKind::Key,
-        Errno::ACCESS | Errno::PERM => ErrorKind::Denied,
-        _ => return Error::system(what, errno).context(&shown(path)),
-    };
-    Error::system_as(kind, what, errno).context(&shown(path))
+    let file = private::create(path)?;
+    let fd = file.as_fd();
+    let stored = Sink::new(fd, Deadline::NEVER).write_all(key.as_bytes());
+    // Half a key is none; the first error is the one to report.
+    stored.and_then(|()| private::sync(fd)).inspect_err(|_| private::remove(path))
 }
 
 fn shown(path: &Path) -> String {
@@ -102,7 +59,10 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::PathBuf;
 
+    use rustix::fs::{CWD, FileType, Mode};
+
     use super::*;
+    use crate::error::{Error, ErrorKind};
     use crate::io::testing;
 
     struct Files(tempfile::TempDir);

@@ -1,13 +1,13 @@
 //! Files: put on a server, got from one, and served.
 
 mod client;
+mod content;
 mod meter;
 mod server;
 mod tree;
 mod upload;
 
 use std::ops::ControlFlow;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 pub use client::{get, get_path, list, make_directory, partial, put, put_path, stat};
@@ -15,17 +15,14 @@ pub use server::{Served, serve};
 pub use tree::{get_tree, put_tree};
 
 pub use crate::io::fs::sweep::sweep;
-pub use crate::wire::message::file::{Entry, Kind, Stat};
+pub use crate::wire::entry::{Entry, Kind, Stat};
 
-use self::meter::Meter;
-use super::frame::{self, BodyReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::fs::store::StoreOptions;
 use crate::limits;
 use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;
-use crate::wire::message::file::Trailer;
 
 /// How a file is sent, received or served.
 #[derive(Clone, Copy)]
@@ -175,56 +172,4 @@ impl Transfer {
             _ => Ok(()),
         }
     }
-}
-
-/// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
-/// expects.
-fn send_content(
-    fd: BorrowedFd<'_>,
-    header: &str,
-    source: BorrowedFd<'_>,
-    mut meter: Meter<'_>,
-    patience: Patience,
-) -> Result<Transfer> {
-    let framing = frame::Options::default();
-    let left = meter.left();
-    let mut body = frame::send_header_by(fd, Some(header), left, &framing, patience)?;
-    let sent = BodyReader::new(source, left).for_each_chunk(meter.step(), patience, |piece| {
-        body.write_by(piece, patience)?;
-        meter.pass(piece)
-    });
-    match sent {
-        Ok(()) => Ok(meter.finish()),
-        Err(error) if error.kind() == ErrorKind::Truncated => {
-            Err(error.context("the file is shorter than it was said to be"))
-        }
-        Err(error) => Err(inside(error)),
-    }
-}
-
-/// Sends the frame that follows a content.
-fn send_trailer(fd: BorrowedFd<'_>, sha256: Option<Digest>, patience: Patience) -> Result<()> {
-    let Some(sha256) = sha256 else { return Ok(()) };
-    let header = Trailer { sha256 }.header();
-    frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience).map_err(inside)
-}
-
-/// Receives the header of the frame that follows a content. It has no body.
-fn recv_trailer(fd: BorrowedFd<'_>, patience: Patience) -> Result<Header> {
-    let (header, body) =
-        frame::recv_header_by(fd, &frame::Options::default(), patience.next()).map_err(inside)?;
-    if body.left() > 0 {
-        return Err(Error::new(ErrorKind::BadField, "the frame behind the content has a body"));
-    }
-    Ok(header)
-}
-
-/// An error of a stream that was in the middle of an exchange.
-fn inside(error: Error) -> Error {
-    let kind = match error.kind() {
-        ErrorKind::TimedOut => ErrorKind::Stalled,
-        ErrorKind::Closed => ErrorKind::Truncated,
-        _ => return error,
-    };
-    Error::new(kind, error.detail().to_owned())
 }

@@ -2,16 +2,17 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use super::content::{inside, recv_trailer, send_content, send_trailer};
 use super::meter::{Meter, Pace};
 use super::upload::Upload;
-use super::{Options, Stat, Transfer, inside, recv_trailer, send_content, send_trailer};
+use super::{Options, Stat, Transfer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::fs::directory;
-use crate::io::fs::partial::{open_partial, read_start};
+use crate::io::fs::partial::open_partial;
+use crate::io::fs::range::{read_start, seek};
 use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::limits;
@@ -195,7 +196,7 @@ impl<'fd> Session<'_, 'fd> {
             passed = meter(false);
             passed.skip_unread(offset);
         }
-        rustix::fs::seek(&file, SeekFrom::Start(offset)).map_err(failed)?;
+        seek(file.as_fd(), offset).map_err(failed)?;
         Ok((request, stat, file, passed))
     }
 

@@ -8,12 +8,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::io::fs::partial::open_partial;
 use crate::io::fs::path;
+use crate::io::fs::range::position;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::NewFile;
 use crate::io::stream::sink::Sink;
 use crate::ops::Duplex;
+use crate::ops::file::content::{inside, recv_trailer};
 use crate::ops::file::meter::Meter;
-use crate::ops::file::{Options, Transfer, inside, recv_trailer};
+use crate::ops::file::{Options, Transfer};
 use crate::ops::frame::BodyReader;
 use crate::wire::message::file::{FileName, GetReply, GetRequest, Trailer};
 use crate::wire::name::Name;
@@ -38,7 +40,7 @@ pub fn get(
     let patience = options.patience();
     let mut meter = Meter::new(0, options.checksum, options, patience.deadline);
     if options.offset > 0 && options.checksum {
-        let stands = rustix::fs::tell(dest).unwrap_or(0);
+        let stands = position(dest).unwrap_or(0);
         let Some(begins) = stands.checked_sub(options.offset) else {
             let detail = "the destination does not stand behind the offset";
             return Err(Error::new(ErrorKind::Argument, detail));

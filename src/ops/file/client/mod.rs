@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
-use crate::io::fs::partial::read_range;
+use crate::io::fs::range::read_range;
 use crate::wire::json::header::Header;
 use crate::wire::message::{check_reply, id_of};
 

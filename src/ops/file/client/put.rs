@@ -3,16 +3,17 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use super::{query, recv_bare_reply, skip_range, starts_over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
-use crate::io::fs::path;
-use crate::io::fs::root::stat_of;
+use crate::io::fs::range::{self, position};
+use crate::io::fs::{check, path};
 use crate::ops::Duplex;
+use crate::ops::file::content::{send_content, send_trailer};
 use crate::ops::file::meter::Meter;
-use crate::ops::file::{Kind, Options, Stat, Transfer, send_content, send_trailer};
+use crate::ops::file::{Kind, Options, Stat, Transfer};
 use crate::wire::message::file::{FileMode, FileName, PutReply, PutRequest};
 use crate::wire::message::read_reply;
 
@@ -49,7 +50,7 @@ pub fn put_path(
     options: &Options<'_>,
 ) -> Result<Transfer> {
     let (file, stat) = path::open_file(path)?;
-    let rest = path::size(&stat).checked_sub(options.offset).ok_or_else(|| {
+    let rest = stat.size.checked_sub(options.offset).ok_or_else(|| {
         Error::new(ErrorKind::Argument, "the offset lies behind the end of the file")
     })?;
     seek(file.as_fd(), options.offset)?;
@@ -65,9 +66,9 @@ pub(in crate::ops::file) fn put_by(
     options: &Options<'_>,
     patience: Patience,
 ) -> Result<Transfer> {
-    let stat = stat_of(&rustix::fs::fstat(source).map_err(failed)?);
+    let stat = check::stat(source).map_err(|error| error.context("the source"))?;
     let regular = stat.kind == Kind::File;
-    let stands = if regular { rustix::fs::tell(source).map_err(failed)? } else { 0 };
+    let stands = if regular { position(source).map_err(failed)? } else { 0 };
     let rest = match length {
         Some(length) => length,
         None if regular => stat.size.saturating_sub(stands),
@@ -217,9 +218,9 @@ fn check_stored(reader: BorrowedFd<'_>, sent: Transfer, patience: Patience) -> R
 }
 
 fn seek(source: BorrowedFd<'_>, to: u64) -> Result<()> {
-    rustix::fs::seek(source, SeekFrom::Start(to)).map(drop).map_err(failed)
+    range::seek(source, to).map_err(failed)
 }
 
-fn failed(errno: rustix::io::Errno) -> Error {
+fn failed(errno: Errno) -> Error {
     Error::system("the source", errno)
 }

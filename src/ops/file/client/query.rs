@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
 use crate::limits;
 use crate::ops::Duplex;
+use crate::ops::file::content::inside;
 use crate::ops::file::{Entry, Options, Stat, Transfer};
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{FileMode, PathRequest, StatReply};
@@ -75,7 +76,7 @@ pub(in crate::ops::file) fn list_by(
         text.extend_from_slice(piece);
         Ok(())
     })
-    .map_err(crate::ops::file::inside)?;
+    .map_err(inside)?;
     Entry::read_list(&text)
 }
 

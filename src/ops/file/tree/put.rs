@@ -4,11 +4,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::walk::{Directory, Path, Side, walk};
 use super::{Tally, is_same, options_for_all, run};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::io::deadline::Patience;
+use crate::io::fs::check;
 use crate::io::fs::directory;
 use crate::io::fs::path;
-use crate::io::fs::root::{Root, stat_of};
+use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::ops::Duplex;
 use crate::ops::file::client::{self, list_by, make_directory_by, make_link_by};
@@ -75,9 +76,8 @@ impl<'a> Sender<'a> {
     fn make(&mut self, dir: BorrowedFd<'_>, at: &Path, is_top: bool) -> Result<()> {
         let Sender { duplex, options, patience, .. } = *self;
         if !at.name().is_empty() {
-            let stat = rustix::fs::fstat(dir).map_err(|errno| Error::system("fstat", errno))?;
             let store = StoreOptions {
-                mode: options.preserve.then_some(stat_of(&stat).mode & 0o777 | 0o700),
+                mode: options.preserve.then_some(check::stat(dir)?.mode & 0o777 | 0o700),
                 parents: options.store.parents && is_top,
                 ..options.store
             };

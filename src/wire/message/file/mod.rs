@@ -7,11 +7,12 @@ mod put;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 pub use get::{GetReply, GetRequest};
-pub use path::{Entry, PathRequest, Stat, StatReply, done};
+pub use path::{PathRequest, StatReply, done};
 pub use put::{PutExtent, PutReply, PutRequest};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
+pub use crate::wire::entry::{Entry, Kind, Stat};
 use crate::wire::json::header::Header;
 use crate::wire::json::reader::{Fields, bytes_of, required};
 use crate::wire::json::writer::Writer;
@@ -76,19 +77,6 @@ impl TryFrom<String> for FileMode {
             _ => Err(refused()),
         }
     }
-}
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Dir,
-    /// A symbolic link itself, not what it leads to.
-    Symlink,
-    /// A device, a FIFO, a socket, and whatever else there may be.
-    Other,
 }
 
 impl Kind {

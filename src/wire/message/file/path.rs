@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{FileMode, FileName, Kind, ok};
+use super::{Entry, FileMode, FileName, Stat, ok};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::digest::Digest;
@@ -88,19 +88,6 @@ pub fn done(id: Option<&Id>) -> String {
     ok(id).finish()
 }
 
-/// What is known of a file without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// What it is.
-    pub kind: Kind,
-    /// Bytes of a regular file; of the others what their file system says.
-    pub size: u64,
-    /// Permission bits, those of 07777.
-    pub mode: u32,
-    /// Time of modification in milliseconds since 1970.
-    pub mtime: i64,
-}
-
 impl Stat {
     fn write(&self, object: &mut Writer) {
         object.text("kind", Some(self.kind.text()));
@@ -153,17 +140,6 @@ impl StatReply {
         };
         as_reply(header.fields().and_then(read))
     }
-}
-
-/// What a directory has under one name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The name, one component. In a list from the other end it can be anything.
-    pub name: Vec<u8>,
-    /// What it is.
-    pub stat: Stat,
-    /// Where a symbolic link leads.
-    pub target: Option<Vec<u8>>,
 }
 
 impl Entry {
@@ -226,6 +202,7 @@ impl<'de> Visitor<'de> for ListVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::entry::Kind;
     use crate::wire::message::file::tests::header;
 
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -1,0 +1,63 @@
+//! What is found under a name: whether it is acceptable, and how an error says so.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::entry::{self, Kind};
+use crate::wire::quote;
+
+/// What `errno` means for a request that carried `name`.
+pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
+    let what = format!("{doing} {}", quote(name));
+    let kind = match errno {
+        // One text for all: which of them it is depends on the way it was found.
+        Errno::XDEV | Errno::LOOP | Errno::NOTDIR => {
+            let why = "a component is not a directory, and links are not followed";
+            return Error::new(ErrorKind::Path, format!("{what}: {why}"));
+        }
+        Errno::ISDIR | Errno::NXIO | Errno::NAMETOOLONG => ErrorKind::Path,
+        Errno::NOENT => ErrorKind::NotFound,
+        Errno::ACCESS | Errno::PERM => ErrorKind::Denied,
+        Errno::EXIST => ErrorKind::Exists,
+        _ => return Error::system(&what, errno),
+    };
+    Error::system_as(kind, &what, errno)
+}
+
+/// Refuses what is not a regular file.
+pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        _ => "not a regular file",
+    };
+    Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
+}
+
+/// What `fd` is open on.
+pub fn stat(fd: BorrowedFd<'_>) -> Result<entry::Stat> {
+    let stat = rustix::fs::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
+    Ok(stat_of(&stat))
+}
+
+/// The part of `stat` that a peer may know.
+pub(super) fn stat_of(stat: &Stat) -> entry::Stat {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        _ => Kind::Other,
+    };
+    let milliseconds = i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0);
+    let mtime = stat.st_mtime.saturating_mul(1000).saturating_add(milliseconds);
+    entry::Stat { kind, size: size(stat), mode: stat.st_mode & 0o7777, mtime }
+}
+
+/// Bytes of a file.
+pub(super) fn size(stat: &Stat) -> u64 {
+    stat.st_size.try_into().unwrap_or(0)
+}

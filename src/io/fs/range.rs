@@ -1,0 +1,82 @@
+//! Ranges of an open file, and the place where it stands.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::SeekFrom;
+use rustix::io::{Errno, Result, pread, retry_on_intr};
+
+use crate::limits;
+
+/// Hands the first `length` bytes of `file` to `take`, as [`read_range`] does.
+pub fn read_start(
+    file: BorrowedFd<'_>,
+    length: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    read_range(file, 0, length, take)
+}
+
+/// Hands `length` bytes of `file` to `take`, from the byte `from` on and at most 1 MiB at a
+/// time; where it stands does not matter and stays. EINVAL where it has fewer.
+pub fn read_range(
+    file: BorrowedFd<'_>,
+    from: u64,
+    length: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let step = usize::try_from(length).unwrap_or(usize::MAX).min(limits::COPY_STEP);
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(step).map_err(|_| Errno::NOMEM)?;
+    buffer.resize(step, 0);
+    let mut at = 0;
+    while at < length {
+        let want = usize::try_from(length - at).unwrap_or(usize::MAX).min(step);
+        match retry_on_intr(|| pread(file, &mut buffer[..want], from.saturating_add(at)))? {
+            0 => return Err(Errno::INVAL),
+            got => {
+                take(&buffer[..got])?;
+                at += got as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where `file` stands.
+pub fn position(file: BorrowedFd<'_>) -> Result<u64> {
+    rustix::fs::tell(file)
+}
+
+/// Makes `file` stand `at` bytes behind its beginning.
+pub fn seek(file: BorrowedFd<'_>, at: u64) -> Result<()> {
+    rustix::fs::seek(file, SeekFrom::Start(at)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::io::testing::Tree;
+
+    #[test]
+    fn a_range_is_read_wherever_the_file_stands() {
+        let tree = Tree::new();
+        let file = fs::File::open(tree.path("old")).unwrap();
+        seek(file.as_fd(), 2).unwrap();
+        let read = |from, length| {
+            let mut bytes = Vec::new();
+            let mut take = |piece: &[u8]| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            };
+            read_range(file.as_fd(), from, length, &mut take).map(|()| bytes)
+        };
+        assert_eq!(read(0, 3).unwrap(), b"old");
+        assert_eq!(read(1, 2).unwrap(), b"ld");
+        assert_eq!(read(3, 0).unwrap(), b"");
+        assert_eq!((read(1, 3), read(u64::MAX, 2)), (Err(Errno::INVAL), Err(Errno::INVAL)));
+        assert_eq!(position(file.as_fd()), Ok(2));
+    }
+}

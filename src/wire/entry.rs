@@ -1,0 +1,38 @@
+//! What is known of a file without reading it, and what a directory lists.
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link itself, not what it leads to.
+    Symlink,
+    /// A device, a FIFO, a socket, and whatever else there may be.
+    Other,
+}
+
+/// What is known of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of a regular file; of the others what their file system says.
+    pub size: u64,
+    /// Permission bits, those of 07777.
+    pub mode: u32,
+    /// Time of modification in milliseconds since 1970.
+    pub mtime: i64,
+}
+
+/// What a directory has under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, one component. In a list from the other end it can be anything.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub stat: Stat,
+    /// Where a symbolic link leads.
+    pub target: Option<Vec<u8>>,
+}
