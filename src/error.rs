@@ -3,129 +3,143 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Defines [`ErrorKind`] with its code and its line of text in one place.
+/// Defines [`ErrorKind`]: what each kind means, its code, its name in C, its line of text.
+///
+/// This is the one place where a code is typed. The C header has its names, numbers and
+/// meanings from here, and Python has them from the header (`make header`).
 macro_rules! error_kinds {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $kind:ident = $code:literal, $c_name:ident, $text:literal;)*) => {
         /// What went wrong. The numbers are the C interface's `FRAME_E...` codes:
         /// they never change and are never reused.
         ///
-        /// Codes of -100 and below were reported by the other end in an error reply
+        /// Codes of -100 and below were reported by the peer in an error reply
         /// (docs/protocol.md, "Requests and replies"); all others are local findings.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(i32)]
         #[non_exhaustive]
-        pub enum ErrorKind { $($(#[$doc])* $name = $code),* }
+        pub enum ErrorKind { $($(#[doc = $doc])* $kind = $code),* }
 
         impl ErrorKind {
-            /// Every kind there is.
-            pub const ALL: &[ErrorKind] = &[$(ErrorKind::$name),*];
+            /// Every kind there is, by falling number.
+            pub const ALL: &[ErrorKind] = &[$(ErrorKind::$kind),*];
+
+            /// The name of its code in C, such as `FRAME_ETIMEDOUT`.
+            pub const fn c_name(self) -> &'static str {
+                match self { $(ErrorKind::$kind => stringify!($c_name)),* }
+            }
+
+            /// What it means, as the documentation says it: one line for each of its lines.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(ErrorKind::$kind => concat!($($doc, "\n"),*)),* }
+            }
 
             /// One line of text for people, NUL-terminated for C.
             pub const fn c_text(self) -> &'static std::ffi::CStr {
-                match self { $(ErrorKind::$name => $text),* }
+                match self { $(ErrorKind::$kind => $text),* }
             }
 
             /// The kind with this number.
             pub const fn from_code(code: i32) -> Option<ErrorKind> {
-                match code { $($code => Some(ErrorKind::$name),)* _ => None }
+                match code { $($code => Some(ErrorKind::$kind),)* _ => None }
             }
         }
     };
 }
 
 error_kinds! {
-    /// The other end closed the stream between two frames: a clean end.
-    Closed = -1, c"the other end closed the connection";
+    /// The peer closed the stream between two messages: a clean end.
+    Closed = -1, FRAME_ECLOSED, c"the peer closed the connection";
     /// The stream ended inside a frame, a packet or a handshake.
-    Truncated = -2, c"the stream ended in the middle of a message";
-    /// The deadline passed before a first byte came or went, or what did is in a buffer: the
-    /// stream is in step.
-    TimedOut = -3, c"timed out";
-    /// A length prefix that cannot be one: negative, zero for a header, or cut.
-    BadLength = -4, c"the length prefix is not valid";
-    /// A declared size is above the limit, or above what the format can carry.
-    TooBig = -5, c"the message is larger than the limit";
+    Truncated = -2, FRAME_ETRUNCATED, c"the stream ended in the middle of a message";
+    /// Timed out before anything was sent or received, or all of it is in a buffer. The stream
+    /// is still usable: call again.
+    TimedOut = -3, FRAME_ETIMEDOUT, c"timed out";
+    /// Invalid length prefix: negative, zero for a header, or incomplete.
+    BadLength = -4, FRAME_EBADLENGTH, c"the length prefix is not valid";
+    /// A declared size is above the limit, or above the most that the format can carry.
+    TooBig = -5, FRAME_ETOOBIG, c"the message is larger than the limit";
     /// The header is not one UTF-8 JSON object.
-    BadJson = -6, c"the header is not a JSON object";
+    BadJson = -6, FRAME_EBADJSON, c"the header is not a JSON object";
     /// A header field has the wrong type or value, or is given twice.
-    BadField = -7, c"a header field is not valid";
+    BadField = -7, FRAME_EBADFIELD, c"a header field is not valid";
     /// The header has no such field.
-    Missing = -8, c"the header has no such field";
-    /// The other end's answer to the challenge is wrong.
-    Auth = -9, c"authentication failed";
+    Missing = -8, FRAME_EMISSING, c"the header has no such field";
+    /// The peer's answer to the challenge is wrong: it does not have the key.
+    Auth = -9, FRAME_EAUTH, c"authentication failed";
     /// The key, or the file it is in, cannot be used.
-    Key = -10, c"the key cannot be used";
+    Key = -10, FRAME_EKEY, c"the key cannot be used";
     /// The file name is not acceptable, or leads out of the root.
-    Path = -11, c"the path is not acceptable";
+    Path = -11, FRAME_EPATH, c"the path is not acceptable";
     /// The target exists and must not be replaced.
-    Exists = -12, c"the file exists";
+    Exists = -12, FRAME_EEXIST, c"the file exists";
     /// There is no such file.
-    NotFound = -13, c"no such file";
+    NotFound = -13, FRAME_ENOENT, c"no such file";
     /// The disk or the quota is full.
-    NoSpace = -14, c"no space left";
+    NoSpace = -14, FRAME_ENOSPC, c"no space left";
     /// The content does not match its checksum.
-    Checksum = -15, c"the checksum does not match";
+    Checksum = -15, FRAME_ECHECKSUM, c"the checksum does not match";
     /// The command could not be started.
-    Spawn = -16, c"the command could not be started";
+    Spawn = -16, FRAME_ESPAWN, c"the command could not be started";
     /// A datagram was cut, or a table of a bounded size is full.
-    Limit = -17, c"a limit was reached";
-    /// An argument of the call is not valid.
-    Argument = -18, c"invalid argument";
-    /// The descriptor is not open, or of a kind the call cannot use.
-    BadDescriptor = -19, c"the descriptor cannot be used";
-    /// Memory could not be had.
-    NoMemory = -20, c"out of memory";
+    Limit = -17, FRAME_ELIMIT, c"a limit was reached";
+    /// An argument, a member of the options or a flag is not valid; the detail names it.
+    Argument = -18, FRAME_EINVAL, c"invalid argument";
+    /// The descriptor is not open, or of a kind that the call cannot use.
+    BadDescriptor = -19, FRAME_EBADF, c"the descriptor cannot be used";
+    /// Out of memory.
+    NoMemory = -20, FRAME_ENOMEM, c"out of memory";
     /// The object is not in a state that allows this call.
-    State = -21, c"the call is not possible in this state";
+    State = -21, FRAME_ESTATE, c"the call is not possible in this state";
     /// The object, or the partial file of a transfer, is in use by another.
-    Busy = -22, c"in use by another";
+    Busy = -22, FRAME_EBUSY, c"in use by another";
     /// A system call failed; errno says why.
-    Io = -23, c"a system call failed";
+    Io = -23, FRAME_EIO, c"a system call failed";
     /// Refused by a policy or by permissions.
-    Denied = -24, c"not permitted";
-    /// The request is of a kind that is not served here.
-    Unsupported = -25, c"not supported";
-    /// A callback of the caller's asked to stop.
-    Canceled = -26, c"canceled by the caller";
-    /// A reply that does not answer the request, or contradicts itself.
-    BadReply = -27, c"the reply does not fit the request";
+    Denied = -24, FRAME_EACCES, c"not permitted";
+    /// The peer, or this kernel, does not support the request.
+    Unsupported = -25, FRAME_ENOTSUP, c"not supported";
+    /// A callback of the caller asked to stop.
+    Canceled = -26, FRAME_ECANCELED, c"canceled by the caller";
+    /// A reply does not answer the request, or contradicts itself.
+    BadReply = -27, FRAME_EBADREPLY, c"the reply does not fit the request";
     /// A defect in this library: a panic was caught at the C boundary.
-    Panic = -28, c"internal error in framefd";
-    /// The deadline passed inside a message: the stream is no longer in step.
-    Stalled = -29, c"timed out in the middle of a message";
+    Panic = -28, FRAME_EPANIC, c"internal error in framefd";
+    /// Timed out inside a message: the stream can no longer be used.
+    Stalled = -29, FRAME_ESTALLED, c"timed out in the middle of a message";
     /// The connection cannot be used after an earlier failure, which the detail names.
-    Broken = -30, c"the connection was broken by an earlier failure";
+    Broken = -30, FRAME_EBROKEN, c"the connection was broken by an earlier failure";
     /// The connection was aborted, by another thread or a signal handler.
-    Aborted = -31, c"the connection was aborted";
+    Aborted = -31, FRAME_EABORTED, c"the connection was aborted";
     /// The object belongs to the parent process: after fork(2) the child cannot use it.
-    Forked = -32, c"the object belongs to the parent process";
+    Forked = -32, FRAME_EFORKED, c"the object belongs to the parent process";
 
-    /// Reply code `bad_request`.
-    RemoteBadRequest = -100, c"the other end could not understand the request";
-    /// Reply code `unsupported`.
-    RemoteUnsupported = -101, c"the other end does not support the request";
-    /// Reply code `denied`.
-    RemoteDenied = -102, c"the other end refused the request";
-    /// Reply code `not_found`.
-    RemoteNotFound = -103, c"the other end has no such file";
-    /// Reply code `exists`.
-    RemoteExists = -104, c"the file exists on the other end";
-    /// Reply code `too_big`.
-    RemoteTooBig = -105, c"the request is larger than the other end's limit";
-    /// Reply code `no_space`.
-    RemoteNoSpace = -106, c"the other end has no space left";
-    /// Reply code `timed_out`.
-    RemoteTimedOut = -107, c"the other end timed out";
-    /// Reply code `checksum`.
-    RemoteChecksum = -108, c"the checksum did not match on the other end";
-    /// Reply code `busy`.
-    RemoteBusy = -109, c"the other end is busy";
-    /// Reply code `spawn_failed`.
-    RemoteSpawnFailed = -110, c"the other end could not start the command";
-    /// Reply code `io`.
-    RemoteIo = -111, c"a system call failed on the other end";
-    /// An error reply whose code this version does not know.
-    RemoteOther = -199, c"the other end reported an error";
+    /// Reply code `bad_request`: the peer could not understand the request.
+    RemoteBadRequest = -100, FRAME_EREMOTE_BAD_REQUEST,
+        c"the peer could not understand the request";
+    /// Reply code `unsupported`: the peer does not support the request.
+    RemoteUnsupported = -101, FRAME_EREMOTE_UNSUPPORTED, c"the peer does not support the request";
+    /// Reply code `denied`: the peer refused the request.
+    RemoteDenied = -102, FRAME_EREMOTE_DENIED, c"the peer refused the request";
+    /// Reply code `not_found`: the peer has no such file.
+    RemoteNotFound = -103, FRAME_EREMOTE_NOT_FOUND, c"the peer has no such file";
+    /// Reply code `exists`: the file exists at the peer.
+    RemoteExists = -104, FRAME_EREMOTE_EXISTS, c"the file exists at the peer";
+    /// Reply code `too_big`: the request is above a limit of the peer.
+    RemoteTooBig = -105, FRAME_EREMOTE_TOO_BIG, c"the request is larger than the peer's limit";
+    /// Reply code `no_space`: the peer's disk or quota is full.
+    RemoteNoSpace = -106, FRAME_EREMOTE_NO_SPACE, c"the peer has no space left";
+    /// Reply code `timed_out`: the request did not reach the peer in time.
+    RemoteTimedOut = -107, FRAME_EREMOTE_TIMED_OUT, c"the peer timed out";
+    /// Reply code `checksum`: the content that the peer received does not match its checksum.
+    RemoteChecksum = -108, FRAME_EREMOTE_CHECKSUM, c"the checksum did not match at the peer";
+    /// Reply code `busy`: try again later.
+    RemoteBusy = -109, FRAME_EREMOTE_BUSY, c"the peer is busy";
+    /// Reply code `spawn_failed`: the peer could not start the command.
+    RemoteSpawnFailed = -110, FRAME_EREMOTE_SPAWN_FAILED, c"the peer could not start the command";
+    /// Reply code `io`: a system call failed at the peer.
+    RemoteIo = -111, FRAME_EREMOTE_IO, c"a system call failed at the peer";
+    /// A reply code that this version does not know.
+    RemoteOther = -199, FRAME_EREMOTE_OTHER, c"the peer reported an error";
 }
 
 impl ErrorKind {
@@ -142,8 +156,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the other end reported this in an error reply. The connection is then
-    /// still in step.
+    /// Whether the peer reported this in an error reply. The connection is then still usable.
     pub const fn is_remote(self) -> bool {
         self.code() <= ErrorKind::RemoteBadRequest.code()
     }
@@ -228,19 +241,22 @@ impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn every_code_is_negative_unique_and_found_again() {
+    fn codes_are_negative_unique_sorted_and_found_again() {
+        let mut above = 0;
         for kind in ErrorKind::ALL {
-            assert!(kind.code() < 0);
+            assert!(kind.code() < above, "{kind:?} is not where its number belongs");
+            above = kind.code();
             assert_eq!(ErrorKind::from_code(kind.code()), Some(*kind));
-            assert!(!kind.text().is_empty());
+            assert!(!kind.text().is_empty() && !kind.meaning().is_empty());
+            assert_eq!(kind.is_remote(), kind.c_name().starts_with("FRAME_EREMOTE_"), "{kind:?}");
         }
-        let mut codes: Vec<i32> = ErrorKind::ALL.iter().map(|k| k.code()).collect();
-        codes.sort_unstable();
-        codes.dedup();
-        assert_eq!(codes.len(), ErrorKind::ALL.len());
+        let names: HashSet<&str> = ErrorKind::ALL.iter().map(|kind| kind.c_name()).collect();
+        assert_eq!(names.len(), ErrorKind::ALL.len());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the soname, the version, the layers, the header's dialects, an installed library that
 //! programs can link. Each failure says which command mends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -156,6 +156,38 @@ fn the_header_stands_alone_in_every_dialect() {
         let standard = format!("-std={standard}");
         let warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-Iinclude"];
         run(compiler, &[&warnings[..], &[&standard, &text(&source)]].concat());
+    }
+}
+
+#[test]
+fn no_struct_has_padding_at_its_end() {
+    // A member that is added later would lie where an older program has left any bytes.
+    let output = Command::new("cc")
+        .args(["-Wpadded", "-Iinclude", "-fsyntax-only", "-x", "c", "include/framefd.h"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stderr).unwrap();
+    let padded: Vec<&str> = output.lines().filter(|l| l.contains("alignment boundary")).collect();
+    assert!(padded.is_empty(), "{padded:#?}");
+}
+
+#[test]
+fn the_comments_of_the_header_name_what_is_there() {
+    let header = read("include/framefd.h").replace("FRAME_E...", "");
+    let (mut code, mut comments) = (String::new(), String::new());
+    for piece in header.split("/*") {
+        let (comment, rest) = piece.split_once("*/").unwrap_or(("", piece));
+        comments += comment;
+        code += rest;
+    }
+    // A name in quotes is one of the wire, or of an option.
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '"';
+    let known: BTreeSet<&str> = code.split(|c| !is_word(c)).collect();
+    let prefixes = ["frame_", "auth_", "exec_", "FRAME_", "AUTH_", "EXEC_"];
+    for word in comments.split(|c| !is_word(c)) {
+        let is_ours = prefixes.iter().any(|prefix| word.starts_with(prefix));
+        assert!(!is_ours || known.contains(word), "a comment of framefd.h names {word}");
     }
 }
 

@@ -56,7 +56,7 @@ pub struct AuthKey(Key);
 /// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or
 /// there are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED,
 /// FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno,
-/// FRAME_EINVAL. Close the connection after any of them. Since 0.1.
+/// FRAME_EINVAL. Close the connection after any of them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_server(
     fd: c_int,
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn auth_server(
 /// Every key is tried, whichever matches.
 ///
 /// keys is count pointers, none of them NULL. *matched, where matched is not NULL, is the
-/// index of the key that matched; it is unchanged on failure. Since 0.1.
+/// index of the key that matched; it is unchanged on failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_server_keys(
     fd: c_int,
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn auth_server_keys(
 /// use the key for nothing else.
 ///
 /// Parameters and codes are as for auth_server(), without FRAME_EAUTH; FRAME_ECLOSED: the
-/// server closed before its challenge. Since 0.1.
+/// server closed before its challenge.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_client(
     fd: c_int,
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn auth_client(
 /// flags.
 ///
 /// The bytes are copied. On success *out is the key, freed with auth_key_free(); on
-/// failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. Since 0.1.
+/// failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_new(
     key: *const c_void,
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn auth_key_new(
 /// Returns 0. FRAME_EKEY: others may read or write the file, it belongs to another user,
 /// is a symbolic link or not a regular file, or the key is empty, too short or too long;
 /// frame_last_error() says which. FRAME_ENOENT, FRAME_EACCES, FRAME_EIO, with errno.
-/// FRAME_EINVAL. Since 0.1.
+/// FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_load(
     path: *const c_char,
@@ -179,7 +179,6 @@ pub unsafe extern "C" fn auth_key_load(
 /// May be called from any thread. Returns 0. FRAME_EEXIST: there is something at path,
 /// and it stays. FRAME_EKEY: no random numbers. FRAME_ENOENT (the directory),
 /// FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with errno; no file is left. FRAME_EINVAL.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_generate(path: *const c_char) -> c_int {
     // SAFETY: the pointer is what the header asks for.
@@ -189,7 +188,6 @@ pub unsafe extern "C" fn auth_key_generate(path: *const c_char) -> c_int {
 /// The bytes of a key, for auth_server() and auth_client(); valid until auth_key_free().
 ///
 /// *len, where len is not NULL, is their count. NULL with a length of 0 for NULL.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_bytes(key: *const AuthKey, len: *mut usize) -> *const c_void {
     value(ptr::null(), || {
@@ -201,7 +199,7 @@ pub unsafe extern "C" fn auth_key_bytes(key: *const AuthKey, len: *mut usize) ->
     })
 }
 
-/// Wipes and frees a key; NULL is nothing. Since 0.1.
+/// Wipes and frees a key; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn auth_key_free(key: *mut AuthKey) {
     // SAFETY: the pointer is what the header asks for.

@@ -66,7 +66,7 @@ pub struct ExecDatagramServer(Server);
 /// (errno EMSGSIZE). FRAME_ETIMEDOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
 /// (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not a datagram socket.
 /// FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram, and
-/// this one may be sent again. Since 0.1.
+/// this one may be sent again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_datagram_send(
     fd: c_int,
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn frame_datagram_send(
 /// FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its
 /// end. FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a
 /// datagram is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an
-/// earlier datagram. FRAME_EBADF: not a datagram socket. FRAME_EINVAL. Since 0.1.
+/// earlier datagram. FRAME_EBADF: not a datagram socket. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_datagram_recv(
     fd: c_int,
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn frame_datagram_recv(
 ///
 /// *len, where len is not NULL, is its length. It is valid until frame_free(). NULL with
 /// a length of 0 where there is none: a Unix socket without a name sent it, the frame came
-/// in a stream, or it is NULL. Since 0.1.
+/// in a stream, or it is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_source(frame: *const FrameHandle, len: *mut usize) -> *const c_void {
     value(ptr::null(), || {
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn frame_source(frame: *const FrameHandle, len: *mut usize
 /// them can be played to the other within 30 s. Give each a key of its own.
 ///
 /// On success *out is the server, freed with exec_datagram_server_free(); on failure it is
-/// NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. Since 0.1.
+/// NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_server_new(
     key: *const c_void,
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn exec_datagram_server_new(
 /// address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
 /// FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no
 /// request). A negative code: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO
-/// with errno, FRAME_EINVAL. Since 0.1.
+/// with errno, FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_serve(
     server: *mut ExecDatagramServer,
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn exec_datagram_serve(
     })
 }
 
-/// Frees a server that no thread uses any more; NULL is nothing. Since 0.1.
+/// Frees a server that no thread uses any more; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_server_free(server: *mut ExecDatagramServer) {
     // SAFETY: the pointer is what the header asks for.
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn exec_datagram_server_free(server: *mut ExecDatagramServ
 /// itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
 /// max_output. FRAME_EKEY, FRAME_EINVAL (input and EXEC_TTY among others: a datagram has
 /// no room for them), FRAME_EBADF: nothing was sent. The socket can be used again after
-/// any of them. Since 0.1.
+/// any of them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_datagram_request(
     fd: c_int,

@@ -236,7 +236,7 @@ pub struct ExecOutput {
 /// Returns EXEC_EXITED and the like (0 or more): a reply was sent and the stream is in
 /// step. FRAME_ECLOSED: the client hung up and its command was ended. FRAME_ESTALLED,
 /// FRAME_EIO with errno, FRAME_EBADF: the reply did not get through. FRAME_EINVAL:
-/// nothing was run. Close the stream after those. Since 0.1.
+/// nothing was run. Close the stream after those.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_and_reply(
     fd: c_int,
@@ -269,7 +269,7 @@ pub unsafe extern "C" fn exec_and_reply(
 ///
 /// The rest, and the codes, are as for exec_and_reply(); after FRAME_ETRUNCATED,
 /// FRAME_ETIMEDOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
-/// the stream did not come whole, or was not understood. Since 0.1.
+/// the stream did not come whole, or was not understood.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_serve(
     fd: c_int,
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn exec_serve(
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be
 /// started. FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above
-/// max_command. FRAME_ENOMEM. Since 0.1.
+/// max_command. FRAME_ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_run(
     command: *const c_char,
@@ -331,7 +331,7 @@ pub unsafe extern "C" fn exec_run(
 /// the other end closed instead of replying, as one that refuses a key does. After that
 /// and FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EBADREPLY (the reply contradicts itself),
 /// FRAME_ETOOBIG (more than twice max_output), FRAME_EIO and the codes of frame_recv(),
-/// close the stream. FRAME_EINVAL, FRAME_EBADF: nothing was sent. Since 0.1.
+/// close the stream. FRAME_EINVAL, FRAME_EBADF: nothing was sent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_request(
     fd: c_int,
@@ -353,7 +353,7 @@ pub unsafe extern "C" fn exec_request(
 /// Client: as exec_request() for a program and its arguments, without a shell.
 ///
 /// argv is an array of C strings in UTF-8 that ends with NULL; a program without a slash
-/// is looked for in the server's PATH. Since 0.1.
+/// is looked for in the server's PATH.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_request_argv(
     fd: c_int,
@@ -375,7 +375,7 @@ pub unsafe extern "C" fn exec_request_argv(
 ///
 /// *len, where len is not NULL, is the count of bytes. They are the command's own, in the
 /// encoding that exec_output_charset() names, and valid until exec_output_free(). NULL
-/// with a length of 0 where there are none. Since 0.1.
+/// with a length of 0 where there are none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_output_stdout(
     output: *const ExecOutput,
@@ -385,7 +385,7 @@ pub unsafe extern "C" fn exec_output_stdout(
     value(ptr::null(), || unsafe { part(output, len, Reply::stdout) })
 }
 
-/// What the command wrote to its standard error; as exec_output_stdout(). Since 0.1.
+/// What the command wrote to its standard error; as exec_output_stdout().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_output_stderr(
     output: *const ExecOutput,
@@ -396,7 +396,7 @@ pub unsafe extern "C" fn exec_output_stderr(
 }
 
 /// The encoding of the server's locale, such as "UTF-8"; "" where it did not say. Valid
-/// until exec_output_free(). Since 0.1.
+/// until exec_output_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_output_charset(output: *const ExecOutput) -> *const c_char {
     value(c"".as_ptr(), || {
@@ -408,7 +408,7 @@ pub unsafe extern "C" fn exec_output_charset(output: *const ExecOutput) -> *cons
 
 /// How the command ended, in *result.
 ///
-/// Returns 0 or FRAME_EINVAL (NULL, or a size that is not set). Since 0.1.
+/// Returns 0 or FRAME_EINVAL (NULL, or a size that is not set).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_output_result(
     output: *const ExecOutput,
@@ -432,7 +432,7 @@ pub unsafe extern "C" fn exec_output_result(
     })
 }
 
-/// Frees an output; NULL is nothing. Since 0.1.
+/// Frees an output; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_output_free(output: *mut ExecOutput) {
     // SAFETY: the pointer is what the header asks for.

@@ -46,7 +46,7 @@ pub struct ExecStream {
 /// runs the command at all, the first exec_stream_read() tells.
 ///
 /// Returns 0. FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the
-/// connection after FRAME_ESTALLED and FRAME_EIO with errno. Since 0.1.
+/// connection after FRAME_ESTALLED and FRAME_EIO with errno.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_start(
     fd: c_int,
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn exec_start(
 }
 
 /// Client: as exec_start() for a program and its arguments, without a shell; argv is as for
-/// exec_request_argv(). Since 0.1.
+/// exec_request_argv().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_start_argv(
     fd: c_int,
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn exec_start_argv(
 /// other end refused to run it, as for exec_request(); the connection is in step. Close it
 /// after all others: FRAME_ETRUNCATED and FRAME_ECLOSED (the other end is gone),
 /// FRAME_EBADREPLY (output is missing, or the reply contradicts itself), FRAME_ESTALLED,
-/// FRAME_EIO with errno, FRAME_EINVAL (nothing was done). Since 0.1.
+/// FRAME_EIO with errno, FRAME_EINVAL (nothing was done).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_read(
     stream: *mut ExecStream,
@@ -130,7 +130,6 @@ pub unsafe extern "C" fn exec_stream_read(
 /// Returns the count of bytes that were taken. 0: read first; or the command has ended, and
 /// more input is of no use. FRAME_ETIMEDOUT: nothing was taken; call again. FRAME_ESTATE:
 /// the command takes no input, or its end was told. The rest as for exec_stream_read().
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_write(
     stream: *mut ExecStream,
@@ -148,8 +147,7 @@ pub unsafe extern "C" fn exec_stream_write(
 
 /// Tells the command that its input ends here.
 ///
-/// Returns 0, also where it has ended before. The rest as for exec_stream_write(). Since
-/// 0.1.
+/// Returns 0, also where it has ended before. The rest as for exec_stream_write().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_end_input(
     stream: *mut ExecStream,
@@ -168,7 +166,7 @@ pub unsafe extern "C" fn exec_stream_end_input(
 /// May be called from any thread and from a signal handler while another call uses the
 /// stream: that call, or the next one, sends it, behind the input that was taken before.
 ///
-/// Returns 0 or FRAME_EINVAL. Since 0.1.
+/// Returns 0 or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_signal(stream: *const ExecStream, signal: c_int) -> c_int {
     // Fit for a handler: the guard has been set up by the call that made the stream.
@@ -184,7 +182,7 @@ pub unsafe extern "C" fn exec_stream_signal(stream: *const ExecStream, signal: c
 /// Changes the size of the command's terminal; without EXEC_TTY nothing happens. Callable
 /// as exec_stream_signal() is.
 ///
-/// Returns 0 or FRAME_EINVAL. Since 0.1.
+/// Returns 0 or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_resize(
     stream: *const ExecStream,
@@ -213,7 +211,7 @@ pub unsafe extern "C" fn exec_stream_resize(
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): the command has ended, and all that
 /// it wrote was written. FRAME_ETIMEDOUT: call again to go on. The rest as for
 /// exec_stream_read(); FRAME_EIO with errno may also come from one of the three
-/// descriptors, as EPIPE does where nobody reads the output any more. Since 0.1.
+/// descriptors, as EPIPE does where nobody reads the output any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_copy(
     stream: *mut ExecStream,
@@ -233,7 +231,7 @@ pub unsafe extern "C" fn exec_stream_copy(
 }
 
 /// What the stream waits for, for a loop of one's own: POLLIN, or POLLIN | POLLOUT while
-/// something is still to be sent to the other end. Since 0.1.
+/// something is still to be sent to the other end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_events(stream: *const ExecStream) -> c_int {
     value(0, || {
@@ -246,7 +244,7 @@ pub unsafe extern "C" fn exec_stream_events(stream: *const ExecStream) -> c_int 
 /// How the command ended, in *result; stdout_total and stderr_total are what came.
 ///
 /// Returns 0. FRAME_ESTATE: it has not ended. FRAME_EINVAL (NULL, or a size that is not
-/// set). Since 0.1.
+/// set).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_result(
     stream: *const ExecStream,
@@ -266,7 +264,6 @@ pub unsafe extern "C" fn exec_stream_result(
 
 /// Frees a stream; NULL is nothing. A command that still runs is left to the server, which
 /// ends it once the connection is closed, unless EXEC_ON_CLOSE_RUN was asked for.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_stream_free(stream: *mut ExecStream) {
     // SAFETY: the pointer is what the header asks for.
@@ -277,7 +274,7 @@ pub unsafe extern "C" fn exec_stream_free(stream: *mut ExecStream) {
 /// streamed command that had ended by then. It is to be dropped, with its body, and
 /// needs no reply.
 ///
-/// Returns 1 or 0. Since 0.1.
+/// Returns 1 or 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn exec_is_late_input(request: *const FrameHandle) -> c_int {
     value(0, || {

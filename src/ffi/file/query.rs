@@ -63,7 +63,6 @@ struct ListEntry {
 /// Returns 0. A code of -100 or below: the other end's error reply, such as
 /// FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEDOUT,
 /// FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_stat(
     fd: c_int,
@@ -88,7 +87,7 @@ pub unsafe extern "C" fn frame_file_stat(
 
 /// Client: asks how much the server has of a put of name that was cut, with
 /// FRAME_FILE_RESUME: result has its bytes and their digest. The codes are those of
-/// frame_file_stat(). Since 0.1.
+/// frame_file_stat().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_partial(
     fd: c_int,
@@ -112,7 +111,7 @@ pub unsafe extern "C" fn frame_file_partial(
 /// frame_file_list_free(); on failure it is NULL. Every name in it is one component; one
 /// that is not makes the whole reply FRAME_EBADREPLY.
 ///
-/// Returns the count of entries, or the codes of frame_file_stat(). Since 0.1.
+/// Returns the count of entries, or the codes of frame_file_stat().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_list(
     fd: c_int,
@@ -137,7 +136,7 @@ pub unsafe extern "C" fn frame_file_list(
 ///
 /// *stat, where stat is not NULL, is what the name is; *target, where target is not NULL,
 /// where a symbolic link leads, else NULL. Both strings are of any encoding, and valid
-/// until frame_file_list_free(). Since 0.1.
+/// until frame_file_list_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_list_entry(
     list: *const FileList,
@@ -161,7 +160,7 @@ pub unsafe extern "C" fn frame_file_list_entry(
     })
 }
 
-/// Frees a list; NULL is nothing. Since 0.1.
+/// Frees a list; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_list_free(list: *mut FileList) {
     // SAFETY: the pointer is what the header asks for.
@@ -170,7 +169,7 @@ pub unsafe extern "C" fn frame_file_list_free(list: *mut FileList) {
 
 /// Client: makes the directory name on the server; one that is there already is fine. With
 /// FRAME_FILE_PARENTS those above it as well. opts->mode is its mode, less the server's
-/// umask; default 0777. The codes are those of frame_file_stat(). Since 0.1.
+/// umask; default 0777. The codes are those of frame_file_stat().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_make_directory(
     fd: c_int,
@@ -195,7 +194,7 @@ pub unsafe extern "C" fn frame_file_make_directory(
 ///
 /// root_fd is borrowed; symbolic links are not followed. Returns how many files were
 /// removed. FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been
-/// removed). Since 0.1.
+/// removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_sweep(root_fd: c_int, older_than_ms: i64) -> i64 {
     count(|| {

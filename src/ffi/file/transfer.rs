@@ -170,7 +170,7 @@ unsafe impl SizedStruct for FileResult {}
 /// what the server says it has stored is something else; in step. FRAME_ETIMEDOUT,
 /// FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others:
 /// FRAME_ETRUNCATED (from_fd ended before length, or the reply was cut), FRAME_ESTALLED,
-/// FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. Since 0.1.
+/// FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_put(
     fd: c_int,
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn frame_file_put(
 /// Client: as frame_file_put() for the regular file at path, all of it.
 ///
 /// FRAME_EPATH where path is not a regular file, FRAME_ENOENT, FRAME_EACCES: nothing
-/// was sent. Since 0.1.
+/// was sent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_put_path(
     fd: c_int,
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn frame_file_put_path(
 /// does when the file becomes shorter), FRAME_ETOOBIG (above max_size; nothing was
 /// written), FRAME_ENOSPC and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
 /// FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
-/// FRAME_EBADFIELD. Since 0.1.
+/// FRAME_EBADFIELD.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_get(
     fd: c_int,
@@ -261,7 +261,7 @@ pub unsafe extern "C" fn frame_file_get(
 ///
 /// Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXIST,
 /// FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC: if they are seen
-/// beforehand nothing is sent; close the connection all the same. Since 0.1.
+/// beforehand nothing is sent; close the connection all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_get_path(
     fd: c_int,
@@ -305,7 +305,6 @@ pub unsafe extern "C" fn frame_file_get_path(
 /// client learns from the close. FRAME_ESTALLED, FRAME_ECANCELED, FRAME_EIO with errno,
 /// FRAME_EBADFIELD and FRAME_ETOOBIG (nobody knows where the put ends; the client was
 /// told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADF, FRAME_EINVAL.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_serve(
     fd: c_int,

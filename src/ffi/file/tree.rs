@@ -46,7 +46,7 @@ unsafe impl SizedStruct for FileTree {}
 /// The first failure ends it; frame_last_error() says which name it was. What was sent
 /// before is stored.
 ///
-/// Returns 0, or the codes of frame_file_put_path(). Since 0.1.
+/// Returns 0, or the codes of frame_file_put_path().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_put_tree(
     fd: c_int,
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn frame_file_put_tree(
 /// FRAME_EBADREPLY, and a symbolic link that could lead out is FRAME_EPATH. Each file has
 /// the guarantees of frame_file_get_path(); all else is as for frame_file_put_tree().
 ///
-/// Returns 0, or the codes of frame_file_get_path(). Since 0.1.
+/// Returns 0, or the codes of frame_file_get_path().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_file_get_tree(
     fd: c_int,

@@ -14,7 +14,6 @@ use crate::wire::json::writer::HeaderBuilder;
 pub struct FrameBuilder(HeaderBuilder);
 
 /// A new, empty object; freed with frame_builder_free(). NULL only where memory is out.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_new() -> *mut FrameBuilder {
     value(ptr::null_mut(), || Box::into_raw(Box::new(FrameBuilder(HeaderBuilder::new()))))
@@ -25,7 +24,7 @@ pub extern "C" fn frame_builder_new() -> *mut FrameBuilder {
 /// key and value are C strings in UTF-8 and are copied.
 ///
 /// Returns 0, FRAME_EINVAL (NULL, or not UTF-8: see frame_builder_bytes()) or
-/// FRAME_EBADFIELD (the key is there already, or is data_size). Since 0.1.
+/// FRAME_EBADFIELD (the key is there already, or is data_size).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_string(
     builder: *mut FrameBuilder,
@@ -43,7 +42,7 @@ pub unsafe extern "C" fn frame_builder_string(
 /// Adds len bytes that need not be text, such as a file name: as a string where they are
 /// UTF-8, else in Base64 (RFC 4648) under the key with "_b64" behind it.
 ///
-/// value may be NULL where len is 0. The codes of frame_builder_string(). Since 0.1.
+/// value may be NULL where len is 0. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_bytes(
     builder: *mut FrameBuilder,
@@ -60,7 +59,7 @@ pub unsafe extern "C" fn frame_builder_bytes(
     })
 }
 
-/// Adds an integer. The codes of frame_builder_string(). Since 0.1.
+/// Adds an integer. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_int(
     builder: *mut FrameBuilder,
@@ -74,7 +73,7 @@ pub unsafe extern "C" fn frame_builder_int(
     })
 }
 
-/// Adds true or false. The codes of frame_builder_string(). Since 0.1.
+/// Adds true or false. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_bool(
     builder: *mut FrameBuilder,
@@ -90,7 +89,7 @@ pub unsafe extern "C" fn frame_builder_bool(
 
 /// Adds a value that is JSON already: an array, an object, null, a fraction.
 ///
-/// The codes of frame_builder_string(), and FRAME_EBADJSON. Since 0.1.
+/// The codes of frame_builder_string(), and FRAME_EBADJSON.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_json(
     builder: *mut FrameBuilder,
@@ -108,7 +107,7 @@ pub unsafe extern "C" fn frame_builder_json(
 /// The object as it is now, for frame_send(): JSON text with a NUL after it.
 ///
 /// *len, where len is not NULL, is its length without the NUL. Valid until the builder is
-/// changed or freed. NULL for a NULL builder. Since 0.1.
+/// changed or freed. NULL for a NULL builder.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_text(
     builder: *const FrameBuilder,
@@ -124,7 +123,7 @@ pub unsafe extern "C" fn frame_builder_text(
     })
 }
 
-/// Frees a builder; NULL is nothing. Since 0.1.
+/// Frees a builder; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_builder_free(builder: *mut FrameBuilder) {
     // SAFETY: the pointer is what the header asks for.

@@ -50,7 +50,7 @@ pub struct FrameDecoder {
 /// function that takes a frame accepts; on failure it is NULL.
 ///
 /// Returns 0, FRAME_EINVAL, FRAME_EBADJSON (the header is not what a reader or decoder
-/// gave) or FRAME_ENOMEM. Since 0.1.
+/// gave) or FRAME_ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_copy(view: *const FrameView, out: *mut *mut FrameHandle) -> c_int {
     code(|| {
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn frame_copy(view: *const FrameView, out: *mut *mut Frame
 /// Returns how many bytes it is; where that is more than cap, nothing was written, and the
 /// call can be made again with more room. FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD
 /// (the header has a data_size), FRAME_ETOOBIG (the header is above max_header, or body_len
-/// above 2^63 - 1). Any thread. Since 0.1.
+/// above 2^63 - 1). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_encode(
     buf: *mut c_void,
@@ -106,7 +106,6 @@ pub unsafe extern "C" fn frame_encode(
 /// The program then sends len bytes.
 ///
 /// As frame_encode() otherwise; FRAME_ETOOBIG where the prefix cannot say the length.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_packet_encode(
     buf: *mut c_void,
@@ -127,7 +126,7 @@ pub unsafe extern "C" fn frame_packet_encode(
 /// On success *out is the decoder, on failure NULL. opts may be NULL; its limits hold for
 /// every message, its prefix for frame_decoder_next_packet(), timeout_ms means nothing here.
 ///
-/// Returns 0 or FRAME_EINVAL. Since 0.1.
+/// Returns 0 or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_new(
     out: *mut *mut FrameDecoder,
@@ -142,7 +141,7 @@ pub unsafe extern "C" fn frame_decoder_new(
     })
 }
 
-/// Frees a decoder and what it lent; NULL is nothing. Since 0.1.
+/// Frees a decoder and what it lent; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_free(decoder: *mut FrameDecoder) {
     // SAFETY: the pointer is what the header asks for.
@@ -158,7 +157,7 @@ pub unsafe extern "C" fn frame_decoder_free(decoder: *mut FrameDecoder) {
 /// the frame before, never with what was declared.
 ///
 /// NULL with a length of 0 once the decoder has failed, or there is no memory; the next
-/// frame_decoder_next() returns the error that sticks, if there is one. Since 0.1.
+/// frame_decoder_next() returns the error that sticks, if there is one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_space(
     decoder: *mut FrameDecoder,
@@ -181,7 +180,7 @@ pub unsafe extern "C" fn frame_decoder_space(
 
 /// Says that n bytes of the stream were put where frame_decoder_space() said.
 ///
-/// Returns 0, or FRAME_EINVAL: it is more than there was room for. Since 0.1.
+/// Returns 0, or FRAME_EINVAL: it is more than there was room for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_fed(decoder: *mut FrameDecoder, n: usize) -> c_int {
     code(|| {
@@ -202,7 +201,7 @@ pub unsafe extern "C" fn frame_decoder_fed(decoder: *mut FrameDecoder, n: usize)
 /// Takes in the next len bytes of the stream, which are copied.
 ///
 /// bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEM (nothing was taken in),
-/// FRAME_EINVAL, or the error that sticks. Since 0.1.
+/// FRAME_EINVAL, or the error that sticks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_feed(
     decoder: *mut FrameDecoder,
@@ -224,7 +223,7 @@ pub unsafe extern "C" fn frame_decoder_feed(
 /// Returns their count, 0 where the next one is not whole yet. FRAME_EBADLENGTH,
 /// FRAME_ETOOBIG (above max_header or max_body: as soon as that is known), FRAME_EBADJSON,
 /// FRAME_EBADFIELD: it sticks, and comes after all frames before it were taken.
-/// FRAME_ESTATE: bytes of a streamed body are left. FRAME_EINVAL. Since 0.1.
+/// FRAME_ESTATE: bytes of a streamed body are left. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_next(
     decoder: *mut FrameDecoder,
@@ -240,7 +239,7 @@ pub unsafe extern "C" fn frame_decoder_next(
 
 /// Takes the packets of which all bytes were fed, in order, max at most.
 ///
-/// As frame_decoder_next() otherwise. Since 0.1.
+/// As frame_decoder_next() otherwise.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_next_packet(
     decoder: *mut FrameDecoder,
@@ -258,7 +257,7 @@ pub unsafe extern "C" fn frame_decoder_next_packet(
 /// taken with frame_decoder_body() until frame_decoder_left() is 0; max_body does not apply.
 ///
 /// The body of *view is NULL. Returns 1, or 0 where the header is not whole yet. The codes
-/// of frame_decoder_next(). Since 0.1.
+/// of frame_decoder_next().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_next_header(
     decoder: *mut FrameDecoder,
@@ -275,7 +274,7 @@ pub unsafe extern "C" fn frame_decoder_next_header(
 ///
 /// *piece is where they are, borrowed until the next call for the decoder; NULL where there
 /// are none. Returns their count: 0 where more have to be fed, and at the body's end, when
-/// frame_decoder_left() is 0. FRAME_EINVAL. Since 0.1.
+/// frame_decoder_left() is 0. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_body(
     decoder: *mut FrameDecoder,
@@ -293,7 +292,7 @@ pub unsafe extern "C" fn frame_decoder_body(
     })
 }
 
-/// Bytes of a streamed body that were not taken yet; 0 for NULL. Since 0.1.
+/// Bytes of a streamed body that were not taken yet; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_left(decoder: *const FrameDecoder) -> u64 {
     // SAFETY: the pointer is what the header asks for.
@@ -303,7 +302,7 @@ pub unsafe extern "C" fn frame_decoder_left(decoder: *const FrameDecoder) -> u64
 /// What was fed and not taken, for a program that goes on with the stream in another way.
 ///
 /// *len, where len is not NULL, is its length. The bytes are borrowed until the next call
-/// for the decoder; NULL with a length of 0 where there are none. Since 0.1.
+/// for the decoder; NULL with a length of 0 where there are none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_rest(
     decoder: *const FrameDecoder,
@@ -320,7 +319,6 @@ pub unsafe extern "C" fn frame_decoder_rest(
 ///
 /// Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
 /// that are no whole message; it sticks. The error that sticks already. FRAME_EINVAL.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_decoder_end(decoder: *mut FrameDecoder) -> c_int {
     // SAFETY: the pointer is what the header asks for.

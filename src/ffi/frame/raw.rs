@@ -147,7 +147,6 @@ pub struct FrameSender(BodyWriter<'static>);
 /// header is above max_header): refused, nothing was sent. FRAME_ESTALLED: a part was
 /// sent when the time was up. FRAME_EBADF, FRAME_EIO with errno (EPIPE where the other
 /// end is gone; no SIGPIPE is raised). After those the stream is out of step: close it.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_send(
     fd: c_int,
@@ -181,7 +180,7 @@ pub unsafe extern "C" fn frame_send(
 /// the frame), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing is
 /// allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer,
 /// or there twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL, FRAME_EBADF:
-/// nothing was read. Since 0.1.
+/// nothing was read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_recv(
     fd: c_int,
@@ -202,7 +201,7 @@ pub unsafe extern "C" fn frame_recv(
 /// with frame_body_skip(). The next frame begins when frame_body_left() is 0.
 ///
 /// As frame_recv() otherwise; max_body does not apply. fd must stay open while the body
-/// is read. Since 0.1.
+/// is read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_recv_header(
     fd: c_int,
@@ -229,7 +228,7 @@ pub unsafe extern "C" fn frame_recv_header(
 ///
 /// Returns 0, or 1: it does not fit, *rest is set and *view is all zero. The codes of
 /// frame_recv(), and FRAME_ETOOBIG where it does not fit and rest is NULL: the stream is then
-/// out of step. Since 0.1.
+/// out of step.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_recv_into(
     fd: c_int,
@@ -269,8 +268,6 @@ pub unsafe extern "C" fn frame_recv_into(
 
 /// Frees a frame; NULL is nothing. What is left of a body in the stream stays there: the
 /// stream is then out of step, unless frame_body_skip() went before.
-///
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_free(frame: *mut FrameHandle) {
     // SAFETY: the pointer is what the header asks for.
@@ -280,7 +277,7 @@ pub unsafe extern "C" fn frame_free(frame: *mut FrameHandle) {
 /// The header of a frame: the JSON text as it came, with a NUL after it.
 ///
 /// *len, where len is not NULL, is its length without the NUL. The text is valid until
-/// frame_free(). NULL with a length of 0 for a packet or a NULL frame. Since 0.1.
+/// frame_free(). NULL with a length of 0 for a packet or a NULL frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header(frame: *const FrameHandle, len: *mut usize) -> *const c_char {
     value(ptr::null(), || {
@@ -297,7 +294,7 @@ pub unsafe extern "C" fn frame_header(frame: *const FrameHandle, len: *mut usize
 ///
 /// *len, where len is not NULL, is their count. The bytes are valid until frame_free().
 /// NULL with a length of 0 for an empty body, one that is still in the stream, or a NULL
-/// frame. Since 0.1.
+/// frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body(frame: *const FrameHandle, len: *mut usize) -> *const c_void {
     value(ptr::null(), || {
@@ -317,7 +314,7 @@ pub unsafe extern "C" fn frame_body(frame: *const FrameHandle, len: *mut usize) 
 /// that is there twice has its last value.
 ///
 /// Returns 0, FRAME_EMISSING (no such key), FRAME_EBADFIELD (not a string, or a NUL
-/// inside), FRAME_ESTATE (a packet has no header) or FRAME_EINVAL. Since 0.1.
+/// inside), FRAME_ESTATE (a packet has no header) or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header_string(
     frame: *const FrameHandle,
@@ -345,7 +342,7 @@ pub unsafe extern "C" fn frame_header_string(
 /// An integer at the top level of the header, in *value.
 ///
 /// Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, or beyond 64 bits with a
-/// sign), FRAME_ESTATE or FRAME_EINVAL; *value is then unchanged. Since 0.1.
+/// sign), FRAME_ESTATE or FRAME_EINVAL; *value is then unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header_int(
     frame: *const FrameHandle,
@@ -364,7 +361,7 @@ pub unsafe extern "C" fn frame_header_int(
 /// A boolean at the top level of the header, in *value.
 ///
 /// Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (neither true nor false), FRAME_ESTATE or
-/// FRAME_EINVAL; *value is then unchanged. Since 0.1.
+/// FRAME_EINVAL; *value is then unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_header_bool(
     frame: *const FrameHandle,
@@ -384,7 +381,7 @@ pub unsafe extern "C" fn frame_header_bool(
     })
 }
 
-/// Bytes of the body that are still in the stream; 0 for a NULL frame. Since 0.1.
+/// Bytes of the body that are still in the stream; 0 for a NULL frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_left(frame: *const FrameHandle) -> u64 {
     value(0, || {
@@ -402,7 +399,7 @@ pub unsafe extern "C" fn frame_body_left(frame: *const FrameHandle) -> u64 {
 /// Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT:
 /// nothing was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
 /// body is in memory. FRAME_EIO, FRAME_EINVAL. frame_body_left() is right after every
-/// one of them. Since 0.1.
+/// one of them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_read(
     frame: *mut FrameHandle,
@@ -425,7 +422,7 @@ pub unsafe extern "C" fn frame_body_read(
 /// Returns 0. FRAME_ETIMEDOUT: all that was read was written, call again. FRAME_ESTALLED,
 /// FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_body_skip() still
 /// brings the stream back in step. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
-/// body is in memory. Since 0.1.
+/// body is in memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_copy(
     frame: *mut FrameHandle,
@@ -443,7 +440,7 @@ pub unsafe extern "C" fn frame_body_copy(
 ///
 /// opts may be NULL. Returns 0, also where it is there already. FRAME_ETOOBIG: it is
 /// larger than max_body; nothing was read. FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EIO,
-/// FRAME_ENOMEM: what came is lost; frame_body_skip() drops the rest. Since 0.1.
+/// FRAME_ENOMEM: what came is lost; frame_body_skip() drops the rest.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_gather(
     frame: *mut FrameHandle,
@@ -464,7 +461,7 @@ pub unsafe extern "C" fn frame_body_gather(
 /// Reads the rest of a body from the stream and drops it, in constant memory.
 ///
 /// opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again.
-/// FRAME_ETRUNCATED, FRAME_EIO. Since 0.1.
+/// FRAME_ETRUNCATED, FRAME_EIO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_body_skip(
     frame: *mut FrameHandle,
@@ -483,7 +480,7 @@ pub unsafe extern "C" fn frame_body_skip(
 ///
 /// On success *out is the sender, which the caller frees with frame_sender_free(); on
 /// failure it is NULL. fd must stay open while the body is sent, and nothing else may be
-/// sent on it meanwhile. header, opts and the codes are as for frame_send(). Since 0.1.
+/// sent on it meanwhile. header, opts and the codes are as for frame_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_new(
     fd: c_int,
@@ -508,7 +505,7 @@ pub unsafe extern "C" fn frame_sender_new(
 ///
 /// Returns 0. FRAME_EINVAL: the piece is longer than what the body still needs; nothing
 /// of it was sent. FRAME_ETIMEDOUT: nothing of it was sent, call again. FRAME_ESTALLED,
-/// FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after. Since 0.1.
+/// FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_write(
     sender: *mut FrameSender,
@@ -533,7 +530,6 @@ pub unsafe extern "C" fn frame_sender_write(
 /// from_fd ended early. FRAME_ETIMEDOUT: from_fd gave nothing in time. After these two, what
 /// from_fd gave was sent, and frame_sender_left() says what the body still needs.
 /// FRAME_ESTALLED, FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_copy(
     sender: *mut FrameSender,
@@ -548,7 +544,7 @@ pub unsafe extern "C" fn frame_sender_copy(
     })
 }
 
-/// Bytes the body still needs; 0 for NULL. Since 0.1.
+/// Bytes the body still needs; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_left(sender: *const FrameSender) -> u64 {
     // SAFETY: the pointer is what the header asks for.
@@ -557,14 +553,14 @@ pub unsafe extern "C" fn frame_sender_left(sender: *const FrameSender) -> u64 {
 
 /// Checks that the body was sent whole. The sender is still to be freed.
 ///
-/// Returns 0, or FRAME_ESTATE: bytes are missing, the stream is out of step. Since 0.1.
+/// Returns 0, or FRAME_ESTATE: bytes are missing, the stream is out of step.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_finish(sender: *const FrameSender) -> c_int {
     // SAFETY: the pointer is what the header asks for.
     code(|| unsafe { object(sender, "sender") }?.0.finish())
 }
 
-/// Frees a sender; NULL is nothing. Since 0.1.
+/// Frees a sender; NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_sender_free(sender: *mut FrameSender) {
     // SAFETY: the pointer is what the header asks for.
@@ -575,7 +571,6 @@ pub unsafe extern "C" fn frame_sender_free(sender: *mut FrameSender) {
 ///
 /// data may be NULL where len is 0: an empty packet is a packet. opts may be NULL. As
 /// frame_send() otherwise; FRAME_ETOOBIG where the prefix cannot say the length.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_packet_send(
     fd: c_int,
@@ -593,7 +588,6 @@ pub unsafe extern "C" fn frame_packet_send(
 /// Receives one packet into memory: frame_body() has its bytes.
 ///
 /// As frame_recv() otherwise; FRAME_ETOOBIG where the packet is above max_body.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_packet_recv(
     fd: c_int,
@@ -618,7 +612,7 @@ pub unsafe extern "C" fn frame_packet_recv(
 ///
 /// Returns the length of the whole packet: more than cap says that *rest is set. The codes
 /// of frame_recv(), and FRAME_ETOOBIG where the packet is above max_body or does not fit
-/// and rest is NULL: the stream is then out of step. Since 0.1.
+/// and rest is NULL: the stream is then out of step.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_packet_recv_into(
     fd: c_int,

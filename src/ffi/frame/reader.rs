@@ -38,7 +38,7 @@ pub struct FrameReader {
 /// every message, its prefix for frame_reader_next_packet(), its timeout_ms for each call
 /// that says 0.
 ///
-/// Returns 0, FRAME_EINVAL or FRAME_EBADF. Since 0.1.
+/// Returns 0, FRAME_EINVAL or FRAME_EBADF.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_new(
     fd: c_int,
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn frame_reader_new(
 }
 
 /// Frees a reader, what it lent, and what it had read and not given; NULL is nothing. A
-/// writer tied to it is untied. Since 0.1.
+/// writer tied to it is untied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_free(reader: *mut FrameReader) {
     value((), || {
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn frame_reader_free(reader: *mut FrameReader) {
 /// writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
 /// first is untied.
 ///
-/// Returns 0 or FRAME_EINVAL. Since 0.1.
+/// Returns 0 or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_tie(
     reader: *mut FrameReader,
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn frame_reader_tie(
 /// FRAME_ECLOSED: the other end closed between frames. FRAME_ETRUNCATED, FRAME_EBADLENGTH,
 /// FRAME_ETOOBIG, FRAME_EBADJSON, FRAME_EBADFIELD: it sticks, and comes after all frames
 /// before it were taken. FRAME_ESTATE: bytes of a streamed body are left. FRAME_EIO with
-/// errno, FRAME_EBADF, FRAME_ENOMEM, FRAME_EINVAL. Since 0.1.
+/// errno, FRAME_EBADF, FRAME_ENOMEM, FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_next(
     reader: *mut FrameReader,
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn frame_reader_next(
 
 /// Takes the packets that are there, in order, max at most, and waits where there is none.
 ///
-/// As frame_reader_next() otherwise. Since 0.1.
+/// As frame_reader_next() otherwise.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_next_packet(
     reader: *mut FrameReader,
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn frame_reader_next_packet(
 /// frame_reader_read() or frame_reader_copy(), or dropped with frame_reader_skip(); the next
 /// frame begins when frame_reader_left() is 0. max_body does not apply.
 ///
-/// The body of *view is NULL. Returns 0. As frame_reader_next() otherwise. Since 0.1.
+/// The body of *view is NULL. Returns 0. As frame_reader_next() otherwise.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_next_header(
     reader: *mut FrameReader,
@@ -168,7 +168,6 @@ pub unsafe extern "C" fn frame_reader_next_header(
 ///
 /// Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT: nothing
 /// was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EINVAL.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_read(
     reader: *mut FrameReader,
@@ -193,7 +192,7 @@ pub unsafe extern "C" fn frame_reader_read(
 ///
 /// Returns 0. FRAME_ETIMEDOUT: all that was taken was written, call again. FRAME_ESTALLED,
 /// FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_reader_skip() still
-/// leads to the next frame. FRAME_ETRUNCATED: the stream ended. Since 0.1.
+/// leads to the next frame. FRAME_ETRUNCATED: the stream ended.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_copy(
     reader: *mut FrameReader,
@@ -211,7 +210,7 @@ pub unsafe extern "C" fn frame_reader_copy(
 /// Reads the rest of a streamed body and drops it.
 ///
 /// Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again. FRAME_ETRUNCATED,
-/// FRAME_EIO. Since 0.1.
+/// FRAME_EIO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_skip(reader: *mut FrameReader, timeout_ms: c_int) -> c_int {
     code(|| {
@@ -222,7 +221,7 @@ pub unsafe extern "C" fn frame_reader_skip(reader: *mut FrameReader, timeout_ms:
     })
 }
 
-/// Bytes of a streamed body that were not read yet; 0 for NULL. Since 0.1.
+/// Bytes of a streamed body that were not read yet; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_left(reader: *const FrameReader) -> u64 {
     // SAFETY: the pointer is what the header asks for.
@@ -233,7 +232,7 @@ pub unsafe extern "C" fn frame_reader_left(reader: *const FrameReader) -> u64 {
 /// stream in another way.
 ///
 /// *len, where len is not NULL, is its length. The bytes are borrowed until the next call
-/// for the reader; NULL with a length of 0 where there are none. Since 0.1.
+/// for the reader; NULL with a length of 0 where there are none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reader_rest(
     reader: *mut FrameReader,

@@ -19,7 +19,7 @@ use crate::wire::message::{self, Id};
 /// what it is. message is UTF-8; NULL is frame_strerror(code). opts may be NULL. All are
 /// borrowed for the call.
 ///
-/// Returns 0, and the codes of frame_send(). Since 0.1.
+/// Returns 0, and the codes of frame_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reply_error(
     fd: c_int,
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn frame_reply_error(
 ///
 /// cmds is an array of C strings in UTF-8 that ends with NULL, such as "exec", "put" and
 /// "get". request and opts are as for frame_reply_error(). Returns 0, and the codes of
-/// frame_send(). Since 0.1.
+/// frame_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_reply_hello(
     fd: c_int,

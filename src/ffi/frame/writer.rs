@@ -37,7 +37,7 @@ pub struct FrameWriter {
 /// every frame, its prefix for frame_writer_send_packet(), its timeout_ms for each call that
 /// says 0.
 ///
-/// Returns 0, FRAME_EINVAL or FRAME_EBADF. Since 0.1.
+/// Returns 0, FRAME_EINVAL or FRAME_EBADF.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_new(
     fd: c_int,
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn frame_writer_new(
 }
 
 /// Frees a writer; NULL is nothing. What is queued is dropped: frame_writer_flush() goes
-/// before. A reader it is tied to is untied. Since 0.1.
+/// before. A reader it is tied to is untied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_free(writer: *mut FrameWriter) {
     value((), || {
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn frame_writer_free(writer: *mut FrameWriter) {
 /// FRAME_ETIMEDOUT: the queue is full, nothing of the frame was accepted, call again.
 /// FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
 /// frame_send() does. FRAME_EBADF, FRAME_EIO with errno: it sticks. FRAME_ENOMEM: nothing
-/// of the frame was accepted; where a part of it had gone out, it sticks. Since 0.1.
+/// of the frame was accepted; where a part of it had gone out, it sticks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_send(
     writer: *mut FrameWriter,
@@ -107,7 +107,6 @@ pub unsafe extern "C" fn frame_writer_send(
 ///
 /// Returns how many were accepted, which is less than count only where the time was up or the
 /// next one failed: sent alone, it says why. Where not even the first is accepted, its code.
-/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_send_many(
     writer: *mut FrameWriter,
@@ -148,7 +147,7 @@ pub unsafe extern "C" fn frame_writer_send_many(
 /// Sends one packet, later or at once: its length as frame_options.prefix says, and len bytes.
 ///
 /// data may be NULL where len is 0. As frame_writer_send() otherwise; FRAME_ETOOBIG where the
-/// prefix cannot say the length. Since 0.1.
+/// prefix cannot say the length.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_send_packet(
     writer: *mut FrameWriter,
@@ -170,7 +169,7 @@ pub unsafe extern "C" fn frame_writer_send_packet(
 ///
 /// timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEDOUT: a part may have been
 /// written, frame_writer_left() is the rest; call again, in an event loop once the descriptor
-/// can be written to. FRAME_EBADF, FRAME_EIO with errno: it sticks. Since 0.1.
+/// can be written to. FRAME_EBADF, FRAME_EIO with errno: it sticks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_flush(writer: *mut FrameWriter, timeout_ms: c_int) -> c_int {
     code(|| {
@@ -181,7 +180,7 @@ pub unsafe extern "C" fn frame_writer_flush(writer: *mut FrameWriter, timeout_ms
     })
 }
 
-/// Bytes that were accepted and not written; 0 for NULL. Since 0.1.
+/// Bytes that were accepted and not written; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn frame_writer_left(writer: *const FrameWriter) -> usize {
     // SAFETY: the pointer is what the header asks for.

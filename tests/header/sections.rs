@@ -1,0 +1,181 @@
+//! What stands where in include/framefd.h. This is the table to edit; `make header` does the
+//! rest, and says what it does not find.
+//!
+//! - A new function, constant or struct in a file that is listed here needs nothing: it goes
+//!   into the section of its file, in the order of the file. Its `///` comment is its manual.
+//! - A new file of src/ffi: add its path, without `.rs`, to the sources of its section.
+//! - A file with things of two sections: list it plainly in one, and in the other with the
+//!   names that go there, such as `"frame/raw: frame_header_* frame_free"`. A name that ends
+//!   in `*` stands for all that begin so.
+//! - A new section: add it to `SECTIONS`; numbers, contents and counts follow.
+//! - A struct is named for its Rust type: `FrameOptions` is `frame_options`. For another name
+//!   add a line to cbindgen.toml.
+//! - A struct whose first member is `size: u32` gets its `..._INIT`, unless its name ends in
+//!   `_inquiry`, which the library makes.
+//! - A struct that a section needs before its own section is declared there by itself.
+//! - The error codes are in src/error.rs.
+//!
+//! `make header` writes bindings/python/framefd/_abi.py too.
+
+/// A section of the header.
+pub struct Section {
+    pub title: &'static str,
+    /// A few words for the contents.
+    pub about: &'static str,
+    /// What typical use looks like, as lines of a comment; what holds for all of its functions.
+    pub usage: &'static str,
+    /// Its items: files of src/ffi, in the order in which they appear.
+    pub sources: &'static [&'static str],
+}
+
+pub const SECTIONS: &[Section] = &[
+    Section {
+        title: "basics",
+        about: "versions, texts of errors, limits and times",
+        usage: "
+  if (frame_abi_version() != FRAME_ABI_VERSION) ...         after dlopen(3)
+  fprintf(stderr, \"%s\\n\", frame_last_error());            after a code below 0",
+        sources: &["codes", "boundary/options"],
+    },
+    Section {
+        title: "one message",
+        about: "sent or received on a raw descriptor",
+        usage: "
+  frame_send(fd, \"{\\\"cmd\\\":\\\"add\\\"}\", body, len, NULL);
+  frame_recv(fd, &frame, NULL);  frame_body(frame, &len);  frame_free(frame);",
+        sources: &["frame/raw", "frame/decoder: frame_view frame_copy"],
+    },
+    Section {
+        title: "headers",
+        about: "read and built, field by field",
+        usage: "
+  frame_header_int(frame, \"n\", &n);
+  b = frame_builder_new();  frame_builder_int(b, \"n\", 3);  text = frame_builder_text(b, NULL);
+A failure sticks in a builder, and each function takes NULL: check the text alone.",
+        sources: &["frame/raw: frame_header_*", "frame/builder"],
+    },
+    Section {
+        title: "bodies in pieces",
+        about: "of any size, on a raw descriptor",
+        usage: "
+  frame_recv_header(fd, &frame, NULL);
+  while ((n = frame_body_read(frame, buf, sizeof buf, NULL)) > 0) ...
+  frame_sender_new(fd, header, len, &sender, NULL);
+  while (...) frame_sender_write(sender, piece, n, NULL);   frame_sender_finish(sender);",
+        sources: &["frame/raw: frame_recv_header frame_body_* frame_sender*"],
+    },
+    Section {
+        title: "readers and writers",
+        about: "many small messages, a few system calls",
+        usage: "
+  while ((n = frame_reader_next(reader, views, 64, 0)) > 0) ...
+  frame_writer_send(writer, header, body, len, 0);  frame_writer_flush(writer, 0);",
+        sources: &["frame/reader", "frame/writer"],
+    },
+    Section {
+        title: "event loops",
+        about: "bytes in, frames out: no descriptor, no clock",
+        usage: "
+  p = frame_decoder_space(d, &room);  n = read(fd, p, room);  frame_decoder_fed(d, n);
+  while ((n = frame_decoder_next(d, views, 64)) > 0) ...",
+        sources: &["frame/decoder"],
+    },
+    Section {
+        title: "keys",
+        about: "the handshake, key files",
+        usage: "
+  auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);",
+        sources: &["auth"],
+    },
+    Section {
+        title: "replies",
+        about: "for servers that read requests themselves",
+        usage: "
+  frame_reply_error(fd, request, FRAME_EREMOTE_UNSUPPORTED, \"no such cmd\", NULL);",
+        sources: &["frame/reply"],
+    },
+    Section {
+        title: "commands, client",
+        about: "run at the peer, at once or streamed",
+        usage: "
+  exec_request(fd, \"uname -a\", 8, &output, NULL);  exec_output_stdout(output, &len);
+  exec_start(fd, \"sh\", 2, &stream, NULL);  exec_stream_copy(stream, 0, 1, 2, 0);",
+        sources: &["exec/calls", "exec/stream"],
+    },
+    Section {
+        title: "commands, server",
+        about: "run here, for a peer",
+        usage: "
+  exec_serve(fd, request, NULL, &result);                   a request that was received
+  exec_and_reply(fd, command, len, NULL, &result);          a command from anywhere else",
+        sources: &[
+            "exec/calls: exec_inquiry exec_and_reply exec_serve exec_run",
+            "exec/stream: exec_is_late_input",
+        ],
+    },
+    Section {
+        title: "files, client",
+        about: "put, get, trees, stat, list, mkdir",
+        usage: "
+  frame_file_put_path(fd, \"notes/a\", \"a\", NULL, &result);
+  frame_file_get_tree(fd, \"notes\", \"copy\", NULL, &tree);",
+        sources: &["file/transfer", "file/query", "file/tree"],
+    },
+    Section {
+        title: "files, server",
+        about: "served below one directory",
+        usage: "
+  frame_file_serve(fd, request, root_fd, NULL, &result);",
+        sources: &[
+            "file/transfer: frame_file_inquiry frame_file_serve",
+            "file/query: frame_file_sweep",
+        ],
+    },
+    Section {
+        title: "datagrams",
+        about: "frames and commands over UDP or Unix sockets",
+        usage: "
+  frame_datagram_send(fd, NULL, 0, header, body, len, NULL);
+  exec_datagram_request(fd, \"uptime\", 6, key, key_len, &output, NULL);",
+        sources: &["datagram"],
+    },
+];
+
+pub const APPENDIX: Section = Section {
+    title: "appendix",
+    about: "every error code, in words",
+    usage: "
+-100 and below were reported by the peer in an error reply: the connection is still usable.
+The numbers never change and are never reused. frame_strerror() has a line for each.",
+    sources: &[],
+};
+
+/// What stands before the contents, and behind them.
+pub const CONVENTIONS: [&str; 2] = [
+    "\
+/* framefd: messages, proof of a key, remote commands and files over any file descriptor.
+ * Made by `make header` from src/ffi; do not edit.
+ *
+",
+    " *
+ * True of every function, unless it says otherwise:
+ *
+ * - It returns 0 or a count, or a negative FRAME_E... code. frame_strerror() has a line for
+ *   each code, frame_last_error() this thread's details in words. A code of -100 or below
+ *   came from the peer in an error reply: the connection is still usable.
+ * - Descriptors are borrowed. They are never closed, their flags are never changed, and
+ *   nothing beyond the message is read, except by a frame_reader. They may block or not.
+ * - No call changes the process: no signal handler or mask, no SIGPIPE, no working directory,
+ *   environment or locale, no global state. Nothing is printed.
+ * - One deadline covers a whole call, on the monotonic clock.
+ * - Options may be NULL. Their first member is their size, which ..._INIT sets:
+ *       struct frame_options opts = FRAME_OPTIONS_INIT;
+ *   A member that is 0 has its default. No struct has padding at its end.
+ * - An output pointer may be NULL if its function says so. It is NULL after a failure.
+ * - Objects are freed with the function of their own name; NULL is ignored.
+ * - Threads may call everything at the same time, on different objects and descriptors. Each
+ *   object and function says more if it allows more.
+ * - Everything is there since version 0.1, unless it says another.
+ */
+",
+];
