@@ -18,6 +18,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ EXTRAS = {
     "pkg-config": "apt-get install pkg-config",
     "c++": "apt-get install g++",
     "mypy": "python3 -m pip install mypy",
-    "setuptools 70.1": "python3 -m pip install 'setuptools>=70.1'",
+    "setuptools 77": "python3 -m pip install 'setuptools>=77'",
     "tqdm": "python3 -m pip install tqdm",
     "rich": "python3 -m pip install rich",
 }
@@ -100,6 +101,9 @@ def main() -> int:
     which.add_argument("--long", action="store_true", help="what takes longer")
     which.add_argument("--only", metavar="NAME", help="the tests of this name")
     arguments = parser.parse_args()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As a shell's job in the background: the tests of Ctrl-C must not inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.only:
         suites, minutes = named(arguments.only), None
     elif arguments.quick:
@@ -301,7 +305,7 @@ def present(name: str) -> bool:
     if name in ("mypy", "tqdm", "rich"):
         return importlib.util.find_spec(name) is not None
     if name.startswith("setuptools"):
-        return version_of("setuptools") >= (70, 1)
+        return version_of("setuptools") >= (77,)
     return shutil.which(name) is not None
 
 

@@ -35,7 +35,7 @@ def has(package: str, *version: int) -> bool:
 CI = bool(os.environ.get("CI"))  # where nothing may be skipped
 
 
-@unittest.skipUnless(CI or has("setuptools", 61), "needs setuptools 61")
+@unittest.skipUnless(CI or has("setuptools", 77), "needs setuptools 77")
 class Install(unittest.TestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()
@@ -74,7 +74,6 @@ class Install(unittest.TestCase):
         use = f"import sys; sys.path.insert(0, {str(lib)!r})\n{USE}"
         self.check(self.run_quietly(sys.executable, "-I", "-c", use), lib)
 
-    @unittest.skipUnless(CI or has("setuptools", 70, 1), "needs setuptools 70.1")
     def test_pip_install(self) -> None:
         pip = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--no-cache-dir"]
         offline = ["--no-index", "--no-deps"]
