@@ -36,6 +36,10 @@ pub const BUFFER_KEPT: usize = 2 * READ_AHEAD_MAX;
 pub const WRITE_BEHIND: usize = 64 * 1024;
 /// What a reader takes in while the writer that goes with it waits for the other end to read.
 pub const TAKEN_IN: usize = 64 * 1024 * 1024;
+/// What a connection accepts to be written later: half of what it takes in.
+pub const MAX_QUEUE: u64 = 32 * MIB;
+/// What is drained from a peer before a close: more is not a reply that was on its way.
+pub const LINGER: u64 = 256 * KIB;
 /// One step of a body that is copied from descriptor to descriptor.
 pub const COPY_STEP: usize = 1024 * 1024;
 

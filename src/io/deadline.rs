@@ -1,29 +1,31 @@
 //! One point in time that a whole call has to meet, on the monotonic clock.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-
-use crate::error::{Error, ErrorKind, Result};
-
-/// When a call has to be done, or never.
+/// When a call has to be done.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Option<Instant>);
+pub struct Deadline(At);
+
+#[derive(Clone, Copy, Debug)]
+enum At {
+    /// Nothing is waited for, and the clock is not asked.
+    Past,
+    Point(Instant),
+    Never,
+}
 
 impl Deadline {
     /// No deadline.
-    pub const NEVER: Deadline = Deadline(None);
-
+    pub const NEVER: Deadline = Deadline(At::Never);
     /// At once: nothing is waited for.
-    pub fn now() -> Deadline {
-        Deadline(Some(Instant::now()))
-    }
+    pub const PAST: Deadline = Deadline(At::Past);
 
     /// `timeout` from now; what lies beyond the clock's range is never.
     pub fn after(timeout: Duration) -> Deadline {
-        Deadline(Instant::now().checked_add(timeout))
+        if timeout.is_zero() {
+            return Deadline::PAST;
+        }
+        Deadline(Instant::now().checked_add(timeout).map_or(At::Never, At::Point))
     }
 
     /// `timeout` from now, or never.
@@ -33,12 +35,21 @@ impl Deadline {
 
     /// Whether there is no deadline.
     pub fn is_never(self) -> bool {
-        self.0.is_none()
+        matches!(self.0, At::Never)
+    }
+
+    /// Whether nothing is waited for at all.
+    pub fn is_past(self) -> bool {
+        matches!(self.0, At::Past)
     }
 
     /// The time that is left, zero once it has passed; `None` without a deadline.
     pub fn remaining(self) -> Option<Duration> {
-        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+        match self.0 {
+            At::Past => Some(Duration::ZERO),
+            At::Point(at) => Some(at.saturating_duration_since(Instant::now())),
+            At::Never => None,
+        }
     }
 
     /// Whether it has passed.
@@ -50,8 +61,9 @@ impl Deadline {
     #[must_use]
     pub fn min(self, other: Deadline) -> Deadline {
         match (self.0, other.0) {
-            (Some(a), Some(b)) => Deadline(Some(a.min(b))),
-            (a, b) => Deadline(a.or(b)),
+            (At::Past, _) | (_, At::Past) => Deadline::PAST,
+            (At::Point(a), At::Point(b)) => Deadline(At::Point(a.min(b))),
+            (At::Never, at) | (at, At::Never) => Deadline(at),
         }
     }
 }
@@ -94,33 +106,48 @@ impl Patience {
     }
 }
 
-/// Waits until one of `fds` is ready or the deadline passes: `Ok(0)` says it passed.
-/// An interrupting signal is waited through.
-pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> Result<usize> {
-    loop {
-        let timeout = deadline.remaining().map(timespec);
-        match rustix::event::poll(fds, timeout.as_ref()) {
-            Ok(ready) => return Ok(ready),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::system("poll", errno)),
-        }
+/// How long one call may take, as its caller says it: a span, whose clock starts with the
+/// first wait, or a limit that covers more than this call.
+#[derive(Clone, Copy, Debug)]
+pub enum Time {
+    /// For this call; `None` waits for ever, zero does not wait.
+    Span(Option<Duration>),
+    /// For more than this call.
+    By(Patience),
+}
+
+impl Time {
+    /// The limit, which from now on counts.
+    pub fn patience(&mut self) -> Patience {
+        let patience = match *self {
+            Time::Span(span) => Patience::whole(span),
+            Time::By(patience) => patience,
+        };
+        *self = Time::By(patience);
+        patience
     }
 }
 
-/// Waits until `fd` is ready for `what`. Hang-ups and errors count as ready: the read
-/// or write that follows tells them.
-pub fn wait(fd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Result<()> {
-    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), what)];
-    if poll(&mut fds, deadline)? == 0 {
-        return Err(Error::new(ErrorKind::TimedOut, ""));
+impl From<Option<Duration>> for Time {
+    fn from(span: Option<Duration>) -> Time {
+        Time::Span(span)
     }
-    if fds[0].revents().contains(PollFlags::NVAL) {
-        return Err(Error::system("poll", Errno::BADF));
-    }
-    Ok(())
 }
 
-/// Beyond the kernel's range is as good as never.
-fn timespec(left: Duration) -> Timespec {
-    Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+impl From<Duration> for Time {
+    fn from(span: Duration) -> Time {
+        Time::Span(Some(span))
+    }
+}
+
+impl From<Deadline> for Time {
+    fn from(deadline: Deadline) -> Time {
+        Time::By(deadline.into())
+    }
+}
+
+impl From<Patience> for Time {
+    fn from(patience: Patience) -> Time {
+        Time::By(patience)
+    }
 }

@@ -9,6 +9,7 @@ pub mod signal;
 pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod wait;
 
 /// Why the last call of the C library failed in this thread.
 fn last_errno() -> rustix::io::Errno {

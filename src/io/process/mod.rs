@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod environment;
+pub mod fork;
 mod sessions;
 pub mod spawn;
 pub mod stdio;

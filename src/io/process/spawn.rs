@@ -29,10 +29,11 @@ use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Uid, pidfd_open, s
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{self, Deadline};
+use crate::io::deadline::Deadline;
 use crate::io::last_errno;
 use crate::io::process::child::Child;
 use crate::io::process::environment::Environment;
+use crate::io::wait;
 
 /// A process to start. It becomes the leader of a new process group without a terminal, or of
 /// a session with one, with default actions for all signals, none of them blocked, and no
@@ -161,7 +162,7 @@ fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
     // the end of the pipe does not tell: a process that the host forks at the wrong moment
     // holds it open for as long as it likes.
     let deadline = if is_other_user { Deadline::after(SOON) } else { Deadline::NEVER };
-    match deadline::wait(report.as_fd(), PollFlags::IN, deadline) {
+    match wait::wait(report.as_fd(), PollFlags::IN, deadline, None) {
         Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
         _ => {}
     }
@@ -806,7 +807,7 @@ mod tests {
         for user in [None, another] {
             let orphan = start(true, user).join().unwrap();
             let mut end = [PollFd::from_borrowed_fd(orphan.wait_fd().unwrap(), PollFlags::IN)];
-            assert_eq!(deadline::poll(&mut end, Deadline::after(Duration::from_secs(10))), Ok(1));
+            assert_eq!(wait::poll(&mut end, Deadline::after(Duration::from_secs(10)), None), Ok(1));
             assert_eq!(orphan.wait(), Status::Signaled(libc::SIGKILL));
         }
         assert!(!survivor.has_ended());

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
@@ -11,10 +10,11 @@ use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, retry_on_intr};
 use rustix::pipe::fcntl_setpipe_size;
 
 use crate::error::Result;
-use crate::io::deadline::{Deadline, poll};
+use crate::io::deadline::Deadline;
 use crate::io::process::spawn::{pipe, spawn_error};
 use crate::io::process::terminal::{Terminal, WindowSize};
 use crate::io::signal::with_blocked;
+use crate::io::wait::poll;
 
 /// What a command reads from and writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Channel {
     /// Whether nothing is left to be read, and nobody who could write more.
     pub fn is_at_end(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::IN)];
-        let ready = poll(&mut fds, Deadline::after(Duration::ZERO));
+        let ready = poll(&mut fds, Deadline::PAST, None);
         ready.is_ok() && fds[0].revents() == PollFlags::HUP
     }
 

@@ -12,7 +12,8 @@ use rustix::net::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, poll, wait};
+use crate::io::deadline::Deadline;
+use crate::io::wait::{poll, wait};
 
 /// Where a datagram comes from or goes to.
 pub type Address = SocketAddrAny;
@@ -58,7 +59,7 @@ pub fn send(
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                wait(fd, PollFlags::OUT, deadline)?;
+                wait(fd, PollFlags::OUT, deadline, None)?;
                 pause(deadline)?;
             }
             Err(errno @ Errno::NOBUFS) => {
@@ -93,7 +94,7 @@ pub fn recv<'a>(
         match rustix::net::recvmsg(fd, &mut slices, &mut no_control, flags) {
             Ok(message) => break message,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait(fd, PollFlags::IN, deadline)?,
+            Err(Errno::AGAIN) => wait(fd, PollFlags::IN, deadline, None)?,
             Err(errno) => return Err(Error::system("recv", errno)),
         }
     };
@@ -138,7 +139,7 @@ fn pause(deadline: Deadline) -> Result<()> {
     if deadline.passed() {
         return Err(Error::new(ErrorKind::TimedOut, "the queue is full"));
     }
-    poll(&mut [], deadline.min(Deadline::after(PAUSE))).map(|_| ())
+    poll(&mut [], deadline.min(Deadline::after(PAUSE)), None).map(|_| ())
 }
 
 /// Short beside any deadline, long beside a system call.

@@ -3,5 +3,6 @@
 pub mod address;
 pub mod aligned;
 pub mod datagram;
+pub mod ends;
 pub mod sink;
 pub mod source;

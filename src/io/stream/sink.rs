@@ -3,17 +3,19 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::Arc;
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience, wait};
+use crate::io::deadline::{Deadline, Patience};
 use crate::io::last_errno;
 use crate::io::signal::with_blocked;
+use crate::io::wait::{Interrupt, poll};
 
 /// What a blocking pipe that is ready surely takes without blocking, where the kernel has no
 /// other way: PIPE_BUF, pipe(7).
@@ -37,6 +39,16 @@ pub struct Sink<'fd> {
     is_socket: bool,
     /// Of what is no socket, once it has been asked for.
     without_waiting: Option<WithoutWaiting>,
+    interrupt: Option<Arc<Interrupt>>,
+}
+
+/// The other direction of a conversation, which is read while a write waits: the peer may
+/// wait for that.
+pub trait Meanwhile {
+    /// Where to read, unless nothing may be taken in.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+    /// Takes in what is there; false if there will be no more, or no more is to be held.
+    fn take_in(&mut self) -> bool;
 }
 
 /// How a pipe, terminal or file is written to so that the call does not wait. A blocking one
@@ -54,7 +66,18 @@ impl<'fd> Sink<'fd> {
     /// Writes a new message to `fd`.
     pub fn new(fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
         let patience = patience.into();
-        Sink { fd, patience, mid_message: false, is_socket: true, without_waiting: None }
+        let without_waiting = None;
+        Sink { fd, patience, mid_message: false, is_socket: true, without_waiting, interrupt: None }
+    }
+
+    /// Has `interrupt` end what this waits for.
+    pub fn set_interrupt(&mut self, interrupt: Option<Arc<Interrupt>>) {
+        self.interrupt = interrupt;
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'fd> {
+        self.fd
     }
 
     /// Goes on writing under another deadline.
@@ -87,7 +110,7 @@ impl<'fd> Sink<'fd> {
     /// Writes what `slices` have, in order, as far as it is taken without waiting; `None`
     /// says that nothing was. They have at least one byte, and the first of them too.
     pub fn try_write(&mut self, slices: &[IoSlice<'_>]) -> Result<Option<usize>> {
-        self.set_patience(Deadline::now());
+        self.set_patience(Deadline::PAST);
         match self.write(slices) {
             Ok(sent) => Ok(Some(sent)),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Stalled) => {
@@ -99,10 +122,37 @@ impl<'fd> Sink<'fd> {
 
     /// Writes at least one byte, and returns how many. `slices` are not empty.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
+        self.write_beside(slices, None)
+    }
+
+    /// The same, and reads `other` as long as it waits.
+    pub(crate) fn write_beside(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        other: Option<&mut dyn Meanwhile>,
+    ) -> Result<usize> {
+        let sent = self.try_each_way(slices, other);
+        match &self.interrupt {
+            Some(interrupt) if sent.is_err() && interrupt.is_aborted() => interrupt.ask().and(sent),
+            _ => sent,
+        }
+    }
+
+    fn try_each_way(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        mut other: Option<&mut dyn Meanwhile>,
+    ) -> Result<usize> {
+        let may_block = other.is_none() && self.may_block();
         let mut is_ready = false;
         loop {
-            let outcome =
-                if self.is_socket { self.send(slices) } else { self.write_in_step(slices)? };
+            let outcome = if self.is_socket {
+                self.send(slices, may_block)
+            } else if may_block {
+                with_blocked(|| rustix::io::writev(self.fd, slices))
+            } else {
+                self.write_in_step(slices, &mut other)?
+            };
             match outcome {
                 Ok(0) => return Err(Error::new(ErrorKind::Io, "write took no bytes")),
                 Ok(sent) => return Ok(sent),
@@ -113,7 +163,7 @@ impl<'fd> Sink<'fd> {
                     return Err(self.late());
                 }
                 Err(Errno::AGAIN) => {
-                    self.wait()?;
+                    self.wait(&mut other)?;
                     is_ready = true;
                 }
                 Err(errno) => return Err(Error::system("write", errno)),
@@ -121,9 +171,15 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    /// Whether a call that blocks in the kernel will do: nothing but the peer ends it.
+    fn may_block(&self) -> bool {
+        self.patience.is_endless()
+            && self.interrupt.as_ref().is_none_or(|interrupt| interrupt.lets_block(self.fd))
+    }
+
+    fn send(&self, slices: &[IoSlice<'_>], may_block: bool) -> Result<usize, Errno> {
         let mut flags = SendFlags::NOSIGNAL;
-        flags.set(SendFlags::DONTWAIT, !self.patience.is_endless());
+        flags.set(SendFlags::DONTWAIT, !may_block);
         if let [one] = slices {
             return rustix::net::send(self.fd, one, flags);
         }
@@ -131,10 +187,11 @@ impl<'fd> Sink<'fd> {
         rustix::net::sendmsg(self.fd, slices, &mut SendAncillaryBuffer::default(), flags)
     }
 
-    fn write_in_step(&mut self, slices: &[IoSlice<'_>]) -> Result<Result<usize, Errno>> {
-        if self.patience.is_endless() {
-            return Ok(with_blocked(|| rustix::io::writev(self.fd, slices)));
-        }
+    fn write_in_step(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        other: &mut Option<&mut dyn Meanwhile>,
+    ) -> Result<Result<usize, Errno>> {
         let step = match self.without_waiting()? {
             WithoutWaiting::Step(step) => step,
             WithoutWaiting::Nowait => match with_blocked(|| self.write_nowait(slices)) {
@@ -146,7 +203,7 @@ impl<'fd> Sink<'fd> {
                 outcome => return Ok(outcome),
             },
         };
-        self.wait()?;
+        self.wait(other)?;
         let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
         let is_whole = total <= step || self.is_nonblocking()?;
         Ok(with_blocked(|| {
@@ -191,12 +248,11 @@ impl<'fd> Sink<'fd> {
         usize::try_from(sent).map_err(|_| last_errno())
     }
 
-    fn wait(&self) -> Result<()> {
+    fn wait(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<()> {
         let mut unread = self.unread();
         loop {
-            match wait(self.fd, PollFlags::OUT, self.patience.next()) {
-                Err(error) if error.kind() == ErrorKind::TimedOut => {}
-                waited => return waited,
+            if self.wait_once(other)? {
+                return Ok(());
             }
             // A socket is ready only once a good part of its buffer is free, which takes
             // a slow reader longer than a stall may.
@@ -205,6 +261,39 @@ impl<'fd> Sink<'fd> {
                 continue;
             }
             return Err(self.late());
+        }
+    }
+
+    /// Waits until there is room, and reads `other` meanwhile; false if the time is up.
+    fn wait_once(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<bool> {
+        let until = self.patience.next();
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.fd, PollFlags::OUT),
+                PollFd::from_borrowed_fd(self.fd, PollFlags::empty()),
+            ];
+            let mut watched = 1;
+            if let Some(readable) = other.as_ref().and_then(|other| other.fd()) {
+                fds[1] = PollFd::from_borrowed_fd(readable, PollFlags::IN);
+                watched = 2;
+            }
+            if poll(&mut fds[..watched], until, self.interrupt.as_deref())? == 0 {
+                return Ok(false);
+            }
+            let [writable, readable] = [fds[0].revents(), fds[1].revents()];
+            if writable.contains(PollFlags::NVAL) {
+                return Err(Error::system("poll", Errno::BADF));
+            }
+            if !readable.is_empty() && !other.as_mut().is_some_and(|other| other.take_in()) {
+                // The next receive reports why nothing more comes.
+                *other = None;
+            }
+            if !writable.is_empty() {
+                return Ok(true);
+            }
+            if until.passed() {
+                return Ok(false);
+            }
         }
     }
 

@@ -3,14 +3,16 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::Arc;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, wait};
+use crate::io::deadline::Deadline;
 use crate::io::last_errno;
+use crate::io::wait::{Interrupt, wait};
 use crate::limits;
 use crate::wire::memory::reserve_step;
 
@@ -23,6 +25,7 @@ pub struct Source<'fd> {
     deadline: Deadline,
     mid_message: bool,
     without_waiting: WithoutWaiting,
+    interrupt: Option<Arc<Interrupt>>,
 }
 
 /// How a descriptor is read so that the call does not wait, whatever its flags are.
@@ -40,7 +43,13 @@ impl<'fd> Source<'fd> {
     /// Reads a new message from `fd`.
     #[inline]
     pub fn new(fd: BorrowedFd<'fd>, deadline: Deadline) -> Source<'fd> {
-        Source { fd, deadline, mid_message: false, without_waiting: WithoutWaiting::Nowait }
+        let without_waiting = WithoutWaiting::Nowait;
+        Source { fd, deadline, mid_message: false, without_waiting, interrupt: None }
+    }
+
+    /// Has `interrupt` end what this waits for.
+    pub fn set_interrupt(&mut self, interrupt: Option<Arc<Interrupt>>) {
+        self.interrupt = interrupt;
     }
 
     /// The descriptor.
@@ -103,7 +112,7 @@ impl<'fd> Source<'fd> {
 
     /// As [`read_more`](Self::read_more) without waiting; `None` says that nothing is there.
     pub fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
-        self.deadline = Deadline::now();
+        self.deadline = Deadline::PAST;
         match self.read_more(out, max) {
             Ok(got) => Ok(Some(got)),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Stalled) => {
@@ -125,10 +134,22 @@ impl<'fd> Source<'fd> {
         if buf.is_empty() {
             return Ok(0);
         }
+        let got = self.try_each_way(buf);
+        match &self.interrupt {
+            // An abort looks like the end of the stream, or like an error of it.
+            Some(interrupt) if !matches!(got, Ok(1..)) && interrupt.is_aborted() => {
+                interrupt.ask().and(got)
+            }
+            _ => got,
+        }
+    }
+
+    fn try_each_way(&mut self, buf: &mut [MaybeUninit<u8>]) -> Result<usize> {
+        let may_block = self.may_block();
         let mut is_ready = false;
         loop {
             let outcome = match self.without_waiting {
-                _ if self.deadline.is_never() => self.read_waiting(buf),
+                _ if may_block => self.read_waiting(buf),
                 WithoutWaiting::Nowait => self.read_nowait(buf),
                 WithoutWaiting::Recv => rustix::net::recv(self.fd, &mut *buf, RecvFlags::DONTWAIT)
                     .map(|(got, _)| got.0.len()),
@@ -163,6 +184,12 @@ impl<'fd> Source<'fd> {
         }
     }
 
+    /// Whether a call that blocks in the kernel will do: nothing but what comes ends it.
+    fn may_block(&self) -> bool {
+        self.deadline.is_never()
+            && self.interrupt.as_ref().is_none_or(|interrupt| interrupt.lets_block(self.fd))
+    }
+
     #[inline]
     fn read_waiting(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
         rustix::io::read(self.fd, buf).map(|(got, _)| got.len())
@@ -191,7 +218,8 @@ impl<'fd> Source<'fd> {
     }
 
     fn wait(&self) -> Result<()> {
-        wait(self.fd, PollFlags::IN, self.deadline).map_err(|error| match error.kind() {
+        let interrupt = self.interrupt.as_deref();
+        wait(self.fd, PollFlags::IN, self.deadline, interrupt).map_err(|error| match error.kind() {
             ErrorKind::TimedOut => self.late(),
             _ => error,
         })
@@ -249,7 +277,7 @@ mod tests {
                 assert_eq!(source.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
                 assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
                 writer.write_all(b"ab").unwrap();
-                source.set_deadline(Deadline::now());
+                source.set_deadline(Deadline::PAST);
                 let mut buf = [0; 8];
                 assert_eq!((source.read(&mut buf).unwrap(), &buf[..2]), (2, &b"ab"[..]), "{name}");
                 assert_eq!(source.read(&mut buf).unwrap_err().kind(), ErrorKind::Stalled);

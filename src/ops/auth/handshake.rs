@@ -6,9 +6,10 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, wait};
+use crate::io::deadline::Deadline;
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
+use crate::io::wait::wait;
 use crate::limits;
 use crate::ops::Duplex;
 use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, answer};
@@ -40,7 +41,7 @@ pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
 /// What the other end has to say. It has only just been given its turn, so that a read
 /// before the wait would find nothing.
 fn receive<const SIZE: usize>(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<[u8; SIZE]> {
-    wait(fd, PollFlags::IN, deadline).map_err(|error| match error.kind() {
+    wait(fd, PollFlags::IN, deadline, None).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => Error::new(ErrorKind::TimedOut, "nothing was received"),
         _ => error,
     })?;

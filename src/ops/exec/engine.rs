@@ -8,12 +8,13 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, poll};
+use crate::io::deadline::Deadline;
 use crate::io::process::child::{Child, Status};
 use crate::io::process::environment::Environment;
 use crate::io::process::spawn::{Confinement, Directory, Process};
 use crate::io::process::stdio::{Channel, Ends, PIPE_SIZE};
 use crate::io::process::terminal::{Terminal, WindowSize};
+use crate::io::wait::poll;
 use crate::limits;
 
 pub use crate::io::process::stdio::Stdio;
@@ -473,7 +474,7 @@ impl<'a> Run<'a> {
         let ask = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
         let at_once = taking && matches!(self.phase, Phase::Emptying { .. });
         let deadline = if at_once { Deadline::after(Duration::ZERO) } else { self.deadline };
-        poll(&mut fds, deadline.min(events.deadline()).min(ask))?;
+        poll(&mut fds, deadline.min(events.deadline()).min(ask), None)?;
 
         let mut revents = fds.iter().map(PollFd::revents);
         let mut of =

@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use super::client::{Request, check_id, check_reply};
 use super::control::Control;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, poll};
+use crate::io::deadline::Deadline;
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
+use crate::io::wait::poll;
 use crate::limits;
 use crate::ops::Duplex;
 use crate::ops::exec::engine::Stream;
@@ -430,7 +431,7 @@ impl<'fd> RemoteCommand<'fd> {
             .iter()
             .filter_map(|(fd, what)| Some(PollFd::from_borrowed_fd((*fd)?, *what)))
             .collect();
-        if poll(&mut fds, deadline)? == 0 {
+        if poll(&mut fds, deadline, None)? == 0 {
             return Err(Error::new(ErrorKind::TimedOut, "the command runs on"));
         }
         let mut revents = fds.iter().map(PollFd::revents);

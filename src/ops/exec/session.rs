@@ -12,8 +12,9 @@ use super::output::Output;
 use super::report::report;
 use super::server::ServeOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience, poll};
+use crate::io::deadline::{Deadline, Patience};
 use crate::io::process::terminal::WindowSize;
+use crate::io::wait::poll;
 use crate::limits;
 use crate::ops::Duplex;
 use crate::ops::exec::engine::{self, Events, Flow, Input, Outcome, Stream};
@@ -176,7 +177,7 @@ impl<'a, 'b> Session<'a, 'b> {
             if !is_sent {
                 fds.push(PollFd::from_borrowed_fd(self.duplex.writer, PollFlags::OUT));
             }
-            if poll(&mut fds, deadline)? == 0 {
+            if poll(&mut fds, deadline, None)? == 0 {
                 return Err(Error::new(ErrorKind::Stalled, "the client does not go on"));
             }
             if reads && !fds[0].revents().is_empty() {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Options, Progress, Transfer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{self, Deadline};
+use crate::io::deadline::Deadline;
+use crate::io::wait::poll;
 use crate::limits;
 use crate::wire::digest::{Digest, Hasher};
 
@@ -131,7 +132,7 @@ impl Pace {
         if wait.is_zero() {
             return Ok(());
         }
-        deadline::poll(&mut [], Deadline::after(wait).min(self.deadline))?;
+        poll(&mut [], Deadline::after(wait).min(self.deadline), None)?;
         if self.deadline.passed() {
             return Err(Error::new(
                 ErrorKind::Stalled,

@@ -1,9 +1,19 @@
 //! Frames and packets: one on a raw descriptor, or many through a buffer.
 
+pub mod connection;
+mod exchange;
 pub(crate) mod link;
+mod messages;
 mod raw;
 pub mod reader;
+mod receiving;
 pub mod reply;
+mod sending;
+mod shared;
 pub mod writer;
 
+pub use crate::io::stream::ends::Ends;
+pub use connection::{Connection, ConnectionOptions, State};
 pub use raw::*;
+pub use sending::Sent;
+pub use shared::Handle;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, poll};
+use crate::io::deadline::Deadline;
 use crate::io::stream::sink::Sink;
+use crate::io::wait::poll;
 use crate::limits;
 use crate::ops::frame::Options;
 use crate::ops::frame::reader::Reader;
@@ -252,7 +253,7 @@ fn write_and_take_in(
         let mut fds = [(fd, PollFlags::OUT), (reader.fd(), PollFlags::IN)]
             .map(|(fd, what)| PollFd::from_borrowed_fd(fd, what));
         let watched = if reads { 2 } else { 1 };
-        if poll(&mut fds[..watched], deadline)? == 0 {
+        if poll(&mut fds[..watched], deadline, None)? == 0 {
             return Err(Error::new(ErrorKind::TimedOut, "the other end does not read"));
         }
         if !fds[1].revents().is_empty() {

@@ -190,6 +190,53 @@ impl Decoder {
         Ok(&mut self.buffer)
     }
 
+    /// How many bytes the message at hand still needs, as far as that is known: none of them
+    /// belongs to the next one. `width` is that of the prefix.
+    pub(crate) fn missing(&self, width: usize) -> u64 {
+        let came = self.rest().len() as u64;
+        let known = match self.left {
+            0 if self.expected > 0 => self.expected,
+            0 => width as u64,
+            left => left,
+        };
+        known.saturating_sub(came).max(1)
+    }
+
+    /// Gives the buffer back, if nothing is in it: for a stream that is quiet.
+    pub(crate) fn release(&mut self) {
+        if self.start == self.buffer.len() {
+            self.start = 0;
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Takes the next `len` bytes, which are no message, if they were all fed.
+    pub(crate) fn raw_span(&mut self, len: usize) -> Result<Option<Range<usize>>> {
+        self.check_between()?;
+        if self.rest().len() < len {
+            self.expected = len as u64;
+            return Ok(None);
+        }
+        self.expected = 0;
+        self.start += len;
+        Ok(Some(self.start - len..self.start))
+    }
+
+    /// The text of the next header, if all of it was fed, without taking it.
+    pub(crate) fn peek_header(&mut self) -> Result<Option<&[u8]>> {
+        let head = self.read_head()?;
+        self.head = head;
+        let text = self.start + PREFIX_SIZE;
+        Ok(head.map(|head| &self.buffer[text..text + head.header_len]))
+    }
+
+    /// What was fed of a streamed body and not taken.
+    pub(crate) fn body_there(&self) -> &[u8] {
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let rest = self.rest();
+        &rest[..rest.len().min(left)]
+    }
+
     /// Notes that `count` bytes were put where there was `room` for so many.
     pub(crate) fn fed(&mut self, count: usize, room: usize) {
         if count == room {

@@ -3,3 +3,4 @@
 pub mod decoder;
 pub mod head;
 pub mod packet;
+pub mod queue;

@@ -6,7 +6,7 @@ pub mod file;
 
 use crate::error::{Error, ErrorKind, Result};
 
-use crate::wire::json::header::Header;
+use crate::wire::json::header::{Header, keys_to_send};
 pub use crate::wire::json::id::Id;
 use crate::wire::json::id::MAX_TEXT;
 use crate::wire::json::reader::{Fields, required};
@@ -111,6 +111,21 @@ pub fn read<T: Message>(header: &Header) -> Result<T> {
 /// What a reply says; [`ErrorKind::BadReply`] where it does not say it.
 pub fn read_reply<T: Message>(reply: &Header) -> Result<T> {
     as_reply(reply.fields().and_then(|fields| T::of(&fields)))
+}
+
+/// The text of a header, and this id in it. One that has an id already is refused.
+pub fn with_id(header: &str, id: &Id) -> Result<String> {
+    let keys = keys_to_send(header)?;
+    if Fields::parse(header)?.has("id") {
+        return Err(Error::new(ErrorKind::Argument, "the id is the library's to choose"));
+    }
+    let mut with_id = written(&|header| header.id(Some(id)));
+    if !keys.starts_with('}') {
+        with_id.pop();
+        with_id.push(',');
+        with_id.push_str(keys);
+    }
+    Ok(with_id)
 }
 
 /// A message that was read from a reply: whatever is wrong with it is a bad reply.

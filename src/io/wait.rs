@@ -1,0 +1,279 @@
+//! The one way to wait: for descriptors, under a deadline, until the host interrupts it.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+
+use super::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Asked before each wait and after each signal; `Break` ends the call.
+pub type Hook = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
+
+/// With a hook no wait lasts longer than this at a time: the signal that the hook looks for
+/// may have gone to another thread.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// What may end the waits of one conversation, or of one call.
+pub struct Interrupt {
+    hook: Option<Hook>,
+    aborted: AtomicBool,
+    /// The descriptors are not those of the conversation any more.
+    is_over: AtomicBool,
+    /// How many aborts are using the descriptors.
+    aborting: AtomicU32,
+    /// The sockets that an abort shuts down, which wakes whoever waits on them.
+    sockets: [Option<BorrowedFd<'static>>; 2],
+    /// What wakes a wait on anything else: an eventfd(2).
+    event: Option<OwnedFd>,
+}
+
+impl Interrupt {
+    /// Only a hook: for a call on a raw descriptor.
+    pub fn by_hook(hook: Hook) -> Interrupt {
+        Interrupt::new(Some(hook), [None; 2], None)
+    }
+
+    /// A hook, if any, and an abort for these descriptors. An eventfd is made only if one of
+    /// them is no socket.
+    ///
+    /// The descriptors have to stay open as long as [`abort`](Self::abort) can be called.
+    pub fn for_descriptors(
+        hook: Option<Hook>,
+        fds: [Option<BorrowedFd<'static>>; 2],
+    ) -> Result<Interrupt> {
+        let is_socket = |fd: &BorrowedFd<'_>| rustix::net::sockopt::socket_type(fd).is_ok();
+        let sockets = fds.map(|fd| fd.filter(is_socket));
+        let is_other =
+            fds.iter().zip(&sockets).any(|(fd, socket)| fd.is_some() && socket.is_none());
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = is_other.then(|| eventfd(0, flags)).transpose();
+        let event = event.map_err(|errno| Error::system("eventfd", errno))?;
+        Ok(Interrupt::new(hook, sockets, event))
+    }
+
+    fn new(
+        hook: Option<Hook>,
+        sockets: [Option<BorrowedFd<'static>>; 2],
+        event: Option<OwnedFd>,
+    ) -> Interrupt {
+        let (aborted, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        Interrupt { hook, aborted, is_over, aborting: AtomicU32::new(0), sockets, event }
+    }
+
+    /// From now on an abort leaves the descriptors alone: they may be closed.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        while self.aborting.load(Ordering::SeqCst) > 0 {
+            // Another thread is between two system calls that do not wait.
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Whatever waits, and every later wait, fails with [`ErrorKind::Aborted`].
+    ///
+    /// Async-signal-safe: it sets an atomic, and calls shutdown(2) and write(2).
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        self.aborting.fetch_add(1, Ordering::SeqCst);
+        if !self.is_over.load(Ordering::SeqCst) {
+            for socket in self.sockets.iter().flatten() {
+                // One that is not connected any more has nobody waiting on it.
+                let _ = rustix::net::shutdown(socket, Shutdown::Both);
+            }
+            if let Some(event) = &self.event {
+                // It can only fail if the counter is at its end, and then it is readable too.
+                let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+            }
+        }
+        self.aborting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether [`abort`](Self::abort) was called.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    /// Whether a call may block in the kernel and still be ended: on a socket that an abort
+    /// shuts down, without a hook.
+    pub(crate) fn lets_block(&self, fd: BorrowedFd<'_>) -> bool {
+        let is_ours = |socket: &BorrowedFd<'_>| socket.as_raw_fd() == fd.as_raw_fd();
+        self.hook.is_none() && self.sockets.iter().flatten().any(is_ours)
+    }
+
+    /// Fails if the host or another thread wants the call to end.
+    pub(crate) fn ask(&self) -> Result<()> {
+        if self.is_aborted() {
+            return Err(aborted());
+        }
+        match self.hook.as_ref().map(|hook| hook()) {
+            Some(ControlFlow::Break(())) => Err(Error::new(ErrorKind::Canceled, "")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupt").field("aborted", &self.aborted).finish_non_exhaustive()
+    }
+}
+
+/// Waits until one of `fds` is ready or the deadline passes: `Ok(0)` says that it passed. A
+/// signal does not end the wait, but has the hook asked.
+pub fn poll(
+    fds: &mut [PollFd<'_>],
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<usize> {
+    match interrupt {
+        Some(interrupt) => poll_interrupted(fds, deadline, interrupt),
+        None => loop {
+            match poll_once(fds, deadline) {
+                Ok(ready) => return Ok(ready),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::system("poll", errno)),
+            }
+        },
+    }
+}
+
+/// Waits until `fd` is ready for `what`. Hang-ups and errors count as ready: the read
+/// or write that follows reports them.
+pub fn wait(
+    fd: BorrowedFd<'_>,
+    what: PollFlags,
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<()> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, what)];
+    if poll(&mut fds, deadline, interrupt)? == 0 {
+        return Err(Error::new(ErrorKind::TimedOut, ""));
+    }
+    if fds[0].revents().contains(PollFlags::NVAL) {
+        return Err(Error::system("poll", Errno::BADF));
+    }
+    Ok(())
+}
+
+fn poll_interrupted(
+    fds: &mut [PollFd<'_>],
+    deadline: Deadline,
+    interrupt: &Interrupt,
+) -> Result<usize> {
+    // The eventfd goes behind the caller's descriptors, whose results are copied back.
+    let mut with_event: Vec<PollFd<'_>> = Vec::new();
+    loop {
+        interrupt.ask()?;
+        let slice = if interrupt.hook.is_some() { Deadline::after(SLICE) } else { Deadline::NEVER };
+        let until = deadline.min(slice);
+        let ready = match &interrupt.event {
+            None => poll_once(fds, until),
+            Some(event) => {
+                with_event.clear();
+                with_event.extend(fds.iter().cloned());
+                // SAFETY: `interrupt` keeps it open, and the copies below end with this call.
+                let event = unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
+                with_event.push(PollFd::from_borrowed_fd(event, PollFlags::IN));
+                let ready = poll_once(&mut with_event, until);
+                for (fd, polled) in fds.iter_mut().zip(&with_event) {
+                    *fd = polled.clone();
+                }
+                ready
+            }
+        };
+        match ready {
+            Ok(_) if interrupt.is_aborted() => return Err(aborted()),
+            Ok(0) if deadline.passed() => return Ok(0),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(ready) => return Ok(ready),
+            Err(errno) => return Err(Error::system("poll", errno)),
+        }
+    }
+}
+
+/// One poll(2), which a signal ends.
+fn poll_once(fds: &mut [PollFd<'_>], deadline: Deadline) -> Result<usize, Errno> {
+    // Beyond the kernel's range is as good as never.
+    let longest = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
+    let timeout = deadline.remaining().map(|left| Timespec::try_from(left).unwrap_or(longest));
+    rustix::event::poll(fds, timeout.as_ref())
+}
+
+fn aborted() -> Error {
+    Error::new(ErrorKind::Aborted, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn wait_on(fd: BorrowedFd<'_>, millis: u64, interrupt: &Interrupt) -> Result<usize> {
+        let deadline = Deadline::after(Duration::from_millis(millis));
+        poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], deadline, Some(interrupt))
+    }
+
+    fn forever(fd: &OwnedFd) -> BorrowedFd<'static> {
+        // SAFETY: the tests keep the descriptor open longer than they use this.
+        unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }
+    }
+
+    #[test]
+    fn a_hook_is_asked_before_a_wait_and_ends_it() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let interrupt =
+            Interrupt::by_hook(Box::new(move || match count.fetch_add(1, Ordering::Relaxed) {
+                0 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }));
+        let start = Instant::now();
+        let error = wait_on(reader.as_fd(), 60_000, &interrupt).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Canceled);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert!((SLICE..3 * SLICE).contains(&start.elapsed()), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_deadline_holds_beside_a_hook() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let interrupt = Interrupt::by_hook(Box::new(|| ControlFlow::Continue(())));
+        assert_eq!(wait_on(reader.as_fd(), 20, &interrupt).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_abort_wakes_a_wait_on_a_pipe_and_on_a_socket() {
+        let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        for (fd, has_event) in [(pipe, true), (socket.into(), false)] {
+            let fds = [Some(forever(&fd)), None];
+            let interrupt = Arc::new(Interrupt::for_descriptors(None, fds).unwrap());
+            assert_eq!(interrupt.event.is_some(), has_event);
+            assert_eq!(interrupt.lets_block(fd.as_fd()), !has_event);
+            let other = Arc::clone(&interrupt);
+            let aborting = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                other.abort();
+            });
+            let start = Instant::now();
+            let error = wait_on(fd.as_fd(), 60_000, &interrupt).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Aborted);
+            assert!(start.elapsed() < Duration::from_secs(10));
+            aborting.join().unwrap();
+            let error = wait_on(fd.as_fd(), 60_000, &interrupt).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Aborted, "and every later one");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Exchanges on a connection: a request and its reply, whole or the end of the connection.
+
+use super::connection::Connection;
+use super::raw::Frame;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Time;
+use crate::wire::json::header::Header;
+use crate::wire::message::{self, Id};
+
+impl<'fd> Connection<'fd> {
+    /// Runs an exchange. If it fails for any reason but an error reply, once a byte of its
+    /// request was accepted, the connection is broken: the reply may still come, and must not
+    /// be taken for that of the next request.
+    pub(crate) fn exchange<T>(
+        &mut self,
+        work: impl FnOnce(&mut Connection<'fd>) -> Result<T>,
+    ) -> Result<T> {
+        self.shared.check()?;
+        if self.sending.to_send() > 0 {
+            let detail = "the body of a message is still being sent";
+            return Err(Error::new(ErrorKind::State, detail));
+        }
+        let before = self.accepted();
+        let outcome = work(self);
+        if let Err(error) = &outcome
+            && !error.kind().is_remote()
+            && self.accepted() > before
+        {
+            self.shared.break_by(error);
+        }
+        outcome
+    }
+
+    /// The id of the next request of the library's own: `~1`, `~2` and so on.
+    pub(crate) fn next_id(&mut self) -> Id {
+        self.requests += 1;
+        Id::Text(format!("~{}", self.requests))
+    }
+
+    /// Whether a frame answers the request with this id. The first answer without an id marks
+    /// a peer that repeats none; after one with an id none without is taken, unless it is the
+    /// error `bad_request`: that of a peer that could not make out the id.
+    pub(crate) fn check_answer(&mut self, answer: &Header, asked: &Id) -> Result<()> {
+        let fields = answer.fields()?;
+        let id = fields.id().ok().flatten();
+        let is_ours = match &id {
+            Some(id) => id == asked,
+            None => {
+                self.echoes != Some(true)
+                    || message::check_reply(&fields)
+                        .is_err_and(|error| error.kind() == ErrorKind::RemoteBadRequest)
+            }
+        };
+        if !is_ours {
+            return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
+        }
+        if id.is_some() || self.echoes.is_none() {
+            self.echoes = Some(id.is_some());
+        }
+        Ok(())
+    }
+
+    /// Sends a request with an id of the library's and takes its reply, which says
+    /// `"status":"ok"`. An error reply is an error of a remote kind.
+    pub fn call(&mut self, header: &str, body: &[u8], timeout: impl Into<Time>) -> Result<Frame> {
+        let mut time = timeout.into();
+        let id = self.next_id();
+        let header = message::with_id(header, &id)?;
+        self.exchange(|connection| {
+            connection.send_by(Some(&header), [body, &[]], time.patience())?;
+            let reply = connection.header_by(time.patience())?;
+            connection.check_answer(&reply, &id)?;
+            let max = connection.max_body();
+            let body = connection.body_by(max, time.patience())?;
+            let fields = reply.fields()?;
+            message::check_reply(&fields)?;
+            if fields.text("status")?.as_deref() != Some("ok") {
+                return Err(Error::new(ErrorKind::BadReply, "it does not say \"status\":\"ok\""));
+            }
+            Ok(Frame { header: reply, body })
+        })
+    }
+}

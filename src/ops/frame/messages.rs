@@ -1,0 +1,441 @@
+//! The messages of a connection: whole, borrowed, and with their bodies in pieces.
+#![allow(dead_code)] // the features move here one after the other
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::connection::{Connection, meanwhile};
+use super::raw::Frame;
+use super::receiving::Receiving;
+use super::sending::{Sending, Sent, is_resumable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Patience, Time};
+use crate::io::stream::sink::Sink;
+use crate::io::stream::source::Source;
+use crate::limits;
+use crate::wire::frame::decoder::{FrameView, Span};
+use crate::wire::frame::packet::check_size;
+use crate::wire::json::header::Header;
+use crate::wire::memory::reserve;
+
+/// Receiving. What is left of a body in pieces is dropped when the next message is asked for.
+impl<'fd> Connection<'fd> {
+    /// The next message, borrowed until the next call. Both of `timeout`'s extremes hold: zero
+    /// does not wait, `None` waits for ever.
+    pub fn next(&mut self, timeout: impl Into<Time>) -> Result<FrameView<'_>> {
+        let span = self.next_span(timeout)?;
+        Ok(self.receiving.decoder().view(&span))
+    }
+
+    /// The next message in memory of its own.
+    pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Frame> {
+        let span = self.next_span(timeout)?;
+        let view = self.receiving.decoder().view(&span);
+        let copy = |bytes: &[u8]| {
+            let mut copy = Vec::new();
+            // With room for the NUL that is put behind a header.
+            reserve(&mut copy, bytes.len() + 1)?;
+            copy.extend_from_slice(bytes);
+            Ok::<_, Error>(copy)
+        };
+        let text = if span.header.is_empty() { "{}" } else { view.header() };
+        let header = Header::parse(copy(text.as_bytes())?, limits::MAX_DEPTH_HARD)?;
+        Ok(Frame { header, body: copy(view.body())? })
+    }
+
+    /// The header of the next message, borrowed alike, and the length of its body, which
+    /// [`read`](Self::read) and [`read_to`](Self::read_to) then take.
+    pub fn recv_header(&mut self, timeout: impl Into<Time>) -> Result<(FrameView<'_>, u64)> {
+        let mut time = timeout.into();
+        let span = self.receive(|receiving, sending| receiving.next_header(sending, &mut time))?;
+        let left = self.receiving.left();
+        Ok((self.receiving.decoder().view(&span), left))
+    }
+
+    /// Reads 1 to `buf.len()` bytes of the body as they come; 0 is its end.
+    pub fn read(&mut self, buf: &mut [u8], timeout: impl Into<Time>) -> Result<usize> {
+        let mut time = timeout.into();
+        self.receive(|receiving, sending| receiving.read(buf, sending, &mut time))
+    }
+
+    /// Copies the rest of the body to a descriptor; returns how many bytes were copied. A
+    /// failure of that descriptor leaves the connection in sync, and the rest of the body to be
+    /// read.
+    pub fn read_to(&mut self, to: BorrowedFd<'_>, timeout: impl Into<Time>) -> Result<u64> {
+        let mut time = timeout.into();
+        let mut sink = Sink::new(to, Deadline::NEVER);
+        sink.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
+        let mut copied = 0;
+        while self.to_receive() > 0 {
+            if copied > 0 && is_over(&mut time) {
+                return Ok(copied);
+            }
+            let outcome =
+                self.receive(|receiving, sending| receiving.await_body(sending, &mut time));
+            match outcome {
+                Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
+                outcome => outcome?,
+            }
+            sink.set_patience(time.patience());
+            sink.set_mid_message(false);
+            let written = sink.write(&[std::io::IoSlice::new(self.receiving.body_there())]);
+            match written {
+                Ok(written) => {
+                    self.receiving.consume(written);
+                    copied += written as u64;
+                }
+                Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Bytes of a body in pieces that were not read.
+    pub fn to_receive(&self) -> u64 {
+        self.receiving.left()
+    }
+
+    /// Where the next message is in the decoder's buffer.
+    pub(crate) fn next_span(&mut self, timeout: impl Into<Time>) -> Result<Span> {
+        let mut time = timeout.into();
+        self.receive(|receiving, sending| receiving.next(sending, &mut time))
+    }
+
+    /// Where the one after it is, if that was read already.
+    pub(crate) fn next_span_there(&mut self) -> Result<Option<Span>> {
+        self.receive(|receiving, _| receiving.next_there())
+    }
+
+    /// Where spans are.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        self.receiving.decoder().buffer()
+    }
+
+    /// Runs a receive, whose failure breaks the connection unless it can be called again.
+    #[inline]
+    pub(super) fn receive<T>(
+        &mut self,
+        work: impl FnOnce(&mut Receiving<'fd>, Option<&mut Sending<'fd>>) -> Result<T>,
+    ) -> Result<T> {
+        self.shared.check()?;
+        let sending = (!self.is_duplex).then_some(&mut self.sending);
+        work(&mut self.receiving, sending).inspect_err(|error| self.note(error))
+    }
+
+    /// Breaks the connection if `error` leaves it out of sync.
+    #[cold]
+    fn note(&self, error: &Error) {
+        if !matches!(
+            error.kind(),
+            ErrorKind::Closed
+                | ErrorKind::TimedOut
+                | ErrorKind::Canceled
+                | ErrorKind::State
+                | ErrorKind::Argument
+                | ErrorKind::NoMemory
+                | ErrorKind::Aborted
+                | ErrorKind::Broken
+        ) && self.receiving.fd().is_some()
+        {
+            self.shared.break_by(error);
+        }
+    }
+}
+
+/// Sending. A message is accepted whole or not at all.
+impl Connection<'_> {
+    /// Sends one message: `header`, a JSON object without `data_size` or nothing, and `body`.
+    /// [`ErrorKind::TimedOut`] says that it was not accepted, and can be sent again.
+    pub fn send(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<Sent> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(&mut self.receiving, self.is_duplex);
+        self.sending.send(header, [body, &[]], other, &mut time)
+    }
+
+    /// Accepts a message to be written with others: at 64 KiB, by [`flush`](Self::flush), and
+    /// before a receive waits. [`ErrorKind::TimedOut`] says that the queue is full.
+    #[inline]
+    pub fn queue(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(&mut self.receiving, self.is_duplex);
+        self.sending.queue(header, body, other, &mut time)
+    }
+
+    /// Writes all that is queued.
+    pub fn flush(&mut self, timeout: impl Into<Time>) -> Result<()> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(&mut self.receiving, self.is_duplex);
+        self.sending.flush(other, &mut time)
+    }
+
+    /// Announces a message whose body of `body_len` bytes is given with
+    /// [`write`](Self::write). Its head is written with the first piece. Until the last byte
+    /// everything else that sends is [`ErrorKind::State`].
+    pub fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
+        self.shared.check()?;
+        self.sending.begin(header, body_len)
+    }
+
+    /// Gives the next piece of the body; returns how much of it was accepted: all, unless the
+    /// time was up.
+    pub fn write(&mut self, piece: &[u8], timeout: impl Into<Time>) -> Result<usize> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(&mut self.receiving, self.is_duplex);
+        self.sending.write(piece, other, &mut time)
+    }
+
+    /// Gives the next `len` bytes of the body from a descriptor, or as many as it has; returns
+    /// how many. A failure of that descriptor leaves the connection in sync, and the rest of
+    /// the body to be given.
+    pub fn write_from(
+        &mut self,
+        from: BorrowedFd<'_>,
+        len: u64,
+        timeout: impl Into<Time>,
+    ) -> Result<u64> {
+        self.shared.check()?;
+        if len > self.sending.to_send() {
+            let left = self.sending.to_send();
+            let detail = format!("{len} bytes, but the body needs only {left}");
+            return Err(Error::new(ErrorKind::Argument, detail));
+        }
+        let mut time = timeout.into();
+        let mut source = Source::new(from, Deadline::NEVER);
+        source.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
+        let mut piece = Vec::new();
+        let mut copied = 0;
+        while copied < len {
+            if copied > 0 && is_over(&mut time) {
+                break;
+            }
+            piece.clear();
+            let step = usize::try_from(len - copied).unwrap_or(usize::MAX).min(limits::COPY_STEP);
+            reserve(&mut piece, step)?;
+            source.set_deadline(time.patience().next());
+            source.set_mid_message(false);
+            match source.read_more(&mut piece, len - copied) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if copied > 0 && is_resumable(&error) => break,
+                Err(error) => return Err(error),
+            }
+            let other = meanwhile(&mut self.receiving, self.is_duplex);
+            let given = match self.sending.write(&piece, other, &mut time) {
+                Ok(given) => given,
+                Err(error) if is_resumable(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            // `from` will not give it again.
+            self.sending.queue_piece(&piece[given..])?;
+            copied += piece.len() as u64;
+        }
+        Ok(copied)
+    }
+}
+
+/// For features, whose time covers more than one call.
+impl Connection<'_> {
+    /// The header of the next message in memory of its own; its body is taken in pieces.
+    pub(crate) fn header_by(&mut self, time: impl Into<Time>) -> Result<Header> {
+        let mut time = time.into();
+        self.receive(|receiving, sending| receiving.header(sending, &mut time))
+    }
+
+    /// The rest of the body in memory, if it is at most `max` bytes; if it is more, nothing is
+    /// consumed.
+    pub(crate) fn body_by(&mut self, max: u64, time: impl Into<Time>) -> Result<Vec<u8>> {
+        check_size(self.to_receive(), max)?;
+        self.front_by(u64::MAX, time)
+    }
+
+    /// The next `len` bytes of the body, no more than there are.
+    pub(crate) fn front_by(&mut self, len: u64, time: impl Into<Time>) -> Result<Vec<u8>> {
+        let mut time = time.into();
+        self.receive(|receiving, sending| receiving.front(len, sending, &mut time))
+    }
+
+    /// Hands the rest of the body to `take`, at most `step` bytes at a time. An error of
+    /// `take` leaves the connection in sync, and the rest to be read.
+    pub(crate) fn for_each_chunk(
+        &mut self,
+        step: usize,
+        patience: Patience,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut time = patience.into();
+        let mut refused = None;
+        let received = self.receive(|receiving, sending| {
+            receiving.for_each_chunk(step, sending, &mut time, |piece| {
+                take(piece).map_err(|error| {
+                    refused = Some(error);
+                    Error::new(ErrorKind::State, "the piece was not taken")
+                })
+            })
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => received,
+        }
+    }
+
+    /// Drops the rest of the body.
+    pub(crate) fn skip_by(&mut self, patience: Patience) -> Result<()> {
+        let mut time = patience.into();
+        self.receive(|receiving, sending| receiving.skip(sending, &mut time))
+    }
+
+    /// `len` bytes that are no message, all of them or none.
+    pub(crate) fn raw_by(&mut self, len: usize, time: impl Into<Time>) -> Result<&[u8]> {
+        let mut time = time.into();
+        self.shared.check()?;
+        let sending = (!self.is_duplex).then_some(&mut self.sending);
+        self.receiving.raw(len, sending, &mut time)
+    }
+
+    /// Sends bytes that are no message.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8], time: impl Into<Time>) -> Result<Sent> {
+        self.shared.check()?;
+        let mut time = time.into();
+        let other = meanwhile(&mut self.receiving, self.is_duplex);
+        self.sending.send_raw(bytes, other, &mut time)
+    }
+
+    /// Sends a message whose body is `bodies` one after the other, all of it.
+    pub(crate) fn send_by(
+        &mut self,
+        header: Option<&str>,
+        bodies: [&[u8]; 2],
+        patience: impl Into<Time>,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let mut time = patience.into();
+        let other = meanwhile(&mut self.receiving, self.is_duplex);
+        match self.sending.send(header, bodies, other, &mut time)? {
+            Sent::Whole => Ok(()),
+            Sent::Queued => {
+                let other = meanwhile(&mut self.receiving, self.is_duplex);
+                self.sending.flush(other, &mut time)
+            }
+        }
+    }
+
+    /// Gives the next piece of the body, all of it.
+    pub(crate) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
+        let mut time = patience.into();
+        let mut given = 0;
+        while given < piece.len() {
+            let other = meanwhile(&mut self.receiving, self.is_duplex);
+            given += self.sending.write(&piece[given..], other, &mut time)?;
+        }
+        Ok(())
+    }
+}
+
+/// For loops that wait for several descriptors at once.
+impl<'fd> Connection<'fd> {
+    /// Where to wait for what the peer sends.
+    pub(crate) fn read_fd(&self) -> Option<BorrowedFd<'fd>> {
+        self.receiving.fd()
+    }
+
+    /// Where to wait for room.
+    pub(crate) fn write_fd(&self) -> Option<BorrowedFd<'fd>> {
+        self.sending.fd()
+    }
+
+    /// Whether bytes were read that no call has taken: they have to be used before a wait.
+    pub(crate) fn has_input(&self) -> bool {
+        self.receiving.has_input()
+    }
+
+    /// The header of the next message, if all of it is there.
+    pub(crate) fn try_header(&mut self) -> Result<Option<Header>> {
+        match self.receive(|receiving, _| receiving.header(None, &mut Deadline::PAST.into())) {
+            Ok(header) => Ok(Some(header)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Appends bytes of the body that are there, as many as `out` has room for; `None`: more
+    /// have to come.
+    pub(crate) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
+        self.receive(|receiving, _| receiving.try_read_more(out, max))
+    }
+
+    /// Queues a frame without a body.
+    pub(crate) fn put(&mut self, header: &str) -> Result<()> {
+        self.shared.check()?;
+        self.sending.put(header)
+    }
+
+    /// Queues a frame whose body is moved and not copied, if
+    /// [`takes_body`](Self::takes_body), and writes what is taken at once.
+    pub(crate) fn put_body(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
+        self.shared.check()?;
+        self.sending.put_body(header, body)
+    }
+
+    /// Writes what is taken of the queue without a wait; returns how many bytes.
+    pub(crate) fn try_flush(&mut self) -> Result<usize> {
+        let before = self.sending.queued();
+        match self.sending.flush(None, &mut Deadline::PAST.into()) {
+            Err(error) if !is_resumable(&error) => Err(error),
+            _ => Ok(before - self.sending.queued()),
+        }
+    }
+
+    /// Bytes that were accepted and not written.
+    pub(crate) fn queued(&self) -> usize {
+        self.sending.queued()
+    }
+
+    /// Whether a body can be moved into the queue.
+    pub(crate) fn takes_body(&self) -> bool {
+        self.sending.takes_body()
+    }
+
+    /// Whether a frame without a body should be queued: the peer decides how fast they are
+    /// written, and must not decide how many there are.
+    pub(crate) fn takes_control(&self) -> bool {
+        self.sending.failure().is_none() && self.sending.queued_small() < CONTROL_ROOM
+    }
+
+    /// Where the next message begins in the stream that is sent.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.sending.accepted()
+    }
+
+    /// Drops messages that begin there or behind it, and have not begun to be written.
+    pub(crate) fn drop_behind(&mut self, position: u64) {
+        self.sending.drop_behind(position);
+    }
+
+    /// Has input for a streamed command that has ended dropped.
+    pub(crate) fn drop_late_input(&mut self) {
+        self.receiving.drop_late_input();
+    }
+}
+
+/// Bytes of frames without a body that may wait: dozens of them.
+const CONTROL_ROOM: usize = 4096;
+
+fn is_over(time: &mut Time) -> bool {
+    let deadline = time.patience().deadline;
+    !deadline.is_past() && deadline.passed()
+}

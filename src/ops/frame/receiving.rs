@@ -1,0 +1,561 @@
+//! The receiving direction of a connection: what was read ahead, and where in the stream it
+//! is.
+#![allow(dead_code)] // the features move here one after the other
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::sending::Sending;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Time};
+use crate::io::stream::aligned::reserve_aligned;
+use crate::io::stream::sink::Meanwhile;
+use crate::io::stream::source::Source;
+use crate::io::wait::Interrupt;
+use crate::limits;
+use crate::wire::frame::decoder::{Decoder, Limits, Span};
+use crate::wire::frame::head::PREFIX_SIZE;
+use crate::wire::frame::queue::Format;
+use crate::wire::json::header::Header;
+use crate::wire::memory::{reserve, reserve_step};
+use crate::wire::message::exec::is_late_input;
+
+/// Reads from one descriptor. Each call that may wait takes the sending direction as well:
+/// its queue is written first, since the peer may wait for that.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
+pub struct Receiving<'fd> {
+    source: Option<Source<'fd>>,
+    decoder: Decoder,
+    format: Format,
+    max_depth: u32,
+    /// Nothing is read beyond the message at hand.
+    is_exact: bool,
+    /// What came while a send waited. The next call decodes it: the decoder's memory may be
+    /// lent, and its borrower may be sending it.
+    taken_in: Vec<u8>,
+    /// Why nothing more was taken in. The descriptor reports that once.
+    failed: Option<Error>,
+    /// The peer has ended its direction.
+    has_ended: bool,
+    /// The bytes that were read ahead were given back: there is no more receiving.
+    is_given_up: bool,
+    /// A streamed command has ended: what the peer still sends to it is dropped.
+    drops_late_input: bool,
+}
+
+impl<'fd> Receiving<'fd> {
+    pub(super) fn new(
+        fd: Option<BorrowedFd<'fd>>,
+        interrupt: &Arc<Interrupt>,
+        limits: Limits,
+        format: Format,
+        is_exact: bool,
+    ) -> Receiving<'fd> {
+        let source = fd.map(|fd| {
+            let mut source = Source::new(fd, Deadline::NEVER);
+            source.set_interrupt(Some(Arc::clone(interrupt)));
+            source
+        });
+        Receiving {
+            source,
+            decoder: Decoder::new(limits),
+            format,
+            max_depth: limits.max_depth,
+            is_exact,
+            taken_in: Vec::new(),
+            failed: None,
+            has_ended: false,
+            is_given_up: false,
+            drops_late_input: false,
+        }
+    }
+
+    /// The descriptor.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'fd>> {
+        self.source.as_ref().map(Source::fd)
+    }
+
+    /// Whether the peer has ended its direction.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether bytes were read that no call has taken: whoever waits for the descriptor first
+    /// has to use them.
+    pub(super) fn has_input(&self) -> bool {
+        !self.taken_in.is_empty() || !self.decoder.rest().is_empty() || self.has_ended
+    }
+
+    /// Bytes of a body in pieces that were not taken.
+    pub(super) fn left(&self) -> u64 {
+        self.decoder.left()
+    }
+
+    /// Has input for a command that has ended dropped, until the next other frame.
+    pub(super) fn drop_late_input(&mut self) {
+        self.drops_late_input = true;
+    }
+
+    /// The memory that spans are in.
+    pub(super) fn decoder(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    /// Gives up receiving; returns what was read and not taken.
+    pub(super) fn unread(&mut self) -> Result<&[u8]> {
+        self.is_given_up = true;
+        self.decode_taken_in()?;
+        Ok(self.decoder.rest())
+    }
+
+    /// The next message.
+    pub(super) fn next(
+        &mut self,
+        sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<Span> {
+        let format = self.format;
+        self.message(sending, time, |decoder| match format {
+            Format::Frames => decoder.next_frame_span(),
+            Format::Packets(_) => decoder.next_packet_span(),
+        })
+    }
+
+    /// The next message, if it was read already.
+    pub(super) fn next_there(&mut self) -> Result<Option<Span>> {
+        match self.format {
+            Format::Frames => self.decoder.next_frame_span(),
+            Format::Packets(_) => self.decoder.next_packet_span(),
+        }
+    }
+
+    /// The header of the next message; its body is then taken in pieces.
+    pub(super) fn next_header(
+        &mut self,
+        sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<Span> {
+        self.check_format()?;
+        self.message(sending, time, Decoder::next_header_span)
+    }
+
+    /// The header of the next message in memory of its own, as [`next_header`].
+    ///
+    /// [`next_header`]: Self::next_header
+    pub(super) fn header(
+        &mut self,
+        sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<Header> {
+        let span = self.next_header(sending, time)?;
+        let text = &self.decoder.buffer()[span.header];
+        let text = &text[..text.len().saturating_sub(1)];
+        let mut copy = Vec::new();
+        // With room for the NUL that is put behind it.
+        reserve(&mut copy, text.len() + 1)?;
+        copy.extend_from_slice(text);
+        Header::parse(copy, self.max_depth)
+    }
+
+    /// `len` bytes that are no message, all of them or none.
+    pub(super) fn raw(
+        &mut self,
+        len: usize,
+        sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<&[u8]> {
+        let span = self.wait_for(sending, time, |decoder| decoder.raw_span(len))?;
+        Ok(&self.decoder.buffer()[span])
+    }
+
+    /// Reads 1 to `buf.len()` bytes of a body in pieces, as they come; 0 is its end. What is
+    /// not in the buffer yet goes past it.
+    pub(super) fn read(
+        &mut self,
+        buf: &mut [u8],
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<usize> {
+        loop {
+            self.decode_taken_in()?;
+            let is_done = buf.is_empty() || self.left() == 0;
+            let there = self.decoder.body(buf.len());
+            if is_done || !there.is_empty() {
+                buf[..there.len()].copy_from_slice(there);
+                return Ok(there.len());
+            }
+            let len = usize::try_from(self.left()).unwrap_or(usize::MAX).min(buf.len());
+            if len < limits::READ_AHEAD_MIN {
+                self.fill(sending.as_deref_mut(), time)?;
+                continue;
+            }
+            if self.flush(sending.as_deref_mut(), time) {
+                continue;
+            }
+            let got = self.source(time)?.read(&mut buf[..len])?;
+            return self.passed_by(got);
+        }
+    }
+
+    /// Waits until [`body_there`](Self::body_there) has something.
+    pub(super) fn await_body(
+        &mut self,
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<()> {
+        loop {
+            self.decode_taken_in()?;
+            if !self.body_there().is_empty() || self.left() == 0 {
+                return Ok(());
+            }
+            self.fill(sending.as_deref_mut(), time)?;
+        }
+    }
+
+    /// What was read of a body in pieces.
+    pub(super) fn body_there(&self) -> &[u8] {
+        self.decoder.body_there()
+    }
+
+    /// Takes the first `count` bytes of it.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.decoder.body(count);
+    }
+
+    /// Hands the rest of a body in pieces to `take`, at most `step` bytes at a time.
+    pub(super) fn for_each_chunk(
+        &mut self,
+        step: usize,
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut chunk, mut start) = (Vec::new(), 0);
+        let mut is_first = true;
+        while self.left() > 0 {
+            if !is_first && time.patience().deadline.passed() {
+                return Err(late());
+            }
+            self.decode_taken_in()?;
+            let there = self.decoder.body(step);
+            if !there.is_empty() {
+                take(there)?;
+                continue;
+            }
+            is_first = false;
+            if self.flush(sending.as_deref_mut(), time) {
+                continue;
+            }
+            let len = self.left().min(step as u64);
+            if chunk.capacity() == 0 {
+                start = reserve_aligned(&mut chunk, usize::try_from(len).unwrap_or(step))?;
+            }
+            chunk.truncate(start);
+            let got = self.source(time)?.read_more(&mut chunk, len)?;
+            self.passed_by(got)?;
+            take(&chunk[start..])?;
+        }
+        Ok(())
+    }
+
+    /// The next `len` bytes of a body in pieces, no more than there are, in memory that grows
+    /// with what comes.
+    pub(super) fn front(
+        &mut self,
+        len: u64,
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<Vec<u8>> {
+        let len = len.min(self.left());
+        let mut out = Vec::new();
+        loop {
+            self.decode_taken_in()?;
+            let wanted = len - out.len() as u64;
+            let there = self.decoder.body(usize::try_from(wanted).unwrap_or(usize::MAX));
+            reserve(&mut out, there.len())?;
+            out.extend_from_slice(there);
+            let wanted = len - out.len() as u64;
+            if wanted == 0 {
+                return Ok(out);
+            }
+            if self.flush(sending.as_deref_mut(), time) {
+                continue;
+            }
+            if out.len() == out.capacity() {
+                let came = out.len();
+                reserve_step(&mut out, limits::FIRST_STEP, came, wanted)?;
+            }
+            let got = self.source(time)?.read_more(&mut out, wanted)?;
+            self.passed_by(got)?;
+        }
+    }
+
+    /// Appends body bytes that are there, `max` at most and as many as `out` has room for;
+    /// `None`: more have to come.
+    pub(super) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
+        self.decode_taken_in()?;
+        let room = out.capacity() - out.len();
+        let len = usize::try_from(max.min(self.left())).unwrap_or(usize::MAX).min(room);
+        let there = self.decoder.body(len);
+        if !there.is_empty() || len == 0 {
+            out.extend_from_slice(there);
+            return Ok(Some(there.len()));
+        }
+        self.fail_if_over()?;
+        match self.source(&mut Deadline::PAST.into())?.try_read_more(out, len as u64)? {
+            None => Ok(None),
+            Some(got) => self.passed_by(got).map(Some),
+        }
+    }
+
+    /// Drops the rest of a body in pieces.
+    pub(super) fn skip(
+        &mut self,
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<()> {
+        let mut dropped = 0;
+        while self.left() > 0 {
+            self.decode_taken_in()?;
+            dropped += self.decoder.body(usize::MAX).len();
+            if self.left() == 0 {
+                break;
+            }
+            // One that sends without a pause must not hold a call that was not to wait.
+            if dropped > 0 && Self::is_over(dropped, time) {
+                return Err(late());
+            }
+            self.fill(sending.as_deref_mut(), time)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what comes until the peer has ended its direction, or sent `max` bytes.
+    pub(super) fn drain(&mut self, max: u64, time: &mut Time) -> Result<()> {
+        self.is_given_up = true;
+        let mut dropped = (self.decoder.rest().len() + self.taken_in.len()) as u64;
+        self.taken_in = Vec::new();
+        let mut room = Vec::with_capacity(limits::GROW_STEP);
+        while dropped < max && !self.has_ended {
+            if dropped > 0 && time.patience().deadline.passed() {
+                return Err(late());
+            }
+            let Some(source) = &mut self.source else { return Ok(()) };
+            source.set_deadline(time.patience().next());
+            room.clear();
+            match source.read_more(&mut room, max - dropped)? {
+                0 => self.has_ended = true,
+                got => dropped += got as u64,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(dropped: usize, time: &mut Time) -> bool {
+        match time.patience().deadline {
+            deadline if deadline.is_past() => dropped > limits::TAKEN_IN,
+            deadline => deadline.passed(),
+        }
+    }
+
+    /// Drops what is left of a body, and waits until `take` finds a message.
+    fn message(
+        &mut self,
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+        take: impl FnMut(&mut Decoder) -> Result<Option<Span>>,
+    ) -> Result<Span> {
+        loop {
+            if self.decoder.left() > 0 {
+                self.skip(sending.as_deref_mut(), time)?;
+            }
+            if self.drops_late_input && self.skip_late_input(sending.as_deref_mut(), time)? {
+                continue;
+            }
+            return self.wait_for(sending, time, take);
+        }
+    }
+
+    /// Looks at the next header; false if it is not for a command that has ended.
+    fn skip_late_input(
+        &mut self,
+        sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+    ) -> Result<bool> {
+        let is_late = self.wait_for(sending, time, |decoder| {
+            let header = decoder.peek_header()?;
+            Ok(header.map(|text| {
+                Header::parse(text.to_vec(), limits::MAX_DEPTH_HARD)
+                    .is_ok_and(|header| is_late_input(&header))
+            }))
+        })?;
+        if is_late {
+            self.decoder.next_header_span()?;
+        } else {
+            self.drops_late_input = false;
+        }
+        Ok(is_late)
+    }
+
+    /// Reads on until `take` finds something in what came.
+    #[inline]
+    fn wait_for<T>(
+        &mut self,
+        mut sending: Option<&mut Sending<'_>>,
+        time: &mut Time,
+        mut take: impl FnMut(&mut Decoder) -> Result<Option<T>>,
+    ) -> Result<T> {
+        self.check()?;
+        let mut is_first = true;
+        loop {
+            self.decode_taken_in()?;
+            if let Some(found) = take(&mut self.decoder)? {
+                return Ok(found);
+            }
+            if !is_first {
+                let deadline = time.patience().deadline;
+                if !deadline.is_past() && deadline.passed() {
+                    return Err(late());
+                }
+            }
+            is_first = false;
+            self.fill(sending.as_deref_mut(), time)?;
+        }
+    }
+
+    /// Takes in at least a byte, unless a send took some in meanwhile.
+    fn fill(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<()> {
+        if self.flush(sending, time) {
+            return Ok(());
+        }
+        match self.read_more(time) {
+            Ok(0) => Err(self.end()),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if error.kind() == ErrorKind::TimedOut {
+                    self.decoder.release();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what is queued; true if something was taken in meanwhile. Should it fail, the
+    /// next send reports that: what the peer sent before is not lost.
+    fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> bool {
+        if let Some(sending) = sending.filter(|sending| sending.queued() > 0) {
+            let _ = sending.flush(Some(self), time);
+        }
+        !self.taken_in.is_empty()
+    }
+
+    #[inline]
+    fn decode_taken_in(&mut self) -> Result<()> {
+        if !self.taken_in.is_empty() {
+            self.decoder.append(&self.taken_in)?;
+            self.taken_in = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn read_more(&mut self, time: &mut Time) -> Result<usize> {
+        self.fail_if_over()?;
+        let (is_exact, width) = (self.is_exact, self.prefix_width());
+        let Some(source) = &mut self.source else { return Err(no_descriptor()) };
+        source.set_deadline(time.patience().next());
+        source.set_mid_message(false);
+        let missing = if is_exact { self.decoder.missing(width) } else { u64::MAX };
+        let buffer = self.decoder.space()?;
+        let room = buffer.capacity() - buffer.len();
+        let got = source.read_more(buffer, (room as u64).min(missing))?;
+        self.decoder.fed(got, room);
+        Ok(got)
+    }
+
+    fn fail_if_over(&mut self) -> Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.has_ended { Err(self.end()) } else { Ok(()) }
+    }
+
+    /// The descriptor, ready for a read under `time`.
+    fn source(&mut self, time: &mut Time) -> Result<&mut Source<'fd>> {
+        self.fail_if_over()?;
+        let Some(source) = &mut self.source else { return Err(no_descriptor()) };
+        source.set_deadline(time.patience().next());
+        source.set_mid_message(false);
+        Ok(source)
+    }
+
+    /// `got` bytes of a body went past the buffer; 0 is the end of the stream.
+    fn passed_by(&mut self, got: usize) -> Result<usize> {
+        if got == 0 {
+            return Err(self.end());
+        }
+        self.decoder.passed_by(got);
+        Ok(got)
+    }
+
+    fn end(&mut self) -> Error {
+        self.has_ended = true;
+        self.decoder.end()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.is_given_up {
+            return Err(Error::new(ErrorKind::State, "what was read ahead was given back"));
+        }
+        if self.source.is_none() { Err(no_descriptor()) } else { Ok(()) }
+    }
+
+    fn check_format(&self) -> Result<()> {
+        match self.format {
+            Format::Frames => Ok(()),
+            Format::Packets(_) => Err(Error::new(ErrorKind::State, "a packet has no header")),
+        }
+    }
+
+    fn prefix_width(&self) -> usize {
+        match self.format {
+            Format::Frames => PREFIX_SIZE,
+            Format::Packets(prefix) => prefix.width(),
+        }
+    }
+}
+
+impl Meanwhile for Receiving<'_> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd().filter(|_| !self.has_ended && self.failed.is_none() && !self.is_exact)
+    }
+
+    fn take_in(&mut self) -> bool {
+        let step = self.taken_in.len().max(limits::READ_AHEAD_MAX);
+        let is_full = self.taken_in.len() == self.taken_in.capacity();
+        if self.taken_in.len() >= limits::TAKEN_IN
+            || (is_full && reserve(&mut self.taken_in, step).is_err())
+        {
+            return false;
+        }
+        let Some(source) = &mut self.source else { return false };
+        match source.try_read_more(&mut self.taken_in, u64::MAX) {
+            Ok(got) => {
+                self.has_ended |= got == Some(0);
+                got != Some(0)
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                false
+            }
+        }
+    }
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::TimedOut, "nothing whole was received")
+}
+
+fn no_descriptor() -> Error {
+    Error::new(ErrorKind::BadDescriptor, "the connection has no descriptor to read from")
+}

@@ -1,0 +1,422 @@
+//! The sending direction of a connection: what was accepted, and how far it was written.
+#![allow(dead_code)] // the features move here one after the other
+
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Time};
+use crate::io::stream::sink::{Meanwhile, Sink};
+use crate::io::wait::Interrupt;
+use crate::limits;
+use crate::wire::frame::head::Head;
+use crate::wire::frame::queue::{Format, Queue};
+
+/// What became of a message that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it was written.
+    Whole,
+    /// Some of it waits in the queue. It must not be sent again.
+    Queued,
+}
+
+/// What a send does with a message if the time is up before a byte of it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfLate {
+    Refuse,
+    Queue,
+}
+
+/// Writes to one descriptor. Each call that may wait takes the receiving direction as well,
+/// and reads it meanwhile: the peer may wait for that.
+///
+/// [`ErrorKind::TimedOut`] and [`ErrorKind::Canceled`] say that nothing was accepted. Every
+/// other failure of the descriptor sticks.
+#[derive(Debug)]
+pub struct Sending<'fd> {
+    sink: Option<Sink<'fd>>,
+    queue: Queue,
+    format: Format,
+    max_header: u64,
+    max_queue: u64,
+    /// Bytes of a body that was announced, which are still to be given.
+    to_send: u64,
+    has_ended: bool,
+    failed: Option<Error>,
+}
+
+impl<'fd> Sending<'fd> {
+    pub(super) fn new(
+        fd: Option<BorrowedFd<'fd>>,
+        interrupt: &Arc<Interrupt>,
+        format: Format,
+        max_header: u64,
+        max_queue: u64,
+    ) -> Sending<'fd> {
+        let sink = fd.map(|fd| {
+            let mut sink = Sink::new(fd, Deadline::NEVER);
+            sink.set_interrupt(Some(Arc::clone(interrupt)));
+            sink
+        });
+        let queue = Queue::default();
+        let (to_send, has_ended, failed) = (0, false, None);
+        Sending { sink, queue, format, max_header, max_queue, to_send, has_ended, failed }
+    }
+
+    /// The descriptor.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'fd>> {
+        self.sink.as_ref().map(Sink::fd)
+    }
+
+    /// Bytes that were accepted and not written.
+    #[inline]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of them that are no moved body.
+    pub(super) fn queued_small(&self) -> usize {
+        self.queue.small()
+    }
+
+    /// Bytes that were accepted in all.
+    pub(super) fn accepted(&self) -> u64 {
+        self.queue.accepted()
+    }
+
+    /// Bytes of a body that are still to be given.
+    pub(super) fn to_send(&self) -> u64 {
+        self.to_send
+    }
+
+    /// Whether this direction was ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Why nothing can be sent any more, if that is so.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.failed.as_ref()
+    }
+
+    /// Sends one message, whose body is `bodies` one after the other.
+    pub(super) fn send(
+        &mut self,
+        header: Option<&str>,
+        bodies: [&[u8]; 2],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<Sent> {
+        self.accept(header, bodies, other, time, IfLate::Refuse)
+    }
+
+    /// Accepts a message to be written later: with others at 64 KiB, and before a receive
+    /// waits.
+    #[inline]
+    pub(super) fn queue(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<()> {
+        let len = header.map_or(0, str::len) + body.len();
+        if self.queue.len() + len <= limits::WRITE_BEHIND {
+            self.check_message()?;
+            match (self.format, header) {
+                (Format::Frames, _) => {
+                    return self.queue.append_frame(header, body, self.max_header);
+                }
+                (Format::Packets(prefix), None) => {
+                    let prefix_bytes = prefix.encode(body.len() as u64)?;
+                    return self.queue.append(&[&prefix_bytes[..prefix.width()], body]);
+                }
+                _ => {}
+            }
+        }
+        self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
+    }
+
+    /// Queues a frame without a body, whatever is queued already.
+    pub(super) fn put(&mut self, header: &str) -> Result<()> {
+        self.check_message()?;
+        self.queue.append_frame(Some(header), &[], self.max_header)
+    }
+
+    /// Queues a frame whose body is moved and not copied, and writes as much of it as is
+    /// taken at once. `body` is an empty buffer then.
+    pub(super) fn put_body(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
+        self.check_message()?;
+        let head = Head::new(Some(header), body.len() as u64, self.max_header)?;
+        let mut moved = std::mem::take(body);
+        self.queue.append_moved(&head, &mut moved)?;
+        match self.flush(None, &mut Deadline::PAST.into()) {
+            Err(error) if !is_resumable(&error) => return Err(error),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a body can be moved into the queue.
+    pub(super) fn takes_body(&self) -> bool {
+        self.failed.is_none() && self.queue.takes_body()
+    }
+
+    /// Drops what was accepted behind this position and has not begun to be written.
+    pub(super) fn drop_behind(&mut self, position: u64) {
+        self.queue.drop_behind(position);
+    }
+
+    /// Announces a message whose body of `body_len` bytes is given in pieces. Its head is
+    /// written with the first of them.
+    pub(super) fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
+        self.check_message()?;
+        match self.format {
+            Format::Frames => {
+                let head = Head::new(header, body_len, self.max_header)?;
+                self.queue.append(&head.pieces())?;
+            }
+            Format::Packets(prefix) => {
+                check_no_header(header)?;
+                let bytes = prefix.encode(body_len)?;
+                self.queue.append(&[&bytes[..prefix.width()]])?;
+            }
+        }
+        self.to_send = body_len;
+        Ok(())
+    }
+
+    /// Gives the next piece of an announced body; returns how much of it was accepted.
+    pub(super) fn write(
+        &mut self,
+        piece: &[u8],
+        mut other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<usize> {
+        self.check()?;
+        if piece.len() as u64 > self.to_send {
+            let (more, left) = (piece.len(), self.to_send);
+            let detail = format!("{more} bytes, but the body needs only {left}");
+            return Err(Error::new(ErrorKind::Argument, detail));
+        }
+        let mut accepted = 0;
+        while accepted < piece.len() || (piece.is_empty() && self.queued() > 0) {
+            match self.write_some(&[&piece[accepted..]], reborrow(&mut other), time) {
+                Ok(sent) => {
+                    accepted += sent;
+                    self.to_send -= sent as u64;
+                }
+                Err(error) if is_resumable(&error) && accepted > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Accepts the rest of a piece that cannot be given again.
+    pub(super) fn queue_piece(&mut self, piece: &[u8]) -> Result<()> {
+        self.queue.append(&[piece])?;
+        self.to_send -= piece.len() as u64;
+        Ok(())
+    }
+
+    /// Sends bytes that are no message.
+    pub(super) fn send_raw(
+        &mut self,
+        bytes: &[u8],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<Sent> {
+        self.check_message()?;
+        self.write_through([bytes, &[], &[], &[]], other, time, IfLate::Queue)
+    }
+
+    /// Writes all that is queued.
+    pub(super) fn flush(
+        &mut self,
+        mut other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<()> {
+        self.check()?;
+        while self.queued() > 0 {
+            self.write_some(&[], reborrow(&mut other), time)?;
+        }
+        Ok(())
+    }
+
+    /// Ends this direction once all is written: a socket is shut down for writing.
+    pub(super) fn end(&mut self, other: Option<&mut dyn Meanwhile>, time: &mut Time) -> Result<()> {
+        if self.has_ended {
+            return Ok(());
+        }
+        if self.to_send > 0 {
+            return Err(unfinished(self.to_send));
+        }
+        self.flush(other, time)?;
+        self.has_ended = true;
+        let Some(fd) = self.fd() else { return Ok(()) };
+        match rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
+            // What is no socket ends when its owner closes it.
+            Ok(()) | Err(rustix::io::Errno::NOTSOCK | rustix::io::Errno::NOTCONN) => Ok(()),
+            Err(errno) => Err(Error::system("shutdown", errno)),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        header: Option<&str>,
+        [first, second]: [&[u8]; 2],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+        if_late: IfLate,
+    ) -> Result<Sent> {
+        self.check_message()?;
+        let body_len = (first.len() + second.len()) as u64;
+        match self.format {
+            Format::Frames => {
+                let head = Head::new(header, body_len, self.max_header)?;
+                let [start, keys] = head.pieces();
+                self.write_through([start, keys, first, second], other, time, if_late)
+            }
+            Format::Packets(prefix) => {
+                check_no_header(header)?;
+                let bytes = prefix.encode(body_len)?;
+                let start = &bytes[..prefix.width()];
+                self.write_through([start, first, second, &[]], other, time, if_late)
+            }
+        }
+    }
+
+    /// Writes what is queued and `pieces` behind it. If the time is up, the rest of a message
+    /// that has begun is queued: it was accepted.
+    fn write_through(
+        &mut self,
+        pieces: [&[u8]; 4],
+        mut other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+        if_late: IfLate,
+    ) -> Result<Sent> {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut flat = [0; FLAT];
+        let mut pieces = pieces;
+        if len <= FLAT {
+            // The kernel takes longer for several pieces than the copy does.
+            let mut end = 0;
+            for piece in pieces {
+                flat[end..end + piece.len()].copy_from_slice(piece);
+                end += piece.len();
+            }
+            pieces = [&flat[..end], &[], &[], &[]];
+        }
+        let mut accepted = 0;
+        while accepted < len {
+            match self.write_some(&pieces, reborrow(&mut other), time) {
+                Ok(sent) => {
+                    advance(&mut pieces, sent);
+                    accepted += sent;
+                }
+                Err(error) if !is_resumable(&error) => return Err(error),
+                Err(error) => {
+                    let fits = (self.queue.len() + len) as u64 <= self.max_queue;
+                    if accepted == 0 && !(if_late == IfLate::Queue && fits) {
+                        return Err(error);
+                    }
+                    let queued = self.queue.append(&pieces);
+                    if accepted > 0 {
+                        // Without its rest the stream is lost.
+                        queued.inspect_err(|error| self.failed = Some(error.clone()))?;
+                    } else {
+                        queued?;
+                    }
+                    return Ok(Sent::Queued);
+                }
+            }
+        }
+        Ok(Sent::Whole)
+    }
+
+    /// Writes at least a byte of what is queued and of `pieces` behind it; returns how much
+    /// of `pieces`.
+    fn write_some(
+        &mut self,
+        pieces: &[&[u8]],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<usize> {
+        let Some(sink) = &mut self.sink else {
+            let detail = "the connection has no descriptor to write to";
+            return Err(Error::new(ErrorKind::BadDescriptor, detail));
+        };
+        let mut slices = [IoSlice::new(&[]); 7];
+        let mut count = 0;
+        for piece in self.queue.pieces().iter().chain(pieces).filter(|piece| !piece.is_empty()) {
+            slices[count] = IoSlice::new(piece);
+            count += 1;
+        }
+        sink.set_patience(time.patience());
+        sink.set_mid_message(false);
+        let sent = sink.write_beside(&slices[..count], other);
+        let sent = sent.inspect_err(|error| {
+            if !is_resumable(error) {
+                self.failed = Some(error.clone());
+            }
+        })?;
+        Ok(self.queue.advance(sent))
+    }
+
+    fn check_message(&self) -> Result<()> {
+        self.check()?;
+        if self.to_send > 0 {
+            return Err(unfinished(self.to_send));
+        }
+        if self.has_ended {
+            return Err(Error::new(ErrorKind::State, "this direction was ended"));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check(&self) -> Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some(cause) => Err(Error::new(ErrorKind::Broken, cause.to_string())),
+        }
+    }
+}
+
+/// A message up to this size is written in one piece.
+const FLAT: usize = 2048;
+
+/// Whether a call that failed so can be made again.
+pub(super) fn is_resumable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Canceled)
+}
+
+fn unfinished(left: u64) -> Error {
+    Error::new(ErrorKind::State, format!("{left} bytes of a body are still to be given"))
+}
+
+fn check_no_header(header: Option<&str>) -> Result<()> {
+    match header {
+        None => Ok(()),
+        Some(_) => Err(Error::new(ErrorKind::Argument, "a packet has no header")),
+    }
+}
+
+fn advance(pieces: &mut [&[u8]; 4], mut by: usize) {
+    for piece in pieces {
+        let skipped = by.min(piece.len());
+        *piece = &piece[skipped..];
+        by -= skipped;
+    }
+}
+
+/// The same option for one call of several.
+fn reborrow<'a>(other: &'a mut Option<&mut dyn Meanwhile>) -> Option<&'a mut dyn Meanwhile> {
+    match other {
+        Some(other) => Some(&mut **other),
+        None => None,
+    }
+}

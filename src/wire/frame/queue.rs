@@ -1,0 +1,260 @@
+//! Messages on their way out: accepted, and not written yet. No descriptor, no clock.
+
+use super::head::{self, Head};
+use super::packet::PrefixFormat;
+use crate::error::Result;
+use crate::limits;
+use crate::wire::memory::reserve;
+
+/// How the messages of a stream look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON header and a body.
+    #[default]
+    Frames,
+    /// A length and bytes.
+    Packets(PrefixFormat),
+}
+
+/// The bytes that one direction of a stream still has to write.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// In the order of the wire. The middle one is a large body that was moved here; the
+    /// first ends in its head.
+    parts: [Vec<u8>; 3],
+    /// Bytes of the parts that were written.
+    sent: usize,
+    /// Bytes that were written in all.
+    written: u64,
+}
+
+impl Queue {
+    /// Bytes that were accepted and not written.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum::<usize>() - self.sent
+    }
+
+    /// Bytes of them that are no moved body.
+    pub fn small(&self) -> usize {
+        self.parts[HEAD].len() + self.parts[TAIL].len()
+    }
+
+    /// Whether everything was written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that were written in all: the position of the stream.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes that were accepted in all: where the next message begins.
+    pub fn accepted(&self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    /// The bytes to write next, in order.
+    pub fn pieces(&self) -> [&[u8]; 3] {
+        let mut sent = self.sent;
+        self.parts.each_ref().map(|part| {
+            let skipped = sent.min(part.len());
+            sent -= skipped;
+            &part[skipped..]
+        })
+    }
+
+    /// Notes that `count` bytes were written: those of the queue, and then some that were never
+    /// in it, whose number is returned. A large buffer is given back.
+    pub fn advance(&mut self, count: usize) -> usize {
+        let of_queue = count.min(self.len());
+        self.written += count as u64;
+        if of_queue > 0 {
+            self.sent += of_queue;
+            self.drop_sent();
+        }
+        count - of_queue
+    }
+
+    fn drop_sent(&mut self) {
+        if self.parts[BODY].is_empty() {
+            if self.sent < self.parts[HEAD].len() {
+                return;
+            }
+        } else if self.sent < self.parts[HEAD].len() + self.parts[BODY].len() {
+            return;
+        }
+        self.sent -= self.parts[HEAD].len() + self.parts[BODY].len();
+        self.parts[HEAD].clear();
+        self.parts[BODY].clear();
+        self.parts.swap(HEAD, TAIL);
+        if self.parts[HEAD].is_empty() && self.parts[HEAD].capacity() > limits::BUFFER_KEPT {
+            self.parts[HEAD] = Vec::new();
+        }
+        if self.sent > 0 && self.sent == self.parts[HEAD].len() {
+            self.parts[HEAD].clear();
+            self.sent = 0;
+        }
+    }
+
+    /// Adds a small frame. `max_header` bounds its header.
+    #[inline]
+    pub fn append_frame(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        max_header: u64,
+    ) -> Result<()> {
+        let room = header.map_or(0, str::len) + head::MORE_THAN_KEYS + body.len();
+        let last = self.room_for(room)?;
+        head::append(last, header, body.len() as u64, max_header)?;
+        last.extend_from_slice(body);
+        Ok(())
+    }
+
+    /// Adds a message, or its rest, in pieces.
+    pub fn append(&mut self, pieces: &[&[u8]]) -> Result<()> {
+        let last = self.room_for(pieces.iter().map(|piece| piece.len()).sum())?;
+        for piece in pieces {
+            last.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    /// Whether a body can be moved here: one at a time.
+    pub fn takes_body(&self) -> bool {
+        self.parts[BODY].is_empty()
+    }
+
+    /// Adds a frame whose body is moved here; `body` is then another, empty buffer.
+    pub fn append_moved(&mut self, head: &Head<'_>, body: &mut Vec<u8>) -> Result<()> {
+        debug_assert!(self.takes_body());
+        self.append(&head.pieces())?;
+        std::mem::swap(&mut self.parts[BODY], body);
+        Ok(())
+    }
+
+    /// Drops what begins at `position` of the stream, or behind it, unless that has begun to
+    /// be written.
+    pub fn drop_behind(&mut self, position: u64) {
+        let Some(keep) = position.checked_sub(self.written) else { return };
+        let mut keep = usize::try_from(keep).unwrap_or(usize::MAX).saturating_add(self.sent);
+        for part in &mut self.parts {
+            part.truncate(keep);
+            keep -= part.len();
+        }
+        self.drop_sent();
+    }
+
+    /// Drops everything: the stream is broken.
+    pub fn clear(&mut self) {
+        self.parts = Default::default();
+        self.sent = 0;
+    }
+
+    /// The last part, with room for `len` bytes more.
+    #[inline]
+    fn room_for(&mut self, len: usize) -> Result<&mut Vec<u8>> {
+        if !self.parts[BODY].is_empty() {
+            let tail = &mut self.parts[TAIL];
+            reserve(tail, len)?;
+            return Ok(tail);
+        }
+        let head = &mut self.parts[HEAD];
+        if head.capacity() - head.len() < len {
+            // Moves the rest to the front if that is less than what was written before it.
+            if self.sent >= head.len() - self.sent {
+                head.drain(..self.sent);
+                self.sent = 0;
+            }
+            reserve(head, len.max(limits::WRITE_BEHIND.saturating_sub(head.len())))?;
+        }
+        Ok(head)
+    }
+}
+
+/// Places in [`Queue::parts`].
+const HEAD: usize = 0;
+const BODY: usize = 1;
+const TAIL: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(queue: &Queue) -> Vec<u8> {
+        queue.pieces().concat()
+    }
+
+    /// Writes the queue `step` bytes at a time, and returns what came out.
+    fn drain(queue: &mut Queue, step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !queue.is_empty() {
+            let all = bytes(queue);
+            let count = step.min(all.len());
+            out.extend_from_slice(&all[..count]);
+            queue.advance(count);
+        }
+        out
+    }
+
+    fn head(body_len: u64) -> Head<'static> {
+        Head::new(Some(r#"{"a":1}"#), body_len, limits::MAX_HEADER).unwrap()
+    }
+
+    #[test]
+    fn messages_come_out_in_order_in_steps_of_every_size() {
+        for step in 1..40 {
+            let mut queue = Queue::default();
+            queue.append_frame(None, b"first", limits::MAX_HEADER).unwrap();
+            let mut body = b"moved".to_vec();
+            queue.append_moved(&head(5), &mut body).unwrap();
+            assert!(body.is_empty() && !queue.takes_body());
+            queue.append(&[b"be", b"hind"]).unwrap();
+            let all = bytes(&queue);
+            assert_eq!(queue.accepted(), all.len() as u64);
+            assert!(all.ends_with(b"movedbehind"));
+            assert_eq!(drain(&mut queue, step), all, "{step}");
+            assert_eq!((queue.written(), queue.takes_body()), (all.len() as u64, true));
+            queue.append(&[b"again"]).unwrap();
+            assert_eq!(drain(&mut queue, step), b"again");
+        }
+    }
+
+    #[test]
+    fn a_message_behind_a_position_is_dropped_unless_it_has_begun() {
+        for written in 0..12 {
+            let mut queue = Queue::default();
+            queue.append(&[b"first"]).unwrap();
+            let position = queue.accepted();
+            queue.append(&[b"second"]).unwrap();
+            queue.advance(written.min(11));
+            let expected =
+                if written > 5 { &b"firstsecond"[written.min(11)..] } else { &b"first"[written..] };
+            queue.drop_behind(position);
+            assert_eq!(bytes(&queue), expected, "{written}");
+            queue.append(&[b"third"]).unwrap();
+            assert_eq!(bytes(&queue), [expected, b"third"].concat(), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_moved_body_can_be_dropped_with_its_head() {
+        let mut queue = Queue::default();
+        queue.append(&[b"first"]).unwrap();
+        let position = queue.accepted();
+        queue.append_moved(&head(4), &mut b"body".to_vec()).unwrap();
+        queue.append(&[b"tail"]).unwrap();
+        queue.drop_behind(position);
+        assert_eq!((bytes(&queue).as_slice(), queue.takes_body()), (&b"first"[..], true));
+    }
+
+    #[test]
+    fn a_large_buffer_is_given_back() {
+        let mut queue = Queue::default();
+        queue.append(&[&vec![b'x'; 2 * limits::BUFFER_KEPT]]).unwrap();
+        queue.advance(queue.len());
+        assert_eq!(queue.parts[HEAD].capacity(), 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! Calls: whole, or the end of the connection; and no answer is taken for another's.
+
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use framefd::ErrorKind;
+use framefd::ops::frame::{Frame, Options, recv, send};
+
+use crate::{LONG, connection, pair};
+
+/// Answers each request with what `reply` makes of it.
+fn server(fd: UnixStream, reply: impl Fn(&Frame) -> (String, Vec<u8>) + Send + 'static) {
+    std::thread::spawn(move || {
+        while let Ok(request) = recv(fd.as_fd(), &Options::default()) {
+            let (header, body) = reply(&request);
+            send(fd.as_fd(), Some(&header), &body, &Options::default()).unwrap();
+        }
+    });
+}
+
+fn ok(request: &Frame) -> (String, Vec<u8>) {
+    let id = request.header.string("id").unwrap();
+    (format!(r#"{{"status":"ok","id":"{id}"}}"#), request.body.clone())
+}
+
+#[test]
+fn a_call_gets_the_reply_to_its_own_id() {
+    let (ours, theirs) = pair();
+    server(theirs, ok);
+    let mut client = connection(&ours);
+    for n in 1..=3 {
+        let reply = client.call(r#"{"cmd":"add","x":1}"#, b"body", LONG).unwrap();
+        assert_eq!(reply.header.string("id").unwrap(), format!("~{n}"));
+        assert_eq!(reply.body, b"body");
+    }
+    let error = client.call(r#"{"id":1}"#, b"", LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument);
+    assert!(client.state().broken.is_none());
+}
+
+#[test]
+fn an_error_reply_leaves_it_in_sync() {
+    let (ours, theirs) = pair();
+    server(theirs, |request| {
+        let id = request.header.string("id").unwrap();
+        let error = r#""status":"error","code":"not_found","message":"no such key""#;
+        (format!(r#"{{{error},"id":"{id}"}}"#), Vec::new())
+    });
+    let mut client = connection(&ours);
+    for _ in 0..2 {
+        let error = client.call(r#"{"cmd":"get"}"#, b"", LONG).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RemoteNotFound);
+        assert!(error.detail().contains("no such key"), "{error}");
+    }
+}
+
+#[test]
+fn a_call_that_ends_before_its_reply_breaks_the_connection() {
+    let (ours, theirs) = pair();
+    server(theirs, |request| {
+        std::thread::sleep(Duration::from_millis(50));
+        ok(request)
+    });
+    let mut client = connection(&ours);
+    let error = client.call(r#"{"cmd":"first"}"#, b"", Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    std::thread::sleep(Duration::from_millis(100));
+    let error = client.call(r#"{"cmd":"second"}"#, b"", LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Broken);
+    assert!(error.detail().contains("timed out"), "{error}");
+}
+
+#[test]
+fn only_a_reply_of_its_own_kind_and_id_is_one() {
+    let cases: &[(&str, Option<ErrorKind>)] = &[
+        (r#"{"status":"ok","id":"ID"}"#, None),
+        (r#"{"status":"ok"}"#, None),
+        (r#"{"status":"ok","id":"~7"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":"ok","id":1}"#, Some(ErrorKind::BadReply)),
+        (r#"{"id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r"{}", Some(ErrorKind::BadReply)),
+        (r#"{"cmd":"get","id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":"OK","id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":1,"id":"ID"}"#, Some(ErrorKind::BadField)),
+        (r#"{"status":"error","code":"denied"}"#, Some(ErrorKind::RemoteDenied)),
+    ];
+    for (reply, kind) in cases {
+        let (ours, theirs) = pair();
+        server(theirs, move |request| {
+            let id = request.header.string("id").unwrap();
+            (reply.replace("ID", &id), Vec::new())
+        });
+        let mut client = connection(&ours);
+        let got = client.call(r#"{"cmd":"get"}"#, b"", LONG);
+        assert_eq!(got.err().map(|error| error.kind()), *kind, "{reply}");
+        let breaks = kind.is_some_and(|kind| !kind.is_remote());
+        assert_eq!(client.state().broken.is_some(), breaks, "{reply}");
+    }
+}
+
+#[test]
+fn a_server_that_repeated_an_id_has_to_go_on() {
+    for (second, kind) in [
+        (r#"{"status":"ok"}"#, ErrorKind::BadReply),
+        (r#"{"status":"error","code":"denied"}"#, ErrorKind::BadReply),
+        (r#"{"status":"error","code":"bad_request"}"#, ErrorKind::RemoteBadRequest),
+    ] {
+        let (ours, theirs) = pair();
+        server(theirs, move |request| match &*request.header.string("id").unwrap() {
+            "~1" => ok(request),
+            _ => (second.to_owned(), Vec::new()),
+        });
+        let mut client = connection(&ours);
+        client.call("{}", b"", LONG).unwrap();
+        assert_eq!(client.call("{}", b"", LONG).unwrap_err().kind(), kind, "{second}");
+    }
+}
