@@ -1,6 +1,8 @@
 //! Processes: starting one, its terminal and environment, and its end.
 
 pub mod child;
+mod child_side;
+mod confinement;
 pub mod environment;
 pub mod fork;
 mod sessions;

@@ -1,0 +1,34 @@
+//! What a process may not do that the host may.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Limits of a process, and the user that it becomes. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// Its file mode creation mask, see umask(2).
+    pub umask: Option<u32>,
+    /// Seconds of processor time, `RLIMIT_CPU`.
+    pub cpu_seconds: Option<u64>,
+    /// Bytes of address space, `RLIMIT_AS`.
+    pub memory: Option<u64>,
+    /// Processes and threads of its real user, `RLIMIT_NPROC`: counted over the whole
+    /// system, and not for root.
+    pub processes: Option<u64>,
+    /// Bytes of a file that it writes, `RLIMIT_FSIZE`.
+    pub file_size: Option<u64>,
+    /// The user and the group that it becomes, without any supplementary group. Only root
+    /// may do that.
+    pub user: Option<(u32, u32)>,
+}
+
+impl Confinement {
+    /// Refuses numbers that mean "no change" to the kernel.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.user {
+            Some((u32::MAX, _) | (_, u32::MAX)) => {
+                Err(Error::new(ErrorKind::Argument, "there is no such user or group"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
