@@ -10,8 +10,8 @@
 # make install    into PREFIX (default /usr/local), below DESTDIR
 # make fuzz       each fuzz target for SECONDS (default 60); needs nightly and cargo-fuzz
 # make header abi counts
-#                 regenerate include/framefd.h, the lists in tests/abi, the figures in
-#                 tests/counts
+#                 regenerate include/framefd.h and what Python has of it, the lists in
+#                 tests/abi, the figures in tests/counts
 #
 # These need cargo, cc, make and python3, and nothing else to be set up.
 
@@ -101,6 +101,7 @@ bench-peers:
 
 header:
 	FRAMEFD_WRITE_HEADER=1 $(CARGO) test --quiet --test header
+	$(PYTHON) bindings/python/make_abi.py
 
 abi: lib
 	FRAMEFD_WRITE_ABI=1 $(CARGO) test --quiet --test gates

@@ -14,6 +14,8 @@ returns: give a timeout where that matters. A :class:`RemoteCommand` sees it whi
 transfer of files with the next piece.
 """
 
+from ._abi import FRAME_NO_LIMIT as NO_LIMIT
+from ._abi import ErrorCode
 from ._addresses import Address
 from ._arguments import Descriptor, HasFileno
 from ._auth import Key, KeyLike, auth_client, auth_server, generate_key, load_key
@@ -32,7 +34,6 @@ from ._errors import (
     ClosedError,
     DeniedError,
     DisconnectedError,
-    ErrorCode,
     ExistsError,
     ForkedError,
     FrameError,
@@ -85,7 +86,6 @@ from ._frames import (
     send_packet,
 )
 from ._headers import Header
-from ._native import NO_LIMIT
 from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
 from ._queries import (
     Entry,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Union
 
-from . import _native
+from . import _abi, _native
 
 
 class HasFileno(Protocol):
@@ -73,9 +73,9 @@ def milliseconds(seconds: float | None) -> int:
     if seconds is None:
         return 0
     if seconds == math.inf:
-        return _native.NO_TIMEOUT
+        return _abi.FRAME_NO_TIMEOUT
     if seconds == 0:
-        return _native.DONT_WAIT
+        return _abi.FRAME_DONT_WAIT
     if not 0 < seconds <= C_INT_MAX // 1000:
         raise ValueError(f"a time is 0 to {C_INT_MAX // 1000} seconds or math.inf: {seconds}")
     return math.ceil(seconds * 1000)
@@ -100,7 +100,7 @@ def timestamp(seconds: float | None) -> int:
     return number
 
 
-def limit(value: int | None, what: str, most: int = _native.NO_LIMIT) -> int:
+def limit(value: int | None, what: str, most: int = _abi.FRAME_NO_LIMIT) -> int:
     """A limit: None is the default."""
     if value is None:
         return 0
@@ -109,7 +109,7 @@ def limit(value: int | None, what: str, most: int = _native.NO_LIMIT) -> int:
     return unsigned(value, what, most)
 
 
-def unsigned(value: int, what: str, most: int = _native.NO_LIMIT) -> int:
+def unsigned(value: int, what: str, most: int = _abi.FRAME_NO_LIMIT) -> int:
     """An int that ctypes would otherwise wrap silently."""
     if not 0 <= value <= most:
         raise ValueError(f"{what} is 0 to {most}: {value}")

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Union
 
+from ._abi import AUTH_SHORT_KEY, AuthOptions
 from ._arguments import (
     Descriptor,
     StrOrBytesPath,
@@ -16,7 +17,7 @@ from ._arguments import (
 )
 from ._errors import check
 from ._handles import Handle
-from ._native import AUTH_SHORT_KEY, AuthOptions, lib
+from ._native import lib
 
 
 class Key:

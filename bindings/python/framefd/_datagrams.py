@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import _addresses, _errors, _headers, _native
+from . import _abi, _addresses, _errors, _headers
 from ._addresses import Address
 from ._arguments import Buffer, Descriptor, StrOrBytesPath, fileno, limit, milliseconds
 from ._auth import KeyLike, as_key, key_bytes
@@ -51,7 +51,7 @@ def send_datagram(
     """
     text = _headers.encode(header)
     address = None if to is None else _addresses.pack(to, getattr(sock, "family", 0))
-    options = _native.DatagramOptions(
+    options = _abi.FrameDatagramOptions(
         timeout_ms=milliseconds(timeout),
         max_datagram=limit(max_datagram, "max_datagram", 65507),
     )
@@ -70,7 +70,7 @@ def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram
     After any of them the next one can be received.
     """
     out = ctypes.c_void_p()
-    options = _native.DatagramOptions(timeout_ms=milliseconds(timeout))
+    options = _abi.FrameDatagramOptions(timeout_ms=milliseconds(timeout))
     _errors.check(lib.frame_datagram_recv(fileno(sock), out, options))
     try:
         header = _headers.decode(lib.frame_header(out, None))
@@ -102,7 +102,7 @@ class DatagramServer:
         outcome is IGNORED, and ``error`` says why, for what is no request of ours.
         FrameTimeoutError: no datagram came. Any other exception: the socket failed.
         """
-        result = _native.ExecResult()
+        result = _abi.ExecResult()
         with options.serving() as native:
             code = lib.exec_datagram_serve(self._handle.pointer, fileno(sock), native, result)
         return exec_result(code, result)
@@ -139,7 +139,7 @@ def run_datagram(
         max_output=max_output,
         cwd=cwd,
         env=env,
-    ).native(flags=_native.EXEC_MERGE * merge)
+    ).native(flags=_abi.EXEC_MERGE * merge)
     out = ctypes.c_void_p()
     code = lib.exec_datagram_request(
         fileno(sock), text, len(text), address, length, out, options

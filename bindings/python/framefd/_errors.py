@@ -3,64 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import enum
 import errno as _errno
 from typing import Any
 
 from . import _native
-
-
-class ErrorCode(enum.IntEnum):
-    """The library's ``FRAME_E...`` numbers. They never change their meaning.
-
-    Numbers of -100 and below were reported by the other end.
-    """
-
-    CLOSED = -1
-    TRUNCATED = -2
-    TIMEDOUT = -3
-    BADLENGTH = -4
-    TOOBIG = -5
-    BADJSON = -6
-    BADFIELD = -7
-    MISSING = -8
-    AUTH = -9
-    KEY = -10
-    PATH = -11
-    EXIST = -12
-    NOENT = -13
-    NOSPC = -14
-    CHECKSUM = -15
-    SPAWN = -16
-    LIMIT = -17
-    INVAL = -18
-    BADF = -19
-    NOMEM = -20
-    STATE = -21
-    BUSY = -22
-    IO = -23
-    ACCES = -24
-    NOTSUP = -25
-    CANCELED = -26
-    BADREPLY = -27
-    PANIC = -28
-    STALLED = -29
-    BROKEN = -30
-    ABORTED = -31
-    FORKED = -32
-    REMOTE_BAD_REQUEST = -100
-    REMOTE_UNSUPPORTED = -101
-    REMOTE_DENIED = -102
-    REMOTE_NOT_FOUND = -103
-    REMOTE_EXISTS = -104
-    REMOTE_TOO_BIG = -105
-    REMOTE_NO_SPACE = -106
-    REMOTE_TIMED_OUT = -107
-    REMOTE_CHECKSUM = -108
-    REMOTE_BUSY = -109
-    REMOTE_SPAWN_FAILED = -110
-    REMOTE_IO = -111
-    REMOTE_OTHER = -199
+from ._abi import ErrorCode
 
 
 class FrameError(OSError):

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
-from . import _errors, _native, _policies
+from . import _abi, _errors, _policies
 from ._arguments import (
     Descriptor,
     StrOrBytesPath,
@@ -38,15 +38,15 @@ Command = Union[str, bytes, Sequence[StrOrBytesPath]]
 class Outcome(enum.IntEnum):
     """How a command ended."""
 
-    EXITED = 0  #: by itself
-    SIGNALED = 1  #: by a signal
-    TIMED_OUT = 2  #: because its time was up
-    OUTPUT_LIMIT = 3  #: it wrote more than was kept
-    STATUS_LOST = 4  #: the host reaped it, its exit status is not known
-    SPAWN_FAILED = 5  #: not started; an error reply was sent
-    REFUSED = 6  #: not run; an error reply was sent
-    REPEATED = 7  #: a datagram that is known: answered from memory, or still running
-    IGNORED = 8  #: a datagram that is no request of ours, or has a wrong tag
+    EXITED = _abi.EXEC_EXITED  #: by itself
+    SIGNALED = _abi.EXEC_SIGNALED  #: by a signal
+    TIMED_OUT = _abi.EXEC_TIMED_OUT  #: because its time was up
+    OUTPUT_LIMIT = _abi.EXEC_OUTPUT_LIMIT  #: it wrote more than was kept
+    STATUS_LOST = _abi.EXEC_STATUS_LOST  #: the host reaped it, its exit status is not known
+    SPAWN_FAILED = _abi.EXEC_SPAWN_FAILED  #: not started; an error reply was sent
+    REFUSED = _abi.EXEC_REFUSED  #: not run; an error reply was sent
+    REPEATED = _abi.EXEC_REPEATED  #: a datagram that came before: answered again, or still runs
+    IGNORED = _abi.EXEC_IGNORED  #: a datagram that is no request of ours, or has a wrong tag
 
 
 class CompletedCommand(subprocess.CompletedProcess[bytes]):
@@ -65,14 +65,14 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
         stdout: bytes,
         stderr: bytes,
         charset: str,
-        result: _native.ExecResult,
+        result: _abi.ExecResult,
     ) -> None:
         self.outcome = Outcome(result.outcome)
         self.signal: int = result.signal
         super().__init__(args, -self.signal or result.exit_code, stdout, stderr)
-        self.timed_out = bool(result.flags & _native.EXEC_RESULT_TIMED_OUT)
-        self.truncated = bool(result.flags & _native.EXEC_RESULT_TRUNCATED)
-        self.pipe_held = bool(result.flags & _native.EXEC_RESULT_PIPE_HELD)
+        self.timed_out = bool(result.flags & _abi.EXEC_RESULT_TIMED_OUT)
+        self.truncated = bool(result.flags & _abi.EXEC_RESULT_TRUNCATED)
+        self.pipe_held = bool(result.flags & _abi.EXEC_RESULT_PIPE_HELD)
         self.stdout_total: int = result.stdout_total
         self.stderr_total: int = result.stderr_total
         self.charset = charset
@@ -188,7 +188,7 @@ def run(
         env=env,
         survive_close=survive_close,
         write_fd=write_fd,
-    ).native(flags=_native.EXEC_MERGE * merge, **input_members(input))
+    ).native(flags=_abi.EXEC_MERGE * merge, **input_members(input))
     out = requested(lib.exec_request, lib.exec_request_argv, fd, command, options)
     return completed(
         command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
@@ -200,7 +200,7 @@ def requested(
     program: Callable[..., int],
     fd: Descriptor,
     command: Command,
-    options: _native.ExecOptions,
+    options: _abi.ExecOptions,
 ) -> ctypes.c_void_p:
     """What a request gives: by ``shell`` for text, else by ``program``."""
     out = ctypes.c_void_p()
@@ -272,18 +272,18 @@ class ExecOptions:
     def __post_init__(self) -> None:
         self.native()  # a wrong value is told now, not when a client waits
 
-    def native(self, flags: int = 0, **request: Any) -> _native.ExecOptions:
+    def native(self, flags: int = 0, **request: Any) -> _abi.ExecOptions:
         """The same for the library, with what else a request has: a struct that keeps alive
         what it points to. It has no policy."""
         uid, gid = (None, 0) if self.user is None else self.user
-        return _native.ExecOptions(
+        return _abi.ExecOptions(
             timeout_ms=milliseconds(self.timeout),
             write_fd=other_fileno(self.write_fd),
             flags=flags
-            | _native.EXEC_ON_CLOSE_RUN * self.survive_close
-            | _native.EXEC_HOST_ENVIRONMENT * self.host_environment
-            | _native.EXEC_END_AT_LIMIT * self.end_at_limit
-            | _native.EXEC_UMASK * (self.umask is not None),
+            | _abi.EXEC_ON_CLOSE_RUN * self.survive_close
+            | _abi.EXEC_HOST_ENVIRONMENT * self.host_environment
+            | _abi.EXEC_END_AT_LIMIT * self.end_at_limit
+            | _abi.EXEC_UMASK * (self.umask is not None),
             command_timeout_ms=milliseconds(self.command_timeout),
             grace_ms=milliseconds(self.grace),
             drain_ms=milliseconds(self.drain),
@@ -303,7 +303,7 @@ class ExecOptions:
         )
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[_native.ExecOptions]:
+    def serving(self) -> Iterator[_abi.ExecOptions]:
         """The same with the policy, for the call in the `with` block."""
         native = self.native()
         with Callbacks() as callbacks:
@@ -345,7 +345,7 @@ def exec_and_reply(
     sent, close the connection; except for what ``options.policy`` raised.
     """
     text = os.fsencode(command)
-    result = _native.ExecResult()
+    result = _abi.ExecResult()
     with options.serving() as native:
         code = lib.exec_and_reply(fileno(fd), text, len(text), native, result)
     return exec_result(code, result)
@@ -361,7 +361,7 @@ def exec_serve(
     appears, and input, signals and terminal sizes are received from ``fd`` meanwhile; what
     comes of these after the reply, :func:`is_late_input` tells from requests.
     """
-    result = _native.ExecResult()
+    result = _abi.ExecResult()
     with options.serving() as native, request.handle as pointer:
         code = lib.exec_serve(fileno(fd), pointer, native, result)
     return exec_result(code, result)
@@ -398,17 +398,17 @@ def exec_run(
     )
 
 
-def exec_result(code: int, result: _native.ExecResult) -> ExecResult:
+def exec_result(code: int, result: _abi.ExecResult) -> ExecResult:
     """A server's result from the library's, or the exception for its code."""
     _errors.check(code)
     return ExecResult(
         outcome=Outcome(result.outcome),
         exit_code=result.exit_code,
         signal=result.signal,
-        timed_out=bool(result.flags & _native.EXEC_RESULT_TIMED_OUT),
-        truncated=bool(result.flags & _native.EXEC_RESULT_TRUNCATED),
-        pipe_held=bool(result.flags & _native.EXEC_RESULT_PIPE_HELD),
-        client_gone=bool(result.flags & _native.EXEC_RESULT_CLIENT_GONE),
+        timed_out=bool(result.flags & _abi.EXEC_RESULT_TIMED_OUT),
+        truncated=bool(result.flags & _abi.EXEC_RESULT_TRUNCATED),
+        pipe_held=bool(result.flags & _abi.EXEC_RESULT_PIPE_HELD),
+        client_gone=bool(result.flags & _abi.EXEC_RESULT_CLIENT_GONE),
         error=_errors.code_of(result.error) if result.error else 0,
         stdout_total=result.stdout_total,
         stderr_total=result.stderr_total,
@@ -424,7 +424,7 @@ def completed(
     allow_truncated: bool,
 ) -> CompletedCommand:
     """The client's result, or the exception that it stands for; frees the output."""
-    result = _native.ExecResult()
+    result = _abi.ExecResult()
     try:
         _errors.check(lib.exec_output_result(out, result))
         done = CompletedCommand(

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Union
 
-from . import _errors, _native, _policies
+from . import _abi, _errors, _policies
 from ._arguments import (
     Descriptor,
     HasFileno,
@@ -100,15 +100,15 @@ def put(
             raise TypeError("a name is needed where the source is not a path")
         name = os.path.basename(os.fsencode(source))
     target = c_string(name, "name")
-    result = _native.FileResult()
+    result = _abi.FrameFileResult()
     with transfer_options(
         progress,
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
         flags=flags_of(overwrite, checksum, sync, reply)
-        | _native.FILE_PRESERVE * preserve
-        | _native.FILE_PARENTS * parents
-        | _native.FILE_RESUME * resume,
+        | _abi.FRAME_FILE_PRESERVE * preserve
+        | _abi.FRAME_FILE_PARENTS * parents
+        | _abi.FRAME_FILE_RESUME * resume,
         stall_ms=milliseconds(stall),
         mode=limit(mode, "mode", 0o777),
         length=limit(length, "length"),
@@ -167,14 +167,14 @@ def get(
     StalledError. As :func:`put` otherwise.
     """
     source = c_string(name, "name")
-    result = _native.FileResult()
+    result = _abi.FrameFileResult()
     with transfer_options(
         progress,
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
         flags=flags_of(overwrite, checksum, sync)
-        | _native.FILE_PRESERVE * preserve
-        | _native.FILE_RESUME * resume,
+        | _abi.FRAME_FILE_PRESERVE * preserve
+        | _abi.FRAME_FILE_RESUME * resume,
         stall_ms=milliseconds(stall),
         mode=limit(mode, "mode", 0o777),
         max_size=limit(max_size, "max_size"),
@@ -235,7 +235,7 @@ def serve_file(
         max_size=limit(max_size, "max_size"),
         rate=limit(rate, "rate"),
     )
-    result = _native.FileResult()
+    result = _abi.FrameFileResult()
     with directory(root) as number, request.handle as pointer, options as native:
         code = lib.frame_file_serve(fileno(fd), pointer, number, native, result)
     return _checked(code, result)
@@ -244,12 +244,13 @@ def serve_file(
 @contextlib.contextmanager
 def transfer_options(
     progress: Progress | None, policy: FilePolicy | None = None, **members: Any
-) -> Iterator[_native.FileOptions]:
+) -> Iterator[_abi.FrameFileOptions]:
     """Options for the call in the `with` block, out of which comes what the callbacks
     raise. Even without a function of the caller's there is one, for Ctrl-C."""
     with Callbacks() as callbacks:
         report = callbacks.guarded(functools.partial(_reported, progress), 1)
-        options = _native.FileOptions(progress=_native.Progress(report), **members)
+        callback = _abi.FrameFileOptionsProgress(report)
+        options = _abi.FrameFileOptions(progress=callback, **members)
         if policy is not None:
             options.policy = _policies.file_callback(policy, callbacks)
         yield options
@@ -274,7 +275,7 @@ def directory(root: LocalFile) -> Iterator[int]:
         os.close(fd)
 
 
-def _checked(code: int, result: _native.FileResult) -> FileResult:
+def _checked(code: int, result: _abi.FrameFileResult) -> FileResult:
     _errors.check(code)
     error = _errors.code_of(result.error) if result.error else 0
     return FileResult(result.bytes, result.sha256.decode("ascii"), error)
@@ -283,8 +284,8 @@ def _checked(code: int, result: _native.FileResult) -> FileResult:
 def flags_of(overwrite: bool, checksum: bool, sync: bool, reply: bool = True) -> int:
     """What is not to be done, for the options."""
     return (
-        _native.FILE_NO_OVERWRITE * (not overwrite)
-        | _native.FILE_NO_CHECKSUM * (not checksum)
-        | _native.FILE_NO_SYNC * (not sync)
-        | _native.FILE_NO_REPLY * (not reply)
+        _abi.FRAME_FILE_NO_OVERWRITE * (not overwrite)
+        | _abi.FRAME_FILE_NO_CHECKSUM * (not checksum)
+        | _abi.FRAME_FILE_NO_SYNC * (not sync)
+        | _abi.FRAME_FILE_NO_REPLY * (not reply)
     )

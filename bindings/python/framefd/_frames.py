@@ -10,6 +10,7 @@ from ctypes import byref
 from typing import Any, Literal, NamedTuple
 
 from . import _headers
+from ._abi import FRAME_PREFIX_BIG_ENDIAN, FRAME_PREFIX_UNSIGNED, FrameOptions
 from ._arguments import (
     C_INT_MAX,
     Buffer,
@@ -26,7 +27,7 @@ from ._arguments import (
 from ._errors import check, last_error
 from ._handles import ExclusiveHandle, memory
 from ._headers import Header
-from ._native import PREFIX_BIG_ENDIAN, PREFIX_UNSIGNED, FrameOptions, lib, untyped
+from ._native import lib, untyped
 from ._rooms import WHOLE, Room, rooms, size_for
 
 LARGEST_READ = 1 << 20
@@ -72,9 +73,9 @@ class Prefix:
     def __int__(self) -> int:
         number = self.width
         if self.byteorder == "big":
-            number += PREFIX_BIG_ENDIAN
+            number += FRAME_PREFIX_BIG_ENDIAN
         if not self.signed:
-            number += PREFIX_UNSIGNED
+            number += FRAME_PREFIX_UNSIGNED
         return number
 
 

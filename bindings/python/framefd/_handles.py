@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ._errors import BusyError, ErrorCode
+from ._abi import ErrorCode
+from ._errors import BusyError
 from ._native import python
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ._errors import ErrorCode, MalformedError
+from ._abi import ErrorCode
+from ._errors import MalformedError
 
 Header = dict[str, Any]
 

@@ -9,10 +9,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import _headers, _native
+from . import _abi, _headers
+from ._abi import ErrorCode
 from ._arguments import strings
 from ._callbacks import Callbacks
-from ._errors import ErrorCode, FrameError
+from ._errors import FrameError
 from ._headers import Header
 
 
@@ -35,7 +36,7 @@ class ExecInquiry:
     header: Header | None
 
     @classmethod
-    def of(cls, native: _native.ExecInquiry) -> ExecInquiry:
+    def of(cls, native: _abi.ExecInquiry) -> ExecInquiry:
         """What the library shows, copied."""
         text = ctypes.string_at(native.command, native.command_len)
         variables = (variable.partition("=") for variable in strings(native.env))
@@ -43,9 +44,9 @@ class ExecInquiry:
             command=tuple(strings(native.argv)) if native.argv else os.fsdecode(text),
             cwd=None if native.cwd is None else os.fsdecode(native.cwd),
             env={name: value for name, _, value in variables},
-            merge=bool(native.flags & _native.EXEC_MERGE),
-            terminal=bool(native.flags & _native.EXEC_TTY),
-            survive_close=bool(native.flags & _native.EXEC_ON_CLOSE_RUN),
+            merge=bool(native.flags & _abi.EXEC_MERGE),
+            terminal=bool(native.flags & _abi.EXEC_TTY),
+            survive_close=bool(native.flags & _abi.EXEC_ON_CLOSE_RUN),
             header=None if native.header is None else _headers.decode(native.header),
         )
 
@@ -70,13 +71,13 @@ class FileInquiry:
     header: Header
 
     @classmethod
-    def of(cls, native: _native.FileInquiry) -> FileInquiry:
+    def of(cls, native: _abi.FrameFileInquiry) -> FileInquiry:
         """What the library shows, copied."""
         filesize = native.filesize
         return cls(
             cmd=native.cmd.decode(),
             name=os.fsdecode(ctypes.string_at(native.name, native.name_len)),
-            filesize=None if filesize == _native.NO_LIMIT else filesize,
+            filesize=None if filesize == _abi.FRAME_NO_LIMIT else filesize,
             header=_headers.decode(native.header),
         )
 
@@ -91,7 +92,7 @@ def exec_callback(policy: ExecPolicy, callbacks: Callbacks) -> Any:
     def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
         return _verdict(lambda: policy(ExecInquiry.of(inquiry.contents)), reason, size)
 
-    return _native.ExecPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
+    return _abi.ExecOptionsPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
 
 
 def file_callback(policy: FilePolicy, callbacks: Callbacks) -> Any:
@@ -100,7 +101,7 @@ def file_callback(policy: FilePolicy, callbacks: Callbacks) -> Any:
     def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
         return _verdict(lambda: policy(FileInquiry.of(inquiry.contents)), reason, size)
 
-    return _native.FilePolicy(callbacks.guarded(ask, ErrorCode.ACCES))
+    return _abi.FrameFileOptionsPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
 
 
 def _verdict(ask: Callable[[], object], reason: int, size: int) -> int:

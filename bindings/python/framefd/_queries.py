@@ -6,7 +6,7 @@ import ctypes
 import os
 from typing import Literal, NamedTuple
 
-from . import _errors, _native
+from . import _abi, _errors
 from ._arguments import (
     Descriptor,
     StrOrBytesPath,
@@ -22,9 +22,9 @@ from ._native import lib
 FileKind = Literal["file", "dir", "symlink", "other"]
 
 KINDS: dict[int, FileKind] = {
-    _native.FILE_REGULAR: "file",
-    _native.FILE_DIRECTORY: "dir",
-    _native.FILE_SYMLINK: "symlink",
+    _abi.FRAME_FILE_REGULAR: "file",
+    _abi.FRAME_FILE_DIRECTORY: "dir",
+    _abi.FRAME_FILE_SYMLINK: "symlink",
 }
 
 
@@ -77,7 +77,7 @@ def stat(
     FrameTimeoutError that is no StalledError, the connection can be used on. After any
     other error close it.
     """
-    found = _native.FileStat()
+    found = _abi.FrameFileStat()
     options = _options(timeout, write_fd)
     _errors.check(lib.frame_file_stat(fileno(fd), c_string(name, "name"), found, options))
     return _stat(found)
@@ -116,7 +116,7 @@ def partial(
 
     NotFoundError: nothing. As :func:`stat` otherwise.
     """
-    result = _native.FileResult()
+    result = _abi.FrameFileResult()
     options = _options(timeout, write_fd)
     target = c_string(name, "name")
     _errors.check(lib.frame_file_partial(fileno(fd), target, options, result))
@@ -140,7 +140,7 @@ def mkdir(
     """
     options = _options(timeout, write_fd)
     options.mode = limit(mode, "mode", 0o777)
-    options.flags = _native.FILE_PARENTS * parents
+    options.flags = _abi.FRAME_FILE_PARENTS * parents
     target = c_string(name, "name")
     _errors.check(lib.frame_file_make_directory(fileno(fd), target, options))
 
@@ -154,7 +154,7 @@ def sweep(root: LocalFile, older_than: float | None = None) -> int:
     that was killed leaves such files, and so does a transfer with ``resume``. Symbolic
     links are not followed. SystemCallError: some may have been removed.
     """
-    if older_than is not None and not 0 <= older_than <= _native.NO_LIMIT:
+    if older_than is not None and not 0 <= older_than <= _abi.FRAME_NO_LIMIT:
         raise ValueError(f"an age is 0 seconds or more: {older_than}")
     # The library's 0 is its default.
     age = 0 if older_than is None else min(max(round(older_than * 1000), 1), 2**63 - 1)
@@ -162,19 +162,19 @@ def sweep(root: LocalFile, older_than: float | None = None) -> int:
         return _errors.check(lib.frame_file_sweep(number, age))
 
 
-def _options(timeout: float | None, write_fd: Descriptor | None) -> _native.FileOptions:
-    return _native.FileOptions(
+def _options(timeout: float | None, write_fd: Descriptor | None) -> _abi.FrameFileOptions:
+    return _abi.FrameFileOptions(
         timeout_ms=milliseconds(timeout), write_fd=other_fileno(write_fd)
     )
 
 
 def _entry(entries: ctypes.c_void_p, index: int) -> Entry:
-    found, target = _native.FileStat(), ctypes.c_char_p()
+    found, target = _abi.FrameFileStat(), ctypes.c_char_p()
     name = lib.frame_file_list_entry(entries, index, found, target)
     leads_to = None if target.value is None else os.fsdecode(target.value)
     return Entry(os.fsdecode(name), *_stat(found), leads_to)
 
 
-def _stat(found: _native.FileStat) -> FileStat:
+def _stat(found: _abi.FrameFileStat) -> FileStat:
     kind = KINDS.get(found.kind, "other")
     return FileStat(kind, found.file_size, found.mode, found.mtime_ms / 1000)

@@ -9,15 +9,9 @@ from operator import length_hint
 from typing import Any
 
 from . import _headers
+from ._abi import ErrorCode
 from ._arguments import Buffer, Descriptor, fileno, in_position, limit, milliseconds, unsigned
-from ._errors import (
-    ClosedError,
-    ErrorCode,
-    MalformedError,
-    StateError,
-    check,
-    last_error,
-)
+from ._errors import ClosedError, MalformedError, StateError, check, last_error
 from ._frames import LARGEST_READ, Frame, Prefix, frame_options
 from ._handles import ExclusiveHandle, busy, memory
 from ._native import lib

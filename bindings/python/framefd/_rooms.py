@@ -7,8 +7,8 @@ from collections import deque
 from ctypes import byref, c_size_t, c_void_p
 from typing import Any
 
+from ._abi import FrameView
 from ._headers import Header, decode
-from ._native import FrameView
 
 SIZE = 1 << 16
 WHOLE = c_size_t.from_param(SIZE)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from . import _errors, _native
+from . import _abi, _errors
+from ._abi import ErrorCode
 from ._arguments import (
     Buffer,
     Descriptor,
@@ -22,14 +23,14 @@ from ._arguments import (
     milliseconds,
     unsigned,
 )
-from ._errors import ErrorCode, StateError
+from ._errors import StateError
 from ._exec import Command, CompletedCommand, ExecOptions, input_members, requested
 from ._frames import LARGEST_READ
 from ._handles import ExclusiveHandle
 from ._native import lib
 
-STDOUT: int = _native.EXEC_STDOUT  #: what read() gives is standard output
-STDERR: int = _native.EXEC_STDERR  #: what read() gives is standard error
+STDOUT: int = _abi.EXEC_STDOUT  #: what read() gives is standard output
+STDERR: int = _abi.EXEC_STDERR  #: what read() gives is standard error
 
 # Seconds in the library at a time, so that Python's signal handlers run in between.
 TURN = 0.2
@@ -202,7 +203,7 @@ class RemoteCommand:
 
     def _end(self, pointer: int) -> CompletedCommand:
         if self._result is None:
-            result = _native.ExecResult()
+            result = _abi.ExecResult()
             _errors.check(lib.exec_stream_result(pointer, result))
             self._result = CompletedCommand(self.args, b"", b"", "", result)
         return self._result
@@ -251,14 +252,14 @@ def start(
 
     FrameTimeoutError: nothing was sent. After any other error close the connection.
     """
-    flags = _native.EXEC_MERGE * merge
+    flags = _abi.EXEC_MERGE * merge
     if input is None and not live_input:
         input = b""
     request = {} if input is None else input_members(input)
     if request.get("input_len") == 0:
-        flags |= _native.EXEC_NO_INPUT
+        flags |= _abi.EXEC_NO_INPUT
     if terminal is not None:
-        flags |= _native.EXEC_TTY
+        flags |= _abi.EXEC_TTY
         rows, columns = terminal
         if isinstance(terminal, os.terminal_size):
             rows, columns = terminal.lines, terminal.columns

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from . import _errors, _native
+from . import _abi, _errors
 from ._arguments import (
     Descriptor,
     StrOrBytesPath,
@@ -23,9 +23,9 @@ Links = Literal["skip", "refuse", "follow", "copy"]
 
 LINKS = {
     "skip": 0,
-    "refuse": _native.FILE_REFUSE_LINKS,
-    "follow": _native.FILE_FOLLOW_LINKS,
-    "copy": _native.FILE_COPY_LINKS,
+    "refuse": _abi.FRAME_FILE_REFUSE_LINKS,
+    "follow": _abi.FRAME_FILE_FOLLOW_LINKS,
+    "copy": _abi.FRAME_FILE_COPY_LINKS,
 }
 
 
@@ -85,8 +85,8 @@ def put_tree(
         progress,
         links=links,
         flags=flags_of(overwrite, checksum, sync)
-        | _native.FILE_PRESERVE * preserve
-        | _native.FILE_RESUME * resume,
+        | _abi.FRAME_FILE_PRESERVE * preserve
+        | _abi.FRAME_FILE_RESUME * resume,
         rate=limit(rate, "rate"),
         timeout_ms=milliseconds(timeout),
         stall_ms=milliseconds(stall),
@@ -128,8 +128,8 @@ def get_tree(
         progress,
         links=links,
         flags=flags_of(overwrite, checksum, sync)
-        | _native.FILE_PRESERVE * preserve
-        | _native.FILE_RESUME * resume,
+        | _abi.FRAME_FILE_PRESERVE * preserve
+        | _abi.FRAME_FILE_RESUME * resume,
         max_size=limit(max_size, "max_size"),
         rate=limit(rate, "rate"),
         timeout_ms=milliseconds(timeout),
@@ -151,7 +151,7 @@ def _tree(
 ) -> TreeResult:
     if links not in LINKS:
         raise ValueError(f"links is one of {', '.join(LINKS)}: {links!r}")
-    result = _native.FileTree()
+    result = _abi.FrameFileTree()
     with transfer_options(progress, flags=flags | LINKS[links], **members) as options:
         code = function(fileno(fd), c_string(name, "name"), path, options, result)
     _errors.check(code)

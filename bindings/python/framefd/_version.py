@@ -1,4 +1,3 @@
 """The version of the package, and of the library that it needs at least."""
 
 VERSION = "0.1.0"
-ABI_VERSION = 0

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ._abi import FrameView
 from ._errors import MalformedError
 from ._frames import Frame, new_frame
 from ._headers import Header, decode
-from ._native import FrameView
 
 # The members of a FrameView, each of which is as wide as a size_t.
 MEMBERS = struct.Struct("4N")

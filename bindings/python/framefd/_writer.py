@@ -11,8 +11,9 @@ from itertools import accumulate, islice, repeat
 from typing import Any, Protocol
 
 from . import _headers
+from ._abi import ErrorCode
 from ._arguments import Buffer, Descriptor, countdown, fileno
-from ._errors import ErrorCode, FrameError, StateError, check, last_error
+from ._errors import FrameError, StateError, check, last_error
 from ._frames import Prefix, frame_options
 from ._handles import ExclusiveHandle, busy
 from ._native import lib, python

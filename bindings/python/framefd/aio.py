@@ -29,10 +29,10 @@ from typing import Any, Union, cast
 
 from . import _arguments as arguments
 from . import _headers
+from ._abi import ErrorCode, FrameOptions
 from ._errors import (
     BusyError,
     ClosedError,
-    ErrorCode,
     FrameError,
     NoMemoryError,
     StateError,
@@ -42,7 +42,7 @@ from ._errors import (
 )
 from ._frames import Frame, frame_options
 from ._handles import Handle
-from ._native import FrameOptions, lib, python
+from ._native import lib, python
 from ._views import Views
 
 __all__ = [

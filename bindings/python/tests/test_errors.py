@@ -14,7 +14,7 @@ import unittest
 import support
 
 import framefd
-from framefd import ErrorCode, _errors, _native
+from framefd import ErrorCode, _abi, _errors
 
 BUILTINS = {
     ErrorCode.CLOSED: ConnectionError,
@@ -91,7 +91,7 @@ class Classes(unittest.TestCase):
                 self.assertEqual((again.code, again.errno, str(again)), (code, 32, "details"))
 
     def test_command_errors_are_subprocess_errors(self) -> None:
-        raw = _native.ExecResult(exit_code=3, flags=_native.EXEC_RESULT_TIMED_OUT)
+        raw = _abi.ExecResult(exit_code=3, flags=_abi.EXEC_RESULT_TIMED_OUT)
         done = framefd.CompletedCommand("false", b"out", b"err", "UTF-8", raw)
         failed = framefd.CalledProcessError(done, "failed")
         self.assertIsInstance(failed, subprocess.CalledProcessError)

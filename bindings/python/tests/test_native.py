@@ -1,4 +1,4 @@
-"""The declarations in _native.py against the C header, and how the library is found."""
+"""The declarations made of the C header, and how the library is found."""
 
 from __future__ import annotations
 
@@ -10,118 +10,114 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from typing import Any
 
 import support
 
-from framefd import ErrorCode, Outcome, _native
-from framefd._version import ABI_VERSION, VERSION
+import make_abi
+from framefd import ErrorCode, _abi, _native
+from framefd._abi import FRAME_ABI_VERSION
+from framefd._version import VERSION
 
-HEADER = (support.ROOT / "include" / "framefd.h").read_text()
-CODE = re.sub(r"/\*.*?\*/|//[^\n]*", "", HEADER, flags=re.S)
-FUNCTION = re.compile(r"^(\w[\w ]*?[ *]+)(\w+)\(([^;{]*)\);", re.M)
-STRUCT = re.compile(r"^struct (\w+) \{(.*?)^\};", re.M | re.S)
-DEFINE = re.compile(r"^#define (\w+) \(?(-?\d+|UINT64_MAX)\)?$", re.M)
+HEADER = make_abi.Header(make_abi.HEADER.read_text())
 
-STRUCTS: dict[str, type[ctypes.Structure]] = {
-    "frame_options": _native.FrameOptions,
-    "frame_view": _native.FrameView,
-    "auth_options": _native.AuthOptions,
-    "exec_inquiry": _native.ExecInquiry,
-    "exec_options": _native.ExecOptions,
-    "exec_result": _native.ExecResult,
-    "frame_file_inquiry": _native.FileInquiry,
-    "frame_file_options": _native.FileOptions,
-    "frame_file_result": _native.FileResult,
-    "frame_file_stat": _native.FileStat,
-    "frame_file_tree": _native.FileTree,
-    "frame_datagram_options": _native.DatagramOptions,
+# What each type of C is in Python, in a header of its own.
+SAMPLE = """
+/* A code. */
+#define FRAME_ELOST (-7)
+#define FRAME_LIMIT UINT64_MAX
+struct sample_seen {
+    uint32_t size;
+    const char *text;
+    const char *bytes;
+    size_t bytes_len;
+};
+struct sample_options {
+    uint32_t size;
+    /* A comment; with a semicolon. */
+    const void *input;
+    char name[72];
+    int (*ask)(void *context, const struct sample_seen *seen, char *reason, size_t cap);
+};
+#define SAMPLE_OPTIONS_INIT { sizeof(struct sample_options), 0, { 0 }, 0 }
+struct sample;
+void sample_free(struct sample *sample);
+const char *sample_text(const struct sample *sample, size_t *len);
+int64_t sample_new(const char *const *argv, const void **piece, struct sample **out,
+                   const struct sample_options *opts);
+int sample_handle(struct sample *sample, void (*log)(void *context, const char *text), bool on);
+"""
+MADE = """
+class SampleSeen(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("text", c_char_p),
+        ("bytes", c_void_p),
+        ("bytes_len", c_size_t),
+    ]
+
+
+SampleOptionsAsk = CFUNCTYPE(c_int, c_void_p, POINTER(SampleSeen), c_void_p, c_size_t)
+
+
+class SampleOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("input", c_char_p),
+        ("name", c_char * 72),
+        ("ask", SampleOptionsAsk),
+    ]
+
+
+SampleHandleLog = CFUNCTYPE(None, c_void_p, c_char_p)
+
+
+# name: (result, parameters)
+PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "sample_free": (None, (c_void_p,)),
+    "sample_text": (c_char_p, (c_void_p, POINTER(c_size_t))),
+    "sample_new": (
+        c_int64,
+        (POINTER(c_char_p), POINTER(c_void_p), POINTER(c_void_p), POINTER(SampleOptions)),
+    ),
+    "sample_handle": (c_int, (c_void_p, SampleHandleLog, c_bool)),
 }
-NUMBERS: dict[str, Any] = {
-    "int": ctypes.c_int,
-    "bool": ctypes.c_bool,
-    "size_t": ctypes.c_size_t,
-    "int32_t": ctypes.c_int32,
-    "int64_t": ctypes.c_int64,
-    "uint16_t": ctypes.c_uint16,
-    "uint32_t": ctypes.c_uint32,
-    "uint64_t": ctypes.c_uint64,
-}
-
-
-def fits(c_type: str, declared: object) -> bool:
-    """Whether a ctypes type stands for a C type, given without its name."""
-    words = [word for word in c_type.replace("*", " * ").split() if word != "const"]
-    base, stars = " ".join(word for word in words if word != "*"), words.count("*")
-    if base.startswith("struct ") and base[7:] in STRUCTS:
-        return declared is ctypes.POINTER(STRUCTS[base[7:]])
-    if base == "void" and stars == 0:
-        return declared is None
-    if stars == 0:
-        return declared is NUMBERS[base]
-    one: Any = {"char": ctypes.c_char_p}.get(base, ctypes.c_void_p)
-    if base in NUMBERS:
-        one = ctypes.POINTER(NUMBERS[base])
-    return declared is (one if stars == 1 else ctypes.POINTER(one))
+"""
 
 
 class Declarations(unittest.TestCase):
-    def test_every_function_is_declared_as_in_the_header(self) -> None:
-        functions = {name: (result, args) for result, name, args in FUNCTION.findall(CODE)}
-        self.assertGreater(len(functions), 40)
-        self.assertEqual(sorted(_native.PROTOTYPES), sorted(functions))
-        for name, (result, text) in functions.items():
-            declared_result, declared = _native.PROTOTYPES[name]
-            parameters = [] if text.strip() == "void" else text.split(",")
-            with self.subTest(name):
-                self.assertEqual(len(declared), len(parameters))
-                self.assertTrue(fits(result, declared_result), result)
-                for parameter, kind in zip(parameters, declared):
-                    c_type = re.sub(r"\w+\s*$", "", parameter)
-                    self.assertTrue(fits(c_type, kind), f"{parameter.strip()}: {kind}")
+    def test_they_are_those_of_the_header(self) -> None:
+        up_to_date = make_abi.MODULE.read_text() == make_abi.made()
+        self.assertTrue(up_to_date, "framefd/_abi.py is out of date; to fix it: make header")
 
-    def test_structs_have_the_members_of_the_header(self) -> None:
-        structs = dict(STRUCT.findall(CODE))
-        for name, structure in STRUCTS.items():
-            with self.subTest(name):
-                members = re.findall(r"(\w+)(?:\[\d+\])?(?:\)\([^;]*\))?;", structs[name])
-                self.assertEqual([field[0] for field in structure._fields_], members)
+    def test_each_type_of_c_has_its_type_in_python(self) -> None:
+        made = make_abi.Header(SAMPLE).module()
+        self.assertIn("FRAME_LIMIT = 2**64 - 1\n", made)
+        self.assertIn('    LOST = -7\n    """A code."""\n', made)
+        self.assertTrue(made.endswith(MADE), made)
 
-    def test_structs_are_laid_out_as_the_compiler_does(self) -> None:
-        lines = []
-        for name, structure in STRUCTS.items():
-            lines.append(f'printf("%zu\\n", sizeof(struct {name}));')
-            for field in structure._fields_:
-                lines.append(f'printf("%zu\\n", offsetof(struct {name}, {field[0]}));')
+    def test_the_compiler_sees_the_same_sizes_places_and_values(self) -> None:
+        numbers = [(f"FRAME_E{code.name}", code.value) for code in ErrorCode]
+        numbers += [item for item in vars(_abi).items() if re.match("[A-Z_]+$", item[0])]
+        numbers = [(name, value) for name, value in numbers if isinstance(value, int)]
+        for name, members in HEADER.structs.items():
+            structure = getattr(_abi, make_abi.camel(name))
+            numbers.append((f"sizeof(struct {name})", ctypes.sizeof(structure)))
+            for member in members:
+                offset = getattr(structure, member.name).offset
+                numbers.append((f"offsetof(struct {name}, {member.name})", offset))
+        lines = [f'printf("%llu\\n", (unsigned long long)({name}));' for name, _ in numbers]
         with tempfile.TemporaryDirectory() as temporary:
-            program = os.path.join(temporary, "layout")
+            program = os.path.join(temporary, "numbers")
             source = "#include <framefd.h>\n#include <stdio.h>\nint main(void) {%s}"
-            compile_c(source % "\n".join(lines), program, "-I", str(support.ROOT / "include"))
+            compile_c(source % "\n".join(lines), program, "-I", str(make_abi.HEADER.parent))
             printed = subprocess.run([program], capture_output=True, check=True).stdout
-        ours = []
-        for structure in STRUCTS.values():
-            ours.append(ctypes.sizeof(structure))
-            ours += [getattr(structure, field[0]).offset for field in structure._fields_]
-        self.assertEqual([int(number) for number in printed.split()], ours)
-
-    def test_constants_have_the_values_of_the_header(self) -> None:
-        header = dict(DEFINE.findall(CODE))
-        codes = {name: int(value) for name, value in header.items() if value.startswith("-")}
-        codes = {k[7:]: v for k, v in codes.items() if k.startswith("FRAME_E")}
-        self.assertEqual(codes, {code.name: code.value for code in ErrorCode})
-        for outcome in Outcome:
-            self.assertEqual(header[f"EXEC_{outcome.name}"], str(outcome.value))
-        self.assertEqual(header["FRAME_NO_LIMIT"], "UINT64_MAX")
-        self.assertEqual(_native.NO_LIMIT, 2**64 - 1)
-        for name, value in vars(_native).items():
-            if name.isupper() and isinstance(value, int) and name != "NO_LIMIT":
-                c_name = name if name.startswith(("AUTH_", "EXEC_")) else f"FRAME_{name}"
-                with self.subTest(name):
-                    self.assertEqual(str(value), header[c_name])
+        self.assertGreater(len(numbers), 100)
+        for (name, ours), theirs in zip(numbers, printed.split()):
+            self.assertEqual(ours % 2**64, int(theirs), name)
 
     def test_only_one_module_speaks_of_prototypes(self) -> None:
         for module in (support.PACKAGE / "framefd").glob("*.py"):
-            if module.name != "_native.py":
+            if module.name not in ("_abi.py", "_native.py"):
                 self.assertNotRegex(module.read_text(), "argtypes|restype|CDLL|_fields_")
 
 
@@ -132,9 +128,6 @@ class Versions(unittest.TestCase):
             found = re.search(r'^version = "(.*)"', manifest.read_text(), re.M)
             assert found is not None
             self.assertEqual(found[1], VERSION)
-
-    def test_the_binary_interface_is_that_of_the_header(self) -> None:
-        self.assertEqual(dict(DEFINE.findall(CODE))["FRAME_ABI_VERSION"], str(ABI_VERSION))
 
 
 class Loading(unittest.TestCase):
@@ -168,13 +161,13 @@ class Loading(unittest.TestCase):
         self.assertIn("/nowhere/libframefd.so: cannot open", missing.stderr)
 
     def test_a_library_that_does_not_fit_is_refused(self) -> None:
-        abi = self.library("abi.so", ABI_VERSION + 1, VERSION)
+        abi = self.library("abi.so", FRAME_ABI_VERSION + 1, VERSION)
         refused = self.imported(FRAMEFD_LIBRARY=abi)
-        self.assertIn(f"its binary interface is number {ABI_VERSION + 1}", refused.stderr)
-        older = self.library("older.so", ABI_VERSION, "0.0.9")
+        self.assertIn(f"its binary interface is number {FRAME_ABI_VERSION + 1}", refused.stderr)
+        older = self.library("older.so", FRAME_ABI_VERSION, "0.0.9")
         refused = self.imported(FRAMEFD_LIBRARY=older)
         self.assertIn(f"its version is 0.0.9, less than {VERSION}", refused.stderr)
-        empty = self.library("empty.so", ABI_VERSION, VERSION)
+        empty = self.library("empty.so", FRAME_ABI_VERSION, VERSION)
         refused = self.imported(FRAMEFD_LIBRARY=empty)
         self.assertIn("undefined symbol: frame_", refused.stderr)
 

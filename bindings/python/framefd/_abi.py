@@ -1,0 +1,613 @@
+"""The C interface: made of include/framefd.h by `make header`, do not edit."""
+
+from __future__ import annotations
+
+import enum
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    sizeof,
+)
+from typing import Any
+
+
+class SizedStructure(Structure):
+    """A struct whose first member is its size; all else is zero, the defaults."""
+
+    def __init__(self, **members: Any) -> None:
+        super().__init__(size=sizeof(type(self)), **members)
+
+
+FRAME_VERSION_MAJOR = 0
+FRAME_VERSION_MINOR = 1
+FRAME_VERSION_PATCH = 0
+FRAME_ABI_VERSION = 0
+FRAME_NO_TIMEOUT = -1
+FRAME_DONT_WAIT = -2
+FRAME_NO_LIMIT = 2**64 - 1
+FRAME_PREFIX_BIG_ENDIAN = 256
+FRAME_PREFIX_UNSIGNED = 512
+AUTH_SHORT_KEY = 1
+EXEC_EXITED = 0
+EXEC_SIGNALED = 1
+EXEC_TIMED_OUT = 2
+EXEC_OUTPUT_LIMIT = 3
+EXEC_STATUS_LOST = 4
+EXEC_SPAWN_FAILED = 5
+EXEC_REFUSED = 6
+EXEC_ON_CLOSE_RUN = 1
+EXEC_HOST_ENVIRONMENT = 2
+EXEC_END_AT_LIMIT = 4
+EXEC_MERGE = 8
+EXEC_TTY = 16
+EXEC_NO_INPUT = 32
+EXEC_UMASK = 64
+EXEC_RESULT_TIMED_OUT = 1
+EXEC_RESULT_TRUNCATED = 2
+EXEC_RESULT_PIPE_HELD = 4
+EXEC_RESULT_CLIENT_GONE = 8
+EXEC_STDOUT = 1
+EXEC_STDERR = 2
+FRAME_FILE_NO_OVERWRITE = 1
+FRAME_FILE_NO_CHECKSUM = 2
+FRAME_FILE_NO_SYNC = 4
+FRAME_FILE_NO_REPLY = 8
+FRAME_FILE_RESUME = 16
+FRAME_FILE_PARENTS = 32
+FRAME_FILE_PRESERVE = 64
+FRAME_FILE_REFUSE_LINKS = 128
+FRAME_FILE_FOLLOW_LINKS = 256
+FRAME_FILE_COPY_LINKS = 512
+FRAME_FILE_REGULAR = 1
+FRAME_FILE_DIRECTORY = 2
+FRAME_FILE_SYMLINK = 3
+FRAME_FILE_OTHER = 4
+EXEC_REPEATED = 7
+EXEC_IGNORED = 8
+
+
+class ErrorCode(enum.IntEnum):
+    """The library's ``FRAME_E...`` numbers. They never change their meaning.
+
+    Numbers of -100 and below were reported by the peer.
+    """
+
+    CLOSED = -1
+    """The peer closed the stream between two messages: a clean end."""
+
+    TRUNCATED = -2
+    """The stream ended inside a frame, a packet or a handshake."""
+
+    TIMEDOUT = -3
+    """Timed out before anything was sent or received, or all of it is in a buffer. The stream
+    is still usable: call again."""
+
+    BADLENGTH = -4
+    """Invalid length prefix: negative, zero for a header, or incomplete."""
+
+    TOOBIG = -5
+    """A declared size is above the limit, or above the most that the format can carry."""
+
+    BADJSON = -6
+    """The header is not one UTF-8 JSON object."""
+
+    BADFIELD = -7
+    """A header field has the wrong type or value, or is given twice."""
+
+    MISSING = -8
+    """The header has no such field."""
+
+    AUTH = -9
+    """The peer's answer to the challenge is wrong: it does not have the key."""
+
+    KEY = -10
+    """The key, or the file it is in, cannot be used."""
+
+    PATH = -11
+    """The file name is not acceptable, or leads out of the root."""
+
+    EXIST = -12
+    """The target exists and must not be replaced."""
+
+    NOENT = -13
+    """There is no such file."""
+
+    NOSPC = -14
+    """The disk or the quota is full."""
+
+    CHECKSUM = -15
+    """The content does not match its checksum."""
+
+    SPAWN = -16
+    """The command could not be started."""
+
+    LIMIT = -17
+    """A datagram was cut, or a table of a bounded size is full."""
+
+    INVAL = -18
+    """An argument, a member of the options or a flag is not valid; the detail names it."""
+
+    BADF = -19
+    """The descriptor is not open, or of a kind that the call cannot use."""
+
+    NOMEM = -20
+    """Out of memory."""
+
+    STATE = -21
+    """The object is not in a state that allows this call."""
+
+    BUSY = -22
+    """The object, or the partial file of a transfer, is in use by another."""
+
+    IO = -23
+    """A system call failed; errno says why."""
+
+    ACCES = -24
+    """Refused by a policy or by permissions."""
+
+    NOTSUP = -25
+    """The peer, or this kernel, does not support the request."""
+
+    CANCELED = -26
+    """A callback of the caller asked to stop."""
+
+    BADREPLY = -27
+    """A reply does not answer the request, or contradicts itself."""
+
+    PANIC = -28
+    """A defect in this library: a panic was caught at the C boundary."""
+
+    STALLED = -29
+    """Timed out inside a message: the stream can no longer be used."""
+
+    BROKEN = -30
+    """The connection cannot be used after an earlier failure, which the detail names."""
+
+    ABORTED = -31
+    """The connection was aborted, by another thread or a signal handler."""
+
+    FORKED = -32
+    """The object belongs to the parent process: after fork(2) the child cannot use it."""
+
+    REMOTE_BAD_REQUEST = -100
+    """Reply code ``bad_request``: the peer could not understand the request."""
+
+    REMOTE_UNSUPPORTED = -101
+    """Reply code ``unsupported``: the peer does not support the request."""
+
+    REMOTE_DENIED = -102
+    """Reply code ``denied``: the peer refused the request."""
+
+    REMOTE_NOT_FOUND = -103
+    """Reply code ``not_found``: the peer has no such file."""
+
+    REMOTE_EXISTS = -104
+    """Reply code ``exists``: the file exists at the peer."""
+
+    REMOTE_TOO_BIG = -105
+    """Reply code ``too_big``: the request is above a limit of the peer."""
+
+    REMOTE_NO_SPACE = -106
+    """Reply code ``no_space``: the peer's disk or quota is full."""
+
+    REMOTE_TIMED_OUT = -107
+    """Reply code ``timed_out``: the request did not reach the peer in time."""
+
+    REMOTE_CHECKSUM = -108
+    """Reply code ``checksum``: the content that the peer received does not match its
+    checksum."""
+
+    REMOTE_BUSY = -109
+    """Reply code ``busy``: try again later."""
+
+    REMOTE_SPAWN_FAILED = -110
+    """Reply code ``spawn_failed``: the peer could not start the command."""
+
+    REMOTE_IO = -111
+    """Reply code ``io``: a system call failed at the peer."""
+
+    REMOTE_OTHER = -199
+    """A reply code that this version does not know."""
+
+
+class FrameOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("max_header", c_uint64),
+        ("max_body", c_uint64),
+        ("max_depth", c_uint32),
+        ("prefix", c_uint32),
+    ]
+
+
+class FrameView(Structure):
+    _fields_ = [
+        ("header", c_void_p),
+        ("header_len", c_size_t),
+        ("body", c_void_p),
+        ("body_len", c_size_t),
+    ]
+
+
+class AuthOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("write_fd", c_int32),
+        ("flags", c_uint32),
+    ]
+
+
+class ExecInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("header", c_char_p),
+        ("command", c_void_p),
+        ("command_len", c_size_t),
+        ("argv", POINTER(c_char_p)),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+    ]
+
+
+ExecOptionsPolicy = CFUNCTYPE(c_int, c_void_p, POINTER(ExecInquiry), c_void_p, c_size_t)
+
+
+class ExecOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("write_fd", c_int32),
+        ("flags", c_uint32),
+        ("command_timeout_ms", c_int32),
+        ("grace_ms", c_int32),
+        ("drain_ms", c_int32),
+        ("close_grace_ms", c_int32),
+        ("max_output", c_uint64),
+        ("max_command", c_uint64),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+        ("input", c_char_p),
+        ("input_len", c_uint64),
+        ("cpu_seconds", c_uint64),
+        ("memory", c_uint64),
+        ("processes", c_uint64),
+        ("file_size", c_uint64),
+        ("umask", c_uint32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("rows", c_uint16),
+        ("columns", c_uint16),
+        ("policy", ExecOptionsPolicy),
+        ("context", c_void_p),
+    ]
+
+
+class ExecResult(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("outcome", c_int32),
+        ("exit_code", c_int32),
+        ("signal", c_int32),
+        ("flags", c_uint32),
+        ("error", c_int32),
+        ("stdout_total", c_uint64),
+        ("stderr_total", c_uint64),
+    ]
+
+
+class FrameFileInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("cmd", c_char_p),
+        ("name", c_void_p),
+        ("name_len", c_size_t),
+        ("filesize", c_uint64),
+        ("header", c_char_p),
+    ]
+
+
+FrameFileOptionsProgress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+
+
+FrameFileOptionsPolicy = CFUNCTYPE(
+    c_int, c_void_p, POINTER(FrameFileInquiry), c_void_p, c_size_t
+)
+
+
+class FrameFileOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("write_fd", c_int32),
+        ("flags", c_uint32),
+        ("stall_ms", c_int32),
+        ("mode", c_uint32),
+        ("max_size", c_uint64),
+        ("length", c_uint64),
+        ("progress", FrameFileOptionsProgress),
+        ("context", c_void_p),
+        ("offset", c_uint64),
+        ("rate", c_uint64),
+        ("mtime_ms", c_int64),
+        ("policy", FrameFileOptionsPolicy),
+    ]
+
+
+class FrameFileResult(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("error", c_int32),
+        ("bytes", c_uint64),
+        ("sha256", c_char * 72),
+    ]
+
+
+class FrameFileStat(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("kind", c_uint32),
+        ("file_size", c_uint64),
+        ("mtime_ms", c_int64),
+        ("mode", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class FrameFileTree(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("files", c_uint64),
+        ("directories", c_uint64),
+        ("links", c_uint64),
+        ("skipped", c_uint64),
+        ("bytes", c_uint64),
+    ]
+
+
+class FrameDatagramOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("timeout_ms", c_int32),
+        ("max_datagram", c_uint32),
+        ("flags", c_uint32),
+    ]
+
+
+# name: (result, parameters)
+PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "frame_version": (c_char_p, ()),
+    "frame_abi_version": (c_int, ()),
+    "frame_strerror": (c_char_p, (c_int,)),
+    "frame_last_error": (c_char_p, ()),
+    "frame_default": (c_int64, (c_char_p,)),
+    "frame_send": (c_int, (c_int, c_char_p, c_void_p, c_size_t, POINTER(FrameOptions))),
+    "frame_recv": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_recv_into": (
+        c_int,
+        (
+            c_int,
+            c_void_p,
+            c_size_t,
+            POINTER(FrameView),
+            POINTER(c_void_p),
+            POINTER(FrameOptions),
+        ),
+    ),
+    "frame_free": (None, (c_void_p,)),
+    "frame_header": (c_char_p, (c_void_p, POINTER(c_size_t))),
+    "frame_body": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_packet_send": (c_int, (c_int, c_void_p, c_size_t, POINTER(FrameOptions))),
+    "frame_packet_recv": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_packet_recv_into": (
+        c_int64,
+        (c_int, c_void_p, c_size_t, POINTER(c_void_p), POINTER(FrameOptions)),
+    ),
+    "frame_copy": (c_int, (POINTER(FrameView), POINTER(c_void_p))),
+    "frame_header_string": (c_int, (c_void_p, c_char_p, POINTER(c_char_p), POINTER(c_size_t))),
+    "frame_header_int": (c_int, (c_void_p, c_char_p, POINTER(c_int64))),
+    "frame_header_bool": (c_int, (c_void_p, c_char_p, POINTER(c_bool))),
+    "frame_builder_new": (c_void_p, ()),
+    "frame_builder_string": (c_int, (c_void_p, c_char_p, c_char_p)),
+    "frame_builder_bytes": (c_int, (c_void_p, c_char_p, c_void_p, c_size_t)),
+    "frame_builder_int": (c_int, (c_void_p, c_char_p, c_int64)),
+    "frame_builder_bool": (c_int, (c_void_p, c_char_p, c_bool)),
+    "frame_builder_json": (c_int, (c_void_p, c_char_p, c_char_p)),
+    "frame_builder_text": (c_char_p, (c_void_p, POINTER(c_size_t))),
+    "frame_builder_free": (None, (c_void_p,)),
+    "frame_recv_header": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_body_left": (c_uint64, (c_void_p,)),
+    "frame_body_read": (c_int64, (c_void_p, c_void_p, c_size_t, POINTER(FrameOptions))),
+    "frame_body_copy": (c_int, (c_void_p, c_int, POINTER(FrameOptions))),
+    "frame_body_gather": (c_int, (c_void_p, POINTER(FrameOptions))),
+    "frame_body_skip": (c_int, (c_void_p, POINTER(FrameOptions))),
+    "frame_sender_new": (
+        c_int,
+        (c_int, c_char_p, c_uint64, POINTER(c_void_p), POINTER(FrameOptions)),
+    ),
+    "frame_sender_write": (c_int, (c_void_p, c_void_p, c_size_t, POINTER(FrameOptions))),
+    "frame_sender_copy": (c_int, (c_void_p, c_int, c_uint64, POINTER(FrameOptions))),
+    "frame_sender_left": (c_uint64, (c_void_p,)),
+    "frame_sender_finish": (c_int, (c_void_p,)),
+    "frame_sender_free": (None, (c_void_p,)),
+    "frame_reader_new": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_reader_free": (None, (c_void_p,)),
+    "frame_reader_tie": (c_int, (c_void_p, c_void_p)),
+    "frame_reader_next": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
+    "frame_reader_next_packet": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
+    "frame_reader_next_header": (c_int, (c_void_p, POINTER(FrameView), c_int)),
+    "frame_reader_read": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
+    "frame_reader_copy": (c_int, (c_void_p, c_int, c_int)),
+    "frame_reader_skip": (c_int, (c_void_p, c_int)),
+    "frame_reader_left": (c_uint64, (c_void_p,)),
+    "frame_reader_rest": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_writer_new": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_writer_free": (None, (c_void_p,)),
+    "frame_writer_send": (c_int, (c_void_p, c_char_p, c_void_p, c_size_t, c_int)),
+    "frame_writer_send_many": (
+        c_int64,
+        (c_void_p, POINTER(c_char_p), POINTER(c_void_p), POINTER(c_size_t), c_size_t, c_int),
+    ),
+    "frame_writer_send_packet": (c_int, (c_void_p, c_void_p, c_size_t, c_int)),
+    "frame_writer_flush": (c_int, (c_void_p, c_int)),
+    "frame_writer_left": (c_size_t, (c_void_p,)),
+    "frame_encode": (c_int64, (c_void_p, c_size_t, c_char_p, c_uint64, POINTER(FrameOptions))),
+    "frame_packet_encode": (c_int64, (c_void_p, c_size_t, c_uint64, POINTER(FrameOptions))),
+    "frame_decoder_new": (c_int, (POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_decoder_free": (None, (c_void_p,)),
+    "frame_decoder_space": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_decoder_fed": (c_int, (c_void_p, c_size_t)),
+    "frame_decoder_feed": (c_int, (c_void_p, c_void_p, c_size_t)),
+    "frame_decoder_next": (c_int64, (c_void_p, POINTER(FrameView), c_size_t)),
+    "frame_decoder_next_packet": (c_int64, (c_void_p, POINTER(FrameView), c_size_t)),
+    "frame_decoder_next_header": (c_int, (c_void_p, POINTER(FrameView))),
+    "frame_decoder_body": (c_int64, (c_void_p, POINTER(c_void_p))),
+    "frame_decoder_left": (c_uint64, (c_void_p,)),
+    "frame_decoder_rest": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_decoder_end": (c_int, (c_void_p,)),
+    "auth_server": (c_int, (c_int, c_void_p, c_size_t, POINTER(AuthOptions))),
+    "auth_server_keys": (
+        c_int,
+        (c_int, POINTER(c_void_p), c_size_t, POINTER(c_size_t), POINTER(AuthOptions)),
+    ),
+    "auth_client": (c_int, (c_int, c_void_p, c_size_t, POINTER(AuthOptions))),
+    "auth_key_new": (c_int, (c_void_p, c_size_t, c_uint32, POINTER(c_void_p))),
+    "auth_key_load": (c_int, (c_char_p, c_uint32, POINTER(c_void_p))),
+    "auth_key_generate": (c_int, (c_char_p,)),
+    "auth_key_bytes": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "auth_key_free": (None, (c_void_p,)),
+    "frame_reply_error": (c_int, (c_int, c_void_p, c_int, c_char_p, POINTER(FrameOptions))),
+    "frame_reply_hello": (c_int, (c_int, c_void_p, POINTER(c_char_p), POINTER(FrameOptions))),
+    "exec_request": (
+        c_int,
+        (c_int, c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions)),
+    ),
+    "exec_request_argv": (
+        c_int,
+        (c_int, POINTER(c_char_p), POINTER(c_void_p), POINTER(ExecOptions)),
+    ),
+    "exec_output_stdout": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "exec_output_stderr": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "exec_output_charset": (c_char_p, (c_void_p,)),
+    "exec_output_result": (c_int, (c_void_p, POINTER(ExecResult))),
+    "exec_output_free": (None, (c_void_p,)),
+    "exec_start": (
+        c_int,
+        (c_int, c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions)),
+    ),
+    "exec_start_argv": (
+        c_int,
+        (c_int, POINTER(c_char_p), POINTER(c_void_p), POINTER(ExecOptions)),
+    ),
+    "exec_stream_read": (c_int64, (c_void_p, POINTER(c_int), c_void_p, c_size_t, c_int)),
+    "exec_stream_write": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
+    "exec_stream_end_input": (c_int, (c_void_p, c_int)),
+    "exec_stream_signal": (c_int, (c_void_p, c_int)),
+    "exec_stream_resize": (c_int, (c_void_p, c_uint16, c_uint16)),
+    "exec_stream_copy": (c_int, (c_void_p, c_int, c_int, c_int, c_int)),
+    "exec_stream_events": (c_int, (c_void_p,)),
+    "exec_stream_result": (c_int, (c_void_p, POINTER(ExecResult))),
+    "exec_stream_free": (None, (c_void_p,)),
+    "exec_and_reply": (
+        c_int,
+        (c_int, c_char_p, c_size_t, POINTER(ExecOptions), POINTER(ExecResult)),
+    ),
+    "exec_serve": (c_int, (c_int, c_void_p, POINTER(ExecOptions), POINTER(ExecResult))),
+    "exec_run": (c_int, (c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions))),
+    "exec_is_late_input": (c_int, (c_void_p,)),
+    "frame_file_put": (
+        c_int,
+        (c_int, c_char_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+    ),
+    "frame_file_put_path": (
+        c_int,
+        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+    ),
+    "frame_file_get": (
+        c_int,
+        (c_int, c_char_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+    ),
+    "frame_file_get_path": (
+        c_int,
+        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+    ),
+    "frame_file_stat": (
+        c_int,
+        (c_int, c_char_p, POINTER(FrameFileStat), POINTER(FrameFileOptions)),
+    ),
+    "frame_file_partial": (
+        c_int,
+        (c_int, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+    ),
+    "frame_file_list": (
+        c_int64,
+        (c_int, c_char_p, POINTER(c_void_p), POINTER(FrameFileOptions)),
+    ),
+    "frame_file_list_entry": (
+        c_char_p,
+        (c_void_p, c_size_t, POINTER(FrameFileStat), POINTER(c_char_p)),
+    ),
+    "frame_file_list_free": (None, (c_void_p,)),
+    "frame_file_make_directory": (c_int, (c_int, c_char_p, POINTER(FrameFileOptions))),
+    "frame_file_put_tree": (
+        c_int,
+        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileTree)),
+    ),
+    "frame_file_get_tree": (
+        c_int,
+        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileTree)),
+    ),
+    "frame_file_serve": (
+        c_int,
+        (c_int, c_void_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+    ),
+    "frame_file_sweep": (c_int64, (c_int, c_int64)),
+    "frame_datagram_send": (
+        c_int,
+        (
+            c_int,
+            c_void_p,
+            c_size_t,
+            c_char_p,
+            c_void_p,
+            c_size_t,
+            POINTER(FrameDatagramOptions),
+        ),
+    ),
+    "frame_datagram_recv": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameDatagramOptions))),
+    "frame_source": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "exec_datagram_server_new": (c_int, (c_void_p, c_size_t, POINTER(c_void_p))),
+    "exec_datagram_serve": (
+        c_int,
+        (c_void_p, c_int, POINTER(ExecOptions), POINTER(ExecResult)),
+    ),
+    "exec_datagram_server_free": (None, (c_void_p,)),
+    "exec_datagram_request": (
+        c_int,
+        (
+            c_int,
+            c_char_p,
+            c_size_t,
+            c_void_p,
+            c_size_t,
+            POINTER(c_void_p),
+            POINTER(ExecOptions),
+        ),
+    ),
+}
