@@ -19,13 +19,13 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
+use super::halves::meanwhile;
 use super::receiving::Receiving;
 use super::sending::Sending;
 use super::shared::{Handle, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
 use crate::io::stream::ends::Ends;
-use crate::io::stream::sink::Meanwhile;
 use crate::io::wait::{Hook, Interrupt};
 use crate::limits;
 use crate::ops::Duplex;
@@ -91,10 +91,10 @@ impl<'fd> From<Duplex<'fd>> for Ends<'fd> {
 /// [`ErrorKind::Broken`].
 #[derive(Debug)]
 pub struct Connection<'fd> {
-    pub(super) receiving: Receiving<'fd>,
-    pub(super) sending: Sending<'fd>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) is_duplex: bool,
+    pub(crate) receiving: Receiving<'fd>,
+    pub(crate) sending: Sending<'fd>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) is_duplex: bool,
     max_body: u64,
     /// How many requests of the library's have gone out.
     pub(super) requests: u64,
@@ -199,8 +199,8 @@ impl<'fd> Connection<'fd> {
     pub fn end(&mut self, linger: bool, timeout: impl Into<Time>) -> Result<()> {
         self.shared.check()?;
         let mut time = timeout.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        self.sending.end(other, &mut time)?;
+        let receiving = (!self.is_duplex).then_some(&mut self.receiving);
+        self.sending.end(meanwhile(receiving), &mut time)?;
         if linger {
             self.receiving.drain(limits::LINGER, &mut time)?;
         }
@@ -212,14 +212,6 @@ impl Drop for Connection<'_> {
     fn drop(&mut self) {
         self.shared.interrupt().end();
     }
-}
-
-/// The direction that is read while the other one waits, unless another thread reads it.
-pub(super) fn meanwhile<'a>(
-    receiving: &'a mut Receiving<'_>,
-    is_duplex: bool,
-) -> Option<&'a mut dyn Meanwhile> {
-    if is_duplex { None } else { Some(receiving) }
 }
 
 /// Checks a descriptor, and sets the options of a socket.

@@ -1,149 +1,61 @@
-//! The messages of a connection: whole, borrowed, and with their bodies in pieces.
-#![allow(dead_code)] // the features move here one after the other
+//! The messages of a connection, for a thread that has both directions.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
-use super::connection::{Connection, meanwhile};
+use super::connection::Connection;
 use super::raw::Frame;
-use super::receiving::Receiving;
-use super::sending::{Sending, Sent, is_resumable};
+use super::sending::{Sent, is_resumable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience, Time};
-use crate::io::stream::sink::Sink;
-use crate::io::stream::source::Source;
-use crate::limits;
 use crate::wire::frame::decoder::{FrameView, Span};
 use crate::wire::frame::packet::check_size;
 use crate::wire::json::header::Header;
-use crate::wire::memory::reserve;
 
-/// Receiving. What is left of a body in pieces is dropped when the next message is asked for.
-impl<'fd> Connection<'fd> {
-    /// The next message, borrowed until the next call. Both of `timeout`'s extremes hold: zero
-    /// does not wait, `None` waits for ever.
+/// Receiving: as [`ReceiveHalf`](super::ReceiveHalf).
+impl Connection<'_> {
+    /// The next message, borrowed until the next call. A `timeout` of zero does not wait,
+    /// `None` waits for ever.
+    #[inline]
     pub fn next(&mut self, timeout: impl Into<Time>) -> Result<FrameView<'_>> {
-        let span = self.next_span(timeout)?;
+        let span = self.receive_half().next_span(timeout)?;
         Ok(self.receiving.decoder().view(&span))
     }
 
     /// The next message in memory of its own.
     pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Frame> {
-        let span = self.next_span(timeout)?;
-        let view = self.receiving.decoder().view(&span);
-        let copy = |bytes: &[u8]| {
-            let mut copy = Vec::new();
-            // With room for the NUL that is put behind a header.
-            reserve(&mut copy, bytes.len() + 1)?;
-            copy.extend_from_slice(bytes);
-            Ok::<_, Error>(copy)
-        };
-        let text = if span.header.is_empty() { "{}" } else { view.header() };
-        let header = Header::parse(copy(text.as_bytes())?, limits::MAX_DEPTH_HARD)?;
-        Ok(Frame { header, body: copy(view.body())? })
+        self.receive_half().recv(timeout)
     }
 
     /// The header of the next message, borrowed alike, and the length of its body, which
     /// [`read`](Self::read) and [`read_to`](Self::read_to) then take.
     pub fn recv_header(&mut self, timeout: impl Into<Time>) -> Result<(FrameView<'_>, u64)> {
         let mut time = timeout.into();
-        let span = self.receive(|receiving, sending| receiving.next_header(sending, &mut time))?;
+        let span = self
+            .receive_half()
+            .receive(|receiving, sending| receiving.next_header(sending, &mut time))?;
         let left = self.receiving.left();
         Ok((self.receiving.decoder().view(&span), left))
     }
 
     /// Reads 1 to `buf.len()` bytes of the body as they come; 0 is its end.
     pub fn read(&mut self, buf: &mut [u8], timeout: impl Into<Time>) -> Result<usize> {
-        let mut time = timeout.into();
-        self.receive(|receiving, sending| receiving.read(buf, sending, &mut time))
+        self.receive_half().read(buf, timeout)
     }
 
     /// Copies the rest of the body to a descriptor; returns how many bytes were copied. A
     /// failure of that descriptor leaves the connection in sync, and the rest of the body to be
     /// read.
     pub fn read_to(&mut self, to: BorrowedFd<'_>, timeout: impl Into<Time>) -> Result<u64> {
-        let mut time = timeout.into();
-        let mut sink = Sink::new(to, Deadline::NEVER);
-        sink.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
-        let mut copied = 0;
-        while self.to_receive() > 0 {
-            if copied > 0 && is_over(&mut time) {
-                return Ok(copied);
-            }
-            let outcome =
-                self.receive(|receiving, sending| receiving.await_body(sending, &mut time));
-            match outcome {
-                Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
-                outcome => outcome?,
-            }
-            sink.set_patience(time.patience());
-            sink.set_mid_message(false);
-            let written = sink.write(&[std::io::IoSlice::new(self.receiving.body_there())]);
-            match written {
-                Ok(written) => {
-                    self.receiving.consume(written);
-                    copied += written as u64;
-                }
-                Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(copied)
+        self.receive_half().read_to(to, timeout)
     }
 
     /// Bytes of a body in pieces that were not read.
     pub fn to_receive(&self) -> u64 {
         self.receiving.left()
     }
-
-    /// Where the next message is in the decoder's buffer.
-    pub(crate) fn next_span(&mut self, timeout: impl Into<Time>) -> Result<Span> {
-        let mut time = timeout.into();
-        self.receive(|receiving, sending| receiving.next(sending, &mut time))
-    }
-
-    /// Where the one after it is, if that was read already.
-    pub(crate) fn next_span_there(&mut self) -> Result<Option<Span>> {
-        self.receive(|receiving, _| receiving.next_there())
-    }
-
-    /// Where spans are.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        self.receiving.decoder().buffer()
-    }
-
-    /// Runs a receive, whose failure breaks the connection unless it can be called again.
-    #[inline]
-    pub(super) fn receive<T>(
-        &mut self,
-        work: impl FnOnce(&mut Receiving<'fd>, Option<&mut Sending<'fd>>) -> Result<T>,
-    ) -> Result<T> {
-        self.shared.check()?;
-        let sending = (!self.is_duplex).then_some(&mut self.sending);
-        work(&mut self.receiving, sending).inspect_err(|error| self.note(error))
-    }
-
-    /// Breaks the connection if `error` leaves it out of sync.
-    #[cold]
-    fn note(&self, error: &Error) {
-        if !matches!(
-            error.kind(),
-            ErrorKind::Closed
-                | ErrorKind::TimedOut
-                | ErrorKind::Canceled
-                | ErrorKind::State
-                | ErrorKind::Argument
-                | ErrorKind::NoMemory
-                | ErrorKind::Aborted
-                | ErrorKind::Broken
-        ) && self.receiving.fd().is_some()
-        {
-            self.shared.break_by(error);
-        }
-    }
 }
 
-/// Sending. A message is accepted whole or not at all.
+/// Sending: as [`SendHalf`](super::SendHalf).
 impl Connection<'_> {
     /// Sends one message: `header`, a JSON object without `data_size` or nothing, and `body`.
     /// [`ErrorKind::TimedOut`] says that it was not accepted, and can be sent again.
@@ -153,10 +65,7 @@ impl Connection<'_> {
         body: &[u8],
         timeout: impl Into<Time>,
     ) -> Result<Sent> {
-        self.shared.check()?;
-        let mut time = timeout.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        self.sending.send(header, [body, &[]], other, &mut time)
+        self.send_half().send(header, body, timeout)
     }
 
     /// Accepts a message to be written with others: at 64 KiB, by [`flush`](Self::flush), and
@@ -168,35 +77,25 @@ impl Connection<'_> {
         body: &[u8],
         timeout: impl Into<Time>,
     ) -> Result<()> {
-        self.shared.check()?;
-        let mut time = timeout.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        self.sending.queue(header, body, other, &mut time)
+        self.send_half().queue(header, body, timeout)
     }
 
     /// Writes all that is queued.
     pub fn flush(&mut self, timeout: impl Into<Time>) -> Result<()> {
-        self.shared.check()?;
-        let mut time = timeout.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        self.sending.flush(other, &mut time)
+        self.send_half().flush(timeout)
     }
 
     /// Announces a message whose body of `body_len` bytes is given with
     /// [`write`](Self::write). Its head is written with the first piece. Until the last byte
     /// everything else that sends is [`ErrorKind::State`].
     pub fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
-        self.shared.check()?;
-        self.sending.begin(header, body_len)
+        self.send_half().begin(header, body_len)
     }
 
     /// Gives the next piece of the body; returns how much of it was accepted: all, unless the
     /// time was up.
     pub fn write(&mut self, piece: &[u8], timeout: impl Into<Time>) -> Result<usize> {
-        self.shared.check()?;
-        let mut time = timeout.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        self.sending.write(piece, other, &mut time)
+        self.send_half().write(piece, timeout)
     }
 
     /// Gives the next `len` bytes of the body from a descriptor, or as many as it has; returns
@@ -208,43 +107,7 @@ impl Connection<'_> {
         len: u64,
         timeout: impl Into<Time>,
     ) -> Result<u64> {
-        self.shared.check()?;
-        if len > self.sending.to_send() {
-            let left = self.sending.to_send();
-            let detail = format!("{len} bytes, but the body needs only {left}");
-            return Err(Error::new(ErrorKind::Argument, detail));
-        }
-        let mut time = timeout.into();
-        let mut source = Source::new(from, Deadline::NEVER);
-        source.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
-        let mut piece = Vec::new();
-        let mut copied = 0;
-        while copied < len {
-            if copied > 0 && is_over(&mut time) {
-                break;
-            }
-            piece.clear();
-            let step = usize::try_from(len - copied).unwrap_or(usize::MAX).min(limits::COPY_STEP);
-            reserve(&mut piece, step)?;
-            source.set_deadline(time.patience().next());
-            source.set_mid_message(false);
-            match source.read_more(&mut piece, len - copied) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if copied > 0 && is_resumable(&error) => break,
-                Err(error) => return Err(error),
-            }
-            let other = meanwhile(&mut self.receiving, self.is_duplex);
-            let given = match self.sending.write(&piece, other, &mut time) {
-                Ok(given) => given,
-                Err(error) if is_resumable(&error) => 0,
-                Err(error) => return Err(error),
-            };
-            // `from` will not give it again.
-            self.sending.queue_piece(&piece[given..])?;
-            copied += piece.len() as u64;
-        }
-        Ok(copied)
+        self.send_half().write_from(from, len, timeout)
     }
 }
 
@@ -253,7 +116,7 @@ impl Connection<'_> {
     /// The header of the next message in memory of its own; its body is taken in pieces.
     pub(crate) fn header_by(&mut self, time: impl Into<Time>) -> Result<Header> {
         let mut time = time.into();
-        self.receive(|receiving, sending| receiving.header(sending, &mut time))
+        self.receive_half().receive(|receiving, sending| receiving.header(sending, &mut time))
     }
 
     /// The rest of the body in memory, if it is at most `max` bytes; if it is more, nothing is
@@ -266,7 +129,7 @@ impl Connection<'_> {
     /// The next `len` bytes of the body, no more than there are.
     pub(crate) fn front_by(&mut self, len: u64, time: impl Into<Time>) -> Result<Vec<u8>> {
         let mut time = time.into();
-        self.receive(|receiving, sending| receiving.front(len, sending, &mut time))
+        self.receive_half().receive(|receiving, sending| receiving.front(len, sending, &mut time))
     }
 
     /// Hands the rest of the body to `take`, at most `step` bytes at a time. An error of
@@ -279,7 +142,7 @@ impl Connection<'_> {
     ) -> Result<()> {
         let mut time = patience.into();
         let mut refused = None;
-        let received = self.receive(|receiving, sending| {
+        let received = self.receive_half().receive(|receiving, sending| {
             receiving.for_each_chunk(step, sending, &mut time, |piece| {
                 take(piece).map_err(|error| {
                     refused = Some(error);
@@ -296,7 +159,7 @@ impl Connection<'_> {
     /// Drops the rest of the body.
     pub(crate) fn skip_by(&mut self, patience: Patience) -> Result<()> {
         let mut time = patience.into();
-        self.receive(|receiving, sending| receiving.skip(sending, &mut time))
+        self.receive_half().receive(|receiving, sending| receiving.skip(sending, &mut time))
     }
 
     /// `len` bytes that are no message, all of them or none.
@@ -309,10 +172,7 @@ impl Connection<'_> {
 
     /// Sends bytes that are no message.
     pub(crate) fn send_raw(&mut self, bytes: &[u8], time: impl Into<Time>) -> Result<Sent> {
-        self.shared.check()?;
-        let mut time = time.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        self.sending.send_raw(bytes, other, &mut time)
+        self.send_half().send_raw(bytes, time)
     }
 
     /// Sends a message whose body is `bodies` one after the other, all of it.
@@ -322,27 +182,17 @@ impl Connection<'_> {
         bodies: [&[u8]; 2],
         patience: impl Into<Time>,
     ) -> Result<()> {
-        self.shared.check()?;
-        let mut time = patience.into();
-        let other = meanwhile(&mut self.receiving, self.is_duplex);
-        match self.sending.send(header, bodies, other, &mut time)? {
-            Sent::Whole => Ok(()),
-            Sent::Queued => {
-                let other = meanwhile(&mut self.receiving, self.is_duplex);
-                self.sending.flush(other, &mut time)
-            }
-        }
+        self.send_half().send_by(header, bodies, patience)
     }
 
     /// Gives the next piece of the body, all of it.
     pub(crate) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
-        let mut time = patience.into();
-        let mut given = 0;
-        while given < piece.len() {
-            let other = meanwhile(&mut self.receiving, self.is_duplex);
-            given += self.sending.write(&piece[given..], other, &mut time)?;
-        }
-        Ok(())
+        self.send_half().write_by(piece, patience)
+    }
+
+    /// Where the next message is in the decoder's buffer.
+    pub(crate) fn next_span(&mut self, time: impl Into<Time>) -> Result<Span> {
+        self.receive_half().next_span(time)
     }
 }
 
@@ -365,7 +215,10 @@ impl<'fd> Connection<'fd> {
 
     /// The header of the next message, if all of it is there.
     pub(crate) fn try_header(&mut self) -> Result<Option<Header>> {
-        match self.receive(|receiving, _| receiving.header(None, &mut Deadline::PAST.into())) {
+        match self
+            .receive_half()
+            .receive(|receiving, _| receiving.header(None, &mut Deadline::PAST.into()))
+        {
             Ok(header) => Ok(Some(header)),
             Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
             Err(error) => Err(error),
@@ -375,7 +228,7 @@ impl<'fd> Connection<'fd> {
     /// Appends bytes of the body that are there, as many as `out` has room for; `None`: more
     /// have to come.
     pub(crate) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
-        self.receive(|receiving, _| receiving.try_read_more(out, max))
+        self.receive_half().receive(|receiving, _| receiving.try_read_more(out, max))
     }
 
     /// Queues a frame without a body.
@@ -434,8 +287,3 @@ impl<'fd> Connection<'fd> {
 
 /// Bytes of frames without a body that may wait: dozens of them.
 const CONTROL_ROOM: usize = 4096;
-
-fn is_over(time: &mut Time) -> bool {
-    let deadline = time.patience().deadline;
-    !deadline.is_past() && deadline.passed()
-}

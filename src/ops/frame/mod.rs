@@ -2,6 +2,7 @@
 
 pub mod connection;
 mod exchange;
+mod halves;
 pub(crate) mod link;
 mod messages;
 mod raw;
@@ -14,6 +15,7 @@ pub mod writer;
 
 pub use crate::io::stream::ends::Ends;
 pub use connection::{Connection, ConnectionOptions, State};
+pub use halves::{ReceiveHalf, SendHalf};
 pub use raw::*;
 pub use sending::Sent;
 pub use shared::Handle;

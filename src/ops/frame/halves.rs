@@ -1,0 +1,334 @@
+//! The two directions of a connection, each for one thread at a time.
+#![allow(dead_code)] // the features move here one after the other
+
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::raw::Frame;
+use super::receiving::Receiving;
+use super::sending::{Sending, Sent, is_resumable};
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Time};
+use crate::io::stream::sink::{Meanwhile, Sink};
+use crate::io::stream::source::Source;
+use crate::limits;
+use crate::wire::frame::decoder::{FrameView, Span};
+use crate::wire::json::header::Header;
+use crate::wire::memory::reserve;
+
+/// Receives messages. What is left of a body in pieces is dropped when the next message is
+/// asked for.
+///
+/// Unless the connection is duplex, what is queued is written before a receive waits.
+#[derive(Debug)]
+pub struct ReceiveHalf<'a, 'fd> {
+    pub(crate) receiving: &'a mut Receiving<'fd>,
+    pub(crate) sending: Option<&'a mut Sending<'fd>>,
+    pub(crate) shared: &'a Shared,
+}
+
+/// Sends messages, each whole or not at all.
+///
+/// Unless the connection is duplex, what comes is taken in while a send waits.
+#[derive(Debug)]
+pub struct SendHalf<'a, 'fd> {
+    pub(crate) sending: &'a mut Sending<'fd>,
+    pub(crate) receiving: Option<&'a mut Receiving<'fd>>,
+    pub(crate) shared: &'a Arc<Shared>,
+}
+
+impl<'fd> Connection<'fd> {
+    /// Both directions, for two threads. From then on neither serves the other.
+    pub fn split(&mut self) -> (ReceiveHalf<'_, 'fd>, SendHalf<'_, 'fd>) {
+        let Connection { receiving, sending, shared, .. } = self;
+        let (receive, send) = (None, None);
+        (
+            ReceiveHalf { receiving, sending: send, shared },
+            SendHalf { sending, receiving: receive, shared },
+        )
+    }
+
+    pub(super) fn receive_half(&mut self) -> ReceiveHalf<'_, 'fd> {
+        let Connection { receiving, sending, shared, is_duplex, .. } = self;
+        ReceiveHalf { receiving, sending: (!*is_duplex).then_some(sending), shared }
+    }
+
+    pub(super) fn send_half(&mut self) -> SendHalf<'_, 'fd> {
+        let Connection { receiving, sending, shared, is_duplex, .. } = self;
+        SendHalf { sending, receiving: (!*is_duplex).then_some(receiving), shared }
+    }
+}
+
+impl<'fd> ReceiveHalf<'_, 'fd> {
+    /// The next message, borrowed until the next call. Both of `timeout`'s extremes hold: zero
+    /// does not wait, `None` waits for ever.
+    pub fn next(&mut self, timeout: impl Into<Time>) -> Result<FrameView<'_>> {
+        let span = self.next_span(timeout)?;
+        Ok(self.receiving.decoder().view(&span))
+    }
+
+    /// The next message in memory of its own.
+    pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Frame> {
+        let span = self.next_span(timeout)?;
+        let view = self.receiving.decoder().view(&span);
+        let copy = |bytes: &[u8]| {
+            let mut copy = Vec::new();
+            // With room for the NUL that is put behind a header.
+            reserve(&mut copy, bytes.len() + 1)?;
+            copy.extend_from_slice(bytes);
+            Ok::<_, Error>(copy)
+        };
+        let text = if span.header.is_empty() { "{}" } else { view.header() };
+        let header = Header::parse(copy(text.as_bytes())?, limits::MAX_DEPTH_HARD)?;
+        Ok(Frame { header, body: copy(view.body())? })
+    }
+
+    /// The header of the next message, borrowed alike, and the length of its body, which
+    /// [`read`](Self::read) and [`read_to`](Self::read_to) then take.
+    pub fn recv_header(&mut self, timeout: impl Into<Time>) -> Result<(FrameView<'_>, u64)> {
+        let mut time = timeout.into();
+        let span = self.receive(|receiving, sending| receiving.next_header(sending, &mut time))?;
+        let left = self.receiving.left();
+        Ok((self.receiving.decoder().view(&span), left))
+    }
+
+    /// Reads 1 to `buf.len()` bytes of the body as they come; 0 is its end.
+    pub fn read(&mut self, buf: &mut [u8], timeout: impl Into<Time>) -> Result<usize> {
+        let mut time = timeout.into();
+        self.receive(|receiving, sending| receiving.read(buf, sending, &mut time))
+    }
+
+    /// Copies the rest of the body to a descriptor; returns how many bytes were copied. A
+    /// failure of that descriptor leaves the connection in sync, and the rest of the body to be
+    /// read.
+    pub fn read_to(&mut self, to: BorrowedFd<'_>, timeout: impl Into<Time>) -> Result<u64> {
+        let mut time = timeout.into();
+        let mut sink = Sink::new(to, Deadline::NEVER);
+        sink.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
+        let mut copied = 0;
+        while self.receiving.left() > 0 {
+            if copied > 0 && is_over(&mut time) {
+                return Ok(copied);
+            }
+            let outcome =
+                self.receive(|receiving, sending| receiving.await_body(sending, &mut time));
+            match outcome {
+                Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
+                outcome => outcome?,
+            }
+            sink.set_patience(time.patience());
+            sink.set_mid_message(false);
+            let written = sink.write(&[IoSlice::new(self.receiving.body_there())]);
+            match written {
+                Ok(written) => {
+                    self.receiving.consume(written);
+                    copied += written as u64;
+                }
+                Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Where the next message is in the decoder's buffer.
+    pub(crate) fn next_span(&mut self, timeout: impl Into<Time>) -> Result<Span> {
+        let mut time = timeout.into();
+        self.receive(|receiving, sending| receiving.next(sending, &mut time))
+    }
+
+    /// Where the one after it is, if that was read already.
+    pub(crate) fn next_span_there(&mut self) -> Result<Option<Span>> {
+        self.receive(|receiving, _| receiving.next_there())
+    }
+
+    /// Runs a receive, whose failure breaks the connection unless it can be called again.
+    #[inline]
+    pub(super) fn receive<T>(
+        &mut self,
+        work: impl FnOnce(&mut Receiving<'fd>, Option<&mut Sending<'fd>>) -> Result<T>,
+    ) -> Result<T> {
+        self.shared.check()?;
+        let received = work(self.receiving, self.sending.as_deref_mut());
+        received.inspect_err(|error| self.note(error))
+    }
+
+    /// Breaks the connection if `error` leaves it out of sync.
+    #[cold]
+    fn note(&self, error: &Error) {
+        if !matches!(
+            error.kind(),
+            ErrorKind::Closed
+                | ErrorKind::TimedOut
+                | ErrorKind::Canceled
+                | ErrorKind::State
+                | ErrorKind::Argument
+                | ErrorKind::NoMemory
+                | ErrorKind::Aborted
+                | ErrorKind::Broken
+        ) && self.receiving.fd().is_some()
+        {
+            self.shared.break_by(error);
+        }
+    }
+}
+
+impl SendHalf<'_, '_> {
+    /// Sends one message: `header`, a JSON object without `data_size` or nothing, and `body`.
+    /// [`ErrorKind::TimedOut`] says that it was not accepted, and can be sent again.
+    pub fn send(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<Sent> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.send(header, [body, &[]], other, &mut time)
+    }
+
+    /// Accepts a message to be written with others: at 64 KiB, by [`flush`](Self::flush), and
+    /// before a receive waits. [`ErrorKind::TimedOut`] says that the queue is full.
+    #[inline]
+    pub fn queue(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.queue(header, body, other, &mut time)
+    }
+
+    /// Writes all that is queued.
+    pub fn flush(&mut self, timeout: impl Into<Time>) -> Result<()> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.flush(other, &mut time)
+    }
+
+    /// Announces a message whose body of `body_len` bytes is given with
+    /// [`write`](Self::write). Its head is written with the first piece. Until the last byte
+    /// everything else that sends is [`ErrorKind::State`].
+    pub fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
+        self.shared.check()?;
+        self.sending.begin(header, body_len)
+    }
+
+    /// Gives the next piece of the body; returns how much of it was accepted: all, unless the
+    /// time was up.
+    pub fn write(&mut self, piece: &[u8], timeout: impl Into<Time>) -> Result<usize> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.write(piece, other, &mut time)
+    }
+
+    /// Gives the next `len` bytes of the body from a descriptor, or as many as it has; returns
+    /// how many. A failure of that descriptor leaves the connection in sync, and the rest of
+    /// the body to be given.
+    pub fn write_from(
+        &mut self,
+        from: BorrowedFd<'_>,
+        len: u64,
+        timeout: impl Into<Time>,
+    ) -> Result<u64> {
+        self.shared.check()?;
+        if len > self.sending.to_send() {
+            let left = self.sending.to_send();
+            let detail = format!("{len} bytes, but the body needs only {left}");
+            return Err(Error::new(ErrorKind::Argument, detail));
+        }
+        let mut time = timeout.into();
+        let mut source = Source::new(from, Deadline::NEVER);
+        source.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
+        let mut piece = Vec::new();
+        let mut copied = 0;
+        while copied < len {
+            if copied > 0 && is_over(&mut time) {
+                break;
+            }
+            piece.clear();
+            let step = usize::try_from(len - copied).unwrap_or(usize::MAX).min(limits::COPY_STEP);
+            reserve(&mut piece, step)?;
+            source.set_deadline(time.patience().next());
+            source.set_mid_message(false);
+            match source.read_more(&mut piece, len - copied) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if copied > 0 && is_resumable(&error) => break,
+                Err(error) => return Err(error),
+            }
+            let other = meanwhile(self.receiving.as_deref_mut());
+            let given = match self.sending.write(&piece, other, &mut time) {
+                Ok(given) => given,
+                Err(error) if is_resumable(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            // `from` will not give it again.
+            self.sending.queue_piece(&piece[given..])?;
+            copied += piece.len() as u64;
+        }
+        Ok(copied)
+    }
+
+    /// Sends a message whose body is `bodies` one after the other, all of it.
+    pub(super) fn send_by(
+        &mut self,
+        header: Option<&str>,
+        bodies: [&[u8]; 2],
+        patience: impl Into<Time>,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let mut time = patience.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        match self.sending.send(header, bodies, other, &mut time)? {
+            Sent::Whole => Ok(()),
+            Sent::Queued => {
+                let other = meanwhile(self.receiving.as_deref_mut());
+                self.sending.flush(other, &mut time)
+            }
+        }
+    }
+
+    /// Gives the next piece of the body, all of it.
+    pub(super) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
+        let mut time = patience.into();
+        let mut given = 0;
+        while given < piece.len() {
+            let other = meanwhile(self.receiving.as_deref_mut());
+            given += self.sending.write(&piece[given..], other, &mut time)?;
+        }
+        Ok(())
+    }
+
+    /// Sends bytes that are no message.
+    pub(super) fn send_raw(&mut self, bytes: &[u8], time: impl Into<Time>) -> Result<Sent> {
+        self.shared.check()?;
+        let mut time = time.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.send_raw(bytes, other, &mut time)
+    }
+}
+
+/// The direction that is read while the other one waits.
+pub(super) fn meanwhile<'a>(
+    receiving: Option<&'a mut Receiving<'_>>,
+) -> Option<&'a mut dyn Meanwhile> {
+    match receiving {
+        Some(receiving) => Some(receiving),
+        None => None,
+    }
+}
+
+fn is_over(time: &mut Time) -> bool {
+    let deadline = time.patience().deadline;
+    !deadline.is_past() && deadline.passed()
+}
