@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{self, refused, regular};
 use crate::io::fs::locked::Locked;
+use crate::io::fs::own_file::OwnFile;
 use crate::io::fs::root::Root;
-use crate::io::fs::temporary::Temporary;
 use crate::wire::digest::Hasher;
 use crate::wire::name::{Name, RESERVED};
 use crate::wire::quote;
@@ -28,26 +28,12 @@ pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(Locked, u6
     open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
 }
 
-/// A partial file that is being written. It stays when this is dropped, if there is
-/// anything in it.
-#[derive(Debug)]
-pub(super) struct Partial {
-    // Before `file`, whose lock covers the removal.
-    pub temporary: Temporary,
-    pub file: Locked,
-}
-
-impl Partial {
-    /// The partial file of `name`, made where there is none, and its size.
-    pub fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(Partial, u64)> {
-        let exclusive = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockExclusive);
-        match open_locked(parent.as_fd(), name, OFlags::RDWR | OFlags::CREATE, &exclusive)? {
-            Some((file, size)) => {
-                let temporary = Temporary::existing(parent, partial_name(name), true);
-                Ok((Partial { temporary, file }, size))
-            }
-            None => Err(refused("resume", name.as_bytes(), Errno::NOENT)),
-        }
+/// The partial file of `name`, to be written; made if there is none. Its size as well.
+pub(super) fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(OwnFile, u64)> {
+    let exclusive = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockExclusive);
+    match open_locked(parent.as_fd(), name, OFlags::RDWR | OFlags::CREATE, &exclusive)? {
+        Some((file, size)) => Ok((OwnFile::existing(parent, partial_name(name), file), size)),
+        None => Err(refused("resume", name.as_bytes(), Errno::NOENT)),
     }
 }
 
@@ -237,9 +223,9 @@ mod tests {
         let tree = Tree::new();
         cut_after(&tree, b"x");
         let parent = Arc::new(rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).unwrap());
-        let (partial, _) = Partial::lock(&parent, name()).unwrap();
+        let (partial, _) = lock(&parent, name()).unwrap();
         // As a child has it between its start and its program.
-        let _shared = rustix::io::fcntl_dupfd_cloexec(&partial.file, 0).unwrap();
+        let _shared = rustix::io::fcntl_dupfd_cloexec(&partial, 0).unwrap();
         drop(partial);
         resume(&tree, 0).unwrap();
     }

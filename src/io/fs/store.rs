@@ -9,11 +9,10 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{refused, regular, size};
-use crate::io::fs::locked::Locked;
-use crate::io::fs::partial::Partial;
+use crate::io::fs::own_file::OwnFile;
+use crate::io::fs::partial;
 use crate::io::fs::range::{read_start, seek};
 use crate::io::fs::root::{Root, open_regular};
-use crate::io::fs::temporary::Temporary;
 use crate::io::signal::with_blocked;
 use crate::wire::name::Name;
 use crate::wire::quote;
@@ -49,9 +48,7 @@ impl Default for StoreOptions {
 /// [`ErrorKind::Path`] where the target is anything else, a link included.
 #[derive(Debug)]
 pub struct NewFile {
-    // Before `file`, whose lock covers the removal.
-    temporary: Temporary,
-    file: Locked,
+    file: OwnFile,
     target: Target,
     mode: Option<Mode>,
     options: StoreOptions,
@@ -65,7 +62,7 @@ enum Pending {
     /// Cutting the partial file to so many bytes.
     Cut(u64),
     /// Taking the place of this partial file.
-    Replace(Partial),
+    Replace(OwnFile),
 }
 
 impl NewFile {
@@ -73,8 +70,8 @@ impl NewFile {
     /// [`commit`](Self::commit) would refuse is refused here if it can be seen already.
     pub fn create(root: Root<'_>, name: Name<'_>, options: StoreOptions) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
-        let (temporary, file, mode) = new_temporary(&parent, &target, &options)?;
-        Ok(NewFile { temporary, file, target, mode, options, pending: None })
+        let (file, mode) = new_temporary(&parent, &target, &options)?;
+        Ok(NewFile { file, target, mode, options, pending: None })
     }
 
     /// Continues to store `name` behind its first `offset` bytes, which `prefix` is given
@@ -93,29 +90,28 @@ impl NewFile {
         prefix: &mut dyn FnMut(&[u8]),
     ) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
-        let (partial, size) = Partial::lock(&parent, name)?;
+        let (partial, size) = partial::lock(&parent, name)?;
         let refused = |errno| target.refused("resume", errno);
         if offset <= size {
-            read_start(partial.file.as_fd(), offset, &mut |piece| {
+            read_start(partial.as_fd(), offset, &mut |piece| {
                 prefix(piece);
                 Ok(())
             })
             .map_err(refused)?;
             // The umask shows in a new file alone.
-            let (_, _, mode) = new_temporary(&parent, &target, &options)?;
-            let Partial { temporary, file } = partial;
+            let (_, mode) = new_temporary(&parent, &target, &options)?;
             let pending = Some(Pending::Cut(offset));
-            return Ok(NewFile { temporary, file, target, mode, options, pending });
+            return Ok(NewFile { file: partial, target, mode, options, pending });
         }
         let stored = target.open_stored(parent.as_fd(), name, offset)?;
-        let (temporary, file, mode) = new_temporary(&parent, &target, &options)?;
+        let (file, mode) = new_temporary(&parent, &target, &options)?;
         read_start(stored.as_fd(), offset, &mut |piece| {
             prefix(piece);
             write_all(file.as_fd(), piece)
         })
         .map_err(refused)?;
         let pending = Some(Pending::Replace(partial));
-        Ok(NewFile { temporary, file, target, mode, options, pending })
+        Ok(NewFile { file, target, mode, options, pending })
     }
 
     /// Takes the mode and the time of modification of where it comes from, where the
@@ -125,8 +121,8 @@ impl NewFile {
         if self.options.mode.is_none() && mode.is_some() {
             self.options.mode = mode;
             // The umask shows in a new file alone.
-            let parent = &self.temporary.parent;
-            (_, _, self.mode) = new_temporary(parent, &self.target, &self.options)?;
+            let parent = self.file.parent();
+            (_, self.mode) = new_temporary(parent, &self.target, &self.options)?;
         }
         Ok(())
     }
@@ -136,16 +132,16 @@ impl NewFile {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.begin().and_then(|()| write_all(self.file.as_fd(), bytes));
         written.map_err(|errno| {
-            self.temporary.keep = false;
+            self.file.give_up();
             self.target.refused("write", errno)
         })
     }
 
     /// Ends it with nothing left of it, a partial file neither.
     pub fn discard(mut self) {
-        self.temporary.keep = false;
+        self.file.give_up();
         if let Some(Pending::Replace(partial)) = &mut self.pending {
-            partial.temporary.keep = false;
+            partial.give_up();
         }
     }
 
@@ -156,9 +152,9 @@ impl NewFile {
     /// its directory alone could not be synced, the new file is in place.
     pub fn commit(mut self) -> Result<()> {
         let begun = self.begin();
-        let NewFile { mut temporary, file, target, mode, options, pending: _ } = self;
+        let NewFile { mut file, target, mode, options, pending: _ } = self;
         let refused = |errno| target.refused("store", errno);
-        temporary.keep = false;
+        file.give_up();
         begun.map_err(refused)?;
         if let Some(mode) = mode {
             rustix::fs::fchmod(&file, mode).map_err(refused)?;
@@ -173,14 +169,14 @@ impl NewFile {
         }
         // The file itself stays open, and so locked, until it has its name.
         rustix::io::fcntl_dupfd_cloexec(&file, 0).and_then(close).map_err(refused)?;
-        target.check(temporary.parent.as_fd(), options.overwrite)?;
+        target.check(file.parent().as_fd(), options.overwrite)?;
         if options.overwrite {
-            temporary.replace(&target.leaf).map_err(refused)?;
+            file.replace(&target.leaf).map_err(refused)?;
         } else {
-            temporary.take_free_name(&target.leaf).map_err(refused)?;
+            file.take_free_name(&target.leaf).map_err(refused)?;
         }
         if options.sync {
-            at::sync(temporary.parent.as_fd()).map_err(refused)?;
+            at::sync(file.parent().as_fd()).map_err(refused)?;
         }
         Ok(())
     }
@@ -192,7 +188,7 @@ impl NewFile {
                 retry_on_intr(|| rustix::fs::ftruncate(&self.file, offset))?;
                 seek(self.file.as_fd(), offset)
             }
-            Some(Pending::Replace(mut partial)) => self.temporary.take_over(&mut partial.temporary),
+            Some(Pending::Replace(partial)) => self.file.take_over(partial),
         }
     }
 }
@@ -256,9 +252,9 @@ fn new_temporary(
     parent: &Arc<OwnedFd>,
     target: &Target,
     options: &StoreOptions,
-) -> Result<(Temporary, Locked, Option<Mode>)> {
+) -> Result<(OwnFile, Option<Mode>)> {
     let mode = Mode::from_raw_mode(options.mode.unwrap_or(0o666) & 0o777);
-    let (temporary, file) = Temporary::create(parent, &target.name, mode)?;
+    let file = OwnFile::create(parent, &target.name, mode)?;
     let private = Mode::RUSR | Mode::WUSR;
     let made_private = rustix::fs::fstat(&file).and_then(|stat| {
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
@@ -273,7 +269,7 @@ fn new_temporary(
         }
     });
     let mode = made_private.map_err(|errno| target.refused("store", errno))?;
-    Ok((temporary, file, mode))
+    Ok((file, mode))
 }
 
 fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
@@ -316,6 +312,7 @@ mod tests {
     use std::path::PathBuf;
     use std::process::Command;
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
     use rustix::fs::{CWD, FileType};
@@ -536,14 +533,46 @@ mod tests {
     fn taking_a_free_name_never_replaces() {
         let tree = Tree::new();
         for missing in RENAMES {
-            let NewFile { mut temporary, .. } = tree.create("new", NO_OVERWRITE).unwrap();
+            let NewFile { mut file, .. } = tree.create("new", NO_OVERWRITE).unwrap();
             failing(missing, || {
-                assert_eq!(temporary.take_free_name(b"old"), Err(Errno::EXIST));
-                assert_eq!(temporary.take_free_name(b"dir"), Err(Errno::EXIST));
-                temporary.take_free_name(b"new").unwrap();
+                assert_eq!(file.take_free_name(b"old"), Err(Errno::EXIST));
+                assert_eq!(file.take_free_name(b"dir"), Err(Errno::EXIST));
+                file.take_free_name(b"new").unwrap();
             });
             assert_eq!(tree.names(""), ["dir", "new", "old"]);
             assert_eq!(tree.read("old"), "old");
+            fs::remove_file(tree.path("new")).unwrap();
+        }
+    }
+
+    /// Whoever waits for the lock of a file that is given up finds it without a name: nobody
+    /// can go on with a file that is about to be removed.
+    #[test]
+    fn what_is_given_up_is_removed_before_it_is_unlocked() {
+        let tree = Tree::new();
+        let name = Name::new(b"new").unwrap();
+        for round in 0..200 {
+            let mut file =
+                NewFile::resume(tree.root(), name, NO_OVERWRITE, 0, &mut |_| ()).unwrap();
+            file.write(b"x").unwrap();
+            let partial =
+                tree.names("").into_iter().find(|name| name.starts_with(RESERVED)).unwrap();
+            let other = fs::File::open(tree.path(&partial)).unwrap();
+            fs::write(tree.path("new"), "").unwrap();
+            let waiting = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let names = scope.spawn(|| {
+                    waiting.store(true, Ordering::Release);
+                    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+                    other.metadata().unwrap().nlink()
+                });
+                while !waiting.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                std::thread::sleep(Duration::from_micros(200));
+                assert_eq!(kind(file.commit()), ErrorKind::Exists);
+                assert_eq!(names.join().unwrap(), 0, "it still had its name, round {round}");
+            });
             fs::remove_file(tree.path("new")).unwrap();
         }
     }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::io::fs::at;
 use crate::io::fs::check::stat_of;
 use crate::io::fs::directory::for_each_name;
+use crate::io::fs::locked::Locked;
 use crate::io::fs::partial::PARTIAL;
 use crate::io::fs::root::Root;
 use crate::io::fs::temporary::TEMPORARY;
@@ -86,6 +87,7 @@ fn remove_if_dead(
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
             let file = at::open(dir, name, flags, Mode::empty())?;
             flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            let file = Locked::new(file);
             // It may have been given its final name before it was locked, or be written
             // by another since it was looked at.
             let (locked, there) = (rustix::fs::fstat(&file)?, at::stat(dir, name)?);

@@ -1,16 +1,15 @@
 //! Names of the library's own files: what is not finished yet, and goes unless it is kept.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rand::TryRng;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::refused;
-use crate::io::fs::locked::Locked;
 use crate::wire::name::RESERVED;
 
 /// How the names of temporaries end.
@@ -32,22 +31,18 @@ impl Temporary {
         Temporary { parent: Arc::clone(parent), name, keep, exists: true }
     }
 
-    /// A new, locked file for what is to be stored as `target`.
-    pub fn create(parent: &Arc<OwnedFd>, target: &[u8], mode: Mode) -> Result<(Temporary, Locked)> {
-        let mut created = None;
-        let temporary = Temporary::make(parent, target, &mut random_name, &mut |name| {
-            created = Some(create_file(parent.as_fd(), name, mode)?);
-            Ok(())
-        })?;
-        let none = || Error::new(ErrorKind::State, "there is no temporary file");
-        Ok((temporary, created.ok_or_else(none)?))
+    /// A new name, of what `make` has made under it, to be stored as `target`.
+    pub fn create(
+        parent: &Arc<OwnedFd>,
+        target: &[u8],
+        make: &mut dyn FnMut(&[u8]) -> rustix::io::Result<()>,
+    ) -> Result<Temporary> {
+        Temporary::make(parent, target, &mut random_name, make)
     }
 
     /// A new symbolic link, to be given the name `link`.
     pub fn create_link(parent: &Arc<OwnedFd>, link: &[u8], target: &[u8]) -> Result<Temporary> {
-        Temporary::make(parent, link, &mut random_name, &mut |name| {
-            at::make_link(parent.as_fd(), name, target)
-        })
+        Temporary::create(parent, link, &mut |name| at::make_link(parent.as_fd(), name, target))
     }
 
     /// Tries one of `names` after another: whatever is there already is left alone.
@@ -121,13 +116,6 @@ impl Drop for Temporary {
     }
 }
 
-fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<Locked> {
-    let file = at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
-    // Where it cannot be locked its age alone tells a sweep that it is in use.
-    let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-    Ok(Locked::new(file))
-}
-
 /// Names tried for a temporary. With 64 random bits the first is free, unless somebody
 /// knows them beforehand.
 const ATTEMPTS: u32 = 8;
@@ -143,6 +131,8 @@ fn random_name() -> Result<String> {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use rustix::fs::{Mode, OFlags};
+
     use super::*;
     use crate::io::testing::{Tree, names};
 
@@ -156,7 +146,8 @@ mod tests {
             let mut names = names.iter().cycle();
             let mut next = || Ok((*names.next().unwrap()).into());
             Temporary::make(&parent, b"x", &mut next, &mut |name| {
-                create_file(parent.as_fd(), name, Mode::RWXU).map(drop)
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                at::open(parent.as_fd(), name, flags, Mode::RWXU).map(drop)
             })
         };
         let error = create(&["dangling", "link", "old"]).unwrap_err();
