@@ -22,18 +22,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # How long each run takes on two cpus once everything is built, in minutes.
-MINUTES = {"all": 9, "quick": 1, "long": 30}
+MINUTES = {"all": 8, "quick": 1, "long": 25}
 
 # What a check needs beyond cargo, cc, make and python3, and where Debian has it.
-EXTRAS = {
+STYLE = {
     "cargo-fmt": "rustup component add rustfmt",
     "cargo-clippy": "rustup component add clippy",
+}
+EXTRAS = STYLE | {
     "valgrind": "apt-get install valgrind",
     "strace": "apt-get install strace",
     "pkg-config": "apt-get install pkg-config",
@@ -43,6 +44,12 @@ EXTRAS = {
     "tqdm": "python3 -m pip install tqdm",
     "rich": "python3 -m pip install rich",
 }
+
+# The lowest version of Rust that Cargo.toml allows.
+(OLDEST,) = re.findall(r'^rust-version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.M)
+
+CARGO_TEST = ["cargo", "test", "--quiet", "--no-fail-fast"]
+DOC_FLAGS = {"RUSTDOCFLAGS": "-D warnings"}
 
 # Of Python's unittest, in the order in which they run.
 FOLDERS = [
@@ -57,11 +64,12 @@ FOLDERS = [
 # Of the package's own tests, what installs it takes too long for a quick run.
 SLOW = {"test_install"}
 
-# Pythons that the package supports.
+# Pythons that the package supports, and where pyenv keeps more of them.
 PYTHONS = [f"python3.{minor}" for minor in range(9, 16)]
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
 
 # Random cases of each property, where `make test` has some hundred.
-CASES = "20000"
+CASES = "10000"
 
 
 @dataclasses.dataclass
@@ -105,29 +113,23 @@ def main() -> int:
         # As a shell's job in the background: the tests of Ctrl-C must not inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.only:
-        suites, minutes = named(arguments.only), None
-    elif arguments.quick:
-        suites, minutes = quick(), MINUTES["quick"]
-    elif arguments.long:
-        suites, minutes = long(), MINUTES["long"]
-    else:
-        suites, minutes = everything(), MINUTES["all"]
-    return run(suites, minutes, may_be_empty=not arguments.only)
+        return run(named(arguments.only), {}, None)
+    if arguments.quick:
+        return run(quick(), STYLE, MINUTES["quick"])
+    if arguments.long:
+        return run(long(), {OLDEST: f"rustup toolchain install {OLDEST}"}, MINUTES["long"])
+    return run(everything(), EXTRAS, MINUTES["all"])
 
 
 def everything() -> list[Suite]:
-    cargo = ["cargo", "test", "--quiet", "--no-fail-fast"]
     package = str(ROOT / "bindings" / "python" / "framefd")
     return [
         *style(),
         Suite("cargo doc", ["cargo", "doc", "--quiet", "--no-deps"], "", DOC_FLAGS),
         Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
-        Suite("Rust and C", cargo),
+        Suite("Rust and C", CARGO_TEST),
         *(unittest(folder) for folder in FOLDERS),
     ]
-
-
-DOC_FLAGS = {"RUSTDOCFLAGS": "-D warnings"}
 
 
 def style() -> list[Suite]:
@@ -141,46 +143,37 @@ def style() -> list[Suite]:
 def quick() -> list[Suite]:
     files = sorted((ROOT / "bindings" / "python" / "tests").glob("test_*.py"))
     modules = [file.stem for file in files if file.stem not in SLOW]
-    paths = os.pathsep.join(["bindings/python", "bindings/python/tests"])
+    package = [sys.executable, "-m", "unittest", *modules]
+    paths = {"PYTHONPATH": os.pathsep.join(["bindings/python", "bindings/python/tests"])}
     return [
         *style(),
         Suite("Rust library", ["cargo", "test", "--quiet", "--lib"]),
-        Suite("Python package", [sys.executable, "-m", "unittest", *modules], "", {"PYTHONPATH": paths}),
+        Suite("Python package", package, "", paths),
     ]
 
 
 def long() -> list[Suite]:
-    """Every other Python, since `make test` has one; and the properties at length."""
-    properties = ["cargo", "test", "--quiet", "--release", "--no-fail-fast"]
-    suites = [
-        Suite("properties: library", [*properties, "--lib"], "", {"PROPTEST_CASES": CASES}),
-        *(
-            Suite(
-                f"properties: {test}",
-                [*properties, "--test", test],
-                "",
-                {"PROPTEST_CASES": CASES},
-            )
-            for test in ("frames", "agreement")
-        ),
+    """Every other Python and the oldest Rust, since `make test` has one of each; and many more
+    random cases."""
+    check = ["cargo", f"+{OLDEST}", "check", "--quiet", "--all-targets"]
+    apart = {"CARGO_TARGET_DIR": "target/oldest"}
+    return [
+        Suite(f"Rust {OLDEST} compiles it", check, OLDEST, apart),
+        Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
+        *(unittest(folder, python) for python in pythons() for folder in FOLDERS[:4]),
     ]
-    for python in filter(works, PYTHONS):
-        for folder in ("tests/vectors", "bindings/python/tests", "tests/programs"):
-            suites.append(unittest(folder, python))
-    return suites
 
 
 def named(name: str) -> list[Suite]:
     """Tests with this name, files of tests with this name, and suites in C."""
-    cargo = ["cargo", "test", "--quiet", "--no-fail-fast"]
-    suites = [Suite("Rust", [*cargo, name])]
+    suites = [Suite("Rust", [*CARGO_TEST, name])]
     files = [path.stem for path in sorted((ROOT / "tests").glob(f"*{name}*.rs"))]
     files += [path.parent.name for path in sorted((ROOT / "tests").glob(f"*{name}*/main.rs"))]
     if files:
         chosen = [word for file in files for word in ("--test", file)]
-        suites.append(Suite("Rust, whole files", [*cargo, *chosen]))
+        suites.append(Suite("Rust, whole files", [*CARGO_TEST, *chosen]))
     if any((ROOT / "tests" / "c").glob(f"*{name}*.c")):
-        programs = [*cargo, "--test", "c_programs"]
+        programs = [*CARGO_TEST, "--test", "c_programs"]
         suites.append(Suite("C", programs, "", {"FRAMEFD_C": name}))
     for folder in FOLDERS:
         suite = unittest(folder)
@@ -189,29 +182,45 @@ def named(name: str) -> list[Suite]:
 
 
 def unittest(folder: str, python: str = sys.executable) -> Suite:
-    name = folder if python == sys.executable else f"{folder}, {python}"
+    name = folder if python == sys.executable else f"{Path(python).name} {folder}"
     return Suite(name, [python, "-m", "unittest", "discover", "-s", folder])
 
 
-def works(python: str) -> bool:
-    """Whether there is such a Python, and it is not the one that runs this."""
-    print_version = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+def pythons() -> list[str]:
+    """Those that work, one of each version, without the one that runs this."""
+    found = {sys.version_info[:2]: ""}
+    for name in PYTHONS:
+        for python in [name, *map(str, sorted(PYENV.glob(f"*/bin/{name}")))]:
+            version = version_of_python(python)
+            if version is not None:
+                found.setdefault(version, python)
+    return [python for python in found.values() if python]
+
+
+def version_of_python(python: str) -> tuple[int, int] | None:
+    show = [python, "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        seen = subprocess.run(print_version, capture_output=True, text=True)
+        shown = subprocess.run(show, capture_output=True, text=True)
     except FileNotFoundError:
-        return False
-    here = "%d.%d" % sys.version_info[:2]
-    return seen.returncode == 0 and seen.stdout.strip() != here
+        return None
+    if shown.returncode != 0:
+        return None
+    major, minor = map(int, shown.stdout.split())
+    return major, minor
 
 
-def run(suites: list[Suite], minutes: int | None, may_be_empty: bool) -> int:
-    """Runs them one after the other; the last line counts."""
-    missing = report_missing(suites)
+def run(suites: list[Suite], extras: dict[str, str], minutes: int | None) -> int:
+    """Runs them one after the other; the last line counts. Without ``minutes``, running no
+    test at all is a failure."""
+    missing = [name for name in extras if not present(name)]
+    for name in missing:
+        print(f"missing, so what needs it is skipped: {name} ({extras[name]})")
     if missing and os.environ.get("CI"):
         print("CI runs every check: install what is missing")
         return 1
     if minutes:
-        print(f"{len(suites)} suites, about {plural(minutes, 'minute')} on two cpus", flush=True)
+        words = plural(minutes, "minute")
+        print(f"{len(suites)} suites, about {words} on two cpus", flush=True)
     begin, count, broken, left_out = time.monotonic(), Count(), [], 0
     for suite in suites:
         if suite.needs in missing:
@@ -222,7 +231,7 @@ def run(suites: list[Suite], minutes: int | None, may_be_empty: bool) -> int:
         count += seen
         if not passed:
             broken.append(suite.name)
-    if not may_be_empty and count.total == 0 and not broken:
+    if minutes is None and count.total == 0 and not broken:
         print("no test has this name")
         return 1
     seconds = time.monotonic() - begin
@@ -234,16 +243,6 @@ def run(suites: list[Suite], minutes: int | None, may_be_empty: bool) -> int:
         f" {count.skipped} skipped; {seconds:.0f} s"
     )
     return 1 if broken else 0
-
-
-def report_missing(suites: Iterable[Suite]) -> set[str]:
-    """Names what is not there, if any of these suites may need it."""
-    if not any(suite.name == "Rust and C" for suite in suites):
-        return set()
-    missing = {name for name in EXTRAS if not present(name)}
-    for name in sorted(missing):
-        print(f"missing, and skipped where it is needed: {name} ({EXTRAS[name]})")
-    return missing
 
 
 def run_one(suite: Suite) -> tuple[Count, bool]:
@@ -302,11 +301,20 @@ def counted(output: str) -> Count:
 
 
 def present(name: str) -> bool:
+    if name == OLDEST:
+        return has_toolchain(name)
     if name in ("mypy", "tqdm", "rich"):
         return importlib.util.find_spec(name) is not None
     if name.startswith("setuptools"):
         return version_of("setuptools") >= (77,)
     return shutil.which(name) is not None
+
+
+def has_toolchain(version: str) -> bool:
+    if shutil.which("rustup") is None:
+        return False
+    listed = subprocess.run(["rustup", "toolchain", "list"], capture_output=True, text=True)
+    return any(line.startswith(f"{version}-") for line in listed.stdout.splitlines())
 
 
 def version_of(package: str) -> tuple[int, ...]:

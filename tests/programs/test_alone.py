@@ -122,7 +122,8 @@ class Demo(Case):
                 env=os.environ | {"CARGO_TARGET_DIR": target},
             )
         self.assertEqual(got.returncode, 1, got.stdout)
-        self.assertIn("WRONG", got.stdout)
+        self.assertIn("BAD ", got.stdout)
+        self.assertRegex(got.stdout, r"\d+ of \d+ checks failed\n")
         self.assertNotIn("\x1b", got.stdout)
 
 
