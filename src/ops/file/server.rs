@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::content::{inside, recv_trailer, send_content, send_trailer};
-use super::meter::{Meter, Pace};
+use super::meter::Meter;
 use super::upload::Upload;
 use super::{Options, Stat, Transfer};
 use crate::error::{Error, ErrorKind, Result};
@@ -101,42 +101,28 @@ impl<'fd> Session<'_, 'fd> {
         self.silent = !self.options.reply && request.data_size().is_none();
         let extent = PutExtent::of(request).map_err(|error| self.give_up(error))?;
         let mut upload = Upload::begin(request, root, self.options, self.patience);
-        let mut pace = Pace::new(self.options.rate, self.patience.deadline);
-        let step = pace.step();
-        let take = |piece: &[u8]| {
-            if let Ok(open) = &mut upload {
-                match open.write(piece) {
-                    Ok(()) => return open.meter.pass(piece),
-                    Err(error) => upload = Err(error),
-                }
-            }
-            pace.pass(piece.len())
-        };
         let mut undeclared = BodyReader::new(self.duplex.reader, extent.body);
         let declared = request.data_size().is_some();
         let body = if declared { body } else { Body::Stream(&mut undeclared) };
-        let received = self.receive(body, step, take).and_then(|()| {
-            extent.trailer.then(|| recv_trailer(self.duplex.reader, self.patience)).transpose()
-        });
-        match (received, upload) {
-            (Ok(trailer), Ok(upload)) => match upload.finish(trailer.as_ref()) {
-                Ok((request, stored)) => {
-                    let reply = PutReply {
-                        id: request.id,
-                        name: request.name,
-                        filesize: Some(stored.bytes),
-                        sha256: stored.sha256,
-                    };
-                    self.answer(&reply.header(), &[], stored)
-                }
-                Err(error) => self.refuse(error),
-            },
-            (Ok(_), Err(error)) => self.refuse(error),
-            (Err(error), upload) => {
-                let refused = upload.map(|upload| upload.cut(&error)).err();
-                Err(self.give_up(refused.unwrap_or(error)))
-            }
-        }
+        let received =
+            self.receive(body, upload.step(), |piece| upload.take(piece)).and_then(|()| {
+                extent.trailer.then(|| recv_trailer(self.duplex.reader, self.patience)).transpose()
+            });
+        let trailer = match received {
+            Ok(trailer) => trailer,
+            Err(error) => return Err(self.give_up(upload.cut(error))),
+        };
+        let (request, stored) = match upload.finish(trailer.as_ref()) {
+            Ok(finished) => finished,
+            Err(error) => return self.refuse(error),
+        };
+        let reply = PutReply {
+            id: request.id,
+            name: request.name,
+            filesize: Some(stored.bytes),
+            sha256: stored.sha256,
+        };
+        self.answer(&reply.header(), &[], stored)
     }
 
     fn get(&self, request: &Header, body: Body<'_, '_>, root: Root<'_>) -> Result<Served> {
