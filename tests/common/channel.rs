@@ -118,16 +118,15 @@ pub fn fill(writer: impl AsFd) {
     without_blocking(&writer, || {
         let zeros = vec![0; 65536];
         let mut piece = &zeros[..];
-        loop {
+        let mut refused = 0;
+        while refused < 4 {
             match rustix::io::write(&writer, piece) {
-                Ok(_) => {}
+                Ok(_) => refused = 0,
                 Err(Errno::AGAIN) if piece.len() > 1 => piece = &piece[..1],
                 Err(Errno::AGAIN) => {
                     // TCP may take more after a while, though poll(2) does not say so.
                     becomes_ready(&writer, PollFlags::OUT);
-                    if rustix::io::write(&writer, piece) == Err(Errno::AGAIN) {
-                        break;
-                    }
+                    refused += 1;
                 }
                 Err(errno) => panic!("write: {errno}"),
             }

@@ -2,8 +2,8 @@
 
 use framefd::Result;
 use framefd::io::deadline::Deadline;
-use framefd::ops::exec::engine::{
-    Command, Events, Flow, Input, Limits, Outcome, Stdio, Stream, run_with,
+use framefd::ops::exec::{
+    Command, Completion, Flow, Handler, Input, Limits, Stdio, Stream, run_with,
 };
 
 /// Why a script is asked what comes next.
@@ -61,7 +61,7 @@ impl Talk {
         text: &str,
         limits: &Limits,
         script: impl FnMut(&mut Talk, Cue) -> Flow,
-    ) -> Outcome {
+    ) -> Completion {
         let mut command = Command::shell(text.as_bytes());
         command.stdio = Stdio::Pipes { input: true, merge: false };
         self.run(&command, limits, script)
@@ -72,7 +72,7 @@ impl Talk {
         command: &Command<'_>,
         limits: &Limits,
         mut script: impl FnMut(&mut Talk, Cue) -> Flow,
-    ) -> Outcome {
+    ) -> Completion {
         self.try_run(command, limits, |talk, cue| Ok(script(talk, cue))).unwrap()
     }
 
@@ -81,7 +81,7 @@ impl Talk {
         command: &Command<'_>,
         limits: &Limits,
         script: impl FnMut(&mut Talk, Cue) -> Result<Flow>,
-    ) -> Result<Outcome> {
+    ) -> Result<Completion> {
         run_with(command, limits, &mut Performance { talk: self, script })
     }
 
@@ -101,7 +101,7 @@ struct Performance<'a, F> {
     script: F,
 }
 
-impl<F: FnMut(&mut Talk, Cue) -> Result<Flow>> Events for Performance<'_, F> {
+impl<F: FnMut(&mut Talk, Cue) -> Result<Flow>> Handler for Performance<'_, F> {
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         assert!(!bytes.is_empty() && self.takes_output());
         let output = &mut self.talk.output[stream as usize];
@@ -140,7 +140,7 @@ impl<F: FnMut(&mut Talk, Cue) -> Result<Flow>> Events for Performance<'_, F> {
         let _ = (self.script)(self.talk, Cue::Ended);
     }
 
-    fn deadline(&self) -> Deadline {
+    fn deadline(&mut self) -> Deadline {
         self.talk.wake
     }
 

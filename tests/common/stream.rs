@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use framefd::ops::exec::engine::{Limits, Stream};
+use framefd::ops::exec::{Limits, Stream};
 use framefd::ops::exec::{RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Frame};
 use framefd::wire::message::exec::{ExecReply, ExecRequest};

@@ -18,8 +18,8 @@ use crate::ffi::frame::FrameHandle;
 use crate::io::process::environment::{Base, Environment};
 use crate::io::process::spawn::Confinement;
 use crate::limits;
-use crate::ops::exec::engine::{Limits, OnOutputLimit};
 use crate::ops::exec::{self, Inquiry, Policy, Reply, Request, ServeOptions, Served};
+use crate::ops::exec::{Limits, OnOutputLimit};
 use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome, Tty};
 
 /// The command ended by itself: exit_code says how.

@@ -12,7 +12,7 @@ use crate::ffi::boundary::outcome::{code, count, small, value};
 use crate::ffi::exec::{ExecOptions, ExecResult, argv_of, outcome_code, read, result_of};
 use crate::ffi::frame::FrameHandle;
 use crate::io::process::terminal::WindowSize;
-use crate::ops::exec::engine::Stream;
+use crate::ops::exec::Stream;
 use crate::ops::exec::{self, Control, RemoteCommand};
 use crate::wire::message::exec::ExecReply;
 

@@ -21,6 +21,20 @@ pub struct WindowSize {
     pub columns: u16,
 }
 
+impl WindowSize {
+    /// Both in one number, for an atomic.
+    pub fn pack(self) -> u32 {
+        u32::from(self.rows) << 16 | u32::from(self.columns)
+    }
+
+    /// The size that [`pack`](Self::pack) made a number of.
+    pub fn unpack(packed: u32) -> WindowSize {
+        let [rows_high, rows_low, columns_high, columns_low] = packed.to_be_bytes();
+        let of = |high, low| u16::from_be_bytes([high, low]);
+        WindowSize { rows: of(rows_high, rows_low), columns: of(columns_high, columns_low) }
+    }
+}
+
 /// The master of a pseudo-terminal. Whoever has the terminal as their own is hung up on
 /// (SIGHUP) when the last descriptor of it is closed.
 #[derive(Debug)]

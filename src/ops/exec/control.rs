@@ -19,7 +19,7 @@ use crate::wire::message::exec::{ClientFrame, Tty, signal_name};
 pub struct Control {
     /// A bit for each signal.
     signals: AtomicU64,
-    /// Rows and columns, 16 bits each; 0 is none.
+    /// A packed size; 0 is none.
     size: AtomicU32,
     event: OwnedFd,
 }
@@ -43,8 +43,7 @@ impl Control {
 
     /// Gives the command's terminal another size. One of 0 by 0 is not sent.
     pub fn resize(&self, size: WindowSize) {
-        let packed = u32::from(size.rows) << 16 | u32::from(size.columns);
-        self.size.store(packed, Ordering::Release);
+        self.size.store(size.pack(), Ordering::Release);
         self.wake();
     }
 
@@ -62,13 +61,9 @@ impl Control {
     /// What has to be sent.
     pub(super) fn take(&self) -> impl Iterator<Item = ClientFrame> + use<> {
         let signals = self.signals.swap(0, Ordering::AcqRel);
-        let [rows_high, rows_low, columns_high, columns_low] =
-            self.size.swap(0, Ordering::AcqRel).to_be_bytes();
-        let size = Tty {
-            rows: u16::from_be_bytes([rows_high, rows_low]),
-            columns: u16::from_be_bytes([columns_high, columns_low]),
-        };
-        let resized = (size.rows, size.columns) != (0, 0);
+        let size = WindowSize::unpack(self.size.swap(0, Ordering::AcqRel));
+        let resized = size.pack() != 0;
+        let size = Tty { rows: size.rows, columns: size.columns };
         (1..64)
             .filter(move |number| signals & 1 << number != 0)
             .map(ClientFrame::Signal)

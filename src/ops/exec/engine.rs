@@ -1,4 +1,29 @@
 //! Runs a command to its end.
+//!
+//! A run is in one of five phases. Each ends at its deadline, if nothing ends it before:
+//!
+//! | Phase         | Deadline                | At the deadline                           |
+//! |---------------|-------------------------|-------------------------------------------|
+//! | `Running`     | [`Limits::time`]        | SIGTERM, `Terminating`; it has timed out  |
+//! | `Terminating` | [`Limits::term_grace`]  | SIGKILL, `Killed`; if the leader has      |
+//! |               |                         | ended, `Draining`; if it cannot be        |
+//! |               |                         | killed, the run is over                   |
+//! | `Killed`      | none                    |                                           |
+//! | `Draining`    | [`Limits::drain_grace`] | `Emptying`; the clock stands still while  |
+//! |               |                         | no output is taken                        |
+//! | `Emptying`    | none                    |                                           |
+//!
+//! | Event                  | `Running`     | `Terminating` | `Killed`   | `Draining`      |
+//! |------------------------|---------------|---------------|------------|-----------------|
+//! | the leader ends        | `Draining`    | no change     | `Draining` |                 |
+//! | [`Flow::End`]          | `Terminating` | no change     | no change  | `Terminating`,  |
+//! |                        |               |               |            | unless killed   |
+//! | the leader has ended,  |               | SIGKILL, over |            | over            |
+//! | both outputs have too  |               |               |            |                 |
+//!
+//! After the leader's end only others of its group can be ended, so `Terminating` keeps its
+//! grace for them. `Emptying` reads what the pipes held when it began, and no more; then
+//! the run is over.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -7,219 +32,16 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use super::command::{Command, Limits, arguments};
+use super::completion::{Captured, Collector, Completion};
+use super::handler::{Flow, Handler, Input, Interest, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::process::child::{Child, Status};
-use crate::io::process::environment::Environment;
-use crate::io::process::spawn::{Confinement, Directory, Process};
+use crate::io::process::spawn::Process;
 use crate::io::process::stdio::{Channel, Ends, PIPE_SIZE};
-use crate::io::process::terminal::{Terminal, WindowSize};
+use crate::io::process::terminal::Terminal;
 use crate::io::wait::poll;
-use crate::limits;
-
-pub use crate::io::process::stdio::Stdio;
-
-/// What to run, and in which surroundings. It leads a process group of its own.
-#[derive(Clone, Debug)]
-pub struct Command<'a> {
-    /// The program.
-    pub program: Program<'a>,
-    /// Where it starts: in the host's directory, if nowhere else.
-    pub directory: Option<Directory<'a>>,
-    /// Its variables.
-    pub environment: Environment,
-    /// Its descriptors 0, 1 and 2; it has no other.
-    pub stdio: Stdio,
-    /// What it may not do that the host may.
-    pub confinement: Confinement,
-}
-
-/// The program of a command.
-#[derive(Clone, Debug)]
-pub enum Program<'a> {
-    /// Shell code, run by `/bin/sh -c`. What is put together from other people's strings
-    /// belongs in `Argv`.
-    Shell(&'a [u8]),
-    /// A program and its arguments, without a shell.
-    Argv(Vec<&'a [u8]>),
-}
-
-impl<'a> Command<'a> {
-    /// `text` as shell code, in the host's directory, with a clean environment.
-    pub fn shell(text: &'a [u8]) -> Command<'a> {
-        Command::new(Program::Shell(text))
-    }
-
-    /// A program and its arguments, in the host's directory, with a clean environment.
-    pub fn argv(argv: Vec<&'a [u8]>) -> Command<'a> {
-        Command::new(Program::Argv(argv))
-    }
-
-    fn new(program: Program<'a>) -> Command<'a> {
-        Command {
-            program,
-            directory: None,
-            environment: Environment::default(),
-            stdio: Stdio::default(),
-            confinement: Confinement::default(),
-        }
-    }
-}
-
-/// What a command may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of shell code, or of all arguments together, each with its NUL. What is
-    /// above, or above [`limits::MAX_COMMAND_HARD`], is refused.
-    pub max_command: u64,
-    /// How long it may run.
-    pub time: Option<Duration>,
-    /// From SIGTERM to SIGKILL, for a command that has to end.
-    pub term_grace: Duration,
-    /// How long its output is read on after its end, while something that it started
-    /// holds a pipe open.
-    pub drain_grace: Duration,
-    /// Bytes of output kept, for each stream.
-    pub max_output: u64,
-    /// What happens to a command that writes more.
-    pub on_output_limit: OnOutputLimit,
-}
-
-/// What happens to a command that writes more than is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnOutputLimit {
-    /// It runs on, and the rest of its output is dropped.
-    Drain,
-    /// It is ended.
-    End,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            max_command: limits::MAX_COMMAND,
-            time: None,
-            term_grace: limits::TERM_GRACE,
-            drain_grace: limits::DRAIN_GRACE,
-            max_output: limits::MAX_OUTPUT,
-            on_output_limit: OnOutputLimit::Drain,
-        }
-    }
-}
-
-/// How a run went.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome {
-    /// How the command ended.
-    pub status: Status,
-    /// It was ended because its time was up.
-    pub timed_out: bool,
-    /// Something that it started still held a pipe open when the reading stopped.
-    pub pipe_held: bool,
-    /// Bytes it wrote to its standard output.
-    pub stdout_total: u64,
-    /// Bytes it wrote to its standard error.
-    pub stderr_total: u64,
-    /// From before its start to the end of the run.
-    pub elapsed: Duration,
-}
-
-/// How a run went, and what the command wrote.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// How it went.
-    pub outcome: Outcome,
-    /// The first [`Limits::max_output`] bytes of its standard output.
-    pub stdout: Vec<u8>,
-    /// The same of its standard error.
-    pub stderr: Vec<u8>,
-    /// There was more on one of them than was kept.
-    pub truncated: bool,
-}
-
-/// One of a command's two outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Descriptor 1.
-    Stdout,
-    /// Descriptor 2.
-    Stderr,
-}
-
-/// What becomes of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// It goes on.
-    Continue,
-    /// It is ended: SIGTERM, and SIGKILL after [`Limits::term_grace`]. Its output still
-    /// comes in meanwhile.
-    End,
-    /// Its whole group gets this signal, and so does the job in the foreground of its
-    /// terminal.
-    Signal(Signal),
-    /// Its terminal changes its size; without one nothing does.
-    Resize(WindowSize),
-}
-
-/// What there is for a command to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// These bytes come next.
-    Bytes(&'a [u8]),
-    /// Nothing at the moment.
-    Later,
-    /// No more; on a terminal the character for that is typed. Not asked for again.
-    End,
-}
-
-/// What is done while a command runs. An error ends its group at once with SIGKILL, and
-/// is returned by [`run_with`].
-pub trait Events {
-    /// The command wrote `bytes`, one or more, to `stream`. The buffer may be taken, where
-    /// another one is left in its place.
-    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow>;
-
-    /// Whether there is room for more output. Until there is, nothing is read, and the
-    /// command has to wait once its pipes are full; nothing that it wrote is lost for it.
-    /// Asked before each wait.
-    fn takes_output(&self) -> bool {
-        true
-    }
-
-    /// What the command may read next. Asked before each wait, if its stdin is open.
-    fn input(&self) -> Input<'_> {
-        Input::End
-    }
-
-    /// The command's stdin took the first `length` bytes of that.
-    fn consumed(&mut self, _length: usize) {}
-
-    /// The command reads no more, and input can be dropped. Not called after an
-    /// [`Input::End`].
-    fn input_closed(&mut self) {}
-
-    /// The command has ended; output may still come.
-    fn ended(&mut self) {}
-
-    /// Adds descriptors to wait for as well. Asked before each wait.
-    fn watch<'a>(&'a self, _fds: &mut Vec<PollFd<'a>>) {}
-
-    /// What those of the last [`watch`](Events::watch) are ready for, in their order.
-    /// Called when one of them is.
-    fn ready(&mut self, _ready: &[PollFlags]) -> Result<Flow> {
-        Ok(Flow::Continue)
-    }
-
-    /// When to be asked even if nothing happens. Asked before each wait.
-    fn deadline(&self) -> Deadline {
-        Deadline::NEVER
-    }
-
-    /// That deadline has passed.
-    fn overdue(&mut self) -> Result<Flow> {
-        Ok(Flow::Continue)
-    }
-}
 
 /// Runs a command and keeps its output.
 ///
@@ -233,64 +55,23 @@ pub trait Events {
 /// [`ErrorKind::TooBig`] a command above the limit: nothing was run. [`ErrorKind::Spawn`]
 /// is a command that could not be started, and tells the step and the errno. A status
 /// other than 0, a limit that was reached and a lost status are no errors.
-pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Output> {
+pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Captured> {
     let mut collector = Collector::new(limits);
-    let outcome = run_with(command, limits, &mut collector)?;
-    Ok(collector.into_output(outcome))
+    let completion = run_with(command, limits, &mut collector)?;
+    Ok(collector.captured(completion))
 }
 
-/// Runs a command and hands its output to `events` as it comes. As [`run`] otherwise;
-/// `max_output` and `on_output_limit` are for `events` to keep.
+/// Runs a command and hands its output to `handler` as it comes. As [`run`] otherwise;
+/// `handler` has to keep `max_output` and `on_output_limit`.
 pub fn run_with(
     command: &Command<'_>,
     limits: &Limits,
-    events: &mut dyn Events,
-) -> Result<Outcome> {
+    handler: &mut dyn Handler,
+) -> Result<Completion> {
     let started = Instant::now();
     let mut run = Run::start(command, limits)?;
-    run.drive(events)?;
+    run.drive(handler)?;
     Ok(run.finish(started))
-}
-
-/// Keeps the first bytes of both streams.
-pub(crate) struct Collector {
-    kept: [Vec<u8>; 2],
-    max: usize,
-    on_limit: OnOutputLimit,
-    truncated: bool,
-}
-
-impl Collector {
-    pub(crate) fn new(limits: &Limits) -> Collector {
-        Collector {
-            kept: [Vec::new(), Vec::new()],
-            max: usize::try_from(limits.max_output).unwrap_or(usize::MAX),
-            on_limit: limits.on_output_limit,
-            truncated: false,
-        }
-    }
-
-    pub(crate) fn into_output(self, outcome: Outcome) -> Output {
-        let [stdout, stderr] = self.kept;
-        Output { outcome, stdout, stderr, truncated: self.truncated }
-    }
-}
-
-impl Events for Collector {
-    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
-        let kept = &mut self.kept[stream as usize];
-        let taken = &bytes[..bytes.len().min(self.max - kept.len())];
-        kept.try_reserve(taken.len()).map_err(|_| Error::new(ErrorKind::NoMemory, "output"))?;
-        kept.extend_from_slice(taken);
-        if taken.len() == bytes.len() {
-            return Ok(Flow::Continue);
-        }
-        self.truncated = true;
-        Ok(match self.on_limit {
-            OnOutputLimit::Drain => Flow::Continue,
-            OnOutputLimit::End => Flow::End,
-        })
-    }
 }
 
 /// A command that runs.
@@ -301,8 +82,8 @@ struct Run<'a> {
     terminal: Option<Terminal>,
     /// By [`Stream`]; `None` once at its end.
     outputs: [Option<Channel>; 2],
-    /// `None` where there is none, and once it is closed.
-    input: Option<Feed>,
+    /// `None` if there is none, and once it is closed.
+    stdin: Option<Stdin>,
     totals: [u64; 2],
     buffer: Vec<u8>,
     phase: Phase,
@@ -313,12 +94,12 @@ struct Run<'a> {
     timed_out: bool,
 }
 
-/// What a run waits for, besides the end of the command and of its output.
+/// What a run waits for, besides the end of the command and of its output: the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The end of its time.
     Running,
-    /// The end of the grace that SIGTERM gave.
+    /// The end of the grace after SIGTERM.
     Terminating,
     /// Nothing: SIGKILL was sent.
     Killed,
@@ -334,29 +115,40 @@ enum Phase {
 }
 
 /// Where the command's input is written.
-struct Feed {
+struct Stdin {
     channel: Channel,
     /// The last byte was not the end of a line.
     in_a_line: bool,
     /// There is no more input, and these characters say so.
-    farewell: Option<Vec<u8>>,
+    eof_bytes: Option<Vec<u8>>,
 }
 
-impl Feed {
-    fn new(channel: Channel) -> Feed {
-        Feed { channel, in_a_line: false, farewell: None }
+impl Stdin {
+    fn new(channel: Channel) -> Stdin {
+        Stdin { channel, in_a_line: false, eof_bytes: None }
     }
 }
 
 /// What is to be written next.
-fn next_bytes<'a>(farewell: Option<&'a Vec<u8>>, events: &'a dyn Events) -> &'a [u8] {
-    match farewell {
-        Some(farewell) => farewell,
-        None => match events.input() {
+fn next_bytes<'a>(eof_bytes: Option<&'a Vec<u8>>, handler: &'a dyn Handler) -> &'a [u8] {
+    match eof_bytes {
+        Some(eof_bytes) => eof_bytes,
+        None => match handler.input() {
             Input::Bytes(bytes) => bytes,
             Input::Later | Input::End => &[],
         },
     }
+}
+
+/// What a wait found.
+struct Ready {
+    /// By [`Stream`].
+    outputs: [bool; 2],
+    stdin: PollFlags,
+    /// Each in its place in [`Handler::interests`].
+    handler: [PollFlags; 2],
+    /// The leader has ended.
+    ended: bool,
 }
 
 impl<'a> Run<'a> {
@@ -384,7 +176,7 @@ impl<'a> Run<'a> {
             child,
             terminal,
             outputs,
-            input: input.map(Feed::new),
+            stdin: input.map(Stdin::new),
             totals: [0; 2],
             buffer,
             phase: Phase::Running,
@@ -395,42 +187,9 @@ impl<'a> Run<'a> {
     }
 
     /// Until the command and its output have ended, or need no longer be waited for.
-    fn drive(&mut self, events: &mut dyn Events) -> Result<()> {
+    fn drive(&mut self, handler: &mut dyn Handler) -> Result<()> {
         while !self.ended || Stream::BOTH.iter().any(|stream| self.reads(*stream)) {
-            let taking = events.takes_output();
-            self.pause(!taking);
-            self.end_input(events);
-            let ready = self.wait(events, taking)?;
-            if matches!(self.phase, Phase::Emptying { .. }) && taking && ready.streams == [false; 2]
-            {
-                break;
-            }
-            for stream in Stream::BOTH {
-                // The other one may have filled whatever takes it.
-                if ready.streams[stream as usize] && events.takes_output() {
-                    let flow = self.read(stream, events)?;
-                    self.follow(flow);
-                }
-            }
-            if !ready.input.is_empty() {
-                self.feed(ready.input, events)?;
-            }
-            if ready.watched.iter().any(|revents| !revents.is_empty()) {
-                let flow = events.ready(&ready.watched)?;
-                self.follow(flow);
-            }
-            if events.deadline().passed() {
-                let flow = events.overdue()?;
-                self.follow(flow);
-            }
-            if ready.ended {
-                self.ended = true;
-                events.ended();
-                if self.phase != Phase::Terminating {
-                    self.drain();
-                }
-            }
-            if self.deadline.passed() && !self.next_phase()? {
+            if !self.turn(handler)? {
                 break;
             }
         }
@@ -439,6 +198,56 @@ impl<'a> Run<'a> {
             self.child.kill();
         }
         Ok(())
+    }
+
+    /// One turn, whose order counts:
+    ///
+    /// 1. The grace for the output stands still if no output is taken now.
+    /// 2. The input is closed if there is no more. The wait needs to know.
+    /// 3. The one wait.
+    /// 4. Each output is read once, before the end is noted: output that was there first
+    ///    does not count against the grace.
+    /// 5. The input is written once.
+    /// 6. The handler uses its descriptors, and is told of its deadline.
+    /// 7. The leader's end is noted.
+    /// 8. The phase ends if its deadline has passed. Last, so that the turn after a long
+    ///    stop of this process still reads what is there.
+    ///
+    /// False: the run is over.
+    fn turn(&mut self, handler: &mut dyn Handler) -> Result<bool> {
+        let taking = handler.takes_output();
+        self.pause(!taking);
+        self.end_input(handler);
+        let ready = self.wait(handler, taking)?;
+        if taking && self.is_drained(&ready) {
+            return Ok(false);
+        }
+        for stream in Stream::BOTH {
+            // The other one may have filled whatever takes it.
+            if ready.outputs[stream as usize] && handler.takes_output() {
+                let flow = self.read(stream, handler)?;
+                self.follow(flow);
+            }
+        }
+        if !ready.stdin.is_empty() {
+            self.write_input(ready.stdin, handler)?;
+        }
+        if ready.handler != [PollFlags::empty(); 2] {
+            let flow = handler.ready(ready.handler)?;
+            self.follow(flow);
+        }
+        if handler.deadline().passed() {
+            let flow = handler.overdue()?;
+            self.follow(flow);
+        }
+        if ready.ended {
+            self.ended = true;
+            handler.ended();
+            if self.phase != Phase::Terminating {
+                self.drain();
+            }
+        }
+        Ok(!self.deadline.passed() || self.next_phase()?)
     }
 
     /// Whether there is, or may be, something to be read from an output.
@@ -451,43 +260,49 @@ impl<'a> Run<'a> {
             }
     }
 
-    fn wait(&self, events: &dyn Events, taking: bool) -> Result<Ready> {
-        let mut fds = Vec::with_capacity(8);
-        let polled = Stream::BOTH.map(|stream| taking && self.reads(stream));
-        for (output, polled) in self.outputs.iter().zip(polled) {
-            if let Some(output) = output.as_ref().filter(|_| polled) {
-                fds.push(PollFd::new(output, PollFlags::IN));
-            }
-        }
-        if let Some(feed) = &self.input {
-            let idle = next_bytes(feed.farewell.as_ref(), events).is_empty();
+    /// Whether the pipes, which nothing is waited for any more, have nothing left.
+    fn is_drained(&self, ready: &Ready) -> bool {
+        matches!(self.phase, Phase::Emptying { .. }) && ready.outputs == [false; 2]
+    }
+
+    fn wait(&self, handler: &mut dyn Handler, taking: bool) -> Result<Ready> {
+        let handler_deadline = handler.deadline();
+        let reads = Stream::BOTH.map(|stream| taking && self.reads(stream));
+        let output = |stream: Stream| {
+            let output = self.outputs[stream as usize].as_ref();
+            output.filter(|_| reads[stream as usize]).map(|output| (output.as_fd(), PollFlags::IN))
+        };
+        let stdin = self.stdin.as_ref().map(|stdin| {
+            let is_idle = next_bytes(stdin.eof_bytes.as_ref(), handler).is_empty();
             // Then only for the error that tells that nobody reads.
-            let what = if idle { PollFlags::empty() } else { PollFlags::OUT };
-            fds.push(PollFd::new(&feed.channel, what));
-        }
+            let what = if is_idle { PollFlags::empty() } else { PollFlags::OUT };
+            (stdin.channel.as_fd(), what)
+        });
         let wait_fd = if self.ended { None } else { self.child.wait_fd() };
-        if let Some(fd) = wait_fd {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        }
-        events.watch(&mut fds);
+        let [first, second] = handler.interests();
+        let interests = [
+            output(Stream::Stdout),
+            output(Stream::Stderr),
+            stdin,
+            wait_fd.map(|fd| (fd, PollFlags::IN)),
+            first,
+            second,
+        ];
         let must_ask = !self.ended && wait_fd.is_none();
         let ask = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
         let at_once = taking && matches!(self.phase, Phase::Emptying { .. });
-        let deadline = if at_once { Deadline::after(Duration::ZERO) } else { self.deadline };
-        poll(&mut fds, deadline.min(events.deadline()).min(ask), None)?;
-
-        let mut revents = fds.iter().map(PollFd::revents);
-        let mut of =
-            |polled| if polled { revents.next() } else { None }.unwrap_or(PollFlags::empty());
+        let deadline = if at_once { Deadline::PAST } else { self.deadline };
+        let [stdout, stderr, stdin, leader, first, second] =
+            poll_each(interests, deadline.min(handler_deadline).min(ask))?;
         Ok(Ready {
-            streams: polled.map(|polled| !of(polled).is_empty()),
-            input: of(self.input.is_some()),
-            ended: !of(wait_fd.is_some()).is_empty() || (must_ask && self.child.has_ended()),
-            watched: revents.collect(),
+            outputs: [stdout, stderr].map(|revents| !revents.is_empty()),
+            stdin,
+            handler: [first, second],
+            ended: !leader.is_empty() || (must_ask && self.child.has_ended()),
         })
     }
 
-    fn read(&mut self, stream: Stream, events: &mut dyn Events) -> Result<Flow> {
+    fn read(&mut self, stream: Stream, handler: &mut dyn Handler) -> Result<Flow> {
         let slot = &mut self.outputs[stream as usize];
         let Some(output) = slot else { return Ok(Flow::Continue) };
         make_room(&mut self.buffer, output.read_size())?;
@@ -495,7 +310,7 @@ impl<'a> Run<'a> {
             Ok(0) => *slot = None,
             Ok(length) => {
                 self.totals[stream as usize] += length as u64;
-                return events.output(stream, &mut self.buffer);
+                return handler.output(stream, &mut self.buffer);
             }
             Err(Errno::AGAIN) => {}
             Err(errno) => return Err(Error::system("read", errno)),
@@ -504,42 +319,42 @@ impl<'a> Run<'a> {
     }
 
     /// Closes the input when there is no more, or says so on the terminal.
-    fn end_input(&mut self, events: &dyn Events) {
-        let Some(feed) = &mut self.input else { return };
-        if feed.farewell.is_none() && events.input() == Input::End {
-            let farewell = |terminal: &Terminal| terminal.end_of_input(feed.in_a_line);
-            feed.farewell = Some(self.terminal.as_ref().map(farewell).unwrap_or_default());
+    fn end_input(&mut self, handler: &dyn Handler) {
+        let Some(stdin) = &mut self.stdin else { return };
+        if stdin.eof_bytes.is_none() && handler.input() == Input::End {
+            let eof_bytes = |terminal: &Terminal| terminal.end_of_input(stdin.in_a_line);
+            stdin.eof_bytes = Some(self.terminal.as_ref().map(eof_bytes).unwrap_or_default());
         }
-        if feed.farewell.as_ref().is_some_and(Vec::is_empty) {
-            self.input = None;
+        if stdin.eof_bytes.as_ref().is_some_and(Vec::is_empty) {
+            self.stdin = None;
         }
     }
 
     /// Gives the command something to read.
-    fn feed(&mut self, ready: PollFlags, events: &mut dyn Events) -> Result<()> {
-        let Some(feed) = &mut self.input else { return Ok(()) };
+    fn write_input(&mut self, ready: PollFlags, handler: &mut dyn Handler) -> Result<()> {
+        let Some(stdin) = &mut self.stdin else { return Ok(()) };
         let nobody_reads = ready.intersects(PollFlags::ERR | PollFlags::HUP);
-        let bytes = next_bytes(feed.farewell.as_ref(), events);
+        let bytes = next_bytes(stdin.eof_bytes.as_ref(), handler);
         let written = match bytes {
             _ if nobody_reads => Err(Errno::PIPE),
             [] => return Ok(()),
-            _ => feed.channel.write(bytes),
+            _ => stdin.channel.write(bytes),
         };
         match written {
             Ok(length) => {
                 let last = bytes.get(..length).and_then(<[u8]>::last);
-                feed.in_a_line = !matches!(last, None | Some(b'\n' | b'\r'));
-                match &mut feed.farewell {
-                    Some(farewell) => drop(farewell.drain(..length)),
-                    None => events.consumed(length),
+                stdin.in_a_line = !matches!(last, None | Some(b'\n' | b'\r'));
+                match &mut stdin.eof_bytes {
+                    Some(eof_bytes) => drop(eof_bytes.drain(..length)),
+                    None => handler.consumed(length),
                 }
             }
             Err(Errno::AGAIN) => {}
             Err(Errno::PIPE | Errno::IO) => {
-                if feed.farewell.is_none() {
-                    events.input_closed();
+                if stdin.eof_bytes.is_none() {
+                    handler.input_closed();
                 }
-                self.input = None;
+                self.stdin = None;
             }
             Err(errno) => return Err(Error::system("write", errno)),
         }
@@ -639,9 +454,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn finish(self, started: Instant) -> Outcome {
+    fn finish(self, started: Instant) -> Completion {
         let [stdout_total, stderr_total] = self.totals;
-        Outcome {
+        Completion {
             pipe_held: self.ended
                 && self.outputs.iter().flatten().any(|output| !output.is_at_end()),
             // Not to be had from a command that cannot be killed.
@@ -654,47 +469,23 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a wait found.
-struct Ready {
-    streams: [bool; 2],
-    input: PollFlags,
-    ended: bool,
-    watched: Vec<PollFlags>,
-}
-
-impl Stream {
-    const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+/// Waits until one of them is ready or the deadline passes; what each is ready for.
+fn poll_each<const N: usize>(
+    interests: [Interest<'_>; N],
+    deadline: Deadline,
+) -> Result<[PollFlags; N]> {
+    let mut fds = Vec::with_capacity(N);
+    fds.extend(interests.iter().flatten().map(|(fd, what)| PollFd::from_borrowed_fd(*fd, *what)));
+    poll(&mut fds, deadline, None)?;
+    let mut revents = fds.iter().map(PollFd::revents);
+    Ok(interests
+        .map(|interest| interest.and_then(|_| revents.next()).unwrap_or(PollFlags::empty())))
 }
 
 /// Empties the buffer of one read, which somebody may have exchanged for another.
 fn make_room(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
     buffer.clear();
     buffer.try_reserve_exact(size).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
-}
-
-/// The argument vector of a program that is within the limits.
-fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Vec<&'a [u8]>> {
-    let (argv, length, empty) = match program {
-        // "--": a command may begin with a dash.
-        Program::Shell(text) => {
-            (vec![b"/bin/sh".as_slice(), b"-c", b"--", text], text.len(), text.is_empty())
-        }
-        Program::Argv(argv) => {
-            let length = argv.iter().map(|arg| arg.len() + 1).sum();
-            (argv.clone(), length, argv.first().is_none_or(|program| program.is_empty()))
-        }
-    };
-    if empty {
-        return Err(Error::new(ErrorKind::Argument, "the command is empty"));
-    }
-    let max = limits.max_command.min(limits::MAX_COMMAND_HARD);
-    if length as u64 > max {
-        return Err(Error::new(
-            ErrorKind::TooBig,
-            format!("a command of {length} bytes, where {max} are allowed"),
-        ));
-    }
-    Ok(argv)
 }
 
 /// How often a command without a [`Child::wait_fd`] is looked at.
@@ -715,47 +506,46 @@ mod tests {
         stop: Option<OwnedFd>,
     }
 
-    impl Events for Script<'_> {
+    impl Handler for Script<'_> {
         fn output(&mut self, _: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
             (self.on_output)(bytes)
         }
 
-        fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-            fds.extend(self.stop.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fn interests(&self) -> [Interest<'_>; 2] {
+            [None, self.stop.as_ref().map(|fd| (fd.as_fd(), PollFlags::IN))]
         }
 
-        fn ready(&mut self, ready: &[PollFlags]) -> Result<Flow> {
-            assert_eq!(ready.len(), 1);
-            assert!(ready[0].contains(PollFlags::IN));
+        fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {
+            assert!(ready[0].is_empty() && ready[1].contains(PollFlags::IN));
             self.stop = None;
             Ok(Flow::End)
         }
     }
 
     #[test]
-    fn a_watched_descriptor_ends_the_command() {
+    fn a_descriptor_of_the_handler_ends_the_command() {
         let (stop, stopper) = pipe().unwrap();
         let command = Command::shell(b"echo up; sleep 1000");
         let mut on_output = |_: &[u8]| {
             rustix::io::write(&stopper, b"x").unwrap();
             Ok(Flow::Continue)
         };
-        let mut events = Script { on_output: &mut on_output, stop: Some(stop) };
-        let outcome = run_with(&command, &Limits::default(), &mut events).unwrap();
-        assert_eq!(outcome.status, Status::Signaled(libc::SIGTERM));
-        assert!(!outcome.timed_out && !outcome.pipe_held);
-        assert_eq!(outcome.stdout_total, 3);
+        let mut handler = Script { on_output: &mut on_output, stop: Some(stop) };
+        let completion = run_with(&command, &Limits::default(), &mut handler).unwrap();
+        assert_eq!(completion.status, Status::Signaled(libc::SIGTERM));
+        assert!(!completion.timed_out && !completion.pipe_held);
+        assert_eq!(completion.stdout_total, 3);
     }
 
     #[test]
     fn the_handler_ends_the_command_or_what_is_left_of_it() {
         for text in [b"yes".as_slice(), b"(sleep 0.1; exec yes) &"] {
             let mut on_output = |_: &[u8]| Ok(Flow::End);
-            let mut events = Script { on_output: &mut on_output, stop: None };
+            let mut handler = Script { on_output: &mut on_output, stop: None };
             let limits = Limits { drain_grace: Duration::from_secs(60), ..Limits::default() };
-            let outcome = run_with(&Command::shell(text), &limits, &mut events).unwrap();
-            assert!(outcome.elapsed < Duration::from_secs(30));
-            assert!(!outcome.timed_out && !outcome.pipe_held);
+            let completion = run_with(&Command::shell(text), &limits, &mut handler).unwrap();
+            assert!(completion.elapsed < Duration::from_secs(30));
+            assert!(!completion.timed_out && !completion.pipe_held);
         }
     }
 
@@ -766,9 +556,9 @@ mod tests {
             pid = std::str::from_utf8(bytes).unwrap().trim().parse().unwrap();
             Err(Error::new(ErrorKind::Canceled, "enough"))
         };
-        let mut events = Script { on_output: &mut on_output, stop: None };
+        let mut handler = Script { on_output: &mut on_output, stop: None };
         let command = Command::shell(b"trap '' TERM; echo $$; sleep 1000");
-        let error = run_with(&command, &Limits::default(), &mut events).unwrap_err();
+        let error = run_with(&command, &Limits::default(), &mut handler).unwrap_err();
         assert_eq!(error, Error::new(ErrorKind::Canceled, "enough"));
         let gone = test_kill_process(Pid::from_raw(pid).unwrap());
         assert_eq!(gone, Err(rustix::io::Errno::SRCH));
@@ -788,9 +578,9 @@ mod tests {
             let mut run = Run::start(&Command::shell(text), &limits).unwrap();
             run.child.forget_pidfd();
             run.drive(&mut collector).unwrap();
-            let outcome = run.finish(Instant::now());
-            assert_eq!((outcome.status, outcome.timed_out), (status, time.is_some()));
-            assert_eq!(collector.kept[0], b"x\n");
+            let completion = run.finish(Instant::now());
+            assert_eq!((completion.status, completion.timed_out), (status, time.is_some()));
+            assert_eq!(collector.captured(completion).stdout, b"x\n");
         }
     }
 
@@ -807,31 +597,8 @@ mod tests {
         run.drain();
         assert!(run.next_phase().unwrap());
         run.drive(&mut collector).unwrap();
-        assert_eq!(collector.kept, [b"out\n", b"err\n"]);
-        assert!(run.finish(Instant::now()).pipe_held);
-    }
-
-    #[test]
-    fn a_command_is_within_its_limits() {
-        let limits = |max_command| Limits { max_command, ..Limits::default() };
-        let text = vec![b'x'; 200_000];
-        let length = |program: &Program<'_>, max| arguments(program, &limits(max)).map(|_| ());
-        let too_big = Some(ErrorKind::TooBig);
-        for (size, max, kind) in [
-            (1, 1, None),
-            (2, 1, too_big),
-            (65_536, limits::MAX_COMMAND, None),
-            (65_537, limits::MAX_COMMAND, too_big),
-            (131_071, u64::MAX, None),
-            (131_072, u64::MAX, too_big),
-        ] {
-            let shell = Program::Shell(&text[..size]);
-            assert_eq!(length(&shell, max).err().map(|error| error.kind()), kind, "{size}");
-            // Two arguments, each with its NUL.
-            if size > 3 {
-                let argv = Program::Argv(vec![b"x", &text[..size - 3]]);
-                assert_eq!(length(&argv, max).err().map(|error| error.kind()), kind, "{size}");
-            }
-        }
+        let captured = collector.captured(run.finish(Instant::now()));
+        assert_eq!((&captured.stdout[..], &captured.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        assert!(captured.completion.pipe_held);
     }
 }

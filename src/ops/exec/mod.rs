@@ -1,21 +1,32 @@
 //! Commands for somebody else: run one and reply, or ask for one to be run.
 
 mod client;
+mod command;
+mod completion;
 mod control;
-pub mod engine;
-mod feed;
+mod engine;
+mod handler;
+mod input;
+mod job;
+mod options;
 mod output;
+mod presence;
+mod raw;
 mod remote;
-mod report;
 mod server;
 mod session;
 
 pub use client::{Reply, Request, request};
+pub use command::{Command, Limits, OnOutputLimit, Program, Stdio};
+pub use completion::{Captured, Completion};
 pub use control::Control;
+pub use engine::{run, run_with};
+pub use handler::{Flow, Handler, Input, Interest, Stream};
+pub use options::{Inquiry, Policy, ServeOptions};
+pub use raw::run_and_reply;
 pub use remote::RemoteCommand;
-pub(crate) use server::run_request;
-pub use server::{
-    Inquiry, Policy, Report, ServeOptions, Served, run_and_reply, run_locally, serve,
-};
+pub use server::{Report, Served, run_locally, serve};
 
 pub use crate::wire::message::exec::is_late_input;
+
+pub(crate) use server::run_request;

@@ -1,13 +1,15 @@
-//! What a command writes: kept for one reply, or sent as it comes.
+//! Where a command's output goes: kept for one reply, or sent as it comes.
 
+use super::command::{Limits, OnOutputLimit};
+use super::completion::{Captured, Collector, Completion};
+use super::handler::{Flow, Handler as _, Stream};
 use crate::error::{Error, Result};
-use crate::ops::exec::engine::{Collector, Events as _, Flow, Limits, OnOutputLimit, Stream};
 use crate::ops::frame::link::Outbox;
 use crate::wire::message::Id;
 use crate::wire::message::exec::output_header;
 
 /// Where the output of a client's command goes.
-pub(super) enum Output<'fd> {
+pub(super) enum Destination<'fd> {
     /// Into memory.
     Kept(Collector),
     /// To the client.
@@ -23,13 +25,13 @@ pub(super) struct Sent<'fd> {
     left: [u64; 2],
     on_limit: OnOutputLimit,
     truncated: bool,
-    /// Why nothing more can be sent.
+    /// Why no more can be sent.
     failure: Option<Error>,
 }
 
-impl<'fd> Output<'fd> {
-    pub(super) fn sent(outbox: Outbox<'fd>, id: Option<&Id>, limits: &Limits) -> Output<'fd> {
-        Output::Sent(Sent {
+impl<'fd> Destination<'fd> {
+    pub(super) fn sent(outbox: Outbox<'fd>, id: Option<&Id>, limits: &Limits) -> Destination<'fd> {
+        Destination::Sent(Sent {
             outbox,
             headers: [output_header(0, id), output_header(1, id)],
             left: [limits.max_output; 2],
@@ -41,29 +43,29 @@ impl<'fd> Output<'fd> {
 
     /// Whether it is sent as it comes.
     pub(super) fn is_stream(&self) -> bool {
-        matches!(self, Output::Sent(_))
+        matches!(self, Destination::Sent(_))
     }
 
     /// Whether nothing waits to be sent.
     pub(super) fn is_sent(&self) -> bool {
         match self {
-            Output::Kept(_) => true,
-            Output::Sent(sent) => sent.outbox.is_empty(),
+            Destination::Kept(_) => true,
+            Destination::Sent(sent) => sent.outbox.is_empty(),
         }
     }
 
     /// Keeps `bytes`, or sends them as far as they are taken; the buffer stays here then.
     pub(super) fn take(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         match self {
-            Output::Kept(collector) => collector.output(stream, bytes),
-            Output::Sent(sent) => sent.take(stream, bytes),
+            Destination::Kept(collector) => collector.output(stream, bytes),
+            Destination::Sent(sent) => sent.take(stream, bytes),
         }
     }
 
     /// Puts in a frame of no output.
     pub(super) fn probe(&mut self) -> Result<()> {
         match self {
-            Output::Sent(sent) if sent.outbox.is_empty() => sent.outbox.put(&sent.headers[0]),
+            Destination::Sent(sent) if sent.outbox.is_empty() => sent.outbox.put(&sent.headers[0]),
             _ => Ok(()),
         }
     }
@@ -71,36 +73,44 @@ impl<'fd> Output<'fd> {
     /// Puts in a frame without a body.
     pub(super) fn put(&mut self, header: &str) -> Result<()> {
         match self {
-            Output::Kept(_) => Ok(()),
-            Output::Sent(sent) => sent.outbox.put(header),
+            Destination::Kept(_) => Ok(()),
+            Destination::Sent(sent) => sent.outbox.put(header),
         }
     }
 
     /// Sends what is taken; the count of bytes.
     pub(super) fn flush(&mut self) -> Result<usize> {
         match self {
-            Output::Kept(_) => Ok(0),
-            Output::Sent(sent) => sent.outbox.flush(),
+            Destination::Kept(_) => Ok(0),
+            Destination::Sent(sent) => sent.outbox.flush(),
         }
     }
 
     /// Nothing can be sent any more, because of `error`: what comes is dropped.
     pub(super) fn give_up(&mut self, error: Error) {
-        if let Output::Sent(sent) = self {
+        if let Destination::Sent(sent) = self {
             sent.outbox.give_up();
             sent.failure.get_or_insert(error);
         }
     }
 
-    /// Whether there was more than was kept or sent.
-    pub(super) fn is_truncated(&self) -> bool {
-        matches!(self, Output::Sent(Sent { truncated: true, .. }))
+    /// After a run: what was kept of it.
+    pub(super) fn captured(&mut self, completion: Completion) -> Captured {
+        match self {
+            Destination::Kept(collector) => collector.captured(completion),
+            Destination::Sent(Sent { truncated, .. }) => Captured {
+                completion,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                truncated: *truncated,
+            },
+        }
     }
 
     /// Why something could not be sent, if it could not.
     pub(super) fn failure(&self) -> Result<()> {
         match self {
-            Output::Sent(Sent { failure: Some(error), .. }) => Err(error.clone()),
+            Destination::Sent(Sent { failure: Some(error), .. }) => Err(error.clone()),
             _ => Ok(()),
         }
     }

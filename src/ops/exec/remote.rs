@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::client::{Request, check_id, check_reply};
 use super::control::Control;
+use super::handler::Stream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::stream::sink::Sink;
@@ -17,7 +18,6 @@ use crate::io::stream::source::Source;
 use crate::io::wait::poll;
 use crate::limits;
 use crate::ops::Duplex;
-use crate::ops::exec::engine::Stream;
 use crate::ops::frame::BodyReader;
 use crate::ops::frame::link::{Inbox, Outbox};
 use crate::wire::frame::head::Head;

@@ -1,16 +1,14 @@
 //! What goes into a running command and comes out of it, and when.
 #![allow(unsafe_code)]
 
-mod common;
-
 use std::time::Duration;
 
-use common::exec::LONG;
-use common::process::alone;
-use common::run::{Cue, Talk, silent};
+use crate::common::exec::LONG;
+use crate::common::process::alone;
+use crate::common::run::{Cue, Talk, silent};
 use framefd::io::deadline::Deadline;
 use framefd::io::process::child::Status;
-use framefd::ops::exec::engine::{Command, Flow, Limits, Stdio};
+use framefd::ops::exec::{Command, Flow, Limits, Stdio};
 use rustix::process::Signal;
 
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -38,7 +36,7 @@ fn input_goes_in_while_output_comes_out() {
 
 #[test]
 fn input_that_is_not_read_is_no_error() {
-    alone("input_that_is_not_read_is_no_error", || {
+    alone("flow::input_that_is_not_read_is_no_error", || {
         // SAFETY: the default action is an end of this process, which would be seen.
         assert_ne!(unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) }, libc::SIG_ERR);
         for (command, expected) in

@@ -1,7 +1,5 @@
 //! A streamed command whose input comes from a descriptor, and whose output goes to two.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -9,11 +7,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::channel::{Kind, fill, flags, set_blocking, socket_pair, unread};
-use common::exec::{LONG, Presence, serve};
-use common::kind;
-use common::process::{alone, peak_memory, thread_cpu_time};
-use common::stream::{limited, serving, shell, shell_with, start};
+use crate::common::channel::{Kind, fill, flags, set_blocking, socket_pair, unread};
+use crate::common::exec::{LONG, Presence, serve};
+use crate::common::kind;
+use crate::common::process::{alone, peak_memory, thread_cpu_time};
+use crate::common::stream::{limited, serving, shell, shell_with, start};
 use framefd::ops::exec::{RemoteCommand, Served};
 use framefd::wire::message::exec::ExecRequest;
 use framefd::{Duplex, ErrorKind, Result};
@@ -128,7 +126,7 @@ fn the_end_of_the_command_does_not_wait_for_input() {
 
 #[test]
 fn an_output_that_nobody_reads_any_more_is_named() {
-    alone("an_output_that_nobody_reads_any_more_is_named", || {
+    alone("copy::an_output_that_nobody_reads_any_more_is_named", || {
         for (command, name) in [("yes", "standard output"), ("yes >&2", "standard error")] {
             let presence = Presence::new();
             let (reader, writer) = pipe();
@@ -224,7 +222,7 @@ fn a_signal_is_sent_while_nobody_takes_the_output() {
 
 #[test]
 fn a_copy_takes_no_memory_and_no_time_while_nothing_happens() {
-    alone("a_copy_takes_no_memory_and_no_time_while_nothing_happens", || {
+    alone("copy::a_copy_takes_no_memory_and_no_time_while_nothing_happens", || {
         let before = peak_memory();
         let zero = File::open("/dev/zero").unwrap();
         let command = "head -c 100000000; head -c 100000000 /dev/zero >&2";

@@ -1,8 +1,6 @@
 //! What an exec request can ask for and what its reply says, on the wire and through the
 //! client.
 
-mod common;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -12,13 +10,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::channel::{Kind, socket_pair, tcp};
-use common::exec::{LONG, serve, within};
-use common::kind;
-use common::process::{alone, peak_memory};
+use crate::common::channel::{Kind, socket_pair, tcp};
+use crate::common::exec::{LONG, serve, within};
+use crate::common::kind;
+use crate::common::process::{alone, peak_memory};
 use framefd::io::deadline::Deadline;
-use framefd::ops::exec::engine::{Limits, OnOutputLimit};
 use framefd::ops::exec::{self, Reply, Request, ServeOptions, Served};
+use framefd::ops::exec::{Limits, OnOutputLimit};
 use framefd::ops::frame::reply;
 use framefd::ops::frame::{self, Body};
 use framefd::wire::message::exec::{ExecRequest, Outcome};
@@ -363,7 +361,7 @@ fn blanks_are_a_command() {
 
 #[test]
 fn a_command_of_many_mebibytes_is_skipped() {
-    alone("a_command_of_many_mebibytes_is_skipped", || {
+    alone("requests::a_command_of_many_mebibytes_is_skipped", || {
         let connection = Connection::new(ServeOptions::default());
         let before = peak_memory();
         thread::scope(|scope| {
@@ -565,7 +563,7 @@ fn a_client_asks_for_no_more_output_than_it_takes() {
 
 #[test]
 fn a_flood_of_output_takes_no_memory() {
-    alone("a_flood_of_output_takes_no_memory", || {
+    alone("requests::a_flood_of_output_takes_no_memory", || {
         const SIZE: u64 = 300_000_000;
         let before = peak_memory();
         let max_output = 1 << 20;

@@ -1,18 +1,16 @@
 //! Servers that know no streams: they pass over what they do not understand in a request,
 //! and reply once, with all of the output.
 
-mod common;
-
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
 
-use common::channel::socket_pair;
-use common::exec::LONG;
-use common::stream::{finish, json_of, read_all, recv, send, shell, start};
-use common::{encoded, kind};
+use crate::common::channel::socket_pair;
+use crate::common::exec::LONG;
+use crate::common::stream::{finish, json_of, read_all, recv, send, shell, start};
+use crate::common::{encoded, kind};
 use framefd::ops::exec::RemoteCommand;
-use framefd::ops::exec::engine::Stream;
+use framefd::ops::exec::Stream;
 use framefd::{Duplex, ErrorKind};
 use rustix::event::PollFlags;
 use serde_json::{Value, json};

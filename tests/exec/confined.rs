@@ -1,8 +1,6 @@
 //! Commands that may less than the host. What needs root is left out where it is not there.
 #![allow(unsafe_code)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -10,13 +8,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use common::exec::LONG;
-use common::process::alone;
-use common::run::{Talk, silent};
+use crate::common::exec::LONG;
+use crate::common::process::alone;
+use crate::common::run::{Talk, silent};
 use framefd::io::process::child::Status;
 use framefd::io::process::spawn::{Confinement, Directory};
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::engine::{Command, Limits, Output, Stdio, run};
+use framefd::ops::exec::{Captured, Command, Limits, Stdio, run};
 use framefd::{Error, ErrorKind};
 use rustix::process::{Resource, Rlimit};
 
@@ -42,7 +40,7 @@ fn as_user(user: u32) -> Confinement {
 }
 
 #[track_caller]
-fn sh(text: &str, confinement: Confinement) -> Output {
+fn sh(text: &str, confinement: Confinement) -> Captured {
     run(&confined(text, confinement), &limits()).unwrap()
 }
 
@@ -71,7 +69,7 @@ fn files_are_made_under_its_mask() {
         let path = root.path().join(format!("file {expected:o}"));
         let text = format!(": >'{}'", path.display());
         let output = sh(&text, Confinement { umask, ..Confinement::default() });
-        assert_eq!(output.outcome.status, Status::Exited(0));
+        assert_eq!(output.completion.status, Status::Exited(0));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, expected);
     }
 }
@@ -103,10 +101,10 @@ fn processor_time_runs_out() {
     let confinement = Confinement { cpu_seconds: Some(1), ..Confinement::default() };
     let output = sh("while :; do :; done", confinement);
     // The kernel looks at the hard limit first.
-    let status = output.outcome.status;
+    let status = output.completion.status;
     let (xcpu, kill) = (Status::Signaled(libc::SIGXCPU), Status::Signaled(libc::SIGKILL));
     assert!(status == xcpu || status == kill, "{status:?}");
-    assert!(!output.outcome.timed_out);
+    assert!(!output.completion.timed_out);
 }
 
 #[test]
@@ -114,9 +112,9 @@ fn memory_runs_out() {
     let hog = "dd if=/dev/zero of=/dev/null bs=200M count=1";
     let confinement = Confinement { memory: Some(100 << 20), ..Confinement::default() };
     let output = sh(hog, confinement);
-    assert_eq!(output.outcome.status, Status::Exited(1));
+    assert_eq!(output.completion.status, Status::Exited(1));
     assert!(text(&output.stderr).contains("memory"), "{}", text(&output.stderr));
-    assert_eq!(sh(hog, Confinement::default()).outcome.status, Status::Exited(0));
+    assert_eq!(sh(hog, Confinement::default()).completion.status, Status::Exited(0));
 }
 
 #[test]
@@ -125,17 +123,17 @@ fn a_file_does_not_grow_beyond_its_limit() {
     let path = root.path().join("file");
     let text = format!("exec head -c 5000 /dev/zero >{}", path.display());
     let output = sh(&text, Confinement { file_size: Some(1000), ..Confinement::default() });
-    assert_eq!(output.outcome.status, Status::Signaled(libc::SIGXFSZ));
+    assert_eq!(output.completion.status, Status::Signaled(libc::SIGXFSZ));
     assert_eq!(fs::metadata(&path).unwrap().len(), 1000);
     // What goes through a pipe is no file.
     let output =
         sh("head -c 5000 /dev/zero", Confinement { file_size: Some(0), ..Confinement::default() });
-    assert_eq!((output.outcome.status, output.stdout.len()), (Status::Exited(0), 5000));
+    assert_eq!((output.completion.status, output.stdout.len()), (Status::Exited(0), 5000));
 }
 
 #[test]
 fn a_limit_that_may_not_be_set_is_an_error() {
-    alone("a_limit_that_may_not_be_set_is_an_error", || {
+    alone("confined::a_limit_that_may_not_be_set_is_an_error", || {
         let limit = |size| {
             let limit = Rlimit { current: Some(size), maximum: Some(size) };
             rustix::process::setrlimit(Resource::Fsize, limit)
@@ -149,7 +147,7 @@ fn a_limit_that_may_not_be_set_is_an_error() {
             // Root may (CAP_SYS_RESOURCE), and does before it is root no more.
             limit(1 << 20).unwrap();
             let status = sh("true", Confinement { user: Some((USER, GROUP)), ..more });
-            assert_eq!(status.outcome.status, Status::Exited(0));
+            assert_eq!(status.completion.status, Status::Exited(0));
         }
     });
 }
@@ -170,12 +168,12 @@ fn it_becomes_another_user_for_good() {
         assert!(status.contains(&format!("{set}:\t0000000000000000\n")), "{status}");
     }
     let output = sh("cat /etc/shadow", as_user(USER));
-    assert_ne!(output.outcome.status, Status::Exited(0));
+    assert_ne!(output.completion.status, Status::Exited(0));
 }
 
 #[test]
 fn only_root_may_make_it_another_user() {
-    alone("only_root_may_make_it_another_user", || {
+    alone("confined::only_root_may_make_it_another_user", || {
         let error = unprivileged(|| failure("true", as_user(USER)));
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Spawn, libc::EPERM));
         assert!(error.detail().starts_with("setgroups: "), "{error}");
@@ -199,7 +197,7 @@ fn another_user_does_not_learn_who_the_host_is() {
     if !is_root() {
         return;
     }
-    alone("another_user_does_not_learn_who_the_host_is", || {
+    alone("confined::another_user_does_not_learn_who_the_host_is", || {
         // SAFETY: this thread is the only one that uses the environment.
         unsafe {
             for name in ["HOME", "USER", "LOGNAME"] {
@@ -232,7 +230,7 @@ fn its_directory_is_entered_as_the_user() {
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Spawn, libc::EACCES));
         assert!(error.detail().starts_with("working directory: "), "{error}");
         command.confinement = Confinement::default();
-        assert_eq!(run(&command, &limits()).unwrap().outcome.status, Status::Exited(0));
+        assert_eq!(run(&command, &limits()).unwrap().completion.status, Status::Exited(0));
     }
 }
 
@@ -265,8 +263,8 @@ fn another_user_is_ended_like_any_other() {
     };
     let text = "trap '' TERM; sleep 1000 & while :; do sleep 1000; done";
     let output = run(&confined(text, as_user(USER)), &limits).unwrap();
-    assert_eq!(output.outcome.status, Status::Signaled(libc::SIGKILL));
-    assert!(output.outcome.timed_out && !output.outcome.pipe_held);
+    assert_eq!(output.completion.status, Status::Signaled(libc::SIGKILL));
+    assert!(output.completion.timed_out && !output.completion.pipe_held);
 }
 
 #[test]
@@ -276,7 +274,7 @@ fn another_user_cannot_harm_the_host() {
     }
     let text = "kill -9 $PPID; kill -0 $PPID; cat /proc/$PPID/environ";
     let output = sh(text, as_user(USER));
-    assert_eq!((output.outcome.status, output.stdout.len()), (Status::Exited(1), 0));
+    assert_eq!((output.completion.status, output.stdout.len()), (Status::Exited(1), 0));
     assert_eq!(self::text(&output.stderr).matches("ermi").count(), 3, "{output:?}");
 }
 
@@ -319,8 +317,8 @@ fn a_fork_bomb_stays_small_and_ends() {
         ..Limits::default()
     };
     let output = run(&confined(bomb, confinement), &limits).unwrap();
-    assert!(output.outcome.elapsed < LONG);
-    assert_ne!(output.outcome.status, Status::Exited(9));
+    assert!(output.completion.elapsed < LONG);
+    assert_ne!(output.completion.status, Status::Exited(9));
     assert!(text(&output.stderr).contains("ork"), "it has hit its limit: {output:?}");
     // Killed processes are gone a moment later.
     let mut tries = 0;
@@ -333,7 +331,7 @@ fn a_fork_bomb_stays_small_and_ends() {
 
 #[test]
 fn the_host_stays_as_it_is() {
-    alone("the_host_stays_as_it_is", || {
+    alone("confined::the_host_stays_as_it_is", || {
         let state = || {
             let names = ["Umask", "Uid", "Gid", "Groups", "SigBlk", "SigCgt", "CapEff"];
             let status = fs::read_to_string("/proc/thread-self/status").unwrap();

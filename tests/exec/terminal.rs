@@ -1,17 +1,15 @@
 //! Commands that have a terminal.
 #![allow(unsafe_code)]
 
-mod common;
-
 use std::time::Duration;
 
-use common::exec::{LONG, Presence};
-use common::process::alone;
-use common::run::{Cue, Talk, silent};
+use crate::common::exec::{LONG, Presence};
+use crate::common::process::alone;
+use crate::common::run::{Cue, Talk, silent};
 use framefd::io::deadline::Deadline;
 use framefd::io::process::child::Status;
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::engine::{Command, Flow, Limits, Outcome, Stdio};
+use framefd::ops::exec::{Command, Completion, Flow, Limits, Stdio};
 use rustix::process::Signal;
 
 const SIZE: WindowSize = WindowSize { rows: 30, columns: 99 };
@@ -28,7 +26,7 @@ fn on_terminal<'a>(argv: &[&'a str]) -> Command<'a> {
 }
 
 /// Runs shell code on a terminal.
-fn sh(talk: &mut Talk, text: &str, script: impl FnMut(&mut Talk, Cue) -> Flow) -> Outcome {
+fn sh(talk: &mut Talk, text: &str, script: impl FnMut(&mut Talk, Cue) -> Flow) -> Completion {
     talk.run(&on_terminal(&["/bin/sh", "-c", text]), &limits(), script)
 }
 
@@ -83,7 +81,7 @@ fn a_command_has_three_descriptors() {
 
 #[test]
 fn a_host_without_standard_descriptors() {
-    alone("a_host_without_standard_descriptors", || {
+    alone("terminal::a_host_without_standard_descriptors", || {
         // SAFETY: no pointers; nobody else uses the descriptor.
         let kept = unsafe {
             let kept = libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 500);
@@ -304,7 +302,7 @@ fn no_job_of_a_shell_outlives_an_error() {
             }
             Ok(Flow::Continue)
         });
-        assert_eq!(common::kind(error), framefd::ErrorKind::Canceled);
+        assert_eq!(crate::common::kind(error), framefd::ErrorKind::Canceled);
         presence.wait_for_end();
     }
 }

@@ -1,7 +1,5 @@
 //! Streamed commands whose client or server goes away, breaks off, lies or does not read.
 
-mod common;
-
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -12,15 +10,15 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::channel::{Kind, drain, fill, socket_pair, tcp, unread};
-use common::exec::{LONG, Presence, serve, within};
-use common::process::{alone, peak_memory};
-use common::proxy::{Direction, Fault, at_every_offset};
-use common::stream::{
+use crate::common::channel::{Kind, drain, fill, socket_pair, tcp, unread};
+use crate::common::exec::{LONG, Presence, serve, within};
+use crate::common::process::{alone, peak_memory};
+use crate::common::proxy::{Direction, Fault, at_every_offset};
+use crate::common::stream::{
     duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
     shell_with, start,
 };
-use common::{encoded, kind};
+use crate::common::{encoded, kind};
 use framefd::ops::exec::{RemoteCommand, Request, ServeOptions, Served, is_late_input};
 use framefd::ops::frame;
 use framefd::wire::message::Id;
@@ -129,7 +127,11 @@ fn a_client_that_is_killed_ends_its_command() {
         let presence = Presence::new();
         let mut client = Command::new(std::env::current_exe().unwrap());
         client
-            .args(["--exact", "--nocapture", "a_client_that_is_killed_ends_its_command"])
+            .args([
+                "--exact",
+                "--nocapture",
+                "stream_faults::a_client_that_is_killed_ends_its_command",
+            ])
             .env(ADDRESS, listener.local_addr().unwrap().to_string())
             .env("FRAMEFD_TEST_COMMAND", presence.of("sleep 1000"))
             .stdout(Stdio::piped());
@@ -412,7 +414,7 @@ fn a_client_of_ours_is_told_what_the_server_did_not_understand() {
 
 #[test]
 fn a_client_that_does_not_read_slows_its_command_down() {
-    alone("a_client_that_does_not_read_slows_its_command_down", || {
+    alone("stream_faults::a_client_that_does_not_read_slows_its_command_down", || {
         let root = tempfile::tempdir().unwrap();
         for (client, server) in connections() {
             let before = peak_memory();
@@ -612,7 +614,7 @@ fn a_client_that_writes_before_it_reads_is_read_from_to_the_end() {
 
 #[test]
 fn input_for_one_reply_takes_no_memory_and_its_client_may_go_away() {
-    alone("input_for_one_reply_takes_no_memory_and_its_client_may_go_away", || {
+    alone("stream_faults::input_for_one_reply_takes_no_memory_and_its_client_may_go_away", || {
         const SIZE: u64 = 100 << 20;
         let piece = vec![b'x'; 1 << 20];
         let before = peak_memory();

@@ -1,7 +1,5 @@
 //! Exec clients and servers that go away, dawdle, or break off in the middle.
 
-mod common;
-
 use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
@@ -10,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::channel::{Kind, fill, socket_pair, tcp};
-use common::exec::{LONG, Presence, serve, within};
-use common::kind;
-use common::process::{alone, memory};
-use common::proxy::{Direction, Fault, at_every_offset};
-use framefd::ops::exec::engine::Limits;
+use crate::common::channel::{Kind, fill, socket_pair, tcp};
+use crate::common::exec::{LONG, Presence, serve, within};
+use crate::common::kind;
+use crate::common::process::{alone, memory};
+use crate::common::proxy::{Direction, Fault, at_every_offset};
+use framefd::ops::exec::Limits;
 use framefd::ops::exec::{self, Reply, Report, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Frame};
 use framefd::wire::message::exec::OnClose;
@@ -231,7 +229,7 @@ fn a_request_can_have_its_command_ended_where_the_server_would_not() {
 
 #[test]
 fn a_client_that_does_not_read_its_reply_is_given_up() {
-    alone("a_client_that_does_not_read_its_reply_is_given_up", || {
+    alone("faults::a_client_that_does_not_read_its_reply_is_given_up", || {
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
         let before = (memory(), descriptors());
         let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };

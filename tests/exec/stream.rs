@@ -1,24 +1,22 @@
 //! Streamed commands: output as it comes, input, signals.
 
-mod common;
-
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::channel::{Kind, set_blocking, socket_pair, tcp, unread};
-use common::exec::{LONG, Presence, serve, within};
-use common::process::{alone, peak_memory};
-use common::stream::{
+use crate::common::channel::{Kind, set_blocking, socket_pair, tcp, unread};
+use crate::common::exec::{LONG, Presence, serve, within};
+use crate::common::process::{alone, peak_memory};
+use crate::common::stream::{
     duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
     shell_with, start,
 };
-use common::{encoded, kind};
+use crate::common::{encoded, kind};
 use framefd::io::process::spawn::Confinement;
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::engine::OnOutputLimit;
+use framefd::ops::exec::OnOutputLimit;
 use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Body, BodyReader};
 use framefd::wire::json::header::Header;
@@ -669,7 +667,7 @@ fn pattern(length: usize) -> Vec<u8> {
 
 #[test]
 fn a_flood_both_ways_takes_no_memory_and_nothing_is_lost() {
-    alone("a_flood_both_ways_takes_no_memory_and_nothing_is_lost", || {
+    alone("stream::a_flood_both_ways_takes_no_memory_and_nothing_is_lost", || {
         const SIZE: usize = 100 << 20;
         let piece = pattern(1 << 20);
         let before = peak_memory();

@@ -1,21 +1,31 @@
 //! What a command reads: the rest of its request's body, and after that what its client
 //! sends.
+//!
+//! | State   | Means                                              | The client's descriptor   |
+//! |---------|----------------------------------------------------|---------------------------|
+//! | reading | no piece of input is held, and more may come       | is read                   |
+//! | held    | the command has not taken the piece that was read  | is watched for its end    |
+//! | closed  | nothing more can come: the body was read and there | is watched for its end    |
+//! |         | are no frames, or end-of-stream was read           |                           |
+//!
+//! `reading` becomes `held` by a piece, and again `reading` once the command has taken it.
+//! Once the command reads no more, what comes is dropped, and nothing is held.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::handler::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::ops::exec::engine::Input;
 use crate::ops::frame::link::Inbox;
 use crate::ops::frame::{Body, BodyReader};
 use crate::wire::message::exec::{ClientFrame, Tty};
 
 /// A command's input on its way. One piece of it is held at a time, and no more is read
 /// until the command has taken that.
-pub(super) struct Feed<'a, 'b> {
-    /// What is left of the request.
+pub(super) struct ClientInput<'a, 'b> {
+    /// The rest of the request.
     body: Body<'a, 'b>,
     /// Where frames come from, if they do.
     frames: Option<Inbox<'a>>,
@@ -25,26 +35,28 @@ pub(super) struct Feed<'a, 'b> {
     piece: Vec<u8>,
     start: usize,
     end: usize,
-    /// What is left of the body and of the frame at hand is all that there will be.
+    /// The rest of the body and of the frame at hand is all that there will be.
     is_last: bool,
-    /// Nobody reads it: what comes is dropped.
+    /// The command reads no more.
     is_closed: bool,
     /// The client has closed its sending side.
     at_end: bool,
 }
 
-/// What a client wants of a running command, other than to be read.
-pub(super) enum Wish {
+/// What a client does while its command runs, besides giving input.
+pub(super) enum ClientEvent {
+    /// It has the command signalled.
     Signal(Signal),
+    /// It has another terminal size.
     Resize(Tty),
-    /// Nothing more: it has closed its sending side.
+    /// It has closed its sending side.
     End,
 }
 
-impl<'a, 'b> Feed<'a, 'b> {
-    /// The input is `body`, or, where `is_last` says so, comes in `frames`.
+impl<'a, 'b> ClientInput<'a, 'b> {
+    /// The input is `body`, and, unless that is the last, what comes in `frames`.
     pub(super) fn new(body: Body<'a, 'b>, frames: Option<Inbox<'a>>, is_last: bool) -> Self {
-        Feed {
+        ClientInput {
             body,
             frames,
             frame: None,
@@ -97,8 +109,8 @@ impl<'a, 'b> Feed<'a, 'b> {
         !self.at_end && (self.is_in_body() || self.frames.is_some())
     }
 
-    /// Whether something has begun to come whose end is needed for the stream to be in
-    /// step.
+    /// Whether something has begun to come whose rest is needed for the stream to be in
+    /// sync.
     pub(super) fn is_mid_frame(&self) -> bool {
         let is_in_header = || self.frames.as_ref().is_some_and(Inbox::is_mid_header);
         !self.at_end && (self.is_in_body() || self.frame.is_some() || is_in_header())
@@ -114,47 +126,53 @@ impl<'a, 'b> Feed<'a, 'b> {
         self.is_last = true;
     }
 
-    /// Reads what is there: a piece of input, or what the client wishes. A frame that is
+    /// One step: takes the next frame, or what is there of the body at hand. A frame that is
     /// not for a running command is an error, as is end-of-stream inside of one.
-    pub(super) fn advance(&mut self) -> Result<Option<Wish>> {
-        loop {
-            if let Body::Stream(body) = &mut self.body
-                && body.left() > 0
-            {
-                let got = read_piece(body, &mut self.piece)?;
-                self.hold(got);
-                return Ok(None);
-            }
-            if let Some((frame, is_input)) = &mut self.frame {
-                let got = read_piece(frame, &mut self.piece)?;
-                let kept = if *is_input { got } else { 0 };
-                if frame.left() == 0 {
-                    self.frame = None;
-                }
-                self.hold(kept);
-                return Ok(None);
-            }
-            let Some(frames) = &mut self.frames else { return Ok(None) };
-            let (header, body) = match frames.next() {
-                Ok(None) => return Ok(None),
-                Ok(Some(frame)) => frame,
-                Err(error) if error.kind() == ErrorKind::Closed => {
-                    self.cut();
-                    return Ok(Some(Wish::End));
-                }
-                Err(error) => return Err(error),
-            };
-            match ClientFrame::read(&header)? {
-                ClientFrame::Input { last } => {
-                    self.frame = (body.left() > 0).then_some((body, !self.is_last));
-                    self.is_last |= last;
-                }
-                ClientFrame::Resize(size) => return Ok(Some(Wish::Resize(size))),
-                ClientFrame::Signal(number) => {
-                    return Ok(Signal::from_named_raw(number).map(Wish::Signal));
-                }
-            }
+    pub(super) fn advance(&mut self) -> Result<Option<ClientEvent>> {
+        if let Body::Stream(body) = &mut self.body
+            && body.left() > 0
+        {
+            let got = read_piece(body, &mut self.piece)?;
+            self.hold(got);
+            return Ok(None);
         }
+        if self.frame.is_none()
+            && let Some(event) = self.take_frame()?
+        {
+            return Ok(Some(event));
+        }
+        if let Some((frame, is_input)) = &mut self.frame {
+            let got = read_piece(frame, &mut self.piece)?;
+            let kept = if *is_input { got } else { 0 };
+            if frame.left() == 0 {
+                self.frame = None;
+            }
+            self.hold(kept);
+        }
+        Ok(None)
+    }
+
+    /// Takes the header of the next frame, if all of it is there.
+    fn take_frame(&mut self) -> Result<Option<ClientEvent>> {
+        let Some(frames) = &mut self.frames else { return Ok(None) };
+        let (header, body) = match frames.next() {
+            Ok(None) => return Ok(None),
+            Ok(Some(frame)) => frame,
+            Err(error) if error.kind() == ErrorKind::Closed => {
+                self.cut();
+                return Ok(Some(ClientEvent::End));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(match ClientFrame::read(&header)? {
+            ClientFrame::Input { last } => {
+                self.frame = (body.left() > 0).then_some((body, !self.is_last));
+                self.is_last |= last;
+                None
+            }
+            ClientFrame::Resize(size) => Some(ClientEvent::Resize(size)),
+            ClientFrame::Signal(number) => Signal::from_named_raw(number).map(ClientEvent::Signal),
+        })
     }
 
     fn hold(&mut self, got: usize) {

@@ -1,7 +1,5 @@
 //! Commands that misbehave, and hosts with habits of their own.
-#![allow(unsafe_code, missing_docs)]
-
-mod common;
+#![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,24 +10,24 @@ use std::process::Command as Host;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::process::alone_in;
-use common::run::{Cue, Talk, silent};
+use crate::common::process::alone_in;
+use crate::common::run::{Cue, Talk, silent};
 use framefd::error::ErrorKind;
 use framefd::io::deadline::Deadline;
 use framefd::io::process::child::Status;
 use framefd::io::process::environment::{Base, DEFAULT_PATH};
 use framefd::io::process::spawn::Directory;
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::engine::{Command, Flow, Limits, OnOutputLimit, Output, Stdio, run};
+use framefd::ops::exec::{Captured, Command, Flow, Limits, OnOutputLimit, Stdio, run};
 
 /// Far more than any of these commands takes, and far less than the `sleep`s in them.
 const LONG: Duration = Duration::from_secs(20);
 
-fn sh_with(text: &str, limits: &Limits) -> Output {
+fn sh_with(text: &str, limits: &Limits) -> Captured {
     run(&Command::shell(text.as_bytes()), limits).unwrap()
 }
 
-fn sh(text: &str) -> Output {
+fn sh(text: &str) -> Captured {
     sh_with(text, &Limits::default())
 }
 
@@ -117,27 +115,30 @@ fn a_mebibyte_on_both_streams_in_either_order() {
     ] {
         let output = sh(text);
         assert_eq!((output.stdout.len(), output.stderr.len()), (1 << 20, 1 << 20));
-        assert_eq!(output.outcome.status, Status::Exited(0));
-        assert!(!output.truncated && !output.outcome.pipe_held);
+        assert_eq!(output.completion.status, Status::Exited(0));
+        assert!(!output.truncated && !output.completion.pipe_held);
     }
 }
 
 #[test]
 fn standard_input_is_empty() {
     let output = sh("cat; readlink /proc/self/fd/0");
-    assert_eq!((text(&output.stdout), output.outcome.status), ("/dev/null\n", Status::Exited(0)));
+    assert_eq!(
+        (text(&output.stdout), output.completion.status),
+        ("/dev/null\n", Status::Exited(0))
+    );
 }
 
 #[test]
 fn a_command_that_runs_too_long_is_ended_with_its_group() {
     let limits = Limits { time: Some(Duration::from_millis(100)), ..Limits::default() };
     let output = sh_with("echo before; sleep 1000; echo after", &limits);
-    assert!(output.outcome.timed_out);
-    assert_eq!(output.outcome.status, Status::Signaled(libc::SIGTERM));
+    assert!(output.completion.timed_out);
+    assert_eq!(output.completion.status, Status::Signaled(libc::SIGTERM));
     assert_eq!(text(&output.stdout), "before\n");
     // The sleep had the pipe as well: it is gone.
-    assert!(!output.outcome.pipe_held);
-    assert!((Duration::from_millis(100)..LONG).contains(&output.outcome.elapsed));
+    assert!(!output.completion.pipe_held);
+    assert!((Duration::from_millis(100)..LONG).contains(&output.completion.elapsed));
 }
 
 #[test]
@@ -148,18 +149,18 @@ fn a_command_that_ignores_sigterm_is_killed() {
         ..Limits::default()
     };
     let output = sh_with("trap '' TERM; echo up; while :; do sleep 1000; done", &limits);
-    assert!(output.outcome.timed_out && !output.outcome.pipe_held);
-    assert_eq!(output.outcome.status, Status::Signaled(libc::SIGKILL));
+    assert!(output.completion.timed_out && !output.completion.pipe_held);
+    assert_eq!(output.completion.status, Status::Signaled(libc::SIGKILL));
     assert_eq!(text(&output.stdout), "up\n");
-    assert!((Duration::from_millis(300)..LONG).contains(&output.outcome.elapsed));
+    assert!((Duration::from_millis(300)..LONG).contains(&output.completion.elapsed));
 }
 
 #[test]
 fn a_command_may_use_its_grace() {
     let limits = Limits { time: Some(Duration::from_millis(200)), ..Limits::default() };
     let output = sh_with("trap 'echo cleaned; exit 9' TERM; sleep 1000 & wait", &limits);
-    assert!(output.outcome.timed_out);
-    assert_eq!((text(&output.stdout), output.outcome.status), ("cleaned\n", Status::Exited(9)));
+    assert!(output.completion.timed_out);
+    assert_eq!((text(&output.stdout), output.completion.status), ("cleaned\n", Status::Exited(9)));
 }
 
 #[test]
@@ -170,15 +171,15 @@ fn one_of_the_group_that_ignores_sigterm_is_killed() {
         ..Limits::default()
     };
     let output = sh_with("(trap '' TERM; exec sleep 1000) & sleep 1000", &limits);
-    assert!(output.outcome.timed_out);
-    assert_eq!(output.outcome.status, Status::Signaled(libc::SIGTERM));
-    assert!(!output.outcome.pipe_held);
-    assert!(output.outcome.elapsed < LONG);
+    assert!(output.completion.timed_out);
+    assert_eq!(output.completion.status, Status::Signaled(libc::SIGTERM));
+    assert!(!output.completion.pipe_held);
+    assert!(output.completion.elapsed < LONG);
 }
 
 #[test]
 fn one_of_the_group_that_has_closed_its_output_is_killed_too() {
-    alone("one_of_the_group_that_has_closed_its_output_is_killed_too", || {
+    alone("engine::one_of_the_group_that_has_closed_its_output_is_killed_too", || {
         // The orphans of its commands become children of this process.
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
@@ -187,7 +188,7 @@ fn one_of_the_group_that_has_closed_its_output_is_killed_too() {
             "trap '' TERM; sleep 1000 >/dev/null 2>&1 & echo $!; trap - TERM; sleep 1000",
             &limits,
         );
-        assert_eq!(output.outcome.status, Status::Signaled(libc::SIGTERM));
+        assert_eq!(output.completion.status, Status::Signaled(libc::SIGTERM));
         let stubborn: libc::pid_t = text(&output.stdout).trim().parse().unwrap();
         let (mut status, mut tries) = (0, 0);
         // SAFETY: `status` is valid for the call.
@@ -204,15 +205,15 @@ fn one_of_the_group_that_has_closed_its_output_is_killed_too() {
 fn a_background_process_does_not_hold_the_reply() {
     let limits = Limits { drain_grace: Duration::from_millis(100), ..Limits::default() };
     let output = sh_with("sleep 5 & echo hi", &limits);
-    assert_eq!((text(&output.stdout), output.outcome.status), ("hi\n", Status::Exited(0)));
-    assert!(output.outcome.pipe_held && !output.outcome.timed_out);
-    let elapsed = output.outcome.elapsed;
+    assert_eq!((text(&output.stdout), output.completion.status), ("hi\n", Status::Exited(0)));
+    assert!(output.completion.pipe_held && !output.completion.timed_out);
+    let elapsed = output.completion.elapsed;
     assert!((limits.drain_grace..Duration::from_secs(4)).contains(&elapsed), "{elapsed:?}");
 }
 
 #[test]
 fn a_process_that_leaves_the_group_does_not_hold_the_reply() {
-    alone("a_process_that_leaves_the_group_does_not_hold_the_reply", || {
+    alone("engine::a_process_that_leaves_the_group_does_not_hold_the_reply", || {
         let root = tempfile::tempdir().unwrap();
         let descriptors = open_descriptors();
         for (end, timed_out) in [("", false), ("sleep 1000", true)] {
@@ -230,9 +231,9 @@ fn a_process_that_leaves_the_group_does_not_hold_the_reply() {
                 ..Limits::default()
             };
             let output = run(&command, &limits).unwrap();
-            assert!(output.outcome.elapsed < LONG);
-            assert!(output.outcome.pipe_held);
-            assert_eq!(output.outcome.timed_out, timed_out);
+            assert!(output.completion.elapsed < LONG);
+            assert!(output.completion.pipe_held);
+            assert_eq!(output.completion.timed_out, timed_out);
             let escaped = text(&output.stdout).trim().parse().unwrap();
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(escaped, libc::SIGKILL) }, 0, "it lives on");
@@ -244,10 +245,10 @@ fn a_process_that_leaves_the_group_does_not_hold_the_reply() {
 
 #[test]
 fn nothing_is_left_of_many_commands() {
-    alone("nothing_is_left_of_many_commands", || {
+    alone("engine::nothing_is_left_of_many_commands", || {
         let descriptors = open_descriptors();
         for i in 0..200 {
-            assert_eq!(sh(&format!("exit {i}")).outcome.status, Status::Exited(i));
+            assert_eq!(sh(&format!("exit {i}")).completion.status, Status::Exited(i));
         }
         std::thread::scope(|scope| {
             for i in 0..32 {
@@ -258,7 +259,7 @@ fn nothing_is_left_of_many_commands() {
                         [text(&output.stdout), text(&output.stderr)],
                         [expected.as_str(); 2]
                     );
-                    assert_eq!(output.outcome.status, Status::Exited(i));
+                    assert_eq!(output.completion.status, Status::Exited(i));
                 });
             }
         });
@@ -286,18 +287,18 @@ fn statuses(is_right: fn(Status, Status) -> bool) {
         ("sleep 0.01; exit 3", Status::Exited(3)),
     ] {
         for _ in 0..10 {
-            let status = sh(text).outcome.status;
+            let status = sh(text).completion.status;
             assert!(is_right(status, expected), "{text}: {status:?}");
         }
     }
     let limits = Limits { time: Some(Duration::from_millis(50)), ..Limits::default() };
     let output = sh_with("sleep 1000", &limits);
-    assert!(output.outcome.timed_out && !output.outcome.pipe_held);
+    assert!(output.completion.timed_out && !output.completion.pipe_held);
 }
 
 #[test]
 fn a_host_that_ignores_its_children() {
-    alone("a_host_that_ignores_its_children", || {
+    alone("engine::a_host_that_ignores_its_children", || {
         set_action(libc::SIGCHLD, libc::SIG_IGN);
         statuses(|status, expected| {
             status == if kernel_keeps_the_status() { expected } else { Status::Lost }
@@ -307,7 +308,7 @@ fn a_host_that_ignores_its_children() {
 
 #[test]
 fn a_host_that_reaps_its_children() {
-    alone("a_host_that_reaps_its_children", || {
+    alone("engine::a_host_that_reaps_its_children", || {
         std::thread::spawn(|| {
             loop {
                 // SAFETY: no status is asked for.
@@ -325,7 +326,7 @@ fn a_host_that_reaps_its_children() {
 
 #[test]
 fn a_group_outlives_a_leader_that_the_host_has_reaped() {
-    alone("a_group_outlives_a_leader_that_the_host_has_reaped", || {
+    alone("engine::a_group_outlives_a_leader_that_the_host_has_reaped", || {
         set_action(libc::SIGCHLD, libc::SIG_IGN);
         let limits = Limits {
             time: Some(Duration::from_millis(100)),
@@ -333,8 +334,8 @@ fn a_group_outlives_a_leader_that_the_host_has_reaped() {
             ..Limits::default()
         };
         let output = sh_with("(trap '' TERM; exec sleep 5) & sleep 5", &limits);
-        assert!(output.outcome.timed_out);
-        assert_eq!(output.outcome.pipe_held, !kernel_keeps_the_status());
+        assert!(output.completion.timed_out);
+        assert_eq!(output.completion.pipe_held, !kernel_keeps_the_status());
     });
 }
 
@@ -345,7 +346,7 @@ fn a_group_that_got_the_number_of_another_is_left_alone() {
     if !may.is_ok_and(|status| status.success()) {
         return;
     }
-    alone_in("a_group_that_got_the_number_of_another_is_left_alone", &own_numbers, || {
+    alone_in("engine::a_group_that_got_the_number_of_another_is_left_alone", &own_numbers, || {
         set_action(libc::SIGCHLD, libc::SIG_IGN);
         for old_kernel in [false, true] {
             if old_kernel {
@@ -394,17 +395,17 @@ fn group_of_number(number: libc::pid_t) -> libc::pid_t {
 
 #[test]
 fn a_status_that_nobody_kept_is_lost() {
-    alone("a_status_that_nobody_kept_is_lost", || {
+    alone("engine::a_status_that_nobody_kept_is_lost", || {
         set_action(libc::SIGCHLD, libc::SIG_IGN);
         refuse(libc::SYS_ioctl, libc::ENOTTY);
         let output = sh("echo here; exit 7");
-        assert_eq!((text(&output.stdout), output.outcome.status), ("here\n", Status::Lost));
+        assert_eq!((text(&output.stdout), output.completion.status), ("here\n", Status::Lost));
     });
 }
 
 #[test]
 fn signals_are_as_new_in_the_command_and_as_before_in_the_host() {
-    alone("signals_are_as_new_in_the_command_and_as_before_in_the_host", || {
+    alone("engine::signals_are_as_new_in_the_command_and_as_before_in_the_host", || {
         for signal in [libc::SIGINT, libc::SIGPIPE, libc::SIGTERM, libc::SIGRTMAX()] {
             set_action(signal, libc::SIG_IGN);
         }
@@ -436,7 +437,7 @@ fn signals_are_as_new_in_the_command_and_as_before_in_the_host() {
         assert_eq!(masks(), before);
         // A SIGTERM that is ignored here still ends a command.
         let limits = Limits { time: Some(Duration::from_millis(50)), ..Limits::default() };
-        let status = sh_with("sleep 1000", &limits).outcome.status;
+        let status = sh_with("sleep 1000", &limits).completion.status;
         assert_eq!(status, Status::Signaled(libc::SIGTERM));
     });
 }
@@ -456,7 +457,7 @@ fn open_carelessly() {
 
 #[test]
 fn a_command_has_three_descriptors() {
-    alone("a_command_has_three_descriptors", || {
+    alone("engine::a_command_has_three_descriptors", || {
         open_carelessly();
         assert_eq!(text(&sh(LIST_DESCRIPTORS).stdout), "0\n1\n2\n");
     });
@@ -464,7 +465,7 @@ fn a_command_has_three_descriptors() {
 
 #[test]
 fn a_command_has_three_descriptors_on_an_old_kernel() {
-    alone("a_command_has_three_descriptors_on_an_old_kernel", || {
+    alone("engine::a_command_has_three_descriptors_on_an_old_kernel", || {
         open_carelessly();
         refuse(libc::SYS_close_range, libc::ENOSYS);
         assert_eq!(text(&sh(LIST_DESCRIPTORS).stdout), "0\n1\n2\n");
@@ -473,7 +474,7 @@ fn a_command_has_three_descriptors_on_an_old_kernel() {
 
 #[test]
 fn a_host_without_standard_descriptors() {
-    alone("a_host_without_standard_descriptors", || {
+    alone("engine::a_host_without_standard_descriptors", || {
         for closed in [&[0][..], &[1], &[2], &[0, 1], &[0, 1, 2]] {
             // SAFETY: no pointers; nobody else uses the standard descriptors.
             let kept: Vec<(i32, i32)> = unsafe {
@@ -500,7 +501,7 @@ fn a_host_without_standard_descriptors() {
 
 #[test]
 fn a_command_is_started_without_a_copy_of_the_hosts_memory() {
-    alone("a_command_is_started_without_a_copy_of_the_hosts_memory", || {
+    alone("engine::a_command_is_started_without_a_copy_of_the_hosts_memory", || {
         for (call, flags) in [
             (libc::SYS_clone, libc::CLONE_VM),
             (libc::SYS_clone3, 0),
@@ -518,7 +519,7 @@ fn a_command_is_started_without_a_copy_of_the_hosts_memory() {
 
 #[test]
 fn the_hosts_terminal_is_not_the_commands() {
-    const NAME: &str = "the_hosts_terminal_is_not_the_commands";
+    const NAME: &str = "engine::the_hosts_terminal_is_not_the_commands";
     const MARK: &str = "FRAMEFD_TEST_ON_TERMINAL";
     if std::env::var_os(MARK).is_some() {
         let terminal = || fs::read_to_string("/proc/self/stat").unwrap();
@@ -555,7 +556,7 @@ fn other_threads_may_allocate_meanwhile() {
         }
         for _ in 0..500 {
             let command = Command::argv(vec![b"/bin/true"]);
-            let status = run(&command, &Limits::default()).unwrap().outcome.status;
+            let status = run(&command, &Limits::default()).unwrap().completion.status;
             assert_eq!(status, Status::Exited(0));
         }
         done.store(true, Ordering::Relaxed);
@@ -585,11 +586,11 @@ fn what_is_no_command_is_refused() {
 fn blanks_and_dashes_are_the_shells_business() {
     for blank in [" ", "\n", "\t \n", "# nothing"] {
         let output = sh(blank);
-        assert_eq!((output.outcome.status, output.stderr.len()), (Status::Exited(0), 0));
+        assert_eq!((output.completion.status, output.stderr.len()), (Status::Exited(0), 0));
     }
     // Not an option of the shell's.
     let output = sh("-c");
-    assert_eq!(output.outcome.status, Status::Exited(127));
+    assert_eq!(output.completion.status, Status::Exited(127));
     assert!(text(&output.stderr).contains("not found"), "{}", text(&output.stderr));
 }
 
@@ -609,7 +610,7 @@ fn arguments_are_not_read_by_a_shell() {
     let argv = vec![b"printf".as_slice(), b"%s|", b"$HOME", b"`id`", b"; exit 3", b"", b"\xff"];
     let output = run(&Command::argv(argv), &Limits::default()).unwrap();
     assert_eq!(output.stdout, b"$HOME|`id`|; exit 3||\xff|");
-    assert_eq!(output.outcome.status, Status::Exited(0));
+    assert_eq!(output.completion.status, Status::Exited(0));
 }
 
 #[test]
@@ -635,7 +636,7 @@ fn what_cannot_be_started_says_why() {
 
 #[test]
 fn too_few_descriptors_are_an_error_that_leaks_none() {
-    alone("too_few_descriptors_are_an_error_that_leaks_none", || {
+    alone("engine::too_few_descriptors_are_an_error_that_leaks_none", || {
         let before = open_descriptors();
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `limit` is valid for the call.
@@ -655,7 +656,7 @@ fn too_few_descriptors_are_an_error_that_leaks_none() {
                 result
             };
             match &result {
-                Ok(output) => assert_eq!(output.outcome.status, Status::Exited(5)),
+                Ok(output) => assert_eq!(output.completion.status, Status::Exited(5)),
                 Err(error) => {
                     assert_eq!((error.kind(), error.errno()), (ErrorKind::Spawn, libc::EMFILE));
                 }
@@ -671,7 +672,7 @@ fn too_few_descriptors_are_an_error_that_leaks_none() {
 
 #[test]
 fn a_process_that_cannot_be_made_leaks_nothing() {
-    alone("a_process_that_cannot_be_made_leaks_nothing", || {
+    alone("engine::a_process_that_cannot_be_made_leaks_nothing", || {
         let before = open_descriptors();
         refuse(libc::SYS_clone, libc::EAGAIN);
         let error = run(&Command::shell(b"true"), &Limits::default()).unwrap_err();
@@ -683,12 +684,12 @@ fn a_process_that_cannot_be_made_leaks_nothing() {
 
 #[test]
 fn a_group_is_ended_on_an_old_kernel() {
-    alone("a_group_is_ended_on_an_old_kernel", || {
+    alone("engine::a_group_is_ended_on_an_old_kernel", || {
         refuse(libc::SYS_pidfd_send_signal, libc::ENOSYS);
         let limits = Limits { time: Some(Duration::from_millis(50)), ..Limits::default() };
         let output = sh_with("sleep 1000; true", &limits);
-        assert_eq!(output.outcome.status, Status::Signaled(libc::SIGTERM));
-        assert!(!output.outcome.pipe_held);
+        assert_eq!(output.completion.status, Status::Signaled(libc::SIGTERM));
+        assert!(!output.completion.pipe_held);
     });
 }
 
@@ -717,13 +718,13 @@ fn every_way_to_end_is_told() {
         ("kill -TERM $$", Status::Signaled(15)),
         ("ulimit -c 0; kill -SEGV $$", Status::Signaled(11)),
     ] {
-        assert_eq!(sh(text).outcome.status, status, "{text}");
+        assert_eq!(sh(text).completion.status, status, "{text}");
     }
 }
 
 #[test]
 fn the_environment_is_clean_unless_asked_for() {
-    alone("the_environment_is_clean_unless_asked_for", || {
+    alone("engine::the_environment_is_clean_unless_asked_for", || {
         let hostile = [
             "LD_PRELOAD",
             "LD_LIBRARY_PATH",
@@ -768,7 +769,7 @@ fn the_environment_is_clean_unless_asked_for() {
 
 #[test]
 fn the_hosts_directory_may_be_gone() {
-    alone("the_hosts_directory_may_be_gone", || {
+    alone("engine::the_hosts_directory_may_be_gone", || {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("gone/below")).unwrap();
         std::env::set_current_dir(root.path().join("gone")).unwrap();
@@ -791,7 +792,7 @@ fn the_output_limit_is_exact_on_both_streams() {
         for size in [0, 99_999, 100_000, 100_001] {
             for redirect in ["", ">&2"] {
                 let output = sh_with(&format!("head -c {size} /dev/zero {redirect}"), &limits);
-                let totals = (output.outcome.stdout_total, output.outcome.stderr_total);
+                let totals = (output.completion.stdout_total, output.completion.stderr_total);
                 let (kept, other, totals) = match redirect {
                     "" => (output.stdout, output.stderr, totals),
                     _ => (output.stderr, output.stdout, (totals.1, totals.0)),
@@ -808,13 +809,15 @@ fn the_output_limit_is_exact_on_both_streams() {
 fn more_output_than_is_kept_is_dropped_or_the_end() {
     let drain = Limits { max_output: 10, ..Limits::default() };
     let output = sh_with("head -c 3000000 /dev/zero; echo end >&2", &drain);
-    assert_eq!((output.stdout.len(), output.outcome.stdout_total), (10, 3_000_000));
-    assert_eq!((text(&output.stderr), output.outcome.status), ("end\n", Status::Exited(0)));
+    assert_eq!((output.stdout.len(), output.completion.stdout_total), (10, 3_000_000));
+    assert_eq!((text(&output.stderr), output.completion.status), ("end\n", Status::Exited(0)));
     assert!(output.truncated);
 
     let end = Limits { on_output_limit: OnOutputLimit::End, ..drain };
     let output = sh_with("yes", &end);
     assert_eq!((text(&output.stdout), output.truncated), ("y\ny\ny\ny\ny\n", true));
-    assert!(matches!(output.outcome.status, Status::Signaled(_)) && !output.outcome.timed_out);
-    assert!(output.outcome.elapsed < LONG);
+    assert!(
+        matches!(output.completion.status, Status::Signaled(_)) && !output.completion.timed_out
+    );
+    assert!(output.completion.elapsed < LONG);
 }

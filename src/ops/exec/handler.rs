@@ -1,0 +1,106 @@
+//! What a run asks whoever started it, and what it is told.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::event::PollFlags;
+use rustix::process::Signal;
+
+use crate::error::Result;
+use crate::io::deadline::Deadline;
+use crate::io::process::terminal::WindowSize;
+
+/// One of a command's two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+impl Stream {
+    pub(super) const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+}
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on.
+    Continue,
+    /// It is ended: SIGTERM, and SIGKILL after [`Limits::term_grace`]. Its output is still
+    /// read meanwhile.
+    ///
+    /// [`Limits::term_grace`]: super::Limits::term_grace
+    End,
+    /// Its whole group gets this signal, and so does the job in the foreground of its
+    /// terminal.
+    Signal(Signal),
+    /// Its terminal changes its size. Without a terminal this is ignored.
+    Resize(WindowSize),
+}
+
+/// What there is for a command to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// These bytes come next.
+    Bytes(&'a [u8]),
+    /// Nothing at the moment.
+    Later,
+    /// No more; on a terminal the character for that is typed. Not asked for again.
+    End,
+}
+
+/// A descriptor to wait for, and what it has to be ready for.
+pub type Interest<'a> = Option<(BorrowedFd<'a>, PollFlags)>;
+
+/// Handles what happens while a command runs. No call may wait, and each does one step: a
+/// run looks at its limits between them. An error kills the command's group at once, and
+/// [`run_with`](super::run_with) returns it.
+pub trait Handler {
+    /// The command wrote `bytes`, one or more, to `stream`. The buffer may be taken if
+    /// another one is left in its place.
+    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow>;
+
+    /// Whether there is room for more output. Until there is, nothing is read, and the
+    /// command has to wait once its pipes are full; none of its output is lost. Asked
+    /// before each wait.
+    fn takes_output(&self) -> bool {
+        true
+    }
+
+    /// What the command may read next. Asked before each wait, if its stdin is open.
+    fn input(&self) -> Input<'_> {
+        Input::End
+    }
+
+    /// The command's stdin took the first `length` bytes of that.
+    fn consumed(&mut self, _length: usize) {}
+
+    /// The command reads no more, and input can be dropped. Not called after an
+    /// [`Input::End`].
+    fn input_closed(&mut self) {}
+
+    /// The command has ended; output may still come.
+    fn ended(&mut self) {}
+
+    /// What else to wait for. Asked before each wait.
+    fn interests(&self) -> [Interest<'_>; 2] {
+        [None; 2]
+    }
+
+    /// What those of the last wait are ready for, each in its place. Called when one of
+    /// them is.
+    fn ready(&mut self, _ready: [PollFlags; 2]) -> Result<Flow> {
+        Ok(Flow::Continue)
+    }
+
+    /// When to be asked even if nothing happens. Asked before each wait and after it.
+    fn deadline(&mut self) -> Deadline {
+        Deadline::NEVER
+    }
+
+    /// That deadline has passed.
+    fn overdue(&mut self) -> Result<Flow> {
+        Ok(Flow::Continue)
+    }
+}

@@ -1,0 +1,124 @@
+//! What a request asks for, within what the server allows.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::command::{Command, Limits, Program, Stdio};
+use super::completion::Completion;
+use super::engine::run_with;
+use super::handler::Handler;
+use super::options::{Inquiry, ServeOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::process::spawn::Directory;
+use crate::io::process::terminal::WindowSize;
+use crate::limits;
+use crate::wire::json::header::Header;
+use crate::wire::message;
+use crate::wire::message::exec::{ExecRequest, Tty};
+
+/// One command for a client.
+pub(super) struct Job<'a> {
+    pub(super) request: ExecRequest,
+    pub(super) limits: Limits,
+    directory: Option<PathBuf>,
+    options: &'a ServeOptions<'a>,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(request: ExecRequest, options: &'a ServeOptions<'a>) -> Job<'a> {
+        let limits = narrowed(&options.limits, &request);
+        let directory = directory_of(&request, options);
+        Job { request, limits, directory, options }
+    }
+
+    /// Reads a request that can be followed, and the length of its command, which the input
+    /// follows.
+    pub(super) fn parse(
+        header: &Header,
+        body_len: u64,
+        options: &'a ServeOptions<'a>,
+    ) -> Result<(Job<'a>, u64)> {
+        let request: ExecRequest = message::read(header)?;
+        let bad = |detail| Err(Error::new(ErrorKind::BadField, detail));
+        if request.tty.is_some() && request.stream != Some(true) {
+            return bad("a tty without stream");
+        }
+        let Some(length) = body_len.checked_sub(request.stdin_size.unwrap_or(0)) else {
+            return bad("stdin_size is more than the body has");
+        };
+        let max = options.limits.max_command.min(limits::MAX_COMMAND_HARD);
+        if length > max {
+            let error = format!("a command of {length} bytes, where {max} are allowed");
+            return Err(Error::new(ErrorKind::TooBig, error));
+        }
+        Ok((Job::new(request, options), length))
+    }
+
+    /// Asks the policy about the command, which is `text` unless there is an `argv`.
+    pub(super) fn admit(&self, text: &[u8], header: Option<&Header>) -> Result<()> {
+        let inquiry = Inquiry { command: text, request: &self.request, header };
+        self.options.policy.map_or(Ok(()), |policy| policy(&inquiry))
+    }
+
+    /// Runs it.
+    pub(super) fn run(&self, text: &[u8], handler: &mut dyn Handler) -> Result<Completion> {
+        run_with(&self.command(text)?, &self.limits, handler)
+    }
+
+    /// Whether its output is sent as it appears.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.request.stream == Some(true)
+    }
+
+    fn command<'b>(&'b self, text: &'b [u8]) -> Result<Command<'b>> {
+        let program = match &self.request.argv {
+            None => Program::Shell(text),
+            Some(_) if !text.is_empty() => {
+                return Err(Error::new(ErrorKind::BadField, "argv and a command text"));
+            }
+            Some(argv) => Program::Argv(argv.iter().map(String::as_bytes).collect()),
+        };
+        let mut environment = self.options.environment.clone();
+        let additions = self.request.env.iter().flatten();
+        environment
+            .additions
+            .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
+        Ok(Command {
+            program,
+            directory: self.directory.as_deref().map(Directory::Path),
+            environment,
+            stdio: stdio_of(&self.request),
+            confinement: self.options.confinement,
+        })
+    }
+}
+
+/// The server's limits, and the request's where they are lower. Output that is not kept
+/// has a limit only where the request asks for one.
+fn narrowed(server: &Limits, request: &ExecRequest) -> Limits {
+    let asked = request.timeout_ms.map(Duration::from_millis);
+    let kept = if request.stream == Some(true) { u64::MAX } else { server.max_output };
+    Limits {
+        time: [server.time, asked].into_iter().flatten().min(),
+        max_output: request.max_output.map_or(kept, |max| max.min(kept)),
+        ..*server
+    }
+}
+
+fn stdio_of(request: &ExecRequest) -> Stdio {
+    match (request.tty, request.stream, request.stdin_size) {
+        (Some(Tty { rows, columns }), ..) => Stdio::Terminal(WindowSize { rows, columns }),
+        (None, stream, size) => Stdio::Pipes {
+            input: size.map_or(stream == Some(true), |size| size > 0),
+            merge: request.merge == Some(true),
+        },
+    }
+}
+
+fn directory_of(request: &ExecRequest, options: &ServeOptions<'_>) -> Option<PathBuf> {
+    match (&options.directory, &request.cwd) {
+        (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
+        (directory, None) => directory.clone(),
+        (None, Some(cwd)) => Some(cwd.into()),
+    }
+}

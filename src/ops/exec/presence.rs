@@ -1,0 +1,120 @@
+//! Whether the client of a command is still there, and what its going away means.
+//!
+//! | Event                                  | Then                                           |
+//! |----------------------------------------|------------------------------------------------|
+//! | its end-of-stream is seen              | `Present` becomes `Closed`, with a grace: it   |
+//! |                                        | may have closed only its sending side, and     |
+//! |                                        | wait for the reply                             |
+//! | the grace passes                       | `Closed` becomes `ClosedLong`: the command is  |
+//! |                                        | ended, and the reply sent                      |
+//! | a reset, a hang-up or a failed write   | `Gone`: the command is ended, and no reply     |
+//! |                                        | sent                                           |
+//!
+//! With [`OnClose::Run`] none of this happens: the client stays `Present`, unless a reset
+//! cuts its input.
+
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::handler::Flow;
+use super::options::ServeOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Deadline;
+use crate::wire::message::exec::OnClose;
+
+/// What was heard of a client's going.
+pub(super) struct Presence {
+    on_close: OnClose,
+    grace: Duration,
+    client: Client,
+}
+
+/// The states of the table above.
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    Present,
+    Closed { until: Deadline },
+    ClosedLong,
+    Gone,
+}
+
+impl Presence {
+    pub(super) fn new(asked: Option<OnClose>, options: &ServeOptions<'_>) -> Presence {
+        Presence {
+            on_close: asked.unwrap_or(options.on_close),
+            grace: options.close_grace,
+            client: Client::Present,
+        }
+    }
+
+    /// Whether the client's going away ends the command.
+    pub(super) fn kills(&self) -> bool {
+        self.on_close == OnClose::Kill
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        matches!(self.client, Client::Present)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.client, Client::Gone)
+    }
+
+    /// Its end-of-stream was seen, and all that it sent before was read.
+    pub(super) fn close(&mut self) {
+        if self.kills() && self.is_present() {
+            self.client = Client::Closed { until: Deadline::after(self.grace) };
+        }
+    }
+
+    /// Nobody reads what is written.
+    pub(super) fn lose(&mut self) -> Flow {
+        if self.kills() { self.reset() } else { Flow::Continue }
+    }
+
+    /// Its input was cut, and a command must not run on with a part of it.
+    pub(super) fn reset(&mut self) -> Flow {
+        self.client = Client::Gone;
+        Flow::End
+    }
+
+    /// The end of the grace.
+    pub(super) fn deadline(&self) -> Deadline {
+        match self.client {
+            Client::Closed { until } => until,
+            _ => Deadline::NEVER,
+        }
+    }
+
+    /// Ends the command if the grace has passed.
+    pub(super) fn overdue(&mut self) -> Flow {
+        if !self.deadline().passed() {
+            return Flow::Continue;
+        }
+        self.client = Client::ClosedLong;
+        Flow::End
+    }
+
+    /// After a run: an error if nobody is there to get a reply.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.is_gone() {
+            return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
+        }
+        Ok(())
+    }
+}
+
+/// A descriptor of the connection cannot be used: its host has closed it.
+pub(super) fn check_open(ready: [PollFlags; 2]) -> Result<()> {
+    if (ready[0] | ready[1]).contains(PollFlags::NVAL) {
+        return Err(Error::system("poll", Errno::BADF));
+    }
+    Ok(())
+}
+
+/// Whether a descriptor that is written to says that nobody reads.
+pub(super) fn hangs_up(writer: PollFlags) -> bool {
+    writer.intersects(PollFlags::HUP | PollFlags::ERR)
+}

@@ -1,0 +1,88 @@
+//! One command and its reply on raw descriptors: the client is watched, and not read.
+
+use rustix::event::PollFlags;
+
+use super::completion::Collector;
+use super::handler::{Flow, Handler, Interest, Stream};
+use super::job::Job;
+use super::options::ServeOptions;
+use super::presence::{Presence, check_open, hangs_up};
+use super::server::{Report, Served};
+use crate::error::Result;
+use crate::io::deadline::{Deadline, Patience};
+use crate::ops::Duplex;
+use crate::ops::frame::{self, reply};
+use crate::wire::message::exec::ExecRequest;
+
+/// Runs `command` through `/bin/sh -c` and sends one reply.
+pub fn run_and_reply(
+    duplex: Duplex<'_>,
+    command: &[u8],
+    options: &ServeOptions<'_>,
+) -> Result<Served> {
+    let job = Job::new(ExecRequest::default(), options);
+    let mut watched = Watched {
+        duplex,
+        presence: Presence::new(None, options),
+        collector: Collector::new(&job.limits),
+    };
+    let patience = Patience::without_stall(options.reply_timeout);
+    let completion = match job.admit(command, None).and_then(|()| job.run(command, &mut watched)) {
+        Ok(completion) => completion,
+        Err(error) => {
+            reply::send_error(duplex.writer, &error, None, patience).map_err(reply::overdue)?;
+            return Ok(Served::failed(error));
+        }
+    };
+    watched.presence.check()?;
+    let client_gone = !watched.presence.is_present();
+    let captured = watched.collector.captured(completion);
+    let reply = captured.reply(None);
+    let (header, body) = (reply.header(), [&captured.stdout[..], &captured.stderr]);
+    let framing = frame::Options::default();
+    frame::send_by(duplex.writer, Some(&header), &body, &framing, patience)
+        .map_err(reply::overdue)?;
+    Ok(Served::Ran(Report { reply, client_gone }))
+}
+
+/// A command whose output is kept, and whose client has nothing to say.
+struct Watched<'fd> {
+    duplex: Duplex<'fd>,
+    presence: Presence,
+    collector: Collector,
+}
+
+impl Handler for Watched<'_> {
+    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
+        self.collector.output(stream, bytes)
+    }
+
+    fn interests(&self) -> [Interest<'_>; 2] {
+        if !self.presence.kills() || self.presence.is_gone() {
+            return [None; 2];
+        }
+        let reader = (self.duplex.reader, PollFlags::RDHUP);
+        let writer = (self.duplex.writer, PollFlags::empty());
+        [Some(reader).filter(|_| self.presence.is_present()), Some(writer)]
+    }
+
+    fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {
+        check_open(ready)?;
+        let [reader, writer] = ready;
+        if hangs_up(writer) {
+            return Ok(self.presence.lose());
+        }
+        if !reader.is_empty() {
+            self.presence.close();
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn deadline(&mut self) -> Deadline {
+        self.presence.deadline()
+    }
+
+    fn overdue(&mut self) -> Result<Flow> {
+        Ok(self.presence.overdue())
+    }
+}

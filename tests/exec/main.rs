@@ -1,0 +1,16 @@
+//! Commands run, asked for and served: whole, streamed, cut, and by clients that go away.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod confined;
+mod copy;
+mod engine;
+mod faults;
+mod flow;
+mod older;
+mod requests;
+mod stream;
+mod stream_faults;
+mod terminal;
