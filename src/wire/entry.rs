@@ -29,7 +29,7 @@ pub struct Stat {
 /// What a directory has under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name, one component. In a list from the other end it can be anything.
+    /// The name, one component. In a list from the peer it can be anything.
     pub name: Vec<u8>,
     /// What it is.
     pub stat: Stat,

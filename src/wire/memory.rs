@@ -1,4 +1,4 @@
-//! Memory that may be refused: an error, where Vec would abort the host.
+//! Memory that may be refused: that is an error, and does not abort the host.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -10,7 +10,7 @@ pub fn reserve(buffer: &mut Vec<u8>, more: usize) -> Result<()> {
         .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{more} bytes more")))
 }
 
-/// Room for some of the `missing` bytes that the other end has declared: `first`, and later
+/// Room for some of the `missing` bytes that the peer has declared: `first`, and later
 /// thrice what came. One that declares much and sends little holds little.
 pub fn reserve_step(buffer: &mut Vec<u8>, first: usize, came: usize, missing: u64) -> Result<()> {
     let step = came.saturating_mul(3).max(first);

@@ -49,7 +49,7 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 }
 
 /// Makes what was made and renamed in `dir` survive a power loss, as `PostgreSQL`'s
-/// `fsync_fname` does: where a directory cannot be read, or its file system has no fsync
+/// `fsync_fname` does: if a directory cannot be read, or its file system has no fsync
 /// for directories, there is nothing more to do.
 pub(super) fn sync(dir: BorrowedFd<'_>) -> Result<()> {
     let dir = match open(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {

@@ -20,13 +20,13 @@ use crate::wire::name::{Name, check_link_target, is_reserved};
 
 /// The names in a directory that is open for reading and has not been read yet, whatever
 /// they are, in the order of their bytes; those of the library's own files are left out.
-/// [`ErrorKind::TooBig`] where they take more than 64 MiB of memory.
+/// [`ErrorKind::TooBig`] if they take more than 64 MiB of memory.
 pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
     names_within(dir, limits::MAX_BODY)
 }
 
-/// What is there under the name `leaf`, and where it leads if it is a link; `None` where
-/// there is nothing, or not any more.
+/// The file under the name `leaf`, with the target if it is a link; `None` if there is none,
+/// or not any more.
 pub fn entry(dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<Option<Entry>> {
     let found = at::stat(dir, leaf).and_then(|stat| {
         let stat = stat_of(&stat);
@@ -43,8 +43,8 @@ pub fn entry(dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<Option<Entry>> {
     }
 }
 
-/// Makes a directory with the mode, 0777 where there is none, less the process's umask.
-/// One that is there is left as it is; [`ErrorKind::Exists`] where it is something else.
+/// Makes a directory with the mode, 0777 if there is none, less the process's umask.
+/// One that is there is left as it is; [`ErrorKind::Exists`] if it is something else.
 pub fn make_directory(root: Root<'_>, name: Name<'_>, options: &StoreOptions) -> Result<()> {
     let refused = |errno| refused("make the directory", name.as_bytes(), errno);
     let parent = open_parent(root, name, options)?;
@@ -72,7 +72,7 @@ pub fn restrict(dir: BorrowedFd<'_>, mode: u32) -> Result<()> {
 
 /// Makes a symbolic link, if [`check_link_target`] takes its target. One that is there and
 /// leads to the same is left; another is replaced, as a whole, if it may be.
-/// [`ErrorKind::Exists`] where it may not, and where it is no link.
+/// [`ErrorKind::Exists`] if it may not, or if it is no link.
 pub fn make_link(
     root: Root<'_>,
     name: Name<'_>,

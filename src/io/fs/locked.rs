@@ -24,7 +24,7 @@ impl AsFd for Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Where there are no locks there is nothing to undo.
+        // If there are no locks, there is nothing to undo.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

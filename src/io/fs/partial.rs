@@ -1,4 +1,4 @@
-//! The file that has what came of another one until its transfer was cut.
+//! Partial files: the received part of a file whose transfer was cut.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::wire::quote;
 pub(super) const PARTIAL: &str = ".part";
 
 /// Opens the partial file of `name` for reading; with its size, and `None` where there is
-/// none. Nobody can continue it as long as it is open: [`ErrorKind::Busy`] where somebody
-/// does already. [`ErrorKind::Path`] where something else has its name.
+/// none. Nobody can continue it as long as it is open: [`ErrorKind::Busy`] if somebody
+/// does already. [`ErrorKind::Path`] if something else has its name.
 pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(Locked, u64)>> {
     let parent = root.open_parent(name)?;
     let shared = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockShared);
@@ -38,7 +38,7 @@ pub(super) fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(OwnFile, u6
 }
 
 /// Opens the partial file of `name`, locks it and makes sure that it is ours; with
-/// `O_CREAT` it is made where there is none.
+/// `O_CREAT` it is made if there is none.
 fn open_locked(
     parent: BorrowedFd<'_>,
     name: Name<'_>,
@@ -62,7 +62,7 @@ fn open_locked(
         let mode = Mode::RUSR | Mode::WUSR;
         let file = match at::open(parent, partial.as_bytes(), flags, mode) {
             Err(Errno::EXIST) => continue,
-            // Where even a new one cannot be, the directory is gone.
+            // If even a new one cannot be made, the directory is gone.
             Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => continue,
             opened => opened.map_err(refused)?,
         };

@@ -25,7 +25,7 @@ pub fn open_file(path: &Path) -> Result<(OwnedFd, Stat)> {
 }
 
 /// Opens the directory that `path` is in, as an `O_PATH` descriptor, and gives the last
-/// component, empty where the path ends in a slash.
+/// component, empty if the path ends in a slash.
 pub fn open_parent(path: &Path) -> Result<(OwnedFd, &[u8])> {
     let name = path.as_os_str().as_bytes();
     let (parent, leaf) = match name.iter().rposition(|byte| *byte == b'/') {

@@ -1,4 +1,4 @@
-//! Ranges of an open file, and the place where it stands.
+//! Ranges of an open file, and its position.
 
 use std::os::fd::BorrowedFd;
 
@@ -17,7 +17,7 @@ pub fn read_start(
 }
 
 /// Hands `length` bytes of `file` to `take`, from the byte `from` on and at most 1 MiB at a
-/// time; where it stands does not matter and stays. EINVAL where it has fewer.
+/// time. The position of `file` does not matter, and stays. EINVAL if it has fewer.
 pub fn read_range(
     file: BorrowedFd<'_>,
     from: u64,
@@ -42,12 +42,12 @@ pub fn read_range(
     Ok(())
 }
 
-/// Where `file` stands.
+/// The position of `file`: where it is read or written next.
 pub fn position(file: BorrowedFd<'_>) -> Result<u64> {
     rustix::fs::tell(file)
 }
 
-/// Makes `file` stand `at` bytes behind its beginning.
+/// Sets the position of `file`.
 pub fn seek(file: BorrowedFd<'_>, at: u64) -> Result<()> {
     rustix::fs::seek(file, SeekFrom::Start(at)).map(drop)
 }

@@ -17,10 +17,10 @@ use crate::wire::quote;
 ///
 /// Each call resolves the name's directory once, with openat2(2), and does the rest
 /// relative to the descriptor that it got, so a rename meanwhile cannot redirect it.
-/// Where openat2 is missing or forbidden, one openat(2) per component gives the same
+/// If openat2 is missing or forbidden, one openat(2) per component gives the same
 /// results.
 ///
-/// Errors of every call: [`ErrorKind::Path`] where the name leads over something that is
+/// Errors of every call: [`ErrorKind::Path`] if the name leads over something that is
 /// not a directory, or to something that is not a regular file, [`ErrorKind::NotFound`],
 /// [`ErrorKind::Denied`], and what [`Error::system`] makes of the rest.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub struct Root<'fd> {
 
 impl<'fd> Root<'fd> {
     /// Takes the directory that `dir` is open on; `O_PATH` is enough.
-    /// [`ErrorKind::BadDescriptor`] where it is something else.
+    /// [`ErrorKind::BadDescriptor`] if it is something else.
     pub fn new(dir: BorrowedFd<'fd>) -> Result<Root<'fd>> {
         let stat = rustix::fs::fstat(dir).map_err(|errno| Error::system("fstat", errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -73,7 +73,7 @@ impl<'fd> Root<'fd> {
     }
 
     /// As [`open_file`](Self::open_file), but symbolic links are followed as long as they
-    /// stay within: [`ErrorKind::Path`] where one leads out. [`ErrorKind::Unsupported`]
+    /// stay within: [`ErrorKind::Path`] if one leads out. [`ErrorKind::Unsupported`]
     /// without openat2(2). Needs /proc.
     pub fn open_followed(self, name: Name<'_>) -> Result<(OwnedFd, entry::Stat)> {
         let name = name.as_bytes();

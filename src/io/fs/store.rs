@@ -45,7 +45,7 @@ impl Default for StoreOptions {
 ///
 /// The target is replaced and never written to: who has it open, or has it under another
 /// name (a hard link), keeps the old content. Only a regular file is replaced:
-/// [`ErrorKind::Path`] where the target is anything else, a link included.
+/// [`ErrorKind::Path`] if the target is anything else, a link included.
 #[derive(Debug)]
 pub struct NewFile {
     file: OwnFile,
@@ -75,12 +75,12 @@ impl NewFile {
     }
 
     /// Continues to store `name` behind its first `offset` bytes, which `prefix` is given
-    /// in pieces. They are those of the partial file or, where that has fewer, those of the
-    /// stored file, copied; [`ErrorKind::BadField`] where there are not as many.
+    /// in pieces. They are those of the partial file or, if that has fewer, those of the
+    /// stored file, copied; [`ErrorKind::BadField`] if there are not as many.
     ///
     /// With an offset of 0 the partial file begins anew. It stays when this is dropped,
     /// with what was written until then; before the first write it stays as it was.
-    /// [`ErrorKind::Busy`] where somebody is writing it, [`ErrorKind::Path`] where
+    /// [`ErrorKind::Busy`] if somebody is writing it, [`ErrorKind::Path`] if
     /// something else has its name.
     pub fn resume(
         root: Root<'_>,
@@ -147,7 +147,7 @@ impl NewFile {
 
     /// Gives the file its mode, its time and, last, its name.
     ///
-    /// [`ErrorKind::Exists`] where the name is taken and may not be replaced. After any
+    /// [`ErrorKind::Exists`] if the name is taken and may not be replaced. After any
     /// error the target is as it was and nothing else is left, with one exception: when
     /// its directory alone could not be synced, the new file is in place.
     pub fn commit(mut self) -> Result<()> {
@@ -242,7 +242,7 @@ impl Target {
 }
 
 /// A new temporary for `target`, closed to others; the mode that it is to have in the end,
-/// where that differs.
+/// if that differs.
 ///
 /// It is created with its final mode, so that it is the kernel that has applied the umask,
 /// or the directory's default ACL in its place: umask(2) cannot be asked without being

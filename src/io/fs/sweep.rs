@@ -1,4 +1,4 @@
-//! What was never finished, found by its name and removed.
+//! Finds unfinished files by their names, and removes them.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};

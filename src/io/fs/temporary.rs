@@ -1,4 +1,4 @@
-//! Names of the library's own files: what is not finished yet, and goes unless it is kept.
+//! Names of unfinished files, which are removed unless they are kept.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Temporary {
         self.rename(leaf, RenameFlags::empty())
     }
 
-    /// EEXIST where the name is taken.
+    /// EEXIST if the name is taken.
     pub fn take_free_name(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
         match self.rename(leaf, RenameFlags::NOREPLACE) {
             // Not every file system knows the flag; link(2) never replaces either.
@@ -98,7 +98,7 @@ impl Temporary {
     }
 
     fn remove(&mut self) {
-        // Where it fails there is nobody to tell; the name says whose the file is.
+        // If it fails, there is nobody to tell; the name says whose the file is.
         let _ = at::unlink(self.parent.as_fd(), self.name.as_bytes());
         self.exists = false;
     }

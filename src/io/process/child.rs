@@ -144,7 +144,7 @@ impl Child {
         matches!(answer, Err(Errno::CHILD))
     }
 
-    /// waitid(2) for the command's end. By descriptor where the kernel can (5.4): if the
+    /// waitid(2) for the command's end. By descriptor if the kernel can (5.4): if the
     /// host reaps our child, its number may by now be another child's.
     fn look(&self, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Errno> {
         let options = options | WaitIdOptions::EXITED;

@@ -130,7 +130,7 @@ fn start(plan: &Plan) -> Result<Child> {
     let signals = BlockedSignals::new();
     // SAFETY: `child` gets the plan it expects and a stack of its own. `plan`,
     // `stack` and `pidfd` outlive its use of them, as the parent goes on only after
-    // execve(2) or _exit(2); where that does not hold, memory is not shared either.
+    // execve(2) or _exit(2); if that does not hold, memory is not shared either.
     let pid = unsafe {
         libc::clone(
             child_side::child,
@@ -173,7 +173,7 @@ fn failure_of(plan: Plan) -> Result<Option<Failure>> {
 /// none.
 fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
     // An emulator that turns the call into a plain fork (valgrind, qemu-user) does not wait
-    // for the child. Where memory is never shared it is not known whether there is one, and
+    // for the child. If memory is never shared, it is not known whether there is one, and
     // the end of the pipe does not tell: a process that the host forks at the wrong moment
     // holds it open for as long as it likes.
     let deadline = if is_other_user { Deadline::after(SOON) } else { Deadline::NEVER };
@@ -313,7 +313,7 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
 /// costs, and to keep one a page or two.
 static SPARE_STACK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// Whether a child was seen to share this process' memory, so that no emulator turns the
-/// call into a plain fork: from then on a failure is told without a pipe.
+/// call into a plain fork: from then on a failure is reported without a pipe.
 static MEMORY_IS_SHARED: AtomicBool = AtomicBool::new(false);
 /// What an emulator may take to run the child's few system calls.
 const SOON: Duration = Duration::from_secs(1);

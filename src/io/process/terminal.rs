@@ -1,4 +1,4 @@
-//! A pseudo-terminal, as pty(7) describes it: the master is ours, the other end a command's.
+//! A pseudo-terminal, as pty(7) describes it: the master is ours, the slave a command's.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgr
 use crate::error::Result;
 use crate::io::process::spawn::{above_standard, spawn_error};
 
-/// How many characters a terminal shows; 0 where it is not known.
+/// How many characters a terminal shows; 0 if it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSize {
     /// Lines.
@@ -44,7 +44,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Makes a terminal with the kernel's modes: lines, echo, signals. The master does not
-    /// block; the other end, which is returned with it, does. It belongs to `owner`, which
+    /// block; the slave, which is returned with it, does. It belongs to `owner`, which
     /// is this process' user if nobody else.
     pub fn open(size: WindowSize, owner: Option<u32>) -> Result<(Terminal, OwnedFd)> {
         let failed = |errno| spawn_error("terminal", errno);

@@ -38,7 +38,7 @@ pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
     Sink::new(duplex.writer, deadline).write_all(&answer(key, &challenge))
 }
 
-/// What the other end has to say. It has only just been given its turn, so that a read
+/// Receives the next message. The peer has only just got its turn, so that a read
 /// before the wait would find nothing.
 fn receive<const SIZE: usize>(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<[u8; SIZE]> {
     wait(fd, PollFlags::IN, deadline, None).map_err(|error| match error.kind() {

@@ -1,4 +1,4 @@
-//! What a content is put through as it passes: counted, hashed, told, and held back to a rate.
+//! Counts, hashes and reports a content as it passes, and holds it back to a rate.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -114,7 +114,7 @@ impl Pace {
         Pace { rate: rate.map(|rate| rate.max(1)), paid: Instant::now(), deadline }
     }
 
-    /// Bytes that pass at once at most: few enough that the other end sees some several
+    /// Bytes that pass at once at most: few enough that the peer sees some several
     /// times a second.
     pub(super) fn step(&self) -> usize {
         let step = self.rate.map_or(u64::MAX, |rate| (rate / STEPS_PER_SECOND).max(1));

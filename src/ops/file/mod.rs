@@ -32,10 +32,10 @@ pub struct Options<'a> {
     pub timeout: Option<Duration>,
     /// How long it goes on without a byte; `None` is for ever.
     pub stall: Option<Duration>,
-    /// Bytes of a file that is taken from the other end.
+    /// Bytes of a file that is taken from the peer.
     pub max_size: u64,
     /// How a file is stored: what a put asks the server for (all but `sync`), what a get
-    /// does here, and what a server does where the request does not say. A server that
+    /// does here, and what a server does if the request does not say. A server that
     /// may not overwrite does not whatever the request says.
     pub store: StoreOptions,
     /// Bytes of the file that the receiving side has already: those of the source, or of
@@ -91,7 +91,7 @@ impl Options<'_> {
         Patience { deadline: Deadline::from_timeout(self.timeout), stall: self.stall }
     }
 
-    /// Asks the policy, where there is one.
+    /// Asks the policy, if there is one.
     fn permit(&self, cmd: &str, name: &[u8], filesize: Option<u64>, header: &Header) -> Result<()> {
         self.policy.map_or(Ok(()), |policy| policy(&Inquiry { cmd, name, filesize, header }))
     }
@@ -158,7 +158,7 @@ pub struct TreeTransfer {
 pub struct Transfer {
     /// Bytes of the whole file.
     pub bytes: u64,
-    /// The digest of the whole file, where one was computed.
+    /// The digest of the whole file, if one was computed.
     pub sha256: Option<Digest>,
 }
 

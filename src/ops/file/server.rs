@@ -28,7 +28,7 @@ use crate::wire::message::{self, Id};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// What became of a request; in each case the stream is in step.
+/// What became of a request; in each case the stream is in sync.
 #[derive(Debug)]
 pub enum Served {
     /// What was asked for was done; a file that was stored or sent, or the list of a
@@ -37,7 +37,7 @@ pub enum Served {
     /// The same, but the client is gone and did not wait for the reply, as the oldest
     /// uploaders do not. What it sent before can still be read, and then its end.
     Unanswered(Transfer),
-    /// Nothing was done; the client was told why, if it is still there.
+    /// Nothing was done; the client knows why, if it is still there.
     Refused(Error),
 }
 
@@ -45,7 +45,7 @@ pub enum Served {
 /// is refused as unsupported.
 ///
 /// A put is received whole before it is answered, also one that is refused, so that the
-/// stream stays in step. An error says that it is not: the connection has to be closed. A
+/// stream stays in sync. An error says that it is not: the connection has to be closed. A
 /// client that can be told why was told, and nothing was stored, unless it is the reply
 /// that failed. A get whose file shrinks meanwhile ends in such an error: the close is
 /// what shows the client that its file is not complete.
@@ -267,7 +267,7 @@ impl<'fd> Session<'_, 'fd> {
         }
     }
 
-    /// The stream is out of step: the client may still be told why, and that is all.
+    /// The stream is out of sync: the client may still get the reason, and that is all.
     fn give_up(&self, error: Error) -> Error {
         let _ = self.report(&error);
         error

@@ -33,7 +33,7 @@ pub struct Decoder {
     buffer: Vec<u8>,
     /// Where in the buffer what was not taken begins.
     start: usize,
-    /// The head of the frame that begins there, where it has been read and the body is not
+    /// The head of the frame that begins there, if it has been read and the body is not
     /// all there.
     head: Option<Head>,
     /// Bytes of the message that begins there, as far as they are known to be more than
@@ -43,7 +43,7 @@ pub struct Decoder {
     left: u64,
     /// How much is asked for at once: more where more comes.
     read_ahead: usize,
-    /// Bytes of the message that was taken last: the other end may well send as many again.
+    /// Bytes of the message that was taken last: the peer may well send as many again.
     last_len: usize,
     failed: Option<Error>,
 }
@@ -357,7 +357,7 @@ impl Decoder {
         Some(start..start + body_len)
     }
 
-    /// Begins at the front again, where all was taken; a large buffer is given back.
+    /// Begins at the front again, once all was taken; a large buffer is given back.
     fn start_anew(&mut self) {
         if self.start == self.buffer.len() {
             self.start = 0;

@@ -8,7 +8,7 @@ use crate::wire::json::header::{MAX_DATA_SIZE, keys_to_send};
 /// memory is asked for, and the caller's text is not copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// The prefix, and the header up to the end of `data_size`; all of it where there are no
+    /// The prefix, and the header up to the end of `data_size`; all of it if there are no
     /// other keys.
     start: [u8; START_SIZE],
     start_len: usize,

@@ -116,7 +116,7 @@ pub(crate) fn header_length(prefix: &[u8], max_header: u64) -> Result<usize> {
     }
 }
 
-/// Refuses a size that the other end declared and that is above `max`.
+/// Refuses a size that the peer declared and that is above `max`.
 #[inline]
 pub(crate) fn check_size(declared: u64, max: u64) -> Result<()> {
     if declared > max { Err(too_big(declared, max, "")) } else { Ok(()) }

@@ -1,9 +1,9 @@
-//! Bytes of the other end made fit for a log line or a terminal.
+//! Bytes of the peer, made safe for a log line or a terminal.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-/// Bytes of the other end that a text of ours may repeat.
+/// How many bytes of the peer a text of ours repeats at most.
 const SHOWN: usize = 256;
 
 /// `bytes` as text that can neither forge a line nor steer a terminal: what is not

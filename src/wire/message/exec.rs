@@ -232,7 +232,7 @@ pub struct ExecReply {
     pub stdout_size: Option<u64>,
     /// Bytes of the body that are standard error, behind it.
     pub stderr_size: Option<u64>,
-    /// The exit code, 128 and the signal for a death by signal, or `null` where the
+    /// The exit code, 128 and the signal for a death by signal, or `null` if the
     /// server's host took the status away.
     pub exit_code: Option<i32>,
     /// The signal that ended the command; absent otherwise.

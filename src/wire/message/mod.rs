@@ -99,16 +99,16 @@ pub fn written(write: &dyn Fn(&mut Writer)) -> String {
 
 /// A message that is read from the keys of its header.
 pub trait Message: Sized {
-    /// What they say; [`ErrorKind::BadField`] where they do not say it.
+    /// Reads it; [`ErrorKind::BadField`] if a key is missing or wrong.
     fn of(fields: &Fields<'_>) -> Result<Self>;
 }
 
-/// What a header says.
+/// Reads the message in a header.
 pub fn read<T: Message>(header: &Header) -> Result<T> {
     T::of(&header.fields()?)
 }
 
-/// What a reply says; [`ErrorKind::BadReply`] where it does not say it.
+/// Reads a reply; [`ErrorKind::BadReply`] if a key is missing or wrong.
 pub fn read_reply<T: Message>(reply: &Header) -> Result<T> {
     as_reply(reply.fields().and_then(|fields| T::of(&fields)))
 }

@@ -29,7 +29,7 @@ use crate::wire::name::Name;
 /// server's file begins with others, [`ErrorKind::RemoteBadRequest`] that it is shorter.
 ///
 /// Nothing that the server says has a part in where it goes, and it is at most
-/// `max_size` bytes. [`ErrorKind::Checksum`] leaves the stream in step, as an error reply
+/// `max_size` bytes. [`ErrorKind::Checksum`] leaves the stream in sync, as an error reply
 /// does; any other failure once the request is out does not, also one to write.
 pub fn get(
     duplex: Duplex<'_>,
@@ -83,7 +83,7 @@ pub(in crate::ops::file) struct Place<'a> {
     pub name: Name<'a>,
 }
 
-/// As [`get_path`], where the time is not for this call alone.
+/// As [`get_path`], with time that is not for this call alone.
 pub(in crate::ops::file) fn get_by(
     duplex: Duplex<'_>,
     name: &[u8],

@@ -62,7 +62,7 @@ fn without_body(header: Header, body: &BodyReader<'_>) -> Result<Header> {
     Ok(header)
 }
 
-/// Whether the other end has refused what was said of the first bytes of a file, so that
+/// Whether the peer has refused what was said of the first bytes of a file, so that
 /// all of it has to pass.
 fn starts_over(error: &Error) -> bool {
     use ErrorKind::{RemoteBadRequest, RemoteChecksum, RemoteUnsupported};

@@ -29,8 +29,8 @@ use crate::wire::message::read_reply;
 /// `length` counts. They have to be readable for their digest, unless there is no checksum.
 ///
 /// The server judges the name. Its error reply is an error of a remote kind, and comes
-/// once the whole file was sent. [`ErrorKind::Truncated`] where the source ends early;
-/// after that, or any other failure once the header is out, the stream is out of step.
+/// once the whole file was sent. [`ErrorKind::Truncated`] if the source ends early;
+/// after that, or any other failure once the header is out, the stream is out of sync.
 pub fn put(
     duplex: Duplex<'_>,
     name: &[u8],
@@ -57,7 +57,7 @@ pub fn put_path(
     put(duplex, name, file.as_fd(), Some(rest), options)
 }
 
-/// As [`put`], where the time is not for this call alone.
+/// As [`put`], with time that is not for this call alone.
 pub(in crate::ops::file) fn put_by(
     duplex: Duplex<'_>,
     name: &[u8],
@@ -146,7 +146,7 @@ impl<'a> Put<'a> {
     }
 
     /// A meter that has skipped what the server has of the file, and the source stands
-    /// behind it; `None` where the server cannot resume.
+    /// behind it; `None` if the server cannot resume.
     fn agree(&self) -> Result<Option<Meter<'a>>> {
         let Source { fd, begins, size, .. } = self.source;
         let theirs = match query::partial_by(self.duplex, self.name, self.patience) {

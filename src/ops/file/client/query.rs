@@ -16,7 +16,7 @@ pub fn stat(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<St
 }
 
 /// What the server has of a put of `name` that was cut, to be resumed: its size and its
-/// digest. [`ErrorKind::RemoteNotFound`] where there is nothing.
+/// digest. [`ErrorKind::RemoteNotFound`] if there is nothing.
 pub fn partial(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<Transfer> {
     partial_by(duplex, name, options.patience())
 }
@@ -24,18 +24,18 @@ pub fn partial(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result
 /// What is in the server's directory `name`; an empty name is its root.
 ///
 /// The names are the server's: before one is shown or made a path it has to be looked at.
-/// The reply has at most 64 MiB: [`ErrorKind::TooBig`], and the stream is out of step.
+/// The reply has at most 64 MiB: [`ErrorKind::TooBig`], and the stream is out of sync.
 pub fn list(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<Vec<Entry>> {
     list_by(duplex, name, options.patience())
 }
 
 /// Makes the directory `name` on the server, with the mode of `options.store` if it has
-/// one. It may be there already; [`ErrorKind::RemoteExists`] where it is something else.
+/// one. It may be there already; [`ErrorKind::RemoteExists`] if it is something else.
 pub fn make_directory(duplex: Duplex<'_>, name: &[u8], options: &Options<'_>) -> Result<()> {
     make_directory_by(duplex, name, options, options.patience())
 }
 
-/// As [`stat`](fn@stat), where the time is not for this call alone.
+/// As [`stat`](fn@stat), with time that is not for this call alone.
 pub(in crate::ops::file) fn stat_by(
     duplex: Duplex<'_>,
     name: &[u8],
@@ -44,7 +44,7 @@ pub(in crate::ops::file) fn stat_by(
     StatReply::read(&ask_bare(duplex, "stat", &PathRequest::new(name), patience)?)
 }
 
-/// As [`partial`], where the time is not for this call alone.
+/// As [`partial`], with time that is not for this call alone.
 pub(in crate::ops::file) fn partial_by(
     duplex: Duplex<'_>,
     name: &[u8],
@@ -57,7 +57,7 @@ pub(in crate::ops::file) fn partial_by(
     Ok(Transfer { bytes, sha256: Some(sha256) })
 }
 
-/// As [`list`], where the time is not for this call alone.
+/// As [`list`], with time that is not for this call alone.
 pub(in crate::ops::file) fn list_by(
     duplex: Duplex<'_>,
     name: &[u8],
@@ -80,7 +80,7 @@ pub(in crate::ops::file) fn list_by(
     Entry::read_list(&text)
 }
 
-/// As [`make_directory`], where the time is not for this call alone.
+/// As [`make_directory`], with time that is not for this call alone.
 pub(in crate::ops::file) fn make_directory_by(
     duplex: Duplex<'_>,
     name: &[u8],

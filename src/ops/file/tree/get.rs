@@ -17,7 +17,7 @@ use crate::wire::name::Name;
 use crate::wire::quote;
 
 /// Takes the server's directory `name`, an empty name being its root, and all that is in
-/// it, to the directory at `path`, which is made where it is missing. What is there already
+/// it, to the directory at `path`, which is made if it is missing. What is there already
 /// and not in the tree stays.
 ///
 /// Each file is taken as by [`get_path`](crate::ops::file::get_path), with the options for it;

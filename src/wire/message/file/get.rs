@@ -14,13 +14,13 @@ pub struct GetRequest {
     pub id: Option<Id>,
     /// Which one, relative to the server's root.
     pub name: FileName,
-    /// A [`Trailer`](super::Trailer) is to follow the content.
+    /// A [`Trailer`](super::Trailer) has to follow the content.
     pub trailer: Option<bool>,
     /// Bytes of the file that the client has already.
     pub offset: Option<u64>,
     /// What those bytes have to match.
     pub prefix_sha256: Option<Digest>,
-    /// Bytes in a second that the client wants at most. Where it only reads more slowly the
+    /// Bytes in a second that the client wants at most. If it only reads more slowly, the
     /// server sees little of that, and may take it for a stall.
     pub rate: Option<u64>,
 }

@@ -106,7 +106,7 @@ impl TryFrom<String> for Kind {
 /// The frame after a content, for a sender that computes the digest as it sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trailer {
-    /// The digest of the whole file, also where only the rest of it was sent.
+    /// The digest of the whole file, even if only the rest of it was sent.
     pub sha256: Digest,
 }
 

@@ -27,7 +27,7 @@ pub struct PathRequest {
     pub mode: Option<FileMode>,
     /// Of a mkdir and a symlink: directories that are missing on the way are made.
     pub parents: Option<bool>,
-    /// Of a symlink: it may replace another symbolic link; where it is not there, it may.
+    /// Of a symlink: whether it may replace another symbolic link. By default it may.
     pub overwrite: Option<bool>,
     target: FileName,
 }

@@ -7,7 +7,7 @@ use crate::wire::json::header::{Header, MAX_DATA_SIZE};
 use crate::wire::json::reader::{Fields, required};
 use crate::wire::message::{Id, Message, request};
 
-/// Stores a file; its content, or the rest of it behind `offset`, is the frame's body.
+/// Stores a file. Its content is the frame's body; with an `offset`, only the rest of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PutRequest {
     /// Repeated in the reply.
@@ -24,7 +24,7 @@ pub struct PutRequest {
     pub mtime: Option<i64>,
     /// A [`Trailer`](super::Trailer) follows the body.
     pub trailer: Option<bool>,
-    /// It may replace a file; where it is not there, it may.
+    /// Whether it may replace a file. By default it may.
     pub overwrite: Option<bool>,
     /// Directories that are missing on the way to it are made.
     pub parents: Option<bool>,
@@ -129,7 +129,7 @@ pub struct PutReply {
     pub name: FileName,
     /// Bytes of the whole file.
     pub filesize: Option<u64>,
-    /// Its digest, where one was computed.
+    /// Its digest, if one was computed.
     pub sha256: Option<Digest>,
 }
 
