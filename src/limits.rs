@@ -80,6 +80,9 @@ pub const AUTH_TIMEOUT_HARD: Duration = Duration::from_secs(60);
 pub const MIN_KEY: usize = 16;
 /// Longest key.
 pub const MAX_KEY: usize = 1024;
+/// Longest id of a key in a ring: one byte of the sealed preface counts it, and a result
+/// struct holds it.
+pub const KEY_ID: usize = 64;
 /// What `auth_key_generate` writes: as long as the MAC it feeds.
 pub const KEY_SIZE: usize = 32;
 

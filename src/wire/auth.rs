@@ -2,7 +2,7 @@
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::TryRng as _;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +54,24 @@ impl Key {
         &self.0
     }
 
+    /// Whether no HMAC tells the two apart. It hashes a key that is longer than its block, and
+    /// takes NULs at the end for padding.
+    pub fn is_same_as(&self, other: &Key) -> bool {
+        match [self, other].map(|key| key.as_bytes().len() > HMAC_BLOCK) {
+            [false, false] => unpadded(self.as_bytes()) == unpadded(other.as_bytes()),
+            _ => self.block() == other.block(),
+        }
+    }
+
+    /// What is the same for two keys exactly if no HMAC tells them apart.
+    pub(crate) fn block(&self) -> Zeroizing<Vec<u8>> {
+        if self.0.len() > HMAC_BLOCK {
+            let hash = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(&*self.0)));
+            return Zeroizing::new(unpadded(&*hash).to_vec());
+        }
+        Zeroizing::new(unpadded(&self.0).to_vec())
+    }
+
     /// The start of an HMAC-SHA256 with this key.
     pub(crate) fn mac(&self) -> Hmac<Sha256> {
         Hmac::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes any length"))
@@ -63,6 +81,48 @@ impl Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(..)")
+    }
+}
+
+fn unpadded(key: &[u8]) -> &[u8] {
+    let end = key.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &key[..end]
+}
+
+/// Bytes of a block of SHA-256, which HMAC pads a key to.
+const HMAC_BLOCK: usize = 64;
+
+/// The name of a key in a ring: 1 to 64 of `A-Za-z0-9._-`, no dot first. The default is the
+/// empty id, which a single key has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The id with this text, which is not the empty one.
+    pub fn new(text: &[u8]) -> Result<KeyId> {
+        let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+        let why = match text {
+            [] => "is empty",
+            [b'.', ..] => "begins with a dot",
+            _ if text.len() > limits::KEY_ID => "is longer than 64 bytes",
+            _ if text.iter().all(known) => {
+                return Ok(KeyId(text.iter().copied().map(char::from).collect()));
+            }
+            _ => "has another character than A-Z, a-z, 0-9, \".\", \"_\" and \"-\"",
+        };
+        let id = crate::wire::quote(text);
+        Err(Error::new(ErrorKind::Key, format!("{id} cannot be the id of a key: it {why}")))
+    }
+
+    /// The text; empty for the id of a single key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for KeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -83,14 +143,23 @@ impl Challenge {
         &self.0
     }
 
-    /// Which of `keys` the answer was made with. Every key is tried, each compared in
-    /// constant time, so the time taken tells nothing.
+    /// Which of `keys` the answer was made with: its index.
     pub fn verify(self, keys: &[&Key], answer: &[u8; ANSWER_SIZE]) -> Result<usize> {
+        self.verify_named(keys.iter().copied().enumerate(), answer)
+    }
+
+    /// The name of the key that the answer was made with. Every key is tried, each compared
+    /// in constant time, so the time taken tells nothing.
+    pub fn verify_named<'key, Name>(
+        self,
+        keys: impl IntoIterator<Item = (Name, &'key Key)>,
+        answer: &[u8; ANSWER_SIZE],
+    ) -> Result<Name> {
         let mut matched = None;
-        for (index, key) in keys.iter().enumerate() {
+        for (name, key) in keys {
             let good = key.mac().chain_update(self.0).verify_slice(answer).is_ok();
             if good && matched.is_none() {
-                matched = Some(index);
+                matched = Some(name);
             }
         }
         matched.ok_or_else(|| Error::new(ErrorKind::Auth, ""))
@@ -165,6 +234,55 @@ mod tests {
         assert_eq!(Key::new_short(&[]).unwrap_err().kind(), ErrorKind::Key);
         assert!(Key::new(&[0; 1024]).is_ok());
         assert_eq!(Key::new(&[0; 1025]).unwrap_err().kind(), ErrorKind::Key);
+    }
+
+    #[test]
+    fn keys_that_hmac_takes_for_one_are_the_same() {
+        let long = [7; 65];
+        let hashed = <[u8; 32]>::from(Sha256::digest(long));
+        for (one, other, same) in [
+            (&b"key"[..], &b"key"[..], true),
+            (b"key", b"key\0\0", true),
+            (b"key", b"kez", false),
+            (b"key", b"key\0x", false),
+            (b"\0key", b"key", false),
+            (&[0; 16], &[0; 32], true),
+            (&long, &hashed, true),
+            (&long, &long[..64], false),
+            (&[7; 66], &long, false),
+            (&long, &long, true),
+        ] {
+            let (one, other) = (key(one), key(other));
+            assert_eq!(one.is_same_as(&other), same, "{:?}", one.as_bytes());
+            assert_eq!(other.is_same_as(&one), same);
+            assert_eq!(one.block() == other.block(), same);
+            let challenge = [5; 32];
+            assert_eq!(answer(&one, &challenge) == answer(&other, &challenge), same);
+        }
+    }
+
+    #[test]
+    fn an_id_has_its_alphabet() {
+        let longest = "x".repeat(64);
+        for text in ["a", "Z", "0", "web-1", "_", "-", "a.b", "a..", &longest] {
+            assert_eq!(KeyId::new(text.as_bytes()).unwrap().as_str(), text);
+        }
+        for (text, why) in [
+            (&b""[..], "empty"),
+            (b".", "dot"),
+            (b"..data", "dot"),
+            (b"a b", "another character"),
+            (b"a/b", "another character"),
+            (b"a\n", "another character"),
+            (b"a\0", "another character"),
+            (b"caf\xc3\xa9", "another character"),
+            (&[b'x'; 65], "longer"),
+        ] {
+            let error = KeyId::new(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Key);
+            assert!(error.detail().contains(why), "{error}");
+        }
+        assert_eq!(KeyId::default().as_str(), "");
     }
 
     #[test]
