@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use common::channel::{Channel, Kind, socket_pair, unread};
 use common::proxy::{Direction, Fault, at_every_offset};
 use common::{encoded, kind};
+use framefd::ops::auth::keyring::Keyring;
 use framefd::ops::frame::{self, Options};
-use framefd::wire::auth::{Challenge, answer};
+use framefd::wire::auth::{Challenge, KeyId, answer};
 use framefd::{Duplex, ErrorKind, Key, Result};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -228,6 +229,32 @@ fn any_of_several_keys_is_taken_and_named() {
     let (_client, server) = socket_pair();
     let verdict = framefd::ops::auth::server(server.as_fd().into(), &[], SOON);
     assert_eq!(kind(verdict), ErrorKind::Key, "no key is no open door");
+}
+
+#[test]
+fn a_ring_is_asked_when_the_answer_has_come() {
+    let id = |text: &str| KeyId::new(text.as_bytes()).unwrap();
+    let ring = Keyring::new();
+    let (client, server) = socket_pair();
+    let verdict = framefd::ops::auth::server_ring(server.as_fd().into(), &ring, SOON);
+    assert_eq!((kind(verdict), unread(&client)), (ErrorKind::Key, 0), "no key is no open door");
+
+    ring.add(id("one"), key(1)).unwrap();
+    for (byte, expected) in [(1, Ok("one")), (2, Ok("two")), (3, Err(ErrorKind::Auth))] {
+        let (mut client, server) = socket_pair();
+        let verdict = thread::scope(|scope| {
+            let serving =
+                scope.spawn(|| framefd::ops::auth::server_ring(server.as_fd().into(), &ring, SOON));
+            let mut challenge = [0; 32];
+            client.read_exact(&mut challenge).unwrap();
+            if byte == 2 {
+                ring.add(id("two"), key(2)).unwrap();
+            }
+            client.write_all(&answer(&key(byte), &challenge)).unwrap();
+            serving.join().unwrap()
+        });
+        assert_eq!(verdict.map_err(|error| error.kind()), expected.map(id));
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::boundary::options::{self, SizedStruct, duplex, timeout};
 use super::boundary::outcome::{code, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::ops::auth::{self, key_file};
+use crate::ops::auth;
+use crate::ops::auth::key_file::{self, Rules};
 use crate::wire::auth::Key;
 
 /// For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change
@@ -169,7 +170,8 @@ pub unsafe extern "C" fn auth_key_load(
     code(|| {
         // SAFETY: the pointers are what the header asks for.
         let (out, path) = unsafe { (self::out(out, "out")?, self::path(path)?) };
-        *out = Box::into_raw(Box::new(AuthKey(key_file::load(path, allows_short(flags)?)?)));
+        let rules = Rules { allow_short: allows_short(flags)?, group_readable: false };
+        *out = Box::into_raw(Box::new(AuthKey(key_file::load(path, rules)?)));
         Ok(())
     })
 }

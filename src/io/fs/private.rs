@@ -1,40 +1,118 @@
 //! Files for their owner alone, such as those with a key.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::fs::directory::names;
 use crate::wire::quote;
 
-/// Opens the file at `path` for reading. [`ErrorKind::Key`] for a file that others may read
-/// or write, for one of another user's, a symbolic link, and anything that is not a regular
-/// file.
-pub fn open(path: &Path) -> Result<OwnedFd> {
+/// What was opened, and is looked at before anything is read from it. What is refused is
+/// [`ErrorKind::Key`].
+#[derive(Debug)]
+pub struct Opened {
+    file: OwnedFd,
+    stat: Stat,
+    group_readable: bool,
+}
+
+/// Opens the file or the directory at `path`.
+///
+/// With `group_readable`, the group may read a file, it may belong to root, and there may be
+/// symbolic links to it: so do Kubernetes and systemd hand over secrets. What is in systemd's
+/// `$CREDENTIALS_DIRECTORY` may be so in any case.
+pub fn open(path: &Path, group_readable: bool) -> Result<Opened> {
+    open_at(CWD, path, group_readable || is_credential(path))
+}
+
+impl Opened {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
+    }
+
+    /// The file, if it is a regular one that only its owner may use, who is the process's
+    /// user. Root may use everybody's.
+    pub fn into_file(self) -> Result<OwnedFd> {
+        self.check(None)?;
+        Ok(self.file)
+    }
+
+    /// The names in a directory that only its owner may change, in the order of their bytes;
+    /// not those that begin with a dot.
+    pub fn names(&self) -> Result<Vec<Box<[u8]>>> {
+        let mode = self.stat.st_mode & 0o7777;
+        // Everybody may add files to a directory of Kubernetes, but their owner tells.
+        let is_sticky = self.group_readable && mode & 0o1000 != 0;
+        if mode & 0o022 != 0 && !is_sticky {
+            return refuse(format!("others may add files (mode {mode:04o}): chmod go-w it"));
+        }
+        if self.stat.st_uid != 0 && !self.trusts(self.stat.st_uid, None) {
+            return refuse(format!("it belongs to user {}", self.stat.st_uid));
+        }
+        let mut names = names(self.file.as_fd())?;
+        names.retain(|name| !name.starts_with(b"."));
+        Ok(names)
+    }
+
+    /// The file `name` in the directory, as [`into_file`](Self::into_file) has it. Root may use
+    /// those of the directory's owner, too.
+    pub fn file(&self, name: &[u8]) -> Result<OwnedFd> {
+        let path = Path::new(OsStr::from_bytes(name));
+        let opened = open_at(self.file.as_fd(), path, self.group_readable)?;
+        opened.check(Some(&self.stat)).map_err(|error| error.context(&shown(path)))?;
+        Ok(opened.file)
+    }
+
+    fn check(&self, directory: Option<&Stat>) -> Result<()> {
+        let (mode, owner) = (self.stat.st_mode & 0o7777, self.stat.st_uid);
+        if FileType::from_raw_mode(self.stat.st_mode) != FileType::RegularFile {
+            return refuse("it is not a regular file".into());
+        }
+        let (others, mend) = if self.group_readable { (0o037, 440) } else { (0o077, 600) };
+        if mode & others != 0 {
+            return refuse(format!("others may use it (mode {mode:04o}): chmod {mend} it"));
+        }
+        if !self.trusts(owner, directory) {
+            return refuse(format!("it belongs to user {owner}"));
+        }
+        Ok(())
+    }
+
+    /// Whether a file of `owner` may be used. Root takes everybody's, but not what others than
+    /// the owner of its directory put there.
+    fn trusts(&self, owner: u32, directory: Option<&Stat>) -> bool {
+        let me = rustix::process::geteuid();
+        owner == me.as_raw()
+            || (self.group_readable && owner == 0)
+            || (me.is_root() && directory.is_none_or(|directory| directory.st_uid == owner))
+    }
+}
+
+fn open_at(dir: BorrowedFd<'_>, path: &Path, group_readable: bool) -> Result<Opened> {
+    let follow = if group_readable { OFlags::empty() } else { OFlags::NOFOLLOW };
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | follow;
+    let file = rustix::fs::openat(dir, path, flags, Mode::empty())
         .map_err(|errno| failed("open", path, errno))?;
     let stat = rustix::fs::fstat(&file).map_err(|errno| failed("fstat", path, errno))?;
-    let refuse = |why: String| Err(Error::new(ErrorKind::Key, format!("{}: {why}", shown(path))));
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return refuse("it is not a regular file".into());
-    }
-    if stat.st_mode & 0o077 != 0 {
-        return refuse(format!(
-            "others may use it (mode {:04o}): chmod 600 it",
-            stat.st_mode & 0o7777
-        ));
-    }
-    let me = rustix::process::geteuid();
-    if stat.st_uid != me.as_raw() && !me.is_root() {
-        return refuse(format!("it belongs to user {}", stat.st_uid));
-    }
-    Ok(file)
+    Ok(Opened { file, stat, group_readable })
+}
+
+/// Whether systemd has put it there for this process.
+fn is_credential(path: &Path) -> bool {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    !climbs && directory.is_some_and(|directory| path.starts_with(directory))
+}
+
+fn refuse<T>(why: String) -> Result<T> {
+    Err(Error::new(ErrorKind::Key, why))
 }
 
 /// Makes a new file at `path`, readable and writable by its owner alone.

@@ -12,7 +12,8 @@ use crate::io::stream::source::Source;
 use crate::io::wait::wait;
 use crate::limits;
 use crate::ops::Duplex;
-use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, answer};
+use crate::ops::auth::keyring::Keyring;
+use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, KeyId, answer};
 
 /// Proves to this side that the other one holds one of `keys`, and says which. On
 /// [`ErrorKind::Auth`] the caller closes the connection.
@@ -23,11 +24,26 @@ pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<us
     if keys.is_empty() {
         return Err(Error::new(ErrorKind::Key, "no key was given"));
     }
+    let (challenge, answer) = challenge(duplex, timeout)?;
+    challenge.verify(keys, &answer)
+}
+
+/// As [`server`] with the keys that `ring` holds when the answer has come. It tries all of
+/// them, and takes one HMAC for each.
+pub fn server_ring(duplex: Duplex<'_>, ring: &Keyring, timeout: Duration) -> Result<KeyId> {
+    if ring.is_empty() {
+        return Err(Error::new(ErrorKind::Key, "the key ring is empty"));
+    }
+    let (challenge, answer) = challenge(duplex, timeout)?;
+    ring.verify(challenge, &answer)
+}
+
+/// Sends a new challenge and receives the answer.
+fn challenge(duplex: Duplex<'_>, timeout: Duration) -> Result<(Challenge, [u8; ANSWER_SIZE])> {
     let deadline = handshake_deadline(timeout);
     let challenge = Challenge::new()?;
     Sink::new(duplex.writer, deadline).write_all(challenge.as_bytes())?;
-    let answer = receive::<ANSWER_SIZE>(duplex.reader, deadline)?;
-    challenge.verify(keys, &answer)
+    Ok((challenge, receive(duplex.reader, deadline)?))
 }
 
 /// Answers the other side's challenge with `key`. The wire has no verdict: a wrong key

@@ -1,23 +1,71 @@
 //! Keys in files: what is refused to be one, and a new one.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
-use crate::io::fs::private;
+use crate::io::fs::private::{self, Opened};
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::limits;
-use crate::wire::auth::Key;
+use crate::wire::auth::{Key, KeyId};
+use crate::wire::quote;
+
+/// What a key file may be, beyond a regular file that only its owner may use, who is the
+/// process's user, and that holds at least 16 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// The key may be as short as 1 byte.
+    pub allow_short: bool,
+    /// Its group may read the file, it may belong to root, and there may be symbolic links to
+    /// it: see [`private::open`].
+    pub group_readable: bool,
+}
 
 /// Reads the key in the file at `path`, less one newline at its end. Refused are a file
 /// that others may read or write, one of another user's, a symbolic link, anything that
-/// is not a regular file, and a key that is too short (unless `allow_short`) or too long.
-pub fn load(path: &Path, allow_short: bool) -> Result<Key> {
-    let file = private::open(path)?;
+/// is not a regular file, and a key that is too short or too long, unless `rules` say else.
+pub fn load(path: &Path, rules: Rules) -> Result<Key> {
+    let opened = private::open(path, rules.group_readable)?;
+    let key = opened.into_file().and_then(|file| read(&file, rules));
+    key.map_err(|error| error.context(&quote(path.as_os_str().as_bytes())))
+}
+
+/// Reads the keys in the files of the directory at `path`, by their names, or the one in the
+/// file there, which has the empty id.
+///
+/// Names that begin with a dot are left out; one that cannot be an id is an error, and so is
+/// a directory that others may write to or that has no key.
+pub(super) fn load_all(path: &Path, rules: Rules) -> Result<Vec<(KeyId, Key)>> {
+    let opened = private::open(path, rules.group_readable)?;
+    let loaded = if opened.is_directory() {
+        load_directory(&opened, rules)
+    } else {
+        let key = opened.into_file().and_then(|file| read(&file, rules));
+        key.map(|key| vec![(KeyId::default(), key)])
+    };
+    loaded.map_err(|error| error.context(&quote(path.as_os_str().as_bytes())))
+}
+
+fn load_directory(directory: &Opened, rules: Rules) -> Result<Vec<(KeyId, Key)>> {
+    let mut keys = Vec::new();
+    for name in directory.names()? {
+        let id = KeyId::new(&name)?;
+        let key =
+            read(&directory.file(&name)?, rules).map_err(|error| error.context(&quote(&name)))?;
+        keys.push((id, key));
+    }
+    if keys.is_empty() {
+        return Err(Error::new(ErrorKind::Key, "there is no key in it"));
+    }
+    Ok(keys)
+}
+
+fn read(file: &OwnedFd, rules: Rules) -> Result<Key> {
     let limit = limits::MAX_KEY + 1; // one more for the newline
     let mut bytes = Zeroizing::new(vec![0; limit + 1]);
     let mut source = Source::new(file.as_fd(), Deadline::NEVER);
@@ -29,8 +77,7 @@ pub fn load(path: &Path, allow_short: bool) -> Result<Key> {
         }
     }
     let key = bytes[..len].strip_suffix(b"\n").unwrap_or(&bytes[..len]);
-    let key = if allow_short { Key::new_short(key) } else { Key::new(key) };
-    key.map_err(|error| error.context(&shown(path)))
+    if rules.allow_short { Key::new_short(key) } else { Key::new(key) }
 }
 
 /// Makes a new key of 32 random bytes in a new file at `path`, readable and writable by
@@ -50,10 +97,6 @@ pub fn generate(path: &Path) -> Result<()> {
     stored.and_then(|()| private::sync(fd)).inspect_err(|_| private::remove(path))
 }
 
-fn shown(path: &Path) -> String {
-    crate::wire::quote(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -64,6 +107,8 @@ mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
     use crate::io::testing;
+
+    const SHORT: Rules = Rules { allow_short: true, group_readable: false };
 
     struct Files(tempfile::TempDir);
 
@@ -81,7 +126,7 @@ mod tests {
     }
 
     fn refused(path: &Path) -> Error {
-        load(path, false).unwrap_err()
+        load(path, Rules::default()).unwrap_err()
     }
 
     #[test]
@@ -93,7 +138,10 @@ mod tests {
             (b"sixteen bytes ok\n\n", b"sixteen bytes ok\n"),
             (b"sixteen bytes ok\r\n", b"sixteen bytes ok\r"),
         ] {
-            assert_eq!(load(&files.write("key", content, 0o600), false).unwrap().as_bytes(), key);
+            assert_eq!(
+                load(&files.write("key", content, 0o600), Rules::default()).unwrap().as_bytes(),
+                key
+            );
         }
     }
 
@@ -103,7 +151,7 @@ mod tests {
         for (len, good) in [(0, false), (15, false), (16, true), (1024, true), (1025, false)] {
             for newline in ["", "\n"] {
                 let content = "k".repeat(len) + newline;
-                let key = load(&files.write("key", content.as_bytes(), 0o600), false);
+                let key = load(&files.write("key", content.as_bytes(), 0o600), Rules::default());
                 assert_eq!(key.is_ok(), good, "{len} {newline:?}");
                 if let Err(error) = key {
                     assert_eq!(error.kind(), ErrorKind::Key);
@@ -114,8 +162,8 @@ mod tests {
             refused(&files.write("key", &vec![b'k'; 100_000], 0o600)).kind(),
             ErrorKind::Key
         );
-        assert!(load(&files.write("key", b"k", 0o600), true).is_ok());
-        assert!(load(&files.write("key", b"\n", 0o600), true).is_err());
+        assert!(load(&files.write("key", b"k", 0o600), SHORT).is_ok());
+        assert!(load(&files.write("key", b"\n", 0o600), SHORT).is_err());
     }
 
     #[test]
@@ -126,7 +174,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Key);
             assert!(error.detail().contains("chmod"), "{error}");
         }
-        assert!(load(&files.write("key", &[b'k'; 32], 0o400), false).is_ok());
+        assert!(load(&files.write("key", &[b'k'; 32], 0o400), Rules::default()).is_ok());
     }
 
     #[test]
@@ -144,6 +192,47 @@ mod tests {
     }
 
     #[test]
+    fn a_group_may_read_where_the_caller_says_so() {
+        let rules = Rules { allow_short: false, group_readable: true };
+        let files = Files::new();
+        for (mode, good) in
+            [(0o440, true), (0o640, true), (0o400, true), (0o460, false), (0o444, false)]
+        {
+            let key = files.write("key", &[b'k'; 32], mode);
+            assert_eq!(load(&key, rules).is_ok(), good, "{mode:o}");
+        }
+        let key = files.write("key", &[b'k'; 32], 0o440);
+        let link = files.0.path().join("link");
+        symlink(&key, &link).unwrap();
+        assert_eq!(load(&link, rules).unwrap().as_bytes(), [b'k'; 32]);
+        assert_eq!(refused(&link).kind(), ErrorKind::Key);
+    }
+
+    #[test]
+    fn what_systemd_hands_over_needs_no_flag() {
+        testing::alone(
+            "ops::auth::key_file::tests::what_systemd_hands_over_needs_no_flag",
+            &[],
+            || {
+                let files = Files::new();
+                let key = files.write("key", &[b'k'; 32], 0o440);
+                assert_eq!(refused(&key).kind(), ErrorKind::Key);
+                let sub = files.0.path().join("sub");
+                std::fs::create_dir(&sub).unwrap();
+                for (dir, good) in [(files.0.path(), true), (&sub, false), (Path::new(""), false)] {
+                    // SAFETY: this process runs this test alone, on its only thread.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        std::env::set_var("CREDENTIALS_DIRECTORY", dir);
+                    }
+                    assert_eq!(load(&key, Rules::default()).is_ok(), good, "{}", dir.display());
+                    assert!(load(&sub.join("../key"), Rules::default()).is_err(), "it climbs");
+                }
+            },
+        );
+    }
+
+    #[test]
     fn another_users_file_is_refused() {
         let files = Files::new();
         let mine = files.write("mine", &[b'k'; 32], 0o600);
@@ -152,10 +241,10 @@ mod tests {
         std::fs::set_permissions(files.0.path(), open).unwrap();
         std::os::unix::fs::chown(&mine, Some(65534), None).unwrap();
         testing::unprivileged(|| {
-            assert!(load(&mine, false).is_ok());
+            assert!(load(&mine, Rules::default()).is_ok());
             assert_eq!(refused(&theirs).kind(), ErrorKind::Denied);
         });
-        assert!(load(&mine, false).is_ok(), "root may");
+        assert!(load(&mine, Rules::default()).is_ok(), "root may");
     }
 
     #[test]
@@ -167,7 +256,7 @@ mod tests {
         let mode = std::fs::metadata(&one).unwrap().permissions().mode() & 0o7777;
         assert_eq!((std::fs::read(&one).unwrap().len(), mode), (32, 0o600));
         assert_ne!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
-        assert_eq!(load(&one, false).unwrap().as_bytes(), std::fs::read(&one).unwrap());
+        assert_eq!(load(&one, Rules::default()).unwrap().as_bytes(), std::fs::read(&one).unwrap());
         assert_eq!(generate(&one).unwrap_err().kind(), ErrorKind::Exists);
     }
 }

@@ -1,6 +1,7 @@
-//! The handshake, and keys in files.
+//! The handshake, keys in files, and rings of keys.
 
 mod handshake;
 pub mod key_file;
+pub mod keyring;
 
-pub use handshake::{client, server};
+pub use handshake::{client, server, server_ring};

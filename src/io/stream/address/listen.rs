@@ -249,7 +249,7 @@ mod tests {
         let path = dir.path().join("sock");
         drop(UnixListener::bind(&path).unwrap());
         let directory = std::fs::File::open(dir.path()).unwrap();
-        directory.lock().unwrap();
+        rustix::fs::flock(&directory, FlockOperation::LockExclusive).unwrap();
         let start = std::time::Instant::now();
         listen(format!("unix:{}", path.display()), 0, 0).unwrap();
         assert!((LOCK..10 * LOCK).contains(&start.elapsed()));

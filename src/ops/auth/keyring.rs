@@ -1,0 +1,348 @@
+//! Keys by id, which any thread may use and replace.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use super::key_file::{self, Rules};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::auth::{ANSWER_SIZE, Challenge, Key, KeyId};
+
+/// Keys by id. No two ids have the same key, so that a client that proves a key cannot be
+/// taken for another one. Keys are wiped when they are replaced and when the ring is dropped.
+#[derive(Default)]
+pub struct Keyring {
+    keys: RwLock<BTreeMap<KeyId, Key>>,
+}
+
+impl Keyring {
+    /// An empty ring.
+    pub fn new() -> Keyring {
+        Keyring::default()
+    }
+
+    /// Adds a key. [`ErrorKind::Exists`] if the id has one, [`ErrorKind::Key`] if another id
+    /// has this key.
+    pub fn add(&self, id: KeyId, key: Key) -> Result<()> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.contains_key(&id) {
+            return Err(Error::new(ErrorKind::Exists, format!("the key id \"{id}\" is taken")));
+        }
+        if let Some((other, _)) = keys.iter().find(|(_, there)| there.is_same_as(&key)) {
+            return Err(one_key(other, &id));
+        }
+        keys.insert(id, key);
+        Ok(())
+    }
+
+    /// Replaces all keys by those in the files of a directory, whose names are the ids, or by
+    /// the one in a file, which has the empty id. After an error the ring is as it was.
+    ///
+    /// Names that begin with a dot are left out. Any other file that cannot be used is an
+    /// error, and named, and so is a directory without a key.
+    pub fn load(&self, path: &Path, rules: Rules) -> Result<()> {
+        let loaded = key_file::load_all(path, rules)?;
+        let mut blocks: Vec<_> = loaded.iter().map(|(id, key)| (key.block(), id)).collect();
+        blocks.sort_unstable_by(|one, other| one.0.as_slice().cmp(other.0.as_slice()));
+        if let Some(pair) = blocks.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let path = crate::wire::quote(path.as_os_str().as_encoded_bytes());
+            return Err(one_key(pair[0].1, pair[1].1).context(&path));
+        }
+        drop(blocks);
+        let loaded = loaded.into_iter().collect();
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let replaced = std::mem::replace(&mut *keys, loaded);
+        drop(keys); // nobody waits for the wiping
+        drop(replaced);
+        Ok(())
+    }
+
+    /// The key with this id.
+    pub fn get(&self, id: &KeyId) -> Option<Key> {
+        self.read().get(id).cloned()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.read().is_empty()
+    }
+
+    /// The ids, in the order of their bytes.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.read().keys().cloned().collect()
+    }
+
+    /// The id of the key that the answer was made with. Every key is tried, whichever
+    /// matches.
+    pub fn verify(&self, challenge: Challenge, answer: &[u8; ANSWER_SIZE]) -> Result<KeyId> {
+        challenge.verify_named(self.read().iter(), answer).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<KeyId, Key>> {
+        // No panic can leave the map half changed.
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keyring").field(&self.ids()).finish()
+    }
+}
+
+fn one_key(one: &KeyId, other: &KeyId) -> Error {
+    let detail = format!("the ids \"{one}\" and \"{other}\" have the same key");
+    Error::new(ErrorKind::Key, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::io::testing;
+    use crate::wire::auth::answer;
+
+    const GROUP: Rules = Rules { allow_short: false, group_readable: true };
+
+    fn id(text: &str) -> KeyId {
+        if text.is_empty() { KeyId::default() } else { KeyId::new(text.as_bytes()).unwrap() }
+    }
+
+    fn key(byte: u8) -> Key {
+        Key::new(&[byte; 32]).unwrap()
+    }
+
+    fn ids(ring: &Keyring) -> Vec<String> {
+        ring.ids().iter().map(KeyId::to_string).collect()
+    }
+
+    fn who(ring: &Keyring, key: &Key) -> Result<KeyId> {
+        let challenge = Challenge::new().unwrap();
+        let answer = answer(key, challenge.as_bytes());
+        ring.verify(challenge, &answer)
+    }
+
+    fn directory() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        set_mode(dir.path(), 0o700);
+        dir
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn write(dir: &Path, name: &str, bytes: &[u8]) {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        set_mode(&path, 0o600);
+    }
+
+    #[test]
+    fn the_id_of_the_key_that_matched_is_returned() {
+        let ring = Keyring::new();
+        assert_eq!(who(&ring, &key(1)).unwrap_err().kind(), ErrorKind::Auth);
+        for (text, byte) in [("web-1", 1), ("", 2), ("a", 3)] {
+            ring.add(id(text), key(byte)).unwrap();
+        }
+        for (text, byte) in [("web-1", 1), ("", 2), ("a", 3)] {
+            assert_eq!(who(&ring, &key(byte)).unwrap(), id(text));
+            assert_eq!(ring.get(&id(text)).unwrap().as_bytes(), [byte; 32]);
+        }
+        assert_eq!(who(&ring, &key(4)).unwrap_err().kind(), ErrorKind::Auth);
+        assert!(ring.get(&id("b")).is_none());
+        assert_eq!(format!("{ring:?}"), r#"Keyring([KeyId(""), KeyId("a"), KeyId("web-1")])"#);
+    }
+
+    #[test]
+    fn an_id_has_one_key_and_a_key_one_id() {
+        let ring = Keyring::new();
+        ring.add(id("a"), key(1)).unwrap();
+        assert_eq!(ring.add(id("a"), key(2)).unwrap_err().kind(), ErrorKind::Exists);
+        let padded = Key::new(&[&[1; 32][..], &[0; 8]].concat()).unwrap();
+        for same in [key(1), padded] {
+            let error = ring.add(id("b"), same).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Key);
+            assert_eq!(error.detail(), r#"the ids "a" and "b" have the same key"#);
+        }
+        assert_eq!(ids(&ring), ["a"]);
+        assert_eq!(who(&ring, &key(1)).unwrap(), id("a"));
+    }
+
+    #[test]
+    fn a_directory_replaces_all_keys() {
+        let dir = directory();
+        write(dir.path(), "web-1", &[1; 32]);
+        write(dir.path(), "web-2", b"a key of a text editor, and 32 long\n");
+        write(dir.path(), ".hidden", b"short");
+        std::fs::create_dir(dir.path().join("..data")).unwrap();
+        let ring = Keyring::new();
+        ring.add(id("old"), key(9)).unwrap();
+        ring.load(dir.path(), Rules::default()).unwrap();
+        assert_eq!(ids(&ring), ["web-1", "web-2"]);
+        assert_eq!(who(&ring, &key(1)).unwrap(), id("web-1"));
+        assert_eq!(who(&ring, &key(9)).unwrap_err().kind(), ErrorKind::Auth, "it is gone");
+
+        std::fs::remove_file(dir.path().join("web-1")).unwrap();
+        write(dir.path(), "web-3", &[3; 32]);
+        ring.load(dir.path(), Rules::default()).unwrap();
+        assert_eq!(ids(&ring), ["web-2", "web-3"]);
+    }
+
+    #[test]
+    fn a_file_is_the_one_key_without_an_id() {
+        let dir = directory();
+        write(dir.path(), "any name", &[1; 32]);
+        let ring = Keyring::new();
+        ring.add(id("old"), key(9)).unwrap();
+        ring.load(&dir.path().join("any name"), Rules::default()).unwrap();
+        assert_eq!((ids(&ring), who(&ring, &key(1)).unwrap()), (vec![String::new()], id("")));
+        write(dir.path(), "short", b"short");
+        let short = dir.path().join("short");
+        assert_eq!(ring.load(&short, Rules::default()).unwrap_err().kind(), ErrorKind::Key);
+        ring.load(&short, Rules { allow_short: true, group_readable: false }).unwrap();
+        assert_eq!(ring.get(&id("")).unwrap().as_bytes(), b"short");
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_named_and_leaves_the_ring_as_it_was() {
+        type Break = fn(&Path);
+        let cases: [(&str, Break); 10] = [
+            ("\"web 1\" cannot be the id", |dir| write(dir, "web 1", &[2; 32])),
+            ("\"web-1~\" cannot be the id", |dir| write(dir, "web-1~", &[2; 32])),
+            ("longer than 64", |dir| write(dir, &"x".repeat(65), &[2; 32])),
+            ("\"a\" and \"z\" have the same key", |dir| write(dir, "z", &[1; 32])),
+            ("\"short\": 15 bytes are too few", |dir| write(dir, "short", &[2; 15])),
+            ("\"sub\": it is not a regular file", |dir| {
+                std::fs::create_dir(dir.join("sub")).unwrap();
+            }),
+            ("\"link\"", |dir| symlink(dir.join("a"), dir.join("link")).unwrap()),
+            ("\"fifo\": it is not a regular file", |dir| {
+                let mode = rustix::fs::Mode::RUSR;
+                let kind = rustix::fs::FileType::Fifo;
+                rustix::fs::mknodat(rustix::fs::CWD, dir.join("fifo"), kind, mode, 0).unwrap();
+            }),
+            ("\"open\": others may use it", |dir| {
+                write(dir, "open", &[2; 32]);
+                set_mode(&dir.join("open"), 0o640);
+            }),
+            ("others may add files", |dir| set_mode(dir, 0o770)),
+        ];
+        let ring = Keyring::new();
+        ring.add(id("old"), key(9)).unwrap();
+        for (why, breaks) in cases {
+            let dir = directory();
+            write(dir.path(), "a", &[1; 32]);
+            breaks(dir.path());
+            let error = ring.load(dir.path(), Rules::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Key, "{error}");
+            assert!(error.detail().contains(why), "{why}: {error}");
+            assert!(error.detail().contains(dir.path().to_str().unwrap()), "{error}");
+            assert_eq!(ids(&ring), ["old"]);
+        }
+        let dir = directory();
+        let error = ring.load(dir.path(), Rules::default()).unwrap_err();
+        assert!(error.detail().ends_with("there is no key in it"), "{error}");
+        let error = ring.load(&dir.path().join("none"), Rules::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(who(&ring, &key(9)).unwrap(), id("old"));
+    }
+
+    #[test]
+    fn a_kubernetes_secret_is_taken_by_the_flag() {
+        let dir = directory();
+        let data = dir.path().join("..2026");
+        std::fs::create_dir(&data).unwrap();
+        write(&data, "web-1", &[1; 32]);
+        set_mode(&data.join("web-1"), 0o440);
+        symlink("..2026", dir.path().join("..data")).unwrap();
+        symlink("..data/web-1", dir.path().join("web-1")).unwrap();
+        set_mode(dir.path(), 0o1777);
+        let ring = Keyring::new();
+        assert_eq!(ring.load(dir.path(), Rules::default()).unwrap_err().kind(), ErrorKind::Key);
+        ring.load(dir.path(), GROUP).unwrap();
+        assert_eq!(ids(&ring), ["web-1"]);
+        set_mode(dir.path(), 0o777);
+        let error = ring.load(dir.path(), GROUP).unwrap_err();
+        assert!(error.detail().contains("others may add files"), "{error}");
+        set_mode(dir.path(), 0o700);
+        set_mode(&data.join("web-1"), 0o444);
+        let error = ring.load(dir.path(), GROUP).unwrap_err();
+        assert!(error.detail().contains("others may use it"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_somebody_else_put_there_is_refused_even_for_root() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = directory();
+        write(dir.path(), "mine", &[1; 32]);
+        write(dir.path(), "theirs", &[2; 32]);
+        std::os::unix::fs::chown(dir.path().join("theirs"), Some(65534), None).unwrap();
+        let ring = Keyring::new();
+        let error = ring.load(dir.path(), GROUP).unwrap_err();
+        assert!(error.detail().contains("\"theirs\": it belongs to user 65534"), "{error}");
+        // The keys of a service, which root loads for it.
+        std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+        ring.load(dir.path(), Rules::default()).unwrap();
+        assert_eq!(ids(&ring), ["mine", "theirs"]);
+        // And root's, which the service's group may read.
+        std::os::unix::fs::chown(dir.path(), Some(0), None).unwrap();
+        std::fs::remove_file(dir.path().join("theirs")).unwrap();
+        set_mode(dir.path(), 0o755);
+        std::os::unix::fs::chown(dir.path().join("mine"), None, Some(65534)).unwrap();
+        set_mode(&dir.path().join("mine"), 0o440);
+        testing::unprivileged(|| {
+            ring.load(dir.path(), GROUP).unwrap();
+            assert_eq!(ring.load(dir.path(), Rules::default()).unwrap_err().kind(), ErrorKind::Key);
+        });
+    }
+
+    #[test]
+    fn ten_thousand_keys_load() {
+        // In memory: a disk takes ten seconds to make and remove the files.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| directory());
+        for number in 0..10_000_u32 {
+            let mut bytes = [1; 32];
+            bytes[..4].copy_from_slice(&number.to_le_bytes());
+            write(dir.path(), &format!("client-{number}"), &bytes);
+        }
+        let ring = Keyring::new();
+        ring.load(dir.path(), Rules::default()).unwrap();
+        assert_eq!(ring.ids().len(), 10_000);
+        assert_eq!(who(&ring, &key(1)).unwrap_err().kind(), ErrorKind::Auth);
+        let last = ring.get(&id("client-9999")).unwrap();
+        assert_eq!(who(&ring, &last).unwrap(), id("client-9999"));
+    }
+
+    #[test]
+    fn threads_verify_while_another_replaces() {
+        let (one, other) = (directory(), directory());
+        write(one.path(), "a", &[1; 32]);
+        write(one.path(), "stays", &[3; 32]);
+        write(other.path(), "b", &[1; 32]);
+        write(other.path(), "stays", &[3; 32]);
+        let ring = Keyring::new();
+        ring.load(one.path(), Rules::default()).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let found = who(&ring, &key(1)).unwrap();
+                        assert!(["a", "b"].contains(&found.as_str()));
+                        assert_eq!(who(&ring, &key(3)).unwrap(), id("stays"));
+                    }
+                });
+            }
+            for dir in [&other, &one].iter().cycle().take(200) {
+                ring.load(dir.path(), Rules::default()).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}
