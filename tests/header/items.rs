@@ -24,6 +24,18 @@ impl Item {
         self.code.len() > 1
     }
 
+    /// The name of each public member, and its comment.
+    pub fn member_comments(&self) -> Vec<(String, String)> {
+        let (mut found, mut comment) = (Vec::new(), String::new());
+        for line in self.code.iter().filter(|line| line.starts_with("    ")) {
+            match line.trim_start().strip_prefix(['/', '*']) {
+                Some(words) => comment += &format!(" {}", words.trim_start_matches('*').trim()),
+                None => found.push((member_name(line), std::mem::take(&mut comment))),
+            }
+        }
+        found
+    }
+
     pub fn is_struct(&self) -> bool {
         self.code[0].starts_with("struct ") && !self.code[0].contains('(')
     }
@@ -35,6 +47,15 @@ impl Item {
     pub fn is_constant(&self) -> bool {
         self.code[0].starts_with("#define ")
     }
+}
+
+/// `uint32_t size;`, `char sha256[72];`, `int (*progress)(void *context, ...);`
+fn member_name(member: &str) -> String {
+    let name = match member.split_once("(*") {
+        Some((_, rest)) => rest.split(')').next().unwrap(),
+        None => member.trim_end_matches(';').split('[').next().unwrap(),
+    };
+    name.rsplit([' ', '*']).next().unwrap().to_owned()
 }
 
 /// The items of each section, in the order of their sources.

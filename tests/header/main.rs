@@ -2,6 +2,7 @@
 //! `FRAMEFD_WRITE_HEADER=1` written. sections.rs says what stands in which section.
 
 mod items;
+mod limits;
 mod print;
 mod sections;
 
@@ -17,6 +18,11 @@ fn the_header_is_up_to_date() {
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == header, "include/framefd.h is out of date; to fix it: make header");
+}
+
+#[test]
+fn comments_and_documents_state_the_limits_that_there_are() {
+    limits::check(&items::read());
 }
 
 fn root() -> &'static Path {
