@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,9 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::kind;
-use framefd::ErrorKind;
 use framefd::io::deadline::Deadline;
-use framefd::io::stream::address::{accept, address_of, connect, listen};
+use framefd::io::stream::address::{self, address_of, listen};
+use framefd::io::wait::Interrupt;
+use framefd::{ErrorKind, Result};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
 
@@ -28,6 +30,14 @@ fn soon() -> Deadline {
 
 fn short() -> Deadline {
     Deadline::after(SHORT)
+}
+
+fn connect(address: impl AsRef<[u8]>, deadline: Deadline) -> Result<OwnedFd> {
+    address::connect(address, deadline, None)
+}
+
+fn accept(listening: BorrowedFd<'_>, deadline: Deadline) -> Result<OwnedFd> {
+    address::accept(listening, deadline, None)
 }
 
 fn text(fd: impl AsFd, of_peer: bool) -> String {
@@ -300,6 +310,20 @@ fn nobody_is_a_timeout_whether_the_socket_blocks_or_not() {
         let server = accept(listening.as_fd(), Deadline::PAST).unwrap();
         assert_eq!(text(&server, true), text(&client, false), "what is there needs no time");
         assert_eq!(blocks(&listening), blocking, "its flags stay");
+    }
+}
+
+#[test]
+fn a_hook_ends_the_wait_for_a_connection_and_for_an_answer() {
+    let interrupt = Interrupt::by_hook(Box::new(|| ControlFlow::Break(())));
+    let nobody = listen("127.0.0.1:0", 0, 0).unwrap();
+    let accepted = address::accept(nobody.as_fd(), soon(), Some(&interrupt));
+    assert_eq!(kind(accepted), ErrorKind::Canceled);
+    let dir = tempfile::tempdir().unwrap();
+    for address in ["127.0.0.1:0".to_owned(), unix(&dir.path().join("sock"))] {
+        let (_listening, name, _queued) = full(&address);
+        let connected = address::connect(&name, soon(), Some(&interrupt));
+        assert_eq!(kind(connected), ErrorKind::Canceled);
     }
 }
 

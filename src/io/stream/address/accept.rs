@@ -12,18 +12,23 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use super::socket::{refused, wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
+use crate::io::wait::Interrupt;
 
 /// The next connection, as a socket that blocks and is closed on exec.
 ///
 /// [`ErrorKind::TimedOut`] if there was none in time. A connection that ended before it was
 /// accepted is passed over. If the process has no descriptor left, the error has the errno
-/// EMFILE, and the connection stays in the queue.
+/// EMFILE, and the connection stays in the queue. `interrupt` ends the wait.
 ///
 /// The socket may block or not, and its flags stay as they are. Any number of threads may
 /// accept from one socket. If other processes, or the host's own accept(2), do too, it should
 /// not block: on one that does, a connection that they take between poll(2) and accept(2)
 /// makes this call wait for the next one, whatever the deadline.
-pub fn accept(listening: BorrowedFd<'_>, deadline: Deadline) -> Result<OwnedFd> {
+pub fn accept(
+    listening: BorrowedFd<'_>,
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<OwnedFd> {
     match sockopt::socket_acceptconn(listening) {
         Ok(true) => {}
         Ok(false) => return Err(Error::new(ErrorKind::BadDescriptor, "it does not listen")),
@@ -41,7 +46,7 @@ pub fn accept(listening: BorrowedFd<'_>, deadline: Deadline) -> Result<OwnedFd> 
             return Ok(socket);
         }
         let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
-        if deadline.passed() || !wait(&mut fds, deadline)? {
+        if deadline.passed() || !wait(&mut fds, deadline, interrupt)? {
             return Err(Error::new(ErrorKind::TimedOut, "nobody connected"));
         }
     }
@@ -73,7 +78,7 @@ fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 fn try_accept_blocking(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let _turn = Turn::take();
     let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
-    if !wait(&mut fds, Deadline::PAST)? {
+    if !wait(&mut fds, Deadline::PAST, None)? {
         return Ok(None);
     }
     try_accept(listening)
@@ -122,11 +127,11 @@ mod tests {
         for errno in [Errno::CONNABORTED, Errno::PROTO, Errno::HOSTUNREACH] {
             testing::failing(&[(libc::SYS_accept4, errno)], || {
                 let deadline = Deadline::after(Duration::from_millis(20));
-                let error = accept(listener.as_fd(), deadline).unwrap_err();
+                let error = accept(listener.as_fd(), deadline, None).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::TimedOut);
             });
         }
-        accept(listener.as_fd(), Deadline::after(Duration::from_secs(10))).unwrap();
+        accept(listener.as_fd(), Deadline::after(Duration::from_secs(10)), None).unwrap();
     }
 
     #[test]
@@ -140,7 +145,7 @@ mod tests {
             (Errno::PERM, ErrorKind::Denied),
         ] {
             testing::failing(&[(libc::SYS_accept4, errno)], || {
-                let error = accept(listener.as_fd(), Deadline::NEVER).unwrap_err();
+                let error = accept(listener.as_fd(), Deadline::NEVER, None).unwrap_err();
                 assert_eq!((error.kind(), error.errno()), (kind, errno.raw_os_error()));
             });
         }

@@ -12,14 +12,19 @@ use super::socket::{naming, refused, socket_for, wait};
 use super::text::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
+use crate::io::wait::Interrupt;
 
 /// Connects to `address` and returns a stream socket that blocks and is closed on exec.
 ///
 /// If a name has several addresses, they are tried in the order of the lookup, and each may
 /// take an equal share of the time that is left. The error is that of the first, with all of
 /// them in its details, or [`ErrorKind::TimedOut`] once the deadline has passed. What the
-/// kernel says keeps its errno.
-pub fn connect(address: impl AsRef<[u8]>, deadline: Deadline) -> Result<OwnedFd> {
+/// kernel says keeps its errno. `interrupt` ends every wait, but not the lookup of a name.
+pub fn connect(
+    address: impl AsRef<[u8]>,
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<OwnedFd> {
     let address = Address::parse(address.as_ref())?;
     if let Address::Name { port: 0, .. } = address {
         return Err(port_0());
@@ -29,17 +34,21 @@ pub fn connect(address: impl AsRef<[u8]>, deadline: Deadline) -> Result<OwnedFd>
     {
         return Err(port_0());
     }
-    connect_to_any(&address.resolve()?, deadline)
+    connect_to_any(&address.resolve()?, deadline, interrupt)
 }
 
 fn port_0() -> Error {
     Error::new(ErrorKind::Argument, "the address: port 0 is only for listening")
 }
 
-fn connect_to_any(addresses: &[SocketAddrAny], deadline: Deadline) -> Result<OwnedFd> {
+fn connect_to_any(
+    addresses: &[SocketAddrAny],
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<OwnedFd> {
     let mut failed: Option<Error> = None;
     for (index, address) in addresses.iter().enumerate() {
-        let error = match connect_to(address, share(deadline, addresses.len() - index)) {
+        let error = match connect_to(address, share(deadline, addresses.len() - index), interrupt) {
             Ok(socket) => return Ok(socket),
             Err(error) => naming(address, "connect to")(error),
         };
@@ -68,7 +77,11 @@ fn share(deadline: Deadline, count: usize) -> Deadline {
     }
 }
 
-fn connect_to(address: &SocketAddrAny, deadline: Deadline) -> Result<OwnedFd> {
+fn connect_to(
+    address: &SocketAddrAny,
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<OwnedFd> {
     let socket = socket_for(address)?;
     let mut pause = FIRST_PAUSE;
     loop {
@@ -80,11 +93,11 @@ fn connect_to(address: &SocketAddrAny, deadline: Deadline) -> Result<OwnedFd> {
                 if deadline.passed() {
                     return Err(Error::new(ErrorKind::TimedOut, "the listener's queue is full"));
                 }
-                wait(&mut [], deadline.min(Deadline::after(pause)))?;
+                wait(&mut [], deadline.min(Deadline::after(pause)), interrupt)?;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(Errno::INPROGRESS | Errno::INTR) => {
-                finish(socket.as_fd(), deadline)?;
+                finish(socket.as_fd(), deadline, interrupt)?;
                 break;
             }
             Err(errno) => return Err(refused("connect", errno)),
@@ -98,8 +111,8 @@ fn connect_to(address: &SocketAddrAny, deadline: Deadline) -> Result<OwnedFd> {
 }
 
 /// Waits for the verdict on a connection that has begun.
-fn finish(socket: BorrowedFd<'_>, deadline: Deadline) -> Result<()> {
-    if !wait(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], deadline)? {
+fn finish(socket: BorrowedFd<'_>, deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
+    if !wait(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], deadline, interrupt)? {
         return Err(Error::new(ErrorKind::TimedOut, "no answer"));
     }
     match sockopt::socket_error(socket) {
@@ -157,13 +170,13 @@ mod tests {
         let (one, other) = (closed_port(), closed_port());
         let live = listener.local_addr().unwrap();
         let deadline = Deadline::after(Duration::from_secs(10));
-        assert!(connect_to_any(&[one.into(), live.into()], deadline).is_ok());
-        let error = connect_to_any(&[one.into(), other.into()], deadline).unwrap_err();
+        assert!(connect_to_any(&[one.into(), live.into()], deadline, None).is_ok());
+        let error = connect_to_any(&[one.into(), other.into()], deadline, None).unwrap_err();
         assert_eq!(error.errno(), Errno::CONNREFUSED.raw_os_error());
         for address in [one, other] {
             assert!(error.detail().contains(&address.to_string()), "{error}");
         }
-        assert_eq!(connect_to_any(&[], deadline).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(connect_to_any(&[], deadline, None).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn remove_stale(address: &SocketAddrAny, path: &[u8]) -> Result<()> {
         }
         // A socket that was just bound refuses too, until it listens.
         if let Some(pause) = pause {
-            wait(&mut [], Deadline::after(pause))?;
+            wait(&mut [], Deadline::after(pause), None)?;
         }
     }
     match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
@@ -157,7 +157,7 @@ fn lock_directory(path: &[u8]) -> Result<Option<OwnedFd>> {
     };
     let deadline = Deadline::after(LOCK);
     while is_locked(directory.as_fd()) && !deadline.passed() {
-        wait(&mut [], deadline.min(Deadline::after(STARTING)))?;
+        wait(&mut [], deadline.min(Deadline::after(STARTING)), None)?;
     }
     Ok(Some(directory))
 }

@@ -12,7 +12,7 @@ use rustix::net::{
 use super::text::{Address, shown};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
-use crate::io::wait::poll;
+use crate::io::wait::{Interrupt, poll};
 use crate::wire::{escape, quote};
 
 /// The text of a socket's own address, or of its peer's. [`connect`](super::connect()) and
@@ -94,8 +94,12 @@ pub(super) fn refused(what: &str, errno: Errno) -> Error {
 }
 
 /// Every wait of this module. False: the deadline passed.
-pub(super) fn wait(fds: &mut [PollFd<'_>], deadline: Deadline) -> Result<bool> {
-    poll(fds, deadline, None).map(|ready| ready > 0)
+pub(super) fn wait(
+    fds: &mut [PollFd<'_>],
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<bool> {
+    poll(fds, deadline, interrupt).map(|ready| ready > 0)
 }
 
 /// Bytes of `struct sockaddr_vm`, whose size the kernel's interface fixes.
