@@ -118,6 +118,8 @@ class Receiving(Case):
             await asyncio.sleep(0.001)
             self.assertFalse(task.done())
             task.cancel()
+            # Until it has ended, it counts as receiving.
+            await asyncio.wait([task])
             await self.write(theirs, bytes([byte]))
         self.assertEqual(await soon(stream.recv()), ({"n": 1}, b"12"))
 
