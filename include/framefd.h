@@ -6,16 +6,18 @@
  *   3  headers               read and built, field by field                     11
  *   4  bodies in pieces      of any size, on a raw descriptor                   12
  *   5  readers and writers   many small messages, a few system calls            18
- *   6  event loops           bytes in, frames out: no descriptor, no clock      14
- *   7  keys                  the handshake, key files                            8
- *   8  replies               for servers that read requests themselves           2
- *   9  commands, client      run at the peer, at once or streamed               18
- *  10  commands, server      run here, for a peer                                4
- *  11  files, client         put, get, trees, stat, list, mkdir                 12
- *  12  files, server         served below one directory                          2
- *  13  datagrams             frames and commands over UDP or Unix sockets        7
- *  14  appendix              every error code, in words
- *                                                                     in all 123 functions
+ *   6  addresses             connect, listen, accept                             4
+ *   7  connections           a conversation: messages, bodies, calls            20
+ *   8  event loops           bytes in, frames out: no descriptor, no clock      14
+ *   9  keys                  the handshake, key files                            8
+ *  10  replies               for servers that read requests themselves           2
+ *  11  commands, client      run at the peer, at once or streamed               18
+ *  12  commands, server      run here, for a peer                                4
+ *  13  files, client         put, get, trees, stat, list, mkdir                 12
+ *  14  files, server         served below one directory                          2
+ *  15  datagrams             frames and commands over UDP or Unix sockets        7
+ *  16  appendix              every error code, in words
+ *                                                                     in all 147 functions
  *
  * True of every function, unless it says otherwise:
  *
@@ -101,6 +103,8 @@ int64_t frame_default(const char *name);
 #define FRAME_DONT_WAIT (-2)
 /* For a limit: none. */
 #define FRAME_NO_LIMIT UINT64_MAX
+/* As a timeout parameter: that of the object. As a member it is 0. */
+#define FRAME_DEFAULT_TIMEOUT INT32_MIN
 
 /* =================================================================== 2  one message ====== */
 /*   frame_send(fd, "{\"cmd\":\"add\"}", body, len, NULL);
@@ -603,7 +607,358 @@ int frame_writer_flush(struct frame_writer *writer, int timeout_ms);
 /* Bytes that were accepted and not written; 0 for NULL. */
 size_t frame_writer_left(const struct frame_writer *writer);
 
-/* =================================================================== 6  event loops ====== */
+/* ===================================================================== 6  addresses ====== */
+/*   frame_connect("localhost:7000", NULL, &c);
+ *   fd = frame_listen("[::]:7000", 0, 0);  frame_accept(fd, NULL, -1, &c);
+ * An address is "host:port", "[::1]:port", "[fe80::1%eth0]:port", "unix:/path", "unix:@name"
+ * or "vsock:cid:port". */
+
+struct frame_connection_options; /* section 7 */
+struct frame_connection; /* section 7 */
+/* Connects to an address and makes a connection, which owns the descriptor.
+ *
+ * If a name has several addresses, they are tried in order. opts may be NULL; its
+ * connect_timeout_ms is for all of it, except that the lookup of a name is the C library's and
+ * keeps to no deadline. FRAME_CONNECTION_OWN is implied.
+ *
+ * On success *out is the connection, on failure NULL. Returns 0, FRAME_ETIMEDOUT, FRAME_EIO
+ * with errno (ECONNREFUSED, EHOSTUNREACH and so on), FRAME_ENOENT (no such name), FRAME_EINVAL
+ * (the address, named in frame_last_error()), FRAME_ENOMEM. */
+int frame_connect(const char *address, const struct frame_connection_options *opts,
+                  struct frame_connection **out);
+
+/* Makes a listening socket, which is the caller's and closed on exec.
+ *
+ * backlog is the length of its queue, 0 for the default of 4,096. mode is that of a Unix socket's
+ * file, 0 for 0600. The file of a Unix socket that nobody listens on is replaced; anything else
+ * there stays. A TCP port can be had again at once after its last listener.
+ *
+ * Returns the descriptor, FRAME_EIO with errno (EADDRINUSE, EACCES and so on), FRAME_EEXIST,
+ * FRAME_ENOENT or FRAME_EINVAL. */
+int frame_listen(const char *address, int backlog, uint32_t mode);
+
+/* Takes the next connection of a listening socket, which stays as it is, blocking or not.
+ *
+ * On success *out is the connection, which owns its descriptor; on failure NULL. opts may be
+ * NULL; FRAME_CONNECTION_OWN is implied. Any number of threads may accept from one socket.
+ *
+ * Returns 0, FRAME_ETIMEDOUT (none came), FRAME_EIO with errno (EMFILE: the connection stays in
+ * the queue), FRAME_EBADF, FRAME_EINVAL, FRAME_ENOMEM. */
+int frame_accept(int listening_fd, const struct frame_connection_options *opts, int timeout_ms,
+                 struct frame_connection **out);
+
+/* Writes the text of a socket's own address, or of its peer's, to buf, with a NUL. Functions
+ * that take an address take this text. A Unix socket without a name is "unix:".
+ *
+ * buf may be NULL, to learn the length. Returns the length without the NUL, FRAME_ETOOBIG (cap
+ * is too small; nothing was written), FRAME_EBADF (no socket), FRAME_ENOTSUP (another family),
+ * FRAME_EIO with errno (ENOTCONN). */
+int64_t frame_address(int fd, bool of_peer, char *buf, size_t cap);
+
+/* =================================================================== 7  connections ====== */
+/*   frame_connection_send(c, header, body, len, -1);
+ *   while ((n = frame_connection_next(c, views, 64, -1)) > 0) ...
+ *   frame_connection_call(c, "{\"cmd\":\"get\"}", NULL, 0, 5000, &reply);
+ * timeout_ms as a parameter is poll(2)'s: 0 does not wait, -1 waits for ever, and
+ * FRAME_DEFAULT_TIMEOUT is the connection's. */
+
+/* For frame_connection_options.flags: the connection owns the descriptors, once
+ * frame_connection_new() has returned 0; frame_connection_free() closes them. */
+#define FRAME_CONNECTION_OWN 1
+/* One thread may send while another receives. Then neither direction serves the other: a
+ * receive does not write the queue, and a send does not take in what comes. */
+#define FRAME_CONNECTION_DUPLEX 2
+/* Not a byte is read beyond the message at hand, so that the descriptor can be handed on after
+ * any of them. A send does not take in what comes, either. */
+#define FRAME_CONNECTION_EXACT 4
+/* TCP_NODELAY stays as it is. Without this flag a connection sets it on a TCP socket, and
+ * leaves it set: that is the only thing that the library changes on a borrowed descriptor. */
+#define FRAME_CONNECTION_AS_IS 8
+/* Keepalive probes are switched on: SO_KEEPALIVE of socket(7). */
+#define FRAME_CONNECTION_KEEPALIVE 16
+/* For frame_connection_options.format and frame_options.format: a JSON header and a body. */
+#define FRAME_FORMAT_FRAMES 0
+/* The same: a length and bytes. Headers are NULL. */
+#define FRAME_FORMAT_PACKETS 1
+
+/* How a connection is made. */
+struct frame_connection_options {
+    /* sizeof(struct frame_connection_options). */
+    uint32_t size;
+    /* FRAME_CONNECTION_... added up. */
+    uint32_t flags;
+    /* Milliseconds that FRAME_DEFAULT_TIMEOUT stands for; default FRAME_NO_TIMEOUT. */
+    int32_t timeout_ms;
+    /* Milliseconds for all of frame_connect(), every address of the name; default 30,000. */
+    int32_t connect_timeout_ms;
+    /* Bytes of header text; default 64 KiB, at most 16 MiB. */
+    uint64_t max_header;
+    /* Bytes of a body or packet that is received into memory; default 64 MiB, or
+     * FRAME_NO_LIMIT. A body in pieces has no limit. */
+    uint64_t max_body;
+    /* Levels of nesting in a received header; default 32, at most 127. */
+    uint32_t max_depth;
+    /* FRAME_FORMAT_FRAMES or FRAME_FORMAT_PACKETS. */
+    uint32_t format;
+    /* For packets: the width of the length in bytes (1, 2, 4 or 8), plus
+     * FRAME_PREFIX_BIG_ENDIAN and FRAME_PREFIX_UNSIGNED; default 4, little-endian, signed. */
+    uint32_t prefix;
+    /* 0. */
+    uint32_t reserved;
+    /* Bytes that are accepted and not written; default 32 MiB. */
+    uint64_t max_queue;
+    /* Asked before each wait and after each signal, and at least once a second while a call
+     * waits: a result other than 0 ends the call with FRAME_ECANCELED. NULL: nothing is asked. */
+    int (*interrupted)(void *context);
+    /* Passed to interrupted. */
+    void *context;
+};
+#define FRAME_CONNECTION_OPTIONS_INIT { sizeof(struct frame_connection_options), 0, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* A conversation over one or two descriptors: messages, bodies in pieces, calls, commands and
+ * files, one after the other.
+ *
+ * It belongs to the caller, and is freed with frame_connection_free(). One thread at a time
+ * may use it, or one in each direction with FRAME_CONNECTION_DUPLEX; a second one gets
+ * FRAME_EBUSY. What allows any thread, or a signal handler, says so.
+ *
+ * Messages lose nothing: after FRAME_ETIMEDOUT and FRAME_ECANCELED call again. Exchanges
+ * (calls, commands, files) are whole, or break the connection once their request has begun to
+ * go out. A framing error and an end of stream inside a message break it too. Then every call
+ * but frame_connection_inspect(), _unread(), _abort() and _free() returns FRAME_EBROKEN, and
+ * frame_last_error() names the first cause.
+ *
+ * After fork(2) a child gets FRAME_EFORKED from everything but _unread() and _free(). */
+struct frame_connection;
+
+/* Makes a connection of read_fd and write_fd: one socket twice, a pair of pipes, or -1 for a
+ * direction that is not there.
+ *
+ * On success *out is the connection, on failure NULL, and no descriptor was taken. They are
+ * borrowed and have to stay open until frame_connection_free(), which closes them only with
+ * FRAME_CONNECTION_OWN. They are sockets of type SOCK_STREAM, pipes or terminals in raw mode,
+ * blocking or not. opts may be NULL.
+ *
+ * Returns 0, FRAME_EBADF (not open), FRAME_EINVAL (a datagram socket, or options), FRAME_ENOMEM
+ * or FRAME_EIO with errno (EMFILE: what is no socket needs an eventfd(2)). */
+int frame_connection_new(int read_fd, int write_fd,
+                         const struct frame_connection_options *opts,
+                         struct frame_connection **out);
+
+/* Ends the object; NULL is ignored. What is queued is dropped, and nothing is sent or shut
+ * down: see frame_connection_end(). The descriptors are closed if the connection owns them. */
+void frame_connection_free(struct frame_connection *c);
+
+/* Writes what is queued, and ends this direction: the peer sees an end of stream (on a socket;
+ * anything else ends when it is closed).
+ *
+ * With linger it then drops what the peer sends, until the peer has ended its direction too,
+ * at most 256 KiB: a close with unread input would take the last reply from the peer.
+ *
+ * Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again. FRAME_ESTATE: a body in pieces is
+ * not complete. FRAME_EIO with errno, FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED,
+ * FRAME_EBUSY. */
+int frame_connection_end(struct frame_connection *c, bool linger, int timeout_ms);
+
+/* Makes whatever waits on the connection return FRAME_EABORTED within 100 ms, and every later
+ * call at once; but not a name lookup, and not what the kernel does with a file.
+ *
+ * A socket is shut down, which every process that shares it feels. In a child of fork(2) it
+ * does nothing. Any thread, and any signal handler, while the connection is not freed.
+ *
+ * Returns 0 or FRAME_EINVAL (NULL). */
+int frame_connection_abort(struct frame_connection *c);
+
+/* Gives receiving up for good, and gives back what was read ahead: the next part of the
+ * stream, for whoever goes on with the descriptor.
+ *
+ * bytes is borrowed until frame_connection_free(), and *len its length. It works on a broken
+ * connection, and in a child of fork(2).
+ *
+ * Returns 0, FRAME_EINVAL, FRAME_EBUSY or FRAME_ENOMEM. */
+int frame_connection_unread(struct frame_connection *c, const void **bytes, size_t *len);
+
+/* For frame_connection_state.flags: this side has ended its direction. */
+#define FRAME_STATE_ENDED 1
+/* The same: the peer has ended its own. */
+#define FRAME_STATE_PEER_ENDED 2
+
+/* What a connection is about to do. */
+struct frame_connection_state {
+    /* sizeof(struct frame_connection_state). */
+    uint32_t size;
+    /* FRAME_STATE_... added up. */
+    uint32_t flags;
+    /* The code that broke the connection, or its sending; 0 if nothing did. */
+    int32_t broken;
+    /* Where to poll(2) for reading, or -1. */
+    int32_t read_fd;
+    /* Where to poll for writing, or -1. */
+    int32_t write_fd;
+    /* For poll(2); poll only after a receive has returned FRAME_ETIMEDOUT, since messages may
+     * have been read already. */
+    int16_t read_events;
+    /* For poll(2): 0 if nothing is queued. */
+    int16_t write_events;
+    /* Bytes of a body in pieces that were not read. */
+    uint64_t to_receive;
+    /* Bytes of a body that was begun, which were not given. */
+    uint64_t to_send;
+    /* Bytes that were accepted and not written. */
+    uint64_t queued;
+};
+#define FRAME_CONNECTION_STATE_INIT { sizeof(struct frame_connection_state), 0, 0, 0, 0, 0, \
+    0, 0, 0, 0 }
+
+/* Writes what a connection is about to do to *out. For a program with its own event loop:
+ * receive with 0 as timeout until FRAME_ETIMEDOUT, then poll.
+ *
+ * Returns 0, FRAME_EINVAL or FRAME_EBUSY; never FRAME_EBROKEN. */
+int frame_connection_inspect(struct frame_connection *c, struct frame_connection_state *out);
+
+/* Receives one message into memory of its own.
+ *
+ * On success *out is the frame, which the caller frees with frame_free(); on failure NULL.
+ *
+ * Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing is lost, call again. FRAME_ECLOSED:
+ * the peer ended the stream between two messages. These break the connection:
+ * FRAME_ETRUNCATED, FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body),
+ * FRAME_EBADJSON, FRAME_EBADFIELD (data_size), FRAME_EIO with errno. FRAME_EBROKEN,
+ * FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY, FRAME_EINVAL, FRAME_ENOMEM, FRAME_EBADF (the
+ * connection has nothing to read from), FRAME_ESTATE (after frame_connection_unread()). */
+int frame_connection_recv(struct frame_connection *c, int timeout_ms, struct frame **out);
+
+/* Takes the messages that are there, in order, max at most, and waits if there is none.
+ *
+ * views has room for max of them, and max is at least 1. They are borrowed until the next
+ * receive on this connection, or until it is freed.
+ *
+ * Returns how many, at least 1, or a code of frame_connection_recv(); one that breaks the
+ * connection comes after all messages before it. */
+int64_t frame_connection_next(struct frame_connection *c, struct frame_view *views, size_t max,
+                              int timeout_ms);
+
+/* Receives the header of the next message; its body is then read with frame_connection_read()
+ * and frame_connection_read_to(), or by exec_serve() and frame_file_serve().
+ *
+ * view has the header, borrowed until the next receive, and no body. *body_len is the length
+ * of the body, of any size, and may be NULL.
+ *
+ * Returns 0 or a code of frame_connection_recv(); FRAME_ESTATE for packets, which have no
+ * header. */
+int frame_connection_recv_header(struct frame_connection *c, int timeout_ms,
+                                 struct frame_view *view, uint64_t *body_len);
+
+/* Reads 1 to cap bytes of the body into buf, as they come.
+ *
+ * Returns how many, 0 at the end of the body, or a code of frame_connection_recv(). cap is at
+ * least 1. */
+int64_t frame_connection_read(struct frame_connection *c, void *buf, size_t cap,
+                              int timeout_ms);
+
+/* Copies the rest of the body to a descriptor, which is borrowed.
+ *
+ * Returns how many bytes were copied: less than the rest if the time was up, and then
+ * frame_connection_inspect() has the number that is left. A failure of to_fd is its own code
+ * (FRAME_EIO with errno, FRAME_ENOSPC), and leaves the connection in sync and the rest of the
+ * body to be read. The codes of frame_connection_recv(). */
+int64_t frame_connection_read_to(struct frame_connection *c, int to_fd, int timeout_ms);
+
+/* Sends one message: a JSON header and body_len bytes of body, in one system call if the
+ * descriptor takes it.
+ *
+ * header is a JSON object without data_size, which the library adds; NULL is an empty one, and
+ * the only one for packets. body may be NULL if body_len is 0. Both are borrowed for the call.
+ *
+ * Returns 0: all of it was written. 1: it was accepted and some of it is queued, do not send it
+ * again. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing of it was accepted, it can be sent again.
+ * FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size), FRAME_ETOOBIG
+ * (above max_header, or beyond the prefix), FRAME_ESTATE (a body in pieces is not complete, or
+ * this direction was ended): nothing was accepted. FRAME_EIO with errno: nothing can be sent
+ * any more, but what the peer sent before can be received. FRAME_EBROKEN, FRAME_EABORTED,
+ * FRAME_EFORKED, FRAME_EBUSY, FRAME_ENOMEM, FRAME_EBADF (nothing to write to). */
+int frame_connection_send(struct frame_connection *c, const char *header, const void *body,
+                          size_t body_len, int timeout_ms);
+
+/* Accepts messages to be written together: once they are 64 KiB, by frame_connection_flush(),
+ * and before a receive waits. It waits only while more than max_queue would be queued.
+ *
+ * messages are count of them, borrowed for the call; headers and bodies are as for
+ * frame_connection_send().
+ *
+ * Returns how many were accepted, less than count if the time was up or one of them is refused.
+ * A failure before the first is a code of frame_connection_send(). */
+int64_t frame_connection_queue(struct frame_connection *c, const struct frame_view *messages,
+                               size_t count, int timeout_ms);
+
+/* Writes all that is queued.
+ *
+ * Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: not all, call again; frame_connection_inspect()
+ * has the number of bytes that are left. The other codes of frame_connection_send(). */
+int frame_connection_flush(struct frame_connection *c, int timeout_ms);
+
+/* Begins a message whose body of body_len bytes, any number, is given in pieces with
+ * frame_connection_write() and frame_connection_write_from().
+ *
+ * Its header is written together with the first piece. Until the last byte was given every
+ * other function that sends returns FRAME_ESTATE.
+ *
+ * Returns 0 or a code of frame_connection_send(). It never waits. */
+int frame_connection_begin(struct frame_connection *c, const char *header, uint64_t body_len);
+
+/* Gives the next len bytes of the body.
+ *
+ * Returns how many were accepted: all, or less if the time was up; give the others again.
+ * FRAME_EINVAL: more than the body needs, nothing was accepted. The codes of
+ * frame_connection_send(). */
+int64_t frame_connection_write(struct frame_connection *c, const void *data, size_t len,
+                               int timeout_ms);
+
+/* Gives the next len bytes of the body from a descriptor, which is borrowed.
+ *
+ * Returns how many: less than len if from_fd has no more, or if the time was up. What was read
+ * from from_fd was accepted. A failure of from_fd is FRAME_EIO with errno, and leaves the
+ * connection in sync and the rest of the body to be given. The codes of
+ * frame_connection_write(). */
+int64_t frame_connection_write_from(struct frame_connection *c, int from_fd, uint64_t len,
+                                    int timeout_ms);
+
+/* Sends a request and takes its reply, which repeats the request's id and says
+ * "status":"ok".
+ *
+ * header is a JSON object without an id, which the library chooses, and without data_size. On
+ * success *reply is the reply, which the caller frees with frame_free(); on failure NULL.
+ * timeout_ms is for the whole exchange, and not 0: a call cannot be resumed.
+ *
+ * Returns 0. -100 and below: an error reply, whose message frame_last_error() has; the
+ * connection is in sync. Once a byte of the request was accepted every other failure breaks
+ * the connection: FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (it answers another
+ * request, or does not say "ok"), FRAME_ECLOSED, and the codes of frame_connection_recv() and
+ * frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0. */
+int frame_connection_call(struct frame_connection *c, const char *header, const void *body,
+                          size_t body_len, int timeout_ms, struct frame **reply);
+
+/* Queues the reply to a request: "status":"ok", the request's id, the members of header, and
+ * body_len bytes of body.
+ *
+ * request is the text of the request's header. header is a JSON object, or NULL for none;
+ * members that the library writes (status, id, data_size) are FRAME_EBADFIELD. It waits only
+ * while more than max_queue would be queued, so 0 as timeout_ms will do.
+ *
+ * Returns 0 or a code of frame_connection_send(). */
+int frame_connection_reply(struct frame_connection *c, const char *request, const char *header,
+                           const void *body, size_t body_len, int timeout_ms);
+
+/* Queues the error reply to a request: the reply code that stands for code, and a message for
+ * people, or NULL.
+ *
+ * code is a FRAME_E... code; one of FRAME_EREMOTE_... names its reply code. Otherwise as
+ * frame_connection_reply(). */
+int frame_connection_reply_error(struct frame_connection *c, const char *request, int code,
+                                 const char *message, int timeout_ms);
+
+/* =================================================================== 8  event loops ====== */
 /*   p = frame_decoder_space(d, &room);  n = read(fd, p, room);  frame_decoder_fed(d, n);
  *   while ((n = frame_decoder_next(d, views, 64)) > 0) ... */
 
@@ -715,7 +1070,7 @@ const void *frame_decoder_rest(const struct frame_decoder *decoder, size_t *len)
  * that are no whole message; it sticks. The error that sticks already. FRAME_EINVAL. */
 int frame_decoder_end(struct frame_decoder *decoder);
 
-/* ========================================================================== 7  keys ====== */
+/* ========================================================================== 9  keys ====== */
 /*   auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL); */
 
 /* For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change
@@ -814,7 +1169,7 @@ const void *auth_key_bytes(const struct auth_key *key, size_t *len);
 /* Wipes and frees a key; NULL is nothing. */
 void auth_key_free(struct auth_key *key);
 
-/* ======================================================================= 8  replies ====== */
+/* ====================================================================== 10  replies ====== */
 /*   frame_reply_error(fd, request, FRAME_EREMOTE_UNSUPPORTED, "no such cmd", NULL); */
 
 /* Server: sends the error reply to a request that is not served: status "error", the
@@ -839,7 +1194,7 @@ int frame_reply_error(int fd, const struct frame *request, int code, const char 
 int frame_reply_hello(int fd, const struct frame *request, const char *const *cmds,
                       const struct frame_options *opts);
 
-/* ============================================================== 9  commands, client ====== */
+/* ============================================================= 11  commands, client ====== */
 /*   exec_request(fd, "uname -a", 8, &output, NULL);  exec_output_stdout(output, &len);
  *   exec_start(fd, "sh", 2, &stream, NULL);  exec_stream_copy(stream, 0, 1, 2, 0); */
 
@@ -891,7 +1246,7 @@ int frame_reply_hello(int fd, const struct frame *request, const char *const *cm
  * EXEC_ON_CLOSE_RUN it is not watched, and this never set. */
 #define EXEC_RESULT_CLIENT_GONE 8
 
-struct exec_inquiry; /* section 10 */
+struct exec_inquiry; /* section 12 */
 /* How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
  * is 0 has its default. */
 struct exec_options {
@@ -1157,7 +1512,7 @@ int exec_stream_result(const struct exec_stream *stream, struct exec_result *res
  * ends it once the connection is closed, unless EXEC_ON_CLOSE_RUN was asked for. */
 void exec_stream_free(struct exec_stream *stream);
 
-/* ============================================================= 10  commands, server ====== */
+/* ============================================================= 12  commands, server ====== */
 /*   exec_serve(fd, request, NULL, &result);                   a request that was received
  *   exec_and_reply(fd, command, len, NULL, &result);          a command from anywhere else */
 
@@ -1244,7 +1599,7 @@ int exec_run(const char *command, size_t command_len, struct exec_output **out,
  * Returns 1 or 0. */
 int exec_is_late_input(const struct frame *request);
 
-/* ================================================================ 11  files, client ====== */
+/* ================================================================ 13  files, client ====== */
 /*   frame_file_put_path(fd, "notes/a", "a", NULL, &result);
  *   frame_file_get_tree(fd, "notes", "copy", NULL, &tree); */
 
@@ -1284,7 +1639,7 @@ int exec_is_late_input(const struct frame *request);
  * out of the tree ends the call. */
 #define FRAME_FILE_COPY_LINKS 512
 
-struct frame_file_inquiry; /* section 12 */
+struct frame_file_inquiry; /* section 14 */
 /* How a file is sent, received or served. Initialise it with FRAME_FILE_OPTIONS_INIT; a
  * member that is 0 has its default. */
 struct frame_file_options {
@@ -1536,7 +1891,7 @@ int frame_file_put_tree(int fd, const char *name, const char *path,
 int frame_file_get_tree(int fd, const char *name, const char *path,
                         const struct frame_file_options *opts, struct frame_file_tree *result);
 
-/* ================================================================ 12  files, server ====== */
+/* ================================================================ 14  files, server ====== */
 /*   frame_file_serve(fd, request, root_fd, NULL, &result); */
 
 /* What a client asks of a file server, for a policy. Everything in it is valid until the
@@ -1595,7 +1950,7 @@ int frame_file_serve(int fd, struct frame *request, int root_fd,
  * removed). */
 int64_t frame_file_sweep(int root_fd, int64_t older_than_ms);
 
-/* ==================================================================== 13  datagrams ====== */
+/* ==================================================================== 15  datagrams ====== */
 /*   frame_datagram_send(fd, NULL, 0, header, body, len, NULL);
  *   exec_datagram_request(fd, "uptime", 6, key, key_len, &output, NULL); */
 
@@ -1735,7 +2090,7 @@ int exec_datagram_request(int fd, const char *command, size_t command_len, const
                           size_t key_len, struct exec_output **out,
                           const struct exec_options *opts);
 
-/* ===================================================================== 14  appendix ====== */
+/* ===================================================================== 16  appendix ====== */
 /* -100 and below were reported by the peer in an error reply: the connection is still usable.
  * The numbers never change and are never reused. frame_strerror() has a line for each. */
 

@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod boundary;
 pub mod codes;
+pub mod connection;
 pub mod datagram;
 pub mod exec;
 pub mod file;

@@ -31,7 +31,7 @@ fn a_call_gets_the_reply_to_its_own_id() {
     let mut client = connection(&ours);
     for n in 1..=3 {
         let reply = client.call(r#"{"cmd":"add","x":1}"#, b"body", LONG).unwrap();
-        assert_eq!(reply.header.string("id").unwrap(), format!("~{n}"));
+        assert_eq!(reply.header.unwrap().string("id").unwrap(), format!("~{n}"));
         assert_eq!(reply.body, b"body");
     }
     let error = client.call(r#"{"id":1}"#, b"", LONG).unwrap_err();

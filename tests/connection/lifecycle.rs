@@ -149,7 +149,7 @@ fn in_a_child_everything_is_forked_but_to_give_back() {
         }
     }
     assert_eq!(unread(&theirs), 0, "the child wrote nothing");
-    assert_eq!(connection.recv(LONG).unwrap().header.integer("n").unwrap(), 2);
+    assert_eq!(connection.recv(LONG).unwrap().header.unwrap().integer("n").unwrap(), 2);
     connection.flush(LONG).unwrap();
     assert!(unread(&theirs) > 0);
     assert!(ours.as_raw_fd() >= 0);

@@ -42,7 +42,7 @@ fn one_read_brings_what_is_there_and_an_exact_one_no_byte_more() {
         let mut receiver = if is_exact { exact(&ours) } else { connection(&ours) };
         assert_eq!(receiver.recv(LONG).unwrap().body, b"bbbbbbb");
         assert_eq!(unread(&ours), left);
-        assert_eq!(receiver.recv(LONG).unwrap().header.integer("n").unwrap(), 2);
+        assert_eq!(receiver.recv(LONG).unwrap().header.unwrap().integer("n").unwrap(), 2);
         assert_eq!(unread(&ours), 0);
     }
 }
@@ -240,4 +240,24 @@ fn a_deadline_holds_while_bytes_trickle_in() {
     drop(receiver);
     drop(ours);
     trickling.join().unwrap();
+}
+
+#[test]
+fn a_receive_gets_what_comes_although_the_peer_reads_nothing() {
+    let (ours, mut theirs) = pair();
+    let mut connection = connection(&ours);
+    assert_eq!(connection.send(None, &vec![b'x'; 8 << 20], NO_TIME).unwrap(), Sent::Queued);
+    let start = Instant::now();
+    theirs.write_all(&numbered(1, 5)).unwrap();
+    assert_eq!(connection.recv(LONG).unwrap().body, b"bbbbb");
+    let writing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        (&theirs).write_all(&numbered(2, 5)).unwrap();
+        theirs
+    });
+    assert_eq!(connection.recv(LONG).unwrap().body, b"ccccc");
+    drop(writing.join().unwrap());
+    assert!(connection.state().queued > 0);
+    assert_eq!(connection.recv(LONG).unwrap_err().kind(), ErrorKind::Io, "it was reset");
+    assert!(start.elapsed() < Duration::from_secs(10));
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 
+use crate::parameters;
 use crate::sections::SECTIONS;
 
 /// Whether it is a struct, and its name in C: a struct and a function may have the same.
@@ -177,8 +178,12 @@ fn generated(sources: &[Source]) -> HashMap<Key, Item> {
         }
     }
     let mut builder = cbindgen::Builder::new().with_config(config);
+    let scratch = tempfile::tempdir().unwrap();
     for source in sources {
-        builder = builder.with_src(path(source.file));
+        let copy = scratch.path().join(source.file.replace('/', "_") + ".rs");
+        let text = fs::read_to_string(path(source.file)).unwrap();
+        fs::write(&copy, parameters::as_c(&text)).unwrap();
+        builder = builder.with_src(copy);
     }
     let mut text = Vec::new();
     builder.generate().expect("cbindgen reads src/ffi").write(&mut text);

@@ -36,6 +36,13 @@ const PLACES: &[(&str, &[u64])] = &[
     ("progress", &[n(COPY_STEP)]),
     // What crosses the Internet unfragmented.
     ("max_datagram", &[n(DATAGRAM_SEND), n(DATAGRAM_HARD), 1_200]),
+    ("connect_timeout_ms", &[ms(CONNECT_TIMEOUT)]),
+    ("frame_listen", &[LISTEN_BACKLOG as u64]),
+    ("max_queue", &[MAX_QUEUE]),
+    ("frame_connection_end", &[LINGER]),
+    // What a test of it allows.
+    ("frame_connection_abort", &[100]),
+    ("frame_connection_queue", &[n(WRITE_BEHIND)]),
     ("frame_reader_tie", &[n(TAKEN_IN)]),
     ("frame_reader_read", &[n(READ_AHEAD_MIN)]),
     ("frame_writer", &[n(WRITE_BEHIND)]),
@@ -246,7 +253,7 @@ fn numbers(text: &str) -> BTreeSet<u64> {
             Some(thousandths) if unit != 0 => drop(found.insert(thousandths * unit / 1000)),
             // 1 is no limit, as in "at least 1".
             Some(thousandths) if is_stated && thousandths > 1000 => {
-                drop(found.insert(thousandths / 1000))
+                found.insert(thousandths / 1000);
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 
 mod items;
 mod limits;
+mod parameters;
 mod print;
 mod sections;
 

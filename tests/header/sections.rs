@@ -73,6 +73,32 @@ A failure sticks in a builder, and each function takes NULL: check the text alon
         sources: &["frame/reader", "frame/writer"],
     },
     Section {
+        title: "addresses",
+        about: "connect, listen, accept",
+        usage: "
+  frame_connect(\"localhost:7000\", NULL, &c);
+  fd = frame_listen(\"[::]:7000\", 0, 0);  frame_accept(fd, NULL, -1, &c);
+An address is \"host:port\", \"[::1]:port\", \"[fe80::1%eth0]:port\", \"unix:/path\", \"unix:@name\"
+or \"vsock:cid:port\".",
+        sources: &["connection/address"],
+    },
+    Section {
+        title: "connections",
+        about: "a conversation: messages, bodies, calls",
+        usage: "
+  frame_connection_send(c, header, body, len, -1);
+  while ((n = frame_connection_next(c, views, 64, -1)) > 0) ...
+  frame_connection_call(c, \"{\\\"cmd\\\":\\\"get\\\"}\", NULL, 0, 5000, &reply);
+timeout_ms as a parameter is poll(2)'s: 0 does not wait, -1 waits for ever, and
+FRAME_DEFAULT_TIMEOUT is the connection's.",
+        sources: &[
+            "connection/mod",
+            "connection/receive",
+            "connection/send",
+            "connection/exchange",
+        ],
+    },
+    Section {
         title: "event loops",
         about: "bytes in, frames out: no descriptor, no clock",
         usage: "

@@ -11,6 +11,7 @@ from ctypes import (
     c_char,
     c_char_p,
     c_int,
+    c_int16,
     c_int32,
     c_int64,
     c_size_t,
@@ -37,8 +38,18 @@ FRAME_ABI_VERSION = 0
 FRAME_NO_TIMEOUT = -1
 FRAME_DONT_WAIT = -2
 FRAME_NO_LIMIT = 2**64 - 1
+FRAME_DEFAULT_TIMEOUT = -(2**31)
 FRAME_PREFIX_BIG_ENDIAN = 256
 FRAME_PREFIX_UNSIGNED = 512
+FRAME_CONNECTION_OWN = 1
+FRAME_CONNECTION_DUPLEX = 2
+FRAME_CONNECTION_EXACT = 4
+FRAME_CONNECTION_AS_IS = 8
+FRAME_CONNECTION_KEEPALIVE = 16
+FRAME_FORMAT_FRAMES = 0
+FRAME_FORMAT_PACKETS = 1
+FRAME_STATE_ENDED = 1
+FRAME_STATE_PEER_ENDED = 2
 AUTH_SHORT_KEY = 1
 EXEC_EXITED = 0
 EXEC_SIGNALED = 1
@@ -239,6 +250,42 @@ class FrameView(Structure):
         ("header_len", c_size_t),
         ("body", c_void_p),
         ("body_len", c_size_t),
+    ]
+
+
+FrameConnectionOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
+class FrameConnectionOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("timeout_ms", c_int32),
+        ("connect_timeout_ms", c_int32),
+        ("max_header", c_uint64),
+        ("max_body", c_uint64),
+        ("max_depth", c_uint32),
+        ("format", c_uint32),
+        ("prefix", c_uint32),
+        ("reserved", c_uint32),
+        ("max_queue", c_uint64),
+        ("interrupted", FrameConnectionOptionsInterrupted),
+        ("context", c_void_p),
+    ]
+
+
+class FrameConnectionState(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("broken", c_int32),
+        ("read_fd", c_int32),
+        ("write_fd", c_int32),
+        ("read_events", c_int16),
+        ("write_events", c_int16),
+        ("to_receive", c_uint64),
+        ("to_send", c_uint64),
+        ("queued", c_uint64),
     ]
 
 
@@ -467,6 +514,45 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_writer_send_packet": (c_int, (c_void_p, c_void_p, c_size_t, c_int)),
     "frame_writer_flush": (c_int, (c_void_p, c_int)),
     "frame_writer_left": (c_size_t, (c_void_p,)),
+    "frame_connect": (c_int, (c_char_p, POINTER(FrameConnectionOptions), POINTER(c_void_p))),
+    "frame_listen": (c_int, (c_char_p, c_int, c_uint32)),
+    "frame_accept": (
+        c_int,
+        (c_int, POINTER(FrameConnectionOptions), c_int, POINTER(c_void_p)),
+    ),
+    "frame_address": (c_int64, (c_int, c_bool, c_void_p, c_size_t)),
+    "frame_connection_new": (
+        c_int,
+        (c_int, c_int, POINTER(FrameConnectionOptions), POINTER(c_void_p)),
+    ),
+    "frame_connection_free": (None, (c_void_p,)),
+    "frame_connection_end": (c_int, (c_void_p, c_bool, c_int)),
+    "frame_connection_abort": (c_int, (c_void_p,)),
+    "frame_connection_unread": (c_int, (c_void_p, POINTER(c_void_p), POINTER(c_size_t))),
+    "frame_connection_inspect": (c_int, (c_void_p, POINTER(FrameConnectionState))),
+    "frame_connection_recv": (c_int, (c_void_p, c_int, POINTER(c_void_p))),
+    "frame_connection_next": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
+    "frame_connection_recv_header": (
+        c_int,
+        (c_void_p, c_int, POINTER(FrameView), POINTER(c_uint64)),
+    ),
+    "frame_connection_read": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
+    "frame_connection_read_to": (c_int64, (c_void_p, c_int, c_int)),
+    "frame_connection_send": (c_int, (c_void_p, c_char_p, c_void_p, c_size_t, c_int)),
+    "frame_connection_queue": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
+    "frame_connection_flush": (c_int, (c_void_p, c_int)),
+    "frame_connection_begin": (c_int, (c_void_p, c_char_p, c_uint64)),
+    "frame_connection_write": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
+    "frame_connection_write_from": (c_int64, (c_void_p, c_int, c_uint64, c_int)),
+    "frame_connection_call": (
+        c_int,
+        (c_void_p, c_char_p, c_void_p, c_size_t, c_int, POINTER(c_void_p)),
+    ),
+    "frame_connection_reply": (
+        c_int,
+        (c_void_p, c_char_p, c_char_p, c_void_p, c_size_t, c_int),
+    ),
+    "frame_connection_reply_error": (c_int, (c_void_p, c_char_p, c_int, c_char_p, c_int)),
     "frame_encode": (c_int64, (c_void_p, c_size_t, c_char_p, c_uint64, POINTER(FrameOptions))),
     "frame_packet_encode": (c_int64, (c_void_p, c_size_t, c_uint64, POINTER(FrameOptions))),
     "frame_decoder_new": (c_int, (POINTER(c_void_p), POINTER(FrameOptions))),

@@ -105,6 +105,44 @@ pub fn timeout(milliseconds: i32, default: Option<Duration>) -> Result<Option<Du
     }
 }
 
+/// As a timeout parameter: that of the object. As a member it is 0.
+pub const FRAME_DEFAULT_TIMEOUT: i32 = i32::MIN;
+
+/// A `timeout_ms` parameter, as poll(2) has it: 0 does not wait, -1 waits for ever, and
+/// `FRAME_DEFAULT_TIMEOUT` is `default`.
+#[inline]
+pub fn parameter(milliseconds: i32, default: Option<Duration>) -> Result<Option<Duration>> {
+    match milliseconds {
+        0.. => Ok(Some(Duration::from_millis(u64::from(milliseconds.unsigned_abs())))),
+        -1 => Ok(None),
+        FRAME_DEFAULT_TIMEOUT => Ok(default),
+        _ => Err(invalid(format!("timeout_ms is {milliseconds}"))),
+    }
+}
+
+/// A member that means nothing here has to be 0.
+pub fn unused<T: Default + PartialEq + Copy>(value: T, what: &str) -> Result<()> {
+    if value == T::default() { Ok(()) } else { Err(invalid(format!("{what} does not apply here"))) }
+}
+
+/// A member that does not apply to what another one asks for.
+pub fn not_here(member: &str, to: &str) -> crate::Error {
+    invalid(format!("{member} does not apply to {to}"))
+}
+
+/// A value that stands for nothing.
+pub fn unknown(value: impl std::fmt::Display, what: &str) -> crate::Error {
+    invalid(format!("{what} is {value}, which is not known"))
+}
+
+/// Flags, of which only those in `known` mean something here.
+pub fn flags(flags: u32, known: u32, what: &str) -> Result<u32> {
+    match flags & !known {
+        0 => Ok(flags),
+        unknown => Err(invalid(format!("{what} has flags that do not apply here: {unknown:#x}"))),
+    }
+}
+
 /// A limit member: 0 is the default, more than `hard` cannot be had.
 pub fn limit(value: u64, default: u64, hard: u64, what: &str) -> Result<u64> {
     match value {

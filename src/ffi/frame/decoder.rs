@@ -351,7 +351,25 @@ pub(in crate::ffi) fn take(
     Ok(taken)
 }
 
+/// The message in `buffer`.
+#[inline]
+pub(in crate::ffi) fn view_of(buffer: &[u8], span: &Span) -> FrameView {
+    FrameView::new(buffer, &span.header, &span.body)
+}
+
 impl FrameView {
+    /// The header and the body that C passes.
+    pub(in crate::ffi) fn parts<'a>(&self) -> Result<(Option<&'a str>, &'a [u8])> {
+        // SAFETY: the header says that a view's pointers go with their lengths.
+        let (header, body) = unsafe {
+            (
+                optional_text(self.header, "header")?,
+                bytes(self.body.cast::<u8>(), self.body_len, "body")?,
+            )
+        };
+        Ok((header, body))
+    }
+
     /// A frame in `buffer`; the header has its NUL, and is empty for a packet.
     #[inline]
     pub(in crate::ffi) fn new(

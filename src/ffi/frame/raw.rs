@@ -14,7 +14,7 @@ use crate::ffi::boundary::outcome::{code, count, small, value};
 use crate::ffi::frame::decoder::{FrameView, views_of};
 use crate::io::stream::datagram::Address;
 use crate::limits;
-use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Options, Received};
+use crate::ops::frame::{self, Body, BodyReader, BodyWriter, Frame, Message, Options, Received};
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::json::header::Header;
 
@@ -71,6 +71,11 @@ impl FrameHandle {
 
     pub(in crate::ffi) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
         FrameHandle { source: source.map(Box::new), ..Self::whole(Some(frame.header), frame.body) }
+    }
+
+    /// A message of a connection: one without a header is a packet.
+    pub(in crate::ffi) fn received(message: Message) -> FrameHandle {
+        FrameHandle::whole(message.header, message.body)
     }
 
     fn streamed(header: Option<Header>, rest: BodyReader<'static>) -> FrameHandle {
@@ -644,9 +649,6 @@ impl FrameOptions {
     }
 
     pub(in crate::ffi) fn convert(&self) -> Result<Options> {
-        let depth = u64::from(self.max_depth);
-        let (default_depth, hard_depth) = (limits::MAX_DEPTH, limits::MAX_DEPTH_HARD);
-        let depth = limit(depth, default_depth.into(), hard_depth.into(), "max_depth")?;
         Ok(Options {
             timeout: self.timeout()?,
             max_header: limit(
@@ -655,9 +657,9 @@ impl FrameOptions {
                 limits::MAX_HEADER_HARD,
                 "max_header",
             )?,
-            max_depth: depth.try_into().unwrap_or(hard_depth),
+            max_depth: depth(self.max_depth)?,
             max_body: limit(self.max_body, limits::MAX_BODY, u64::MAX, "max_body")?,
-            prefix: prefix_format(self.prefix)?,
+            prefix: prefix(self.prefix)?,
         })
     }
 
@@ -689,7 +691,15 @@ fn no_header() -> Error {
     Error::new(ErrorKind::State, "a packet has no header")
 }
 
-fn prefix_format(prefix: u32) -> Result<PrefixFormat> {
+/// A max_depth member.
+pub(in crate::ffi) fn depth(max_depth: u32) -> Result<u32> {
+    let (default, hard) = (limits::MAX_DEPTH, limits::MAX_DEPTH_HARD);
+    let depth = limit(max_depth.into(), default.into(), hard.into(), "max_depth")?;
+    Ok(depth.try_into().unwrap_or(hard))
+}
+
+/// A prefix member.
+pub(in crate::ffi) fn prefix(prefix: u32) -> Result<PrefixFormat> {
     let width = prefix & !(FRAME_PREFIX_BIG_ENDIAN | FRAME_PREFIX_UNSIGNED);
     let width = match width {
         0 => 4,

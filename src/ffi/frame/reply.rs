@@ -66,6 +66,11 @@ pub unsafe extern "C" fn frame_reply_hello(
     })
 }
 
+/// The kind that a code stands for.
+pub(in crate::ffi) fn kind_of(code: c_int) -> Option<ErrorKind> {
+    ErrorKind::from_code(code)
+}
+
 /// # Safety
 /// `request` is NULL or points to a live object that nobody changes meanwhile.
 unsafe fn id_of(request: *const FrameHandle) -> Option<Id> {

@@ -47,8 +47,19 @@ pub struct Sink<'fd> {
 pub trait Meanwhile {
     /// Where to read, unless nothing may be taken in.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
-    /// Takes in what is there; false if there will be no more, or no more is to be held.
-    fn take_in(&mut self) -> bool;
+    /// Takes in what is there.
+    fn take_in(&mut self) -> Taken;
+}
+
+/// What a write does once something was read meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It goes on to wait for both.
+    More,
+    /// It waits for room alone: nothing more comes, or is to be held.
+    Last,
+    /// It waits no longer, as if its time were up.
+    Enough,
 }
 
 /// How a pipe, terminal or file is written to so that the call does not wait. A blocking one
@@ -284,12 +295,14 @@ impl<'fd> Sink<'fd> {
             if writable.contains(PollFlags::NVAL) {
                 return Err(Error::system("poll", Errno::BADF));
             }
-            if !readable.is_empty() && !other.as_mut().is_some_and(|other| other.take_in()) {
-                // The next receive reports why nothing more comes.
-                *other = None;
-            }
             if !writable.is_empty() {
                 return Ok(true);
+            }
+            match other.as_mut().filter(|_| !readable.is_empty()).map(|other| other.take_in()) {
+                Some(Taken::Enough) => return Ok(false),
+                // The next receive reports why nothing more comes.
+                Some(Taken::Last) => *other = None,
+                Some(Taken::More) | None => {}
             }
             if until.passed() {
                 return Ok(false);

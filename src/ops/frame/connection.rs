@@ -12,7 +12,7 @@
 //! | forked | the process is a child of the one that made it | unread |
 #![allow(dead_code)] // the features move here one after the other
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
@@ -101,7 +101,7 @@ pub struct Connection<'fd> {
     /// Whether the peer repeats ids, once it has answered.
     pub(super) echoes: Option<bool>,
     /// Closed last: an abort uses them.
-    _owned: [Option<OwnedFd>; 2],
+    owned: [Option<OwnedFd>; 2],
 }
 
 /// What a connection is about to do.
@@ -151,8 +151,24 @@ impl<'fd> Connection<'fd> {
             max_body: options.max_body,
             requests: 0,
             echoes: None,
-            _owned: owned,
+            owned,
         })
+    }
+
+    /// The same connection, which closes these descriptors: they are those that it was made of.
+    pub(crate) fn owning(
+        mut self,
+        reader: Option<OwnedFd>,
+        writer: Option<OwnedFd>,
+    ) -> Connection<'fd> {
+        self.owned = [reader, writer];
+        self
+    }
+
+    /// The numbers of its descriptors, to read from and to write to; -1 is none.
+    pub(crate) fn descriptors(&self) -> [i32; 2] {
+        let number = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+        [number(self.receiving.fd()), number(self.sending.fd())]
     }
 
     /// What ends its waits from elsewhere.

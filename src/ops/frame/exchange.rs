@@ -1,7 +1,7 @@
 //! Exchanges on a connection: a request and its reply, whole or the end of the connection.
 
 use super::connection::Connection;
-use super::raw::Frame;
+use super::raw::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
 use crate::wire::json::header::Header;
@@ -62,7 +62,7 @@ impl<'fd> Connection<'fd> {
 
     /// Sends a request with an id of the library's and takes its reply, which says
     /// `"status":"ok"`. An error reply is an error of a remote kind.
-    pub fn call(&mut self, header: &str, body: &[u8], timeout: impl Into<Time>) -> Result<Frame> {
+    pub fn call(&mut self, header: &str, body: &[u8], timeout: impl Into<Time>) -> Result<Message> {
         let mut time = timeout.into();
         let id = self.next_id();
         let header = message::with_id(header, &id)?;
@@ -77,7 +77,7 @@ impl<'fd> Connection<'fd> {
             if fields.text("status")?.as_deref() != Some("ok") {
                 return Err(Error::new(ErrorKind::BadReply, "it does not say \"status\":\"ok\""));
             }
-            Ok(Frame { header: reply, body })
+            Ok(Message { header: Some(reply), body })
         })
     }
 }

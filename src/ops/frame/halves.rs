@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::connection::Connection;
-use super::raw::Frame;
+use super::raw::Message;
 use super::receiving::Receiving;
 use super::sending::{Sending, Sent, is_resumable};
 use super::shared::Shared;
@@ -18,6 +18,7 @@ use crate::limits;
 use crate::wire::frame::decoder::{FrameView, Span};
 use crate::wire::json::header::Header;
 use crate::wire::memory::reserve;
+use crate::wire::message::{self, ErrorReply};
 
 /// Receives messages. What is left of a body in pieces is dropped when the next message is
 /// asked for.
@@ -71,7 +72,7 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
     }
 
     /// The next message in memory of its own.
-    pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Frame> {
+    pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Message> {
         let span = self.next_span(timeout)?;
         let view = self.receiving.decoder().view(&span);
         let copy = |bytes: &[u8]| {
@@ -81,9 +82,11 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
             copy.extend_from_slice(bytes);
             Ok::<_, Error>(copy)
         };
-        let text = if span.header.is_empty() { "{}" } else { view.header() };
-        let header = Header::parse(copy(text.as_bytes())?, limits::MAX_DEPTH_HARD)?;
-        Ok(Frame { header, body: copy(view.body())? })
+        let header = match &span.header {
+            none if none.is_empty() => None,
+            _ => Some(Header::parse(copy(view.header().as_bytes())?, limits::MAX_DEPTH_HARD)?),
+        };
+        Ok(Message { header, body: copy(view.body())? })
     }
 
     /// The header of the next message, borrowed alike, and the length of its body, which
@@ -93,6 +96,12 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         let span = self.receive(|receiving, sending| receiving.next_header(sending, &mut time))?;
         let left = self.receiving.left();
         Ok((self.receiving.decoder().view(&span), left))
+    }
+
+    /// Where the next header is in the decoder's buffer.
+    pub(crate) fn header_span(&mut self, timeout: impl Into<Time>) -> Result<Span> {
+        let mut time = timeout.into();
+        self.receive(|receiving, sending| receiving.next_header(sending, &mut time))
     }
 
     /// Reads 1 to `buf.len()` bytes of the body as they come; 0 is its end.
@@ -141,8 +150,9 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
     }
 
     /// Where the one after it is, if that was read already.
-    pub(crate) fn next_span_there(&mut self) -> Result<Option<Span>> {
-        self.receive(|receiving, _| receiving.next_there())
+    pub(crate) fn next_span_there(&mut self) -> Option<Span> {
+        // A failure comes again when the next call asks for this message.
+        self.receiving.next_there().unwrap_or(None)
     }
 
     /// Runs a receive, whose failure breaks the connection unless it can be called again.
@@ -204,6 +214,47 @@ impl SendHalf<'_, '_> {
         let mut time = timeout.into();
         let other = meanwhile(self.receiving.as_deref_mut());
         self.sending.queue(header, body, other, &mut time)
+    }
+
+    /// The same for one message of several, whose time is for all of them.
+    #[inline]
+    pub(crate) fn queue_by(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        time: &mut Time,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.queue(header, body, other, time)
+    }
+
+    /// Queues the reply to a request, whose header this is the text of: `"status":"ok"`, its id,
+    /// and the members of `header`.
+    pub fn reply(
+        &mut self,
+        request: &str,
+        header: Option<&str>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        let reply = message::ok_reply(request, header)?;
+        self.queue(Some(&reply), body, timeout)
+    }
+
+    /// Queues the error reply to a request: the code that stands for `kind`, and a message for
+    /// people.
+    pub fn reply_error(
+        &mut self,
+        request: &str,
+        kind: ErrorKind,
+        message: Option<&str>,
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        let id = message::id_in(request);
+        let text = message.unwrap_or(kind.text());
+        let reply = ErrorReply::new(kind, text, id.as_ref()).header();
+        self.queue(Some(&reply), &[], timeout)
     }
 
     /// Writes all that is queued.

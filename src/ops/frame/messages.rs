@@ -1,9 +1,10 @@
 //! The messages of a connection, for a thread that has both directions.
+#![allow(dead_code)] // the features move here one after the other
 
 use std::os::fd::BorrowedFd;
 
 use super::connection::Connection;
-use super::raw::Frame;
+use super::raw::Message;
 use super::sending::{Sent, is_resumable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience, Time};
@@ -22,7 +23,7 @@ impl Connection<'_> {
     }
 
     /// The next message in memory of its own.
-    pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Frame> {
+    pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Message> {
         self.receive_half().recv(timeout)
     }
 
@@ -78,6 +79,30 @@ impl Connection<'_> {
         timeout: impl Into<Time>,
     ) -> Result<()> {
         self.send_half().queue(header, body, timeout)
+    }
+
+    /// Queues the reply to a request, whose header this is the text of: `"status":"ok"`, its id,
+    /// and the members of `header`.
+    pub fn reply(
+        &mut self,
+        request: &str,
+        header: Option<&str>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        self.send_half().reply(request, header, body, timeout)
+    }
+
+    /// Queues the error reply to a request: the code that stands for `kind`, and a message for
+    /// people.
+    pub fn reply_error(
+        &mut self,
+        request: &str,
+        kind: ErrorKind,
+        message: Option<&str>,
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        self.send_half().reply_error(request, kind, message, timeout)
     }
 
     /// Writes all that is queued.

@@ -66,6 +66,15 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
+/// A message that a connection has received.
+#[derive(Debug)]
+pub struct Message {
+    /// The header; `None` for a packet.
+    pub header: Option<Header>,
+    /// The body, or the bytes of a packet.
+    pub body: Vec<u8>,
+}
+
 /// Sends one frame: `header`, a JSON object without `data_size` or nothing, and `body`.
 /// A socket that has room takes it in one system call.
 #[inline]

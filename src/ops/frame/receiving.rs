@@ -9,7 +9,7 @@ use super::sending::Sending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time};
 use crate::io::stream::aligned::reserve_aligned;
-use crate::io::stream::sink::Meanwhile;
+use crate::io::stream::sink::{Meanwhile, Taken};
 use crate::io::stream::source::Source;
 use crate::io::wait::Interrupt;
 use crate::limits;
@@ -34,6 +34,8 @@ pub struct Receiving<'fd> {
     /// What came while a send waited. The next call decodes it: the decoder's memory may be
     /// lent, and its borrower may be sending it.
     taken_in: Vec<u8>,
+    /// A receive waits, and not a send: what comes is all that it waits for.
+    is_waited_for: bool,
     /// Why nothing more was taken in. The descriptor reports that once.
     failed: Option<Error>,
     /// The peer has ended its direction.
@@ -64,6 +66,7 @@ impl<'fd> Receiving<'fd> {
             max_depth: limits.max_depth,
             is_exact,
             taken_in: Vec::new(),
+            is_waited_for: false,
             failed: None,
             has_ended: false,
             is_given_up: false,
@@ -88,7 +91,7 @@ impl<'fd> Receiving<'fd> {
     }
 
     /// Bytes of a body in pieces that were not taken.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.decoder.left()
     }
 
@@ -100,6 +103,11 @@ impl<'fd> Receiving<'fd> {
     /// The memory that spans are in.
     pub(super) fn decoder(&mut self) -> &mut Decoder {
         &mut self.decoder
+    }
+
+    /// The same, to look at.
+    pub(crate) fn buffer(&mut self) -> &[u8] {
+        self.decoder.buffer()
     }
 
     /// Gives up receiving; returns what was read and not taken.
@@ -441,11 +449,13 @@ impl<'fd> Receiving<'fd> {
         }
     }
 
-    /// Writes what is queued; true if something was taken in meanwhile. Should it fail, the
+    /// Writes what is queued, until something comes meanwhile: true then. Should it fail, the
     /// next send reports that: what the peer sent before is not lost.
     fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> bool {
         if let Some(sending) = sending.filter(|sending| sending.queued() > 0) {
+            self.is_waited_for = true;
             let _ = sending.flush(Some(self), time);
+            self.is_waited_for = false;
         }
         !self.taken_in.is_empty()
     }
@@ -530,24 +540,26 @@ impl Meanwhile for Receiving<'_> {
         self.fd().filter(|_| !self.has_ended && self.failed.is_none() && !self.is_exact)
     }
 
-    fn take_in(&mut self) -> bool {
+    fn take_in(&mut self) -> Taken {
         let step = self.taken_in.len().max(limits::READ_AHEAD_MAX);
         let is_full = self.taken_in.len() == self.taken_in.capacity();
         if self.taken_in.len() >= limits::TAKEN_IN
             || (is_full && reserve(&mut self.taken_in, step).is_err())
         {
-            return false;
+            return Taken::Last;
         }
-        let Some(source) = &mut self.source else { return false };
+        let Some(source) = &mut self.source else { return Taken::Last };
         match source.try_read_more(&mut self.taken_in, u64::MAX) {
-            Ok(got) => {
-                self.has_ended |= got == Some(0);
-                got != Some(0)
-            }
-            Err(error) => {
-                self.failed = Some(error);
-                false
-            }
+            Ok(None) => return Taken::More,
+            Ok(got) => self.has_ended |= got == Some(0),
+            Err(error) => self.failed = Some(error),
+        }
+        if self.is_waited_for {
+            Taken::Enough
+        } else if self.has_ended || self.failed.is_some() {
+            Taken::Last
+        } else {
+            Taken::More
         }
     }
 }

@@ -120,12 +120,41 @@ pub fn with_id(header: &str, id: &Id) -> Result<String> {
         return Err(Error::new(ErrorKind::Argument, "the id is the library's to choose"));
     }
     let mut with_id = written(&|header| header.id(Some(id)));
-    if !keys.starts_with('}') {
-        with_id.pop();
-        with_id.push(',');
-        with_id.push_str(keys);
-    }
+    append_keys(&mut with_id, keys);
     Ok(with_id)
+}
+
+/// The header of the reply to a request, whose header `request` is the text of: `"status":"ok"`,
+/// the request's id, and the members of `header`, which are none of these.
+pub fn ok_reply(request: &str, header: Option<&str>) -> Result<String> {
+    let id = id_in(request);
+    let mut reply = written(&|reply| {
+        reply.text("status", Some("ok"));
+        reply.id(id.as_ref());
+    });
+    let Some(header) = header else { return Ok(reply) };
+    let keys = keys_to_send(header)?;
+    let fields = Fields::parse(header)?;
+    if let Some(own) = ["status", "id"].into_iter().find(|key| fields.has(key)) {
+        let detail = format!("{own:?} is written by the library");
+        return Err(Error::new(ErrorKind::BadField, detail));
+    }
+    append_keys(&mut reply, keys);
+    Ok(reply)
+}
+
+/// The id in the text of a request's header.
+pub fn id_in(request: &str) -> Option<Id> {
+    Fields::parse(request).and_then(|fields| fields.id()).ok().flatten()
+}
+
+/// Adds keys, and the brace behind them, to an object that has some.
+fn append_keys(object: &mut String, keys: &str) {
+    if !keys.starts_with('}') {
+        object.pop();
+        object.push(',');
+        object.push_str(keys);
+    }
 }
 
 /// A message that was read from a reply: whatever is wrong with it is a bad reply.

@@ -1,0 +1,88 @@
+//! Exchanges on a connection: a request and its reply.
+
+use std::ffi::c_int;
+
+use crate::ffi::boundary::arguments::invalid;
+use crate::ffi::boundary::outcome::code;
+use crate::ffi::boundary::parameters::{Bytes, Handle, Out, Text};
+use crate::ffi::connection::FrameConnection;
+use crate::ffi::frame::FrameHandle;
+use crate::ffi::frame::reply::kind_of;
+
+/// Sends a request and takes its reply, which repeats the request's id and says
+/// "status":"ok".
+///
+/// header is a JSON object without an id, which the library chooses, and without data_size. On
+/// success *reply is the reply, which the caller frees with frame_free(); on failure NULL.
+/// timeout_ms is for the whole exchange, and not 0: a call cannot be resumed.
+///
+/// Returns 0. -100 and below: an error reply, whose message frame_last_error() has; the
+/// connection is in sync. Once a byte of the request was accepted every other failure breaks
+/// the connection: FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (it answers another
+/// request, or does not say "ok"), FRAME_ECLOSED, and the codes of frame_connection_recv() and
+/// frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_call(
+    c: Handle<FrameConnection>,
+    header: Text,
+    body: Bytes,
+    body_len: usize,
+    timeout_ms: c_int,
+    reply: Out<FrameHandle>,
+) -> c_int {
+    code(|| {
+        let (place, c) = (reply.get("reply")?, c.get("c")?);
+        let (header, body) = (header.get("header")?, body.get(body_len, "body")?);
+        let timeout = c.exchange_timeout(timeout_ms)?;
+        let frame = c.cell.both(|connection| connection.call(header, body, timeout))?;
+        place.put(FrameHandle::received(frame));
+        Ok(())
+    })
+}
+
+/// Queues the reply to a request: "status":"ok", the request's id, the members of header, and
+/// body_len bytes of body.
+///
+/// request is the text of the request's header. header is a JSON object, or NULL for none;
+/// members that the library writes (status, id, data_size) are FRAME_EBADFIELD. It waits only
+/// while more than max_queue would be queued, so 0 as timeout_ms will do.
+///
+/// Returns 0 or a code of frame_connection_send().
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_reply(
+    c: Handle<FrameConnection>,
+    request: Text,
+    header: Text,
+    body: Bytes,
+    body_len: usize,
+    timeout_ms: c_int,
+) -> c_int {
+    code(|| {
+        let (request, c) = (request.get("request")?, c.get("c")?);
+        let (header, body) = (header.optional("header")?, body.get(body_len, "body")?);
+        let timeout = c.timeout(timeout_ms)?;
+        c.cell.send(|mut half| half.reply(request, header, body, timeout))
+    })
+}
+
+/// Queues the error reply to a request: the reply code that stands for code, and a message for
+/// people, or NULL.
+///
+/// code is a FRAME_E... code; one of FRAME_EREMOTE_... names its reply code. Otherwise as
+/// frame_connection_reply().
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_reply_error(
+    c: Handle<FrameConnection>,
+    request: Text,
+    code: c_int,
+    message: Text,
+    timeout_ms: c_int,
+) -> c_int {
+    self::code(|| {
+        let (request, c) = (request.get("request")?, c.get("c")?);
+        let message = message.optional("message")?;
+        let kind = kind_of(code).ok_or_else(|| invalid(format!("{code} is no error code")))?;
+        let timeout = c.timeout(timeout_ms)?;
+        c.cell.send(|mut half| half.reply_error(request, kind, message, timeout))
+    })
+}

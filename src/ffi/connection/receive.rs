@@ -1,0 +1,144 @@
+//! Receiving on a connection. What is left of a body in pieces is dropped when the next message
+//! is asked for.
+
+use std::ffi::c_int;
+
+use crate::error::Result;
+use crate::ffi::boundary::arguments::invalid;
+use crate::ffi::boundary::outcome::{code, count};
+use crate::ffi::boundary::parameters::{Array, Fd, Handle, Out, Room, Value};
+use crate::ffi::connection::FrameConnection;
+use crate::ffi::frame::FrameHandle;
+use crate::ffi::frame::decoder::{FrameView, view_of};
+
+/// Receives one message into memory of its own.
+///
+/// On success *out is the frame, which the caller frees with frame_free(); on failure NULL.
+///
+/// Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing is lost, call again. FRAME_ECLOSED:
+/// the peer ended the stream between two messages. These break the connection:
+/// FRAME_ETRUNCATED, FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body),
+/// FRAME_EBADJSON, FRAME_EBADFIELD (data_size), FRAME_EIO with errno. FRAME_EBROKEN,
+/// FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY, FRAME_EINVAL, FRAME_ENOMEM, FRAME_EBADF (the
+/// connection has nothing to read from), FRAME_ESTATE (after frame_connection_unread()).
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_recv(
+    c: Handle<FrameConnection>,
+    timeout_ms: c_int,
+    out: Out<FrameHandle>,
+) -> c_int {
+    code(|| {
+        let (place, c) = (out.get("out")?, c.get("c")?);
+        let timeout = c.timeout(timeout_ms)?;
+        let frame = c.cell.receive(|mut half| half.recv(timeout))?;
+        place.put(FrameHandle::received(frame));
+        Ok(())
+    })
+}
+
+/// Takes the messages that are there, in order, max at most, and waits if there is none.
+///
+/// views has room for max of them, and max is at least 1. They are borrowed until the next
+/// receive on this connection, or until it is freed.
+///
+/// Returns how many, at least 1, or a code of frame_connection_recv(); one that breaks the
+/// connection comes after all messages before it.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_next(
+    c: Handle<FrameConnection>,
+    views: Array<FrameView>,
+    max: usize,
+    timeout_ms: c_int,
+) -> i64 {
+    count(|| {
+        let (views, c) = (views.get(max, "views")?, c.get("c")?);
+        let timeout = c.timeout(timeout_ms)?;
+        let Some((first, others)) = views.split_first_mut() else {
+            return Err(invalid("max is 0"));
+        };
+        c.cell.receive(|mut half| {
+            let span = half.next_span(timeout)?;
+            first.write(view_of(half.receiving.buffer(), &span));
+            let mut taken = 1;
+            for view in others {
+                let Some(span) = half.next_span_there() else { break };
+                view.write(view_of(half.receiving.buffer(), &span));
+                taken += 1;
+            }
+            Ok(taken)
+        })
+    })
+}
+
+/// Receives the header of the next message; its body is then read with frame_connection_read()
+/// and frame_connection_read_to(), or by exec_serve() and frame_file_serve().
+///
+/// *view has the header, borrowed until the next receive, and no body. *body_len is the length
+/// of the body, of any size, and may be NULL.
+///
+/// Returns 0 or a code of frame_connection_recv(); FRAME_ESTATE for packets, which have no
+/// header.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_recv_header(
+    c: Handle<FrameConnection>,
+    timeout_ms: c_int,
+    view: Value<FrameView>,
+    body_len: Value<u64>,
+) -> c_int {
+    code(|| {
+        let (view, c) = (view.required("view")?, c.get("c")?);
+        let timeout = c.timeout(timeout_ms)?;
+        c.cell.receive(|mut half| {
+            let span = half.header_span(timeout)?;
+            view.put(view_of(half.receiving.buffer(), &span));
+            body_len.put(half.receiving.left());
+            Ok(())
+        })
+    })
+}
+
+/// Reads 1 to cap bytes of the body into buf, as they come.
+///
+/// Returns how many, 0 at the end of the body, or a code of frame_connection_recv(). cap is at
+/// least 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_read(
+    c: Handle<FrameConnection>,
+    buf: Room,
+    cap: usize,
+    timeout_ms: c_int,
+) -> i64 {
+    count(|| {
+        let (buf, c) = (buf.get(cap, "buf")?, c.get("c")?);
+        if cap == 0 {
+            return Err(invalid("cap is 0"));
+        }
+        let timeout = c.timeout(timeout_ms)?;
+        let got = c.cell.receive(|mut half| half.read(buf, timeout))?;
+        length(got as u64)
+    })
+}
+
+/// Copies the rest of the body to a descriptor, which is borrowed.
+///
+/// Returns how many bytes were copied: less than the rest if the time was up, and then
+/// frame_connection_inspect() has the number that is left. A failure of to_fd is its own code
+/// (FRAME_EIO with errno, FRAME_ENOSPC), and leaves the connection in sync and the rest of the
+/// body to be read. The codes of frame_connection_recv().
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_read_to(
+    c: Handle<FrameConnection>,
+    to_fd: Fd,
+    timeout_ms: c_int,
+) -> i64 {
+    count(|| {
+        let (to, c) = (to_fd.borrow()?, c.get("c")?);
+        let timeout = c.timeout(timeout_ms)?;
+        length(c.cell.receive(|mut half| half.read_to(to, timeout))?)
+    })
+}
+
+/// A number of bytes as C gets it.
+pub(super) fn length(count: u64) -> Result<i64> {
+    i64::try_from(count).map_err(|_| invalid("more bytes than fit"))
+}
