@@ -249,13 +249,12 @@ fn numbers(text: &str) -> BTreeSet<u64> {
         let is_stated = word(at).contains(',')
             || before == "default"
             || matches!((two_before, before), ("at", "most" | "least") | ("more", "than"));
-        match number(word(at)) {
-            Some(thousandths) if unit != 0 => drop(found.insert(thousandths * unit / 1000)),
+        let Some(thousandths) = number(word(at)) else { continue };
+        if unit != 0 {
+            found.insert(thousandths * unit / 1000);
+        } else if is_stated && thousandths > 1000 {
             // 1 is no limit, as in "at least 1".
-            Some(thousandths) if is_stated && thousandths > 1000 => {
-                found.insert(thousandths / 1000);
-            }
-            _ => {}
+            found.insert(thousandths / 1000);
         }
     }
     found
