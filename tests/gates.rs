@@ -238,7 +238,6 @@ fn no_two_files_import_each_other() {
     let known = [
         ["ffi::frame::reader", "ffi::frame::writer"],
         ["ops::exec::server", "ops::exec::session"],
-        ["ops::frame::connection", "ops::frame::halves"],
         ["ops::frame::reader", "ops::frame::writer"],
     ];
     let src = root().join("src");

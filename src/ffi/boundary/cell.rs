@@ -101,7 +101,12 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.busy.fetch_and(!self.directions, Ordering::Release);
+        if self.directions == BOTH {
+            // Nobody else has a bit, and a store is cheaper.
+            self.busy.store(0, Ordering::Release);
+        } else {
+            self.busy.fetch_and(!self.directions, Ordering::Release);
+        }
     }
 }
 

@@ -19,8 +19,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
-use super::halves::meanwhile;
-use super::receiving::Receiving;
+use super::receiving::{Receiving, meanwhile};
 use super::sending::Sending;
 use super::shared::{Handle, Shared};
 use crate::error::{Error, ErrorKind, Result};

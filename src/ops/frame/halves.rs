@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::connection::Connection;
 use super::raw::Message;
-use super::receiving::Receiving;
+use super::receiving::{Receiving, meanwhile};
 use super::sending::{Sending, Sent, is_resumable};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time};
-use crate::io::stream::sink::{Meanwhile, Sink};
+use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::limits;
 use crate::wire::frame::decoder::{FrameView, Span};
@@ -366,16 +366,6 @@ impl SendHalf<'_, '_> {
         let mut time = time.into();
         let other = meanwhile(self.receiving.as_deref_mut());
         self.sending.send_raw(bytes, other, &mut time)
-    }
-}
-
-/// The direction that is read while the other one waits.
-pub(super) fn meanwhile<'a>(
-    receiving: Option<&'a mut Receiving<'_>>,
-) -> Option<&'a mut dyn Meanwhile> {
-    match receiving {
-        Some(receiving) => Some(receiving),
-        None => None,
     }
 }
 

@@ -564,6 +564,16 @@ impl Meanwhile for Receiving<'_> {
     }
 }
 
+/// The direction that is read while the other one waits.
+pub(super) fn meanwhile<'a>(
+    receiving: Option<&'a mut Receiving<'_>>,
+) -> Option<&'a mut dyn Meanwhile> {
+    match receiving {
+        Some(receiving) => Some(receiving),
+        None => None,
+    }
+}
+
 fn late() -> Error {
     Error::new(ErrorKind::TimedOut, "nothing whole was received")
 }
