@@ -349,6 +349,26 @@ impl SendHalf<'_, '_> {
         }
     }
 
+    /// Sends the head of a message whose body has `body_len` bytes, and the `first` of them.
+    pub(super) fn begin_by(
+        &mut self,
+        header: &str,
+        body_len: u64,
+        first: &[u8],
+        patience: impl Into<Time>,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let mut time = patience.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        match self.sending.begin_with(header, body_len, first, other, &mut time)? {
+            Sent::Whole => Ok(()),
+            Sent::Queued => {
+                let other = meanwhile(self.receiving.as_deref_mut());
+                self.sending.flush(other, &mut time)
+            }
+        }
+    }
+
     /// Gives the next piece of the body, all of it.
     pub(super) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
         let mut time = patience.into();

@@ -187,6 +187,17 @@ impl Connection<'_> {
         self.receive_half().receive(|receiving, sending| receiving.skip(sending, &mut time))
     }
 
+    /// Takes the next `len` bytes of the stream as the body of the message whose header was
+    /// received last, which declares none: the oldest programs send one all the same.
+    pub(crate) fn expect_body(&mut self, len: u64) {
+        self.receiving.decoder().expect_body(len);
+    }
+
+    /// Takes bytes that were received before for the next ones of the stream.
+    pub(crate) fn take_back(&mut self, bytes: &[u8]) -> Result<()> {
+        self.receiving.decoder().append(bytes)
+    }
+
     /// `len` bytes that are no message, all of them or none.
     pub(crate) fn raw_by(&mut self, len: usize, time: impl Into<Time>) -> Result<&[u8]> {
         let mut time = time.into();
@@ -208,6 +219,33 @@ impl Connection<'_> {
         patience: impl Into<Time>,
     ) -> Result<()> {
         self.send_half().send_by(header, bodies, patience)
+    }
+
+    /// Sends a message without a body, even if receiving has broken the connection: the last
+    /// one, which tells the peer why.
+    pub(crate) fn send_last(&mut self, header: &str, patience: impl Into<Time>) -> Result<()> {
+        let mut time = patience.into();
+        match self.sending.send(Some(header), [&[], &[]], None, &mut time)? {
+            Sent::Whole => Ok(()),
+            Sent::Queued => self.sending.flush(None, &mut time),
+        }
+    }
+
+    /// Sends the head of a message whose body has `body_len` bytes, and the `first` of them.
+    /// [`ErrorKind::TimedOut`] with nothing accepted says that it can be sent again.
+    pub(crate) fn begin_by(
+        &mut self,
+        header: &str,
+        body_len: u64,
+        first: &[u8],
+        patience: impl Into<Time>,
+    ) -> Result<()> {
+        self.send_half().begin_by(header, body_len, first, patience)
+    }
+
+    /// Why nothing can be sent any more, if that is so.
+    pub(crate) fn send_failure(&self) -> Option<&Error> {
+        self.sending.failure()
     }
 
     /// Gives the next piece of the body, all of it.

@@ -392,19 +392,6 @@ impl<'a> Body<'a, '_> {
         }
     }
 
-    /// Hands what is left of it to `take`, in pieces.
-    pub(crate) fn for_each_chunk(
-        &mut self,
-        step: usize,
-        patience: Patience,
-        take: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        match self {
-            Body::Memory(bytes) => bytes.chunks(step).try_for_each(take),
-            Body::Stream(reader) => reader.for_each_chunk(step, patience, take),
-        }
-    }
-
     /// Drops what is left of it in the stream, as long as it comes: `stall` is the most
     /// without a byte.
     pub fn skip(&mut self, stall: Duration) -> Result<()> {

@@ -188,6 +188,25 @@ impl<'fd> Sending<'fd> {
         Ok(())
     }
 
+    /// Sends the head of a message whose body has `body_len` bytes, and the `first` of them;
+    /// both are accepted or neither is.
+    pub(super) fn begin_with(
+        &mut self,
+        header: &str,
+        body_len: u64,
+        first: &[u8],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<Sent> {
+        self.check_message()?;
+        let head = Head::new(Some(header), body_len, self.max_header)?;
+        let [start, keys] = head.pieces();
+        let pieces = [start, keys, first, &[]];
+        let sent = self.write_through(pieces, other, time, IfLate::Refuse)?;
+        self.to_send = body_len - first.len() as u64;
+        Ok(sent)
+    }
+
     /// Gives the next piece of an announced body; returns how much of it was accepted.
     pub(super) fn write(
         &mut self,

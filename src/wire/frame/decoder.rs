@@ -230,6 +230,13 @@ impl Decoder {
         Ok(head.map(|head| &self.buffer[text..text + head.header_len]))
     }
 
+    /// Takes the next `len` bytes as a streamed body, though the header that was taken last
+    /// declares none.
+    pub(crate) fn expect_body(&mut self, len: u64) {
+        debug_assert!(self.left == 0);
+        self.left = len;
+    }
+
     /// What was fed of a streamed body and not taken.
     pub(crate) fn body_there(&self) -> &[u8] {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
