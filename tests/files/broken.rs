@@ -8,18 +8,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use framefd::ErrorKind;
-use framefd::io::fs::store::StoreOptions;
-use framefd::ops::file::{self, Options, Served};
+use framefd::ops::file::{self, Local, ServeOptions, Served, Transfer};
 use framefd::ops::frame;
 use framefd::wire::digest::Hasher;
 use rustix::io::Errno;
 
-use crate::common::channel::{fill, set_blocking};
+use crate::common::channel::{drain, fill, set_blocking};
 use crate::common::process::alone_in;
 use crate::common::proxy::{Direction, Fault, at_every_offset};
 use crate::common::{encoded, kind};
 use crate::{
-    End, Kind, Tree, against, content, file_of, get, names, put, serve, status, with_server,
+    End, Kind, Tree, against, content, file_of, get, get_fd, get_path, names, plain, put, put_fd,
+    quick, serve, status, with_server,
 };
 
 /// A put of `old` as new programs send it, and as the oldest do.
@@ -42,7 +42,7 @@ fn a_put_that_is_cut_anywhere_leaves_the_old_file() {
             let (client, server) = Kind::Unix.connect();
             client.send(&whole[..cut]);
             client.half_close();
-            let session = serve(&server, &tree.root, &Options::default());
+            let session = serve(&server, &tree.root, &ServeOptions::default());
             let expected = if cut == 0 { ErrorKind::Closed } else { ErrorKind::Truncated };
             assert_eq!(session.end.kind(), expected, "after {cut} bytes");
             assert!(session.served.is_empty(), "after {cut} bytes");
@@ -51,14 +51,15 @@ fn a_put_that_is_cut_anywhere_leaves_the_old_file() {
         let (client, server) = Kind::Unix.connect();
         client.send(&whole);
         client.half_close();
-        serve(&server, &tree.root, &Options::default());
+        serve(&server, &tree.root, &ServeOptions::default());
         assert_eq!(tree.read("old"), b"new content");
     }
 }
 
 #[test]
 fn a_put_that_stalls_anywhere_leaves_the_old_file_and_is_told() {
-    let impatient = || Options { stall: Some(Duration::from_millis(20)), ..Options::default() };
+    let impatient =
+        || ServeOptions { stall: Some(Duration::from_millis(20)), ..ServeOptions::default() };
     for whole in puts() {
         let header = 4 + whole[0] as usize;
         for sent in [header, header + 1, whole.len() - 1] {
@@ -69,7 +70,7 @@ fn a_put_that_stalls_anywhere_leaves_the_old_file_and_is_told() {
                 assert!(end.is_closed());
                 reply
             });
-            assert_eq!((&*reply, session.end.kind()), ("timed_out", ErrorKind::Stalled));
+            assert_eq!((&*reply, session.end.kind()), ("timed_out", ErrorKind::TimedOut));
             tree.assert_untouched();
         }
     }
@@ -78,8 +79,11 @@ fn a_put_that_stalls_anywhere_leaves_the_old_file_and_is_told() {
 #[test]
 fn a_refusal_whose_body_does_not_come_is_told_before_the_close() {
     let tree = Tree::new();
-    let impatient =
-        || Options { stall: Some(Duration::from_millis(20)), max_size: 100, ..Options::default() };
+    let impatient = || ServeOptions {
+        stall: Some(Duration::from_millis(20)),
+        max_size: Some(100),
+        ..ServeOptions::default()
+    };
     let ((), session) = against(Kind::Unix, &tree, impatient, |end| {
         let tebibyte = r#"{"cmd":"put","filename":"x","filesize":1099511627776}"#;
         assert_eq!(end.ask(tebibyte, b""), "too_big");
@@ -99,7 +103,7 @@ fn a_client_that_has_gone_has_its_files_stored() {
             client.send_raw(&header, b"new");
         }
         drop(client);
-        let session = serve(&server, &tree.root, &Options::default());
+        let session = serve(&server, &tree.root, &ServeOptions::default());
         assert_eq!(session.served.len(), 4, "{channel:?} {session:?}");
         // TCP learns of it from the first reply.
         assert!(matches!(session.served[3], Served::Unanswered(_)), "{channel:?} {session:?}");
@@ -112,13 +116,13 @@ fn a_client_that_has_gone_has_its_files_stored() {
 #[test]
 fn an_old_uploader_can_be_left_without_a_reply() {
     let tree = Tree::new();
-    let silent = || Options { reply: false, ..Options::default() };
+    let silent = || ServeOptions { reply: false, ..ServeOptions::default() };
     let ((), session) = against(Kind::Unix, &tree, silent, |end| {
         for name in ["a", "..", "b"] {
             let header = format!(r#"{{"cmd":"put","filename":"{name}","filesize":3}}"#);
             end.send_raw(&header, b"new");
         }
-        end.assert_in_step();
+        end.assert_in_sync();
         put(end, "c", b"new").unwrap();
     });
     assert_eq!(session.served.len(), 5);
@@ -129,7 +133,7 @@ fn an_old_uploader_can_be_left_without_a_reply() {
 fn a_file_that_becomes_shorter_is_not_made_up() {
     let tree = Tree::new();
     fs::write(tree.at("log"), vec![b'x'; 4 << 20]).unwrap();
-    let ((), session) = against(Kind::Unix, &tree, Options::default, |end| {
+    let ((), session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         end.send_raw(r#"{"cmd":"get","filename":"log","trailer":true}"#, b"");
         let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
         let (_, mut body) = received.unwrap();
@@ -144,9 +148,9 @@ fn a_file_that_becomes_shorter_is_not_made_up() {
 #[test]
 fn a_source_that_ends_early_breaks_the_connection() {
     let tree = Tree::new();
-    let (client, session) = against(Kind::Unix, &tree, Options::default, |end| {
+    let (client, session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         let source = file_of(b"new");
-        file::put(end.duplex(), b"old", source.as_fd(), Some(4), &Options::default())
+        put_fd(end, b"old", source.as_fd(), Some(4), &plain())
     });
     let error = client.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Truncated);
@@ -159,30 +163,42 @@ fn a_source_that_ends_early_breaks_the_connection() {
 fn a_server_that_goes_silent_is_not_waited_for() {
     let (client, _server) = Kind::Unix.connect();
     let short = Some(Duration::from_millis(20));
-    let stall = Options { stall: short, ..Options::default() };
-    let whole = Options { timeout: short, ..Options::default() };
+    let stalled = (Transfer { stall: short, ..plain() }, None);
+    let late = (plain(), short);
     let file = tempfile::tempfile().unwrap();
-    for options in [stall, whole] {
-        let name = b"x";
-        let put = file::put(client.duplex(), name, file.as_fd(), Some(0), &options);
-        let get = file::get(client.duplex(), name, file.as_fd(), &options);
-        assert_eq!((kind(put), kind(get)), (ErrorKind::Stalled, ErrorKind::Stalled));
+    for (how, time) in [stalled, late] {
+        let what = Transfer { name: b"x", local: Local::Fd(file.as_fd()), ..how };
+        let put = Transfer { length: Some(0), ..what };
+        let put = file::put(&mut client.connection(), &put, time);
+        let get = file::get(&mut client.connection(), &what, time);
+        assert_eq!((kind(put), kind(get)), (ErrorKind::TimedOut, ErrorKind::TimedOut));
     }
     // As much as the connection takes, and no reader.
     let large = file_of(&content(2 << 20));
-    let put = file::put(client.duplex(), b"x", large.as_fd(), None, &stall);
-    assert_eq!(kind(put), ErrorKind::Stalled);
+    let put = put_fd(&client, b"x", large.as_fd(), None, &stalled.0);
+    assert_eq!(kind(put), ErrorKind::TimedOut);
 }
 
 #[test]
-fn a_connection_that_takes_nothing_is_in_step_after_the_time_is_up() {
-    let (client, _server) = Kind::Unix.connect();
+fn a_connection_that_takes_nothing_is_in_sync_after_the_time_is_up() {
+    let (client, server) = Kind::Unix.connect();
     fill(&client.writer);
     let file = tempfile::tempfile().unwrap();
-    let options = Options { timeout: Some(Duration::ZERO), ..Options::default() };
-    let put = file::put(client.duplex(), b"x", file.as_fd(), None, &options);
-    let get = file::get(client.duplex(), b"x", file.as_fd(), &options);
-    assert_eq!((kind(put), kind(get)), (ErrorKind::TimedOut, ErrorKind::TimedOut));
+    let what = Transfer::fd(b"x", file.as_fd());
+    let mut connection = client.connection();
+    for length in [0, 1 << 20] {
+        file.set_len(length).unwrap();
+        let put = file::put(&mut connection, &what, Duration::ZERO);
+        let get = file::get(&mut connection, &what, Duration::ZERO);
+        let stat = file::stat(&mut connection, b"x", Duration::ZERO);
+        assert_eq!((kind(put), kind(get)), (ErrorKind::TimedOut, ErrorKind::TimedOut));
+        assert_eq!(kind(stat), ErrorKind::TimedOut);
+        let state = connection.state();
+        assert!(state.broken.is_none() && state.queued == 0, "{state:?}");
+    }
+    drain(&server.reader);
+    server.send_raw(r#"{"status":"ok"}"#, b"");
+    assert!(file::mkdir(&mut connection, b"x", None, false, None).is_ok());
 }
 
 /// As many small pieces as a socket takes.
@@ -208,9 +224,9 @@ fn who_reads_slowly_has_not_stalled() {
     let stall = Duration::from_secs(1);
     std::thread::scope(|scope| {
         let put = scope.spawn(move || {
-            let options = Options { stall: Some(stall), reply: false, ..Options::default() };
+            let options = Transfer { stall: Some(stall), reply: false, ..plain() };
             let source = file_of(&content(1 << 20));
-            file::put(end.duplex(), b"new", source.as_fd(), None, &options)
+            put_fd(&end, b"new", source.as_fd(), None, &options)
         });
         // Three quarters have to go before the socket is ready again: that is made to take
         // longer than a stall may, and each piece much less.
@@ -232,8 +248,6 @@ fn end(stream: &UnixStream) -> End {
 #[test]
 fn an_exchange_that_is_split_or_cut_anywhere_is_whole_or_an_error() {
     let tree = Tree::new();
-    let unsynced = StoreOptions { sync: false, ..StoreOptions::default() };
-    let quick = || Options { store: unsynced, ..Options::default() };
     let serving = |stream: &UnixStream| serve(&end(stream), &tree.root, &quick());
     let putting = |stream: &UnixStream| put(&end(stream), "old", b"new");
     let sizes = at_every_offset(putting, serving, |fault, client, session| {
@@ -250,8 +264,9 @@ fn an_exchange_that_is_split_or_cut_anywhere_is_whole_or_an_error() {
     assert!(sizes.0 > 100 && sizes.1 > 100, "{sizes:?}");
 
     let copy = tree.local("copy");
-    let getting =
-        |stream: &UnixStream| file::get_path(end(stream).duplex(), b"old", &copy, &quick());
+    let getting = |stream: &UnixStream| {
+        get_path(&end(stream), b"old", &copy, &Transfer { sync: false, ..plain() })
+    };
     let sizes = at_every_offset(getting, serving, |fault, client, _| {
         let succeeds = !matches!(fault, Fault::Cut(..));
         assert_eq!(client.is_ok(), succeeds, "{fault:?}: {client:?}");
@@ -287,7 +302,7 @@ fn a_full_disk_is_told_and_the_next_request_served() {
             put(end, "small/file", &content(32 << 10)).unwrap();
             put(end, "large", &content(128 << 10)).unwrap();
             let path = tree.local("copy");
-            let full = file::get_path(end.duplex(), b"large", &path, &Options::default());
+            let full = get_path(end, b"large", &path, &plain());
             assert_eq!(kind(full), ErrorKind::NoSpace);
             assert_eq!(names(&tree.local("")), [""; 0]);
         });
@@ -302,7 +317,7 @@ fn a_full_destination_ends_a_get() {
     let tree = Tree::new();
     with_server(&tree, |end| {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let got = file::get(end.duplex(), b"old", full.as_fd(), &Options::default());
+        let got = get_fd(end, b"old", full.as_fd(), &plain());
         let error = got.unwrap_err();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::NoSpace, 28));
     });
@@ -312,13 +327,13 @@ fn a_full_destination_ends_a_get() {
 fn a_get_is_refused_above_the_clients_limit() {
     let tree = Tree::new();
     with_server(&tree, |end| {
-        let options = Options { max_size: 2, ..Options::default() };
+        let options = Transfer { max_size: Some(2), ..plain() };
         let (got, bytes) = crate::get_with(end, "old", &options);
         assert_eq!((kind(got), bytes), (ErrorKind::TooBig, vec![]));
     });
     with_server(&tree, |end| {
         let (got, bytes) = get(end, "missing");
         assert_eq!((kind(got), bytes), (ErrorKind::RemoteNotFound, vec![]));
-        end.assert_in_step();
+        end.assert_in_sync();
     });
 }

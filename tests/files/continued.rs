@@ -10,7 +10,7 @@ use std::path::Path;
 
 use framefd::io::fs::root::Root;
 use framefd::io::fs::store::{NewFile, StoreOptions};
-use framefd::ops::file::{self, Options, Transfer};
+use framefd::ops::file::{ServeOptions, Transfer, Transferred};
 use framefd::ops::frame;
 use framefd::wire::digest::Hasher;
 use framefd::wire::name::Name;
@@ -19,17 +19,15 @@ use serde_json::Value;
 
 use crate::common::proxy::{self, Fault, at_every_offset};
 use crate::common::{encoded, kind};
-use crate::{End, Kind, Tree, against, content, file_of, names, rewound, serve};
+use crate::{
+    End, Kind, Tree, against, content, file_of, get_fd, get_path, names, plain, put_fd, put_path,
+    quick, rewound, serve, unhashed_file,
+};
 
 const MIB: usize = 1024 * 1024;
 
-fn quick() -> Options<'static> {
-    let store = StoreOptions { sync: false, ..StoreOptions::default() };
-    Options { store, ..Options::default() }
-}
-
-fn resuming() -> Options<'static> {
-    Options { resume: true, ..quick() }
+fn resuming() -> Transfer<'static> {
+    Transfer { resume: true, ..plain() }
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -83,7 +81,7 @@ fn partial_size(dir: &Path) -> Option<usize> {
     Some(usize::try_from(fs::metadata(dir.join(partial)).unwrap().len()).unwrap())
 }
 
-fn check_whole(passed: Transfer, bytes: &[u8]) {
+fn check_whole(passed: Transferred, bytes: &[u8]) {
     assert_eq!(passed.bytes, bytes.len() as u64);
     assert_eq!(passed.sha256.unwrap().to_string(), digest(bytes));
 }
@@ -93,11 +91,11 @@ fn a_put_that_is_cut_at_any_byte_goes_on_from_there() {
     let tree = Tree::new();
     let bytes = content(20);
     fs::write(tree.local("source"), &bytes).unwrap();
-    let put = |end: &End| file::put_path(end.duplex(), b"new", &tree.local("source"), &resuming());
+    let put = |end: &End| put_path(end, b"new", &tree.local("source"), &resuming());
     let client = |stream: &UnixStream| put(&end(stream));
     let server = |stream: &UnixStream| serve(&end(stream), &tree.root, &quick());
     let kept = RefCell::new(Vec::new());
-    at_every_offset(client, server, |fault, put_first: Result<Transfer>, _| {
+    at_every_offset(client, server, |fault, put_first: Result<Transferred>, _| {
         let there = partial_size(&tree.at(""));
         if tree.names().contains(&"new".to_owned()) {
             // Only the reply was cut, or nothing.
@@ -123,11 +121,11 @@ fn a_get_that_is_cut_at_any_byte_goes_on_from_there() {
     let bytes = content(20);
     fs::write(tree.at("file"), &bytes).unwrap();
     let copy = tree.local("copy");
-    let get = |end: &End| file::get_path(end.duplex(), b"file", &copy, &resuming());
+    let get = |end: &End| get_path(end, b"file", &copy, &resuming());
     let client = |stream: &UnixStream| get(&end(stream));
     let server = |stream: &UnixStream| serve(&end(stream), &tree.root, &quick());
     let kept = RefCell::new(Vec::new());
-    at_every_offset(client, server, |fault, got: Result<Transfer>, _| {
+    at_every_offset(client, server, |fault, got: Result<Transferred>, _| {
         let there = partial_size(&tree.local(""));
         assert_eq!(got.is_ok(), copy.exists(), "{fault:?}");
         if got.is_err() {
@@ -147,8 +145,8 @@ fn a_get_that_is_cut_at_any_byte_goes_on_from_there() {
 }
 
 /// Breaks off at that many bytes, or as soon as there are as many.
-fn until(bytes: usize) -> impl Fn(u64, u64) -> ControlFlow<()> {
-    move |done, _| {
+fn until(bytes: usize) -> impl Fn(&[u8], u64, u64) -> ControlFlow<()> {
+    move |_, done, _| {
         if done >= bytes as u64 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
@@ -160,16 +158,16 @@ fn a_file_of_many_pieces_is_cut_between_any_two() {
     fs::write(tree.at("file"), &bytes).unwrap();
     for cut in [MIB, 2 * MIB, 3 * MIB, 3 * MIB + 1] {
         let stop = until(cut);
-        let stopping = Options { progress: Some(&stop), ..resuming() };
+        let stopping = Transfer { progress: Some(&stop), ..resuming() };
         let source = file_of(&bytes);
         let (put, _) = against(Kind::Unix, &tree, quick, |end| {
-            file::put(end.duplex(), b"new", source.as_fd(), None, &stopping)
+            put_fd(end, b"new", source.as_fd(), None, &stopping)
         });
         assert_eq!(kind(put), ErrorKind::Canceled);
         assert_eq!(partial_size(&tree.at("")), Some(cut));
         let again = through(&tree, |end| {
             let source = rewound(source);
-            file::put(end.duplex(), b"new", source.as_fd(), None, &resuming())
+            put_fd(end, b"new", source.as_fd(), None, &resuming())
         });
         check_whole(again.client.unwrap(), &bytes);
         assert_eq!(content_of(&again.to_server), bytes.len() - cut);
@@ -177,13 +175,12 @@ fn a_file_of_many_pieces_is_cut_between_any_two() {
         assert_eq!(tree.names(), ["file", "new", "old"]);
 
         let copy = tree.local("copy");
-        let (got, _) = against(Kind::Unix, &tree, quick, |end| {
-            file::get_path(end.duplex(), b"file", &copy, &stopping)
-        });
+        let (got, _) =
+            against(Kind::Unix, &tree, quick, |end| get_path(end, b"file", &copy, &stopping));
         assert_eq!(kind(got), ErrorKind::Canceled);
         let there = partial_size(&tree.local("")).unwrap();
         assert!(there >= cut && !copy.exists());
-        let again = through(&tree, |end| file::get_path(end.duplex(), b"file", &copy, &resuming()));
+        let again = through(&tree, |end| get_path(end, b"file", &copy, &resuming()));
         check_whole(again.client.unwrap(), &bytes);
         assert_eq!(content_of(&again.to_client), bytes.len() - there);
         assert!(fs::read(&copy).unwrap() == bytes);
@@ -201,7 +198,7 @@ fn put_a_part(tree: &Tree, bytes: &[u8], cut: usize) {
     );
     client.send(&encoded(&header, &bytes[..cut]));
     client.half_close();
-    serve(&server, &tree.root, &Options::default());
+    serve(&server, &tree.root, &ServeOptions::default());
     assert_eq!(partial_size(&tree.at("")), Some(cut));
 }
 
@@ -223,10 +220,8 @@ fn a_put_starts_over_where_the_source_is_another() {
             let tree = Tree::new();
             put_a_part(&tree, &old, 500);
             let source = file_of(&bytes);
-            let options = Options { checksum, ..resuming() };
-            let put = through(&tree, |end| {
-                file::put(end.duplex(), b"new", source.as_fd(), None, &options)
-            });
+            let options = Transfer { checksum, ..resuming() };
+            let put = through(&tree, |end| put_fd(end, b"new", source.as_fd(), None, &options));
             assert_eq!(put.client.unwrap().bytes, bytes.len() as u64, "{case}");
             assert_eq!(content_of(&put.to_server), sent, "{case}");
             assert_eq!((tree.read("new"), tree.names().len()), (bytes.clone(), 2), "{case}");
@@ -240,9 +235,7 @@ fn a_put_resumes_what_stands_in_the_middle_of_a_source() {
     put_a_part(&tree, &content(1000)[300..900], 100);
     let mut source = file_of(&content(1000));
     source.seek(SeekFrom::Start(300)).unwrap();
-    let put = through(&tree, |end| {
-        file::put(end.duplex(), b"new", source.as_fd(), Some(600), &resuming())
-    });
+    let put = through(&tree, |end| put_fd(end, b"new", source.as_fd(), Some(600), &resuming()));
     assert_eq!((put.client.unwrap().bytes, content_of(&put.to_server)), (600, 500));
     assert_eq!(tree.read("new"), &content(1000)[300..900]);
 }
@@ -253,9 +246,7 @@ fn a_source_that_cannot_go_back_is_put_from_its_start() {
     put_a_part(&tree, &content(1000), 500);
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(&content(1000)).unwrap();
-    let put = through(&tree, |end| {
-        file::put(end.duplex(), b"new", reader.as_fd(), Some(1000), &resuming())
-    });
+    let put = through(&tree, |end| put_fd(end, b"new", reader.as_fd(), Some(1000), &resuming()));
     check_whole(put.client.unwrap(), &content(1000));
     assert_eq!(content_of(&put.to_server), 1000);
     assert_eq!(tree.read("new"), content(1000));
@@ -268,25 +259,25 @@ fn a_source_that_changes_while_it_is_put_is_refused_or_put_as_it_was() {
     let bytes = content(4 * MIB);
     put_a_part(&tree, &bytes, 1000);
     let source = file_of(&bytes);
-    let cut = |_, _| {
+    let cut = |_: &[u8], _, _| {
         source.set_len(2 * MIB as u64).unwrap();
         ControlFlow::Continue(())
     };
-    let options = Options { progress: Some(&cut), ..resuming() };
+    let options = Transfer { progress: Some(&cut), ..resuming() };
     let (put, _) = against(Kind::Unix, &tree, quick, |end| {
-        file::put(end.duplex(), b"new", source.as_fd(), None, &options)
+        put_fd(end, b"new", source.as_fd(), None, &options)
     });
     assert_eq!(kind(put), ErrorKind::Truncated);
     assert_eq!((tree.names().len(), tree.read("old")), (2, b"old".to_vec()));
     // It grows, and what was announced is what arrives.
     let source = file_of(&bytes);
-    let grow = |_, _| {
+    let grow = |_: &[u8], _, _| {
         source.set_len(5 * MIB as u64).unwrap();
         ControlFlow::Continue(())
     };
-    let options = Options { progress: Some(&grow), ..resuming() };
+    let options = Transfer { progress: Some(&grow), ..resuming() };
     let (put, _) = against(Kind::Unix, &tree, quick, |end| {
-        file::put(end.duplex(), b"new", source.as_fd(), None, &options)
+        put_fd(end, b"new", source.as_fd(), None, &options)
     });
     check_whole(put.unwrap(), &bytes);
     assert!(tree.read("new") == bytes);
@@ -338,7 +329,7 @@ fn partial(bytes: &[u8]) -> Vec<u8> {
 fn a_put_that_is_refused_its_offset_starts_over_on_the_same_connection() {
     let put = |replies: &[Vec<u8>]| {
         let source = file_of(b"abcdef");
-        scripted(replies, |end| file::put(end.duplex(), b"new", source.as_fd(), None, &resuming()))
+        scripted(replies, |end| put_fd(end, b"new", source.as_fd(), None, &resuming()))
     };
     let done = || encoded(r#"{"status":"ok","filesize":6}"#, b"");
     for code in ["checksum", "bad_request"] {
@@ -386,9 +377,9 @@ fn a_put_that_is_refused_its_offset_starts_over_on_the_same_connection() {
 
 #[test]
 fn an_offset_is_what_the_server_has_already() {
-    let options = Options { offset: 3, ..Options::default() };
-    let put = |source: &File, length, options: &Options<'_>, replies: &[Vec<u8>]| {
-        scripted(replies, |end| file::put(end.duplex(), b"x", source.as_fd(), length, options))
+    let options = Transfer { offset: 3, ..plain() };
+    let put = |source: &File, length, options: &Transfer<'_>, replies: &[Vec<u8>]| {
+        scripted(replies, |end| put_fd(end, b"x", source.as_fd(), length, options))
     };
     let at = |start: u64| {
         let mut source = file_of(b"-abcdef");
@@ -408,7 +399,7 @@ fn an_offset_is_what_the_server_has_already() {
     assert_eq!(kind(sent), ErrorKind::Argument);
     let (sent, _) = put(&at(4), Some(u64::MAX), &options, &[]);
     assert_eq!(kind(sent), ErrorKind::Argument);
-    let (sent, _) = put(&at(4), None, &Options { reply: false, ..options }, &[]);
+    let (sent, _) = put(&at(4), None, &Transfer { reply: false, ..options }, &[]);
     assert_eq!(kind(sent), ErrorKind::Argument);
     // What cannot be read again has no digest.
     let pipe = || {
@@ -418,9 +409,9 @@ fn an_offset_is_what_the_server_has_already() {
     };
     let (sent, _) = put(&pipe(), Some(3), &options, &[]);
     assert_eq!(kind(sent), ErrorKind::Argument);
-    let unhashed = Options { checksum: false, ..options };
+    let unhashed = Transfer { checksum: false, ..options };
     let (sent, seen) = put(&pipe(), Some(3), &unhashed, &[done()]);
-    assert_eq!(sent.unwrap(), Transfer { bytes: 6, sha256: None });
+    assert_eq!(sent.unwrap(), unhashed_file(6));
     assert_eq!((seen[0].1.get("prefix_sha256"), &*seen[0].2), (None, &b"def"[..]));
 }
 
@@ -430,8 +421,8 @@ fn an_offset_of_a_path_is_its_first_bytes() {
     fs::write(tree.local("source"), b"abcdef").unwrap();
     let put = |offset| {
         put_a_part(&tree, b"abcdef", 3);
-        let options = Options { offset, ..resuming() };
-        through(&tree, |end| file::put_path(end.duplex(), b"new", &tree.local("source"), &options))
+        let options = Transfer { offset, ..resuming() };
+        through(&tree, |end| put_path(end, b"new", &tree.local("source"), &options))
     };
     let whole = put(3);
     check_whole(whole.client.unwrap(), b"abcdef");
@@ -443,15 +434,15 @@ fn an_offset_of_a_path_is_its_first_bytes() {
 fn the_rest_of_a_file_is_got_into_a_descriptor() {
     let tree = Tree::new();
     fs::write(tree.at("file"), b"abcdef").unwrap();
-    let get = |start: &[u8], options: &Options<'_>| {
+    let get = |start: &[u8], options: &Transfer<'_>| {
         let mut dest = tempfile::tempfile().unwrap();
         dest.write_all(start).unwrap();
-        let got = through(&tree, |end| file::get(end.duplex(), b"file", dest.as_fd(), options));
+        let got = through(&tree, |end| get_fd(end, b"file", dest.as_fd(), options));
         let mut bytes = Vec::new();
         rewound(dest).read_to_end(&mut bytes).unwrap();
         (got.client, bytes, content_of(&got.to_client))
     };
-    let from = |offset| Options { offset, ..Options::default() };
+    let from = |offset| Transfer { offset, ..plain() };
     let (got, bytes, passed) = get(b"-abc", &from(3));
     check_whole(got.unwrap(), b"abcdef");
     assert_eq!((&*bytes, passed), (&b"-abcdef"[..], 3));
@@ -465,15 +456,15 @@ fn the_rest_of_a_file_is_got_into_a_descriptor() {
     let (got, _, _) = get(b"ab", &from(3));
     assert_eq!(kind(got), ErrorKind::Argument);
     // Without a digest what was there is not looked at.
-    let unhashed = Options { checksum: false, ..from(3) };
+    let unhashed = Transfer { checksum: false, ..from(3) };
     let (got, bytes, _) = get(b"?", &unhashed);
-    assert_eq!(got.unwrap(), Transfer { bytes: 6, sha256: None });
+    assert_eq!(got.unwrap(), unhashed_file(6));
     assert_eq!(bytes, b"?def");
     let (reader, writer) = std::io::pipe().unwrap();
     let got = through(&tree, |end| {
-        let piped = file::get(end.duplex(), b"file", writer.as_fd(), &from(3));
+        let piped = get_fd(end, b"file", writer.as_fd(), &from(3));
         assert_eq!(kind(piped), ErrorKind::Argument);
-        file::get(end.duplex(), b"file", writer.as_fd(), &unhashed)
+        get_fd(end, b"file", writer.as_fd(), &unhashed)
     });
     got.client.unwrap();
     drop(writer);
@@ -507,10 +498,10 @@ fn a_get_starts_over_where_the_file_is_another() {
             fs::write(tree.at("file"), &bytes).unwrap();
             let copy = tree.local("copy");
             get_a_part(&copy, &here);
-            let options = Options { checksum, ..resuming() };
+            let options = Transfer { checksum, ..resuming() };
             let got = through(&tree, |end| {
-                let got = file::get_path(end.duplex(), b"file", &copy, &options);
-                end.assert_in_step();
+                let got = get_path(end, b"file", &copy, &options);
+                end.assert_in_sync();
                 got
             });
             assert_eq!(got.client.unwrap().bytes, bytes.len() as u64, "{case}");
@@ -527,8 +518,7 @@ fn a_get_that_does_not_match_in_the_end_leaves_nothing() {
         let tree = Tree::new();
         let copy = tree.local("copy");
         get_a_part(&copy, b"abc");
-        let (got, seen) =
-            scripted(replies, |end| file::get_path(end.duplex(), b"file", &copy, &resuming()));
+        let (got, seen) = scripted(replies, |end| get_path(end, b"file", &copy, &resuming()));
         (got, seen, partial_size(&tree.local("")), copy.exists())
     };
     let rest = |trailer: &str| {
@@ -572,11 +562,11 @@ fn a_partial_file_that_somebody_writes_is_not_touched() {
     let dir = File::open(tree.local("")).unwrap();
     let (root, name) = (Root::new(dir.as_fd()).unwrap(), Name::new(b"copy").unwrap());
     let held = NewFile::resume(root, name, StoreOptions::default(), 0, &mut |_| ()).unwrap();
-    let got = through(&tree, |end| file::get_path(end.duplex(), b"old", &copy, &resuming()));
+    let got = through(&tree, |end| get_path(end, b"old", &copy, &resuming()));
     assert_eq!(kind(got.client), ErrorKind::Busy);
     assert!(got.to_server.is_empty());
     drop(held);
-    through(&tree, |end| file::get_path(end.duplex(), b"old", &copy, &resuming())).client.unwrap();
+    through(&tree, |end| get_path(end, b"old", &copy, &resuming())).client.unwrap();
     assert_eq!(fs::read(copy).unwrap(), b"old");
 }
 
@@ -587,17 +577,17 @@ fn offsets_beyond_32_bits() {
     let sparse = File::create(tree.at("sparse")).unwrap();
     sparse.set_len(size - 1).unwrap();
     File::options().append(true).open(tree.at("sparse")).unwrap().write_all(b"x").unwrap();
-    let unhashed = Options { checksum: false, offset: size - 1, ..Options::default() };
+    let unhashed = Transfer { checksum: false, offset: size - 1, ..plain() };
     let dest = tempfile::tempfile().unwrap();
-    let got = through(&tree, |end| file::get(end.duplex(), b"sparse", dest.as_fd(), &unhashed));
-    assert_eq!(got.client.unwrap(), Transfer { bytes: size, sha256: None });
+    let got = through(&tree, |end| get_fd(end, b"sparse", dest.as_fd(), &unhashed));
+    assert_eq!(got.client.unwrap(), unhashed_file(size));
     assert_eq!(std::io::read_to_string(rewound(dest)).unwrap(), "x");
 
     let mut source = File::open(tree.at("sparse")).unwrap();
     source.seek(SeekFrom::Start(size - 1)).unwrap();
     let reply = encoded(&format!(r#"{{"status":"ok","filesize":{size}}}"#), b"");
     let (put, seen) =
-        scripted(&[reply], |end| file::put(end.duplex(), b"new", source.as_fd(), None, &unhashed));
+        scripted(&[reply], |end| put_fd(end, b"new", source.as_fd(), None, &unhashed));
     assert_eq!(put.unwrap().bytes, size);
     let (_, header, body) = &seen[0];
     assert_eq!((&header["offset"], &header["filesize"]), (&(size - 1).into(), &size.into()));

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use framefd::ops::file::{Options, sweep};
+use framefd::ops::file::{ServeOptions, sweep};
 
 use crate::common::encoded;
 use crate::{End, Tree, serve};
@@ -22,7 +22,7 @@ fn the_file_is_the_old_one_or_the_new_one_whole() {
     if let Some(root) = std::env::var_os(ROOT) {
         let socket = || std::io::stdin().as_fd().try_clone_to_owned().unwrap();
         let end = End { reader: socket(), writer: socket() };
-        serve(&end, &File::open(root).unwrap(), &Options::default());
+        serve(&end, &File::open(root).unwrap(), &ServeOptions::default());
         return;
     }
     let tree = Tree::new();

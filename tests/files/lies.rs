@@ -4,10 +4,10 @@ use std::fs;
 use std::os::fd::AsFd as _;
 
 use framefd::ErrorKind;
-use framefd::ops::file::{self, Options};
+use framefd::ops::file::Transfer;
 
 use crate::common::{encoded, kind};
-use crate::{Kind, Tree, file_of, get_with, names};
+use crate::{Kind, Tree, file_of, get_path, get_with, names, plain, put_fd};
 
 /// Of "evil" and "abc".
 const EVIL: &str = "b5c1fb2efc6d6b4674c2fdcc48ce01b43a3b7c03763c0c3355de0099ee0f8c73";
@@ -28,9 +28,9 @@ fn nothing_a_server_says_leads_a_get_elsewhere() {
         let header = format!(r#"{{"status":"ok","filename":"{name}","filesize":3,"data_size":3}}"#);
         server.send_raw(&header, b"abc");
         let path = tree.local("asked");
-        file::get_path(client.duplex(), b"asked", &path, &Options::default()).unwrap();
-        assert_eq!(fs::read(path).unwrap(), b"abc");
-        assert_eq!(names(&tree.local("")), ["asked"]);
+        let got = get_path(&client, b"asked", &path, &plain());
+        assert_eq!(kind(got), ErrorKind::BadReply, "{name:?}");
+        assert_eq!(names(&tree.local("")), [""; 0]);
     }
 }
 
@@ -70,7 +70,7 @@ fn a_get_takes_no_content_that_contradicts_what_was_said() {
         (encoded("[]", b""), ErrorKind::BadJson),
         (encoded("", b""), ErrorKind::BadLength),
     ];
-    let options = Options { max_size: 100, ..Options::default() };
+    let options = Transfer { max_size: Some(100), ..plain() };
     for (reply, expected) in cases {
         let shown = String::from_utf8_lossy(&reply).into_owned();
         let tree = Tree::new();
@@ -80,7 +80,7 @@ fn a_get_takes_no_content_that_contradicts_what_was_said() {
             server.send(&reply);
             server.half_close();
             if to_path {
-                return kind(file::get_path(client.duplex(), b"asked", &path, &options));
+                return kind(get_path(&client, b"asked", &path, &options));
             }
             let (got, bytes) = get_with(&client, "asked", &options);
             assert!(bytes.is_empty() || bytes == b"abc");
@@ -97,7 +97,7 @@ fn a_get_takes_a_digest_that_comes_first() {
     let upper = ABC.to_uppercase();
     let header = format!(r#"{{"status":"ok","filesize":3,"data_size":3,"sha256":"{upper}"}}"#);
     server.send_raw(&header, b"abc");
-    let (got, bytes) = get_with(&client, "asked", &Options::default());
+    let (got, bytes) = get_with(&client, "asked", &plain());
     assert_eq!((got.unwrap().sha256.unwrap().to_string(), bytes), (ABC.into(), b"abc".to_vec()));
 }
 
@@ -108,11 +108,11 @@ fn a_put_compares_what_the_server_says_it_has_stored() {
         server.send_raw(reply, body);
         server.half_close();
         let source = file_of(b"abc");
-        file::put(client.duplex(), b"new", source.as_fd(), None, &Options::default())
+        put_fd(&client, b"new", source.as_fd(), None, &plain())
     };
     for good in [
         r#"{"status":"ok"}"#.to_owned(),
-        format!(r#"{{"status":"ok","filename":"other","filesize":3,"sha256":"{ABC}"}}"#),
+        format!(r#"{{"status":"ok","filename":"new","filesize":3,"sha256":"{ABC}"}}"#),
     ] {
         assert_eq!(put(&good, b"").unwrap().sha256.unwrap().to_string(), ABC);
     }
@@ -124,6 +124,10 @@ fn a_put_compares_what_the_server_says_it_has_stored() {
         (r#"{"status":"ok","sha256":"ba78"}"#, b"", ErrorKind::BadReply),
         (r#"{"status":"ok","data_size":1}"#, b"x", ErrorKind::BadReply),
         (r#"{"status":"ok","id":"another's"}"#, b"", ErrorKind::BadReply),
+        (r#"{"status":"ok","filename":"other"}"#, b"", ErrorKind::BadReply),
+        (r#"{"status":"ok","filename":"new","filename_b64":"bmV3"}"#, b"", ErrorKind::BadReply),
+        (r#"{"filesize":3}"#, b"", ErrorKind::BadReply),
+        (r#"{"status":"fine"}"#, b"", ErrorKind::BadReply),
         (r#"{"status":"error","code":"no_space","message":"m"}"#, b"", ErrorKind::RemoteNoSpace),
     ] {
         assert_eq!(kind(put(bad, body)), expected, "{bad}");
@@ -134,9 +138,20 @@ fn a_put_compares_what_the_server_says_it_has_stored() {
 fn an_old_server_gets_what_it_knows_and_is_not_waited_for() {
     let (client, server) = Kind::Unix.connect();
     let source = file_of(b"abc");
-    let store = framefd::io::fs::store::StoreOptions { mode: Some(0o600), ..Default::default() };
-    let options = Options { reply: false, store, ..Options::default() };
-    file::put(client.duplex(), b"new", source.as_fd(), None, &options).unwrap();
+    let silent = Transfer { reply: false, ..plain() };
+    for unknown in [
+        Transfer { mode: Some(0o600), ..silent },
+        Transfer { mtime: Some(0), ..silent },
+        Transfer { overwrite: false, ..silent },
+        Transfer { parents: true, ..silent },
+        Transfer { preserve: true, ..silent },
+        Transfer { resume: true, ..silent },
+        Transfer { offset: 1, ..silent },
+    ] {
+        let put = put_fd(&client, b"new", source.as_fd(), None, &unknown);
+        assert_eq!(kind(put), ErrorKind::Argument);
+    }
+    put_fd(&client, b"new", source.as_fd(), None, &silent).unwrap();
     drop(client);
     let mut sent = Vec::new();
     std::io::Read::read_to_end(&mut fs::File::from(server.reader), &mut sent).unwrap();

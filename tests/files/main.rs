@@ -20,14 +20,15 @@ mod whole;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use common::encoded;
-use framefd::ops::file::{self, Options, Served, Transfer};
-use framefd::ops::frame::{self, Body, Frame};
-use framefd::{Duplex, Error, ErrorKind, Result};
+use framefd::ops::file::{self, Local, ServeOptions, Served, Transfer, Transferred};
+use framefd::ops::frame::{self, Connection, ConnectionOptions, Ends, Frame};
+use framefd::wire::json::header::Header;
+use framefd::{Error, ErrorKind, Result};
 use tempfile::TempDir;
 
 /// A server's root with a file `old`, and a folder beside it for a client's files.
@@ -86,8 +87,10 @@ struct End {
 }
 
 impl End {
-    fn duplex(&self) -> Duplex<'_> {
-        Duplex { reader: self.reader.as_fd(), writer: self.writer.as_fd() }
+    /// A connection of it. What is in sync when it is dropped can go on with another.
+    fn connection(&self) -> Connection<'_> {
+        let ends = Ends::Borrowed(Some(self.reader.as_fd()), Some(self.writer.as_fd()));
+        Connection::new(ends, ConnectionOptions::default()).unwrap()
     }
 
     /// Sends bytes that need not be a frame.
@@ -116,12 +119,12 @@ impl End {
     }
 
     /// That the server still reads and answers at the right place.
-    fn assert_in_step(&self) {
-        self.assert_in_step_with("old", b"old");
+    fn assert_in_sync(&self) {
+        self.assert_in_sync_with("old", b"old");
     }
 
     /// The same where the file has this content.
-    fn assert_in_step_with(&self, name: &str, content: &[u8]) {
+    fn assert_in_sync_with(&self, name: &str, content: &[u8]) {
         self.send_raw(&format!(r#"{{"cmd":"get","filename":"{name}"}}"#), b"");
         assert_eq!(self.recv().body, content);
     }
@@ -184,28 +187,33 @@ struct Session {
 }
 
 /// Serves one request after the other.
-fn serve(end: &End, root: &File, options: &Options<'_>) -> Session {
+fn serve(end: &End, root: &File, options: &ServeOptions<'_>) -> Session {
+    let mut connection = end.connection();
     let mut served = Vec::new();
-    let mut one = || {
-        let (header, mut body) =
-            frame::recv_header(end.reader.as_fd(), &frame::Options::default())?;
-        let body = Body::Stream(&mut body);
-        served.push(file::serve(end.duplex(), &header, body, root.as_fd(), options)?);
-        Ok(())
-    };
     let end = loop {
-        if let Err(error) = one() {
-            break error;
+        match serve_one(&mut connection, root, options) {
+            Ok(one) => served.push(one),
+            Err(error) => break error,
         }
     };
     Session { served, end }
+}
+
+fn serve_one(
+    connection: &mut Connection<'_>,
+    root: &File,
+    options: &ServeOptions<'_>,
+) -> Result<Served> {
+    let (view, _) = connection.recv_header(None)?;
+    let header = Header::parse(view.header().as_bytes().to_vec(), 32)?;
+    file::serve(connection, &header, root.as_fd(), options)
 }
 
 /// Runs `client` against a server with `options`.
 fn against<T>(
     kind: Kind,
     tree: &Tree,
-    options: fn() -> Options<'static>,
+    options: fn() -> ServeOptions<'static>,
     client: impl FnOnce(&End) -> T,
 ) -> (T, Session) {
     let (client_end, server_end) = kind.connect();
@@ -217,9 +225,58 @@ fn against<T>(
     })
 }
 
-/// The same where nothing about the connection and the options matters.
+/// The same if nothing about the connection and the options matters.
 fn with_server<T>(tree: &Tree, client: impl FnOnce(&End) -> T) -> T {
-    against(Kind::Unix, tree, Options::default, client).0
+    against(Kind::Unix, tree, ServeOptions::default, client).0
+}
+
+/// How a transfer is made if nothing is said of it; the name and the place are others.
+fn plain() -> Transfer<'static> {
+    Transfer::path(b"", Path::new(""))
+}
+
+/// A server that does not wait for the disk.
+fn quick() -> ServeOptions<'static> {
+    ServeOptions { sync: false, ..ServeOptions::default() }
+}
+
+fn put_fd(
+    end: &End,
+    name: &[u8],
+    source: BorrowedFd<'_>,
+    length: Option<u64>,
+    how: &Transfer<'_>,
+) -> Result<Transferred> {
+    let what = Transfer { name, local: Local::Fd(source), length, ..*how };
+    file::put(&mut end.connection(), &what, None)
+}
+
+fn put_path(end: &End, name: &[u8], path: &Path, how: &Transfer<'_>) -> Result<Transferred> {
+    let what = Transfer { name, local: Local::Path(path), ..*how };
+    file::put(&mut end.connection(), &what, None)
+}
+
+fn get_fd(end: &End, name: &[u8], dest: BorrowedFd<'_>, how: &Transfer<'_>) -> Result<Transferred> {
+    let what = Transfer { name, local: Local::Fd(dest), ..*how };
+    file::get(&mut end.connection(), &what, None)
+}
+
+fn get_path(end: &End, name: &[u8], path: &Path, how: &Transfer<'_>) -> Result<Transferred> {
+    let what = Transfer { name, local: Local::Path(path), ..*how };
+    file::get(&mut end.connection(), &what, None)
+}
+
+fn send_tree(end: &End, name: &[u8], path: &Path, how: &Transfer<'_>) -> Result<Transferred> {
+    put_path(end, name, path, &Transfer { tree: true, ..*how })
+}
+
+fn take_tree(end: &End, name: &[u8], path: &Path, how: &Transfer<'_>) -> Result<Transferred> {
+    get_path(end, name, path, &Transfer { tree: true, sync: false, ..*how })
+}
+
+/// What came of one whole file without a digest.
+fn unhashed_file(bytes: u64) -> Transferred {
+    Transferred { bytes, files: 1, ..Transferred::default() }
 }
 
 /// Different at every place within a period that fits no buffer.
@@ -238,19 +295,19 @@ fn rewound(mut file: File) -> File {
     file
 }
 
-fn put(end: &End, name: &str, bytes: &[u8]) -> Result<Transfer> {
+fn put(end: &End, name: &str, bytes: &[u8]) -> Result<Transferred> {
     let source = file_of(bytes);
-    file::put(end.duplex(), name.as_bytes(), source.as_fd(), None, &Options::default())
+    put_fd(end, name.as_bytes(), source.as_fd(), None, &plain())
 }
 
-fn get_with(end: &End, name: &str, options: &Options<'_>) -> (Result<Transfer>, Vec<u8>) {
+fn get_with(end: &End, name: &str, how: &Transfer<'_>) -> (Result<Transferred>, Vec<u8>) {
     let dest = tempfile::tempfile().unwrap();
-    let got = file::get(end.duplex(), name.as_bytes(), dest.as_fd(), options);
+    let got = get_fd(end, name.as_bytes(), dest.as_fd(), how);
     let mut bytes = Vec::new();
     rewound(dest).read_to_end(&mut bytes).unwrap();
     (got, bytes)
 }
 
-fn get(end: &End, name: &str) -> (Result<Transfer>, Vec<u8>) {
-    get_with(end, name, &Options::default())
+fn get(end: &End, name: &str) -> (Result<Transferred>, Vec<u8>) {
+    get_with(end, name, &plain())
 }

@@ -10,8 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use framefd::io::fs::store::StoreOptions;
-use framefd::ops::file::{Inquiry, Options, Served};
+use framefd::ops::file::{Inquiry, ServeOptions, Served};
 use framefd::{Error, ErrorKind};
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Value, json};
@@ -79,7 +78,7 @@ fn a_stat_tells_what_a_name_is() {
         assert_eq!(end.ask(&request("stat", "", r#","partial":true"#), b""), "denied");
         assert_eq!(end.ask(r#"{"cmd":"stat"}"#, b""), "bad_request");
         assert_eq!(end.ask(&request("stat", "old", r#","partial":1"#), b""), "bad_request");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
 }
 
@@ -91,7 +90,7 @@ fn a_list_tells_what_is_in_a_directory() {
         fs::write(tree.at("dir").join(OsStr::from_bytes(name)), "12345").unwrap();
     }
     symlink(OsStr::from_bytes(b"\xff"), tree.at("dir/y")).unwrap();
-    let ((), session) = against(Kind::Unix, &tree, Options::default, |end| {
+    let ((), session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         let entries = list(end, "");
         let names: Vec<_> = entries.iter().map(|entry| entry["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["dir", "fifo", "link", "old"]);
@@ -199,7 +198,7 @@ fn directories_and_links_are_made() {
             assert_eq!(link("", "old", ""), "denied");
             assert_eq!(end.ask(&request("symlink", "l", ""), b""), "bad_request");
             assert_eq!(end.ask(&request("symlink", "l", r#","target_b64":"/w==""#), b""), "ok");
-            end.assert_in_step();
+            end.assert_in_sync();
         });
         assert_eq!(tree.names(), ["a", "c", "g", "l", "old", "up"]);
         assert_eq!(crate::names(&tree.local("")), [""; 0]);
@@ -220,12 +219,9 @@ fn parents_are_made_for_a_put_that_asks_for_them() {
         assert_eq!(put(end, "d/e/f", r#","parents":true,"resume":true"#), "ok");
         assert_eq!(put(end, "up/x/y", parents), "denied");
         assert_eq!(put(end, "old/x", parents), "denied");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
-    let making = || Options {
-        store: StoreOptions { parents: true, ..StoreOptions::default() },
-        ..Options::default()
-    };
+    let making = || ServeOptions { parents: true, ..ServeOptions::default() };
     against(Kind::Unix, &tree, making, |end| {
         assert_eq!(put(end, "g/h", ""), "ok");
         assert_eq!(put(end, "i/j", r#","parents":false"#), "not_found");
@@ -240,10 +236,7 @@ fn parents_are_made_for_a_put_that_asks_for_them() {
 fn a_server_that_keeps_files_keeps_links_too() {
     let tree = Tree::new();
     symlink("old", tree.at("link")).unwrap();
-    let keep = || Options {
-        store: StoreOptions { overwrite: false, ..StoreOptions::default() },
-        ..Options::default()
-    };
+    let keep = || ServeOptions { overwrite: false, ..ServeOptions::default() };
     against(Kind::Unix, &tree, keep, |end| {
         let link = request("symlink", "link", r#","target":"new","overwrite":true"#);
         assert_eq!(end.ask(&link, b""), "exists");
@@ -287,7 +280,7 @@ fn a_client_that_does_not_wait_had_it_done() {
         client.send_raw(&request(cmd, "dir", ""), b"");
     }
     drop(client);
-    let session = serve(&server, &tree.root, &Options::default());
+    let session = serve(&server, &tree.root, &ServeOptions::default());
     assert_eq!(session.end.kind(), ErrorKind::Closed);
     let unanswered = |served: &Served| matches!(served, Served::Unanswered(_));
     assert!(session.served.len() == 3 && session.served.iter().all(unanswered), "{session:?}");
@@ -308,7 +301,7 @@ fn a_policy_is_asked_before_anything_is_done() {
             Err(_) => Err(Error::new(ErrorKind::Busy, "who are you?")),
         }
     };
-    let options = Options { policy: Some(&policy), ..Options::default() };
+    let options = ServeOptions { policy: Some(&policy), ..ServeOptions::default() };
     let (client, server) = Kind::Unix.connect();
     let sends = [
         ("put", "new", r#","filesize":3,"data_size":3,"parents":true"#, Some(3)),

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use framefd::ErrorKind;
-use framefd::ops::file::{self, Options};
+use framefd::ops::file::{ServeOptions, Transfer};
 
 use crate::common::kind;
-use crate::{End, Session, Tree, content, file_of, get, put, serve};
+use crate::{End, Session, Tree, content, file_of, get, plain, put, put_fd, serve};
 
 fn peer(name: &str) -> Command {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
@@ -63,7 +63,7 @@ fn end_of(stream: TcpStream) -> End {
 }
 
 /// Runs a client of theirs against our server.
-fn ask(name: &str, arguments: &[&str], tree: &Tree, options: &Options<'_>) -> (bool, Session) {
+fn ask(name: &str, arguments: &[&str], tree: &Tree, options: &ServeOptions<'_>) -> (bool, Session) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let mut command = peer(name);
@@ -95,7 +95,8 @@ fn assert_stored(tree: &Tree) {
 fn the_old_uploader() {
     let tree = Tree::new();
     for path in sources(&tree) {
-        let (success, session) = ask("file_client.py", &["put", &path], &tree, &Options::default());
+        let (success, session) =
+            ask("file_client.py", &["put", &path], &tree, &ServeOptions::default());
         assert!(success && session.served.len() == 1, "{session:?}");
     }
     assert_stored(&tree);
@@ -106,7 +107,7 @@ fn the_old_uploader_with_several_files() {
     let tree = Tree::new();
     let paths = sources(&tree);
     let arguments: Vec<&str> = ["put"].into_iter().chain(paths.iter().map(|p| &**p)).collect();
-    let silent = Options { reply: false, ..Options::default() };
+    let silent = ServeOptions { reply: false, ..ServeOptions::default() };
     let (success, session) = ask("file_client.py", &arguments, &tree, &silent);
     assert!(success && session.end.kind() == ErrorKind::Closed, "{session:?}");
     assert_stored(&tree);
@@ -115,7 +116,7 @@ fn the_old_uploader_with_several_files() {
 #[test]
 fn the_client_that_reads_replies() {
     let tree = Tree::new();
-    let options = Options::default();
+    let options = ServeOptions::default();
     for path in sources(&tree) {
         assert!(ask("file_get_client.py", &["put", &path], &tree, &options).0);
     }
@@ -133,12 +134,12 @@ fn the_client_that_reads_replies() {
 fn the_old_server() {
     let tree = Tree::new();
     let server = Server::start("file_server.py", &tree);
-    let old = Options { reply: false, ..Options::default() };
+    let old = Transfer { reply: false, ..plain() };
     let end = server.connect();
     for size in [0, 1, 200_000] {
         let source = file_of(&content(size));
         let name = size.to_string();
-        file::put(end.duplex(), name.as_bytes(), source.as_fd(), None, &old).unwrap();
+        put_fd(&end, name.as_bytes(), source.as_fd(), None, &old).unwrap();
     }
     drop(end);
     server.finish();
@@ -151,11 +152,11 @@ fn the_old_server() {
 fn the_server_that_replies_and_knows_no_trailer() {
     let tree = Tree::new();
     let server = Server::start("file_get_server.py", &tree);
-    let plain = Options { checksum: false, ..Options::default() };
+    let unhashed = Transfer { checksum: false, ..plain() };
     let end = server.connect();
     for size in [0, 1, 200_000] {
         let source = file_of(&content(size));
-        file::put(end.duplex(), b"new", source.as_fd(), None, &plain).unwrap();
+        put_fd(&end, b"new", source.as_fd(), None, &unhashed).unwrap();
         let (got, bytes) = get(&end, "new");
         assert_eq!(got.unwrap().bytes, size as u64);
         assert!(bytes == content(size), "{size}");

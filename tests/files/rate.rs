@@ -7,10 +7,10 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use framefd::ErrorKind;
-use framefd::ops::file::{self, Options, Served, Transfer};
+use framefd::ops::file::{self, Local, ServeOptions, Served, Transfer, Transferred};
 
 use crate::common::kind;
-use crate::{End, Kind, Tree, against, content, file_of, get_with};
+use crate::{End, Kind, Tree, against, content, file_of, get_fd, get_with, plain, put_fd};
 
 const RATE: u64 = 400_000;
 const SIZE: usize = 200_000;
@@ -18,25 +18,30 @@ const SIZE: usize = 200_000;
 const WAIT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(20);
 
-fn limited() -> Options<'static> {
-    Options { rate: Some(RATE), ..Options::default() }
+fn limited() -> Transfer<'static> {
+    Transfer { rate: Some(RATE), ..plain() }
 }
 
-fn put(end: &End, options: &Options<'_>) -> Transfer {
+fn limiting() -> ServeOptions<'static> {
+    ServeOptions { rate: Some(RATE), ..ServeOptions::default() }
+}
+
+fn put(end: &End, options: &Transfer<'_>) -> Transferred {
     let source = file_of(&content(SIZE));
-    file::put(end.duplex(), b"new", source.as_fd(), None, options).unwrap()
+    put_fd(end, b"new", source.as_fd(), None, options).unwrap()
 }
 
-fn get(end: &End, options: &Options<'_>) -> Transfer {
+fn get(end: &End, options: &Transfer<'_>) -> Transferred {
     get_with(end, "large", options).0.unwrap()
 }
 
 #[test]
 fn a_limit_holds_in_both_directions_on_both_ends() {
-    let run = |server: fn() -> Options<'static>, client: fn(&End, &Options<'_>) -> Transfer| {
+    let run = |server: fn() -> ServeOptions<'static>,
+               client: fn(&End, &Transfer<'_>) -> Transferred| {
         let tree = Tree::new();
         fs::write(tree.at("large"), content(SIZE)).unwrap();
-        let limits = [limited(), Options::default()];
+        let limits = [limited(), plain()];
         let options = &limits[usize::from(server().rate.is_some())];
         let start = Instant::now();
         let (passed, session) = against(Kind::Unix, &tree, server, |end| client(end, options));
@@ -46,7 +51,7 @@ fn a_limit_holds_in_both_directions_on_both_ends() {
         assert!(WAIT <= took && took < LONG, "{took:?}");
     };
     std::thread::scope(|scope| {
-        for server in [limited, Options::default] {
+        for server in [limiting, ServeOptions::default] {
             for client in [put, get] {
                 scope.spawn(move || run(server, client));
             }
@@ -56,7 +61,7 @@ fn a_limit_holds_in_both_directions_on_both_ends() {
 
 #[test]
 fn a_get_asks_the_server_to_keep_to_it() {
-    let run = |server: fn() -> Options<'static>, key: &str| {
+    let run = |server: fn() -> ServeOptions<'static>, key: &str| {
         let tree = Tree::new();
         fs::write(tree.at("large"), content(SIZE)).unwrap();
         let start = Instant::now();
@@ -66,16 +71,16 @@ fn a_get_asks_the_server_to_keep_to_it() {
         });
         start.elapsed()
     };
-    assert!(run(Options::default, r#""rate":400000"#) >= WAIT);
+    assert!(run(ServeOptions::default, r#""rate":400000"#) >= WAIT);
     // The lower of the two counts.
-    assert!(run(limited, r#""rate":40000000"#) >= WAIT);
-    let generous = || Options { rate: Some(40_000_000), ..Options::default() };
+    assert!(run(limiting, r#""rate":40000000"#) >= WAIT);
+    let generous = || ServeOptions { rate: Some(40_000_000), ..ServeOptions::default() };
     assert!(run(generous, r#""rate":400000"#) >= WAIT);
 
     let (client, server) = Kind::Unix.connect();
     server.half_close();
     let dest = tempfile::tempfile().unwrap();
-    let got = file::get(client.duplex(), b"large", dest.as_fd(), &limited());
+    let got = get_fd(&client, b"large", dest.as_fd(), &limited());
     assert_eq!((kind(got), server.recv().header.integer("rate").unwrap()), {
         (ErrorKind::Closed, 400_000)
     });
@@ -85,7 +90,7 @@ fn a_get_asks_the_server_to_keep_to_it() {
 fn many_small_files_are_as_slow_as_a_large_one() {
     let tree = Tree::new();
     let start = Instant::now();
-    let ((), session) = against(Kind::Unix, &tree, limited, |end| {
+    let ((), session) = against(Kind::Unix, &tree, limiting, |end| {
         for _ in 0..20 {
             crate::put(end, "new", &content(SIZE / 20)).unwrap();
         }
@@ -98,7 +103,8 @@ fn many_small_files_are_as_slow_as_a_large_one() {
 fn what_is_refused_is_held_back_too() {
     let tree = Tree::new();
     let start = Instant::now();
-    let (put, _) = against(Kind::Unix, &tree, limited, |end| crate::put(end, "..", &content(SIZE)));
+    let (put, _) =
+        against(Kind::Unix, &tree, limiting, |end| crate::put(end, "..", &content(SIZE)));
     assert_eq!(kind(put), ErrorKind::RemoteDenied);
     assert!(start.elapsed() >= WAIT);
 }
@@ -108,48 +114,53 @@ fn the_other_end_sees_some_of_it_several_times_a_second() {
     let tree = Tree::new();
     fs::write(tree.at("large"), content(SIZE)).unwrap();
     let seen = RefCell::new(vec![0]);
-    let note = |done, _| {
+    let note = |_: &[u8], done, _| {
         seen.borrow_mut().push(done);
         ControlFlow::Continue(())
     };
-    let options = Options { progress: Some(&note), ..limited() };
+    let options = Transfer { progress: Some(&note), ..limited() };
     for client in [put, get] {
-        against(Kind::Unix, &tree, Options::default, |end| client(end, &options));
+        against(Kind::Unix, &tree, ServeOptions::default, |end| client(end, &options));
         let seen = seen.replace(vec![0]);
         assert!(seen.windows(2).all(|pair| pair[1] - pair[0] <= RATE / 4), "{seen:?}");
     }
     // Down to a byte at a time.
-    let timeout = Some(Duration::from_millis(20));
-    let options = Options { rate: Some(0), timeout, ..options };
-    against(Kind::Pipes, &tree, Options::default, |end| {
+    let options = Transfer { rate: Some(0), ..options };
+    against(Kind::Pipes, &tree, ServeOptions::default, |end| {
         let source = file_of(b"abc");
-        let put = file::put(end.duplex(), b"new", source.as_fd(), None, &options);
-        assert_eq!(kind(put), ErrorKind::Stalled);
+        let what = Transfer { name: b"new", local: Local::Fd(source.as_fd()), ..options };
+        let put = file::put(&mut end.connection(), &what, Duration::from_millis(20));
+        assert_eq!(kind(put), ErrorKind::TimedOut);
     });
     assert_eq!(seen.take(), [0, 1]);
 }
 
 #[test]
 fn the_time_for_the_whole_is_not_exceeded() {
-    let hasty =
-        || Options { rate: Some(10), timeout: Some(Duration::from_millis(50)), ..limited() };
+    const HASTE: Duration = Duration::from_millis(50);
+    let hasty = || ServeOptions { rate: Some(10), timeout: Some(HASTE), ..ServeOptions::default() };
     let start = Instant::now();
     for client in [true, false] {
         let tree = Tree::new();
         fs::write(tree.at("large"), content(SIZE)).unwrap();
-        let server = if client { Options::default } else { hasty };
-        let options = if client { hasty() } else { Options::default() };
+        let server = if client { ServeOptions::default } else { hasty };
+        let time = client.then_some(HASTE);
+        let rate = client.then_some(10);
         let (put, session) = against(Kind::Unix, &tree, server, |end| {
             let source = file_of(&content(1000));
-            file::put(end.duplex(), b"new", source.as_fd(), None, &options)
+            let what = Transfer { rate, ..Transfer::fd(b"new", source.as_fd()) };
+            file::put(&mut end.connection(), &what, time)
         });
         let put = if client { put.unwrap_err() } else { session.end };
-        assert_eq!(put.kind(), ErrorKind::Stalled);
+        assert_eq!(put.kind(), ErrorKind::TimedOut);
         assert!(put.detail().contains("rate"), "{put}");
-        let (got, session) =
-            against(Kind::Unix, &tree, server, |end| get_with(end, "large", &options).0);
+        let (got, session) = against(Kind::Unix, &tree, server, |end| {
+            let dest = tempfile::tempfile().unwrap();
+            let what = Transfer { rate, ..Transfer::fd(b"large", dest.as_fd()) };
+            file::get(&mut end.connection(), &what, time)
+        });
         let got = if client { got.unwrap_err() } else { session.end };
-        assert_eq!(got.kind(), ErrorKind::Stalled);
+        assert_eq!(got.kind(), ErrorKind::TimedOut);
         assert!(got.detail().contains("rate"), "{got}");
     }
     assert!(start.elapsed() < LONG);

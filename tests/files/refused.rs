@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 
 use framefd::ErrorKind;
-use framefd::ops::file::{self, Options, Served};
-use framefd::ops::frame::{self, Body};
+use framefd::ops::file::{self, ServeOptions, Served};
+use framefd::wire::json::header::Header;
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Gid, Uid};
 
@@ -62,7 +62,7 @@ fn names_that_lead_elsewhere() {
         }
         assert_eq!(end.ask(&put_header("missing/x", ""), b"new"), "not_found");
         assert_eq!(end.ask(&get_header("missing"), b""), "not_found");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     tree.assert_untouched();
     assert_eq!(tree.dir.path().read_dir().unwrap().count(), 2);
@@ -89,7 +89,7 @@ fn what_is_no_regular_file() {
             assert_eq!(end.ask(&put_header(name, ""), b"new"), "denied", "put {name}");
             assert_eq!(end.ask(&get_header(name), b""), "denied", "get {name}");
         }
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     assert_eq!(tree.names(), before);
     assert_eq!(crate::names(&tree.local("")), ["file"]);
@@ -131,7 +131,7 @@ fn fields_that_are_not_what_they_should_be() {
         }
         assert_eq!(end.ask(r#"{"cmd":"get","filename":"old","offset":-1}"#, b""), "bad_request");
         assert_eq!(end.ask(r#"{"cmd":"get","filename":"old","trailer":7}"#, b""), "bad_request");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     tree.assert_untouched();
 }
@@ -144,18 +144,18 @@ fn what_is_neither_put_nor_get() {
         assert_eq!(end.ask(r#"{"cmd":7,"data_size":3}"#, b"new"), "bad_request");
         assert_eq!(end.ask(r#"{"data_size":3}"#, b"new"), "bad_request");
         assert_eq!(end.ask(r#"{"cmd":"get","filename":"x","data_size":3}"#, b"new"), "not_found");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
 }
 
 #[test]
 fn more_than_the_limit() {
     let tree = Tree::new();
-    let small = || Options { max_size: 3, ..Options::default() };
+    let small = || ServeOptions { max_size: Some(3), ..ServeOptions::default() };
     against(Kind::Unix, &tree, small, |end| {
         assert_eq!(kind(put(end, "new", b"four")), ErrorKind::RemoteTooBig);
         put(end, "new", b"now").unwrap();
-        end.assert_in_step();
+        end.assert_in_sync();
         // Nothing is set aside for what is only declared, and no limit is one to pass.
         let tebibyte = r#"{"cmd":"put","filename":"x","filesize":1099511627776}"#;
         end.send_raw(tebibyte, b"a little of it");
@@ -177,7 +177,7 @@ fn a_put_whose_end_nobody_knows_is_answered_and_ends_the_connection() {
         r#""filesize":3,"data_size":3,"trailer":"yes""#,
     ] {
         let tree = Tree::new();
-        let ((), session) = against(Kind::Unix, &tree, Options::default, |end| {
+        let ((), session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
             end.send_raw(&format!(r#"{{"cmd":"put","filename":"x",{fields}}}"#), b"new");
             assert_ne!(status(&end.recv()), "ok");
         });
@@ -250,7 +250,7 @@ fn a_name_that_is_taken_where_nothing_may_be_replaced() {
         let header = put_header("new", r#","overwrite":false"#);
         assert_eq!(end.ask(&header, b"new"), "ok");
         assert_eq!(end.ask(&header, b"NEW"), "exists");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     assert_eq!((tree.read("old"), tree.read("new")), (b"old".to_vec(), b"new".to_vec()));
 }
@@ -277,7 +277,7 @@ fn what_the_servers_user_may_not_touch() {
                 let none = fs::Permissions::from_mode(0o000);
                 fs::set_permissions(tree.at("secret"), none).unwrap();
             }
-            serve(&server, &tree.root, &Options::default());
+            serve(&server, &tree.root, &ServeOptions::default());
         });
         let client = client;
         assert_eq!(client.ask(&get_header("secret"), b""), "denied");
@@ -295,7 +295,7 @@ fn what_the_servers_user_may_not_touch() {
             ("denied".into(), "denied".into())
         });
         assert_eq!(named("stat", "secret"), "ok");
-        client.assert_in_step();
+        client.assert_in_sync();
     });
 }
 
@@ -304,24 +304,27 @@ fn what_a_caller_may_not_do() {
     let tree = Tree::new();
     let (client, server) = Kind::Unix.connect();
     client.send_raw(&put_header("new", ""), b"new");
-    let received = frame::recv_header(server.reader.as_fd(), &frame::Options::default());
-    let (header, mut body) = received.unwrap();
-    let options = Options::default();
+    let mut connection = server.connection();
+    let (view, left) = connection.recv_header(None).unwrap();
+    let header = Header::parse(view.header().as_bytes().to_vec(), 32).unwrap();
+    assert_eq!(left, 3);
+    let options = ServeOptions::default();
     let file = file_of(b"");
-    let not_a_root =
-        file::serve(server.duplex(), &header, Body::Stream(&mut body), file.as_fd(), &options);
+    let not_a_root = file::serve(&mut connection, &header, file.as_fd(), &options);
     assert_eq!(kind(not_a_root), ErrorKind::BadDescriptor);
-    body.read(&mut [0; 1], None).unwrap();
-    let root = tree.root.as_fd();
-    let begun = file::serve(server.duplex(), &header, Body::Stream(&mut body), root, &options);
+    connection.read(&mut [0; 1], None).unwrap();
+    let begun = file::serve(&mut connection, &header, tree.root.as_fd(), &options);
     assert_eq!(kind(begun), ErrorKind::State);
+    // Neither has done anything.
+    assert!(connection.state().broken.is_none());
+    assert_eq!(connection.to_receive(), 2);
     tree.assert_untouched();
 }
 
 #[test]
 fn a_refusal_says_which_file_and_why() {
     let tree = Tree::new();
-    let (message, session) = against(Kind::Unix, &tree, Options::default, |end| {
+    let (message, session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         end.send_raw(&get_header("\u{1b}[2J"), b"");
         end.recv().header.string("message").unwrap().into_owned()
     });

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::time::Duration;
 
 use framefd::ErrorKind;
-use framefd::ops::file::{Options, Served};
+use framefd::ops::file::{ServeOptions, Served};
 use framefd::ops::frame;
 use framefd::wire::digest::Hasher;
 
@@ -52,7 +52,7 @@ fn send_and_close(tree: &Tree, bytes: &[u8]) -> ErrorKind {
     let (client, server) = Kind::Unix.connect();
     client.send(bytes);
     client.half_close();
-    serve(&server, &tree.root, &Options::default()).end.kind()
+    serve(&server, &tree.root, &ServeOptions::default()).end.kind()
 }
 
 #[test]
@@ -94,12 +94,13 @@ fn a_put_that_stalls_or_is_reset_is_kept_as_well() {
     let whole = content(3000);
     let request = rest(&whole, 0, r#","resume":true"#);
     let tree = Tree::new();
-    let impatient = || Options { stall: Some(Duration::from_millis(20)), ..Options::default() };
+    let impatient =
+        || ServeOptions { stall: Some(Duration::from_millis(20)), ..ServeOptions::default() };
     let ((), session) = against(Kind::Unix, &tree, impatient, |end| {
         end.send(&request[..request.len() - 1]);
         assert_eq!(status(&end.recv()), "timed_out");
     });
-    assert_eq!(session.end.kind(), ErrorKind::Stalled);
+    assert_eq!(session.end.kind(), ErrorKind::TimedOut);
     assert_eq!(tree.read(PART), &whole[..2999]);
 
     let (client, server) = Kind::Tcp.connect();
@@ -107,7 +108,7 @@ fn a_put_that_stalls_or_is_reset_is_kept_as_well() {
     let lingering = std::net::TcpStream::from(client.reader);
     rustix::net::sockopt::set_socket_linger(&lingering, Some(Duration::ZERO)).unwrap();
     drop((client.writer, lingering));
-    assert_eq!(serve(&server, &tree.root, &Options::default()).end.kind(), ErrorKind::Io);
+    assert_eq!(serve(&server, &tree.root, &ServeOptions::default()).end.kind(), ErrorKind::Io);
     assert!(tree.names().contains(&PART.into()));
 }
 
@@ -166,7 +167,7 @@ fn a_content_that_is_wrong_or_refused_is_not_kept() {
         leave(&tree, whole);
         assert_eq!(ask(end, &rest(whole, 11, &keys)), "checksum");
         tree.assert_untouched();
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     let trailed = rest(whole, 0, r#","resume":true,"trailer":true"#);
     assert_eq!(send_and_close(&tree, &[trailed, encoded("[]", b"")].concat()), ErrorKind::BadJson);
@@ -208,7 +209,7 @@ fn one_client_at_a_time_continues_a_file() {
             while ask(second, &encoded(STAT, b"")) != "busy" {}
             assert_eq!(ask(second, &resumed), "busy");
             put(second, "old", b"plain").unwrap();
-            second.assert_in_step_with("old", b"plain");
+            second.assert_in_sync_with("old", b"plain");
         });
         assert_eq!(ask(first, end), "ok");
         assert_eq!(ask(first, &encoded(STAT, b"")), "not_found");
@@ -241,7 +242,7 @@ fn what_is_planted_for_a_partial_file_is_refused() {
             let request = format!(r#"{{"cmd":"{cmd}","filename":"{PART}","filesize":0}}"#);
             assert_eq!(end.ask(&request, b""), "denied", "{cmd}");
         }
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     tree.assert_untouched();
     assert_eq!(crate::names(&tree.local("")), ["file"]);
@@ -266,7 +267,7 @@ fn a_full_disk_keeps_no_partial_file() {
             leave(&tree, &large[..1000]);
             assert_eq!(ask(end, &rest(&large, 1000, r#","resume":true"#)), "no_space");
             tree.assert_untouched();
-            end.assert_in_step();
+            end.assert_in_sync();
         });
         let mut command = std::process::Command::new("umount");
         assert!(command.arg("-l").arg(tree.at("")).status().unwrap().success());
@@ -296,7 +297,7 @@ fn a_get_can_begin_anywhere() {
         }
         assert_eq!(end.ask(&get(r#","offset":3001"#), b""), "bad_request");
         assert_eq!(end.ask(&get(r#","offset":18446744073709551615"#), b""), "bad_request");
-        end.assert_in_step();
+        end.assert_in_sync();
         end.send_raw(&get(""), b"");
         let (reply, stat) = (end.recv().header, fs::metadata(tree.at("file")).unwrap());
         let mode = format!("{:04o}", stat.mode() & 0o7777);
@@ -314,7 +315,7 @@ fn offsets_are_of_64_bits() {
     whole.set_len(size - 5).unwrap();
     std::io::Seek::seek(&mut whole, std::io::SeekFrom::End(0)).unwrap();
     std::io::Write::write_all(&mut whole, b"bytes").unwrap();
-    let (bytes, session) = against(Kind::Unix, &tree, Options::default, |end| {
+    let (bytes, session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         let get = format!(r#"{{"cmd":"get","filename":"file","offset":{}}}"#, size - 6);
         end.send_raw(&get, b"");
         end.recv().body

@@ -4,14 +4,14 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 
-use framefd::ops::file::{self, Links, Options, TreeTransfer};
+use framefd::ops::file::{Links, Progress, Transfer, Transferred};
 use framefd::ops::frame;
 use framefd::wire::json::header::Header;
 use framefd::{ErrorKind, Result};
 
 use crate::common::process::{alone, peak_memory};
 use crate::common::{encoded, kind};
-use crate::{End, Kind, Tree, names};
+use crate::{End, Kind, Tree, names, plain, send_tree, take_tree};
 
 /// Answers each request with the bytes that `answer` has for it.
 fn lie(server: &End, answer: impl Fn(&str, &Header) -> Vec<u8>) {
@@ -42,16 +42,16 @@ fn content(bytes: &[u8]) -> Vec<u8> {
 /// Takes the tree `evil` from a server that answers like that, to a folder `copy` that
 /// has a file, a directory and links that lead out of it.
 fn get_tree(
-    options: &Options<'_>,
+    options: &Transfer<'_>,
     answer: impl Fn(&str, &Header) -> Vec<u8> + Send,
-) -> (Result<TreeTransfer>, Vec<String>) {
+) -> (Result<Transferred>, Vec<String>) {
     get_tree_from(options, |server| lie(server, answer))
 }
 
 fn get_tree_from(
-    options: &Options<'_>,
+    options: &Transfer<'_>,
     server: impl FnOnce(&End) + Send,
-) -> (Result<TreeTransfer>, Vec<String>) {
+) -> (Result<Transferred>, Vec<String>) {
     let tree = Tree::new();
     for dir in ["copy", "copy/dir", "outside"] {
         fs::create_dir(tree.local(dir)).unwrap();
@@ -65,7 +65,7 @@ fn get_tree_from(
     let got = std::thread::scope(|scope| {
         scope.spawn(move || server(&server_end));
         let client = client;
-        file::get_tree(client.duplex(), b"evil", &tree.local("copy"), options)
+        take_tree(&client, b"evil", &tree.local("copy"), options)
     });
     assert_eq!(names(&tree.local("")), ["copy", "outside"]);
     assert_eq!(names(&tree.local("outside")), ["file"]);
@@ -98,7 +98,7 @@ fn names_that_lead_elsewhere() {
         ".FRAMEFD-x",
         &long,
     ];
-    let all = Options { links: Links::Copy, ..Options::default() };
+    let all = Transfer { links: Links::Copy, ..plain() };
     for name in bad {
         for rest in [r#""kind":"file""#, r#""kind":"dir""#, r#""kind":"symlink","target":"x""#] {
             let list = list(&[&entry(name, rest)]);
@@ -141,7 +141,7 @@ fn lists_that_are_none() {
         (encoded(r#"{"status":"ok","id":7,"data_size":2}"#, b"[]"), ErrorKind::BadReply),
     ];
     for (reply, expected) in cases {
-        let (got, there) = get_tree_from(&Options::default(), |server| {
+        let (got, there) = get_tree_from(&plain(), |server| {
             server.recv();
             server.send(&reply);
         });
@@ -161,7 +161,7 @@ fn long_lists_of_nothing_take_no_more_than_they_have() {
             format!("[{{{}}}]", keys.trim_end_matches(',')),
         ] {
             let reply = reply_list(&bad);
-            let (got, _) = get_tree(&Options::default(), |_, _| reply.clone());
+            let (got, _) = get_tree(&plain(), |_, _| reply.clone());
             assert_eq!(kind(got), ErrorKind::BadReply);
         }
         // It is here several times: made, said, sent and received.
@@ -184,7 +184,7 @@ fn what_is_here_is_not_led_through() {
     ] {
         let top = list(&[&entry(name, rest)]);
         for resume in [false, true] {
-            let options = Options { links: Links::Copy, resume, ..Options::default() };
+            let options = Transfer { links: Links::Copy, resume, ..plain() };
             let (got, there) = get_tree(&options, |cmd, header| {
                 match (cmd, header.string("filename").as_deref()) {
                     ("list", Ok("evil")) => top.clone(),
@@ -220,7 +220,7 @@ fn links_that_lead_out() {
         "a\nb",
         ".framefd-x",
     ];
-    let options = Options { links: Links::Copy, ..Options::default() };
+    let options = Transfer { links: Links::Copy, ..plain() };
     for target in bad {
         let target = serde_json::to_string(target).unwrap();
         let link = entry("new", &format!(r#""kind":"symlink","target":{target}"#));
@@ -239,7 +239,7 @@ fn links_that_lead_out() {
 #[test]
 fn a_link_and_then_something_behind_it() {
     // Two entries of one name, in one list or one after the other, are the oldest trick.
-    let options = Options { links: Links::Copy, ..Options::default() };
+    let options = Transfer { links: Links::Copy, ..plain() };
     let twice =
         list(&[&entry("x", r#""kind":"symlink","target":"dir""#), &entry("x", r#""kind":"dir""#)]);
     let (got, there) = get_tree(&options, |_, _| twice.clone());
@@ -267,7 +267,7 @@ fn kinds_that_are_others() {
         ("dir", "list", content(b"abc"), ErrorKind::BadReply),
     ] {
         let top = list(&[&entry("new", &format!(r#""kind":"{said}""#))]);
-        let (got, there) = get_tree(&Options::default(), |asked, header| {
+        let (got, there) = get_tree(&plain(), |asked, header| {
             let is_it = asked == cmd && header.string("filename").as_deref() == Ok("evil/new");
             if is_it { answer.clone() } else { top.clone() }
         });
@@ -277,8 +277,8 @@ fn kinds_that_are_others() {
     let others = ["fifo", "socket", "other", "door", ""];
     let others = others.map(|said| entry(&format!("a {said}"), &format!(r#""kind":"{said}""#)));
     let others = list(&others.each_ref().map(String::as_str));
-    let (got, there) = get_tree(&Options::default(), |_, _| others.clone());
-    let expected = TreeTransfer { directories: 1, skipped: 5, ..TreeTransfer::default() };
+    let (got, there) = get_tree(&plain(), |_, _| others.clone());
+    let expected = Transferred { directories: 1, skipped: 5, ..Transferred::default() };
     assert_eq!((got.unwrap(), &*there), (expected, &UNTOUCHED.map(String::from)[..]));
 }
 
@@ -290,11 +290,11 @@ fn sizes_that_are_others() {
     let two = entry("b", r#""kind":"file""#).replace('3', &huge);
     let top = list(&[&one, &two]);
     let seen = std::cell::RefCell::new(Vec::new());
-    let note = |done, total| {
+    let note = |_: &[u8], done, total| {
         seen.borrow_mut().push((done, total));
         std::ops::ControlFlow::Continue(())
     };
-    let options = Options { progress: Some(&note), max_size: 3, ..Options::default() };
+    let options = Transfer { progress: Some(&note), max_size: Some(3), ..plain() };
     let (got, there) =
         get_tree(&options, |cmd, _| if cmd == "list" { top.clone() } else { content(b"abc") });
     assert_eq!((got.unwrap().bytes, there.len()), (6, 7));
@@ -318,12 +318,9 @@ fn a_tree_without_an_end() {
     let below = list(&[&entry("d", r#""kind":"dir""#)]);
     for progress in [false, true] {
         let (got, _) = on_a_small_stack(|| {
-            let note = |_, _| std::ops::ControlFlow::Continue(());
-            let options = Options {
-                progress: progress.then_some(&note as &dyn Fn(_, _) -> _),
-                store: framefd::io::fs::store::StoreOptions { sync: false, ..Default::default() },
-                ..Options::default()
-            };
+            let note = |_: &[u8], _, _| std::ops::ControlFlow::Continue(());
+            let options =
+                Transfer { progress: progress.then_some(&note as Progress<'_>), ..plain() };
             get_tree(&options, |_, _| below.clone())
         });
         let error = got.unwrap_err();
@@ -339,8 +336,8 @@ fn a_tree_that_only_grows_wider() {
     let many: Vec<String> =
         (0..20_000).map(|number| entry(&name(number), r#""kind":"dir""#)).collect();
     let many = reply_list(&format!("[{}]", many.join(",")));
-    let note = |_, _| std::ops::ControlFlow::Continue(());
-    let options = Options { progress: Some(&note), ..Options::default() };
+    let note = |_: &[u8], _, _| std::ops::ControlFlow::Continue(());
+    let options = Transfer { progress: Some(&note), ..plain() };
     let (got, there) = get_tree(&options, |_, _| many.clone());
     assert_eq!((kind(got), &*there), (ErrorKind::TooBig, &UNTOUCHED.map(String::from)[..]));
 }
@@ -350,7 +347,7 @@ fn a_put_does_not_believe_in_what_is_there() {
     let tree = Tree::new();
     fs::create_dir(tree.local("tree")).unwrap();
     fs::write(tree.local("tree/file"), "abc").unwrap();
-    let resume = Options { resume: true, ..Options::default() };
+    let resume = Transfer { resume: true, ..plain() };
     let modified = std::time::UNIX_EPOCH;
     fs::File::open(tree.local("tree/file")).unwrap().set_modified(modified).unwrap();
     let done = || encoded(r#"{"status":"ok"}"#, b"");
@@ -373,7 +370,7 @@ fn a_put_does_not_believe_in_what_is_there() {
                 }
             });
             let client = client;
-            file::put_tree(client.duplex(), b"new", &tree.local("tree"), &resume)
+            send_tree(&client, b"new", &tree.local("tree"), &resume)
         })
     };
     let same = entry("file", r#""kind":"file""#);

@@ -13,35 +13,32 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use framefd::io::fs::store::StoreOptions;
-use framefd::ops::file::{self, Links, Options, TreeTransfer};
+use framefd::ops::file::{self, Links, Transfer, Transferred};
 use framefd::{ErrorKind, Result};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 use rustix::process::{Gid, Uid};
 
 use crate::common::kind;
 use crate::common::process::alone;
-use crate::{End, Kind, Tree, against, content, names, serve};
+use crate::{
+    End, Kind, Tree, against, content, get_path, names, plain, put_path, quick, send_tree, serve,
+    take_tree,
+};
 
-fn quick() -> Options<'static> {
-    let store = StoreOptions { sync: false, ..StoreOptions::default() };
-    Options { store, ..Options::default() }
-}
-
-fn copying() -> Options<'static> {
-    Options { links: Links::Copy, preserve: true, ..quick() }
+fn copying() -> Transfer<'static> {
+    Transfer { links: Links::Copy, preserve: true, ..plain() }
 }
 
 fn with_server<T>(tree: &Tree, client: impl FnOnce(&End) -> T) -> T {
     against(Kind::Unix, tree, quick, client).0
 }
 
-fn put_tree(tree: &Tree, name: &str, path: &Path, options: &Options<'_>) -> Result<TreeTransfer> {
-    with_server(tree, |end| file::put_tree(end.duplex(), name.as_bytes(), path, options))
+fn put_tree(tree: &Tree, name: &str, path: &Path, options: &Transfer<'_>) -> Result<Transferred> {
+    with_server(tree, |end| send_tree(end, name.as_bytes(), path, options))
 }
 
-fn get_tree(tree: &Tree, name: &str, path: &Path, options: &Options<'_>) -> Result<TreeTransfer> {
-    with_server(tree, |end| file::get_tree(end.duplex(), name.as_bytes(), path, options))
+fn get_tree(tree: &Tree, name: &str, path: &Path, options: &Transfer<'_>) -> Result<Transferred> {
+    with_server(tree, |end| take_tree(end, name.as_bytes(), path, options))
 }
 
 /// Everything beneath a directory: directories, contents, and targets of links.
@@ -79,7 +76,7 @@ fn attributes(top: &Path) -> BTreeMap<PathBuf, (u32, Option<SystemTime>)> {
 }
 
 /// A folder with files, directories and links of many kinds, all of them within.
-fn plant(top: &Path) -> TreeTransfer {
+fn plant(top: &Path) -> Transferred {
     let at = |name: &str| top.join(name);
     for dir in ["", "empty", "a", "a/b", "a/b/c", "a b", "z"] {
         fs::create_dir(at(dir)).unwrap();
@@ -111,7 +108,7 @@ fn plant(top: &Path) -> TreeTransfer {
     set("a.txt", 0o4755);
     set("a/b/c", 0o1750);
     set("empty", 0o700);
-    TreeTransfer { files: 8, directories: 7, links: 5, skipped: 0, bytes }
+    Transferred { files: 8, directories: 7, links: 5, skipped: 0, bytes, sha256: None }
 }
 
 #[test]
@@ -122,13 +119,13 @@ fn a_tree_goes_there_and_back() {
         let before = snapshot(&tree.local("tree"));
         let ((), session) = against(channel, &tree, quick, |end| {
             let local = |name| tree.local(name);
-            let put = file::put_tree(end.duplex(), b"new", &local("tree"), &copying());
+            let put = send_tree(end, b"new", &local("tree"), &copying());
             assert_eq!(put.unwrap(), expected);
             assert_eq!(snapshot(&tree.at("new")), before);
-            let got = file::get_tree(end.duplex(), b"new", &local("copy"), &copying());
+            let got = take_tree(end, b"new", &local("copy"), &copying());
             assert_eq!(got.unwrap(), expected);
             assert_eq!(snapshot(&local("copy")), before);
-            end.assert_in_step();
+            end.assert_in_sync();
         });
         assert_eq!(session.end.kind(), ErrorKind::Closed, "{session:?}");
     }
@@ -153,8 +150,7 @@ fn what_is_there_already_stays_or_is_replaced() {
     assert_eq!(get_tree(&tree, "new", &tree.local("copy"), &copying()).unwrap(), expected);
     assert_eq!(snapshot(&tree.local("copy")), after);
 
-    let store = StoreOptions { overwrite: false, ..quick().store };
-    let keep = Options { store, ..quick() };
+    let keep = Transfer { overwrite: false, ..plain() };
     let put = put_tree(&tree, "new", &tree.local("tree"), &keep).unwrap_err();
     assert_eq!(put.kind(), ErrorKind::RemoteExists);
     assert!(put.detail().contains("\"new/0\""), "{put}");
@@ -201,10 +197,10 @@ fn modes_and_times_are_kept_where_that_is_asked_for() {
         get_tree(&tree, "new", &tree.local("fresh"), &copying()).unwrap();
         assert_eq!(mode(tree.local("fresh/z")), 0o777);
 
-        let plain = Options { preserve: false, ..copying() };
-        put_tree(&tree, "plain", &tree.local("tree"), &plain).unwrap();
-        let store = StoreOptions { mode: Some(0o600), mtime: Some(1000), ..plain.store };
-        get_tree(&tree, "plain", &tree.local("plain"), &Options { store, ..copying() }).unwrap();
+        let unlike = Transfer { preserve: false, ..copying() };
+        put_tree(&tree, "plain", &tree.local("tree"), &unlike).unwrap();
+        let given = Transfer { mode: Some(0o600), mtime: Some(1000), ..copying() };
+        get_tree(&tree, "plain", &tree.local("plain"), &given).unwrap();
         assert_eq!((mode(tree.at("plain/z")), mode(tree.at("plain/0"))), (0o750, 0o640));
         assert!(fs::metadata(tree.at("plain/0")).unwrap().mtime() > 1_700_000_000);
         let there = fs::metadata(tree.local("plain/a.txt")).unwrap();
@@ -236,12 +232,12 @@ fn directories_without_rights_are_filled_by_who_has_no_others() {
         });
         scope.spawn(move || {
             without_rights();
-            let duplex = client.duplex();
-            file::put_tree(duplex, b"new", &tree.local("tree"), &copying()).unwrap();
+            let client = &client;
+            send_tree(client, b"new", &tree.local("tree"), &copying()).unwrap();
             for dir in ["new/a/b", "new/a", "new"] {
                 set(tree.at(dir), 0o555);
             }
-            file::get_tree(duplex, b"new", &tree.local("copy"), &copying()).unwrap();
+            take_tree(client, b"new", &tree.local("copy"), &copying()).unwrap();
         });
     });
     for dir in ["copy", "copy/a", "copy/a/b"] {
@@ -276,21 +272,20 @@ fn a_single_file_keeps_its_mode_and_time_too() {
     let modified = UNIX_EPOCH - Duration::from_millis(1);
     File::options().write(true).open(&source).unwrap().set_modified(modified).unwrap();
     for resume in [false, true] {
-        let options = Options { preserve: true, resume, ..quick() };
+        let options = Transfer { preserve: true, resume, ..plain() };
         with_server(&tree, |end| {
-            file::put_path(end.duplex(), b"new", &source, &options).unwrap();
-            file::get_path(end.duplex(), b"new", &copy, &options).unwrap();
+            put_path(end, b"new", &source, &options).unwrap();
+            get_path(end, b"new", &copy, &options).unwrap();
         });
         for path in [&tree.at("new"), &copy] {
             let there = fs::metadata(path).unwrap();
             assert_eq!((there.mode() & 0o7777, there.modified().unwrap()), (0o600, modified));
         }
     }
-    let store = StoreOptions { mode: Some(0o640), mtime: Some(2000), ..quick().store };
-    let options = Options { preserve: true, store, ..quick() };
+    let options = Transfer { preserve: true, mode: Some(0o640), mtime: Some(2000), ..plain() };
     with_server(&tree, |end| {
-        file::put_path(end.duplex(), b"said", &source, &options).unwrap();
-        file::get_path(end.duplex(), b"new", &copy, &options).unwrap();
+        put_path(end, b"said", &source, &options).unwrap();
+        get_path(end, b"new", &copy, &options).unwrap();
     });
     for path in [&tree.at("said"), &copy] {
         let there = fs::metadata(path).unwrap();
@@ -315,15 +310,16 @@ fn with_link(tree: &Tree, name: &str, target: &str) -> PathBuf {
 fn links_are_left_out_or_refused() {
     let tree = Tree::new();
     let top = with_link(&tree, "dir/link", "file");
-    let refuse = Options { links: Links::Refuse, ..quick() };
+    let refuse = Transfer { links: Links::Refuse, ..plain() };
     let put = put_tree(&tree, "refused", &top, &refuse).unwrap_err();
     assert_eq!(put.kind(), ErrorKind::Path);
     assert!(put.detail().contains("\"refused/dir/link\""), "{put}");
     // What went before is complete.
     assert_eq!(names(&tree.at("refused/dir")), ["file"]);
 
-    let expected = TreeTransfer { files: 1, directories: 3, links: 0, skipped: 2, bytes: 6 };
-    assert_eq!(put_tree(&tree, "skipped", &top, &quick()).unwrap(), expected);
+    let expected =
+        Transferred { files: 1, directories: 3, skipped: 2, bytes: 6, ..Transferred::default() };
+    assert_eq!(put_tree(&tree, "skipped", &top, &plain()).unwrap(), expected);
     assert_eq!(names(&tree.at("skipped")), ["dir"]);
     assert_eq!(names(&tree.at("skipped/dir")), ["file", "sub"]);
 
@@ -332,7 +328,7 @@ fn links_are_left_out_or_refused() {
     assert_eq!(got.kind(), ErrorKind::Path);
     assert!(got.detail().contains("\"tree/dir/link\""), "{got}");
     let copy = tree.local("copy");
-    assert_eq!(get_tree(&tree, "tree", &copy, &quick()).unwrap(), expected);
+    assert_eq!(get_tree(&tree, "tree", &copy, &plain()).unwrap(), expected);
     assert_eq!((names(&copy), names(&copy.join("dir"))), {
         (vec!["dir".into()], vec!["file".into(), "sub".into()])
     });
@@ -341,7 +337,7 @@ fn links_are_left_out_or_refused() {
 #[test]
 fn links_within_are_followed_to_files() {
     let tree = Tree::new();
-    let follow = Options { links: Links::Follow, ..quick() };
+    let follow = Transfer { links: Links::Follow, ..plain() };
     for (name, target) in [
         ("link", "dir/file"),
         ("dir/link", "file"),
@@ -352,7 +348,13 @@ fn links_within_are_followed_to_files() {
         symlink("sub", top.join("dir/sub2")).unwrap();
         fs::remove_file(top.join("dir/sub2")).unwrap();
         let put = put_tree(&tree, "new", &top, &follow).unwrap();
-        let expected = TreeTransfer { files: 2, directories: 3, links: 0, skipped: 1, bytes: 12 };
+        let expected = Transferred {
+            files: 2,
+            directories: 3,
+            skipped: 1,
+            bytes: 12,
+            ..Transferred::default()
+        };
         assert_eq!(put, expected);
         assert_eq!(tree.read(&format!("new/{name}")), b"inside");
         assert!(!tree.at("new").join(name).is_symlink());
@@ -397,10 +399,9 @@ fn links_that_may_lead_out_are_not_copied() {
         ("dir/link", "a\nb"),
     ] {
         let top = with_link(&tree, name, target);
-        let put = put_tree(&tree, "deep/new", &top, &Options { links: Links::Copy, ..quick() });
+        let put = put_tree(&tree, "deep/new", &top, &Transfer { links: Links::Copy, ..plain() });
         assert_eq!(kind(put), ErrorKind::RemoteNotFound, "its directory is missing");
-        let store = StoreOptions { parents: true, ..quick().store };
-        let parents = Options { links: Links::Copy, store, ..quick() };
+        let parents = Transfer { links: Links::Copy, parents: true, ..plain() };
         let put = put_tree(&tree, "deep/new", &top, &parents).unwrap_err();
         assert_eq!(put.kind(), ErrorKind::Path, "{name} to {target}: {put}");
         assert!(put.detail().contains(&format!("\"deep/new/{name}\"")), "{put}");
@@ -421,7 +422,8 @@ fn what_is_no_file_is_neither_opened_nor_sent() {
     let tree = Tree::new();
     let top = with_link(&tree, "dir/link", "file");
     let _listener = UnixListener::bind(top.join("socket")).unwrap();
-    let expected = TreeTransfer { files: 1, directories: 3, links: 1, skipped: 2, bytes: 6 };
+    let expected =
+        Transferred { files: 1, directories: 3, links: 1, skipped: 2, bytes: 6, sha256: None };
     assert_eq!(put_tree(&tree, "new", &top, &copying()).unwrap(), expected);
     fs::rename(&top, tree.at("tree")).unwrap();
     assert_eq!(get_tree(&tree, "tree", &tree.local("copy"), &copying()).unwrap(), expected);
@@ -433,9 +435,9 @@ fn what_is_no_file_is_neither_opened_nor_sent() {
 #[test]
 fn a_second_time_only_what_has_changed_passes() {
     let tree = Tree::new();
-    let resume = Options { resume: true, links: Links::Copy, ..quick() };
+    let resume = Transfer { resume: true, links: Links::Copy, ..plain() };
     let all = plant(&tree.local("tree"));
-    let nothing = TreeTransfer { bytes: 0, ..all };
+    let nothing = Transferred { bytes: 0, ..all };
     let put = || put_tree(&tree, "new", &tree.local("tree"), &resume).unwrap();
     let get = || get_tree(&tree, "new", &tree.local("copy"), &resume).unwrap();
     assert_eq!((put(), put(), get(), get()), (all, nothing, all, nothing));
@@ -447,7 +449,7 @@ fn a_second_time_only_what_has_changed_passes() {
     let touched = File::options().write(true).open(tree.local("tree/a/-rf")).unwrap();
     touched.set_modified(modified).unwrap();
     fs::remove_file(tree.at("new/a.txt")).unwrap();
-    let changed = TreeTransfer { bytes: 7 + 7 + 35, ..all };
+    let changed = Transferred { bytes: 7 + 7 + 35, ..all };
     assert_eq!((put(), put()), (changed, nothing));
     fs::remove_file(tree.local("copy/a.txt")).unwrap();
     assert_eq!((get(), get()), (changed, nothing));
@@ -456,17 +458,16 @@ fn a_second_time_only_what_has_changed_passes() {
 
     // What a link leads to has not changed either.
     let top = with_link(&tree, "dir/link", "file");
-    let follow = Options { links: Links::Follow, ..resume };
+    let follow = Transfer { links: Links::Follow, ..resume };
     for bytes in [12, 0] {
         assert_eq!(put_tree(&tree, "followed", &top, &follow).unwrap().bytes, bytes);
     }
     fs::remove_dir_all(top).unwrap();
     plant(&tree.local("tree"));
-    let all = TreeTransfer { bytes: all.bytes - 7, ..all };
+    let all = Transferred { bytes: all.bytes - 7, ..all };
 
     // One time for all of them says nothing of any.
-    let store = StoreOptions { mtime: Some(1000), ..resume.store };
-    let dated = Options { store, ..resume };
+    let dated = Transfer { mtime: Some(1000), ..resume };
     for _ in 0..2 {
         assert_eq!(put_tree(&tree, "new", &tree.local("tree"), &dated).unwrap().bytes, {
             all.bytes + 7
@@ -482,17 +483,17 @@ fn a_tree_that_was_cut_goes_on_within_its_file() {
     let tree = Tree::new();
     let all = plant(&tree.local("tree"));
     let before = snapshot(&tree.local("tree"));
-    let resume = Options { resume: true, links: Links::Copy, ..quick() };
-    let stop = |done, _| {
+    let resume = Transfer { resume: true, links: Links::Copy, ..plain() };
+    let stop = |_: &[u8], done, _| {
         if done > 1_500_000 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let stopping = Options { progress: Some(&stop), ..resume };
+    let stopping = Transfer { progress: Some(&stop), ..resume };
     let seen = RefCell::new(Vec::new());
-    let note = |done, total| {
+    let note = |_: &[u8], done, total| {
         seen.borrow_mut().push((done, total));
         ControlFlow::Continue(())
     };
-    let noting = Options { progress: Some(&note), ..resume };
+    let noting = Transfer { progress: Some(&note), ..resume };
     let is_near = |seen: Vec<(u64, u64)>| {
         assert!(seen.is_sorted() && seen.iter().all(|(_, total)| *total == all.bytes));
         assert_eq!(seen.last().unwrap().0, all.bytes);
@@ -523,7 +524,7 @@ fn progress_is_that_of_the_whole_tree() {
     let tree = Tree::new();
     let all = plant(&tree.local("tree"));
     let seen = RefCell::new(Vec::new());
-    let note = |done, total| {
+    let note = |_: &[u8], done, total| {
         seen.borrow_mut().push((done, total));
         ControlFlow::Continue(())
     };
@@ -533,24 +534,24 @@ fn progress_is_that_of_the_whole_tree() {
         assert!(seen.iter().all(|passed| passed.1 == total), "{seen:?}");
         assert_eq!(seen.last(), Some(&(total, total)));
     };
-    let options = Options { progress: Some(&note), links: Links::Follow, ..quick() };
+    let options = Transfer { progress: Some(&note), links: Links::Follow, ..plain() };
     for link in ["a/b/dangling", "a/b/directory", "a/b/c/parent"] {
         fs::remove_file(tree.local("tree").join(link)).unwrap();
     }
     put_tree(&tree, "new", &tree.local("tree"), &options).unwrap();
     check(all.bytes);
-    let options = Options { links: Links::Skip, ..options };
+    let options = Transfer { links: Links::Skip, ..options };
     get_tree(&tree, "new", &tree.local("copy"), &options).unwrap();
     check(all.bytes);
     // What does not pass again counts as well, and can be the end.
-    let options = Options { resume: true, ..options };
+    let options = Transfer { resume: true, ..options };
     get_tree(&tree, "new", &tree.local("copy"), &options).unwrap();
     check(all.bytes);
     get_tree(&tree, "new", &tree.local("copy"), &options).unwrap();
     assert_eq!(seen.take().last(), Some(&(all.bytes, all.bytes)));
-    let stop = |_, _| ControlFlow::Break(());
+    let stop = |_: &[u8], _, _| ControlFlow::Break(());
     let got =
-        get_tree(&tree, "new", &tree.local("copy"), &Options { progress: Some(&stop), ..options });
+        get_tree(&tree, "new", &tree.local("copy"), &Transfer { progress: Some(&stop), ..options });
     assert_eq!(kind(got), ErrorKind::Canceled);
 }
 
@@ -561,12 +562,12 @@ fn a_tree_that_grows_after_it_was_counted() {
     fs::create_dir_all(top.join("z")).unwrap();
     fs::write(top.join("a"), "abc").unwrap();
     let seen = RefCell::new(Vec::new());
-    let grow = |done, total| {
+    let grow = |_: &[u8], done, total| {
         fs::write(tree.local("tree/z/later"), "0123456789").unwrap();
         seen.borrow_mut().push((done, total));
         ControlFlow::Continue(())
     };
-    let options = Options { progress: Some(&grow), ..quick() };
+    let options = Transfer { progress: Some(&grow), ..plain() };
     let put = put_tree(&tree, "new", &top, &options).unwrap();
     assert_eq!((put.files, put.bytes), (2, 13));
     assert_eq!(seen.take(), [(3, 3), (13, 13)]);
@@ -581,7 +582,7 @@ fn the_first_error_ends_it_and_says_where() {
         fs::write(top.join(dir).join("file"), "abc").unwrap();
     }
     fs::create_dir_all(tree.at("new/b/file")).unwrap();
-    let put = put_tree(&tree, "new", &top, &quick()).unwrap_err();
+    let put = put_tree(&tree, "new", &top, &plain()).unwrap_err();
     assert_eq!(put.kind(), ErrorKind::RemoteDenied);
     assert!(put.detail().contains("\"new/b/file\""), "{put}");
     assert_eq!(tree.read("new/a/file"), b"abc");
@@ -589,18 +590,18 @@ fn the_first_error_ends_it_and_says_where() {
 
     fs::write(tree.at("new/c"), "no directory").unwrap();
     fs::remove_dir(tree.at("new/b/file")).unwrap();
-    let put = put_tree(&tree, "new", &top, &quick()).unwrap_err();
+    let put = put_tree(&tree, "new", &top, &plain()).unwrap_err();
     assert_eq!(put.kind(), ErrorKind::RemoteExists);
     assert!(put.detail().contains("\"new/c\""), "{put}");
 
     fs::write(top.join("b/x\ny"), "").unwrap();
-    let put = put_tree(&tree, "new", &top, &quick()).unwrap_err();
+    let put = put_tree(&tree, "new", &top, &plain()).unwrap_err();
     assert_eq!(put.kind(), ErrorKind::Path);
     assert!(put.detail().contains(r#""x\ny""#), "{put}");
     fs::remove_file(top.join("b/x\ny")).unwrap();
 
     fs::create_dir_all(tree.local("copy/a/file")).unwrap();
-    let got = get_tree(&tree, "new", &tree.local("copy"), &quick()).unwrap_err();
+    let got = get_tree(&tree, "new", &tree.local("copy"), &plain()).unwrap_err();
     assert_eq!(got.kind(), ErrorKind::Path);
     assert!(got.detail().contains("\"new/a/file\""), "{got}");
     assert_eq!(fs::read(tree.local("copy/file")).unwrap(), b"abc");
@@ -614,29 +615,28 @@ fn the_roots_and_names_of_trees() {
     fs::create_dir_all(top.join("dir")).unwrap();
     fs::write(top.join("dir/file"), "abc").unwrap();
     // The root itself, a name with missing directories, and what is no name.
-    put_tree(&tree, "", &top, &quick()).unwrap();
+    put_tree(&tree, "", &top, &plain()).unwrap();
     assert_eq!(tree.read("dir/file"), b"abc");
-    assert_eq!(kind(put_tree(&tree, "a/b", &top, &quick())), ErrorKind::RemoteNotFound);
-    let store = StoreOptions { parents: true, ..quick().store };
-    put_tree(&tree, "a/b", &top, &Options { store, ..quick() }).unwrap();
+    assert_eq!(kind(put_tree(&tree, "a/b", &top, &plain())), ErrorKind::RemoteNotFound);
+    put_tree(&tree, "a/b", &top, &Transfer { parents: true, ..plain() }).unwrap();
     assert_eq!(tree.read("a/b/dir/file"), b"abc");
     for name in ["/", "..", "a/..", "a/", ".framefd-x"] {
-        assert_eq!(kind(put_tree(&tree, name, &top, &quick())), ErrorKind::Path, "{name}");
-        let got = get_tree(&tree, name, &tree.local("none"), &quick());
+        assert_eq!(kind(put_tree(&tree, name, &top, &plain())), ErrorKind::Path, "{name}");
+        let got = get_tree(&tree, name, &tree.local("none"), &plain());
         assert_eq!(kind(got), ErrorKind::Path, "{name}");
     }
     // A path that is no directory, one that is missing, one behind a link and a slash.
     let link = tree.local("link");
     symlink("tree", &link).unwrap();
-    put_tree(&tree, "linked", &link.join(""), &quick()).unwrap();
+    put_tree(&tree, "linked", &link.join(""), &plain()).unwrap();
     assert_eq!(tree.read("linked/dir/file"), b"abc");
-    assert_eq!(kind(put_tree(&tree, "x", &top.join("dir/file"), &quick())), ErrorKind::Path);
-    assert_eq!(kind(put_tree(&tree, "x", &tree.local("no"), &quick())), ErrorKind::NotFound);
+    assert_eq!(kind(put_tree(&tree, "x", &top.join("dir/file"), &plain())), ErrorKind::Path);
+    assert_eq!(kind(put_tree(&tree, "x", &tree.local("no"), &plain())), ErrorKind::NotFound);
 
-    assert_eq!(get_tree(&tree, "", &tree.local("all/"), &quick()).unwrap().files, 4);
+    assert_eq!(get_tree(&tree, "", &tree.local("all/"), &plain()).unwrap().files, 4);
     assert_eq!(fs::read(tree.local("all/a/b/dir/file")).unwrap(), b"abc");
     symlink("all", tree.local("to")).unwrap();
-    get_tree(&tree, "dir", &tree.local("to"), &quick()).unwrap();
+    get_tree(&tree, "dir", &tree.local("to"), &plain()).unwrap();
     assert_eq!(fs::read(tree.local("all/file")).unwrap(), b"abc");
     for (name, path, expected) in [
         ("missing", "none", ErrorKind::RemoteNotFound),
@@ -644,10 +644,10 @@ fn the_roots_and_names_of_trees() {
         ("dir", "none/none", ErrorKind::NotFound),
         ("dir", "tree/dir/file", ErrorKind::Path),
     ] {
-        assert_eq!(kind(get_tree(&tree, name, &tree.local(path), &quick())), expected, "{name}");
+        assert_eq!(kind(get_tree(&tree, name, &tree.local(path), &plain())), expected, "{name}");
         assert!(!tree.local("none").exists());
     }
-    for options in [Options { offset: 1, ..quick() }, Options { reply: false, ..quick() }] {
+    for options in [Transfer { offset: 1, ..plain() }, Transfer { reply: false, ..plain() }] {
         assert_eq!(kind(put_tree(&tree, "x", &top, &options)), ErrorKind::Argument);
         let got = get_tree(&tree, "dir", &tree.local("none"), &options);
         assert_eq!(kind(got), ErrorKind::Argument);
@@ -661,13 +661,13 @@ fn a_tree_as_deep_as_a_name_on_a_small_stack() {
     let deep = |components: usize| vec!["d"; components].join("/");
     fs::create_dir_all(top.join(deep(253))).unwrap();
     fs::write(top.join(deep(253)).join("f"), "abc").unwrap();
-    let on_a_small_stack = |body: &(dyn Fn() -> Result<TreeTransfer> + Sync)| {
+    let on_a_small_stack = |body: &(dyn Fn() -> Result<Transferred> + Sync)| {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(64 * 1024);
             thread.spawn_scoped(scope, body).unwrap().join().unwrap()
         })
     };
-    let expected = TreeTransfer { files: 1, directories: 254, bytes: 3, ..Default::default() };
+    let expected = Transferred { files: 1, directories: 254, bytes: 3, ..Default::default() };
     let put = on_a_small_stack(&|| put_tree(&tree, "n", &top, &copying()));
     assert_eq!(put.unwrap(), expected);
     let got = on_a_small_stack(&|| get_tree(&tree, "n", &tree.local("copy"), &copying()));
@@ -684,15 +684,19 @@ fn a_tree_has_one_deadline() {
     let tree = Tree::new();
     plant(&tree.local("tree"));
     let (client, _server) = Kind::Unix.connect();
-    let hasty = Options { timeout: Some(Duration::from_millis(20)), ..quick() };
+    let hasty = Duration::from_millis(20);
     let start = Instant::now();
-    let put = file::put_tree(client.duplex(), b"new", &tree.local("tree"), &hasty);
-    assert_eq!(kind(put), ErrorKind::Stalled);
-    let got = file::get_tree(client.duplex(), b"new", &tree.local("copy"), &hasty);
-    assert_eq!(kind(got), ErrorKind::Stalled);
+    let (from, to) = (tree.local("tree"), tree.local("copy"));
+    let put = file::put(&mut client.connection(), &Transfer::tree(b"new", &from), hasty);
+    assert_eq!(kind(put), ErrorKind::TimedOut);
+    let got = file::get(&mut client.connection(), &Transfer::tree(b"new", &to), hasty);
+    assert_eq!(kind(got), ErrorKind::TimedOut);
     // The files are slow one by one, and the time is that of all.
-    let slow = Options { rate: Some(100), timeout: Some(Duration::from_millis(300)), ..quick() };
-    assert_eq!(kind(put_tree(&tree, "new", &tree.local("tree"), &slow)), ErrorKind::Stalled);
+    let slow = Transfer { rate: Some(100), ..Transfer::tree(b"new", &from) };
+    let put = with_server(&tree, |end| {
+        file::put(&mut end.connection(), &slow, Duration::from_millis(300))
+    });
+    assert_eq!(kind(put), ErrorKind::TimedOut);
     assert!(start.elapsed() < Duration::from_secs(20));
 }
 
@@ -737,9 +741,9 @@ fn a_directory_that_turns_into_a_link_sends_nothing_from_outside() {
                 if start.elapsed() > Duration::from_secs(10) || (whole > 50 && refused > 50) {
                     break;
                 }
-                let options = Options { links, ..quick() };
-                match file::put_tree(end.duplex(), b"new", &top, &options) {
-                    Ok(TreeTransfer { files: 2, .. }) => whole += 1,
+                let options = Transfer { links, ..plain() };
+                match send_tree(end, b"new", &top, &options) {
+                    Ok(Transferred { files: 2, .. }) => whole += 1,
                     Ok(_) => without += 1,
                     Err(error) => {
                         let expected = [ErrorKind::Path, ErrorKind::NotFound];
@@ -775,7 +779,7 @@ fn a_directory_that_turns_into_a_link_gets_nothing_outside() {
             let (mut got, mut refused) = (0, 0);
             let start = Instant::now();
             while got.min(refused) < 50 && start.elapsed() < Duration::from_secs(10) {
-                match file::get_tree(end.duplex(), b"tree", &copy, &copying()) {
+                match take_tree(end, b"tree", &copy, &copying()) {
                     Ok(_) => got += 1,
                     Err(error) => {
                         let expected = [ErrorKind::Path, ErrorKind::NotFound, ErrorKind::Exists];
@@ -801,33 +805,33 @@ fn names_that_are_not_text_are_told_in_lists() {
     }
     symlink(std::ffi::OsString::from_vec(b"\xff".to_vec()), tree.at("dir/link")).unwrap();
     with_server(&tree, |end| {
-        let duplex = end.duplex();
-        let list = file::list(duplex, b"dir", &quick()).unwrap();
+        let connection = &mut end.connection();
+        let list = file::list(connection, b"dir", None).unwrap();
         let found: Vec<&[u8]> = list.iter().map(|entry| &*entry.name).collect();
         assert_eq!(found, [&b"a\nb"[..], b"caf\xe9", b"link", b"x", b"\xff"]);
         assert_eq!(list[2].target.as_deref(), Some(&b"\xff"[..]));
         assert_eq!((list[3].stat.size, list[3].stat.kind), (3, file::Kind::File));
-        let found = file::list(duplex, b"", &quick()).unwrap();
+        let found = file::list(connection, b"", None).unwrap();
         assert_eq!(found.len(), 2);
 
-        let stat = file::stat(duplex, b"dir/x", &quick()).unwrap();
-        assert_eq!(stat, list[3].stat);
-        assert_eq!(file::stat(duplex, b"dir/link", &quick()).unwrap().kind, file::Kind::Symlink);
-        assert_eq!(file::stat(duplex, b"", &quick()).unwrap().kind, file::Kind::Dir);
-        assert_eq!(kind(file::stat(duplex, b"no", &quick())), ErrorKind::RemoteNotFound);
-        assert_eq!(kind(file::partial(duplex, b"old", &quick())), ErrorKind::RemoteNotFound);
-        assert_eq!(kind(file::list(duplex, b"old", &quick())), ErrorKind::RemoteDenied);
+        let mut stat = |name| file::stat(connection, name, None);
+        assert_eq!(stat(b"dir/x").unwrap(), list[3].stat);
+        assert_eq!(stat(b"dir/link").unwrap().kind, file::Kind::Symlink);
+        assert_eq!(stat(b"").unwrap().kind, file::Kind::Dir);
+        assert_eq!(kind(stat(b"no")), ErrorKind::RemoteNotFound);
+        let partial = file::partial(connection, b"old", None);
+        assert_eq!(kind(partial), ErrorKind::RemoteNotFound);
+        assert_eq!(kind(file::list(connection, b"old", None)), ErrorKind::RemoteDenied);
 
-        let private = StoreOptions { mode: Some(0o700), ..quick().store };
-        let make =
-            |name: &[u8], store| file::make_directory(duplex, name, &Options { store, ..quick() });
-        make(b"made", private).unwrap();
-        make(b"made", private).unwrap();
+        let mut make =
+            |name: &[u8], parents| file::mkdir(connection, name, Some(0o700), parents, None);
+        make(b"made", false).unwrap();
+        make(b"made", false).unwrap();
         assert_eq!(fs::metadata(tree.at("made")).unwrap().mode() & 0o7777, 0o700);
-        assert_eq!(kind(make(b"a/b/c", private)), ErrorKind::RemoteNotFound);
-        make(b"a/b/c", StoreOptions { parents: true, ..private }).unwrap();
+        assert_eq!(kind(make(b"a/b/c", false)), ErrorKind::RemoteNotFound);
+        make(b"a/b/c", true).unwrap();
         assert!(tree.at("a/b/c").is_dir());
-        assert_eq!(kind(make(b"old", private)), ErrorKind::RemoteExists);
-        end.assert_in_step();
+        assert_eq!(kind(make(b"old", false)), ErrorKind::RemoteExists);
+        end.assert_in_sync();
     });
 }

@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use std::sync::Barrier;
 
 use framefd::ErrorKind;
-use framefd::io::fs::store::StoreOptions;
-use framefd::ops::file::{self, Options, Served, Transfer};
-use framefd::ops::frame::{self, Body};
+use framefd::ops::file::{ServeOptions, Served, Transfer, Transferred};
+use framefd::ops::frame;
 use framefd::wire::digest::Hasher;
 
 use crate::common::kind;
 use crate::common::process::{alone, peak_memory};
 use crate::{
-    End, Kind, Tree, against, content, file_of, get, get_with, names, put, serve, with_server,
+    End, Kind, Tree, against, content, file_of, get, get_fd, get_path, get_with, names, plain, put,
+    put_fd, put_path, serve, unhashed_file, with_server,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -33,11 +33,11 @@ fn digest(bytes: &[u8]) -> String {
 fn a_file_of_any_size_goes_there_and_back() {
     for channel in Kind::ALL {
         let tree = Tree::new();
-        let ((), session) = against(channel, &tree, Options::default, |end| {
+        let ((), session) = against(channel, &tree, ServeOptions::default, |end| {
             for size in [0, 1, MIB - 1, MIB, MIB + 1] {
                 let bytes = content(size);
                 let sha256 = digest(&bytes);
-                let is_it = |transfer: Transfer| {
+                let is_it = |transfer: Transferred| {
                     assert_eq!(transfer.bytes, size as u64);
                     assert_eq!(transfer.sha256.unwrap().to_string(), sha256);
                 };
@@ -62,14 +62,11 @@ fn files_go_from_path_to_path() {
     fs::write(&source, content(3000)).unwrap();
     fs::write(&copy, "before").unwrap();
     std::os::unix::fs::symlink("source", tree.local("link")).unwrap();
-    let private = Options {
-        store: StoreOptions { mode: Some(0o600), ..StoreOptions::default() },
-        ..Options::default()
-    };
+    let private = Transfer { mode: Some(0o600), ..plain() };
     with_server(&tree, |end| {
         let link = tree.local("link");
-        file::put_path(end.duplex(), b"new", &link, &Options::default()).unwrap();
-        file::get_path(end.duplex(), b"new", &copy, &private).unwrap();
+        put_path(end, b"new", &link, &plain()).unwrap();
+        get_path(end, b"new", &copy, &private).unwrap();
     });
     assert_eq!(tree.read("new"), content(3000));
     assert_eq!(fs::read(&copy).unwrap(), content(3000));
@@ -92,25 +89,21 @@ fn paths_that_are_no_files_are_refused_before_anything_is_sent() {
     .unwrap();
     std::os::unix::fs::symlink("elsewhere", at("link")).unwrap();
     fs::write(at("there"), "there").unwrap();
-    let options = Options::default();
-    let keep = Options {
-        store: StoreOptions { overwrite: false, ..StoreOptions::default() },
-        ..Options::default()
-    };
+    let options = plain();
+    let keep = Transfer { overwrite: false, ..plain() };
     with_server(&tree, |end| {
-        let put = |path: PathBuf| kind(file::put_path(end.duplex(), b"new", &path, &options));
+        let put = |path: PathBuf| kind(put_path(end, b"new", &path, &options));
         assert_eq!(put(at("fifo")), ErrorKind::Path);
         assert_eq!(put(at("")), ErrorKind::Path);
         assert_eq!(put("/dev/null".into()), ErrorKind::Path);
         assert_eq!(put(at("missing")), ErrorKind::NotFound);
-        let get =
-            |path: PathBuf, options| kind(file::get_path(end.duplex(), b"old", &path, options));
+        let get = |path: PathBuf, options| kind(get_path(end, b"old", &path, options));
         for path in [at("fifo"), at("link"), at(""), at("."), at(".."), "/".into(), "".into()] {
             assert_eq!(get(path.clone(), &options), ErrorKind::Path, "{path:?}");
         }
         assert_eq!(get(at("missing/x"), &options), ErrorKind::NotFound);
         assert_eq!(get(at("there"), &keep), ErrorKind::Exists);
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     assert_eq!(names(&tree.local("")), ["fifo", "link", "there"]);
     tree.assert_untouched();
@@ -129,12 +122,12 @@ fn a_large_file_passes_in_little_memory() {
         let tree = Tree::new();
         let size = (300 << 20) + 5;
         sparse(&tree, size);
-        let unhashed = Options { checksum: false, ..Options::default() };
+        let unhashed = Transfer { checksum: false, ..plain() };
         let null = File::create("/dev/null").unwrap();
         with_server(&tree, |end| {
-            let got = file::get(end.duplex(), b"sparse", null.as_fd(), &unhashed).unwrap();
-            assert_eq!(got, Transfer { bytes: size, sha256: None });
-            end.assert_in_step();
+            let got = get_fd(end, b"sparse", null.as_fd(), &unhashed).unwrap();
+            assert_eq!(got, unhashed_file(size));
+            end.assert_in_sync();
         });
         assert!(peak_memory() < 64 << 20, "{} bytes", peak_memory());
     });
@@ -144,7 +137,7 @@ fn a_large_file_passes_in_little_memory() {
 fn more_bytes_than_32_bits_count_pass_in_little_memory() {
     alone("whole::more_bytes_than_32_bits_count_pass_in_little_memory", || {
         let size = (4 << 30) + 1;
-        let unhashed = Options { checksum: false, ..Options::default() };
+        let unhashed = Transfer { checksum: false, ..plain() };
         let (zero, null) = (File::open("/dev/zero").unwrap(), File::create("/dev/null").unwrap());
         // A server that only counts, for what is stored would fill the disk.
         let (client, server) = Kind::Unix.connect();
@@ -162,11 +155,10 @@ fn more_bytes_than_32_bits_count_pass_in_little_memory() {
         };
         std::thread::scope(|scope| {
             scope.spawn(server);
-            let whole = Transfer { bytes: size, sha256: None };
-            let duplex = client.duplex();
-            let put = file::put(duplex, b"x", zero.as_fd(), Some(size), &unhashed);
+            let whole = unhashed_file(size);
+            let put = put_fd(&client, b"x", zero.as_fd(), Some(size), &unhashed);
             assert_eq!(put.unwrap(), whole);
-            assert_eq!(file::get(duplex, b"x", null.as_fd(), &unhashed).unwrap(), whole);
+            assert_eq!(get_fd(&client, b"x", null.as_fd(), &unhashed).unwrap(), whole);
         });
         assert!(peak_memory() < 64 << 20, "{} bytes", peak_memory());
     });
@@ -177,7 +169,7 @@ fn a_terabyte_is_announced_as_one() {
     let tree = Tree::new();
     let size = (1 << 40) + 5;
     sparse(&tree, size);
-    let (end, _) = against(Kind::Unix, &tree, Options::default, |end| {
+    let (end, _) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         end.send_raw(r#"{"cmd":"get","filename":"sparse"}"#, b"");
         let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
         let (header, body) = received.unwrap();
@@ -187,17 +179,17 @@ fn a_terabyte_is_announced_as_one() {
 
     let (client, server) = Kind::Unix.connect();
     let source = File::open(tree.at("sparse")).unwrap();
-    let first = |_, total| {
+    let first = |_: &[u8], _, total| {
         assert_eq!(total, size);
         ControlFlow::Break(())
     };
-    let options = Options { progress: Some(&first), ..Options::default() };
+    let options = Transfer { progress: Some(&first), ..plain() };
     let received = std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let End { reader, writer: _writer } = server;
             frame::recv_header(reader.as_fd(), &frame::Options::default()).unwrap().0
         });
-        let sent = file::put(client.duplex(), b"x", source.as_fd(), None, &options);
+        let sent = put_fd(&client, b"x", source.as_fd(), None, &options);
         // The server is gone after the header, which may be before the first piece.
         assert!(matches!(kind(sent), ErrorKind::Canceled | ErrorKind::Io));
         server.join().unwrap()
@@ -208,13 +200,11 @@ fn a_terabyte_is_announced_as_one() {
 #[test]
 fn a_put_sends_what_its_source_has_and_no_more() {
     let tree = Tree::new();
-    let options = Options::default();
+    let options = plain();
     with_server(&tree, |end| {
         let mut file = file_of(b"0123456789");
         file.seek(SeekFrom::Start(4)).unwrap();
-        let put = |source: &File, length| {
-            file::put(end.duplex(), b"new", source.as_fd(), length, &options)
-        };
+        let put = |source: &File, length| put_fd(end, b"new", source.as_fd(), length, &options);
         put(&file, None).unwrap();
         assert_eq!(tree.read("new"), b"456789");
         file.seek(SeekFrom::Start(4)).unwrap();
@@ -254,25 +244,20 @@ fn the_store_is_as_the_client_asks_within_what_the_server_allows() {
             let modified = (stat.mtime(), stat.mtime_nsec());
             assert_eq!((mode("new"), modified), (0o600, (-2, 500_000_000)));
 
-            let store = StoreOptions {
+            let options = Transfer {
                 mode: Some(0o751),
                 mtime: Some(1_700_000_000_123),
                 overwrite: false,
-                ..StoreOptions::default()
+                ..plain()
             };
-            let options = Options { store, ..Options::default() };
             let source = file_of(b"x");
-            let put =
-                |name: &[u8]| file::put(end.duplex(), name, source.as_fd(), Some(0), &options);
+            let put = |name: &[u8]| put_fd(end, name, source.as_fd(), Some(0), &options);
             assert_eq!(kind(put(b"new")), ErrorKind::RemoteExists);
             put(b"fresh").unwrap();
             let modified = fs::metadata(tree.at("fresh")).unwrap().mtime_nsec();
             assert_eq!((mode("fresh"), modified), (0o751, 123_000_000));
         });
-        let private = || Options {
-            store: StoreOptions { mode: Some(0o600), ..StoreOptions::default() },
-            ..Options::default()
-        };
+        let private = || ServeOptions { mode: Some(0o600), ..ServeOptions::default() };
         let (stored, _) = against(Kind::Unix, &tree, private, |end| put(end, "private", b""));
         stored.unwrap();
         assert_eq!(mode("private"), 0o600);
@@ -282,14 +267,11 @@ fn the_store_is_as_the_client_asks_within_what_the_server_allows() {
 #[test]
 fn a_server_that_keeps_files_keeps_them() {
     let tree = Tree::new();
-    let keep = || Options {
-        store: StoreOptions { overwrite: false, ..StoreOptions::default() },
-        ..Options::default()
-    };
+    let keep = || ServeOptions { overwrite: false, ..ServeOptions::default() };
     let ((), _) = against(Kind::Unix, &tree, keep, |end| {
         let header = r#"{"cmd":"put","filename":"old","filesize":3,"overwrite":true}"#;
         assert_eq!(end.ask(header, b"new"), "exists");
-        end.assert_in_step();
+        end.assert_in_sync();
     });
     tree.assert_untouched();
 }
@@ -300,13 +282,13 @@ fn names_are_bytes() {
     let names: [&[u8]; 6] =
         [b"caf\xe9", "caf\u{e9}".as_bytes(), "cafe\u{301}".as_bytes(), b"-rf", b"x ", b"OLD"];
     with_server(&tree, |end| {
-        let options = Options::default();
+        let options = plain();
         for name in names {
-            file::put(end.duplex(), name, file_of(name).as_fd(), None, &options).unwrap();
+            put_fd(end, name, file_of(name).as_fd(), None, &options).unwrap();
         }
         for name in names {
             let copy = tree.local("copy");
-            file::get_path(end.duplex(), name, &copy, &options).unwrap();
+            get_path(end, name, &copy, &options).unwrap();
             assert_eq!(fs::read(copy).unwrap(), name);
         }
         let reply = || end.recv().header.string("filename_b64").unwrap().into_owned();
@@ -341,33 +323,6 @@ fn every_reply_repeats_the_id() {
 }
 
 #[test]
-fn a_request_in_memory_is_served_as_well() {
-    let tree = Tree::new();
-    let (client, server) = Kind::Unix.connect();
-    let content = b"content";
-    let sha256 = digest(content);
-    client.send_raw(
-        r#"{"cmd":"put","filename":"a","filesize":7,"data_size":7,"trailer":true}"#,
-        content,
-    );
-    client.send_raw(&format!(r#"{{"sha256":"{sha256}"}}"#), b"");
-    client.send_raw(r#"{"cmd":"put","filename":"b","filesize":7}"#, content);
-    client.send_raw(r#"{"cmd":"get","filename":"b"}"#, b"");
-    for _ in 0..3 {
-        let request = frame::recv(server.reader.as_fd(), &frame::Options::default()).unwrap();
-        let body = Body::Memory(&request.body);
-        let (duplex, root) = (server.duplex(), tree.root.as_fd());
-        let outcome = file::serve(duplex, &request.header, body, root, &Options::default());
-        assert!(matches!(outcome.unwrap(), Served::Done(_)));
-    }
-    assert_eq!((tree.read("a"), tree.read("b")), (content.to_vec(), content.to_vec()));
-    for _ in 0..2 {
-        assert_eq!(client.recv().header.string("sha256").unwrap(), sha256);
-    }
-    assert_eq!(client.recv().body, content);
-}
-
-#[test]
 fn a_digest_is_sent_with_what_is_got_where_it_is_asked_for() {
     let tree = Tree::new();
     with_server(&tree, |end| {
@@ -382,7 +337,7 @@ fn a_digest_is_sent_with_what_is_got_where_it_is_asked_for() {
         assert!(reply.header.text().starts_with(text), "{}", reply.header.text());
         assert!(!reply.header.text().contains("trailer"));
 
-        let unhashed = Options { checksum: false, ..Options::default() };
+        let unhashed = Transfer { checksum: false, ..plain() };
         let (got, bytes) = get_with(end, "old", &unhashed);
         assert_eq!((got.unwrap().sha256, bytes), (None, b"old".to_vec()));
     });
@@ -391,7 +346,7 @@ fn a_digest_is_sent_with_what_is_got_where_it_is_asked_for() {
 #[test]
 fn a_server_that_does_not_hash_still_checks_what_it_is_sent() {
     let tree = Tree::new();
-    let unhashed = || Options { checksum: false, ..Options::default() };
+    let unhashed = || ServeOptions { checksum: false, ..ServeOptions::default() };
     against(Kind::Unix, &tree, unhashed, |end| {
         let put = r#"{"cmd":"put","filename":"new","filesize":3,"data_size":3"#;
         let wrong = digest(b"other");
@@ -407,7 +362,8 @@ fn progress_is_told_and_can_break_off() {
     let size = 3 * MIB + 1;
     fs::write(tree.at("large"), content(size)).unwrap();
     let seen = RefCell::new(Vec::new());
-    let note = |done, total| {
+    let note = |name: &[u8], done, total| {
+        assert!(matches!(name, b"small" | b"broken" | b"large"));
         seen.borrow_mut().push((done, total));
         if done > 2 << 20 && total > 3 << 20 {
             ControlFlow::Break(())
@@ -415,13 +371,13 @@ fn progress_is_told_and_can_break_off() {
             ControlFlow::Continue(())
         }
     };
-    let options = Options { progress: Some(&note), ..Options::default() };
-    let (client, session) = against(Kind::Unix, &tree, Options::default, |end| {
+    let options = Transfer { progress: Some(&note), ..plain() };
+    let (client, session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         let small = file_of(b"abc");
-        file::put(end.duplex(), b"small", small.as_fd(), None, &options).unwrap();
+        put_fd(end, b"small", small.as_fd(), None, &options).unwrap();
         assert_eq!(seen.take(), [(3, 3)]);
         let large = file_of(&content(size));
-        file::put(end.duplex(), b"broken", large.as_fd(), None, &options)
+        put_fd(end, b"broken", large.as_fd(), None, &options)
     });
     assert_eq!(kind(client), ErrorKind::Canceled);
     assert_eq!(session.end.kind(), ErrorKind::Truncated);
@@ -430,8 +386,8 @@ fn progress_is_told_and_can_break_off() {
     assert_eq!(tree.names(), ["large", "old", "small"]);
 
     let copy = tree.local("copy");
-    let (client, _) = against(Kind::Unix, &tree, Options::default, |end| {
-        file::get_path(end.duplex(), b"large", &copy, &options)
+    let (client, _) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
+        get_path(end, b"large", &copy, &options)
     });
     assert_eq!(kind(client), ErrorKind::Canceled);
     assert_eq!(names(&tree.local("")), [""; 0]);
@@ -463,7 +419,7 @@ fn who_gets_a_file_that_is_put_meanwhile_gets_the_old_one_whole() {
     let tree = Tree::new();
     let (old, new) = (vec![b'o'; 4 * MIB], vec![b'n'; 4 * MIB]);
     fs::write(tree.at("file"), &old).unwrap();
-    let unhashed = Options { checksum: false, ..Options::default() };
+    let unhashed = Transfer { checksum: false, ..plain() };
     with_server(&tree, |getter| {
         let header = r#"{"cmd":"get","filename":"file"}"#;
         getter.send_raw(header, b"");
@@ -471,7 +427,7 @@ fn who_gets_a_file_that_is_put_meanwhile_gets_the_old_one_whole() {
         let (_, mut body) = received.unwrap();
         with_server(&tree, |putter| {
             let source = file_of(&new);
-            file::put(putter.duplex(), b"file", source.as_fd(), None, &unhashed).unwrap();
+            put_fd(putter, b"file", source.as_fd(), None, &unhashed).unwrap();
         });
         assert!(tree.read("file") == new);
         assert!(body.read_all(u64::MAX, None).unwrap() == old);
@@ -491,7 +447,7 @@ fn what_grows_is_sent_as_large_as_it_was() {
         log.write_all(b"more").unwrap();
         assert_eq!(header.integer("filesize").unwrap(), i64::try_from(size).unwrap());
         assert!(body.read_all(u64::MAX, None).unwrap() == vec![b'x'; size]);
-        end.assert_in_step();
+        end.assert_in_sync();
     });
 }
 
@@ -501,6 +457,9 @@ fn a_file_without_a_size_is_empty() {
     let (client, server) = Kind::Unix.connect();
     client.send_raw(r#"{"cmd":"get","filename":"version"}"#, b"");
     client.half_close();
-    let session = serve(&server, &proc, &Options::default());
-    assert!(matches!(session.served[..], [Served::Done(Transfer { bytes: 0, .. })]), "{session:?}");
+    let session = serve(&server, &proc, &ServeOptions::default());
+    assert!(
+        matches!(session.served[..], [Served::Done(Transferred { bytes: 0, .. })]),
+        "{session:?}"
+    );
 }

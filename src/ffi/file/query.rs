@@ -8,7 +8,7 @@ use crate::ffi::boundary::arguments::{descriptor, free, invalid, out, string, wr
 use crate::ffi::boundary::options::{self, SizedStruct};
 use crate::ffi::boundary::outcome::{code, count, value};
 use crate::ffi::file::{FileOptions, FileResult, transfer, with_options};
-use crate::ops::file::{self, Entry, Kind, Stat};
+use crate::ops::file::{self, Entry, Kind, Stat, Transferred};
 
 /// In frame_file_stat.kind: a regular file.
 pub const FRAME_FILE_REGULAR: u32 = 1;
@@ -78,8 +78,9 @@ pub unsafe extern "C" fn frame_file_stat(
             return Err(invalid("stat is NULL"));
         }
         // SAFETY: as above.
-        let found =
-            unsafe { with_options(fd, opts, |duplex, options| file::stat(duplex, name, options)) }?;
+        let found = unsafe {
+            with_options(fd, opts, |connection, given| file::stat(connection, name, given.patience))
+        }?;
         // SAFETY: as above.
         unsafe { options::write(stat, &converted(&found), "struct frame_file_stat") }
     })
@@ -100,7 +101,11 @@ pub unsafe extern "C" fn frame_file_partial(
         let name = unsafe { string(name, "name") }?;
         // SAFETY: as above.
         unsafe {
-            transfer(fd, opts, result, |duplex, options| file::partial(duplex, name, options))
+            transfer(fd, opts, result, |connection, given| {
+                let file::PartialFile { bytes, sha256 } =
+                    file::partial(connection, name, given.patience)?;
+                Ok(Transferred { bytes, sha256: Some(sha256), ..Transferred::default() })
+            })
         }
     })
 }
@@ -123,8 +128,9 @@ pub unsafe extern "C" fn frame_file_list(
         // SAFETY: the pointers are what the header asks for.
         let (out, name) = unsafe { (self::out(out, "out")?, string(name, "name")?) };
         // SAFETY: as above.
-        let entries =
-            unsafe { with_options(fd, opts, |duplex, options| file::list(duplex, name, options)) }?;
+        let entries = unsafe {
+            with_options(fd, opts, |connection, given| file::list(connection, name, given.patience))
+        }?;
         let entries = entries.into_iter().map(ListEntry::new).collect::<Result<Vec<_>>>()?;
         let length = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         *out = Box::into_raw(Box::new(FileList { entries }));
@@ -181,7 +187,9 @@ pub unsafe extern "C" fn frame_file_make_directory(
         let name = unsafe { string(name, "name") }?;
         // SAFETY: as above.
         unsafe {
-            with_options(fd, opts, |duplex, options| file::make_directory(duplex, name, options))
+            with_options(fd, opts, |connection, given| {
+                file::mkdir(connection, name, given.mode(), given.parents(), given.patience)
+            })
         }
     })
 }

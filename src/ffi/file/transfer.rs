@@ -2,17 +2,21 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 
-use crate::Duplex;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::{descriptor, invalid, object_mut, path, string};
 use crate::ffi::boundary::options::{self, FRAME_NO_LIMIT, SizedStruct, duplex, limit, timeout};
 use crate::ffi::boundary::outcome::code;
 use crate::ffi::boundary::policy::{self, c_string};
 use crate::ffi::frame::FrameHandle;
-use crate::io::fs::store::StoreOptions;
+use crate::io::deadline::{Deadline, Patience};
 use crate::limits;
-use crate::ops::file::{self, Inquiry, Links, Options, Served, Transfer};
+use crate::ops::file::{
+    self, Inquiry, Links, Local, Policy, Progress, ServeOptions, Served, Transfer, Transferred,
+};
+use crate::ops::frame::{Body, BodyReader, Connection, ConnectionOptions};
+use crate::wire::json::header::Header;
 
 /// For frame_file_options.flags: a file that exists is not replaced, and the call fails;
 /// which of several at once comes first is decided by one system call.
@@ -181,15 +185,10 @@ pub unsafe extern "C" fn frame_file_put(
 ) -> c_int {
     code(|| {
         // SAFETY: the pointers are what the header asks for.
-        let (name, length) = unsafe { (string(name, "name")?, read(opts)?.length) };
-        let source = descriptor(from_fd)?;
-        let length = (length != 0).then_some(length);
+        let name = unsafe { string(name, "name") }?;
+        let what = Transfer::fd(name, descriptor(from_fd)?);
         // SAFETY: as above.
-        unsafe {
-            transfer(fd, opts, result, |duplex, options| {
-                file::put(duplex, name, source, length, options)
-            })
-        }
+        unsafe { put(fd, &what, opts, result) }
     })
 }
 
@@ -209,11 +208,7 @@ pub unsafe extern "C" fn frame_file_put_path(
         // SAFETY: the pointers are what the header asks for.
         let (name, path) = unsafe { (string(name, "name")?, self::path(path)?) };
         // SAFETY: as above.
-        unsafe {
-            transfer(fd, opts, result, |duplex, options| {
-                file::put_path(duplex, name, path, options)
-            })
-        }
+        unsafe { put(fd, &Transfer::path(name, path), opts, result) }
     })
 }
 
@@ -246,9 +241,7 @@ pub unsafe extern "C" fn frame_file_get(
         let name = unsafe { string(name, "name") }?;
         let dest = descriptor(to_fd)?;
         // SAFETY: as above.
-        unsafe {
-            transfer(fd, opts, result, |duplex, options| file::get(duplex, name, dest, options))
-        }
+        unsafe { get(fd, &Transfer::fd(name, dest), opts, result) }
     })
 }
 
@@ -274,11 +267,7 @@ pub unsafe extern "C" fn frame_file_get_path(
         // SAFETY: the pointers are what the header asks for.
         let (name, path) = unsafe { (string(name, "name")?, self::path(path)?) };
         // SAFETY: as above.
-        unsafe {
-            transfer(fd, opts, result, |duplex, options| {
-                file::get_path(duplex, name, path, options)
-            })
-        }
+        unsafe { get(fd, &Transfer::path(name, path), opts, result) }
     })
 }
 
@@ -320,8 +309,9 @@ pub unsafe extern "C" fn frame_file_serve(
         let root = descriptor(root_fd)?;
         // SAFETY: as above.
         unsafe {
-            call(fd, opts, result, |duplex, options| {
-                Ok(match file::serve(duplex, header, body, root, options)? {
+            call(fd, opts, result, |connection, given| {
+                let served = serve(connection, header, body, root, given);
+                Ok(match served.map_err(late)? {
                     Served::Done(transfer) => result_of(Some(transfer), 0),
                     Served::Unanswered(transfer) => {
                         result_of(Some(transfer), ErrorKind::Closed.code())
@@ -333,42 +323,134 @@ pub unsafe extern "C" fn frame_file_serve(
     })
 }
 
+/// Serves a request whose body may have been received before.
+fn serve(
+    connection: &mut Connection<'static>,
+    header: &Header,
+    body: Body<'_, 'static>,
+    root: BorrowedFd<'_>,
+    given: &Given<'_>,
+) -> Result<Served> {
+    if body.len() != header.data_size().unwrap_or(0) {
+        return Err(Error::new(ErrorKind::State, "a part of the body was received before"));
+    }
+    if let Body::Memory(bytes) = &body {
+        connection.take_back(bytes)?;
+    }
+    connection.expect_body(body.len());
+    let served = file::serve(connection, header, root, &given.serve()?);
+    if let (Body::Stream(reader), Some(fd)) = (body, connection.read_fd()) {
+        *reader = BodyReader::new(fd, connection.to_receive());
+    }
+    served
+}
+
+/// The options of a call.
+pub(in crate::ffi) struct Given<'a> {
+    members: FileOptions,
+    links: Links,
+    progress: Option<Progress<'a>>,
+    policy: Option<Policy<'a>>,
+    pub patience: Patience,
+}
+
+impl<'a> Given<'a> {
+    fn has(&self, flag: u32) -> bool {
+        self.members.flags & flag != 0
+    }
+
+    pub fn parents(&self) -> bool {
+        self.has(FRAME_FILE_PARENTS)
+    }
+
+    pub fn mode(&self) -> Option<u32> {
+        (self.members.mode != 0).then_some(self.members.mode)
+    }
+
+    /// What every transfer has.
+    fn both(&self, what: &Transfer<'a>) -> Transfer<'a> {
+        Transfer {
+            offset: self.members.offset,
+            mode: self.mode(),
+            mtime: (self.members.mtime_ms != 0).then_some(self.members.mtime_ms),
+            overwrite: !self.has(FRAME_FILE_NO_OVERWRITE),
+            preserve: self.has(FRAME_FILE_PRESERVE),
+            resume: self.has(FRAME_FILE_RESUME),
+            checksum: !self.has(FRAME_FILE_NO_CHECKSUM),
+            links: if what.tree { self.links } else { Links::Skip },
+            rate: (self.members.rate != 0).then_some(self.members.rate),
+            stall: self.patience.stall,
+            progress: self.progress,
+            ..*what
+        }
+    }
+
+    fn put(&self, what: &Transfer<'a>) -> Transfer<'a> {
+        let length = self.members.length;
+        let has_length = matches!(what.local, Local::Fd(_)) && length != 0;
+        let what = Transfer {
+            length: has_length.then_some(length),
+            parents: self.parents(),
+            reply: !self.has(FRAME_FILE_NO_REPLY),
+            ..self.both(what)
+        };
+        if what.reply {
+            return what;
+        }
+        let (mode, mtime, overwrite) = (None, None, true);
+        let (parents, preserve, resume) = (false, false, false);
+        Transfer { mode, mtime, overwrite, parents, preserve, resume, ..what }
+    }
+
+    fn get(&self, what: &Transfer<'a>) -> Result<Transfer<'a>> {
+        let max_size = limit(self.members.max_size, u64::MAX, u64::MAX, "max_size")?;
+        let what = Transfer {
+            max_size: Some(max_size),
+            sync: !self.has(FRAME_FILE_NO_SYNC),
+            reply: !what.tree || !self.has(FRAME_FILE_NO_REPLY),
+            ..self.both(what)
+        };
+        if matches!(what.local, Local::Path(_)) {
+            return Ok(what);
+        }
+        let (mode, mtime, overwrite) = (None, None, true);
+        let (sync, preserve, resume) = (true, false, false);
+        Ok(Transfer { mode, mtime, overwrite, sync, preserve, resume, ..what })
+    }
+
+    fn serve(&self) -> Result<ServeOptions<'a>> {
+        Ok(ServeOptions {
+            timeout: timeout(self.members.timeout_ms, None)?,
+            stall: self.patience.stall,
+            max_size: Some(limit(self.members.max_size, u64::MAX, u64::MAX, "max_size")?),
+            mode: self.mode(),
+            overwrite: !self.has(FRAME_FILE_NO_OVERWRITE),
+            sync: !self.has(FRAME_FILE_NO_SYNC),
+            parents: self.parents(),
+            checksum: !self.has(FRAME_FILE_NO_CHECKSUM),
+            reply: !self.has(FRAME_FILE_NO_REPLY),
+            rate: (self.members.rate != 0).then_some(self.members.rate),
+            policy: self.policy,
+        })
+    }
+}
+
 impl FileOptions {
-    fn convert(&self) -> Result<Options<'static>> {
+    /// Refuses flags that are not known or contradict each other; returns what they say of links.
+    fn links(&self) -> Result<Links> {
         if self.flags & !KNOWN_FLAGS != 0 {
             return Err(invalid(format!("flags are {:#x}", self.flags)));
         }
         if self.mode & !0o777 != 0 {
             return Err(invalid(format!("mode is {:#o}", self.mode)));
         }
-        let has = |flag| self.flags & flag != 0;
-        Ok(Options {
-            timeout: timeout(self.timeout_ms, None)?,
-            stall: timeout(self.stall_ms, Some(limits::STALL_TIMEOUT))?,
-            max_size: limit(self.max_size, u64::MAX, u64::MAX, "max_size")?,
-            store: StoreOptions {
-                mode: (self.mode != 0).then_some(self.mode),
-                mtime: (self.mtime_ms != 0).then_some(self.mtime_ms),
-                overwrite: !has(FRAME_FILE_NO_OVERWRITE),
-                sync: !has(FRAME_FILE_NO_SYNC),
-                parents: has(FRAME_FILE_PARENTS),
-            },
-            checksum: !has(FRAME_FILE_NO_CHECKSUM),
-            reply: !has(FRAME_FILE_NO_REPLY),
-            offset: self.offset,
-            resume: has(FRAME_FILE_RESUME),
-            preserve: has(FRAME_FILE_PRESERVE),
-            rate: (self.rate != 0).then_some(self.rate),
-            links: match self.flags & LINK_FLAGS {
-                0 => Links::Skip,
-                FRAME_FILE_REFUSE_LINKS => Links::Refuse,
-                FRAME_FILE_FOLLOW_LINKS => Links::Follow,
-                FRAME_FILE_COPY_LINKS => Links::Copy,
-                _ => return Err(invalid("flags say two things about links")),
-            },
-            progress: None,
-            policy: None,
-        })
+        match self.flags & LINK_FLAGS {
+            0 => Ok(Links::Skip),
+            FRAME_FILE_REFUSE_LINKS => Ok(Links::Refuse),
+            FRAME_FILE_FOLLOW_LINKS => Ok(Links::Follow),
+            FRAME_FILE_COPY_LINKS => Ok(Links::Copy),
+            _ => Err(invalid("flags say two things about links")),
+        }
     }
 }
 
@@ -388,6 +470,44 @@ unsafe fn read(opts: *const FileOptions) -> Result<FileOptions> {
     unsafe { options::read(opts, "struct frame_file_options") }
 }
 
+/// A client's put.
+unsafe fn put(
+    fd: c_int,
+    what: &Transfer<'_>,
+    opts: *const FileOptions,
+    result: *mut FileResult,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { transfer(fd, opts, result, |connection, given| put_by(connection, what, given)) }
+}
+
+/// A client's get.
+unsafe fn get(
+    fd: c_int,
+    what: &Transfer<'_>,
+    opts: *const FileOptions,
+    result: *mut FileResult,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { transfer(fd, opts, result, |connection, given| get_by(connection, what, given)) }
+}
+
+pub(in crate::ffi) fn put_by(
+    connection: &mut Connection<'static>,
+    what: &Transfer<'_>,
+    given: &Given<'_>,
+) -> Result<Transferred> {
+    file::put(connection, &given.put(what), given.patience)
+}
+
+pub(in crate::ffi) fn get_by(
+    connection: &mut Connection<'static>,
+    what: &Transfer<'_>,
+    given: &Given<'_>,
+) -> Result<Transferred> {
+    file::get(connection, &given.get(what)?, given.patience)
+}
+
 /// A client's call.
 ///
 /// # Safety
@@ -396,10 +516,10 @@ pub(in crate::ffi) unsafe fn transfer(
     fd: c_int,
     opts: *const FileOptions,
     result: *mut FileResult,
-    work: impl FnOnce(Duplex<'static>, &Options<'_>) -> Result<Transfer>,
+    work: impl FnOnce(&mut Connection<'static>, &Given<'_>) -> Result<Transferred>,
 ) -> Result<()> {
-    let work = |duplex: Duplex<'static>, options: &Options<'_>| {
-        work(duplex, options).map(|transfer| result_of(Some(transfer), 0))
+    let work = |connection: &mut Connection<'static>, given: &Given<'_>| {
+        work(connection, given).map(|transfer| result_of(Some(transfer), 0))
     };
     // SAFETY: the caller's promise.
     unsafe { call(fd, opts, result, work) }
@@ -410,7 +530,7 @@ unsafe fn call(
     fd: c_int,
     opts: *const FileOptions,
     result: *mut FileResult,
-    work: impl FnOnce(Duplex<'static>, &Options<'_>) -> Result<FileResult>,
+    work: impl FnOnce(&mut Connection<'static>, &Given<'_>) -> Result<FileResult>,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
     unsafe { options::check_result(result, "struct frame_file_result") }?;
@@ -420,38 +540,54 @@ unsafe fn call(
     unsafe { options::write(result, &value, "struct frame_file_result") }
 }
 
-/// Does `work` with the caller's options.
+/// Does `work` with the caller's options, on a connection that reads nothing ahead.
 ///
 /// # Safety
 /// `opts` is what the header asks for.
 pub(in crate::ffi) unsafe fn with_options<T>(
     fd: c_int,
     opts: *const FileOptions,
-    work: impl FnOnce(Duplex<'static>, &Options<'_>) -> Result<T>,
+    work: impl FnOnce(&mut Connection<'static>, &Given<'_>) -> Result<T>,
 ) -> Result<T> {
     // SAFETY: the caller's promise.
-    let given = unsafe { read(opts) }?;
-    let progress = given.progress.map(|progress| {
-        move |done, total| {
+    let members = unsafe { read(opts) }?;
+    let progress = members.progress.map(|progress| {
+        move |_: &[u8], done, total| {
             // SAFETY: the header's contract for the callback and its context.
-            match unsafe { progress(given.context, done, total) } {
+            match unsafe { progress(members.context, done, total) } {
                 0 => ControlFlow::Continue(()),
                 _ => ControlFlow::Break(()),
             }
         }
     });
-    let policy = given
+    let policy = members
         .policy
-        .map(|policy| move |inquiry: &Inquiry<'_>| inquire(policy, given.context, inquiry));
-    let options = Options {
-        progress: progress.as_ref().map(|progress| progress as &dyn Fn(_, _) -> _),
-        policy: policy.as_ref().map(|policy| policy as &dyn Fn(&Inquiry<'_>) -> _),
-        ..given.convert()?
+        .map(|policy| move |inquiry: &Inquiry<'_>| inquire(policy, members.context, inquiry));
+    let given = Given {
+        members,
+        links: members.links()?,
+        progress: progress.as_ref().map(|progress| progress as Progress<'_>),
+        policy: policy.as_ref().map(|policy| policy as Policy<'_>),
+        patience: Patience {
+            deadline: Deadline::from_timeout(timeout(members.timeout_ms, None)?),
+            stall: timeout(members.stall_ms, Some(limits::STALL_TIMEOUT))?,
+        },
     };
-    work(duplex(fd, given.write_fd)?, &options)
+    let options = ConnectionOptions { exact: true, as_is: true, ..ConnectionOptions::default() };
+    let mut connection = Connection::new(duplex(fd, members.write_fd)?, options)?;
+    let outcome = work(&mut connection, &given);
+    if connection.state().broken.is_some() { outcome.map_err(late) } else { outcome }
 }
 
-type Policy = unsafe extern "C" fn(
+/// A descriptor remembers nothing: the code says that the stream is out of sync.
+fn late(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
+        _ => error,
+    }
+}
+
+type PolicyFn = unsafe extern "C" fn(
     context: *mut c_void,
     inquiry: *const FileInquiry,
     reason: *mut c_char,
@@ -459,7 +595,7 @@ type Policy = unsafe extern "C" fn(
 ) -> c_int;
 
 /// Shows a request to the caller's policy.
-fn inquire(policy: Policy, context: *mut c_void, inquiry: &Inquiry<'_>) -> Result<()> {
+fn inquire(policy: PolicyFn, context: *mut c_void, inquiry: &Inquiry<'_>) -> Result<()> {
     let cmd = c_string(inquiry.cmd, "cmd")?;
     let header = c_string(inquiry.header.text(), "header")?;
     let shown = FileInquiry {
@@ -476,7 +612,7 @@ fn inquire(policy: Policy, context: *mut c_void, inquiry: &Inquiry<'_>) -> Resul
     policy::ask(|reason, size| unsafe { policy(context, &raw const shown, reason, size) })
 }
 
-pub(in crate::ffi) fn result_of(transfer: Option<Transfer>, error: i32) -> FileResult {
+pub(in crate::ffi) fn result_of(transfer: Option<Transferred>, error: i32) -> FileResult {
     let mut result = FileResult { size: 0, error, bytes: 0, sha256: [0; 72] };
     if let Some(transfer) = transfer {
         result.bytes = transfer.bytes;

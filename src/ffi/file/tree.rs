@@ -1,15 +1,14 @@
 //! Directories with all that is in them, to a server and from one.
 
 use std::ffi::{c_char, c_int};
-use std::path::Path;
 
-use crate::Duplex;
 use crate::error::Result;
 use crate::ffi::boundary::arguments::{path, string};
 use crate::ffi::boundary::options::{self, SizedStruct};
 use crate::ffi::boundary::outcome::code;
-use crate::ffi::file::{FileOptions, with_options};
-use crate::ops::file::{self, Options, TreeTransfer};
+use crate::ffi::file::{FileOptions, Given, get_by, put_by, with_options};
+use crate::ops::file::{Transfer, Transferred};
+use crate::ops::frame::Connection;
 
 /// What came of a tree. Initialise it with FRAME_FILE_TREE_INIT: size says how much of it
 /// may be written.
@@ -56,7 +55,7 @@ pub unsafe extern "C" fn frame_file_put_tree(
     result: *mut FileTree,
 ) -> c_int {
     // SAFETY: the pointers are what the header asks for.
-    code(|| unsafe { tree(fd, name, path, opts, result, file::put_tree) })
+    code(|| unsafe { tree(fd, name, path, opts, result, put_by) })
 }
 
 /// Client: stores the server's directory name, with all that is in it, as the directory at
@@ -76,7 +75,7 @@ pub unsafe extern "C" fn frame_file_get_tree(
     result: *mut FileTree,
 ) -> c_int {
     // SAFETY: the pointers are what the header asks for.
-    code(|| unsafe { tree(fd, name, path, opts, result, file::get_tree) })
+    code(|| unsafe { tree(fd, name, path, opts, result, get_by) })
 }
 
 unsafe fn tree(
@@ -85,7 +84,7 @@ unsafe fn tree(
     path: *const c_char,
     opts: *const FileOptions,
     result: *mut FileTree,
-    work: fn(Duplex<'_>, &[u8], &Path, &Options<'_>) -> Result<TreeTransfer>,
+    work: fn(&mut Connection<'static>, &Transfer<'_>, &Given<'_>) -> Result<Transferred>,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
     let (name, path) = unsafe {
@@ -93,8 +92,11 @@ unsafe fn tree(
         (string(name, "name")?, self::path(path)?)
     };
     // SAFETY: as above.
-    let done =
-        unsafe { with_options(fd, opts, |duplex, options| work(duplex, name, path, options)) }?;
+    let done = unsafe {
+        with_options(fd, opts, |connection, given| {
+            work(connection, &Transfer::tree(name, path), given)
+        })
+    }?;
     let value = FileTree {
         size: 0,
         reserved: 0,

@@ -1,68 +1,107 @@
-//! The content of a file and the trailer behind it, as they pass on a stream.
+//! The content of a file and the trailer behind it, as they pass on a connection.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
+use rustix::io::Errno;
+
+use super::meter::{Flow, Meter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
-use crate::ops::file::Transfer;
-use crate::ops::file::meter::Meter;
-use crate::ops::frame::{self, BodyReader};
+use crate::io::deadline::{Deadline, Patience};
+use crate::io::fs::range::read_range;
+use crate::io::stream::aligned::reserve_aligned;
+use crate::io::stream::source::Source;
+use crate::ops::frame::Connection;
 use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;
 use crate::wire::message::file::Trailer;
 
 /// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
-/// expects.
+/// expects. If `source` fails before the first of them, nothing was sent.
 pub(super) fn send_content(
-    fd: BorrowedFd<'_>,
+    connection: &mut Connection<'_>,
     header: &str,
     source: BorrowedFd<'_>,
-    mut meter: Meter<'_>,
+    meter: &mut Meter<'_>,
     patience: Patience,
-) -> Result<Transfer> {
-    let framing = frame::Options::default();
-    let left = meter.left();
-    let mut body = frame::send_header_by(fd, Some(header), left, &framing, patience)?;
-    let sent = BodyReader::new(source, left).for_each_chunk(meter.step(), patience, |piece| {
-        body.write_by(piece, patience)?;
-        meter.pass(piece)
-    });
-    match sent {
-        Ok(()) => Ok(meter.finish()),
-        Err(error) if error.kind() == ErrorKind::Truncated => {
-            Err(error.context("the file is shorter than it was said to be"))
-        }
-        Err(error) => Err(inside(error)),
+) -> Result<()> {
+    let len = meter.left();
+    if len == 0 {
+        return connection.begin_by(header, 0, &[], patience);
     }
+    let mut source = Source::new(source, Deadline::NEVER);
+    source.set_interrupt(Some(Arc::clone(connection.shared().interrupt())));
+    let step = usize::try_from(len).unwrap_or(usize::MAX).min(meter.step());
+    let mut piece = Vec::new();
+    let start = reserve_aligned(&mut piece, step)?;
+    let mut is_first = true;
+    while meter.left() > 0 {
+        piece.truncate(start);
+        source.set_deadline(patience.next());
+        source.set_mid_message(false);
+        if source.read_more(&mut piece, meter.left().min(step as u64))? == 0 {
+            let detail =
+                format!("the file is {} bytes shorter than it was said to be", meter.left());
+            return Err(Error::new(ErrorKind::Truncated, detail));
+        }
+        if is_first {
+            connection.begin_by(header, len, &piece[start..], patience)?;
+        } else {
+            connection.write_by(&piece[start..], patience)?;
+        }
+        is_first = false;
+        meter.pass(&piece[start..])?;
+    }
+    Ok(())
 }
 
 /// Sends the frame that follows a content.
 pub(super) fn send_trailer(
-    fd: BorrowedFd<'_>,
+    connection: &mut Connection<'_>,
     sha256: Option<Digest>,
     patience: Patience,
 ) -> Result<()> {
     let Some(sha256) = sha256 else { return Ok(()) };
-    let header = Trailer { sha256 }.header();
-    frame::send_by(fd, Some(&header), &[], &frame::Options::default(), patience).map_err(inside)
+    connection.send_by(Some(&Trailer { sha256 }.header()), [&[], &[]], patience)
 }
 
 /// Receives the header of the frame that follows a content. It has no body.
-pub(super) fn recv_trailer(fd: BorrowedFd<'_>, patience: Patience) -> Result<Header> {
-    let (header, body) =
-        frame::recv_header_by(fd, &frame::Options::default(), patience.next()).map_err(inside)?;
-    if body.left() > 0 {
+pub(super) fn recv_trailer(connection: &mut Connection<'_>, patience: Patience) -> Result<Header> {
+    let header = connection.header_by(patience).map_err(|error| match error.kind() {
+        ErrorKind::Closed => {
+            Error::new(ErrorKind::Truncated, "the digest of the content is missing")
+        }
+        _ => error,
+    })?;
+    if connection.to_receive() > 0 {
         return Err(Error::new(ErrorKind::BadField, "the frame behind the content has a body"));
     }
     Ok(header)
 }
 
-/// An error of a stream that was in the middle of an exchange.
-pub(super) fn inside(error: Error) -> Error {
-    let kind = match error.kind() {
-        ErrorKind::TimedOut => ErrorKind::Stalled,
-        ErrorKind::Closed => ErrorKind::Truncated,
-        _ => return error,
-    };
-    Error::new(kind, error.detail().to_owned())
+/// Lets `meter` skip `len` bytes of a regular file, from the byte `from` on.
+pub(super) fn skip_range(
+    meter: &mut Meter<'_>,
+    file: BorrowedFd<'_>,
+    from: u64,
+    len: u64,
+    flow: &Flow<'_>,
+) -> Result<()> {
+    let mut ended = None;
+    let skipped = read_range(file, from, len, &mut |piece| {
+        meter.skip(piece);
+        flow.check().map_err(|error| {
+            ended = Some(error);
+            Errno::CANCELED
+        })
+    });
+    match (ended, skipped) {
+        (Some(error), _) => Err(error),
+        (None, Ok(())) => Ok(()),
+        (None, Err(Errno::SPIPE | Errno::BADF | Errno::INVAL)) => {
+            let detail = format!("the {len} bytes before the rest cannot be read");
+            Err(Error::new(ErrorKind::Argument, detail))
+        }
+        (None, Err(errno)) => Err(Error::system("read the first bytes", errno)),
+    }
 }

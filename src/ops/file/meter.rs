@@ -1,35 +1,54 @@
 //! Counts, hashes and reports a content as it passes, and holds it back to a rate.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Options, Progress, Transfer};
+use super::{Progress, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
-use crate::io::wait::poll;
+use crate::io::wait::{Interrupt, poll};
 use crate::limits;
 use crate::wire::digest::{Digest, Hasher};
+
+/// How a content may pass.
+#[derive(Clone)]
+pub(super) struct Flow<'a> {
+    /// Who is told, and the name.
+    pub progress: Option<(Progress<'a>, &'a [u8])>,
+    /// Bytes in a second; `None` is as fast as it goes, 0 is taken as 1.
+    pub rate: Option<u64>,
+    /// Ends the wait for the rate.
+    pub deadline: Deadline,
+    /// Ends it as well.
+    pub interrupt: Arc<Interrupt>,
+}
+
+impl Flow<'_> {
+    /// Fails if the time is up, or if the host wants the call to end.
+    pub(super) fn check(&self) -> Result<()> {
+        self.interrupt.ask()?;
+        if self.deadline.passed() {
+            return Err(Error::new(ErrorKind::TimedOut, "while the first bytes were read"));
+        }
+        Ok(())
+    }
+}
 
 /// A content that is passing.
 pub(super) struct Meter<'a> {
     done: u64,
     total: u64,
     hasher: Option<Hasher>,
-    progress: Option<Progress<'a>>,
+    progress: Option<(Progress<'a>, &'a [u8])>,
     pace: Pace,
 }
 
 impl<'a> Meter<'a> {
-    /// Expects `total` bytes, and waits for its rate no longer than `deadline`.
-    pub(super) fn new(
-        total: u64,
-        checksum: bool,
-        options: &Options<'a>,
-        deadline: Deadline,
-    ) -> Meter<'a> {
+    /// Expects `total` bytes.
+    pub(super) fn new(total: u64, checksum: bool, flow: &Flow<'a>) -> Meter<'a> {
         let hasher = checksum.then(Hasher::default);
-        let pace = Pace::new(options.rate, deadline);
-        Meter { done: 0, total, hasher, progress: options.progress, pace }
+        Meter { done: 0, total, hasher, progress: flow.progress, pace: Pace::new(flow) }
     }
 
     /// A piece that both sides have already, and that does not pass.
@@ -47,7 +66,7 @@ impl<'a> Meter<'a> {
 
     /// Compares what was skipped with its digest.
     pub(super) fn check_skipped(&self, expected: Option<Digest>) -> Result<()> {
-        Transfer { bytes: self.done, sha256: self.digest() }.check(expected)
+        Transferred { sha256: self.digest(), ..Transferred::default() }.check(expected)
     }
 
     /// Expects another number of bytes.
@@ -83,7 +102,7 @@ impl<'a> Meter<'a> {
     /// Takes note of a piece that has passed, and returns when the next one may.
     pub(super) fn pass(&mut self, piece: &[u8]) -> Result<()> {
         self.skip(piece);
-        match self.progress.map(|progress| progress(self.done, self.total)) {
+        match self.progress.map(|(progress, name)| progress(name, self.done, self.total)) {
             Some(ControlFlow::Break(())) => Err(Error::new(
                 ErrorKind::Canceled,
                 format!("after {} of {} bytes", self.done, self.total),
@@ -93,25 +112,37 @@ impl<'a> Meter<'a> {
     }
 
     /// What has passed.
-    pub(super) fn finish(self) -> Transfer {
-        Transfer { bytes: self.done, sha256: self.hasher.map(Hasher::finish) }
+    pub(super) fn finish(self) -> Transferred {
+        let sha256 = self.hasher.map(Hasher::finish);
+        Transferred { bytes: self.done, files: 1, sha256, ..Transferred::default() }
+    }
+
+    /// The pace, to go on with if the content is not looked at any more.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 }
 
 /// A token bucket that is empty at first: each byte is paid for with time once it has
 /// passed, the last one too, so that many small files are as slow as a large one. Time in
 /// which nothing came is credited, up to [`DEPTH`].
+#[derive(Clone)]
 pub(super) struct Pace {
     rate: Option<u64>,
     /// When all that has passed is paid for.
     paid: Instant,
     deadline: Deadline,
+    interrupt: Arc<Interrupt>,
 }
 
 impl Pace {
-    /// `rate` bytes in a second; 0 is taken as 1. The deadline ends a wait.
-    pub(super) fn new(rate: Option<u64>, deadline: Deadline) -> Pace {
-        Pace { rate: rate.map(|rate| rate.max(1)), paid: Instant::now(), deadline }
+    pub(super) fn new(flow: &Flow<'_>) -> Pace {
+        Pace {
+            rate: flow.rate.map(|rate| rate.max(1)),
+            paid: Instant::now(),
+            deadline: flow.deadline,
+            interrupt: Arc::clone(&flow.interrupt),
+        }
     }
 
     /// Bytes that pass at once at most: few enough that the peer sees some several
@@ -132,10 +163,14 @@ impl Pace {
         if wait.is_zero() {
             return Ok(());
         }
-        poll(&mut [], Deadline::after(wait).min(self.deadline), None)?;
+        let until = Deadline::after(wait).min(self.deadline);
+        while !until.passed() {
+            // An abort wakes only who waits for the connection's own descriptors.
+            poll(&mut [], Deadline::after(SLICE).min(until), Some(&self.interrupt))?;
+        }
         if self.deadline.passed() {
             return Err(Error::new(
-                ErrorKind::Stalled,
+                ErrorKind::TimedOut,
                 "the rate is too low for the time there is",
             ));
         }
@@ -150,6 +185,8 @@ fn price(bytes: usize, rate: u64) -> Duration {
 }
 
 const STEPS_PER_SECOND: u64 = 4;
+/// How long an abort may have to wait.
+const SLICE: Duration = Duration::from_millis(50);
 /// How much of the time that was not used can be made up for.
 const DEPTH: Duration = Duration::from_millis(250);
 
@@ -157,24 +194,38 @@ const DEPTH: Duration = Duration::from_millis(250);
 mod tests {
     use super::*;
 
+    fn pace(rate: Option<u64>, deadline: Deadline) -> Pace {
+        let interrupt = Arc::new(Interrupt::for_descriptors(None, [None; 2]).unwrap());
+        Pace::new(&Flow { progress: None, rate, deadline, interrupt })
+    }
+
     #[test]
     fn a_wait_ends_with_the_time_there_is() {
         let start = Instant::now();
-        let mut pace = Pace::new(Some(1), Deadline::after(Duration::from_millis(20)));
-        assert_eq!(pace.pass(100).unwrap_err().kind(), ErrorKind::Stalled);
+        let mut pace = pace(Some(1), Deadline::after(Duration::from_millis(20)));
+        assert_eq!(pace.pass(100).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(start.elapsed() < Duration::from_secs(50));
+    }
+
+    #[test]
+    fn a_wait_ends_when_the_connection_is_aborted() {
+        let start = Instant::now();
+        let mut pace = pace(Some(1), Deadline::NEVER);
+        pace.interrupt.abort();
+        assert_eq!(pace.pass(100).unwrap_err().kind(), ErrorKind::Aborted);
         assert!(start.elapsed() < Duration::from_secs(50));
     }
 
     #[test]
     fn pieces_are_of_a_quarter_of_a_second() {
-        let step = |rate| Pace::new(rate, Deadline::NEVER).step();
+        let step = |rate| pace(rate, Deadline::NEVER).step();
         let steps = [None, Some(0), Some(1), Some(1024), Some(u64::MAX)].map(step);
         assert_eq!(steps, [limits::COPY_STEP, 1, 1, 256, limits::COPY_STEP]);
     }
 
     #[test]
     fn a_pause_is_made_up_for_within_limits() {
-        let mut pace = Pace::new(Some(1000), Deadline::NEVER);
+        let mut pace = pace(Some(1000), Deadline::NEVER);
         pace.paid = pace.paid.checked_sub(Duration::from_secs(3600)).unwrap_or(pace.paid);
         let start = Instant::now();
         pace.pass(250).unwrap();

@@ -1,146 +1,135 @@
 //! Files: put on a server, got from one, and served.
+//!
+//! Each request is an exchange of a connection. A failure after a byte of it was accepted
+//! breaks the connection, since the rest of the reply must not be taken for the next one. An
+//! error reply leaves it in sync, as does a local failure (a full disk, a limit, a `progress`
+//! that breaks off) of a get of which 1 MiB or less is still to come: that is received and
+//! dropped.
 
 mod client;
 mod content;
 mod meter;
+mod options;
 mod server;
+mod transfer;
 mod tree;
 mod upload;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
-pub use client::{get, get_path, list, make_directory, partial, put, put_path, stat};
+pub use client::{list, mkdir, partial, stat};
+pub use options::{Inquiry, Policy, ServeOptions};
 pub use server::{Served, serve};
-pub use tree::{get_tree, put_tree};
+pub use transfer::{Links, Local, Transfer};
 
 pub use crate::io::fs::sweep::sweep;
 pub use crate::wire::entry::{Entry, Kind, Stat};
 
+use client::{get_fd, get_path, put_fd, put_path};
+use tree::{get_tree, put_tree};
+
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
-use crate::io::fs::store::StoreOptions;
-use crate::limits;
+use crate::io::deadline::Time;
+use crate::ops::frame::Connection;
 use crate::wire::digest::Digest;
-use crate::wire::json::header::Header;
 
-/// How a file is sent, received or served.
-#[derive(Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
-pub struct Options<'a> {
-    /// For the whole call; `None` waits for ever.
-    pub timeout: Option<Duration>,
-    /// How long it goes on without a byte; `None` is for ever.
-    pub stall: Option<Duration>,
-    /// Bytes of a file that is taken from the peer.
-    pub max_size: u64,
-    /// How a file is stored: what a put asks the server for (all but `sync`), what a get
-    /// does here, and what a server does if the request does not say. A server that
-    /// may not overwrite does not whatever the request says.
-    pub store: StoreOptions,
-    /// Bytes of the file that the receiving side has already: those of the source, or of
-    /// the destination, before where it stands. Zero on a server.
-    pub offset: u64,
-    /// Whether a client keeps what came of a file that is cut, and goes on from there the
-    /// next time.
-    pub resume: bool,
-    /// Whether a client takes the mode and the time of modification of a source along.
-    pub preserve: bool,
-    /// What becomes of symbolic links in a tree.
-    pub links: Links,
-    /// Asked by a server before anything is opened or made. What it fails with is the
-    /// reply; a refusal without a reason of its own is [`ErrorKind::Denied`].
-    pub policy: Option<Policy<'a>>,
-    /// Whether a client sends the digest of what it puts, and asks for that of what it
-    /// gets; whether a server computes one that nobody has asked for.
-    pub checksum: bool,
-    /// Whether a put is answered. Servers that do not answer know no checksum either; a
-    /// server may leave only the oldest uploaders, who read nothing, without an answer.
-    pub reply: bool,
-    /// Told after each piece how many bytes have passed of how many; may break off.
-    pub progress: Option<Progress<'a>>,
-    /// Bytes of content in a second, sent or received; `None` is as fast as it goes. A get
-    /// asks the server to keep to it as well. A server that receives slows the client down
-    /// by not reading on: the client sees that go on in steps of up to 64 KiB, so below
-    /// 4 KiB/s it may take it for a stall.
-    pub rate: Option<u64>,
+/// Stores a file on the server, or a tree. What the server says it has stored is compared with
+/// what was sent.
+///
+/// A path is that of a regular file, all of it, or of a directory: else
+/// [`ErrorKind::Path`]. Of a descriptor the next `length` bytes are sent; without a length,
+/// those to the end of a regular file.
+///
+/// With `resume`, what arrives of a put that is cut stays on the server, in a file beside the
+/// name. The next one asks for it. If it is how a regular source begins, only the rest is
+/// sent; else, and to a server that cannot resume, all of it. `offset` is for a caller who
+/// knows beforehand what the server has: the file that is stored consists of that many bytes
+/// before where the source stands (of a path, its first ones), which are not sent, and of the
+/// rest. They have to be readable for their digest, unless there is no checksum.
+///
+/// A tree is a directory, and what the server has in it already and is not sent stays. Each
+/// file is stored as one alone would be. The first error ends it all and says where it was
+/// met; what went before is complete. With `resume`, which implies `preserve`, files that are
+/// there with the same size and time of modification do not pass again. With `preserve` the
+/// owner of a directory keeps all rights in it, as it could not be filled otherwise. No link
+/// leads out of the tree, however it is changed meanwhile. What is neither file, directory nor
+/// link is left out and counted; a name that the server would not take is
+/// [`ErrorKind::Path`]. `links` decides about links: to follow one that leads out of the tree,
+/// to a directory or to nothing, or to copy one that may lead out, is an error.
+///
+/// The server judges the name. Its error reply is an error of a remote kind, comes once all of
+/// the file was sent, and leaves the connection in sync, as [`ErrorKind::Checksum`] does. A
+/// source that fails before its first byte was read does too; one that fails or ends
+/// ([`ErrorKind::Truncated`]) later breaks the connection.
+pub fn put(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    time: impl Into<Time>,
+) -> Result<Transferred> {
+    what.check_put()?;
+    let patience = what.patience(time);
+    let mut done = Transferred::default();
+    let outcome = match what.local {
+        Local::Path(path) if what.tree => put_tree(connection, what, path, patience, &mut done),
+        Local::Path(path) => put_path(connection, what, path, patience, &mut done),
+        Local::Fd(fd) => put_fd(connection, what, fd, patience, &mut done),
+    };
+    what.conclude(done, outcome)
 }
 
-impl Default for Options<'_> {
-    fn default() -> Self {
-        Options {
-            timeout: None,
-            stall: Some(limits::STALL_TIMEOUT),
-            max_size: u64::MAX,
-            store: StoreOptions::default(),
-            offset: 0,
-            resume: false,
-            preserve: false,
-            links: Links::Skip,
-            policy: None,
-            checksum: true,
-            reply: true,
-            progress: None,
-            rate: None,
-        }
-    }
+/// Takes a file of the server's, or a tree.
+///
+/// At a path it is there once it is complete and has matched its digest: until then, and after
+/// a failure, what was there stays. With `resume`, what came of a get that is cut stays in a
+/// file beside it, and the next one goes on from there; if the server's file begins with
+/// something else by then, it starts over.
+///
+/// A descriptor has what was received even after a failure. With an `offset` the caller has so
+/// many bytes of the file already: only the rest is asked for. They are those before where the
+/// descriptor stands, and have to be readable for their digest, unless there is no checksum.
+/// [`ErrorKind::RemoteChecksum`] says that the server's file begins with others,
+/// [`ErrorKind::RemoteBadRequest`] that it is shorter.
+///
+/// A tree goes to a directory, which is made if it is missing; what is there already and not
+/// in the tree stays. Each file is taken as one alone would be. The first error ends it all
+/// and says where it was met; what went before is complete. With `resume`, which implies
+/// `preserve`, files that are here with the same size and time of modification do not pass
+/// again. `preserve` gives the directories that are made here their mode as well. A name that
+/// is not one acceptable component is [`ErrorKind::Path`], as is a tree deeper than a name can
+/// be; two entries of one name are [`ErrorKind::BadReply`]. Links are made here with
+/// `Links::Copy` alone, and only such as cannot lead out of the tree.
+///
+/// Nothing that the server says has a part in where anything goes. An error reply and
+/// [`ErrorKind::Checksum`] leave the connection in sync. So does a local failure, such as a
+/// full disk or a file above `max_size`, if 1 MiB or less of the file is still to come and
+/// comes within a second; else the connection is broken, as it is by every other failure once
+/// the request was accepted.
+pub fn get(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    time: impl Into<Time>,
+) -> Result<Transferred> {
+    what.check_get()?;
+    let patience = what.patience(time);
+    let mut done = Transferred::default();
+    let outcome = match what.local {
+        Local::Path(path) if what.tree => get_tree(connection, what, path, patience, &mut done),
+        Local::Path(path) => get_path(connection, what, path, patience, &mut done),
+        Local::Fd(fd) => get_fd(connection, what, fd, patience, &mut done),
+    };
+    what.conclude(done, outcome)
 }
 
-impl Options<'_> {
-    fn patience(&self) -> Patience {
-        Patience { deadline: Deadline::from_timeout(self.timeout), stall: self.stall }
-    }
+/// Told after each piece the name of the file, how many bytes have passed, and of how many;
+/// may break off. In a tree the bytes are those of the whole tree.
+pub type Progress<'a> = &'a dyn Fn(&[u8], u64, u64) -> ControlFlow<()>;
 
-    /// Asks the policy, if there is one.
-    fn permit(&self, cmd: &str, name: &[u8], filesize: Option<u64>, header: &Header) -> Result<()> {
-        self.policy.map_or(Ok(()), |policy| policy(&Inquiry { cmd, name, filesize, header }))
-    }
-
-    fn check_size(&self, size: u64) -> Result<()> {
-        if size > self.max_size {
-            let detail = format!("a file of {size} bytes, the limit is {}", self.max_size);
-            return Err(Error::new(ErrorKind::TooBig, detail));
-        }
-        Ok(())
-    }
-}
-
-/// What a client does about the symbolic links of a tree.
+/// What has passed: a file, or what is in a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Links {
-    /// Leaves them out, and counts them.
-    #[default]
-    Skip,
-    /// Ends with [`ErrorKind::Path`] at the first.
-    Refuse,
-    /// Puts what they lead to, as long as that is within the tree.
-    Follow,
-    /// Makes the same links on the other side.
-    Copy,
-}
-
-/// Told of bytes that have passed, and of how many.
-pub type Progress<'a> = &'a dyn Fn(u64, u64) -> ControlFlow<()>;
-
-/// Decides whether a request is followed.
-pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
-
-/// What a policy is asked about.
-#[derive(Clone, Copy, Debug)]
-pub struct Inquiry<'a> {
-    /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`.
-    pub cmd: &'a str,
-    /// The name in the request. It is acceptable, or empty for the root.
-    pub name: &'a [u8],
-    /// Bytes of the whole file that is put.
-    pub filesize: Option<u64>,
-    /// The whole request.
-    pub header: &'a Header,
-}
-
-/// What passed of a tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TreeTransfer {
+pub struct Transferred {
+    /// Bytes of the files, whether all of them had to pass or not. In a tree, files that were
+    /// the same on both sides do not count.
+    pub bytes: u64,
     /// Regular files that passed, or were the same on both sides.
     pub files: u64,
     /// Directories, that of the tree itself included.
@@ -149,20 +138,11 @@ pub struct TreeTransfer {
     pub links: u64,
     /// Links, devices and whatever else was left out.
     pub skipped: u64,
-    /// Bytes of the files that passed.
-    pub bytes: u64,
-}
-
-/// A file that has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transfer {
-    /// Bytes of the whole file.
-    pub bytes: u64,
-    /// The digest of the whole file, if one was computed.
+    /// The digest of the whole file, if one was computed; not of a tree.
     pub sha256: Option<Digest>,
 }
 
-impl Transfer {
+impl Transferred {
     fn check(&self, expected: Option<Digest>) -> Result<()> {
         match (self.sha256, expected) {
             (Some(found), Some(expected)) if found != expected => Err(Error::new(
@@ -172,4 +152,21 @@ impl Transfer {
             _ => Ok(()),
         }
     }
+}
+
+/// What a server has of a put that was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialFile {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Their digest.
+    pub sha256: Digest,
+}
+
+fn check_size(size: u64, max: u64) -> Result<()> {
+    if size > max {
+        let detail = format!("a file of {size} bytes, the limit is {max}");
+        return Err(Error::new(ErrorKind::TooBig, detail));
+    }
+    Ok(())
 }

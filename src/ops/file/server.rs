@@ -1,133 +1,144 @@
 //! The side that is asked: stores files beneath its root, sends them, and tells of them.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::content::{inside, recv_trailer, send_content, send_trailer};
-use super::meter::Meter;
+use super::content::{recv_trailer, send_content, send_trailer, skip_range};
+use super::meter::{Flow, Meter};
 use super::upload::Upload;
-use super::{Options, Stat, Transfer};
+use super::{ServeOptions, Stat, Transferred};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
+use crate::io::deadline::{Deadline, Patience};
 use crate::io::fs::directory;
 use crate::io::fs::partial::open_partial;
-use crate::io::fs::range::{read_start, seek};
+use crate::io::fs::range::seek;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::limits;
-use crate::ops::Duplex;
-use crate::ops::frame::reply;
-use crate::ops::frame::{self, Body, BodyReader};
-use crate::wire::digest::{Digest, Hasher};
+use crate::ops::frame::Connection;
+use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{
     FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, done,
 };
-use crate::wire::message::{self, Id};
+use crate::wire::message::{self, ErrorReply, Id};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// What became of a request; in each case the stream is in sync.
+/// What became of a request; in each case the connection is in sync.
 #[derive(Debug)]
 pub enum Served {
-    /// What was asked for was done; a file that was stored or sent, or the list of a
-    /// directory, is counted.
-    Done(Transfer),
+    /// The request was followed. A file that was stored or sent, or the list of a directory,
+    /// is counted.
+    Done(Transferred),
     /// The same, but the client is gone and did not wait for the reply, as the oldest
-    /// uploaders do not. What it sent before can still be read, and then its end.
-    Unanswered(Transfer),
-    /// Nothing was done; the client knows why, if it is still there.
+    /// uploaders do not. What it sent before can still be received, and then its end.
+    Unanswered(Transferred),
+    /// Nothing was done. The client was told why, if it is still there.
     Refused(Error),
 }
 
-/// Serves a received put, get, stat, list, mkdir or symlink beneath `root`; anything else
-/// is refused as unsupported.
+/// Serves a put, get, stat, list, mkdir or symlink beneath `root`, whose header `connection`
+/// has just received, and not its body; anything else is refused as unsupported.
 ///
-/// A put is received whole before it is answered, also one that is refused, so that the
-/// stream stays in sync. An error says that it is not: the connection has to be closed. A
-/// client that can be told why was told, and nothing was stored, unless it is the reply
-/// that failed. A get whose file shrinks meanwhile ends in such an error: the close is
-/// what shows the client that its file is not complete.
-pub fn serve<'fd>(
-    duplex: Duplex<'fd>,
+/// A put is received whole before it is answered, also one that is refused: then the
+/// connection stays in sync. After an error it is broken: close it. A client that can be told
+/// why was told, and nothing was stored, unless only the reply failed. A get whose file
+/// becomes shorter meanwhile ends in such an error: the close shows the client that its file
+/// is not complete.
+///
+/// [`ErrorKind::State`] if a part of the body was received before, and
+/// [`ErrorKind::BadDescriptor`] for a root that is no directory: nothing was done.
+pub fn serve(
+    connection: &mut Connection<'_>,
     request: &Header,
-    body: Body<'_, 'fd>,
     root: BorrowedFd<'_>,
-    options: &Options<'_>,
+    options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let root = Root::new(root)?;
-    if body.len() != request.data_size().unwrap_or(0) {
+    connection.shared().check()?;
+    if connection.to_receive() != request.data_size().unwrap_or(0) {
         return Err(Error::new(ErrorKind::State, "a part of the body was received before"));
     }
+    let deadline = Deadline::from_timeout(options.timeout);
+    let patience = Patience { deadline, stall: options.stall };
     let id = message::id_of(request);
-    let session = Session { duplex, options, patience: options.patience(), id, silent: false };
-    let cmd = match request.string("cmd") {
-        Ok(cmd) => cmd,
-        Err(error) => return session.refuse_after(body, error),
-    };
-    match &*cmd {
-        "put" => session.put(request, body, root),
-        "get" => session.get(request, body, root),
-        cmd @ ("stat" | "list" | "mkdir" | "symlink") => {
-            session.skip(body).map_err(|error| session.give_up(error))?;
-            match session.path(cmd, request, root) {
-                Ok((header, body)) => session.answer(
-                    &header,
-                    &body,
-                    Transfer { bytes: body.len() as u64, sha256: None },
-                ),
-                Err(error) => session.refuse(error),
-            }
-        }
-        other => {
-            let detail = format!("{} is not served here", quote(other.as_bytes()));
-            session.refuse_after(body, Error::new(ErrorKind::Unsupported, detail))
-        }
-    }
+    let served = Session { connection, options, patience, id, is_silent: false }.run(request, root);
+    served.inspect_err(|error| connection.shared().break_by(error))
 }
 
-struct Session<'a, 'fd> {
-    duplex: Duplex<'fd>,
-    options: &'a Options<'a>,
+struct Session<'a, 'c, 'fd> {
+    connection: &'c mut Connection<'fd>,
+    options: &'a ServeOptions<'a>,
     patience: Patience,
     id: Option<Id>,
     /// Nothing is answered.
-    silent: bool,
+    is_silent: bool,
 }
 
-impl<'fd> Session<'_, 'fd> {
-    fn put(mut self, request: &Header, body: Body<'_, 'fd>, root: Root<'_>) -> Result<Served> {
-        self.silent = !self.options.reply && request.data_size().is_none();
-        let extent = PutExtent::of(request).map_err(|error| self.give_up(error))?;
-        let mut upload = Upload::begin(request, root, self.options, self.patience);
-        let mut undeclared = BodyReader::new(self.duplex.reader, extent.body);
-        let declared = request.data_size().is_some();
-        let body = if declared { body } else { Body::Stream(&mut undeclared) };
-        let received =
-            self.receive(body, upload.step(), |piece| upload.take(piece)).and_then(|()| {
-                extent.trailer.then(|| recv_trailer(self.duplex.reader, self.patience)).transpose()
-            });
-        let trailer = match received {
-            Ok(trailer) => trailer,
-            Err(error) => return Err(self.give_up(upload.cut(error))),
+impl Session<'_, '_, '_> {
+    fn run(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
+        let cmd = match request.string("cmd") {
+            Ok(cmd) => cmd,
+            Err(error) => return self.refuse_after(error),
         };
-        let (request, stored) = match upload.finish(trailer.as_ref()) {
-            Ok(finished) => finished,
-            Err(error) => return self.refuse(error),
-        };
-        let reply = PutReply {
-            id: request.id,
-            name: request.name,
-            filesize: Some(stored.bytes),
-            sha256: stored.sha256,
-        };
-        self.answer(&reply.header(), &[], stored)
+        match &*cmd {
+            "put" => self.put(request, root),
+            "get" => self.get(request, root),
+            cmd @ ("stat" | "list" | "mkdir" | "symlink") => {
+                self.skip().map_err(|error| self.give_up(error))?;
+                match self.path(cmd, request, root) {
+                    Ok((header, body)) => {
+                        let bytes = body.len() as u64;
+                        self.answer(&header, &body, Transferred { bytes, ..Default::default() })
+                    }
+                    Err(error) => self.refuse(error),
+                }
+            }
+            other => {
+                let detail = format!("{} is not served here", quote(other.as_bytes()));
+                self.refuse_after(Error::new(ErrorKind::Unsupported, detail))
+            }
+        }
     }
 
-    fn get(&self, request: &Header, body: Body<'_, '_>, root: Root<'_>) -> Result<Served> {
-        self.skip(body).map_err(|error| self.give_up(error))?;
-        let (request, stat, file, meter) = match self.open(request, root) {
+    fn put(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
+        let is_declared = request.data_size().is_some();
+        self.is_silent = !self.options.reply && !is_declared;
+        let extent = PutExtent::of(request).map_err(|error| self.give_up(error))?;
+        if !is_declared {
+            self.connection.expect_body(extent.body);
+        }
+        let mut upload = Upload::begin(request, root, self.options, &self.flow(None));
+        match self.receive(&mut upload, extent.trailer) {
+            Ok(trailer) => match upload.finish(trailer.as_ref()) {
+                Ok((request, stored)) => {
+                    let reply = PutReply {
+                        id: request.id,
+                        name: request.name,
+                        filesize: Some(stored.bytes),
+                        sha256: stored.sha256,
+                    };
+                    self.answer(&reply.header(), &[], stored)
+                }
+                Err(error) => self.refuse(error),
+            },
+            Err(error) => Err(self.give_up(upload.cut(error))),
+        }
+    }
+
+    /// Receives all of a put, whatever has become of the file.
+    fn receive(&mut self, upload: &mut Upload<'_>, has_trailer: bool) -> Result<Option<Header>> {
+        let step = upload.step();
+        self.connection.for_each_chunk(step, self.patience, |piece| upload.take(piece))?;
+        has_trailer.then(|| recv_trailer(self.connection, self.patience)).transpose()
+    }
+
+    fn get(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
+        self.skip().map_err(|error| self.give_up(error))?;
+        let (request, stat, file, mut meter) = match self.open(request, root) {
             Ok(opened) => opened,
             Err(error) => return self.refuse(error),
         };
@@ -140,10 +151,9 @@ impl<'fd> Session<'_, 'fd> {
             sha256: None,
             trailer: (request.trailer == Some(true)).then_some(true),
         };
-        let (writer, header) = (self.duplex.writer, reply.header());
-        let sent =
-            send_content(writer, &header, file.as_fd(), meter, self.patience).map_err(inside)?;
-        send_trailer(self.duplex.writer, sent.sha256, self.patience)?;
+        send_content(self.connection, &reply.header(), file.as_fd(), &mut meter, self.patience)?;
+        let sent = meter.finish();
+        send_trailer(self.connection, sent.sha256, self.patience)?;
         Ok(Served::Done(sent))
     }
 
@@ -152,7 +162,7 @@ impl<'fd> Session<'_, 'fd> {
         &self,
         header: &Header,
         root: Root<'_>,
-    ) -> Result<(GetRequest, Stat, OwnedFd, Meter<'_>)> {
+    ) -> Result<(GetRequest, Stat, OwnedFd, Meter<'static>)> {
         let request = GetRequest::read(header)?;
         let name = request.name.bytes()?;
         let name = Name::new(&name)?;
@@ -163,25 +173,19 @@ impl<'fd> Session<'_, 'fd> {
             let detail = format!("offset {offset} of a file of {} bytes", stat.size);
             return Err(Error::new(ErrorKind::BadField, detail));
         }
-        let hashed = request.trailer == Some(true);
-        let checked = request.prefix_sha256.is_some();
-        let rate = self.options.rate.into_iter().chain(request.rate).min();
-        let options = Options { rate, ..*self.options };
-        let meter = |hashed| Meter::new(stat.size, hashed, &options, self.patience.deadline);
-        let failed = |errno| Error::system("read the file", errno);
-        let mut passed = meter(hashed || checked);
-        if hashed || checked {
-            let mut skip = |piece: &[u8]| {
-                passed.skip(piece);
-                Ok(())
-            };
-            read_start(file.as_fd(), offset, &mut skip).map_err(failed)?;
+        let is_hashed = request.trailer == Some(true);
+        let is_checked = request.prefix_sha256.is_some();
+        let flow = self.flow(request.rate);
+        let mut passed = Meter::new(stat.size, is_hashed || is_checked, &flow);
+        if is_hashed || is_checked {
+            skip_range(&mut passed, file.as_fd(), 0, offset, &flow)?;
             passed.check_skipped(request.prefix_sha256)?;
         }
-        if !hashed {
-            passed = meter(false);
+        if !is_hashed {
+            passed = Meter::new(stat.size, false, &flow);
             passed.skip_unread(offset);
         }
+        let failed = |errno| Error::system("read the file", errno);
         seek(file.as_fd(), offset).map_err(failed)?;
         Ok((request, stat, file, passed))
     }
@@ -199,15 +203,16 @@ impl<'fd> Session<'_, 'fd> {
         self.options.permit(cmd, &bytes, None, header)?;
         let store = StoreOptions {
             mode: request.mode.map(|mode| mode.0),
-            parents: request.parents.unwrap_or(self.options.store.parents),
-            overwrite: self.options.store.overwrite && request.overwrite != Some(false),
-            ..self.options.store
+            parents: request.parents.unwrap_or(self.options.parents),
+            overwrite: self.options.overwrite && request.overwrite != Some(false),
+            mtime: None,
+            sync: self.options.sync,
         };
         let id = request.id.as_ref();
         let mut body = Vec::new();
         let header = match cmd {
             "stat" if partial => {
-                let (size, sha256) = digest_of_partial(root, named?)?;
+                let (size, sha256) = digest_of_partial(root, named?, &self.flow(None))?;
                 StatReply::partial_header(size, sha256, id)
             }
             "stat" => StatReply::header(&root.stat(name)?, id),
@@ -227,57 +232,65 @@ impl<'fd> Session<'_, 'fd> {
         Ok((header, body))
     }
 
-    fn receive(
-        &self,
-        mut body: Body<'_, '_>,
-        step: usize,
-        take: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        body.for_each_chunk(step, self.patience, take).map_err(inside)
+    /// How the content passes: at the lower of the two rates.
+    fn flow(&self, rate: Option<u64>) -> Flow<'static> {
+        Flow {
+            progress: None,
+            rate: self.options.rate.into_iter().chain(rate).min(),
+            deadline: self.patience.deadline,
+            interrupt: Arc::clone(self.connection.shared().interrupt()),
+        }
     }
 
-    /// A body that is not looked at.
-    fn skip(&self, body: Body<'_, '_>) -> Result<()> {
-        self.receive(body, limits::COPY_STEP, |_| Ok(()))
+    /// Drops a body that is not looked at.
+    fn skip(&mut self) -> Result<()> {
+        self.connection.skip_by(self.patience)
     }
 
-    fn answer(&self, header: &str, body: &[u8], done: Transfer) -> Result<Served> {
-        if self.silent {
+    fn answer(&mut self, header: &str, body: &[u8], done: Transferred) -> Result<Served> {
+        if self.is_silent {
             return Ok(Served::Done(done));
         }
-        let (writer, framing) = (self.duplex.writer, frame::Options::default());
-        match frame::send_by(writer, Some(header), &[body], &framing, self.patience) {
+        match self.connection.send_by(Some(header), [body, &[]], self.patience) {
             Ok(()) => Ok(Served::Done(done)),
-            Err(error) if is_gone(&error) => Ok(Served::Unanswered(done)),
-            Err(error) => Err(inside(error)),
+            Err(_) if self.is_client_gone() => Ok(Served::Unanswered(done)),
+            Err(error) => Err(error),
         }
     }
 
-    fn refuse_after(&self, body: Body<'_, '_>, error: Error) -> Result<Served> {
-        match self.skip(body) {
+    fn refuse_after(&mut self, error: Error) -> Result<Served> {
+        match self.skip() {
             Ok(()) => self.refuse(error),
             Err(_) => Err(self.give_up(error)),
         }
     }
 
-    fn refuse(&self, error: Error) -> Result<Served> {
+    fn refuse(&mut self, error: Error) -> Result<Served> {
         match self.report(&error) {
-            Err(failed) if !is_gone(&failed) => Err(inside(failed)),
+            Err(failed) if !self.is_client_gone() => Err(failed),
             _ => Ok(Served::Refused(error)),
         }
     }
 
-    /// The stream is out of sync: the client may still get the reason, and that is all.
-    fn give_up(&self, error: Error) -> Error {
+    /// The connection is out of sync: the client may still be told why, and that is all.
+    fn give_up(&mut self, error: Error) -> Error {
         let _ = self.report(&error);
         error
     }
 
-    fn report(&self, error: &Error) -> Result<()> {
-        if self.silent {
+    fn report(&mut self, error: &Error) -> Result<()> {
+        if self.is_silent {
             return Ok(());
         }
-        reply::send_error(self.duplex.writer, error, self.id.as_ref(), self.patience)
+        let message = error.to_string();
+        let header = ErrorReply::new(error.kind(), &message, self.id.as_ref()).header();
+        self.connection.send_last(&header, self.patience)
+    }
+
+    /// Whether nobody is there to read what was sent.
+    fn is_client_gone(&self) -> bool {
+        let errno = self.connection.send_failure().map(Error::errno);
+        [Errno::PIPE, Errno::CONNRESET].iter().any(|gone| Some(gone.raw_os_error()) == errno)
     }
 }
 
@@ -302,24 +315,18 @@ fn list(root: Root<'_>, name: Option<Name<'_>>, max: u64) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-fn digest_of_partial(root: Root<'_>, name: Name<'_>) -> Result<(u64, Digest)> {
+fn digest_of_partial(
+    root: Root<'_>,
+    name: Name<'_>,
+    flow: &Flow<'_>,
+) -> Result<(u64, Option<Digest>)> {
     let Some((file, size)) = open_partial(root, name)? else {
         let detail = format!("there is no partial file of {}", quote(name.as_bytes()));
         return Err(Error::new(ErrorKind::NotFound, detail));
     };
-    let mut hasher = Hasher::default();
-    let mut take = |piece: &[u8]| {
-        hasher.update(piece);
-        Ok(())
-    };
-    read_start(file.as_fd(), size, &mut take)
-        .map_err(|errno| Error::system("read the partial file", errno))?;
-    Ok((size, hasher.finish()))
-}
-
-/// Nobody is there to read what was sent.
-fn is_gone(error: &Error) -> bool {
-    [Errno::PIPE, Errno::CONNRESET].iter().any(|errno| errno.raw_os_error() == error.errno())
+    let mut meter = Meter::new(size, true, flow);
+    skip_range(&mut meter, file.as_fd(), 0, size, flow)?;
+    Ok((size, meter.digest()))
 }
 
 #[cfg(test)]
@@ -329,6 +336,7 @@ mod tests {
 
     use super::*;
     use crate::io::testing::{Tree, failing};
+    use crate::ops::frame::{self, ConnectionOptions};
 
     /// Answers the requests, given as header and body, with system calls that fail; the
     /// code of each error reply, or `ok`.
@@ -339,14 +347,15 @@ mod tests {
     ) -> Vec<String> {
         let framing = frame::Options::default();
         let (client, server) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(server.as_fd(), ConnectionOptions::default()).unwrap();
         for (header, body) in requests {
             frame::send(client.as_fd(), Some(header), body, &framing).unwrap();
         }
         failing(calls, || {
             for _ in requests {
-                let (header, mut body) = frame::recv_header(server.as_fd(), &framing).unwrap();
-                let (body, root) = (Body::Stream(&mut body), tree.root.as_fd());
-                serve(server.as_fd().into(), &header, body, root, &Options::default()).unwrap();
+                let header = connection.header_by(Deadline::NEVER).unwrap();
+                let (root, options) = (tree.root.as_fd(), ServeOptions::default());
+                serve(&mut connection, &header, root, &options).unwrap();
             }
         });
         let reply = |_| {

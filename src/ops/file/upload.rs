@@ -1,100 +1,119 @@
-//! A file that is being received by a server.
+//! A file that a server receives, or refuses: either way its content passes to the end.
 
-use super::meter::{Meter, Pace};
-use super::{Options, Transfer};
+use super::meter::{Flow, Meter, Pace};
+use super::{ServeOptions, Transferred, check_size};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::{NewFile, StoreOptions};
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{PutRequest, Trailer};
 use crate::wire::name::Name;
 
-/// A put on its way. Its body is received to the end even if the file was refused, so that the
-/// stream stays in sync.
-pub(super) struct Upload<'a> {
-    file: Result<Open<'a>>,
-    /// Of a body whose file was refused.
-    pace: Pace,
+/// What has become of a put.
+pub(super) enum Upload<'a> {
+    /// The content is being stored.
+    Open(Box<Open<'a>>),
+    /// It is dropped, as fast as it would be stored; the client is told why in the end.
+    Refused(Error, Pace),
+}
+
+/// A file that is being stored.
+pub(super) struct Open<'a> {
+    request: PutRequest,
+    file: NewFile,
+    meter: Meter<'a>,
 }
 
 impl<'a> Upload<'a> {
     /// Checks all that can be checked, and only then creates anything. If the file is
     /// continued, the bytes that are there already are hashed and compared first.
-    pub fn begin(
+    pub(super) fn begin(
         header: &Header,
         root: Root<'_>,
-        options: &Options<'a>,
-        patience: Patience,
+        options: &ServeOptions<'_>,
+        flow: &Flow<'a>,
     ) -> Upload<'a> {
-        let file = Open::begin(header, root, options, patience);
-        Upload { file, pace: Pace::new(options.rate, patience.deadline) }
+        match Open::begin(header, root, options, flow) {
+            Ok(open) => Upload::Open(Box::new(open)),
+            Err(error) => Upload::Refused(error, Pace::new(flow)),
+        }
     }
 
-    /// Bytes of a piece, at most.
-    pub fn step(&self) -> usize {
-        self.pace.step()
+    /// Bytes that pass at once at most.
+    pub(super) fn step(&self) -> usize {
+        match self {
+            Upload::Open(open) => open.meter.step(),
+            Upload::Refused(_, pace) => pace.step(),
+        }
     }
 
-    /// Takes the next piece. An error ends the exchange; one to write does not, and is
-    /// reported by [`finish`](Self::finish).
-    pub fn take(&mut self, piece: &[u8]) -> Result<()> {
-        if let Ok(open) = &mut self.file {
+    /// Takes the next piece of the content, and returns when the one after it may come. It
+    /// fails only if the rest is not to be received.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
+        if let Upload::Open(open) = self {
             match open.file.write(piece) {
                 Ok(()) => return open.meter.pass(piece),
-                Err(error) => self.file = Err(error),
+                Err(error) => *self = Upload::Refused(error, open.meter.pace().clone()),
             }
         }
-        self.pace.pass(piece.len())
-    }
-
-    /// Ends it before its end, with what the server reports of it. The received bytes stay
-    /// if the request asked for that and only the stream was at fault.
-    pub fn cut(self, error: Error) -> Error {
-        match self.file {
-            Ok(open) => {
-                open.cut(&error);
-                error
-            }
-            Err(refused) => refused,
+        match self {
+            Upload::Refused(_, pace) => pace.pass(piece.len()),
+            Upload::Open(_) => Ok(()),
         }
     }
 
     /// Stores the file, if it is what its digests say.
-    pub fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transfer)> {
-        self.file?.finish(trailer)
+    pub(super) fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
+        match self {
+            Upload::Open(open) => open.finish(trailer),
+            Upload::Refused(error, _) => Err(error),
+        }
     }
-}
 
-/// What a put asks for, and what has come of it.
-struct Open<'a> {
-    request: PutRequest,
-    file: NewFile,
-    meter: Meter<'a>,
+    /// Ends it before its end, because of `error`; returns what the client is told. What has
+    /// come stays if that was asked for, and if only the connection was at fault.
+    pub(super) fn cut(self, error: Error) -> Error {
+        let Open { request, file, .. } = match self {
+            Upload::Open(open) => *open,
+            Upload::Refused(refused, _) => return refused,
+        };
+        let is_cut = matches!(
+            error.kind(),
+            ErrorKind::Truncated
+                | ErrorKind::TimedOut
+                | ErrorKind::Canceled
+                | ErrorKind::Aborted
+                | ErrorKind::Io
+        );
+        if !(is_cut && request.resume == Some(true)) {
+            file.discard();
+        }
+        error
+    }
 }
 
 impl<'a> Open<'a> {
     fn begin(
         header: &Header,
         root: Root<'_>,
-        options: &Options<'a>,
-        patience: Patience,
+        options: &ServeOptions<'_>,
+        flow: &Flow<'a>,
     ) -> Result<Open<'a>> {
         let request = PutRequest::read(header)?;
         let name = request.name.bytes()?;
         let name = Name::new(&name)?;
-        options.check_size(request.filesize)?;
+        check_size(request.filesize, options.max_size.unwrap_or(u64::MAX))?;
         options.permit("put", name.as_bytes(), Some(request.filesize), header)?;
         let store = StoreOptions {
-            mode: request.mode.map(|mode| mode.0).or(options.store.mode),
-            mtime: request.mtime.or(options.store.mtime),
-            overwrite: options.store.overwrite && request.overwrite != Some(false),
-            parents: request.parents.unwrap_or(options.store.parents),
-            ..options.store
+            mode: request.mode.map(|mode| mode.0).or(options.mode),
+            mtime: request.mtime,
+            overwrite: options.overwrite && request.overwrite != Some(false),
+            parents: request.parents.unwrap_or(options.parents),
+            sync: options.sync,
         };
-        let asked = request.sha256.or(request.prefix_sha256).is_some();
-        let hashed = options.checksum || asked || request.trailer == Some(true);
-        let mut meter = Meter::new(request.filesize, hashed, options, patience.deadline);
+        let is_asked = request.sha256.or(request.prefix_sha256).is_some();
+        let is_hashed = options.checksum || is_asked || request.trailer == Some(true);
+        let mut meter = Meter::new(request.filesize, is_hashed, flow);
         let offset = request.offset.unwrap_or(0);
         let file = if offset > 0 || request.resume == Some(true) {
             NewFile::resume(root, name, store, offset, &mut |piece| meter.skip(piece))?
@@ -105,17 +124,7 @@ impl<'a> Open<'a> {
         Ok(Open { request, file, meter })
     }
 
-    fn cut(self, error: &Error) {
-        let cut = matches!(
-            error.kind(),
-            ErrorKind::Truncated | ErrorKind::Stalled | ErrorKind::Canceled | ErrorKind::Io
-        );
-        if !(cut && self.request.resume == Some(true)) {
-            self.file.discard();
-        }
-    }
-
-    fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transfer)> {
+    fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
         let Open { request, file, meter } = self;
         let received = meter.finish();
         let checked = received.check(request.sha256).and_then(|()| match trailer {

@@ -2,78 +2,95 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{ask, skip_range, starts_over};
+use super::{ask, starts_over};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
+use crate::io::deadline::{Deadline, Patience};
 use crate::io::fs::partial::open_partial;
 use crate::io::fs::path;
 use crate::io::fs::range::position;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::NewFile;
 use crate::io::stream::sink::Sink;
-use crate::ops::Duplex;
-use crate::ops::file::content::{inside, recv_trailer};
-use crate::ops::file::meter::Meter;
-use crate::ops::file::{Options, Transfer};
-use crate::ops::frame::BodyReader;
+use crate::limits;
+use crate::ops::file::content::{recv_trailer, skip_range};
+use crate::ops::file::meter::{Flow, Meter};
+use crate::ops::file::{Transfer, Transferred, check_size};
+use crate::ops::frame::Connection;
 use crate::wire::message::file::{FileName, GetReply, GetRequest, Trailer};
 use crate::wire::name::Name;
 
-/// Takes the server's file `name` and writes it to `dest`, which has what was received
-/// even after a failure.
-///
-/// With an `offset` the caller has so many bytes of the file already: only the rest is
-/// asked for. They are those before where `dest` stands, and have to be readable for their
-/// digest, unless there is no checksum. [`ErrorKind::RemoteChecksum`] says that the
-/// server's file begins with others, [`ErrorKind::RemoteBadRequest`] that it is shorter.
-///
-/// Nothing that the server says has a part in where it goes, and it is at most
-/// `max_size` bytes. [`ErrorKind::Checksum`] leaves the stream in sync, as an error reply
-/// does; any other failure once the request is out does not, also one to write.
-pub fn get(
-    duplex: Duplex<'_>,
-    name: &[u8],
+/// Where a content goes.
+trait Dest {
+    /// Is told of the reply before its content comes. `is_whole`: it is that of the whole
+    /// file, and not the rest of it.
+    fn begin(&mut self, reply: &GetReply, is_whole: bool) -> Result<()>;
+    /// Takes the next piece.
+    fn write(&mut self, piece: &[u8]) -> Result<()>;
+}
+
+/// A descriptor, and the bytes of the file that it has already.
+struct ToFd<'a>(Sink<'a>, u64);
+
+impl Dest for ToFd<'_> {
+    fn begin(&mut self, _: &GetReply, is_whole: bool) -> Result<()> {
+        if is_whole && self.1 > 0 {
+            let detail = "all of the file comes, and only the rest was asked for";
+            return Err(Error::new(ErrorKind::BadReply, detail));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.0.set_mid_message(false);
+        self.0.write_all(piece).map_err(|error| match error.kind() {
+            ErrorKind::Stalled => {
+                Error::new(ErrorKind::TimedOut, "the destination does not take more")
+            }
+            _ => error,
+        })
+    }
+}
+
+/// Writes the file to a descriptor.
+pub(in crate::ops::file) fn get_fd(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
     dest: BorrowedFd<'_>,
-    options: &Options<'_>,
-) -> Result<Transfer> {
-    let patience = options.patience();
-    let mut meter = Meter::new(0, options.checksum, options, patience.deadline);
-    if options.offset > 0 && options.checksum {
+    patience: Patience,
+    done: &mut Transferred,
+) -> Result<()> {
+    let flow = flow(connection, what, patience);
+    let mut meter = Meter::new(0, what.checksum, &flow);
+    if what.offset > 0 && what.checksum {
         let stands = position(dest).unwrap_or(0);
-        let Some(begins) = stands.checked_sub(options.offset) else {
+        let Some(begins) = stands.checked_sub(what.offset) else {
             let detail = "the destination does not stand behind the offset";
             return Err(Error::new(ErrorKind::Argument, detail));
         };
-        skip_range(&mut meter, dest, begins, options.offset, patience)?;
+        skip_range(&mut meter, dest, begins, what.offset, &flow)?;
     } else {
-        meter.skip_unread(options.offset);
-    }
-    let incoming = request(duplex, name, meter, options, patience)?;
-    if incoming.is_whole && options.offset > 0 {
-        let detail = "all of the file comes, and only the rest was asked for";
-        return Err(Error::new(ErrorKind::BadReply, detail));
+        meter.skip_unread(what.offset);
     }
     let mut sink = Sink::new(dest, patience);
-    sink.set_mid_message(true);
-    incoming.receive(&mut |piece| sink.write_all(piece))
+    sink.set_interrupt(Some(Arc::clone(&flow.interrupt)));
+    let mut dest = ToFd(sink, what.offset);
+    Fetch { what, flow: &flow, patience }.run(connection, meter, &mut dest, done)
 }
 
-/// As [`get`] into a file of its own, which is at `path` once it is complete and has
-/// matched its digest: until then, and after a failure, what was there stays.
-///
-/// With `resume`, what came of a get that is cut stays in a file beside it, and the next
-/// one goes on from there; where the server's file begins with something else by then, it
-/// starts over.
-pub fn get_path(
-    duplex: Duplex<'_>,
-    name: &[u8],
+/// Stores the file at a path.
+pub(in crate::ops::file) fn get_path(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
     path: &Path,
-    options: &Options<'_>,
-) -> Result<Transfer> {
+    patience: Patience,
+    done: &mut Transferred,
+) -> Result<()> {
     let (parent, leaf) = path::open_parent(path)?;
     let place = Place { root: Root::new(parent.as_fd())?, name: Name::new(leaf)? };
-    get_by(duplex, name, place, options, options.patience())
+    get_to(connection, what, place, patience, done)
 }
 
 /// Where a file goes.
@@ -83,60 +100,93 @@ pub(in crate::ops::file) struct Place<'a> {
     pub name: Name<'a>,
 }
 
-/// As [`get_path`], with time that is not for this call alone.
-pub(in crate::ops::file) fn get_by(
-    duplex: Duplex<'_>,
-    name: &[u8],
+/// Takes a file to a place, whatever `what` says of where it goes.
+pub(in crate::ops::file) fn get_to(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
     place: Place<'_>,
-    options: &Options<'_>,
     patience: Patience,
-) -> Result<Transfer> {
-    if options.offset > 0 {
-        return Err(Error::new(ErrorKind::Argument, "an offset is for a descriptor"));
+    done: &mut Transferred,
+) -> Result<()> {
+    let flow = flow(connection, what, patience);
+    let (file, meter) = place.begin(what, &flow)?;
+    let is_continued = meter.done() > 0;
+    let mut dest = ToPlace { file: Some(file), place, what, is_continued };
+    let fetch = Fetch { what, flow: &flow, patience };
+    let mut got = fetch.run(connection, meter, &mut dest, done);
+    if is_continued && got.as_ref().is_err_and(starts_over) {
+        dest.start_over()?;
+        let meter = Meter::new(0, what.checksum, &flow);
+        got = fetch.run(connection, meter, &mut dest, done);
     }
-    let (mut file, meter) = place.begin(options, patience)?;
-    let continued = meter.done() > 0;
-    let mut incoming = request(duplex, name, meter, options, patience);
-    let refused = incoming.as_ref().is_err_and(starts_over);
-    if continued && (refused || incoming.as_ref().is_ok_and(|incoming| incoming.is_whole)) {
-        drop(file); // it has the lock of the partial file
-        file = place.resume(0, options, &mut |_| ())?;
-        if refused {
-            let meter = Meter::new(0, options.checksum, options, patience.deadline);
-            incoming = request(duplex, name, meter, options, patience);
-        }
-    }
-    let incoming = incoming?;
-    if options.preserve {
-        let GetReply { mode, mtime, .. } = incoming.reply;
-        file.adopt(mode.map(|mode| mode.0), mtime)?;
-    }
-    match incoming.receive(&mut |piece| file.write(piece)) {
-        Ok(got) => file.commit().map(|()| got),
-        Err(error) => {
+    match (got, dest.file) {
+        (Ok(()), Some(file)) => file.commit(),
+        (Err(error), Some(file)) => {
             // What only was cut can be continued.
             if matches!(error.kind(), ErrorKind::Checksum | ErrorKind::BadField) {
                 file.discard();
             }
             Err(error)
         }
+        (got, None) => got,
+    }
+}
+
+/// A file that takes its place once it is complete.
+struct ToPlace<'a> {
+    /// None only while another one is made.
+    file: Option<NewFile>,
+    place: Place<'a>,
+    what: &'a Transfer<'a>,
+    /// It begins with what an earlier get has left.
+    is_continued: bool,
+}
+
+impl ToPlace<'_> {
+    fn start_over(&mut self) -> Result<()> {
+        // The old one has the lock of the partial file.
+        self.file = None;
+        self.is_continued = false;
+        self.file = Some(self.place.resume(0, self.what, &mut |_| ())?);
+        Ok(())
+    }
+
+    fn file(&mut self) -> Result<&mut NewFile> {
+        let none = || Error::new(ErrorKind::State, "there is no file");
+        self.file.as_mut().ok_or_else(none)
+    }
+}
+
+impl Dest for ToPlace<'_> {
+    fn begin(&mut self, reply: &GetReply, is_whole: bool) -> Result<()> {
+        if is_whole && self.is_continued {
+            self.start_over()?;
+        }
+        if self.what.preserve {
+            self.file()?.adopt(reply.mode.map(|mode| mode.0), reply.mtime)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file()?.write(piece)
     }
 }
 
 impl Place<'_> {
     /// The file that is to be written, and a meter that has skipped what is in it.
-    fn begin<'a>(&self, options: &Options<'a>, patience: Patience) -> Result<(NewFile, Meter<'a>)> {
-        let meter = |checksum| Meter::new(0, checksum, options, patience.deadline);
-        if !options.resume {
-            let file = NewFile::create(self.root, self.name, options.store)?;
-            return Ok((file, meter(options.checksum)));
+    fn begin<'a>(&self, what: &Transfer<'a>, flow: &Flow<'a>) -> Result<(NewFile, Meter<'a>)> {
+        let meter = |checksum| Meter::new(0, checksum, flow);
+        if !what.resume {
+            let file = NewFile::create(self.root, self.name, what.store())?;
+            return Ok((file, meter(what.checksum)));
         }
         let there = open_partial(self.root, self.name)?.map_or(0, |(_, size)| size);
-        let mut skipped = meter(options.checksum || there > 0);
-        match self.resume(there, options, &mut |piece| skipped.skip(piece)) {
+        let mut skipped = meter(what.checksum || there > 0);
+        match self.resume(there, what, &mut |piece| skipped.skip(piece)) {
             // Somebody else has shortened it meanwhile.
             Err(error) if there > 0 && error.kind() == ErrorKind::BadField => {
-                Ok((self.resume(0, options, &mut |_| ())?, meter(options.checksum)))
+                Ok((self.resume(0, what, &mut |_| ())?, meter(what.checksum)))
             }
             file => Ok((file?, skipped)),
         }
@@ -145,70 +195,129 @@ impl Place<'_> {
     fn resume(
         &self,
         offset: u64,
-        options: &Options<'_>,
+        what: &Transfer<'_>,
         prefix: &mut dyn FnMut(&[u8]),
     ) -> Result<NewFile> {
-        NewFile::resume(self.root, self.name, options.store, offset, prefix)
+        NewFile::resume(self.root, self.name, what.store(), offset, prefix)
     }
 }
 
-/// Asks for what `meter` has not skipped.
-fn request<'a>(
-    duplex: Duplex<'a>,
-    name: &[u8],
-    mut meter: Meter<'a>,
-    options: &Options<'a>,
-    patience: Patience,
-) -> Result<Incoming<'a>> {
-    let offset = Some(meter.done()).filter(|offset| *offset > 0);
-    let request = GetRequest {
-        name: FileName::new(name),
-        trailer: meter.is_hashed().then_some(true),
-        offset,
-        prefix_sha256: offset.and_then(|_| meter.digest()),
-        rate: options.rate,
-        ..GetRequest::default()
-    };
-    let (header, body) = ask(duplex, &request.header(), patience)?;
-    // A server that knows no offset sends all of the file.
-    let whole = GetReply::read(&header, 0);
-    let is_whole = whole.is_ok();
-    let reply = whole.or_else(|_| GetReply::read(&header, meter.done()))?;
-    options.check_size(reply.filesize)?;
-    if is_whole {
-        meter = Meter::new(0, meter.is_hashed(), options, patience.deadline);
+fn flow<'a>(connection: &Connection<'_>, what: &Transfer<'a>, patience: Patience) -> Flow<'a> {
+    Flow {
+        progress: what.progress.map(|progress| (progress, what.name)),
+        rate: what.rate,
+        deadline: patience.deadline,
+        interrupt: Arc::clone(connection.shared().interrupt()),
     }
-    meter.expect(reply.filesize);
-    Ok(Incoming { reader: duplex.reader, reply, is_whole, body, meter, patience })
 }
 
-/// A file whose content is still to come.
-struct Incoming<'a> {
-    reader: BorrowedFd<'a>,
-    reply: GetReply,
-    /// The content is the whole file, and not the rest of it.
-    is_whole: bool,
-    body: BodyReader<'a>,
-    meter: Meter<'a>,
+/// One request and its reply.
+struct Fetch<'a> {
+    what: &'a Transfer<'a>,
+    flow: &'a Flow<'a>,
     patience: Patience,
 }
 
-impl Incoming<'_> {
-    /// Hands the content to `write`, and compares its digest in the end.
-    fn receive(mut self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Transfer> {
-        let (meter, patience) = (&mut self.meter, self.patience);
-        let step = meter.step();
-        let got = self.body.for_each_chunk(step, patience, |chunk| {
-            write(chunk)?;
-            meter.pass(chunk)
-        });
-        got.map_err(inside)?;
-        let got = self.meter.finish();
-        if self.reply.trailer == Some(true) {
-            let trailer = Trailer::read(&recv_trailer(self.reader, patience)?)?;
-            got.check(Some(trailer.sha256))?;
+impl Fetch<'_> {
+    /// Asks for what `meter` has not skipped, and hands it to `dest`.
+    fn run(
+        &self,
+        connection: &mut Connection<'_>,
+        meter: Meter<'_>,
+        dest: &mut dyn Dest,
+        done: &mut Transferred,
+    ) -> Result<()> {
+        let id = connection.next_id();
+        let offset = Some(meter.done()).filter(|offset| *offset > 0);
+        let request = GetRequest {
+            id: Some(id.clone()),
+            name: FileName::new(self.what.name),
+            trailer: meter.is_hashed().then_some(true),
+            offset,
+            prefix_sha256: offset.and_then(|_| meter.digest()),
+            rate: self.what.rate,
+        };
+        let got = connection.exchange(|connection| {
+            let header = ask(connection, &request.header(), &id, self.patience)?;
+            // A server that knows no offset sends all of the file.
+            let whole = GetReply::read(&header, 0);
+            let is_whole = whole.is_ok();
+            let reply = whole.or_else(|_| GetReply::read(&header, meter.done()))?;
+            reply.name.check(self.what.name)?;
+            let mut meter = meter;
+            if is_whole {
+                meter = Meter::new(0, meter.is_hashed(), self.flow);
+            }
+            meter.expect(reply.filesize);
+            let received = self.receive(connection, &reply, is_whole, &mut meter, dest);
+            done.bytes = meter.done();
+            if let Some(error) = received? {
+                return Ok(Err(self.drop_rest(connection, &reply, error)?));
+            }
+            let got = meter.finish();
+            let checked = if reply.trailer == Some(true) {
+                let trailer = Trailer::read(&recv_trailer(connection, self.patience)?)?;
+                got.check(Some(trailer.sha256))
+            } else {
+                Ok(())
+            };
+            Ok(checked.and_then(|()| got.check(reply.sha256)).map(|()| got))
+        })??;
+        *done = got;
+        Ok(())
+    }
+
+    /// Hands the content to `dest`. A local failure is the outcome, one of the connection an
+    /// error.
+    fn receive(
+        &self,
+        connection: &mut Connection<'_>,
+        reply: &GetReply,
+        is_whole: bool,
+        meter: &mut Meter<'_>,
+        dest: &mut dyn Dest,
+    ) -> Result<Option<Error>> {
+        let max_size = self.what.max_size.unwrap_or(u64::MAX);
+        let begun = check_size(reply.filesize, max_size);
+        if let Err(error) = begun.and_then(|()| dest.begin(reply, is_whole)) {
+            return Ok(Some(error));
         }
-        got.check(self.reply.sha256)?;
-        Ok(got)
+        let mut failed = None;
+        let received = connection.for_each_chunk(meter.step(), self.patience, |piece| {
+            dest.write(piece).and_then(|()| meter.pass(piece)).inspect_err(|error| {
+                failed = Some(error.clone());
+            })
+        });
+        match failed {
+            Some(error) => Ok(Some(error)),
+            None => received.map(|()| None),
+        }
+    }
+
+    /// Drops what is still to come of a file that cannot be taken, because of `error`: that is
+    /// the outcome if it is little, and else breaks the connection.
+    fn drop_rest(
+        &self,
+        connection: &mut Connection<'_>,
+        reply: &GetReply,
+        error: Error,
+    ) -> Result<Error> {
+        if connection.to_receive() > limits::COPY_STEP as u64 {
+            return Err(error);
+        }
+        let deadline = self.patience.deadline.min(Deadline::after(DROP_TIME));
+        let dropped = connection.skip_by(deadline.into()).and_then(|()| {
+            if reply.trailer == Some(true) {
+                recv_trailer(connection, deadline.into())?;
+            }
+            Ok(())
+        });
+        match dropped {
+            Ok(()) => Ok(error),
+            Err(_) => Err(error),
+        }
     }
 }
+
+/// How long the rest of a file that cannot be taken may take.
+const DROP_TIME: Duration = Duration::from_secs(1);

@@ -7,39 +7,37 @@ mod walk;
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
-pub use get::get_tree;
-pub use put::put_tree;
+pub(super) use get::get_tree;
+pub(super) use put::put_tree;
 
-use super::{Kind, Options, Progress, Stat, TreeTransfer};
+use super::{Kind, Progress, Stat, Transfer, Transferred};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::frame::Connection;
 
-/// Runs `pass` with the options for each file of a tree. If somebody wants to be told how
-/// much of the tree has passed, `count` is run first.
-fn run(
-    options: &Options<'_>,
-    count: impl FnOnce() -> Result<TreeTransfer>,
-    pass: impl FnOnce(&Options<'_>, &Tally<'_>) -> Result<TreeTransfer>,
-) -> Result<TreeTransfer> {
-    let Some(progress) = options.progress else {
-        return pass(options, &Tally::default());
-    };
-    let total = count()?.bytes;
-    let tally = Tally { progress: Some(progress), total, passed: Cell::new(0) };
-    let report = |done, _| tally.report(done);
-    pass(&Options { progress: Some(&report), ..*options }, &tally)
-}
-
-/// What a tree's files have in common; refuses what makes no sense for them.
-fn options_for_all<'a>(options: &Options<'a>) -> Result<Options<'a>> {
-    let refused = |detail| Err(Error::new(ErrorKind::Argument, detail));
-    if options.offset > 0 {
-        return refused("a tree has no offset");
-    }
-    if !options.reply {
-        return refused("a tree needs a server that replies");
-    }
+/// Runs `pass` with what holds for each file of a tree. If somebody wants to be told how much
+/// of the tree has passed, it is run before that without a tally, and only counts.
+fn run<'fd>(
+    connection: &mut Connection<'fd>,
+    what: &Transfer<'_>,
+    done: &mut Transferred,
+    mut pass: impl FnMut(
+        &mut Connection<'fd>,
+        &Transfer<'_>,
+        Option<&Tally<'_>>,
+        &mut Transferred,
+    ) -> Result<()>,
+) -> Result<()> {
     // The time of modification is what tells whether a file has to pass again.
-    Ok(Options { preserve: options.preserve || options.resume, ..*options })
+    let what = Transfer { preserve: what.preserve || what.resume, ..*what };
+    let Some(progress) = what.progress else {
+        return pass(connection, &what, Some(&Tally::default()), done);
+    };
+    let mut counted = Transferred::default();
+    pass(connection, &what, None, &mut counted)?;
+    let total = counted.bytes;
+    let tally = Tally { progress: Some(progress), total, passed: Cell::new(0) };
+    let report = |name: &[u8], done, _| tally.report(name, done);
+    pass(connection, &Transfer { progress: Some(&report), ..what }, Some(&tally), done)
 }
 
 /// Whether one is the file that the other one is, as far as can be told without reading.
@@ -58,10 +56,11 @@ struct Tally<'a> {
 impl Tally<'_> {
     /// `done` bytes of the present file have passed. The files may have changed since they
     /// were counted.
-    fn report(&self, done: u64) -> ControlFlow<()> {
+    fn report(&self, name: &[u8], done: u64) -> ControlFlow<()> {
         let passed = self.passed.get().saturating_add(done);
-        self.progress
-            .map_or(ControlFlow::Continue(()), |progress| progress(passed, self.total.max(passed)))
+        self.progress.map_or(ControlFlow::Continue(()), |progress| {
+            progress(name, passed, self.total.max(passed))
+        })
     }
 
     /// A file of so many bytes is there.
@@ -70,9 +69,9 @@ impl Tally<'_> {
     }
 
     /// A file of so many bytes does not have to pass.
-    fn pass_over(&self, bytes: u64) -> Result<()> {
+    fn pass_over(&self, name: &[u8], bytes: u64) -> Result<()> {
         self.add(bytes);
-        match self.report(0) {
+        match self.report(name, 0) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::new(ErrorKind::Canceled, "between two files")),
         }

@@ -1,59 +1,43 @@
 //! A tree that is sent.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 
-use super::walk::{Directory, Path, Side, walk};
-use super::{Tally, is_same, options_for_all, run};
+use super::walk::{Directory, Side, TreeName, walk};
+use super::{Tally, is_same, run};
 use crate::error::Result;
 use crate::io::deadline::Patience;
 use crate::io::fs::check;
 use crate::io::fs::directory;
 use crate::io::fs::path;
 use crate::io::fs::root::Root;
-use crate::io::fs::store::StoreOptions;
-use crate::ops::Duplex;
-use crate::ops::file::client::{self, list_by, make_directory_by, make_link_by};
-use crate::ops::file::{Entry, Kind, Options, Stat, TreeTransfer};
+use crate::ops::file::client::{list, make_link, mkdir, put_fd};
+use crate::ops::file::{Entry, Kind, Stat, Transfer, Transferred};
+use crate::ops::frame::Connection;
 use crate::wire::name::{Name, check_link_target};
 
-/// Stores the directory at `path`, and all that is in it, on the server as `name`; an
-/// empty name is its root. What is there already and not in the tree stays.
-///
-/// Each file is stored as by [`put`](crate::ops::file::put), with the options for it; the first
-/// error ends it all and says where it was met, and what went before is complete. With
-/// `resume`, which implies `preserve`, files that are there with the same size and time of
-/// modification do not pass again. With `preserve` the owner of a directory keeps all
-/// rights in it, as it could not be filled otherwise.
-///
-/// The tree is gone through by descriptors: no link leads out of it, however it is changed
-/// meanwhile. What is neither file, directory nor link is left out and counted; a name that
-/// the server would not take is [`Path`](crate::ErrorKind::Path). `links` decides about
-/// links: to follow one that leads out of the tree, to a directory or to nothing, or to copy
-/// one that may lead out, is an error.
-pub fn put_tree(
-    duplex: Duplex<'_>,
-    name: &[u8],
-    path: &std::path::Path,
-    options: &Options<'_>,
-) -> Result<TreeTransfer> {
-    let options = options_for_all(options)?;
-    let patience = options.patience();
+/// Stores the directory at `path`, and all that is in it, on the server. It is gone through by
+/// descriptors.
+pub(in crate::ops::file) fn put_tree(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    path: &Path,
+    patience: Patience,
+    done: &mut Transferred,
+) -> Result<()> {
     let top = path::open_directory(path)?;
     let top = Root::new(top.as_fd())?;
-    let count = || {
-        let mut sender = Sender::new(duplex, top, &options, patience, None);
-        walk(&mut sender, name, options.links)
-    };
-    run(&options, count, |options, tally| {
-        let mut sender = Sender::new(duplex, top, options, patience, Some(tally));
-        walk(&mut sender, name, options.links)
+    run(connection, what, done, |connection, what, tally, done| {
+        let theirs = Vec::new();
+        let mut sender = Sender { connection, top, what, patience, tally, theirs };
+        walk(&mut sender, what.name, what.links, done)
     })
 }
 
-struct Sender<'a> {
-    duplex: Duplex<'a>,
+struct Sender<'a, 'c, 'fd> {
+    connection: &'c mut Connection<'fd>,
     top: Root<'a>,
-    options: &'a Options<'a>,
+    what: &'a Transfer<'a>,
     patience: Patience,
     /// None: nothing is sent, only counted.
     tally: Option<&'a Tally<'a>>,
@@ -61,30 +45,17 @@ struct Sender<'a> {
     theirs: Vec<Entry>,
 }
 
-impl<'a> Sender<'a> {
-    fn new(
-        duplex: Duplex<'a>,
-        top: Root<'a>,
-        options: &'a Options<'a>,
-        patience: Patience,
-        tally: Option<&'a Tally<'a>>,
-    ) -> Sender<'a> {
-        Sender { duplex, top, options, patience, tally, theirs: Vec::new() }
-    }
-
+impl Sender<'_, '_, '_> {
     /// Makes the directory on the server, and takes note of what is there already.
-    fn make(&mut self, dir: BorrowedFd<'_>, at: &Path, is_top: bool) -> Result<()> {
-        let Sender { duplex, options, patience, .. } = *self;
+    fn make(&mut self, dir: BorrowedFd<'_>, at: &TreeName, is_top: bool) -> Result<()> {
+        let Sender { what, patience, .. } = *self;
         if !at.name().is_empty() {
-            let store = StoreOptions {
-                mode: options.preserve.then_some(check::stat(dir)?.mode & 0o777 | 0o700),
-                parents: options.store.parents && is_top,
-                ..options.store
-            };
-            make_directory_by(duplex, at.name(), &Options { store, ..*options }, patience)?;
+            let mode =
+                if what.preserve { Some(check::stat(dir)?.mode & 0o777 | 0o700) } else { None };
+            mkdir(self.connection, at.name(), mode, what.parents && is_top, patience)?;
         }
-        if options.resume {
-            self.theirs = list_by(duplex, at.name(), patience)?;
+        if what.resume {
+            self.theirs = list(self.connection, at.name(), patience)?;
             self.theirs.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         }
         Ok(())
@@ -92,7 +63,7 @@ impl<'a> Sender<'a> {
 
     /// Whether the server has the file as it is here.
     fn is_there(&self, name: &[u8], here: &Stat) -> bool {
-        if !self.options.resume || self.options.store.mtime.is_some() {
+        if !self.what.resume || self.what.mtime.is_some() {
             return false;
         }
         let found = self.theirs.binary_search_by(|theirs| (*theirs.name).cmp(name));
@@ -100,11 +71,11 @@ impl<'a> Sender<'a> {
     }
 }
 
-impl Side for Sender<'_> {
+impl Side for Sender<'_, '_, '_> {
     fn enter(
         &mut self,
         above: Option<&Directory>,
-        at: &Path,
+        at: &TreeName,
         entry: Option<&Entry>,
     ) -> Result<(Directory, Vec<Entry>)> {
         let dir = match above.zip(entry) {
@@ -123,31 +94,32 @@ impl Side for Sender<'_> {
         Ok((Directory { fd: Some(dir), mode: None }, entries))
     }
 
-    fn file(&mut self, dir: &Directory, at: &Path, entry: &Entry) -> Result<u64> {
-        let Sender { duplex, options, patience, top, .. } = *self;
+    fn file(&mut self, dir: &Directory, at: &TreeName, entry: &Entry) -> Result<u64> {
         let followed = match entry.stat.kind {
-            Kind::Symlink => Some(top.open_followed(Name::new(at.within())?)?),
+            Kind::Symlink => Some(self.top.open_followed(Name::new(at.within())?)?),
             _ => None,
         };
         let here = followed.as_ref().map_or(entry.stat, |(_, stat)| *stat);
         let Some(tally) = self.tally else { return Ok(here.size) };
         if self.is_there(&entry.name, &here) {
-            return tally.pass_over(here.size).map(|()| 0);
+            return tally.pass_over(at.name(), here.size).map(|()| 0);
         }
         let (file, stat) = match followed {
             Some(followed) => followed,
             None => Root::new(dir.as_fd()?)?.open_file(Name::new(&entry.name)?)?,
         };
-        let (name, size) = (at.name(), Some(stat.size));
-        let sent = client::put_by(duplex, name, file.as_fd(), size, options, patience)?;
+        let what = Transfer { name: at.name(), length: Some(stat.size), ..*self.what };
+        let mut sent = Transferred::default();
+        put_fd(self.connection, &what, file.as_fd(), self.patience, &mut sent)?;
         tally.add(sent.bytes);
         Ok(sent.bytes)
     }
 
-    fn link(&mut self, at: &Path, target: &[u8]) -> Result<()> {
+    fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()> {
         check_link_target(Name::new(at.within())?, target)?;
+        let overwrite = self.what.overwrite;
         match self.tally {
-            Some(_) => make_link_by(self.duplex, at.name(), target, self.options, self.patience),
+            Some(_) => make_link(self.connection, at.name(), target, overwrite, self.patience),
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::ops::file::{Entry, Kind, Links, TreeTransfer};
+use crate::ops::file::{Entry, Kind, Links, Transferred};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
@@ -14,15 +14,15 @@ pub(super) trait Side {
     fn enter(
         &mut self,
         above: Option<&Directory>,
-        at: &Path,
+        at: &TreeName,
         entry: Option<&Entry>,
     ) -> Result<(Directory, Vec<Entry>)>;
 
     /// Passes a file, or what a link leads to, and returns how many bytes have passed.
-    fn file(&mut self, dir: &Directory, at: &Path, entry: &Entry) -> Result<u64>;
+    fn file(&mut self, dir: &Directory, at: &TreeName, entry: &Entry) -> Result<u64>;
 
     /// Makes a link where it goes.
-    fn link(&mut self, at: &Path, target: &[u8]) -> Result<()>;
+    fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()>;
 
     /// Is done with a directory and all in it.
     fn leave(&mut self, dir: &Directory) -> Result<()>;
@@ -45,13 +45,13 @@ impl Directory {
 }
 
 /// Where in a tree, as a name on the server.
-pub(super) struct Path {
+pub(super) struct TreeName {
     name: Vec<u8>,
     /// Bytes of the name of the tree itself.
     tree: usize,
 }
 
-impl Path {
+impl TreeName {
     /// The name on the server.
     pub(super) fn name(&self) -> &[u8] {
         &self.name
@@ -79,17 +79,22 @@ impl Path {
     }
 }
 
-/// Goes through the tree `name`, without recursion. The first error ends it, and says
-/// where it was met.
-pub(super) fn walk(side: &mut dyn Side, name: &[u8], links: Links) -> Result<TreeTransfer> {
+/// Goes through the tree `name`, without recursion, and counts what is `done`. The first error
+/// ends it, and says where it was met.
+pub(super) fn walk(
+    side: &mut dyn Side,
+    name: &[u8],
+    links: Links,
+    done: &mut Transferred,
+) -> Result<()> {
     if !name.is_empty() {
         Name::new(name)?;
     }
     let mut walk = Walk {
         side,
         links,
-        at: Path { name: name.to_vec(), tree: name.len() },
-        done: TreeTransfer::default(),
+        at: TreeName { name: name.to_vec(), tree: name.len() },
+        done,
         waiting: 0,
     };
     let mut levels = vec![walk.visit(None, None)?];
@@ -105,7 +110,7 @@ pub(super) fn walk(side: &mut dyn Side, name: &[u8], links: Links) -> Result<Tre
         levels.push(level);
         levels.push(below);
     }
-    Ok(walk.done)
+    Ok(())
 }
 
 /// A directory whose files are done.
@@ -120,8 +125,8 @@ struct Level {
 struct Walk<'a> {
     side: &'a mut dyn Side,
     links: Links,
-    at: Path,
-    done: TreeTransfer,
+    at: TreeName,
+    done: &'a mut Transferred,
     /// Bytes of the directories that are still to come.
     waiting: usize,
 }

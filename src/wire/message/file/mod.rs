@@ -40,6 +40,14 @@ impl FileName {
         self.bytes_at("filename")
     }
 
+    /// Fails if a reply names another file than `asked`. The oldest servers name none.
+    pub fn check(&self, asked: &[u8]) -> Result<()> {
+        if *self == FileName::default() || self.bytes().is_ok_and(|name| name == asked) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::BadReply, "it names another file"))
+    }
+
     fn of(key: &str, fields: &Fields<'_>) -> Result<FileName> {
         Ok(FileName { text: fields.text(key)?, base64: fields.text(&format!("{key}_b64"))? })
     }

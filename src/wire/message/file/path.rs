@@ -120,10 +120,10 @@ impl StatReply {
     }
 
     /// The header of the reply that tells of a partial file.
-    pub fn partial_header(size: u64, sha256: Digest, id: Option<&Id>) -> String {
+    pub fn partial_header(size: u64, sha256: Option<Digest>, id: Option<&Id>) -> String {
         let mut header = ok(id);
         header.plain("size", Some(size));
-        header.text("sha256", Some(&sha256.to_string()));
+        header.text("sha256", sha256.map(String::from).as_deref());
         header.finish()
     }
 
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(text, expected);
         assert_eq!(StatReply::read(&header(&text)).unwrap(), STAT);
         let sha256 = DIGEST.to_owned().try_into().unwrap();
-        let text = StatReply::partial_header(3, sha256, None);
+        let text = StatReply::partial_header(3, Some(sha256), None);
         assert_eq!(text, format!(r#"{{"status":"ok","size":3,"sha256":"{DIGEST}"}}"#));
         assert_eq!(StatReply::read_partial(&header(&text)).unwrap(), (3, sha256));
         let new = expected.replace("file", "door");
