@@ -6,6 +6,7 @@ mod common;
 
 mod broken;
 mod continued;
+mod conversation;
 mod killed;
 mod lies;
 mod paths;
