@@ -178,9 +178,8 @@ fn ask_for(
     key: Option<&Key>,
     timeout: Duration,
 ) -> Result<Reply> {
-    let request =
-        Request { command: command.as_bytes(), timeout: Some(timeout), ..Request::default() };
-    datagram::exec::request(socket.as_fd(), &request, key)
+    let request = Request { command: command.as_bytes(), ..Request::default() };
+    datagram::exec::request(socket.as_fd(), &request, Some(timeout), key)
 }
 
 #[test]
@@ -224,13 +223,8 @@ fn output_is_kept_to_the_lower_limit() {
     assert_eq!((reply.stdout().len(), reply.header.truncated), (1024 * 1024, true));
     assert_eq!(reply.header.stdout_total, Some(3_000_000));
     let options = ExecRequest { max_output: Some(5), ..ExecRequest::default() };
-    let request = Request {
-        command: b"echo long output",
-        options,
-        timeout: Some(LONG),
-        ..Request::default()
-    };
-    let reply = datagram::exec::request(client.as_fd(), &request, None).unwrap();
+    let request = Request { command: b"echo long output", options, ..Request::default() };
+    let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap();
     assert_eq!((reply.stdout(), reply.header.truncated), (&b"long "[..], true));
 }
 
@@ -242,8 +236,8 @@ fn what_is_refused_is_told() {
     assert_eq!(kind(""), ErrorKind::RemoteBadRequest);
     assert_eq!(kind("a\0b"), ErrorKind::RemoteBadRequest);
     let options = ExecRequest { argv: Some(vec!["/nonexistent".into()]), ..ExecRequest::default() };
-    let request = Request { options, timeout: Some(LONG), ..Request::default() };
-    let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
+    let request = Request { options, ..Request::default() };
+    let error = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RemoteSpawnFailed);
 
     datagram::send(client.as_fd(), None, Some(r#"{"cmd":"get","id":7}"#), b"", &soon()).unwrap();
@@ -300,9 +294,9 @@ fn there_are_no_streams_and_no_input() {
         ExecRequest { stream: Some(true), ..ExecRequest::default() },
         ExecRequest { stdin_size: Some(0), stream: Some(true), ..ExecRequest::default() },
     ] {
-        let request =
-            Request { command: b"true", options, timeout: Some(LONG), ..Request::default() };
-        let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
+        let request = Request { command: b"true", options, ..Request::default() };
+        let error =
+            datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RemoteUnsupported);
     }
     let header = Some(r#"{"cmd":"exec","id":7,"stdin_size":2}"#);
@@ -310,13 +304,13 @@ fn there_are_no_streams_and_no_input() {
     let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
     assert_eq!(frame.header.string("code").unwrap(), "unsupported");
     let request = Request { command: b"cat", input: b"x", ..Request::default() };
-    let error = datagram::exec::request(client.as_fd(), &request, None).unwrap_err();
+    let error = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument, "before anything is sent");
 
     let options = ExecRequest { merge: Some(true), ..ExecRequest::default() };
     let command = b"echo out; echo err >&2";
-    let request = Request { command, options, timeout: Some(LONG), ..Request::default() };
-    let reply = datagram::exec::request(client.as_fd(), &request, None).unwrap();
+    let request = Request { command, options, ..Request::default() };
+    let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap();
     assert_eq!((reply.stdout(), reply.stderr()), (&b"out\nerr\n"[..], &b""[..]));
 }
 
@@ -329,8 +323,8 @@ fn a_unix_socket_serves_the_clients_that_have_a_name() {
     client.connect(dir.path().join("server")).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()));
-        let request = Request { command: b"seq 100000", timeout: Some(LONG), ..Request::default() };
-        let reply = datagram::exec::request(client.as_fd(), &request, None).unwrap();
+        let request = Request { command: b"seq 100000", ..Request::default() };
+        let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap();
         assert_eq!(reply.stdout().len(), 588_895);
     });
 }

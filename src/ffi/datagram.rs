@@ -260,15 +260,15 @@ pub unsafe extern "C" fn exec_datagram_request(
             )
         };
         // SAFETY: as above.
-        let mut request = unsafe { options.for_client(command, None) }?;
+        let (request, mut timeout) = unsafe { options.for_client(command, None) }?;
         let streams = options.flags & (EXEC_TTY | EXEC_NO_INPUT) != 0;
         if streams || !request.input.is_empty() {
             return Err(invalid("a command in a datagram has no input and no terminal"));
         }
         if options.timeout_ms == 0 && options.command_timeout_ms == 0 {
-            request.timeout = Some(limits::DATAGRAM_TIMEOUT);
+            timeout = Some(limits::DATAGRAM_TIMEOUT);
         }
-        let reply = datagram::exec::request(descriptor(fd)?, &request, key.as_ref())?;
+        let reply = datagram::exec::request(descriptor(fd)?, &request, timeout, key.as_ref())?;
         Ok(exec::hand_out(out, reply))
     })
 }

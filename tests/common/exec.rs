@@ -5,8 +5,9 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use framefd::ops::exec::{self, ServeOptions, Served};
-use framefd::ops::frame::{self, Body, Options};
+use framefd::ops::exec::{self, Reply, Request, ServeOptions, Served};
+use framefd::ops::frame::{Connection, ConnectionOptions, Ends, Options};
+use framefd::wire::json::header::Header;
 use framefd::{Duplex, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -19,10 +20,37 @@ pub fn within(timeout: Duration) -> Options {
     Options { timeout: Some(timeout), ..Options::default() }
 }
 
+/// A connection that reads ahead.
+pub fn connect<'fd>(ends: impl Into<Ends<'fd>>) -> Connection<'fd> {
+    Connection::new(ends, ConnectionOptions::default()).unwrap()
+}
+
+/// One that reads not a byte too much, for a test that goes on with the descriptors.
+pub fn exact<'fd>(ends: impl Into<Ends<'fd>>) -> Connection<'fd> {
+    let options = ConnectionOptions { exact: true, ..ConnectionOptions::default() };
+    Connection::new(ends, options).unwrap()
+}
+
 /// Receives one request and serves it.
 pub fn serve(duplex: Duplex<'_>, options: &ServeOptions<'_>) -> Result<Served> {
-    let (header, mut body) = frame::recv_header(duplex.reader, &within(LONG))?;
-    exec::serve(duplex, &header, Body::Stream(&mut body), options)
+    serve_next(&mut exact(duplex), options)
+}
+
+/// Receives the next request and serves it.
+pub fn serve_next(connection: &mut Connection<'_>, options: &ServeOptions<'_>) -> Result<Served> {
+    let header = next_header(connection)?;
+    exec::serve(connection, &header, options)
+}
+
+/// The header of the next message.
+pub fn next_header(connection: &mut Connection<'_>) -> Result<Header> {
+    let (view, _) = connection.recv_header(LONG)?;
+    Header::parse(view.header().as_bytes().to_vec(), 32)
+}
+
+/// Asks for a command, and takes the reply.
+pub fn ask(client: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
+    exec::call(&mut exact(client), request, LONG)
 }
 
 /// Tells when a command runs: all its processes hold a FIFO open, which is at its end when

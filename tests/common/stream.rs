@@ -1,16 +1,19 @@
 //! Both ends of a streamed command: a client of ours or as raw as can be, and a server.
 
+use std::os::fd::BorrowedFd;
 use std::thread;
+use std::time::Duration;
 
-use framefd::ops::exec::{Limits, Stream};
-use framefd::ops::exec::{RemoteCommand, Request, ServeOptions, Served};
-use framefd::ops::frame::{self, Frame};
+use framefd::io::process::terminal::WindowSize;
+use framefd::ops::exec::{Limits, Request, Running, ServeOptions, Served, Stream};
+use framefd::ops::frame::{self, Connection, Frame};
 use framefd::wire::message::exec::{ExecReply, ExecRequest};
 use framefd::{Duplex, Result};
+use rustix::event::PollFlags;
 use serde_json::Value;
 
 use super::channel::Channel;
-use super::exec::{LONG, serve, within};
+use super::exec::{LONG, exact, serve, within};
 
 /// No command outlives a test by long, even if it fails.
 pub fn limited() -> ServeOptions<'static> {
@@ -42,7 +45,7 @@ pub fn serving<T: Send>(
 
 /// A request for shell code.
 pub fn shell(command: &str) -> Request<'_> {
-    Request { command: command.as_bytes(), timeout: Some(LONG), ..Request::default() }
+    Request { command: command.as_bytes(), ..Request::default() }
 }
 
 /// The same with options.
@@ -50,12 +53,70 @@ pub fn shell_with(command: &str, options: ExecRequest) -> Request<'_> {
     Request { options, ..shell(command) }
 }
 
-pub fn start<'fd>(client: Duplex<'fd>, request: &Request<'_>) -> RemoteCommand<'fd> {
-    RemoteCommand::start(client, request).unwrap()
+/// A streamed command, and a connection of its own on which it runs.
+#[derive(Debug)]
+pub struct Remote<'fd> {
+    pub connection: Connection<'fd>,
+    pub running: Running,
+}
+
+impl<'fd> Remote<'fd> {
+    /// Nothing is read beyond its reply.
+    pub fn start(client: Duplex<'fd>, request: &Request<'_>) -> Result<Remote<'fd>> {
+        let mut connection = exact(client);
+        let running = Running::start(&mut connection, request, LONG)?;
+        Ok(Remote { connection, running })
+    }
+
+    pub fn read(
+        &mut self,
+        buf: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> Result<Option<(Stream, usize)>> {
+        self.running.read(&mut self.connection, buf, timeout)
+    }
+
+    pub fn write(&mut self, bytes: &[u8], timeout: Option<Duration>) -> Result<usize> {
+        self.running.write(&mut self.connection, bytes, timeout)
+    }
+
+    pub fn end_input(&mut self, timeout: Option<Duration>) -> Result<()> {
+        self.running.end_input(&mut self.connection, timeout)
+    }
+
+    pub fn copy(
+        &mut self,
+        stdin: Option<BorrowedFd<'_>>,
+        stdout: BorrowedFd<'_>,
+        stderr: BorrowedFd<'_>,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        self.running.copy(&mut self.connection, stdin, [stdout, stderr], timeout)
+    }
+
+    pub fn reply(&self) -> Option<&ExecReply> {
+        self.running.reply()
+    }
+
+    pub fn events(&self) -> PollFlags {
+        self.running.events(&self.connection)
+    }
+
+    pub fn signal(&self, number: i32) {
+        self.connection.handle().signal(number).unwrap();
+    }
+
+    pub fn resize(&self, rows: u16, columns: u16) {
+        self.connection.handle().resize(WindowSize { rows, columns }).unwrap();
+    }
+}
+
+pub fn start<'fd>(client: Duplex<'fd>, request: &Request<'_>) -> Remote<'fd> {
+    Remote::start(client, request).unwrap()
 }
 
 /// Reads until there is so much of standard output that it ends in `text`.
-pub fn read_until(remote: &mut RemoteCommand<'_>, text: &str) {
+pub fn read_until(remote: &mut Remote<'_>, text: &str) {
     let mut stdout = Vec::new();
     let mut buf = [0; 1000];
     while !stdout.ends_with(text.as_bytes()) {
@@ -66,7 +127,7 @@ pub fn read_until(remote: &mut RemoteCommand<'_>, text: &str) {
 }
 
 /// Reads to the end: both outputs.
-pub fn read_all(remote: &mut RemoteCommand<'_>) -> Result<[Vec<u8>; 2]> {
+pub fn read_all(remote: &mut Remote<'_>) -> Result<[Vec<u8>; 2]> {
     let mut outputs = [Vec::new(), Vec::new()];
     let mut buf = vec![0; 70_000];
     while let Some((stream, got)) = remote.read(&mut buf, Some(LONG))? {
@@ -76,7 +137,7 @@ pub fn read_all(remote: &mut RemoteCommand<'_>) -> Result<[Vec<u8>; 2]> {
 }
 
 /// Both outputs as text, and the reply.
-pub fn finish(remote: &mut RemoteCommand<'_>) -> (String, String, ExecReply) {
+pub fn finish(remote: &mut Remote<'_>) -> (String, String, ExecReply) {
     let [stdout, stderr] = read_all(remote).unwrap().map(|bytes| String::from_utf8(bytes).unwrap());
     (stdout, stderr, remote.reply().unwrap().clone())
 }

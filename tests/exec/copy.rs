@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,8 @@ use crate::common::channel::{Kind, fill, flags, set_blocking, socket_pair, unrea
 use crate::common::exec::{LONG, Presence, serve};
 use crate::common::kind;
 use crate::common::process::{alone, peak_memory, thread_cpu_time};
-use crate::common::stream::{limited, serving, shell, shell_with, start};
-use framefd::ops::exec::{RemoteCommand, Served};
+use crate::common::stream::{Remote, limited, serving, shell, shell_with, start};
+use framefd::ops::exec::Served;
 use framefd::wire::message::exec::ExecRequest;
 use framefd::{Duplex, ErrorKind, Result};
 use rustix::io::Errno;
@@ -162,7 +161,7 @@ fn a_copy_goes_on_where_its_time_was_up() {
     let (draining, stdout) = pipe();
     let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell("cat; head -c 1000000 /dev/zero"));
-        let copy = |remote: &mut RemoteCommand<'_>, timeout| {
+        let copy = |remote: &mut Remote<'_>, timeout| {
             remote.copy(Some(stdin.as_fd()), stdout.as_fd(), stdout.as_fd(), Some(timeout))
         };
         let start = Instant::now();
@@ -203,7 +202,7 @@ fn a_signal_is_sent_while_nobody_takes_the_output() {
     let command = presence.of("yes");
     let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
         let mut remote = start(client, &shell(&command));
-        let control = Arc::clone(remote.control());
+        let control = remote.connection.handle();
         thread::scope(|scope| {
             scope.spawn(|| {
                 presence.wait_for_begin();

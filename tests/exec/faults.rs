@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::channel::{Kind, fill, socket_pair, tcp};
-use crate::common::exec::{LONG, Presence, serve, within};
+use crate::common::exec::{LONG, Presence, ask, exact, serve, within};
 use crate::common::kind;
 use crate::common::process::{alone, memory};
 use crate::common::proxy::{Direction, Fault, at_every_offset};
@@ -236,7 +236,7 @@ fn a_client_that_does_not_read_its_reply_is_given_up() {
         for (client, server) in [unix(), over_tcp(), pipes(), unix(), over_tcp(), pipes()] {
             let start = Instant::now();
             client.send("head -c 16777216 /dev/zero");
-            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
+            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::TimedOut);
             assert!((SHORT..LONG).contains(&start.elapsed()));
         }
         let after = (memory(), descriptors());
@@ -255,7 +255,7 @@ fn a_client_that_has_no_room_for_a_reply_is_given_up_as_well() {
         for (client, server) in [unix(), over_tcp(), pipes()] {
             client.send(command);
             fill(&server.writer);
-            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
+            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::TimedOut);
         }
     }
 }
@@ -293,7 +293,7 @@ fn a_request_that_does_not_come_whole_is_not_run() {
     let header = Some(r#"{"cmd":"exec"}"#);
     let mut body = frame::send_header(client.writer.as_fd(), header, 20, &within(LONG)).unwrap();
     body.write(b"touch ran;", Some(LONG)).unwrap();
-    assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
+    assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::TimedOut);
     assert!(!root.path().join("ran").exists());
 }
 
@@ -336,15 +336,15 @@ fn a_refused_request_may_take_longer_than_a_reply() {
 
 #[test]
 fn one_deadline_covers_the_exchange_of_a_client() {
-    let request = Request { command: b"x", timeout: Some(SHORT), ..Request::default() };
+    let request = Request { command: b"x", ..Request::default() };
     let ask = |client: &End| {
         let start = Instant::now();
-        let error = kind(exec::request(client.duplex(), &request));
+        let error = kind(exec::call(&mut exact(client.duplex()), &request, SHORT));
         assert!((SHORT..LONG).contains(&start.elapsed()));
         error
     };
     for (client, server) in [unix(), over_tcp(), pipes()] {
-        assert_eq!(ask(&client), ErrorKind::Stalled, "no reply comes");
+        assert_eq!(ask(&client), ErrorKind::TimedOut, "no reply comes");
         let _still_open = server;
     }
     for (client, server) in [unix(), over_tcp(), pipes()] {
@@ -361,7 +361,7 @@ fn one_deadline_covers_the_exchange_of_a_client() {
                     }
                 }
             });
-            assert_eq!(ask(&client), ErrorKind::Stalled, "it comes too slowly");
+            assert_eq!(ask(&client), ErrorKind::TimedOut, "it comes too slowly");
             drop(client);
         });
     }
@@ -374,7 +374,7 @@ fn one_deadline_covers_the_exchange_of_a_client() {
 
 #[test]
 fn a_server_that_closes_instead_of_replying() {
-    let request = Request { command: b"x", timeout: Some(LONG), ..Request::default() };
+    let request = Request { command: b"x", ..Request::default() };
     for ((client, server), sent, expected) in [
         (unix(), b"".as_slice(), ErrorKind::Closed),
         (over_tcp(), b"", ErrorKind::Closed),
@@ -389,7 +389,7 @@ fn a_server_that_closes_instead_of_replying() {
                 fs::File::from(server.writer).write_all(sent).unwrap();
                 drop(server.reader);
             });
-            assert_eq!(kind(exec::request(client.duplex(), &request)), expected);
+            assert_eq!(kind(ask(client.duplex(), &request)), expected);
         });
     }
 }
@@ -405,8 +405,8 @@ fn a_command_survives_every_split_and_notices_every_cut() {
     };
     let client = |stream: &UnixStream| {
         let command = b"echo >>log; echo out; echo err >&2; exit 3";
-        let request = Request { command, timeout: Some(LONG), ..Request::default() };
-        exec::request(stream.as_fd().into(), &request)
+        let request = Request { command, ..Request::default() };
+        ask(stream.as_fd().into(), &request)
     };
     let server = |stream: &UnixStream| serve(stream.as_fd().into(), &options);
     let runs = Cell::new(0);
@@ -434,5 +434,5 @@ fn a_command_survives_every_split_and_notices_every_cut() {
         assert_eq!(ran, 1, "{fault:?}");
     };
     let (to_server, to_client) = at_every_offset(client, server, check);
-    assert!(to_server == 4 + 51 + 42 && to_client > 100, "{to_server}, {to_client}");
+    assert!(to_server == 4 + 61 + 42 && to_client > 100, "{to_server}, {to_client}");
 }

@@ -7,9 +7,8 @@ use std::os::fd::AsFd as _;
 
 use crate::common::channel::socket_pair;
 use crate::common::exec::LONG;
-use crate::common::stream::{finish, json_of, read_all, recv, send, shell, start};
+use crate::common::stream::{Remote, finish, json_of, read_all, recv, send, shell, start};
 use crate::common::{encoded, kind};
-use framefd::ops::exec::RemoteCommand;
 use framefd::ops::exec::Stream;
 use framefd::{Duplex, ErrorKind};
 use rustix::event::PollFlags;
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 /// A client of a server that has replied with these frames, and what `ask` made of them.
 fn answered<T>(
     frames: &[(Value, &[u8])],
-    ask: impl FnOnce(&mut RemoteCommand<'_>, Duplex<'_>, Duplex<'_>) -> T,
+    ask: impl FnOnce(&mut Remote<'_>, Duplex<'_>, Duplex<'_>) -> T,
 ) -> T {
     let (client, server) = socket_pair();
     let (client, server) = (client.as_fd().into(), server.as_fd().into());

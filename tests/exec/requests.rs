@@ -11,14 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::channel::{Kind, socket_pair, tcp};
-use crate::common::exec::{LONG, serve, within};
+use crate::common::exec::{LONG, ask, connect, serve, serve_next, within};
 use crate::common::kind;
 use crate::common::process::{alone, peak_memory};
 use framefd::io::deadline::Deadline;
 use framefd::ops::exec::{self, Reply, Request, ServeOptions, Served};
 use framefd::ops::exec::{Limits, OnOutputLimit};
+use framefd::ops::frame;
 use framefd::ops::frame::reply;
-use framefd::ops::frame::{self, Body};
 use framefd::wire::message::exec::{ExecRequest, Outcome};
 use framefd::wire::message::{self, Id};
 use framefd::{Duplex, Error, ErrorKind, Result};
@@ -71,7 +71,7 @@ fn request(request: &Request<'_>, options: &ServeOptions<'_>) -> Result<Reply> {
             let server = server;
             serve(server.as_fd().into(), options)
         });
-        exec::request(client.as_fd().into(), request)
+        ask(client.as_fd().into(), request)
     })
 }
 
@@ -89,8 +89,8 @@ fn text(bytes: &[u8]) -> &str {
 fn answered(header: &str, body: &[u8], options: ExecRequest) -> Result<Reply> {
     let (client, server) = socket_pair();
     frame::send(server.as_fd(), Some(header), body, &within(LONG)).unwrap();
-    let request = Request { command: b"x", options, timeout: Some(LONG), ..Request::default() };
-    exec::request(client.as_fd().into(), &request)
+    let request = Request { command: b"x", options, ..Request::default() };
+    ask(client.as_fd().into(), &request)
 }
 
 #[test]
@@ -119,9 +119,8 @@ fn every_kind_of_connection_carries_a_command() {
         thread::scope(|scope| {
             let served = scope.spawn(|| serve(server, &ServeOptions::default()).unwrap());
             let command = b"head -c 300000 /dev/zero; echo error >&2";
-            let timeout = Some(LONG);
-            let request = Request { command, timeout, ..Request::default() };
-            let reply = exec::request(client, &request).unwrap();
+            let request = Request { command, ..Request::default() };
+            let reply = ask(client, &request).unwrap();
             assert_eq!((reply.stdout().len(), reply.stderr()), (300_000, b"error\n".as_slice()));
             assert!(matches!(served.join().unwrap(), Served::Ran(_)));
         });
@@ -384,15 +383,14 @@ fn a_command_of_many_mebibytes_is_skipped() {
 }
 
 #[test]
-fn a_command_that_is_in_memory_is_held_to_the_same_limit() {
+fn a_command_that_was_read_ahead_is_held_to_the_same_limit() {
     let (client, server) = socket_pair();
+    let mut connection = connect(server.as_fd());
     let options = limits(Limits { max_command: 10, ..Limits::default() });
     for (command, code) in [("echo 56789", None), ("echo 567890", Some("too_big"))] {
         let header = Some(r#"{"cmd":"exec"}"#);
         frame::send(client.as_fd(), header, command.as_bytes(), &within(LONG)).unwrap();
-        let request = frame::recv(server.as_fd(), &within(LONG)).unwrap();
-        let body = Body::Memory(&request.body);
-        exec::serve(server.as_fd().into(), &request.header, body, &options).unwrap();
+        serve_next(&mut connection, &options).unwrap();
         let reply = frame::recv(client.as_fd(), &within(LONG)).unwrap();
         assert_eq!(reply.header.string("code").ok().as_deref(), code);
     }
@@ -662,16 +660,15 @@ fn a_reply_that_contradicts_itself_or_the_request_is_refused() {
             "{bad}"
         );
     }
-    let with_id = || ExecRequest { id: Some(Id::Text("mine".into())), ..ExecRequest::default() };
-    assert_eq!(kind(answered("{}", b"", with_id())), ErrorKind::BadReply);
-    assert!(answered(r#"{"id":"mine"}"#, b"", with_id()).is_ok());
+    assert!(answered("{}", b"", ExecRequest::default()).is_ok(), "it repeats no ids");
+    assert!(answered(r#"{"id":"~1"}"#, b"", ExecRequest::default()).is_ok());
     for (id, expected) in [
-        (r#","id":"mine""#, ErrorKind::RemoteBusy),
+        (r#","id":"~1""#, ErrorKind::RemoteBusy),
         ("", ErrorKind::RemoteBusy),
         (r#","id":"another""#, ErrorKind::BadReply),
     ] {
         let refusal = format!(r#"{{"status":"error","code":"busy"{id}}}"#);
-        assert_eq!(kind(answered(&refusal, b"", with_id())), expected, "{refusal}");
+        assert_eq!(kind(answered(&refusal, b"", ExecRequest::default())), expected, "{refusal}");
     }
 }
 

@@ -2,26 +2,24 @@
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use crate::common::channel::{Kind, set_blocking, socket_pair, tcp, unread};
-use crate::common::exec::{LONG, Presence, serve, within};
+use crate::common::exec::{LONG, Presence, ask, connect, serve, serve_next, within};
 use crate::common::process::{alone, peak_memory};
 use crate::common::stream::{
-    duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
+    Remote, duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
     shell_with, start,
 };
 use crate::common::{encoded, kind};
 use framefd::io::process::spawn::Confinement;
-use framefd::io::process::terminal::WindowSize;
 use framefd::ops::exec::OnOutputLimit;
-use framefd::ops::exec::{self, Inquiry, RemoteCommand, Request, ServeOptions, Served};
-use framefd::ops::frame::{self, Body, BodyReader};
-use framefd::wire::json::header::Header;
+use framefd::ops::exec::{self, Inquiry, Request, ServeOptions, Served};
+use framefd::ops::frame;
 use framefd::wire::message::exec::{ExecRequest, Outcome, Tty};
-use framefd::{Duplex, Error, ErrorKind, Result};
+use framefd::{Duplex, Error, ErrorKind};
 use serde_json::json;
 
 #[test]
@@ -131,22 +129,12 @@ fn input_that_the_command_does_not_read_is_no_error() {
                 send(client.as_fd().into(), &json!({"cmd": "exec"}), b"printf here");
                 assert_eq!(recv(client.as_fd().into()).body, b"here");
             });
-            assert!(matches!(serve(server, &limited()), Ok(Served::Ran(_))), "{command}");
+            let mut connection = connect(server);
+            let ran = serve_next(&mut connection, &limited());
+            assert!(matches!(ran, Ok(Served::Ran(_))), "{command}");
             // The client may be in the middle of a frame; it has to get rid of it.
-            let (header, mut body) = next_request(server).unwrap();
-            exec::serve(server, &header, Body::Stream(&mut body), &limited()).unwrap();
+            serve_next(&mut connection, &limited()).unwrap();
         });
-    }
-}
-
-/// As a server that goes on after a streamed command.
-fn next_request(server: Duplex<'_>) -> Result<(Header, BodyReader<'_>)> {
-    loop {
-        let (header, mut body) = frame::recv_header(server.reader, &within(LONG))?;
-        if !exec::is_late_input(&header) {
-            return Ok((header, body));
-        }
-        body.skip(Some(LONG))?;
     }
 }
 
@@ -199,10 +187,10 @@ fn a_request_that_makes_no_sense_is_refused_before_anything_is_sent() {
     let options = ExecRequest { stdin_size: Some(4), ..ExecRequest::default() };
     let request = Request { input: b"abc", ..shell_with("cat", options) };
     let client: Duplex<'_> = client.as_fd().into();
-    assert_eq!(kind(RemoteCommand::start(client, &request)), ErrorKind::Argument);
-    assert_eq!(kind(exec::request(client, &request)), ErrorKind::Argument);
+    assert_eq!(kind(Remote::start(client, &request)), ErrorKind::Argument);
+    assert_eq!(kind(ask(client, &request)), ErrorKind::Argument);
     let stream = ExecRequest { stream: Some(true), ..ExecRequest::default() };
-    assert_eq!(kind(exec::request(client, &shell_with("cat", stream))), ErrorKind::Argument);
+    assert_eq!(kind(ask(client, &shell_with("cat", stream))), ErrorKind::Argument);
     assert_eq!(unread(&server), 0);
 }
 
@@ -228,7 +216,7 @@ fn a_signal_reaches_the_whole_group() {
             // A shell between fork(2) and execve(2) may lose a signal.
             remote.write(b"up\n", Some(LONG)).unwrap();
             read_until(&mut remote, "up\n");
-            remote.control().signal(number).unwrap();
+            remote.signal(number);
             let (_, _, reply) = finish(&mut remote);
             assert_eq!((reply.outcome(), reply.signal), (Outcome::Signaled, Some(number)));
             assert!(!reply.timed_out);
@@ -250,14 +238,14 @@ fn a_signal_that_does_not_end_the_command_is_its_own_affair() {
         for (number, answer) in
             [(libc::SIGUSR1, "one\n"), (libc::SIGCONT, "two\n"), (libc::SIGWINCH, "three\n")]
         {
-            remote.control().signal(number).unwrap();
+            remote.signal(number);
             read_until(&mut remote, answer);
         }
-        remote.control().signal(libc::SIGSTOP).unwrap();
-        remote.control().signal(libc::SIGTSTP).unwrap();
+        remote.signal(libc::SIGSTOP);
+        remote.signal(libc::SIGTSTP);
         let nothing = remote.read(&mut [0], Some(Duration::from_millis(50)));
         assert_eq!(kind(nothing), ErrorKind::TimedOut, "it stands still");
-        remote.control().signal(libc::SIGCONT).unwrap();
+        remote.signal(libc::SIGCONT);
         assert_eq!(remote.write(b"end\n", Some(LONG)).unwrap(), 4);
         let (stdout, _, reply) = finish(&mut remote);
         assert_eq!((&*stdout, reply.exit_code), ("two\n", Some(5)));
@@ -273,7 +261,7 @@ fn another_thread_sends_a_signal_while_this_one_waits() {
         let mut remote = start(client, &shell("cat"));
         remote.write(b"up\n", Some(LONG)).unwrap();
         read_until(&mut remote, "up\n");
-        let control = Arc::clone(remote.control());
+        let control = remote.connection.handle();
         let reader = rustix::thread::gettid();
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -284,7 +272,7 @@ fn another_thread_sends_a_signal_while_this_one_waits() {
         });
         assert_eq!(remote.reply().unwrap().signal, Some(libc::SIGINT));
         // There is nobody left to get it.
-        remote.control().signal(libc::SIGINT).unwrap();
+        remote.signal(libc::SIGINT);
         assert_eq!(remote.read(&mut [0], Some(LONG)).unwrap(), None);
     });
     ran.unwrap();
@@ -428,7 +416,7 @@ fn both_outputs_may_be_one() {
     });
     ran.unwrap();
     let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
-        let reply = exec::request(client, &shell_with(command, options.clone())).unwrap();
+        let reply = ask(client, &shell_with(command, options.clone())).unwrap();
         assert_eq!((reply.stdout(), reply.stderr()), (expected.as_bytes(), b"".as_slice()));
     });
     ran.unwrap();
@@ -472,8 +460,7 @@ fn a_command_that_does_not_run_is_refused_in_place_of_a_stream() {
 /// The connection is in step.
 #[track_caller]
 fn still_there(client: Duplex<'_>, server: Duplex<'_>) {
-    let (ran, reply) =
-        serving(server, &limited(), || exec::request(client, &shell("printf here")).unwrap());
+    let (ran, reply) = serving(server, &limited(), || ask(client, &shell("printf here")).unwrap());
     assert_eq!(reply.stdout(), b"here");
     ran.unwrap();
 }
@@ -583,7 +570,7 @@ fn input_may_come_with_a_request_for_one_reply() {
             (client.as_fd().into(), server.as_fd().into());
         for _ in 0..2 {
             let (ran, ()) = serving(server, &limited(), || {
-                let reply = exec::request(client, &Request { input, ..shell(command) }).unwrap();
+                let reply = ask(client, &Request { input, ..shell(command) }).unwrap();
                 assert!(reply.stdout() == expected, "{command}");
                 assert_eq!(reply.header.exit_code, Some(0));
             });
@@ -611,53 +598,38 @@ fn a_request_behind_the_input_of_another_stays_in_the_stream() {
 }
 
 #[test]
-fn input_that_is_in_memory_is_read_as_well() {
+fn input_that_was_read_ahead_is_read_as_well() {
     let (client, server) = socket_pair();
     let (client, server): (Duplex<'_>, Duplex<'_>) = (client.as_fd().into(), server.as_fd().into());
-    let large = pattern(1 << 20);
+    let mut connection = connect(server);
+    let small = pattern(3000);
     for stream in [false, true] {
-        for (command, expected) in [("cat", large.as_slice()), ("head -c 3", &large[..3])] {
-            let header = json!({"cmd": "exec", "stdin_size": large.len(), "stream": stream});
+        for (command, expected) in [("cat", small.as_slice()), ("head -c 3", &small[..3])] {
+            let header = json!({"cmd": "exec", "stdin_size": small.len(), "stream": stream});
             let mut body = command.as_bytes().to_vec();
-            body.extend_from_slice(&large);
-            let request = thread::scope(|scope| {
-                scope.spawn(|| send(client, &header, &body));
-                frame::recv(server.reader, &within(LONG)).unwrap()
-            });
-            let output = thread::scope(|scope| {
-                let ran = scope.spawn(|| {
-                    let body = Body::Memory(&request.body);
-                    exec::serve(server, &request.header, body, &limited()).unwrap()
-                });
-                let mut output = Vec::new();
-                loop {
-                    let mut frame = recv(client);
-                    output.append(&mut frame.body);
-                    if frame.header.integer("exit_code").is_ok() {
-                        break;
-                    }
+            body.extend_from_slice(&small);
+            send(client, &header, &body);
+            assert!(matches!(serve_next(&mut connection, &limited()), Ok(Served::Ran(_))));
+            assert_eq!(unread(server.reader), 0);
+            let mut output = Vec::new();
+            loop {
+                let mut frame = recv(client);
+                output.append(&mut frame.body);
+                if frame.header.integer("exit_code").is_ok() {
+                    break;
                 }
-                assert!(matches!(ran.join().unwrap(), Served::Ran(_)));
-                output
-            });
+            }
             assert!(output == expected, "{command}");
         }
     }
-    // A signal comes through, though the command reads nothing.
-    let header = json!({"cmd": "exec", "stdin_size": large.len(), "stream": true});
-    let mut body = b"echo up; sleep 1000".to_vec();
-    let text = body.len();
-    body.extend_from_slice(&large);
-    let header = Header::parse(header.to_string().into_bytes(), 32).unwrap();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            exec::serve(server, &header, Body::Memory(&body), &limited()).unwrap();
-        });
-        assert_eq!(recv(client).body, b"up\n");
-        send(client, &json!({"signal": "TERM"}), b"");
-        assert_eq!(recv(client).header.integer("signal").unwrap(), 15);
-    });
-    assert!(text > 0);
+    // A signal that was read ahead comes through, though the command reads nothing.
+    let header = json!({"cmd": "exec", "stdin_size": small.len(), "stream": true});
+    let mut body = b"trap 'echo up; exit 4' TERM; while :; do sleep 0.01; done".to_vec();
+    body.extend_from_slice(&small);
+    send(client, &header, &body);
+    send(client, &json!({"signal": "TERM"}), b"");
+    let Ok(Served::Ran(report)) = serve_next(&mut connection, &limited()) else { panic!() };
+    assert!([Some(4), Some(143)].contains(&report.reply.exit_code));
 }
 
 /// Bytes that do not repeat soon.
@@ -723,11 +695,11 @@ fn a_command_may_have_a_terminal_whose_size_changes() {
             while :; do read x; [ \"$x\" = end ] && exit 5; done";
         let mut remote = start(client, &shell_with(command, options));
         read_until(&mut remote, "24 80\r\n");
-        remote.control().resize(WindowSize { rows: 50, columns: 132 });
+        remote.resize(50, 132);
         read_until(&mut remote, "50 132\r\n");
         // What is typed last counts.
-        remote.control().resize(WindowSize { rows: 1, columns: 1 });
-        remote.control().resize(WindowSize { rows: 7, columns: 300 });
+        remote.resize(1, 1);
+        remote.resize(7, 300);
         read_until(&mut remote, "7 300\r\n");
         remote.write(b"end\n", Some(LONG)).unwrap();
         let (_, stderr, reply) = finish(&mut remote);
@@ -799,7 +771,7 @@ fn the_command_of_a_stream_is_confined_too() {
         assert_eq!(finish(&mut start(client, &shell("umask"))).0, "0077\n");
     });
     ran.unwrap();
-    let request = || exec::request(client, &shell("umask")).unwrap().stdout().to_vec();
+    let request = || ask(client, &shell("umask")).unwrap().stdout().to_vec();
     let (ran, stdout) = serving(server.as_fd().into(), &options, request);
     ran.unwrap();
     assert_eq!(stdout, b"0077\n");

@@ -15,13 +15,12 @@ use crate::common::exec::{LONG, Presence, serve, within};
 use crate::common::process::{alone, peak_memory};
 use crate::common::proxy::{Direction, Fault, at_every_offset};
 use crate::common::stream::{
-    duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
+    Remote, duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
     shell_with, start,
 };
 use crate::common::{encoded, kind};
-use framefd::ops::exec::{RemoteCommand, Request, ServeOptions, Served, is_late_input};
+use framefd::ops::exec::{Request, ServeOptions, Served, is_late_input};
 use framefd::ops::frame;
-use framefd::wire::message::Id;
 use framefd::wire::message::exec::{ExecReply, ExecRequest, OnClose};
 use framefd::{Duplex, Error, ErrorKind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -443,7 +442,7 @@ fn a_client_that_does_not_read_slows_its_command_down() {
                 while count() < last + 100 {
                     remote.read(&mut buf, Some(LONG)).unwrap().unwrap();
                 }
-                remote.control().signal(libc::SIGKILL).unwrap();
+                remote.signal(libc::SIGKILL);
                 read_all(&mut remote).unwrap();
             });
             ran.unwrap();
@@ -465,7 +464,7 @@ fn a_client_that_never_reads_is_given_up_after_the_end() {
             let ran = serve_until_gone(connection, command, &options, |client| {
                 open = Some(client);
             });
-            assert_eq!(kind(ran), ErrorKind::Stalled);
+            assert_eq!(kind(ran), ErrorKind::TimedOut);
             assert!(begin.elapsed() < LONG);
         }
     }
@@ -474,7 +473,7 @@ fn a_client_that_never_reads_is_given_up_after_the_end() {
         let options = ServeOptions { reply_timeout: SHORT, ..limited() };
         send(client.as_fd().into(), &json!({"cmd": "exec", "stream": true}), b"true");
         fill(&server);
-        assert_eq!(kind(serve(server.as_fd().into(), &options)), ErrorKind::Stalled);
+        assert_eq!(kind(serve(server.as_fd().into(), &options)), ErrorKind::TimedOut);
     }
 }
 
@@ -702,7 +701,7 @@ fn answered(frames: &[(&str, &[u8])], options: ExecRequest) -> Result<ExecReply>
     let (client, server) = socket_pair();
     let bytes: Vec<u8> = frames.iter().flat_map(|(header, body)| encoded(header, body)).collect();
     let client = client.as_fd().into();
-    let mut remote = RemoteCommand::start(client, &shell_with("x", options)).unwrap();
+    let mut remote = Remote::start(client, &shell_with("x", options)).unwrap();
     (&server).write_all(&bytes).unwrap();
     server.shutdown(std::net::Shutdown::Write).unwrap();
     let outcome = read_all(&mut remote);
@@ -770,16 +769,14 @@ fn a_server_that_lies_is_not_believed() {
     assert!(answered(&[out, err, (truncated, empty)], none()).unwrap().truncated);
     assert_eq!(kind(answered(&[out, err, err, (truncated, empty)], none())), ErrorKind::BadReply);
 
-    let mine = || ExecRequest { id: Some(Id::Number(7)), ..ExecRequest::default() };
-    let with_id = (r#"{"stream":"stdout","data_size":3,"id":7}"#, b"out".as_slice());
-    let reply = r#"{"id":7,"exit_code":0,"stdout_total":3,"stderr_total":0}"#;
-    assert!(answered(&[with_id, (reply, empty)], mine()).is_ok());
-    assert_eq!(kind(answered(&[out, (reply, empty)], mine())), ErrorKind::BadReply);
+    let with_id = (r#"{"stream":"stdout","data_size":3,"id":"~1"}"#, b"out".as_slice());
+    let reply = r#"{"id":"~1","exit_code":0,"stdout_total":3,"stderr_total":0}"#;
+    assert!(answered(&[with_id, (reply, empty)], none()).is_ok());
     let without = r#"{"exit_code":0,"stdout_total":3,"stderr_total":0}"#;
-    assert_eq!(kind(answered(&[with_id, (without, empty)], mine())), ErrorKind::BadReply);
+    assert_eq!(kind(answered(&[with_id, (without, empty)], none())), ErrorKind::BadReply);
     // A server that could not make out the id refuses without it.
     let refusal = r#"{"status":"error","code":"bad_request"}"#;
-    assert_eq!(kind(answered(&[(refusal, empty)], mine())), ErrorKind::RemoteBadRequest);
+    assert_eq!(kind(answered(&[(refusal, empty)], none())), ErrorKind::RemoteBadRequest);
 }
 
 #[test]
@@ -806,7 +803,7 @@ fn a_call_takes_no_longer_than_its_time_and_can_be_made_again() {
     for [there, back] in [Kind::UnixSocket, Kind::Pipe].map(|kind| [kind.open(), kind.open()]) {
         let (client, _) = duplexes(&there, &back);
         let mut remote = start(client, &shell("cat"));
-        let mut in_time = |call: &mut dyn FnMut(&mut RemoteCommand<'_>) -> Error| {
+        let mut in_time = |call: &mut dyn FnMut(&mut Remote<'_>) -> Error| {
             for _ in 0..2 {
                 let begin = Instant::now();
                 let error = call(&mut remote);
@@ -840,9 +837,9 @@ fn a_call_takes_no_longer_than_its_time_and_can_be_made_again() {
     for (client, server) in connections() {
         fill(&client);
         let begin = Instant::now();
-        let request = Request { timeout: Some(SHORT), ..shell("cat") };
-        let started = RemoteCommand::start(client.as_fd().into(), &request);
-        assert_eq!(kind(started), ErrorKind::TimedOut);
+        let mut remote = start(client.as_fd().into(), &shell("cat"));
+        assert!(remote.events().contains(PollFlags::OUT), "it was accepted, and is queued");
+        assert_eq!(kind(remote.read(&mut [0], Some(SHORT))), ErrorKind::TimedOut);
         assert!((SHORT..LONG).contains(&begin.elapsed()));
         drop(server);
     }
@@ -864,7 +861,7 @@ fn a_frame_that_has_begun_is_sent_to_its_end_and_no_other() {
             fill(&client);
             assert_eq!(remote.write(b"input", Some(LONG)).unwrap(), 5);
         }
-        remote.control().signal(libc::SIGINT).unwrap();
+        remote.signal(libc::SIGINT);
         (&server).write_all(bytes).unwrap();
         let ended = remote.read(&mut [0], Some(SHORT)).map_err(|error| error.kind());
         let expected = if bytes == &reply { Ok(None) } else { Err(ErrorKind::RemoteBusy) };
@@ -973,7 +970,7 @@ fn a_stream_survives_every_split_and_notices_every_cut() {
     options.limits.term_grace = SHORT;
     let command = presence.of("read x; echo $x; cat >&2; exit 3");
     let client = |stream: &UnixStream| {
-        let mut remote = RemoteCommand::start(stream.as_fd().into(), &shell(&command))?;
+        let mut remote = Remote::start(stream.as_fd().into(), &shell(&command))?;
         remote.write(b"out\n", Some(LONG))?;
         let mut stdout = Vec::new();
         let mut buf = [0; 4];

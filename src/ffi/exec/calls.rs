@@ -18,8 +18,11 @@ use crate::ffi::frame::FrameHandle;
 use crate::io::process::environment::{Base, Environment};
 use crate::io::process::spawn::Confinement;
 use crate::limits;
+use crate::ops::Duplex;
 use crate::ops::exec::{self, Inquiry, Policy, Reply, Request, ServeOptions, Served};
 use crate::ops::exec::{Limits, OnOutputLimit};
+use crate::ops::frame::{Body, BodyReader, Connection, ConnectionOptions};
+use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome, Tty};
 
 /// The command ended by itself: exit_code says how.
@@ -283,7 +286,9 @@ pub unsafe extern "C" fn exec_serve(
         let (header, body) = request.parts()?;
         // SAFETY: as above.
         unsafe {
-            serve(fd, opts, result, |duplex, options| exec::serve(duplex, header, body, options))
+            serve(fd, opts, result, |duplex, options| {
+                serve_request(&mut exact(duplex)?, header, body, options).map_err(late)
+            })
         }
     })
 }
@@ -513,11 +518,49 @@ unsafe fn request(
     // SAFETY: the caller's promise.
     let options = unsafe { read(opts) }?;
     // SAFETY: as above.
-    let request = unsafe { options.for_client(command, argv) }?;
+    let (request, timeout) = unsafe { options.for_client(command, argv) }?;
     if options.flags & (EXEC_TTY | EXEC_NO_INPUT) != 0 {
         return Err(invalid("EXEC_TTY and EXEC_NO_INPUT are for exec_start()"));
     }
-    Ok(hand_out(out, exec::request(duplex(fd, options.write_fd)?, &request)?))
+    let mut connection = exact(duplex(fd, options.write_fd)?)?;
+    let reply = exec::call(&mut connection, &request, timeout);
+    let reply = reply.map_err(|error| match connection.state().broken {
+        Some(_) => late(error),
+        None => error,
+    });
+    Ok(hand_out(out, reply?))
+}
+
+/// Serves a request whose body may have been received before.
+fn serve_request(
+    connection: &mut Connection<'static>,
+    header: &Header,
+    body: Body<'_, 'static>,
+    options: &ServeOptions<'_>,
+) -> Result<Served> {
+    if let Body::Memory(bytes) = &body {
+        connection.take_back(bytes)?;
+    }
+    connection.expect_body(body.len());
+    let served = exec::serve(connection, header, options);
+    if let (Body::Stream(reader), Some(fd)) = (body, connection.read_fd()) {
+        *reader = BodyReader::new(fd, connection.to_receive());
+    }
+    served
+}
+
+/// A descriptor remembers nothing: the code says that the stream is out of sync.
+pub(in crate::ffi) fn late(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
+        _ => error,
+    }
+}
+
+/// A connection for one call, that reads nothing beyond its last message.
+pub(in crate::ffi) fn exact(duplex: Duplex<'static>) -> Result<Connection<'static>> {
+    let options = ConnectionOptions { exact: true, as_is: true, ..ConnectionOptions::default() };
+    Connection::new(duplex, options)
 }
 
 unsafe fn part(
@@ -610,6 +653,7 @@ impl ExecOptions {
                 user: (self.uid != 0).then_some((self.uid, self.gid)),
             },
             policy: None,
+            interrupt: None,
         })
     }
 
@@ -627,7 +671,7 @@ impl ExecOptions {
         &self,
         command: &'a [u8],
         argv: Option<Vec<String>>,
-    ) -> Result<Request<'a>> {
+    ) -> Result<(Request<'a>, Option<Duration>)> {
         self.check_flags()?;
         // SAFETY: the caller's promise.
         let (directory, variables) = unsafe { (self.directory(), self.variables()?) };
@@ -646,7 +690,7 @@ impl ExecOptions {
         let or = |value, default| if value == 0 { default } else { value };
         let tty = Tty { rows: or(self.rows, 24), columns: or(self.columns, 80) };
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Ok(Request {
+        let request = Request {
             command,
             options: ExecRequest {
                 argv,
@@ -661,8 +705,8 @@ impl ExecOptions {
                 ..ExecRequest::default()
             },
             input,
-            timeout: timeout(self.timeout_ms, whole)?,
-        })
+        };
+        Ok((request, timeout(self.timeout_ms, whole)?))
     }
 
     fn runs_on(&self) -> bool {

@@ -1,7 +1,6 @@
 //! A command on the other end whose output comes as it appears.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::{
@@ -9,11 +8,12 @@ use crate::ffi::boundary::arguments::{
 };
 use crate::ffi::boundary::options::{self, duplex, timeout};
 use crate::ffi::boundary::outcome::{code, count, small, value};
-use crate::ffi::exec::{ExecOptions, ExecResult, argv_of, outcome_code, read, result_of};
+use crate::ffi::exec::{ExecOptions, ExecResult, argv_of, exact, outcome_code, read, result_of};
 use crate::ffi::frame::FrameHandle;
 use crate::io::process::terminal::WindowSize;
 use crate::ops::exec::Stream;
-use crate::ops::exec::{self, Control, RemoteCommand};
+use crate::ops::exec::{self, Running};
+use crate::ops::frame::{Connection, Handle};
 use crate::wire::message::exec::ExecReply;
 
 /// For exec_stream_read(): standard output.
@@ -29,9 +29,9 @@ pub const EXEC_STDERR: i32 = 2;
 /// any signal handler may call meanwhile. The descriptor of the connection stays the
 /// caller's, may be polled, and is not for anything else until the command has ended.
 pub struct ExecStream {
-    command: RemoteCommand<'static>,
+    command: Command,
     /// Beside the command, and not reached through it, as it is used meanwhile.
-    control: Arc<Control>,
+    handle: Handle,
 }
 
 /// Client: has the other end's shell run a command, whose output then comes as it appears.
@@ -112,7 +112,9 @@ pub unsafe extern "C" fn exec_stream_read(
         if buf.is_empty() {
             return Err(invalid("cap is 0"));
         }
-        let Some((from, length)) = command.read(buf, timeout(timeout_ms, None)?)? else {
+        let Some((from, length)) =
+            command.running.read(&mut command.connection, buf, timeout(timeout_ms, None)?)?
+        else {
             return Ok(0);
         };
         let from = if from == Stream::Stdout { EXEC_STDOUT } else { EXEC_STDERR };
@@ -140,7 +142,8 @@ pub unsafe extern "C" fn exec_stream_write(
     count(|| {
         // SAFETY: the pointers are what the header asks for.
         let (command, data) = unsafe { (command_of(stream)?, bytes(data.cast(), len, "data")?) };
-        let taken = command.write(data, timeout(timeout_ms, None)?)?;
+        let taken =
+            command.running.write(&mut command.connection, data, timeout(timeout_ms, None)?)?;
         Ok(i64::try_from(taken).unwrap_or(i64::MAX))
     })
 }
@@ -155,7 +158,8 @@ pub unsafe extern "C" fn exec_stream_end_input(
 ) -> c_int {
     code(|| {
         // SAFETY: the pointer is what the header asks for.
-        unsafe { command_of(stream) }?.end_input(timeout(timeout_ms, None)?)
+        let command = unsafe { command_of(stream) }?;
+        command.running.end_input(&mut command.connection, timeout(timeout_ms, None)?)
     })
 }
 
@@ -172,8 +176,8 @@ pub unsafe extern "C" fn exec_stream_signal(stream: *const ExecStream, signal: c
     // Fit for a handler: the guard has been set up by the call that made the stream.
     value(ErrorKind::Panic.code(), || {
         // SAFETY: the pointer is what the header asks for.
-        match unsafe { control_of(stream) } {
-            Some(control) if control.signal(signal).is_ok() => 0,
+        match unsafe { handle_of(stream) } {
+            Some(handle) if handle.signal(signal).is_ok() => 0,
             _ => ErrorKind::Argument.code(),
         }
     })
@@ -191,10 +195,10 @@ pub unsafe extern "C" fn exec_stream_resize(
 ) -> c_int {
     value(ErrorKind::Panic.code(), || {
         // SAFETY: the pointer is what the header asks for.
-        match unsafe { control_of(stream) } {
-            Some(control) => {
-                control.resize(WindowSize { rows, columns });
-                0
+        match unsafe { handle_of(stream) } {
+            Some(handle) => {
+                let resized = handle.resize(WindowSize { rows, columns });
+                resized.map_or_else(|error| error.kind().code(), |()| 0)
             }
             None => ErrorKind::Argument.code(),
         }
@@ -225,7 +229,8 @@ pub unsafe extern "C" fn exec_stream_copy(
         let command = unsafe { command_of(stream) }?;
         let input = if in_fd == -1 { None } else { Some(descriptor(in_fd)?) };
         let (output, errors) = (descriptor(out_fd)?, descriptor(err_fd)?);
-        command.copy(input, output, errors, timeout(timeout_ms, None)?)?;
+        let (time, outputs) = (timeout(timeout_ms, None)?, [output, errors]);
+        command.running.copy(&mut command.connection, input, outputs, time)?;
         reply_of(command).map(|reply| outcome_code(reply.outcome()))
     })
 }
@@ -237,7 +242,9 @@ pub unsafe extern "C" fn exec_stream_events(stream: *const ExecStream) -> c_int 
     value(0, || {
         // SAFETY: the pointer is what the header asks for.
         let command = unsafe { command_of(stream.cast_mut()) };
-        command.map_or(0, |command| c_int::from(command.events().bits().cast_signed()))
+        command.map_or(0, |command| {
+            c_int::from(command.running.events(&command.connection).bits().cast_signed())
+        })
     })
 }
 
@@ -285,8 +292,14 @@ pub unsafe extern "C" fn exec_is_late_input(request: *const FrameHandle) -> c_in
     })
 }
 
+/// What one thread at a time uses.
+struct Command {
+    connection: Connection<'static>,
+    running: Running,
+}
+
 /// The part of a stream that one thread at a time uses.
-unsafe fn command_of<'a>(stream: *mut ExecStream) -> Result<&'a mut RemoteCommand<'static>> {
+unsafe fn command_of<'a>(stream: *mut ExecStream) -> Result<&'a mut Command> {
     if stream.is_null() {
         return Err(invalid("stream is NULL"));
     }
@@ -296,16 +309,16 @@ unsafe fn command_of<'a>(stream: *mut ExecStream) -> Result<&'a mut RemoteComman
 }
 
 /// The part of a stream that any thread may use.
-unsafe fn control_of<'a>(stream: *const ExecStream) -> Option<&'a Control> {
+unsafe fn handle_of<'a>(stream: *const ExecStream) -> Option<&'a Handle> {
     if stream.is_null() {
         return None;
     }
     // SAFETY: as in `command_of`.
-    Some(unsafe { &(*stream).control })
+    Some(unsafe { &(*stream).handle })
 }
 
-fn reply_of<'a>(command: &'a RemoteCommand<'_>) -> Result<&'a ExecReply> {
-    command.reply().ok_or_else(|| Error::new(ErrorKind::State, "the command has not ended"))
+fn reply_of(command: &Command) -> Result<&ExecReply> {
+    command.running.reply().ok_or_else(|| Error::new(ErrorKind::State, "the command has not ended"))
 }
 
 unsafe fn start(
@@ -318,10 +331,12 @@ unsafe fn start(
     // SAFETY: the caller's promise.
     let options = unsafe { read(opts) }?;
     // SAFETY: as above.
-    let mut request = unsafe { options.for_client(command, argv) }?;
-    request.timeout = timeout(options.timeout_ms, None)?;
-    let command = RemoteCommand::start(duplex(fd, options.write_fd)?, &request)?;
-    let control = Arc::clone(command.control());
-    *out = Box::into_raw(Box::new(ExecStream { command, control }));
+    let (request, _) = unsafe { options.for_client(command, argv) }?;
+    let timeout = timeout(options.timeout_ms, None)?;
+    let mut connection = exact(duplex(fd, options.write_fd)?)?;
+    let running = Running::start(&mut connection, &request, timeout)?;
+    let handle = connection.handle();
+    let command = Command { connection, running };
+    *out = Box::into_raw(Box::new(ExecStream { command, handle }));
     Ok(())
 }

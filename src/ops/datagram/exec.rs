@@ -214,15 +214,20 @@ impl Drop for Running<'_> {
 /// Asks the server that the socket is connected to for a command, and takes its reply. The
 /// command runs once at most, and that it ran does not follow from an error.
 ///
-/// The request is sent again until the whole reply is there; see [`exec::request`] for
+/// The request is sent again until the whole reply is there; see [`exec::call`] for
 /// what is a reply and what an error. Without a whole reply in time it is
 /// [`ErrorKind::TimedOut`]. Where nobody receives at the other end, and the network says
 /// so, it is [`ErrorKind::Io`] with ECONNREFUSED at once.
-pub fn request(fd: BorrowedFd<'_>, request: &Request<'_>, key: Option<&Key>) -> Result<Reply> {
+pub fn request(
+    fd: BorrowedFd<'_>,
+    request: &Request<'_>,
+    timeout: Option<Duration>,
+    key: Option<&Key>,
+) -> Result<Reply> {
     if !request.input.is_empty() {
         return Err(Error::new(ErrorKind::Argument, "input does not travel in datagrams"));
     }
-    let deadline = Deadline::from_timeout(request.timeout);
+    let deadline = Deadline::from_timeout(timeout);
     let key = key.map(DatagramKey::derive).transpose()?;
     let mark = new_mark(key.is_some())?;
     let max_output = request.options.max_output.unwrap_or(limits::DATAGRAM_OUTPUT);

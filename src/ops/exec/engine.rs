@@ -41,7 +41,7 @@ use crate::io::process::child::{Child, Status};
 use crate::io::process::spawn::Process;
 use crate::io::process::stdio::{Channel, Ends, PIPE_SIZE};
 use crate::io::process::terminal::Terminal;
-use crate::io::wait::poll;
+use crate::io::wait::{Interrupt, poll};
 
 /// Runs a command and keeps its output.
 ///
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
         if !ready.stdin.is_empty() {
             self.write_input(ready.stdin, handler)?;
         }
-        if ready.handler != [PollFlags::empty(); 2] {
+        if ready.handler != [PollFlags::empty(); 2] || handler.has_more() {
             let flow = handler.ready(ready.handler)?;
             self.follow(flow);
         }
@@ -290,10 +290,11 @@ impl<'a> Run<'a> {
         ];
         let must_ask = !self.ended && wait_fd.is_none();
         let ask = if must_ask { Deadline::after(ASK_AGAIN) } else { Deadline::NEVER };
-        let at_once = taking && matches!(self.phase, Phase::Emptying { .. });
+        let empties = taking && matches!(self.phase, Phase::Emptying { .. });
+        let at_once = empties || handler.has_more();
         let deadline = if at_once { Deadline::PAST } else { self.deadline };
         let [stdout, stderr, stdin, leader, first, second] =
-            poll_each(interests, deadline.min(handler_deadline).min(ask))?;
+            poll_each(interests, deadline.min(handler_deadline).min(ask), handler.interrupt())?;
         Ok(Ready {
             outputs: [stdout, stderr].map(|revents| !revents.is_empty()),
             stdin,
@@ -473,10 +474,11 @@ impl<'a> Run<'a> {
 fn poll_each<const N: usize>(
     interests: [Interest<'_>; N],
     deadline: Deadline,
+    interrupt: Option<&Interrupt>,
 ) -> Result<[PollFlags; N]> {
     let mut fds = Vec::with_capacity(N);
     fds.extend(interests.iter().flatten().map(|(fd, what)| PollFd::from_borrowed_fd(*fd, *what)));
-    poll(&mut fds, deadline, None)?;
+    poll(&mut fds, deadline, interrupt)?;
     let mut revents = fds.iter().map(PollFd::revents);
     Ok(interests
         .map(|interest| interest.and_then(|_| revents.next()).unwrap_or(PollFlags::empty())))

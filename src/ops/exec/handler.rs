@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::error::Result;
 use crate::io::deadline::Deadline;
 use crate::io::process::terminal::WindowSize;
+use crate::io::wait::Interrupt;
 
 /// One of a command's two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +89,18 @@ pub trait Handler {
         [None; 2]
     }
 
+    /// Whether [`ready`](Self::ready) can go on at once, without any of them.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// What may end the wait besides. It fails the run.
+    fn interrupt(&self) -> Option<&Interrupt> {
+        None
+    }
+
     /// What those of the last wait are ready for, each in its place. Called when one of
-    /// them is.
+    /// them is, or there was [more](Self::has_more).
     fn ready(&mut self, _ready: [PollFlags; 2]) -> Result<Flow> {
         Ok(Flow::Continue)
     }

@@ -11,6 +11,7 @@ use super::options::{Inquiry, ServeOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::spawn::Directory;
 use crate::io::process::terminal::WindowSize;
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire::json::header::Header;
 use crate::wire::message;
@@ -63,6 +64,11 @@ impl<'a> Job<'a> {
     /// Runs it.
     pub(super) fn run(&self, text: &[u8], handler: &mut dyn Handler) -> Result<Completion> {
         run_with(&self.command(text)?, &self.limits, handler)
+    }
+
+    /// What may end it, if it runs without a connection.
+    pub(super) fn interrupt(&self) -> Option<&'a Interrupt> {
+        self.options.interrupt
     }
 
     /// Whether its output is sent as it appears.

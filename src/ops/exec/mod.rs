@@ -3,7 +3,7 @@
 mod client;
 mod command;
 mod completion;
-mod control;
+mod copy;
 mod engine;
 mod handler;
 mod input;
@@ -13,18 +13,19 @@ mod output;
 mod presence;
 mod raw;
 mod remote;
+mod running;
 mod server;
 mod session;
 
-pub use client::{Reply, Request, request};
+pub use client::{Reply, Request, call};
 pub use command::{Command, Limits, OnOutputLimit, Program, Stdio};
 pub use completion::{Captured, Completion};
-pub use control::Control;
 pub use engine::{run, run_with};
 pub use handler::{Flow, Handler, Input, Interest, Stream};
 pub use options::{Inquiry, Policy, ServeOptions};
 pub use raw::run_and_reply;
-pub use remote::RemoteCommand;
+pub use remote::{RemoteCommand, start};
+pub use running::Running;
 pub use server::{Report, Served, run_locally, serve};
 
 pub use crate::wire::message::exec::is_late_input;

@@ -8,6 +8,7 @@ use super::command::Limits;
 use crate::error::Result;
 use crate::io::process::environment::Environment;
 use crate::io::process::spawn::Confinement;
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecRequest, OnClose};
@@ -30,6 +31,9 @@ pub struct ServeOptions<'a> {
     /// Where it starts, and what a relative path in the request is relative to; `None` is
     /// the host's directory.
     pub directory: Option<PathBuf>,
+    /// What may end a run whose client is not on a connection, which has its own. The run fails
+    /// then, and the command is killed.
+    pub interrupt: Option<&'a Interrupt>,
     /// What it may not do that the host may.
     pub confinement: Confinement,
     /// Asked before a client's command is run, once its request is found to be one that can
@@ -70,6 +74,7 @@ impl Default for ServeOptions<'_> {
             reply_timeout: limits::REPLY_TIMEOUT,
             environment: Environment::default(),
             directory: None,
+            interrupt: None,
             confinement: Confinement::default(),
             policy: None,
         }

@@ -118,3 +118,8 @@ pub(super) fn check_open(ready: [PollFlags; 2]) -> Result<()> {
 pub(super) fn hangs_up(writer: PollFlags) -> bool {
     writer.intersects(PollFlags::HUP | PollFlags::ERR)
 }
+
+/// Whether the host wants the call to end: then its client is told nothing.
+pub(super) fn is_interrupt(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Aborted | ErrorKind::Forked)
+}

@@ -6,10 +6,11 @@ use super::completion::Collector;
 use super::handler::{Flow, Handler, Interest, Stream};
 use super::job::Job;
 use super::options::ServeOptions;
-use super::presence::{Presence, check_open, hangs_up};
+use super::presence::{Presence, check_open, hangs_up, is_interrupt};
 use super::server::{Report, Served};
 use crate::error::Result;
 use crate::io::deadline::{Deadline, Patience};
+use crate::io::wait::Interrupt;
 use crate::ops::Duplex;
 use crate::ops::frame::{self, reply};
 use crate::wire::message::exec::ExecRequest;
@@ -23,12 +24,14 @@ pub fn run_and_reply(
     let job = Job::new(ExecRequest::default(), options);
     let mut watched = Watched {
         duplex,
+        interrupt: options.interrupt,
         presence: Presence::new(None, options),
         collector: Collector::new(&job.limits),
     };
     let patience = Patience::without_stall(options.reply_timeout);
     let completion = match job.admit(command, None).and_then(|()| job.run(command, &mut watched)) {
         Ok(completion) => completion,
+        Err(error) if is_interrupt(&error) => return Err(error),
         Err(error) => {
             reply::send_error(duplex.writer, &error, None, patience).map_err(reply::overdue)?;
             return Ok(Served::failed(error));
@@ -46,13 +49,14 @@ pub fn run_and_reply(
 }
 
 /// A command whose output is kept, and whose client has nothing to say.
-struct Watched<'fd> {
+struct Watched<'fd, 'a> {
     duplex: Duplex<'fd>,
+    interrupt: Option<&'a Interrupt>,
     presence: Presence,
     collector: Collector,
 }
 
-impl Handler for Watched<'_> {
+impl Handler for Watched<'_, '_> {
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         self.collector.output(stream, bytes)
     }
@@ -64,6 +68,10 @@ impl Handler for Watched<'_> {
         let reader = (self.duplex.reader, PollFlags::RDHUP);
         let writer = (self.duplex.writer, PollFlags::empty());
         [Some(reader).filter(|_| self.presence.is_present()), Some(writer)]
+    }
+
+    fn interrupt(&self) -> Option<&Interrupt> {
+        self.interrupt
     }
 
     fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {

@@ -2,22 +2,19 @@
 
 use super::client::Reply;
 use super::completion::Collector;
-use super::input::ClientInput;
+use super::handler::{Flow, Handler, Stream};
 use super::job::Job;
 use super::options::ServeOptions;
-use super::output::Destination;
-use super::presence::Presence;
+use super::presence::is_interrupt;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Patience;
-use crate::ops::Duplex;
-use crate::ops::frame::Body;
-use crate::ops::frame::link::{Inbox, Outbox};
-use crate::ops::frame::reply;
+use crate::io::wait::Interrupt;
+use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
 use crate::wire::memory::reserve;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
-use crate::wire::message::{self, Id};
+use crate::wire::message::{self, ErrorReply, Id};
 
 /// What a server told its client; in each case the stream is in step.
 #[derive(Debug)]
@@ -49,64 +46,62 @@ pub struct Report {
     pub client_gone: bool,
 }
 
-/// Serves a received exec request: runs what it asks for and sends one reply, and where it
-/// asks for a stream, output before that as it comes. Nothing is read behind the request,
-/// or, in a stream, behind a frame for the running command; see [`is_late_input`] for those
-/// that come too late.
+/// Serves an exec request whose header was just received on `connection`: reads its body,
+/// runs what it asks for and sends one reply, and if it asks for a stream, output before that
+/// as it comes. What the client sends too late for a streamed command, the connection drops.
 ///
-/// Where the body of a request that is refused, or not read by its command, does not come
+/// If the body of a request that is refused, or not read by its command, does not come
 /// whole, the reply is sent all the same, and an error returned. Input that is cut while the
 /// command runs, and a frame that is not for a running command, are errors as well: the
 /// command is killed, and the client told so. [`ErrorKind::Closed`] is a client that went
-/// away from its command, [`ErrorKind::Stalled`] one that did not read on after its end.
-///
-/// [`is_late_input`]: super::is_late_input
+/// away from its command, [`ErrorKind::TimedOut`] one that did not go on for too long.
+/// Every error breaks the connection.
 pub fn serve(
-    duplex: Duplex<'_>,
+    connection: &mut Connection<'_>,
     request: &Header,
-    mut body: Body<'_, '_>,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
-    let refused = |body: &mut Body<'_, '_>, error: Error| {
-        let skipped = body.skip(options.reply_timeout);
-        let refused = refuse(duplex, message::id_of(request).as_ref(), error, options);
-        skipped.and(refused)
-    };
-    let (job, length) = match Job::parse(request, body.len(), options) {
-        Ok(parsed) => parsed,
-        Err(error) => return refused(&mut body, error),
-    };
-    let command = body.take(length, options.reply_timeout)?;
-    if let Err(error) = job.admit(&command, Some(request)) {
-        return refused(&mut body, error);
-    }
-    execute(duplex, job, &command, body, options)
+    connection.shared().check()?;
+    let served = serve_request(connection, request, options);
+    served.inspect_err(|error| connection.shared().break_by(error))
 }
 
-fn execute<'a>(
-    duplex: Duplex<'a>,
+fn serve_request(
+    connection: &mut Connection<'_>,
+    request: &Header,
+    options: &ServeOptions<'_>,
+) -> Result<Served> {
+    let patience = Patience::without_stall(options.reply_timeout);
+    let refused = |connection: &mut Connection<'_>, error: Error| {
+        let skipped = connection.skip_by(patience);
+        let refused = refuse(connection, message::id_of(request).as_ref(), error, options);
+        skipped.and(refused)
+    };
+    let (job, length) = match Job::parse(request, connection.to_receive(), options) {
+        Ok(parsed) => parsed,
+        Err(error) => return refused(connection, error),
+    };
+    let command = connection.front_by(length, patience)?;
+    if let Err(error) = job.admit(&command, Some(request)) {
+        return refused(connection, error);
+    }
+    execute(connection, job, &command, options)
+}
+
+fn execute(
+    connection: &mut Connection<'_>,
     job: Job<'_>,
     text: &[u8],
-    body: Body<'a, '_>,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let id = job.request.id.as_ref();
-    let (output, frames) = if job.is_streamed() {
-        let output = Destination::sent(Outbox::new(duplex.writer), id, &job.limits);
-        (output, Some(Inbox::new(duplex.reader)))
-    } else {
-        (Destination::Kept(Collector::new(&job.limits)), None)
-    };
-    let is_last = !job.is_streamed() || job.request.stdin_size.is_some();
-    let input = ClientInput::new(body, frames, is_last);
-    let presence = Presence::new(job.request.on_close, options);
-    let mut session = Session::new(duplex, presence, options, output, input);
+    let mut session = Session::new(connection, &job, options)?;
     let completion = match job.run(text, &mut session) {
         Ok(completion) => completion,
-        Err(error) if session.blame(&error, id) => return Err(error),
+        Err(error) if is_interrupt(&error) || session.blame(&error, id) => return Err(error),
         Err(error) => {
             let finished = session.finish(None);
-            return finished.and(refuse(duplex, id, error, options));
+            return finished.and(refuse(connection, id, error, options));
         }
     };
     session.presence().check()?;
@@ -116,13 +111,14 @@ fn execute<'a>(
 }
 
 fn refuse(
-    duplex: Duplex<'_>,
+    connection: &mut Connection<'_>,
     id: Option<&Id>,
     error: Error,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
-    reply::send_error(duplex.writer, &error, id, Patience::without_stall(options.reply_timeout))
-        .map_err(reply::overdue)?;
+    let reply = ErrorReply::new(error.kind(), &error.to_string(), id).header();
+    let patience = Patience::without_stall(options.reply_timeout);
+    connection.send_last(&reply, patience)?;
     Ok(Served::failed(error))
 }
 
@@ -149,12 +145,28 @@ pub(crate) fn run_request(
 }
 
 fn run_alone(job: &Job<'_>, text: &[u8]) -> Result<(ExecReply, Vec<u8>)> {
-    let mut collector = Collector::new(&job.limits);
-    let completion = job.run(text, &mut collector)?;
-    let captured = collector.captured(completion);
+    let mut alone = Alone { collector: Collector::new(&job.limits), interrupt: job.interrupt() };
+    let completion = job.run(text, &mut alone)?;
+    let captured = alone.collector.captured(completion);
     let header = captured.reply(None);
     let mut body = captured.stdout;
     reserve(&mut body, captured.stderr.len())?;
     body.extend_from_slice(&captured.stderr);
     Ok((header, body))
+}
+
+/// A command that nobody on a connection waits for.
+struct Alone<'a> {
+    collector: Collector,
+    interrupt: Option<&'a Interrupt>,
+}
+
+impl Handler for Alone<'_> {
+    fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
+        self.collector.output(stream, bytes)
+    }
+
+    fn interrupt(&self) -> Option<&Interrupt> {
+        self.interrupt
+    }
 }

@@ -17,34 +17,39 @@
 //! once when RDHUP is seen and then every [`PROBE`]; a client that has gone answers it with
 //! a reset.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use super::completion::Completion;
+use super::completion::{Collector, Completion};
 use super::handler::{Flow, Handler, Input, Interest, Stream};
 use super::input::{ClientEvent, ClientInput};
+use super::job::Job;
 use super::options::ServeOptions;
 use super::output::Destination;
 use super::presence::{Presence, check_open, hangs_up};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::process::terminal::WindowSize;
-use crate::io::wait::poll;
+use crate::io::wait::{Interrupt, poll};
 use crate::limits;
-use crate::ops::Duplex;
-use crate::ops::frame::{self, reply};
-use crate::wire::message::Id;
+use crate::ops::frame::Connection;
 use crate::wire::message::exec::ExecReply;
+use crate::wire::message::{ErrorReply, Id};
 
 /// The two sides of a run.
-pub(super) struct Session<'a, 'b> {
-    duplex: Duplex<'a>,
+pub(super) struct Session<'a, 'fd> {
+    connection: &'a mut Connection<'fd>,
+    /// The connection's descriptors.
+    ends: [BorrowedFd<'fd>; 2],
     reply_timeout: Duration,
     presence: Presence,
-    output: Destination<'a>,
-    input: ClientInput<'a, 'b>,
+    output: Destination,
+    input: ClientInput,
+    /// Why nobody reads what is sent.
+    lost: Option<Error>,
     /// The client has closed its sending side behind input that was not read yet.
     closed_early: bool,
     /// When to ask a client whether it is there, while its input is not read.
@@ -65,26 +70,33 @@ enum Abort {
     Stalled,
 }
 
-impl<'a, 'b> Session<'a, 'b> {
+impl<'a, 'fd> Session<'a, 'fd> {
     pub(super) fn new(
-        duplex: Duplex<'a>,
-        presence: Presence,
+        connection: &'a mut Connection<'fd>,
+        job: &Job<'_>,
         options: &ServeOptions<'_>,
-        output: Destination<'a>,
-        input: ClientInput<'a, 'b>,
-    ) -> Session<'a, 'b> {
-        Session {
-            duplex,
+    ) -> Result<Session<'a, 'fd>> {
+        let streams = job.is_streamed();
+        let output = if streams {
+            Destination::sent(job.request.id.as_ref(), &job.limits)
+        } else {
+            Destination::Kept(Collector::new(&job.limits))
+        };
+        let is_last = !streams || job.request.stdin_size.is_some();
+        Ok(Session {
+            ends: ends_of(connection)?,
+            connection,
             reply_timeout: options.reply_timeout,
-            presence,
+            presence: Presence::new(job.request.on_close, options),
             output,
-            input,
+            input: ClientInput::new(streams, is_last),
+            lost: None,
             closed_early: false,
             probe_at: None,
             stalls: Deadline::NEVER,
             has_ended: false,
             abort: None,
-        }
+        })
     }
 
     pub(super) fn presence(&self) -> &Presence {
@@ -97,17 +109,14 @@ impl<'a, 'b> Session<'a, 'b> {
         let reply = captured.reply(id);
         if self.output.is_stream() {
             self.finish(Some(&reply.header()))?;
+            self.connection.drop_late_input();
             return Ok(reply);
         }
         let finished = self.finish(None);
-        let sent = frame::send_by(
-            self.duplex.writer,
-            Some(&reply.header()),
-            &[&captured.stdout, &captured.stderr],
-            &frame::Options::default(),
-            Patience::without_stall(self.reply_timeout),
-        );
-        finished.and(sent.map_err(reply::overdue))?;
+        let bodies = [&captured.stdout[..], &captured.stderr];
+        let patience = Patience::without_stall(self.reply_timeout);
+        let sent = self.connection.send_anyway(&reply.header(), bodies, patience);
+        finished.and(sent)?;
         Ok(reply)
     }
 
@@ -123,45 +132,32 @@ impl<'a, 'b> Session<'a, 'b> {
 
     fn refuse(&mut self, error: &Error, id: Option<&Id>) -> Result<()> {
         self.input.cut();
-        self.finish(None)?;
-        let (kind, text) = (ErrorKind::BadField, error.to_string());
-        let patience = Patience::without_stall(self.reply_timeout);
-        reply::send_failure(self.duplex.writer, kind, &text, id, patience)
+        let reply = ErrorReply::new(ErrorKind::BadField, &error.to_string(), id).header();
+        self.finish(Some(&reply))
     }
 
-    /// After a run: sends the rest of its output, and the reply to a stream, while what
-    /// has begun to come is read to its end. [`ErrorKind::Stalled`] says that for too long
-    /// neither went on.
+    /// After a run: sends the rest of its output, and `reply`, while the rest of a body that has
+    /// begun is read. [`ErrorKind::TimedOut`] says that for too long neither went on.
     pub(super) fn finish(&mut self, reply: Option<&str>) -> Result<()> {
-        if let Some(reply) = reply {
-            self.output.put(reply)?;
+        if let (Some(reply), None) = (reply, &self.lost) {
+            self.connection.put_anyway(reply)?;
         }
         self.input.close();
         let mut outcome = Ok(());
         let mut deadline = Deadline::after(self.reply_timeout);
         loop {
-            let sent = self.output.flush()?;
-            let is_sent = self.output.is_sent();
-            if is_sent && !self.input.is_mid_frame() {
-                return outcome.and(self.output.failure());
+            let sent = if self.lost.is_none() { self.connection.try_flush()? } else { 0 };
+            let is_sent = self.is_sent();
+            if is_sent && !self.input.is_in_body(self.connection) {
+                return outcome.and(self.lost.take().map_or(Ok(()), Err));
             }
             if sent > 0 {
                 deadline = Deadline::after(self.reply_timeout);
             }
             // A client that writes without reading has to get rid of its input first.
-            let reads = self.input.reads();
-            let mut fds = Vec::with_capacity(2);
-            if reads {
-                fds.push(PollFd::from_borrowed_fd(self.duplex.reader, PollFlags::IN));
-            }
-            if !is_sent {
-                fds.push(PollFd::from_borrowed_fd(self.duplex.writer, PollFlags::OUT));
-            }
-            if poll(&mut fds, deadline, None)? == 0 {
-                return Err(Error::new(ErrorKind::Stalled, "the client does not go on"));
-            }
-            if reads && !fds[0].revents().is_empty() {
-                if let Err(error) = self.input.advance() {
+            let reads = self.input.reads(self.connection);
+            if self.wait_to_finish(reads, is_sent, deadline)? {
+                if let Err(error) = self.input.advance(self.connection) {
                     self.input.cut();
                     outcome = Err(error);
                 }
@@ -172,15 +168,41 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
+    /// Whether there is something to be read.
+    fn wait_to_finish(&self, reads: bool, is_sent: bool, deadline: Deadline) -> Result<bool> {
+        if self.input.has_more(self.connection) {
+            return Ok(true);
+        }
+        let mut fds = Vec::with_capacity(2);
+        if reads {
+            fds.push(PollFd::from_borrowed_fd(self.ends[0], PollFlags::IN));
+        }
+        if !is_sent {
+            fds.push(PollFd::from_borrowed_fd(self.ends[1], PollFlags::OUT));
+        }
+        if poll(&mut fds, deadline, self.interrupt())? == 0 {
+            return Err(Error::new(ErrorKind::TimedOut, "the client does not go on"));
+        }
+        Ok(reads && !fds[0].revents().is_empty())
+    }
+
+    /// Whether nothing waits to be sent.
+    fn is_sent(&self) -> bool {
+        self.lost.is_some() || self.connection.queued() == 0
+    }
+
     /// Nobody reads the output.
     fn lose(&mut self, error: Error) -> Flow {
-        self.output.give_up(error);
+        self.lost.get_or_insert(error);
         self.presence.lose()
     }
 
     /// Sends what is taken of the output.
     fn flush(&mut self) -> Result<Flow> {
-        match self.output.flush() {
+        if self.lost.is_some() {
+            return Ok(Flow::Continue);
+        }
+        match self.connection.try_flush() {
             Ok(0) => {}
             Ok(_) => self.stalls = Deadline::after(self.reply_timeout),
             Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
@@ -191,7 +213,7 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Reads what the client has sent.
     fn receive(&mut self) -> Result<Flow> {
-        match self.input.advance() {
+        match self.input.advance(self.connection) {
             Ok(None) => Ok(Flow::Continue),
             Ok(Some(ClientEvent::Signal(signal))) => Ok(Flow::Signal(signal)),
             Ok(Some(ClientEvent::Resize(size))) => {
@@ -202,12 +224,12 @@ impl<'a, 'b> Session<'a, 'b> {
                 self.probe()
             }
             Err(error) if error.kind() == ErrorKind::Io => {
-                let is_whole = !self.input.is_mid_frame();
+                let is_whole = self.connection.to_receive() == 0 && !self.connection.has_input();
                 self.input.cut();
                 if is_whole && !self.presence.kills() {
                     return Ok(Flow::Continue);
                 }
-                self.output.give_up(error);
+                self.lost.get_or_insert(error);
                 Ok(self.presence.reset())
             }
             Err(error) => {
@@ -219,29 +241,32 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Sends a frame without output: if nobody is there, a reset comes back.
     fn probe(&mut self) -> Result<Flow> {
-        if !self.presence.kills() || !self.output.is_stream() {
+        let Some(header) = self.output.stream_header().filter(|_| self.presence.kills()) else {
             return Ok(Flow::Continue);
+        };
+        if self.is_sent() && self.lost.is_none() {
+            self.connection.put(header)?;
         }
-        self.output.probe()?;
         self.flush()
     }
 
     /// Whether the client's going away cannot be seen, since the command does not take what
     /// it sent before.
     fn is_blind(&self) -> bool {
-        let is_held = self.input.has_unread() && !self.input.reads();
-        is_held && self.presence.kills() && self.output.is_stream() && self.output.is_sent()
+        let is_held = self.input.has_unread(self.connection) && !self.input.reads(self.connection);
+        is_held && self.presence.kills() && self.output.is_stream() && self.is_sent()
     }
 
     /// Whether the command has ended and its client does not read the rest of the output.
     fn is_stalled(&self) -> bool {
-        self.has_ended && !self.output.is_sent() && self.stalls.passed()
+        self.has_ended && !self.is_sent() && self.stalls.passed()
     }
 }
 
 impl Handler for Session<'_, '_> {
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
-        let flow = match self.output.take(stream, bytes) {
+        let connection = self.lost.is_none().then_some(&mut *self.connection);
+        let flow = match self.output.take(connection, stream, bytes) {
             Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
             flow => flow,
         };
@@ -252,11 +277,11 @@ impl Handler for Session<'_, '_> {
     }
 
     fn takes_output(&self) -> bool {
-        self.output.is_sent()
+        !self.output.is_stream() || self.is_sent()
     }
 
     fn input(&self) -> Input<'_> {
-        self.input.input()
+        self.input.input(self.connection)
     }
 
     fn consumed(&mut self, length: usize) {
@@ -279,21 +304,24 @@ impl Handler for Session<'_, '_> {
         let kills = self.presence.kills();
         // Behind input that was not read, RDHUP does not tell whether the client has gone.
         // Only a probe does.
-        let can_tell = !self.input.has_unread() || (self.output.is_stream() && !self.closed_early);
-        let reader = if self.input.reads() {
+        let can_tell = !self.input.has_unread(self.connection)
+            || (self.output.is_stream() && !self.closed_early);
+        let reader = if self.input.reads(self.connection) {
             Some(PollFlags::IN)
         } else {
             (kills && self.presence.is_present() && can_tell).then_some(PollFlags::RDHUP)
         };
-        let writer = if self.output.is_sent() {
-            kills.then_some(PollFlags::empty())
-        } else {
-            Some(PollFlags::OUT)
-        };
-        [
-            reader.map(|what| (self.duplex.reader, what)),
-            writer.map(|what| (self.duplex.writer, what)),
-        ]
+        let writer =
+            if self.is_sent() { kills.then_some(PollFlags::empty()) } else { Some(PollFlags::OUT) };
+        [reader.map(|what| (self.ends[0], what)), writer.map(|what| (self.ends[1], what))]
+    }
+
+    fn has_more(&self) -> bool {
+        !self.presence.is_gone() && self.input.has_more(self.connection)
+    }
+
+    fn interrupt(&self) -> Option<&Interrupt> {
+        Some(self.connection.shared().interrupt())
     }
 
     fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {
@@ -310,13 +338,13 @@ impl Handler for Session<'_, '_> {
         } else if !writer.is_empty() && self.flush()? == Flow::End {
             return Ok(Flow::End);
         }
-        if reader.is_empty() {
+        if reader.is_empty() && !self.has_more() {
             return Ok(Flow::Continue);
         }
-        if self.input.reads() {
+        if self.input.reads(self.connection) {
             return self.receive();
         }
-        if !self.input.has_unread() {
+        if !self.input.has_unread(self.connection) {
             self.presence.close();
             return Ok(Flow::Continue);
         }
@@ -326,7 +354,7 @@ impl Handler for Session<'_, '_> {
 
     fn deadline(&mut self) -> Deadline {
         let grace = self.presence.deadline();
-        if self.has_ended && !self.output.is_sent() {
+        if self.has_ended && !self.is_sent() {
             return grace.min(self.stalls);
         }
         let known = self.probe_at;
@@ -337,13 +365,21 @@ impl Handler for Session<'_, '_> {
     fn overdue(&mut self) -> Result<Flow> {
         if self.is_stalled() {
             self.abort = Some(Abort::Stalled);
-            return Err(Error::new(ErrorKind::Stalled, "the client does not read on"));
+            return Err(Error::new(ErrorKind::TimedOut, "the client does not read on"));
         }
         if self.presence.overdue() == Flow::End {
             return Ok(Flow::End);
         }
         self.probe_at = None;
         self.probe()
+    }
+}
+
+/// The descriptors of a connection, which has to have both directions.
+fn ends_of<'fd>(connection: &Connection<'fd>) -> Result<[BorrowedFd<'fd>; 2]> {
+    match (connection.read_fd(), connection.write_fd()) {
+        (Some(reader), Some(writer)) => Ok([reader, writer]),
+        _ => Err(Error::new(ErrorKind::BadDescriptor, "a command needs both directions")),
     }
 }
 

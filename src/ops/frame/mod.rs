@@ -1,9 +1,9 @@
 //! Frames and packets: one on a raw descriptor, or many through a buffer.
 
 pub mod connection;
+mod control;
 mod exchange;
 mod halves;
-pub(crate) mod link;
 mod messages;
 mod raw;
 pub mod reader;

@@ -377,21 +377,6 @@ impl<'a> Body<'a, '_> {
         }
     }
 
-    /// Takes the next `len` bytes off it, no more than there are.
-    pub(crate) fn take(&mut self, len: u64, timeout: Duration) -> Result<Cow<'a, [u8]>> {
-        match self {
-            Body::Memory(bytes) => {
-                let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
-                let (front, rest) = bytes.split_at(len);
-                *bytes = rest;
-                Ok(Cow::Borrowed(front))
-            }
-            Body::Stream(reader) => {
-                reader.read_front_by(len, Deadline::after(timeout)).map(Cow::Owned)
-            }
-        }
-    }
-
     /// Drops what is left of it in the stream, as long as it comes: `stall` is the most
     /// without a byte.
     pub fn skip(&mut self, stall: Duration) -> Result<()> {

@@ -146,17 +146,17 @@ impl<'fd> Sending<'fd> {
     }
 
     /// Queues a frame whose body is moved and not copied, and writes as much of it as is
-    /// taken at once. `body` is an empty buffer then.
+    /// taken at once. `body` is an empty buffer then, the same one if all of it was.
     pub(super) fn put_body(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
         self.check_message()?;
         let head = Head::new(Some(header), body.len() as u64, self.max_header)?;
-        let mut moved = std::mem::take(body);
-        self.queue.append_moved(&head, &mut moved)?;
-        match self.flush(None, &mut Deadline::PAST.into()) {
-            Err(error) if !is_resumable(&error) => return Err(error),
-            _ => {}
+        self.queue.append_moved(&head, body)?;
+        let flushed = self.flush(None, &mut Deadline::PAST.into());
+        self.queue.give_back(body);
+        match flushed {
+            Err(error) if !is_resumable(&error) => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether a body can be moved into the queue.

@@ -2,10 +2,12 @@
 //! or another process's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::fork::Origin;
+use crate::io::process::terminal::WindowSize;
 use crate::io::wait::Interrupt;
 
 /// What other threads and signal handlers see of a connection.
@@ -15,12 +17,33 @@ pub(crate) struct Shared {
     origin: Origin,
     is_broken: AtomicBool,
     cause: Mutex<Option<Error>>,
+    /// For the command that runs at the peer. Made by the first of them, and kept: a signal
+    /// handler may use it at any time.
+    control: OnceLock<Control>,
 }
 
 impl Shared {
     pub(super) fn new(interrupt: Arc<Interrupt>) -> Shared {
         let (is_broken, cause) = (AtomicBool::new(false), Mutex::new(None));
-        Shared { interrupt, origin: Origin::here(), is_broken, cause }
+        Shared { interrupt, origin: Origin::here(), is_broken, cause, control: OnceLock::new() }
+    }
+
+    /// Signals and sizes for the command that runs at the peer, if there ever was one.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.get()
+    }
+
+    /// The same for a command that is about to start: nothing is left of the one before.
+    pub(crate) fn new_control(&self) -> Result<&Control> {
+        let control = if let Some(control) = self.control.get() {
+            control
+        } else {
+            let control = Control::new()?;
+            self.control.get_or_init(|| control)
+        };
+        control.clear();
+        drop(control.take());
+        Ok(control)
     }
 
     /// What ends the waits of the connection.
@@ -66,7 +89,8 @@ impl Shared {
     }
 }
 
-/// Ends the waits of a connection from elsewhere: any thread, or a signal handler.
+/// Reaches a connection from elsewhere: any thread, or a signal handler. Every method is
+/// async-signal-safe.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Shared>);
 
@@ -75,10 +99,33 @@ impl Handle {
         Handle(Arc::clone(shared))
     }
 
+    /// Sends a signal to the process group of the command that runs at the peer: whoever is in
+    /// a call for the command does that, or calls one next. Only HUP, INT, QUIT, TERM, KILL,
+    /// USR1, USR2, CONT, TSTP, STOP, WINCH, ALRM and PIPE have a name on the wire; any other is
+    /// [`ErrorKind::Argument`]. [`ErrorKind::State`]: no command was ever started.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        self.control()?.signal(number)
+    }
+
+    /// Gives the terminal of that command another size, in the same way. One of 0 by 0 is not
+    /// sent.
+    pub fn resize(&self, size: WindowSize) -> Result<()> {
+        self.control()?.resize(size);
+        Ok(())
+    }
+
+    fn control(&self) -> Result<&Control> {
+        if !self.0.origin.is_here() {
+            return Err(Error::new(ErrorKind::Forked, ""));
+        }
+        let control = self.0.control();
+        control.ok_or_else(|| Error::new(ErrorKind::State, "no command was started"))
+    }
+
     /// Whatever waits on the connection fails with [`ErrorKind::Aborted`], and so does every
     /// later call. A socket is shut down, which every process that shares it feels.
     ///
-    /// Async-signal-safe. In a forked child it does nothing.
+    /// In a forked child it does nothing.
     pub fn abort(&self) {
         if self.0.origin.is_here() {
             self.0.interrupt.abort();

@@ -135,6 +135,13 @@ impl Queue {
         Ok(())
     }
 
+    /// Returns the buffer of a moved body that was written: the next one can be read into it.
+    pub fn give_back(&mut self, body: &mut Vec<u8>) {
+        if self.parts[BODY].is_empty() {
+            std::mem::swap(&mut self.parts[BODY], body);
+        }
+    }
+
     /// Drops what begins at `position` of the stream, or behind it, unless that has begun to
     /// be written.
     pub fn drop_behind(&mut self, position: u64) {

@@ -1,4 +1,4 @@
-//! Signals and sizes for a command at the other end, from any thread and from signal
+//! Signals and sizes for a command that runs at the peer, from any thread and from signal
 //! handlers.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -10,13 +10,14 @@ use crate::error::{Error, Result};
 use crate::io::process::terminal::WindowSize;
 use crate::wire::message::exec::{ClientFrame, Tty, signal_name};
 
-/// What is to be told to a command at the other end. It is sent by whoever is in
-/// [`RemoteCommand::read`](super::RemoteCommand::read), `write` or `copy`, or calls one of
-/// them next. What comes twice before it is sent is sent once, as with signals.
+/// Signals and sizes that have to be sent to a command at the peer. Whoever is in a call for
+/// that command sends them, or calls one next. What comes twice before it is sent is sent
+/// once, as with signals.
 ///
-/// Both calls are async-signal-safe: they change an atomic and write to an eventfd(2).
+/// [`signal`](Self::signal) and [`resize`](Self::resize) are async-signal-safe: they change an
+/// atomic and write to an eventfd(2).
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     /// A bit for each signal.
     signals: AtomicU64,
     /// A packed size; 0 is none.
@@ -34,7 +35,7 @@ impl Control {
     /// Sends the signal with this number to the command's process group. Only HUP, INT, QUIT,
     /// TERM, KILL, USR1, USR2, CONT, TSTP, STOP, WINCH, ALRM and PIPE have a name on the wire;
     /// any other is [`Argument`](crate::ErrorKind::Argument).
-    pub fn signal(&self, number: i32) -> Result<()> {
+    pub(super) fn signal(&self, number: i32) -> Result<()> {
         signal_name(number)?;
         self.signals.fetch_or(1 << number, Ordering::AcqRel);
         self.wake();
@@ -42,24 +43,24 @@ impl Control {
     }
 
     /// Gives the command's terminal another size. One of 0 by 0 is not sent.
-    pub fn resize(&self, size: WindowSize) {
+    pub(super) fn resize(&self, size: WindowSize) {
         self.size.store(size.pack(), Ordering::Release);
         self.wake();
     }
 
     /// Readable after one of the calls above.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 
     /// Makes it unreadable. To be called before [`take`](Self::take), not after.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         // Another thread may have been faster.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }
 
     /// What has to be sent.
-    pub(super) fn take(&self) -> impl Iterator<Item = ClientFrame> + use<> {
+    pub(crate) fn take(&self) -> impl Iterator<Item = ClientFrame> + use<> {
         let signals = self.signals.swap(0, Ordering::AcqRel);
         let size = WindowSize::unpack(self.size.swap(0, Ordering::AcqRel));
         let resized = size.pack() != 0;
@@ -71,7 +72,7 @@ impl Control {
     }
 
     fn wake(&self) {
-        // It can only fail where the counter is at its end, and then is readable too.
+        // It can only fail if the counter is at its end, and then it is readable too.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 }

@@ -1,0 +1,551 @@
+//! A command that runs at the peer: the state of its exchange, beside the connection that it
+//! runs on.
+//!
+//! | State    | How it is reached                     | What the calls do                      |
+//! |----------|---------------------------------------|----------------------------------------|
+//! | running  | the request was accepted              | send input and control, take output    |
+//! | replied  | the reply was received                | give the rest of the output; what was  |
+//! |          |                                       | not sent is dropped                    |
+//! | ended    | its output was read, and the rest of  | report the reply, or the error reply   |
+//! |          | a frame that has begun was sent       |                                        |
+//! | failed   | an error that no later call mends     | report it again; the connection is     |
+//! |          |                                       | broken                                 |
+//!
+//! Each call goes round its loop until it has something to report: one step that sends what
+//! is taken and takes one frame, and a wait if that step found nothing.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use super::client::Request;
+use super::handler::Stream;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Time};
+use crate::io::wait::poll;
+use crate::limits;
+use crate::ops::frame::Connection;
+use crate::wire::json::header::Header;
+use crate::wire::memory::reserve;
+use crate::wire::message::exec::{self, ClientFrame, ExecReply, ExecRequest};
+use crate::wire::message::{self, Id, Message as _};
+
+/// A command that runs at the peer. Every call is given the connection that it was started
+/// on, which nothing else may use until the command has ended.
+#[derive(Debug)]
+pub struct Running {
+    id: Id,
+    /// Where in the sent stream the frames behind the request begin.
+    behind: u64,
+    /// No more input can be given.
+    input_ended: bool,
+    /// The next piece of input.
+    piece: Vec<u8>,
+    /// The body at hand is output, this much of it, at its end, standard error.
+    stderr_len: u64,
+    /// Output that was read to be copied, and not written yet.
+    held: Held,
+    /// Bytes of output that were received, by [`Stream`].
+    received: [u64; 2],
+    /// Something was received.
+    answered: bool,
+    /// What the last frame said.
+    end: Option<Result<ExecReply>>,
+    /// Why no call can go on.
+    failure: Option<Error>,
+}
+
+impl Running {
+    /// Accepts `request` with `stream`; what is not taken at once is sent by the calls that
+    /// follow. [`ErrorKind::TimedOut`] says that it was not accepted: what was queued before it
+    /// is not taken.
+    pub fn start(
+        connection: &mut Connection<'_>,
+        request: &Request<'_>,
+        timeout: impl Into<Time>,
+    ) -> Result<Running> {
+        let options = request.checked_options()?;
+        let mut body = Vec::new();
+        reserve(&mut body, request.command.len() + request.input.len())?;
+        body.extend_from_slice(request.command);
+        body.extend_from_slice(request.input);
+        let id = connection.next_id();
+        let input_ended = options.stdin_size.is_some();
+        let options = ExecRequest { id: Some(id.clone()), stream: Some(true), ..options };
+        connection.shared().new_control()?;
+        connection.exchange(|connection| {
+            if !connection.takes_body() {
+                connection.flush(timeout)?;
+            }
+            tolerate(connection.put_body(&options.header(), &mut body))
+        })?;
+        Ok(Running {
+            id,
+            behind: connection.accepted(),
+            input_ended,
+            piece: Vec::new(),
+            stderr_len: 0,
+            held: Held::default(),
+            received: [0; 2],
+            answered: false,
+            end: None,
+            failure: None,
+        })
+    }
+
+    /// Reads 1 to `buf.len()` bytes of output as they come. `None`: the command has ended,
+    /// all of its output was read, and [`reply`](Self::reply) says how it went.
+    ///
+    /// [`ErrorKind::TimedOut`] says that nothing came in time, and that the call can be made
+    /// again; zero does not wait. An error reply is an error of a remote kind. A stream
+    /// that ends before the reply is [`ErrorKind::Truncated`], or [`ErrorKind::Closed`] if
+    /// nothing came at all; a reply that does not account for what came, and a frame that
+    /// is none of this request's, is [`ErrorKind::BadReply`].
+    pub fn read(
+        &mut self,
+        connection: &mut Connection<'_>,
+        buf: &mut [u8],
+        timeout: impl Into<Time>,
+    ) -> Result<Option<(Stream, usize)>> {
+        if buf.is_empty() {
+            return Err(Error::new(ErrorKind::Argument, "a buffer of 0 bytes"));
+        }
+        let mut turns = Turns::new(timeout);
+        loop {
+            let is_busy = self.advance(connection)?;
+            if let Some((stream, held)) = self.held.bytes() {
+                let length = held.len().min(buf.len());
+                buf[..length].copy_from_slice(&held[..length]);
+                self.held.start += length;
+                return Ok(Some((stream, length)));
+            }
+            if let Some(got) = self.read_output(connection, buf)? {
+                return Ok(Some(got));
+            }
+            if self.has_ended(connection)? {
+                return Ok(None);
+            }
+            self.next_turn(connection, &mut turns, is_busy)?;
+        }
+    }
+
+    /// Gives input: 1 to `bytes.len()` bytes are taken, and their count returned. 0 says
+    /// that output waits and has to be read first, as the peer may take no input before; or
+    /// that the command has ended, as [`read`](Self::read) will report.
+    ///
+    /// [`ErrorKind::TimedOut`]: nothing was taken in time. [`ErrorKind::State`]: the input
+    /// has ended, or went along with the request. That the command reads none of it is no
+    /// error.
+    pub fn write(
+        &mut self,
+        connection: &mut Connection<'_>,
+        bytes: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<usize> {
+        if self.input_ended {
+            return Err(Error::new(ErrorKind::State, "the input has ended"));
+        }
+        let mut turns = Turns::new(timeout);
+        loop {
+            let is_busy = self.advance(connection)?;
+            if self.end.is_some() || bytes.is_empty() {
+                return Ok(0);
+            }
+            if connection.takes_body() {
+                let length = bytes.len().min(INPUT_STEP);
+                self.piece.clear();
+                reserve(&mut self.piece, length)?;
+                self.piece.extend_from_slice(&bytes[..length]);
+                self.send_piece(connection)?;
+                return Ok(length);
+            }
+            if self.has_output(connection) {
+                return Ok(0);
+            }
+            self.next_turn(connection, &mut turns, is_busy)?;
+        }
+    }
+
+    /// Ends the input, and waits until all of it has been sent, or output has to be read
+    /// first, or the command has ended. A second call only waits.
+    ///
+    /// [`ErrorKind::TimedOut`]: it has not all been sent, and will be by the next calls.
+    pub fn end_input(
+        &mut self,
+        connection: &mut Connection<'_>,
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        let mut turns = Turns::new(timeout);
+        self.put_end_of_input(connection)?;
+        loop {
+            let is_busy = self.advance(connection)?;
+            if queued(connection) == 0 || self.has_output(connection) || self.end.is_some() {
+                return Ok(());
+            }
+            self.next_turn(connection, &mut turns, is_busy)?;
+        }
+    }
+
+    /// Drops the output that is left, and waits for the end: then [`reply`](Self::reply) says
+    /// how the command went. Its input ends here.
+    pub fn finish(
+        &mut self,
+        connection: &mut Connection<'_>,
+        timeout: impl Into<Time>,
+    ) -> Result<&ExecReply> {
+        let mut turns = Turns::new(timeout);
+        self.put_end_of_input(connection)?;
+        loop {
+            let is_busy = self.advance(connection)?;
+            let is_read = self.hold_output(connection)?;
+            self.held.start = self.held.end;
+            if self.has_ended(connection)? {
+                break;
+            }
+            self.next_turn(connection, &mut turns, is_busy || is_read)?;
+        }
+        self.reply().ok_or_else(|| Error::new(ErrorKind::State, "the command has not ended"))
+    }
+
+    /// How the command went, once a call has reported its end. Its totals are those of the
+    /// output that was received, unless it is `truncated`.
+    pub fn reply(&self) -> Option<&ExecReply> {
+        match &self.end {
+            Some(Ok(reply)) if self.failure.is_none() => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// What the descriptors have to be ready for before a call can do something: `OUT` of
+    /// the one that is written to, `IN` of the one that is read from. Signals and sizes are
+    /// sent by any call.
+    pub fn events(&self, connection: &Connection<'_>) -> PollFlags {
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, self.expects_more(connection));
+        events.set(PollFlags::OUT, queued(connection) > 0);
+        events
+    }
+
+    /// Whether the exchange is over and the connection free for the next one, or broken.
+    pub fn is_over(&self, connection: &Connection<'_>) -> bool {
+        self.failure.is_some() || !matches!(self.has_ended(connection), Ok(false))
+    }
+
+    /// Gives the command up: if its exchange is not over, the connection is broken, since what
+    /// the peer still sends is no answer to anything else.
+    pub fn abandon(&self, connection: &mut Connection<'_>) {
+        if !self.is_over(connection) {
+            let error = Error::new(ErrorKind::State, "a running command was given up");
+            connection.shared().break_by(&error);
+        }
+    }
+
+    /// One step: sends what is taken, and takes a frame, up to that of output or of the reply.
+    /// Output is not read. Whether a frame was taken.
+    pub(super) fn advance(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let advanced = self.send(connection).and_then(|()| self.receive(connection));
+        self.remember(connection, advanced)
+    }
+
+    fn send(&mut self, connection: &mut Connection<'_>) -> Result<()> {
+        if self.takes_control(connection)
+            && let Some(control) = connection.shared().control()
+        {
+            for frame in control.take() {
+                connection.put(&frame.header()?)?;
+            }
+        }
+        if queued(connection) == 0 { Ok(()) } else { tolerate(connection.try_flush().map(drop)) }
+    }
+
+    pub(super) fn put_end_of_input(&mut self, connection: &mut Connection<'_>) -> Result<()> {
+        if !self.input_ended {
+            self.input_ended = true;
+            if self.end.is_none() && self.failure.is_none() && connection.send_failure().is_none() {
+                connection.put(&ClientFrame::Input { last: true }.header()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a piece of input can be sent now.
+    pub(super) fn takes_input(&self, connection: &Connection<'_>) -> bool {
+        !self.input_ended && self.end.is_none() && connection.takes_body()
+    }
+
+    /// The buffer of the next piece of input, empty and with room for one.
+    pub(super) fn new_piece(&mut self) -> Result<&mut Vec<u8>> {
+        self.piece.clear();
+        reserve(&mut self.piece, INPUT_STEP)?;
+        Ok(&mut self.piece)
+    }
+
+    pub(super) fn send_piece(&mut self, connection: &mut Connection<'_>) -> Result<()> {
+        let header = ClientFrame::Input { last: false }.header()?;
+        let sent = tolerate(connection.put_body(&header, &mut self.piece));
+        self.remember(connection, sent)
+    }
+
+    /// Takes a header, unless there is output to be read before it.
+    fn receive(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
+        if self.end.is_some() || connection.to_receive() > 0 {
+            return Ok(false);
+        }
+        match connection.try_header() {
+            Ok(None) => Ok(false),
+            Ok(Some(header)) => {
+                self.take_frame(connection, &header)?;
+                self.answered = true;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::Closed && self.answered => {
+                Err(Error::new(ErrorKind::Truncated, "there was no reply"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take_frame(&mut self, connection: &mut Connection<'_>, header: &Header) -> Result<()> {
+        let fields = header.fields()?;
+        connection.check_answer(header, &self.id)?;
+        let length = connection.to_receive();
+        if let Some(output) = exec::output_of(&fields)? {
+            self.received[output] = self.received[output].saturating_add(length);
+            self.stderr_len = if output == 0 { 0 } else { length };
+            return Ok(());
+        }
+        let end = match message::check_reply(&fields) {
+            Ok(()) => Ok(self.accept(ExecReply::of(&fields)?, length)?),
+            Err(refusal) if refusal.kind().is_remote() && length == 0 => Err(refusal),
+            Err(error) => return Err(error),
+        };
+        if let Err(refusal) = &end
+            && self.received != [0; 2]
+        {
+            return Err(refusal.clone());
+        }
+        self.end = Some(end);
+        connection.drop_behind(self.behind);
+        Ok(())
+    }
+
+    fn accept(&mut self, reply: ExecReply, length: u64) -> Result<ExecReply> {
+        if self.received == [0; 2] {
+            // All of it is here if the peer knows no streams.
+            self.stderr_len = length - reply.split(length)?;
+        } else if length > 0 {
+            return Err(Error::new(ErrorKind::BadReply, "a body in the reply of a stream"));
+        } else {
+            reply.check_streamed(self.received)?;
+        }
+        Ok(reply)
+    }
+
+    /// Reads output that is there, of one stream.
+    fn read_output(
+        &mut self,
+        connection: &mut Connection<'_>,
+        buf: &mut [u8],
+    ) -> Result<Option<(Stream, usize)>> {
+        let left = connection.to_receive();
+        if left == 0 {
+            return Ok(None);
+        }
+        let (stream, left) = match left.saturating_sub(self.stderr_len) {
+            0 => (Stream::Stderr, left),
+            stdout_left => (Stream::Stdout, stdout_left),
+        };
+        let length = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        match connection.read(&mut buf[..length], Deadline::PAST) {
+            Ok(got) => Ok(Some((stream, got))),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
+            Err(error) => self.remember(connection, Err(error)),
+        }
+    }
+
+    /// Whether a call of [`read`](Self::read) would return output, or wait for the rest of
+    /// a frame that has begun.
+    fn has_output(&self, connection: &Connection<'_>) -> bool {
+        connection.to_receive() > 0 || self.held.bytes().is_some()
+    }
+
+    /// Whether the reply is there and was read, and the peer has all that it needs to be in
+    /// sync; the error, if it is an error reply.
+    pub(super) fn has_ended(&self, connection: &Connection<'_>) -> Result<bool> {
+        match &self.end {
+            Some(_) if queued(connection) > 0 || self.has_output(connection) => Ok(false),
+            Some(Err(refusal)) => Err(refusal.clone()),
+            end => Ok(end.is_some()),
+        }
+    }
+
+    fn expects_more(&self, connection: &Connection<'_>) -> bool {
+        self.end.is_none() || connection.to_receive() > 0
+    }
+
+    fn takes_control(&self, connection: &Connection<'_>) -> bool {
+        self.end.is_none() && connection.takes_control()
+    }
+
+    /// Reads output that is there, to be written; whether there was some.
+    pub(super) fn hold_output(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
+        if connection.to_receive() == 0 || self.held.bytes().is_some() {
+            return Ok(false);
+        }
+        let mut buffer = std::mem::take(&mut self.held.buffer);
+        let missing = OUTPUT_STEP - buffer.len();
+        reserve(&mut buffer, missing)?;
+        buffer.resize(OUTPUT_STEP, 0);
+        let got = self.read_output(connection, &mut buffer);
+        self.held.buffer = buffer;
+        let got = got?;
+        if let Some((stream, length)) = got {
+            (self.held.stream, self.held.start, self.held.end) = (stream, 0, length);
+        }
+        Ok(got.is_some())
+    }
+
+    /// Output that is held, and where it goes.
+    pub(super) fn held(&self) -> Option<(Stream, &[u8])> {
+        self.held.bytes()
+    }
+
+    /// That much of what is held was written.
+    pub(super) fn written(&mut self, count: usize) {
+        self.held.start += count;
+    }
+
+    /// Checks the time, and waits unless the last step found something.
+    fn next_turn(
+        &self,
+        connection: &Connection<'_>,
+        turns: &mut Turns,
+        is_busy: bool,
+    ) -> Result<()> {
+        if is_busy {
+            return turns.next();
+        }
+        self.wait(connection, turns.deadline, true, [(None, PollFlags::IN); 2]).map(drop)
+    }
+
+    /// Until something can be sent, received if `receives`, or one of `others` is ready;
+    /// whether those are.
+    pub(super) fn wait(
+        &self,
+        connection: &Connection<'_>,
+        deadline: Deadline,
+        receives: bool,
+        others: [(Option<BorrowedFd<'_>>, PollFlags); 2],
+    ) -> Result<[bool; 2]> {
+        let writes = queued(connection) > 0;
+        let receives = receives && self.expects_more(connection);
+        let control = connection.shared().control().filter(|_| self.takes_control(connection));
+        let wanted = [
+            others[0],
+            others[1],
+            (connection.write_fd().filter(|_| writes), PollFlags::OUT),
+            (connection.read_fd().filter(|_| receives), PollFlags::IN),
+            (control.map(|control| control.fd()), PollFlags::IN),
+        ];
+        let mut fds = Vec::with_capacity(wanted.len());
+        fds.extend(
+            wanted.iter().filter_map(|(fd, what)| Some(PollFd::from_borrowed_fd((*fd)?, *what))),
+        );
+        if poll(&mut fds, deadline, Some(connection.shared().interrupt()))? == 0 {
+            return Err(still_runs());
+        }
+        let mut revents = fds.iter().map(PollFd::revents);
+        let ready =
+            wanted.map(|(fd, _)| fd.and_then(|_| revents.next()).unwrap_or(PollFlags::empty()));
+        if (ready[2] | ready[3]).contains(PollFlags::NVAL) {
+            return Err(Error::system("poll", Errno::BADF));
+        }
+        if let Some(control) = control.filter(|_| !ready[4].is_empty()) {
+            control.clear();
+        }
+        Ok([!ready[0].is_empty(), !ready[1].is_empty()])
+    }
+
+    /// Keeps a failure, which breaks the connection.
+    fn remember<T>(&mut self, connection: &Connection<'_>, outcome: Result<T>) -> Result<T> {
+        if let Err(error) = &outcome
+            && error.kind() != ErrorKind::Canceled
+        {
+            self.failure = Some(error.clone());
+            connection.shared().break_by(error);
+        }
+        outcome
+    }
+}
+
+/// Output on its way from the connection to a descriptor.
+#[derive(Debug)]
+struct Held {
+    stream: Stream,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held { stream: Stream::Stdout, buffer: Vec::new(), start: 0, end: 0 }
+    }
+}
+
+impl Held {
+    fn bytes(&self) -> Option<(Stream, &[u8])> {
+        (self.start < self.end).then(|| (self.stream, &self.buffer[self.start..self.end]))
+    }
+}
+
+/// The time of a call: frames that come without a pause do not hold it.
+pub(super) struct Turns {
+    pub(super) deadline: Deadline,
+    count: u32,
+}
+
+impl Turns {
+    pub(super) fn new(timeout: impl Into<Time>) -> Turns {
+        Turns { deadline: timeout.into().patience().deadline, count: 0 }
+    }
+
+    /// Before another turn without a wait.
+    pub(super) fn next(&mut self) -> Result<()> {
+        self.count += 1;
+        let is_over = match self.deadline {
+            deadline if deadline.is_past() => self.count >= MAX_TURNS,
+            deadline => deadline.passed(),
+        };
+        if is_over { Err(still_runs()) } else { Ok(()) }
+    }
+}
+
+fn still_runs() -> Error {
+    Error::new(ErrorKind::TimedOut, "the command runs on")
+}
+
+/// Bytes that are still to be written; none can be once a write has failed.
+fn queued(connection: &Connection<'_>) -> usize {
+    if connection.send_failure().is_none() { connection.queued() } else { 0 }
+}
+
+/// That the peer takes nothing more is no failure: its reply may still come, and if it does
+/// not, that is.
+fn tolerate(sent: Result<()>) -> Result<()> {
+    match sent {
+        Err(error) if error.kind() == ErrorKind::Io => Ok(()),
+        sent => sent,
+    }
+}
+
+/// Bytes of input in one frame: a signal behind it is not kept waiting for long.
+pub(super) const INPUT_STEP: usize = limits::GROW_STEP;
+/// Bytes of output that are copied at once.
+const OUTPUT_STEP: usize = 4 * limits::GROW_STEP;
+/// Frames without content that a call takes which is not to wait.
+const MAX_TURNS: u32 = 256;
