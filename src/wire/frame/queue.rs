@@ -86,14 +86,11 @@ impl Queue {
             return;
         }
         self.sent -= self.parts[HEAD].len() + self.parts[BODY].len();
-        self.parts[HEAD].clear();
+        empty(&mut self.parts[HEAD]);
         self.parts[BODY].clear();
         self.parts.swap(HEAD, TAIL);
-        if self.parts[HEAD].is_empty() && self.parts[HEAD].capacity() > limits::BUFFER_KEPT {
-            self.parts[HEAD] = Vec::new();
-        }
         if self.sent > 0 && self.sent == self.parts[HEAD].len() {
-            self.parts[HEAD].clear();
+            empty(&mut self.parts[HEAD]);
             self.sent = 0;
         }
     }
@@ -181,6 +178,14 @@ impl Queue {
     }
 }
 
+/// Empties a buffer, and gives a large one back.
+fn empty(part: &mut Vec<u8>) {
+    part.clear();
+    if part.capacity() > limits::BUFFER_KEPT {
+        *part = Vec::new();
+    }
+}
+
 /// Places in [`Queue::parts`].
 const HEAD: usize = 0;
 const BODY: usize = 1;
@@ -262,6 +267,6 @@ mod tests {
         let mut queue = Queue::default();
         queue.append(&[&vec![b'x'; 2 * limits::BUFFER_KEPT]]).unwrap();
         queue.advance(queue.len());
-        assert_eq!(queue.parts[HEAD].capacity(), 0);
+        assert_eq!(queue.parts.map(|part| part.capacity()), [0; 3]);
     }
 }
