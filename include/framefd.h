@@ -1,23 +1,20 @@
 /* framefd: messages, proof of a key, remote commands and files over any file descriptor.
  * Made by `make header` from src/ffi; do not edit.
  *
- *   1  basics                versions, texts of errors, limits and times         5
- *   2  one message           sent or received on a raw descriptor               10
- *   3  headers               read and built, field by field                     11
- *   4  bodies in pieces      of any size, on a raw descriptor                   12
- *   5  readers and writers   many small messages, a few system calls            18
- *   6  addresses             connect, listen, accept                             4
- *   7  connections           a conversation: messages, bodies, calls            20
- *   8  event loops           bytes in, frames out: no descriptor, no clock      14
- *   9  keys                  the handshake, key files                            8
- *  10  replies               for servers that read requests themselves           2
- *  11  commands, client      run at the peer, at once or streamed               18
- *  12  commands, server      run here, for a peer                                4
- *  13  files, client         put, get, trees, stat, list, mkdir                 12
- *  14  files, server         served below one directory                          2
- *  15  datagrams             frames and commands over UDP or Unix sockets        7
- *  16  appendix              every error code, in words
- *                                                                     in all 147 functions
+ *   1  basics                versions, texts of errors, limits and times         4
+ *   2  one message           sent or received on a raw descriptor                6
+ *   3  headers               read and built, field by field                     12
+ *   4  addresses             connect, listen, accept                             4
+ *   5  connections           a conversation: messages, bodies, calls            20
+ *   6  event loops           bytes in, frames out: no descriptor, no clock      10
+ *   7  keys                  the handshake, key files                            8
+ *   8  commands, client      run at the peer, at once or streamed               18
+ *   9  commands, server      run here, for a peer                                4
+ *  10  files, client         put, get, trees, stat, list, mkdir                 12
+ *  11  files, server         served below one directory                          2
+ *  12  datagrams             frames and commands over UDP or Unix sockets        7
+ *  13  appendix              every error code, in words
+ *                                                                     in all 107 functions
  *
  * True of every function, unless it says otherwise:
  *
@@ -25,7 +22,7 @@
  *   each code, frame_last_error() this thread's details in words. A code of -100 or below
  *   came from the peer in an error reply: the connection is still usable.
  * - Descriptors are borrowed. They are never closed, their flags are never changed, and
- *   nothing beyond the message is read, except by a frame_reader. They may block or not.
+ *   nothing beyond the message is read, except by a connection. They may block or not.
  * - No call changes the process: no signal handler or mask, no SIGPIPE, no working directory,
  *   environment or locale, no global state. Nothing is printed.
  * - One deadline covers a whole call, on the monotonic clock.
@@ -88,15 +85,6 @@ const char *frame_strerror(int code);
  * be called from any thread. Cannot fail. */
 const char *frame_last_error(void);
 
-/* The default that a limit or a time of 0 stands for, by the name of its option:
- * "max_header", "max_depth", "max_body", "max_command", "max_output" (bytes, levels),
- * "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
- * "stall_ms", "partial_age_ms", "max_datagram", "min_key".
- *
- * Returns the value, or FRAME_EINVAL for NULL or an unknown name. May be called from
- * any thread. */
-int64_t frame_default(const char *name);
-
 /* For a `timeout_ms`: wait for ever. */
 #define FRAME_NO_TIMEOUT (-1)
 /* For a `timeout_ms`: do not wait at all. */
@@ -108,209 +96,191 @@ int64_t frame_default(const char *name);
 
 /* =================================================================== 2  one message ====== */
 /*   frame_send(fd, "{\"cmd\":\"add\"}", body, len, NULL);
- *   frame_recv(fd, &frame, NULL);  frame_body(frame, &len);  frame_free(frame); */
+ *   frame_recv(fd, &frame, NULL);  frame_body(frame, &len);  frame_free(frame);
+ * No state, and not a byte beyond the message. A conversation is better held on a connection. */
 
+/* For frame_options.format and frame_connection_options.format: a JSON header and a body. */
+#define FRAME_FORMAT_FRAMES 0
+/* The same: a length and bytes. Headers are NULL. */
+#define FRAME_FORMAT_PACKETS 1
 /* For frame_options.prefix, to be added to the width in bytes (1, 2, 4 or 8): the most
  * significant byte comes first. */
 #define FRAME_PREFIX_BIG_ENDIAN 256
 /* For frame_options.prefix, to be added to the width: the length has no sign bit. */
 #define FRAME_PREFIX_UNSIGNED 512
 
-/* How frames and packets are sent and received. Initialise it with FRAME_OPTIONS_INIT;
- * a member that is 0 has its default. */
+/* How messages are sent and received on a raw descriptor, or without one. Initialise it with
+ * FRAME_OPTIONS_INIT; a member that is 0 has its default. */
 struct frame_options {
     /* sizeof(struct frame_options), set by FRAME_OPTIONS_INIT. */
     uint32_t size;
     /* Milliseconds for the whole call, on the monotonic clock; the default is
-     * FRAME_NO_TIMEOUT. FRAME_DONT_WAIT fails at once where the call would wait. */
+     * FRAME_NO_TIMEOUT. FRAME_DONT_WAIT fails at once if the call would have to wait. */
     int32_t timeout_ms;
     /* Bytes of header text; default 64 KiB, at most 16 MiB. */
     uint64_t max_header;
-    /* Bytes of a body or packet received into memory; default 64 MiB, or FRAME_NO_LIMIT.
-     * A body that is streamed has no limit. */
+    /* Bytes of a body or packet received into memory; default 64 MiB, or FRAME_NO_LIMIT. */
     uint64_t max_body;
     /* Levels of nesting in a received header; default 32, at most 127. */
     uint32_t max_depth;
-    /* The length prefix of packets: the width in bytes, plus FRAME_PREFIX_BIG_ENDIAN and
-     * FRAME_PREFIX_UNSIGNED as they apply; default 4, little-endian, signed. Erlang's
-     * {packet,N} and tokio's LengthDelimitedCodec are both: big-endian and unsigned.
-     * Frames have one prefix and take none here. */
+    /* FRAME_FORMAT_FRAMES or FRAME_FORMAT_PACKETS. */
+    uint32_t format;
+    /* For packets: the width of the length in bytes (1, 2, 4 or 8), plus
+     * FRAME_PREFIX_BIG_ENDIAN and FRAME_PREFIX_UNSIGNED; default 4, little-endian, signed.
+     * Erlang's {packet,N} and tokio's LengthDelimitedCodec are both: big-endian and unsigned. */
     uint32_t prefix;
+    /* None are defined: 0. */
+    uint32_t flags;
+    /* Asked before each wait and after each signal, and at least once a second while a call
+     * waits: a result other than 0 ends the call with FRAME_ECANCELED, or with FRAME_ESTALLED
+     * inside a message. NULL: nothing is asked. */
+    int (*interrupted)(void *context);
+    /* Passed to interrupted. */
+    void *context;
 };
-#define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0 }
+#define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* A received frame, packet or datagram, whole or with its body still in the stream.
+/* A received message, in memory of its own.
  *
- * It belongs to the caller and is freed with frame_free(). One thread at a time may use
- * it, except that the functions which take it as const may run side by side. */
+ * It belongs to the caller and is freed with frame_free(). It never changes: any number of
+ * threads may read it. */
 struct frame;
 
-/* Sends one frame: a JSON header and body_len bytes of body. A socket that has room
- * takes it in one system call.
+/* Sends one message: a JSON header and body_len bytes of body, in one system call if the
+ * descriptor takes it.
  *
- * header is a JSON object in UTF-8, without the key data_size, which the library adds;
- * NULL is an empty one. body may be NULL where body_len is 0. opts may be NULL.
+ * header is a JSON object in UTF-8, without the key data_size, which the library adds; NULL is
+ * an empty one, and the only one for packets. body may be NULL if body_len is 0. opts may be
+ * NULL.
  *
- * Everything is borrowed for the call. fd is a socket, pipe or terminal, blocking or
- * not; it is not closed and none of its flags changed. Threads that send on one
+ * Everything is borrowed for the call. fd is a socket, pipe or terminal, blocking or not; it
+ * is not closed and none of its flags is changed. On a TCP socket set TCP_NODELAY: else a
+ * small message may wait for the peer's delayed acknowledgement. Threads that send on one
  * descriptor have to take turns; one may send while another receives.
  *
- * Returns 0. FRAME_ETIMEDOUT: nothing was sent, the stream is in step. FRAME_EINVAL,
- * FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size) and FRAME_ETOOBIG (the
- * header is above max_header): refused, nothing was sent. FRAME_ESTALLED: a part was
- * sent when the time was up. FRAME_EBADF, FRAME_EIO with errno (EPIPE where the other
- * end is gone; no SIGPIPE is raised). After those the stream is out of step: close it. */
+ * Returns 0. Nothing was sent, and the stream is in sync: FRAME_ETIMEDOUT, FRAME_ECANCELED,
+ * FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size), FRAME_ETOOBIG
+ * (the header is above max_header, or the length beyond the prefix). Out of sync, close the
+ * stream: FRAME_ESTALLED (a part was sent when the time was up, or the call was interrupted),
+ * FRAME_EBADF, FRAME_EIO with errno (EPIPE if the peer is gone; no SIGPIPE is raised). */
 int frame_send(int fd, const char *header, const void *body, size_t body_len,
                const struct frame_options *opts);
 
-/* Receives one frame into memory.
+/* Receives one message into memory of its own.
  *
- * On success *out is the frame, which the caller frees with frame_free(); on failure it
- * is NULL. opts may be NULL. fd is borrowed, is not read beyond the frame, and keeps its
- * flags. Threads that receive on one descriptor have to take turns.
+ * On success *out is the message, which the caller frees with frame_free(); on failure it is
+ * NULL. opts may be NULL. fd is borrowed, is not read beyond the message, and keeps its flags.
+ * Threads that receive on one descriptor have to take turns.
  *
- * Returns 0. In step: FRAME_ECLOSED (the other end closed between frames),
- * FRAME_ETIMEDOUT (nothing came in time). Out of step, close the stream:
- * FRAME_ETRUNCATED (it ended inside the frame), FRAME_ESTALLED (the time was up inside
- * the frame), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing is
- * allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer,
- * or there twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL, FRAME_EBADF:
- * nothing was read. */
+ * Returns 0. In sync: FRAME_ECLOSED (the peer closed between messages), FRAME_ETIMEDOUT and
+ * FRAME_ECANCELED (nothing came). Out of sync, close the stream: FRAME_ETRUNCATED (it ended
+ * inside the message), FRAME_ESTALLED (the time was up inside the message, or the call was
+ * interrupted there), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing
+ * is allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer, or
+ * there twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL, FRAME_EBADF: nothing was
+ * read. */
 int frame_recv(int fd, struct frame **out, const struct frame_options *opts);
 
 struct frame_view; /* section 2 */
-/* Receives one frame into the caller's buffer: the header's text with a NUL after it, and
- * the body behind it, 16 bytes aligned to buf. The library asks for no memory where the
- * header has less than 64 bytes.
+/* Receives one message into the caller's buffer: the header's text with a NUL after it, and
+ * the body behind it, 16 bytes aligned to buf; the bytes of a packet are at its start. The
+ * library asks for no memory if it fits and the header has less than 64 bytes.
  *
- * buf takes up to cap bytes and may be NULL where cap is 0. On success with 0, *view says
- * where in buf the two are. rest is where a frame goes that does not fit: *rest is NULL if it
- * did, else as from frame_recv_header(), freed with frame_free(). Where rest itself is NULL, a
- * frame that does not fit is refused. opts may be NULL; max_body does not apply.
+ * buf takes up to cap bytes and may be NULL if cap is 0. On success either *view says where in
+ * buf the message is, and *rest is NULL; or it does not fit, and *rest is the whole message as
+ * from frame_recv(), freed with frame_free(), and *view shows it until then. max_body is for
+ * rest alone. rest may be NULL: then a message that does not fit is refused. opts may be NULL.
  *
- * Returns 0, or 1: it does not fit, *rest is set and *view is all zero. The codes of
- * frame_recv(), and FRAME_ETOOBIG where it does not fit and rest is NULL: the stream is then
- * out of step. */
-int frame_recv_into(int fd, void *buf, size_t cap, struct frame_view *view,
-                    struct frame **rest, const struct frame_options *opts);
+ * Returns 0 or a code of frame_recv(). FRAME_ETOOBIG: it does not fit and rest is NULL, or it
+ * is above max_body; the stream is then out of sync. */
+int frame_recv_into(int fd, void *buf, size_t cap, const struct frame_options *opts,
+                    struct frame_view *view, struct frame **rest);
 
-/* Frees a frame; NULL is nothing. What is left of a body in the stream stays there: the
- * stream is then out of step, unless frame_body_skip() went before. */
-void frame_free(struct frame *frame);
-
-/* The header of a frame: the JSON text as it came, with a NUL after it.
+/* The header of a message: the JSON text as it came, with a NUL after it.
  *
- * len, where len is not NULL, is its length without the NUL. The text is valid until
- * frame_free(). NULL with a length of 0 for a packet or a NULL frame. */
+ * len, if len is not NULL, is its length without the NUL. The text is valid until
+ * frame_free(). NULL with a length of 0 for a packet or a NULL message. */
 const char *frame_header(const struct frame *frame, size_t *len);
 
-/* The body of a frame, or a packet's bytes, where they are in memory.
+/* The body of a message, or a packet's bytes.
  *
- * len, where len is not NULL, is their count. The bytes are valid until frame_free().
- * NULL with a length of 0 for an empty body, one that is still in the stream, or a NULL
- * frame. */
+ * len, if len is not NULL, is their number. The bytes are valid until frame_free(). NULL with
+ * a length of 0 for an empty body or a NULL message. */
 const void *frame_body(const struct frame *frame, size_t *len);
 
-/* Sends one packet: its length as frame_options.prefix says, and len bytes.
- *
- * data may be NULL where len is 0: an empty packet is a packet. opts may be NULL. As
- * frame_send() otherwise; FRAME_ETOOBIG where the prefix cannot say the length. */
-int frame_packet_send(int fd, const void *data, size_t len, const struct frame_options *opts);
+/* Frees a message; NULL is ignored. */
+void frame_free(struct frame *frame);
 
-/* Receives one packet into memory: frame_body() has its bytes.
+/* A message that is in somebody else's memory: a connection's, a decoder's or the caller's.
+ * The function that fills it says how long it lasts. Also a message to be queued.
  *
- * As frame_recv() otherwise; FRAME_ETOOBIG where the packet is above max_body. */
-int frame_packet_recv(int fd, struct frame **out, const struct frame_options *opts);
-
-/* Receives one packet into the caller's buffer.
- *
- * buf takes up to cap bytes and may be NULL where cap is 0. rest is where the part goes
- * that does not fit: *rest is NULL if all did, else a handle to the bytes that are still
- * in the stream, for frame_body_read() and its like, freed with frame_free(). Where rest
- * itself is NULL, a packet that does not fit is refused. opts may be NULL.
- *
- * Returns the length of the whole packet: more than cap says that *rest is set. The codes
- * of frame_recv(), and FRAME_ETOOBIG where the packet is above max_body or does not fit
- * and rest is NULL: the stream is then out of step. */
-int64_t frame_packet_recv_into(int fd, void *buf, size_t cap, struct frame **rest,
-                               const struct frame_options *opts);
-
-/* A frame or a packet in the memory of a reader or decoder, borrowed until the next call
- * for that object, or in the caller's (frame_recv_into()). Those of one call are there
- * together, one behind the other in one piece of memory. frame_copy() makes one that stays.
  * The struct never grows: it is used in arrays. */
 struct frame_view {
     /* The JSON text of the header with a NUL after it; NULL for a packet. */
     const char *header;
-    /* Its length without the NUL. */
+    /* Its length without the NUL. It is not read of a message to be queued. */
     size_t header_len;
-    /* The body, or the bytes of a packet; NULL where there are none. */
+    /* The body, or the bytes of a packet; NULL if there are none. */
     const void *body;
-    /* Their count. */
+    /* Their number. */
     size_t body_len;
 };
 
-/* Copies a frame or a packet out of the memory it is borrowed from.
- *
- * On success *out is the frame, which the caller frees with frame_free(), and which every
- * function that takes a frame accepts; on failure it is NULL.
- *
- * Returns 0, FRAME_EINVAL, FRAME_EBADJSON (the header is not what a reader or decoder
- * gave) or FRAME_ENOMEM. */
-int frame_copy(const struct frame_view *view, struct frame **out);
-
 /* ======================================================================= 3  headers ====== */
-/*   frame_header_int(frame, "n", &n);
+/*   frame_header_string(view.header, "cmd", cmd, sizeof cmd);    the text of any header
  *   b = frame_builder_new();  frame_builder_int(b, "n", 3);  text = frame_builder_text(b, NULL);
  * A failure sticks in a builder, and each function takes NULL: check the text alone. */
 
-/* A string at the top level of the header.
+/* Copies the string at the top-level key `key` to buf, unescaped and with a NUL after it.
  *
- * On success *text is the string, unescaped, with a NUL after it, valid until
- * frame_free(), and *len its length; on failure *text is NULL. len may be NULL: then a
- * string that has a NUL inside is refused, since it would look shorter than it is. A key
- * that is there twice has its last value.
+ * header is the text of a header; NULL, as a packet has it, has no fields. buf takes up to cap
+ * bytes, the NUL among them; NULL asks for the length alone. Any thread.
  *
- * Returns 0, FRAME_EMISSING (no such key), FRAME_EBADFIELD (not a string, or a NUL
- * inside), FRAME_ESTATE (a packet has no header) or FRAME_EINVAL. */
-int frame_header_string(const struct frame *frame, const char *key, const char **text,
-                        size_t *len);
+ * Returns the length without the NUL. FRAME_EMISSING: no such key. FRAME_EBADFIELD: not a
+ * string, or one with a NUL inside, or the key is there twice. FRAME_ETOOBIG: longer than buf,
+ * and nothing was written. FRAME_EBADJSON: header is not a JSON object. FRAME_EINVAL. */
+int64_t frame_header_string(const char *header, const char *key, char *buf, size_t cap);
 
-/* An integer at the top level of the header, in *value.
+/* Reads the integer at the top-level key `key` into *value.
  *
- * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, or beyond 64 bits with a
- * sign), FRAME_ESTATE or FRAME_EINVAL; *value is then unchanged. */
-int frame_header_int(const struct frame *frame, const char *key, int64_t *value);
+ * header is as for frame_header_string(). After a failure *value is unchanged: a default can
+ * be set first. Any thread.
+ *
+ * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, beyond 64 bits with a sign, or
+ * the key is there twice), FRAME_EBADJSON or FRAME_EINVAL. */
+int frame_header_int(const char *header, const char *key, int64_t *value);
 
-/* A boolean at the top level of the header, in *value.
- *
- * Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (neither true nor false), FRAME_ESTATE or
- * FRAME_EINVAL; *value is then unchanged. */
-int frame_header_bool(const struct frame *frame, const char *key, bool *value);
+/* Reads the boolean at the top-level key `key` into *value. As frame_header_int() otherwise. */
+int frame_header_bool(const char *header, const char *key, bool *value);
 
-/* A header that is being put together: always a complete JSON object.
+/* Finds the value at the top-level key `key`, of any type, as it stands in the text.
  *
- * It belongs to the caller, is freed with frame_builder_free() and may be used by one
- * thread at a time. A call that fails adds nothing, and the object can be used on. */
+ * On success *json points to it inside header, without a NUL behind it; on failure it is NULL.
+ * header is as for frame_header_string(). Any thread.
+ *
+ * Returns its length, FRAME_EMISSING, FRAME_EBADFIELD (the key is there twice), FRAME_EBADJSON
+ * or FRAME_EINVAL. */
+int64_t frame_header_json(const char *header, const char *key, const char **json);
+
+/* A header that is being put together.
+ *
+ * It belongs to the caller, is freed with frame_builder_free() and may be used by one thread
+ * at a time. A failure sticks: every later call returns its code, and there is no text. */
 struct frame_builder;
 
-/* A new, empty object; freed with frame_builder_free(). NULL only where memory is out. */
+/* A new, empty object; freed with frame_builder_free(). NULL if memory is out, which the other
+ * functions take. */
 struct frame_builder *frame_builder_new(void);
 
 /* Adds a string; quotes, newlines and the like are escaped.
  *
- * key and value are C strings in UTF-8 and are copied.
+ * key and value are UTF-8 and are copied. value_len is the number of bytes of value, or
+ * SIZE_MAX: it ends with a NUL. value may be NULL if value_len is 0.
  *
- * Returns 0, FRAME_EINVAL (NULL, or not UTF-8: see frame_builder_bytes()) or
- * FRAME_EBADFIELD (the key is there already, or is data_size). */
-int frame_builder_string(struct frame_builder *builder, const char *key, const char *value);
-
-/* Adds len bytes that need not be text, such as a file name: as a string where they are
- * UTF-8, else in Base64 (RFC 4648) under the key with "_b64" behind it.
- *
- * value may be NULL where len is 0. The codes of frame_builder_string(). */
-int frame_builder_bytes(struct frame_builder *builder, const char *key, const void *value,
-                        size_t len);
+ * Returns 0, or the first failure of this builder: FRAME_EBADFIELD (the key is there already,
+ * or is data_size; value is not UTF-8), FRAME_ENOMEM (builder is NULL) or FRAME_EINVAL. */
+int frame_builder_string(struct frame_builder *builder, const char *key, const char *value,
+                         size_t value_len);
 
 /* Adds an integer. The codes of frame_builder_string(). */
 int frame_builder_int(struct frame_builder *builder, const char *key, int64_t value);
@@ -323,298 +293,30 @@ int frame_builder_bool(struct frame_builder *builder, const char *key, bool valu
  * The codes of frame_builder_string(), and FRAME_EBADJSON. */
 int frame_builder_json(struct frame_builder *builder, const char *key, const char *json);
 
-/* The object as it is now, for frame_send(): JSON text with a NUL after it.
+/* Adds the members of another header as they stand in its text, for a relay: all but data_size
+ * and those whose key is there already.
  *
- * len, where len is not NULL, is its length without the NUL. Valid until the builder is
- * changed or freed. NULL for a NULL builder. */
+ * The codes of frame_builder_string(), and FRAME_EBADJSON. */
+int frame_builder_merge(struct frame_builder *builder, const char *header);
+
+/* The object as it is now: JSON text with a NUL after it.
+ *
+ * len, if len is not NULL, is its length without the NUL. Valid until the builder is changed
+ * or freed. NULL with a length of 0 after a failure, whose code the builder's other functions
+ * return, and for a NULL builder. */
 const char *frame_builder_text(const struct frame_builder *builder, size_t *len);
 
-/* Frees a builder; NULL is nothing. */
+/* Frees a builder; NULL is ignored. */
 void frame_builder_free(struct frame_builder *builder);
 
-/* ============================================================== 4  bodies in pieces ====== */
-/*   frame_recv_header(fd, &frame, NULL);
- *   while ((n = frame_body_read(frame, buf, sizeof buf, NULL)) > 0) ...
- *   frame_sender_new(fd, header, len, &sender, NULL);
- *   while (...) frame_sender_write(sender, piece, n, NULL);   frame_sender_finish(sender); */
-
-/* A frame that is being sent: its header is out, its body is sent in pieces.
- *
- * It belongs to the caller, is freed with frame_sender_free() and may be used by one
- * thread at a time. */
-struct frame_sender;
-
-/* Receives the header of one frame and leaves its body, of any size, in the stream: to
- * be read with frame_body_read(), frame_body_copy() or frame_body_gather(), or dropped
- * with frame_body_skip(). The next frame begins when frame_body_left() is 0.
- *
- * As frame_recv() otherwise; max_body does not apply. fd must stay open while the body
- * is read. */
-int frame_recv_header(int fd, struct frame **out, const struct frame_options *opts);
-
-/* Bytes of the body that are still in the stream; 0 for a NULL frame. */
-uint64_t frame_body_left(const struct frame *frame);
-
-/* Reads on in a body that is in the stream: 1 to cap bytes into buf, as they come; never
- * beyond the body's end.
- *
- * buf may be NULL where cap is 0. opts may be NULL; its timeout_ms is for this call.
- *
- * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT:
- * nothing was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
- * body is in memory. FRAME_EIO, FRAME_EINVAL. frame_body_left() is right after every
- * one of them. */
-int64_t frame_body_read(struct frame *frame, void *buf, size_t cap,
-                        const struct frame_options *opts);
-
-/* Copies the rest of a body from the stream to another descriptor, in constant memory.
- *
- * to_fd is borrowed; it may be a file, socket, pipe or terminal. opts may be NULL.
- *
- * Returns 0. FRAME_ETIMEDOUT: all that was read was written, call again. FRAME_ESTALLED,
- * FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_body_skip() still
- * brings the stream back in step. FRAME_ETRUNCATED: the stream ended. FRAME_ESTATE: the
- * body is in memory. */
-int frame_body_copy(struct frame *frame, int to_fd, const struct frame_options *opts);
-
-/* Reads the rest of a body from the stream into memory, where frame_body() finds it.
- *
- * opts may be NULL. Returns 0, also where it is there already. FRAME_ETOOBIG: it is
- * larger than max_body; nothing was read. FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EIO,
- * FRAME_ENOMEM: what came is lost; frame_body_skip() drops the rest. */
-int frame_body_gather(struct frame *frame, const struct frame_options *opts);
-
-/* Reads the rest of a body from the stream and drops it, in constant memory.
- *
- * opts may be NULL. Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again.
- * FRAME_ETRUNCATED, FRAME_EIO. */
-int frame_body_skip(struct frame *frame, const struct frame_options *opts);
-
-/* Sends the header of a frame whose body of body_len bytes follows in pieces, through
- * frame_sender_write() and frame_sender_copy(); frame_sender_finish() ends it.
- *
- * On success *out is the sender, which the caller frees with frame_sender_free(); on
- * failure it is NULL. fd must stay open while the body is sent, and nothing else may be
- * sent on it meanwhile. header, opts and the codes are as for frame_send(). */
-int frame_sender_new(int fd, const char *header, uint64_t body_len, struct frame_sender **out,
-                     const struct frame_options *opts);
-
-/* Sends the next piece of a body.
- *
- * piece may be NULL where len is 0. opts may be NULL; its timeout_ms is for this call.
- *
- * Returns 0. FRAME_EINVAL: the piece is longer than what the body still needs; nothing
- * of it was sent. FRAME_ETIMEDOUT: nothing of it was sent, call again. FRAME_ESTALLED,
- * FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after. */
-int frame_sender_write(struct frame_sender *sender, const void *piece, size_t len,
-                       const struct frame_options *opts);
-
-/* Sends the next len bytes of a body from another descriptor, in constant memory.
- *
- * from_fd is borrowed and read from where it stands. opts may be NULL.
- *
- * Returns 0. FRAME_EINVAL: more than what the body still needs. FRAME_ETRUNCATED:
- * from_fd ended early. FRAME_ETIMEDOUT: from_fd gave nothing in time. After these two, what
- * from_fd gave was sent, and frame_sender_left() says what the body still needs.
- * FRAME_ESTALLED, FRAME_EIO: the stream is out of step, close it; FRAME_ESTATE ever after. */
-int frame_sender_copy(struct frame_sender *sender, int from_fd, uint64_t len,
-                      const struct frame_options *opts);
-
-/* Bytes the body still needs; 0 for NULL. */
-uint64_t frame_sender_left(const struct frame_sender *sender);
-
-/* Checks that the body was sent whole. The sender is still to be freed.
- *
- * Returns 0, or FRAME_ESTATE: bytes are missing, the stream is out of step. */
-int frame_sender_finish(const struct frame_sender *sender);
-
-/* Frees a sender; NULL is nothing. */
-void frame_sender_free(struct frame_sender *sender);
-
-/* =========================================================== 5  readers and writers ====== */
-/*   while ((n = frame_reader_next(reader, views, 64, 0)) > 0) ...
- *   frame_writer_send(writer, header, body, len, 0);  frame_writer_flush(writer, 0); */
-
-/* Reads frames and packets from one descriptor through a buffer: one system call brings as
- * many as are there.
- *
- * It belongs to the caller, is freed with frame_reader_free() and may be used by one thread
- * at a time. The descriptor stays the caller's, blocking or not, and is read beyond the
- * frame that was asked for: whoever reads on without the reader begins with what
- * frame_reader_rest() has.
- *
- * After FRAME_ETIMEDOUT nothing is lost, the call can be made again. A framing error and
- * FRAME_ETRUNCATED stick. In an event loop, call with FRAME_DONT_WAIT until FRAME_ETIMEDOUT
- * before polling again: frames may be in the buffer while the descriptor has nothing. */
-struct frame_reader;
-
-/* Makes a reader for what comes next from fd, which has to stay open.
- *
- * On success *out is the reader, on failure NULL. opts may be NULL; its limits hold for
- * every message, its prefix for frame_reader_next_packet(), its timeout_ms for each call
- * that says 0.
- *
- * Returns 0, FRAME_EINVAL or FRAME_EBADF. */
-int frame_reader_new(int fd, struct frame_reader **out, const struct frame_options *opts);
-
-/* Frees a reader, what it lent, and what it had read and not given; NULL is nothing. A
- * writer tied to it is untied. */
-void frame_reader_free(struct frame_reader *reader);
-
-struct frame_writer; /* section 5 */
-/* Ties a writer to a reader, which then keeps two ends that write to each other from
- * waiting for each other: before the reader waits, the writer sends what it has queued; and
- * while the writer waits for the other end to read, the reader takes in what that sends, up
- * to 64 MiB; what the reader has lent stays where it is.
- *
- * They may be of one descriptor or of two. From then on one thread at a time may use either.
- * writer NULL unties. Each can be tied to one other: a former tie ends. Whichever is freed
- * first is untied.
- *
- * Returns 0 or FRAME_EINVAL. */
-int frame_reader_tie(struct frame_reader *reader, struct frame_writer *writer);
-
-/* Takes the frames that are there, in order, max at most, and waits where there is none.
- *
- * views has room for max of them; they are borrowed until the next call for the reader. A
- * frame that does not fit the buffer is gathered in memory that grows with what comes.
- *
- * timeout_ms is in milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the
- * options.
- *
- * Returns their count, at least 1. FRAME_ETIMEDOUT: nothing is lost, call again.
- * FRAME_ECLOSED: the other end closed between frames. FRAME_ETRUNCATED, FRAME_EBADLENGTH,
- * FRAME_ETOOBIG, FRAME_EBADJSON, FRAME_EBADFIELD: it sticks, and comes after all frames
- * before it were taken. FRAME_ESTATE: bytes of a streamed body are left. FRAME_EIO with
- * errno, FRAME_EBADF, FRAME_ENOMEM, FRAME_EINVAL. */
-int64_t frame_reader_next(struct frame_reader *reader, struct frame_view *views, size_t max,
-                          int timeout_ms);
-
-/* Takes the packets that are there, in order, max at most, and waits where there is none.
- *
- * As frame_reader_next() otherwise. */
-int64_t frame_reader_next_packet(struct frame_reader *reader, struct frame_view *views,
-                                 size_t max, int timeout_ms);
-
-/* Takes the header of the next frame. Its body, of any size, is then read with
- * frame_reader_read() or frame_reader_copy(), or dropped with frame_reader_skip(); the next
- * frame begins when frame_reader_left() is 0. max_body does not apply.
- *
- * The body of *view is NULL. Returns 0. As frame_reader_next() otherwise. */
-int frame_reader_next_header(struct frame_reader *reader, struct frame_view *view,
-                             int timeout_ms);
-
-/* Reads on in a streamed body: 1 to cap bytes into buf, as they come; never beyond the
- * body's end. What is not in the buffer yet goes straight to buf, where cap is at least
- * 8 KiB.
- *
- * buf may be NULL where cap is 0. timeout_ms is as for frame_reader_next().
- *
- * Returns the count, 0 only at the body's end (or for a cap of 0). FRAME_ETIMEDOUT: nothing
- * was lost, call again. FRAME_ETRUNCATED: the stream ended. FRAME_EIO, FRAME_EINVAL. */
-int64_t frame_reader_read(struct frame_reader *reader, void *buf, size_t cap, int timeout_ms);
-
-/* Copies the rest of a streamed body to another descriptor, in constant memory.
- *
- * to_fd is borrowed; what a writer has queued for it goes out later, unless it is flushed
- * before. timeout_ms is as for frame_reader_next(), for the whole call.
- *
- * Returns 0. FRAME_ETIMEDOUT: all that was taken was written, call again. FRAME_ESTALLED,
- * FRAME_EIO, FRAME_ENOSPC: bytes may be missing in to_fd, but frame_reader_skip() still
- * leads to the next frame. FRAME_ETRUNCATED: the stream ended. */
-int frame_reader_copy(struct frame_reader *reader, int to_fd, int timeout_ms);
-
-/* Reads the rest of a streamed body and drops it.
- *
- * Returns 0, also where nothing is left. FRAME_ETIMEDOUT: call again. FRAME_ETRUNCATED,
- * FRAME_EIO. */
-int frame_reader_skip(struct frame_reader *reader, int timeout_ms);
-
-/* Bytes of a streamed body that were not read yet; 0 for NULL. */
-uint64_t frame_reader_left(const struct frame_reader *reader);
-
-/* What was read from the descriptor and not taken, for a program that goes on with the
- * stream in another way.
- *
- * len, where len is not NULL, is its length. The bytes are borrowed until the next call
- * for the reader; NULL with a length of 0 where there are none. */
-const void *frame_reader_rest(struct frame_reader *reader, size_t *len);
-
-/* Writes frames and packets to one descriptor through a queue: small ones go out together.
- * What is queued is written when it is 64 KiB, with frame_writer_flush(), and before a
- * reader that is tied to it waits (frame_reader_tie()).
- *
- * It belongs to the caller, is freed with frame_writer_free() and may be used by one thread
- * at a time. The descriptor stays the caller's, blocking or not.
- *
- * A message is accepted whole or not at all. FRAME_EIO, with errno, sticks: EPIPE where the
- * other end is gone (no SIGPIPE is raised). */
-struct frame_writer;
-
-/* Makes a writer for fd, which has to stay open.
- *
- * On success *out is the writer, on failure NULL. opts may be NULL; its max_header holds for
- * every frame, its prefix for frame_writer_send_packet(), its timeout_ms for each call that
- * says 0.
- *
- * Returns 0, FRAME_EINVAL or FRAME_EBADF. */
-int frame_writer_new(int fd, struct frame_writer **out, const struct frame_options *opts);
-
-/* Frees a writer; NULL is nothing. What is queued is dropped: frame_writer_flush() goes
- * before. A reader it is tied to is untied. */
-void frame_writer_free(struct frame_writer *writer);
-
-/* Sends one frame, later or at once: it is copied to the queue, or written together with
- * what is queued where it does not fit.
- *
- * header, body and body_len are as for frame_send(), borrowed for the call. timeout_ms is in
- * milliseconds, FRAME_NO_TIMEOUT or FRAME_DONT_WAIT; 0 is that of the options.
- *
- * Returns 0: the frame is accepted whole. Where the time was up (with FRAME_DONT_WAIT that
- * is at once) a part of it may be in the queue, of any size: frame_writer_left() tells.
- * FRAME_ETIMEDOUT: the queue is full, nothing of the frame was accepted, call again.
- * FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG: refused, as
- * frame_send() does. FRAME_EBADF, FRAME_EIO with errno: it sticks. FRAME_ENOMEM: nothing
- * of the frame was accepted; where a part of it had gone out, it sticks. */
-int frame_writer_send(struct frame_writer *writer, const char *header, const void *body,
-                      size_t body_len, int timeout_ms);
-
-/* Sends count frames, as frame_writer_send() does one after the other.
- *
- * bodies and body_lens are arrays of count members, headers too, or NULL where no frame has
- * a header; a member of headers may be NULL. timeout_ms is for the whole call.
- *
- * Returns how many were accepted, which is less than count only where the time was up or the
- * next one failed: sent alone, it says why. Where not even the first is accepted, its code. */
-int64_t frame_writer_send_many(struct frame_writer *writer, const char *const *headers,
-                               const void *const *bodies, const size_t *body_lens,
-                               size_t count, int timeout_ms);
-
-/* Sends one packet, later or at once: its length as frame_options.prefix says, and len bytes.
- *
- * data may be NULL where len is 0. As frame_writer_send() otherwise; FRAME_ETOOBIG where the
- * prefix cannot say the length. */
-int frame_writer_send_packet(struct frame_writer *writer, const void *data, size_t len,
-                             int timeout_ms);
-
-/* Writes all that is queued.
- *
- * timeout_ms is as for frame_writer_send(). Returns 0. FRAME_ETIMEDOUT: a part may have been
- * written, frame_writer_left() is the rest; call again, in an event loop once the descriptor
- * can be written to. FRAME_EBADF, FRAME_EIO with errno: it sticks. */
-int frame_writer_flush(struct frame_writer *writer, int timeout_ms);
-
-/* Bytes that were accepted and not written; 0 for NULL. */
-size_t frame_writer_left(const struct frame_writer *writer);
-
-/* ===================================================================== 6  addresses ====== */
+/* ===================================================================== 4  addresses ====== */
 /*   frame_connect("localhost:7000", NULL, &c);
  *   fd = frame_listen("[::]:7000", 0, 0);  frame_accept(fd, NULL, -1, &c);
  * An address is "host:port", "[::1]:port", "[fe80::1%eth0]:port", "unix:/path", "unix:@name"
  * or "vsock:cid:port". */
 
-struct frame_connection_options; /* section 7 */
-struct frame_connection; /* section 7 */
+struct frame_connection_options; /* section 5 */
+struct frame_connection; /* section 5 */
 /* Connects to an address and makes a connection, which owns the descriptor.
  *
  * If a name has several addresses, they are tried in order. opts may be NULL; its
@@ -655,7 +357,7 @@ int frame_accept(int listening_fd, const struct frame_connection_options *opts, 
  * FRAME_EIO with errno (ENOTCONN). */
 int64_t frame_address(int fd, bool of_peer, char *buf, size_t cap);
 
-/* =================================================================== 7  connections ====== */
+/* =================================================================== 5  connections ====== */
 /*   frame_connection_send(c, header, body, len, -1);
  *   while ((n = frame_connection_next(c, views, 64, -1)) > 0) ...
  *   frame_connection_call(c, "{\"cmd\":\"get\"}", NULL, 0, 5000, &reply);
@@ -676,10 +378,6 @@ int64_t frame_address(int fd, bool of_peer, char *buf, size_t cap);
 #define FRAME_CONNECTION_AS_IS 8
 /* Keepalive probes are switched on: SO_KEEPALIVE of socket(7). */
 #define FRAME_CONNECTION_KEEPALIVE 16
-/* For frame_connection_options.format and frame_options.format: a JSON header and a body. */
-#define FRAME_FORMAT_FRAMES 0
-/* The same: a length and bytes. Headers are NULL. */
-#define FRAME_FORMAT_PACKETS 1
 
 /* How a connection is made. */
 struct frame_connection_options {
@@ -958,119 +656,103 @@ int frame_connection_reply(struct frame_connection *c, const char *request, cons
 int frame_connection_reply_error(struct frame_connection *c, const char *request, int code,
                                  const char *message, int timeout_ms);
 
-/* =================================================================== 8  event loops ====== */
-/*   p = frame_decoder_space(d, &room);  n = read(fd, p, room);  frame_decoder_fed(d, n);
+/* =================================================================== 6  event loops ====== */
+/*   p = frame_decoder_reserve(d, &room);  n = read(fd, p, room);  frame_decoder_commit(d, n);
  *   while ((n = frame_decoder_next(d, views, 64)) > 0) ... */
 
-/* Takes frames and packets out of bytes as they come. It reads no descriptor and never
- * waits: it is for a program with its own event loop.
+/* Takes messages out of bytes as they come. It reads no descriptor and never waits.
  *
- * It belongs to the caller, is freed with frame_decoder_free() and may be used by one
- * thread at a time. An error of the stream sticks: from then on every call returns it. */
+ * It belongs to the caller, is freed with frame_decoder_free() and may be used by one thread
+ * at a time. An error of the stream sticks: from then on every call returns it. */
 struct frame_decoder;
 
-/* Writes what goes before the body of a frame: the length and the header. The program sends
- * it and then body_len bytes of body, with one writev(2) for instance.
+/* Writes what goes before a body: the length and the header of a frame, or the length of a
+ * packet. The program then sends it and body_len bytes of body, with one writev(2) for
+ * instance.
  *
- * buf takes up to cap bytes and may be NULL where cap is 0. header is as for frame_send(),
- * NULL is an empty one; 43 bytes more than its length are enough. opts may be NULL.
+ * buf takes up to cap bytes; NULL asks for the length alone. header is as for frame_send(); 43
+ * bytes more than its length are enough. opts may be NULL; timeout_ms and interrupted do not
+ * apply. Any thread.
  *
- * Returns how many bytes it is; where that is more than cap, nothing was written, and the
- * call can be made again with more room. FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD
- * (the header has a data_size), FRAME_ETOOBIG (the header is above max_header, or body_len
- * above 2^63 - 1). Any thread. */
+ * Returns how many bytes it is. FRAME_ETOOBIG: more than cap, and nothing was written; the
+ * header is above max_header; or body_len is beyond the prefix. FRAME_EINVAL, FRAME_EBADJSON,
+ * FRAME_EBADFIELD (the header has a data_size). */
 int64_t frame_encode(void *buf, size_t cap, const char *header, uint64_t body_len,
                      const struct frame_options *opts);
 
-/* Writes what goes before the bytes of a packet: their length, as frame_options.prefix says.
- * The program then sends len bytes.
- *
- * As frame_encode() otherwise; FRAME_ETOOBIG where the prefix cannot say the length. */
-int64_t frame_packet_encode(void *buf, size_t cap, uint64_t len,
-                            const struct frame_options *opts);
-
 /* Makes a decoder for a stream that is at the start of a message.
  *
- * On success *out is the decoder, on failure NULL. opts may be NULL; its limits hold for
- * every message, its prefix for frame_decoder_next_packet(), timeout_ms means nothing here.
+ * On success *out is the decoder, on failure NULL. opts may be NULL; timeout_ms and interrupted
+ * do not apply.
  *
  * Returns 0 or FRAME_EINVAL. */
-int frame_decoder_new(struct frame_decoder **out, const struct frame_options *opts);
+int frame_decoder_new(const struct frame_options *opts, struct frame_decoder **out);
 
-/* Frees a decoder and what it lent; NULL is nothing. */
+/* Frees a decoder and what it lent; NULL is ignored. */
 void frame_decoder_free(struct frame_decoder *decoder);
 
-/* Memory for the next bytes of the stream, so that read(2) puts them where they are
- * decoded. frame_decoder_fed() then says how many came.
+/* Memory for the next bytes of the stream, so that read(2) puts them where they are decoded.
+ * frame_decoder_commit() then says how many came.
  *
- * len is how many there is room for, at least one. The memory belongs to the decoder and is
- * valid until the next call for it. It is 8 KiB at first and 128 KiB where that much comes
- * again and again; for a body that is longer it grows with the bytes that came, here or of
- * the frame before, never with what was declared.
+ * room, if room is not NULL, is how many bytes fit, at least one. The memory belongs to the
+ * decoder and is valid until the next call for it. It is 8 KiB at first and 128 KiB if that
+ * much comes again and again; for a longer body it grows with the bytes that came, here or of
+ * the message before, never with what was declared.
  *
- * NULL with a length of 0 once the decoder has failed, or there is no memory; the next
+ * NULL with a room of 0 once the decoder has failed, or if memory is out; the next
  * frame_decoder_next() returns the error that sticks, if there is one. */
-void *frame_decoder_space(struct frame_decoder *decoder, size_t *len);
+void *frame_decoder_reserve(struct frame_decoder *decoder, size_t *room);
 
-/* Says that n bytes of the stream were put where frame_decoder_space() said.
+/* Says that n bytes of the stream were put where frame_decoder_reserve() said.
  *
  * Returns 0, or FRAME_EINVAL: it is more than there was room for. */
-int frame_decoder_fed(struct frame_decoder *decoder, size_t n);
+int frame_decoder_commit(struct frame_decoder *decoder, size_t n);
 
-/* Takes in the next len bytes of the stream, which are copied.
+/* Takes the messages of which all bytes were committed, in order, max at most.
  *
- * bytes may be NULL where len is 0. Returns 0, FRAME_ENOMEM (nothing was taken in),
- * FRAME_EINVAL, or the error that sticks. */
-int frame_decoder_feed(struct frame_decoder *decoder, const void *bytes, size_t len);
-
-/* Takes the frames of which all bytes were fed, in order, max at most.
+ * views has room for max of them, and max is at least 1. They are borrowed until the next
+ * frame_decoder_reserve(), and until the decoder is freed.
  *
- * views has room for max of them. They are borrowed until the next call for the decoder.
- *
- * Returns their count, 0 where the next one is not whole yet. FRAME_EBADLENGTH,
- * FRAME_ETOOBIG (above max_header or max_body: as soon as that is known), FRAME_EBADJSON,
- * FRAME_EBADFIELD: it sticks, and comes after all frames before it were taken.
- * FRAME_ESTATE: bytes of a streamed body are left. FRAME_EINVAL. */
+ * Returns how many, 0 if the next one is not whole yet. FRAME_EBADLENGTH, FRAME_ETOOBIG (above
+ * max_header or max_body: as soon as that is known), FRAME_EBADJSON, FRAME_EBADFIELD: it
+ * sticks, and comes after all messages before it were taken. FRAME_ESTATE: bytes of a body in
+ * pieces are left. FRAME_EINVAL. */
 int64_t frame_decoder_next(struct frame_decoder *decoder, struct frame_view *views,
                            size_t max);
 
-/* Takes the packets of which all bytes were fed, in order, max at most.
+/* Takes the header of the next frame if all of it was committed. Its body is then taken with
+ * frame_decoder_body(); max_body does not apply.
  *
- * As frame_decoder_next() otherwise. */
-int64_t frame_decoder_next_packet(struct frame_decoder *decoder, struct frame_view *views,
-                                  size_t max);
+ * view has the header, borrowed as from frame_decoder_next(), and no body. *body_len is the
+ * length of the body, of any size, and may be NULL.
+ *
+ * Returns 1, or 0 if the header is not whole yet. FRAME_ESTATE for packets too, which have no
+ * header; the other codes of frame_decoder_next(). */
+int frame_decoder_next_header(struct frame_decoder *decoder, struct frame_view *view,
+                              uint64_t *body_len);
 
-/* Takes the header of the next frame if all of it was fed. Its body, of any size, is then
- * taken with frame_decoder_body() until frame_decoder_left() is 0; max_body does not apply.
+/* Takes the bytes of a body in pieces that were committed.
  *
- * The body of *view is NULL. Returns 1, or 0 where the header is not whole yet. The codes
- * of frame_decoder_next(). */
-int frame_decoder_next_header(struct frame_decoder *decoder, struct frame_view *view);
-
-/* Takes the bytes of a streamed body that were fed.
+ * piece is where they are, borrowed as from frame_decoder_next(); NULL if there are none.
  *
- * piece is where they are, borrowed until the next call for the decoder; NULL where there
- * are none. Returns their count: 0 where more have to be fed, and at the body's end, when
- * frame_decoder_left() is 0. FRAME_EINVAL. */
+ * Returns how many, 0 at the end of the body. FRAME_ETIMEDOUT: more bytes are needed.
+ * FRAME_ESTATE: no header was taken with frame_decoder_next_header(). FRAME_EINVAL. */
 int64_t frame_decoder_body(struct frame_decoder *decoder, const void **piece);
 
-/* Bytes of a streamed body that were not taken yet; 0 for NULL. */
-uint64_t frame_decoder_left(const struct frame_decoder *decoder);
-
-/* What was fed and not taken, for a program that goes on with the stream in another way.
+/* What was committed and not taken, for a program that goes on with the stream in another way.
  *
- * len, where len is not NULL, is its length. The bytes are borrowed until the next call
- * for the decoder; NULL with a length of 0 where there are none. */
-const void *frame_decoder_rest(const struct frame_decoder *decoder, size_t *len);
+ * len, if len is not NULL, is its length. The bytes are borrowed as from frame_decoder_next();
+ * NULL with a length of 0 if there are none. */
+const void *frame_decoder_unread(const struct frame_decoder *decoder, size_t *len);
 
-/* Says that the stream has ended, after all whole messages were taken, and returns what
- * that means, which is never 0.
+/* Says that the stream has ended, after all whole messages were taken, and returns what that
+ * means, which is never 0.
  *
  * Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
  * that are no whole message; it sticks. The error that sticks already. FRAME_EINVAL. */
 int frame_decoder_end(struct frame_decoder *decoder);
 
-/* ========================================================================== 9  keys ====== */
+/* ========================================================================== 7  keys ====== */
 /*   auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL); */
 
 /* For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change
@@ -1169,32 +851,7 @@ const void *auth_key_bytes(const struct auth_key *key, size_t *len);
 /* Wipes and frees a key; NULL is nothing. */
 void auth_key_free(struct auth_key *key);
 
-/* ====================================================================== 10  replies ====== */
-/*   frame_reply_error(fd, request, FRAME_EREMOTE_UNSUPPORTED, "no such cmd", NULL); */
-
-/* Server: sends the error reply to a request that is not served: status "error", the
- * reply code that stands for code, a message for people, and the request's id.
- *
- * request is the frame that is answered, or NULL where what came was no frame: then close
- * the connection afterwards. What is left of its body in the stream stays there; see
- * frame_body_skip(). code is a FRAME_E... code, and one of -100 or below is passed on as
- * what it is. message is UTF-8; NULL is frame_strerror(code). opts may be NULL. All are
- * borrowed for the call.
- *
- * Returns 0, and the codes of frame_send(). */
-int frame_reply_error(int fd, const struct frame *request, int code, const char *message,
-                      const struct frame_options *opts);
-
-/* Server: answers a request with the cmd "hello": the library's version, what is served,
- * and the default limits.
- *
- * cmds is an array of C strings in UTF-8 that ends with NULL, such as "exec", "put" and
- * "get". request and opts are as for frame_reply_error(). Returns 0, and the codes of
- * frame_send(). */
-int frame_reply_hello(int fd, const struct frame *request, const char *const *cmds,
-                      const struct frame_options *opts);
-
-/* ============================================================= 11  commands, client ====== */
+/* ============================================================== 8  commands, client ====== */
 /*   exec_request(fd, "uname -a", 8, &output, NULL);  exec_output_stdout(output, &len);
  *   exec_start(fd, "sh", 2, &stream, NULL);  exec_stream_copy(stream, 0, 1, 2, 0); */
 
@@ -1246,7 +903,7 @@ int frame_reply_hello(int fd, const struct frame *request, const char *const *cm
  * EXEC_ON_CLOSE_RUN it is not watched, and this never set. */
 #define EXEC_RESULT_CLIENT_GONE 8
 
-struct exec_inquiry; /* section 12 */
+struct exec_inquiry; /* section 9 */
 /* How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
  * is 0 has its default. */
 struct exec_options {
@@ -1512,7 +1169,7 @@ int exec_stream_result(const struct exec_stream *stream, struct exec_result *res
  * ends it once the connection is closed, unless EXEC_ON_CLOSE_RUN was asked for. */
 void exec_stream_free(struct exec_stream *stream);
 
-/* ============================================================= 12  commands, server ====== */
+/* ============================================================== 9  commands, server ====== */
 /*   exec_serve(fd, request, NULL, &result);                   a request that was received
  *   exec_and_reply(fd, command, len, NULL, &result);          a command from anywhere else */
 
@@ -1599,7 +1256,7 @@ int exec_run(const char *command, size_t command_len, struct exec_output **out,
  * Returns 1 or 0. */
 int exec_is_late_input(const struct frame *request);
 
-/* ================================================================ 13  files, client ====== */
+/* ================================================================ 10  files, client ====== */
 /*   frame_file_put_path(fd, "notes/a", "a", NULL, &result);
  *   frame_file_get_tree(fd, "notes", "copy", NULL, &tree); */
 
@@ -1639,7 +1296,7 @@ int exec_is_late_input(const struct frame *request);
  * out of the tree ends the call. */
 #define FRAME_FILE_COPY_LINKS 512
 
-struct frame_file_inquiry; /* section 14 */
+struct frame_file_inquiry; /* section 11 */
 /* How a file is sent, received or served. Initialise it with FRAME_FILE_OPTIONS_INIT; a
  * member that is 0 has its default. */
 struct frame_file_options {
@@ -1891,7 +1548,7 @@ int frame_file_put_tree(int fd, const char *name, const char *path,
 int frame_file_get_tree(int fd, const char *name, const char *path,
                         const struct frame_file_options *opts, struct frame_file_tree *result);
 
-/* ================================================================ 14  files, server ====== */
+/* ================================================================ 11  files, server ====== */
 /*   frame_file_serve(fd, request, root_fd, NULL, &result); */
 
 /* What a client asks of a file server, for a policy. Everything in it is valid until the
@@ -1950,7 +1607,7 @@ int frame_file_serve(int fd, struct frame *request, int root_fd,
  * removed). */
 int64_t frame_file_sweep(int root_fd, int64_t older_than_ms);
 
-/* ==================================================================== 15  datagrams ====== */
+/* ==================================================================== 12  datagrams ====== */
 /*   frame_datagram_send(fd, NULL, 0, header, body, len, NULL);
  *   exec_datagram_request(fd, "uptime", 6, key, key_len, &output, NULL); */
 
@@ -2090,7 +1747,7 @@ int exec_datagram_request(int fd, const char *command, size_t command_len, const
                           size_t key_len, struct exec_output **out,
                           const struct exec_options *opts);
 
-/* ===================================================================== 16  appendix ====== */
+/* ===================================================================== 13  appendix ====== */
 /* -100 and below were reported by the peer in an error reply: the connection is still usable.
  * The numbers never change and are never reused. frame_strerror() has a line for each. */
 

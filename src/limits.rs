@@ -1,5 +1,5 @@
-//! Every default limit, each with the reason for its value. docs/embedding.md lists
-//! them for readers; `frame_default` hands them to programs.
+//! Every default limit, each with the reason for its value. docs/embedding.md lists them for
+//! readers.
 
 use std::time::Duration;
 
@@ -116,22 +116,3 @@ pub const DATAGRAM_REPLAY: Duration = Duration::from_secs(30);
 pub const DATAGRAM_TABLE: usize = 1024;
 /// Bytes of remembered datagram replies.
 pub const DATAGRAM_TABLE_BYTES: usize = 32 * 1024 * 1024;
-
-/// The defaults by the names of the options they stand for.
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "all are small")]
-pub const DEFAULTS: &[(&str, i64)] = &[
-    ("max_header", MAX_HEADER as i64),
-    ("max_depth", MAX_DEPTH as i64),
-    ("max_body", MAX_BODY as i64),
-    ("max_command", MAX_COMMAND as i64),
-    ("max_output", MAX_OUTPUT as i64),
-    ("auth_timeout_ms", AUTH_TIMEOUT.as_millis() as i64),
-    ("grace_ms", TERM_GRACE.as_millis() as i64),
-    ("drain_ms", DRAIN_GRACE.as_millis() as i64),
-    ("close_grace_ms", CLOSE_GRACE.as_millis() as i64),
-    ("reply_timeout_ms", REPLY_TIMEOUT.as_millis() as i64),
-    ("partial_age_ms", PARTIAL_AGE.as_millis() as i64),
-    ("stall_ms", STALL_TIMEOUT.as_millis() as i64),
-    ("max_datagram", DATAGRAM_SEND as i64),
-    ("min_key", MIN_KEY as i64),
-];

@@ -1,4 +1,4 @@
-//! The decoder, the reader and the stateless functions find the same frames in the same bytes
+//! The decoder, a connection and the stateless functions find the same frames in the same bytes
 //! and end with the same error, however the bytes are cut.
 
 mod common;

@@ -4,7 +4,9 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ use common::channel::{Channel, Kind, fill, socket_pair, unread};
 use common::process::{address_space, alone, peak_memory};
 use common::{encoded, kind};
 use framefd::ErrorKind;
-use framefd::ops::frame::{self, Options};
+use framefd::io::wait::Interrupt;
+use framefd::ops::frame::{self, IfLarge, Options, Received};
 use rustix::process::{Resource, Rlimit};
 
 const MIB: u64 = 1 << 20;
@@ -318,20 +321,53 @@ fn a_file_that_may_not_grow_ends_nobody() {
 }
 
 #[test]
-fn a_packet_larger_than_the_buffer_is_not_lost() {
+fn a_message_larger_than_the_buffer_has_memory_of_its_own() {
     let (peer, fd) = socket_pair();
     let data: Vec<u8> = (0..100).collect();
     for size in [0, 1, 99, 100, 101] {
-        frame::send_packet(peer.as_fd(), &data, &options()).unwrap();
         let mut buf = vec![0; size];
-        let (len, rest) = frame::recv_packet_into(fd.as_fd(), &mut buf, &options()).unwrap();
-        assert_eq!(len, 100);
-        let rest = rest.map_or(Vec::new(), |mut rest| rest.read_all(100, SOON).unwrap());
-        assert_eq!(rest.len(), 100_usize.saturating_sub(size));
-        buf.truncate(100);
-        assert_eq!([buf, rest].concat(), data);
+        frame::send_packet(peer.as_fd(), &data, &options()).unwrap();
+        let packet = frame::recv_packet_into(fd.as_fd(), &mut buf, IfLarge::Own, &options());
+        match packet.unwrap() {
+            Received::InBuffer(header, body) => assert_eq!((header, &buf[body]), (0..0, &data[..])),
+            Received::Own(message) => {
+                assert!(message.header.is_none() && message.body == data && size < 100);
+            }
+        }
+        frame::send(peer.as_fd(), None, &data, &options()).unwrap();
+        let frame = frame::recv_into(fd.as_fd(), &mut buf, IfLarge::Own, &options()).unwrap();
+        let Received::Own(message) = frame else { panic!("{frame:?}") };
+        assert_eq!(message.header.unwrap().text(), r#"{"data_size":100}"#);
+        assert_eq!(message.body, data);
     }
     frame::send_packet(peer.as_fd(), &[], &options()).unwrap();
-    let (len, rest) = frame::recv_packet_into(fd.as_fd(), &mut [], &options()).unwrap();
-    assert!(len == 0 && rest.is_none(), "an empty packet is one, and no end");
+    let empty = frame::recv_packet_into(fd.as_fd(), &mut [], IfLarge::Refuse, &options()).unwrap();
+    assert!(matches!(empty, Received::InBuffer(header, body) if header == body && body == (0..0)));
+
+    let small = Options { max_body: 99, ..options() };
+    for (if_large, options) in [(IfLarge::Refuse, options()), (IfLarge::Own, small)] {
+        let (peer, fd) = socket_pair();
+        frame::send_packet(peer.as_fd(), &data, &options).unwrap();
+        let refused = frame::recv_packet_into(fd.as_fd(), &mut [0; 9], if_large, &options);
+        assert_eq!(kind(refused), ErrorKind::TooBig);
+    }
+}
+
+#[test]
+fn an_interrupted_call_is_in_sync_only_between_messages() {
+    let interrupt = Arc::new(Interrupt::by_hook(Box::new(|| ControlFlow::Break(()))));
+    let options = Options { interrupt: Some(interrupt), ..options() };
+    let (mut peer, fd) = socket_pair();
+    assert_eq!(kind(frame::recv(fd.as_fd(), &options)), ErrorKind::Canceled);
+    frame::send(peer.as_fd(), None, b"whole", &options).unwrap();
+    assert_eq!(frame::recv(fd.as_fd(), &options).unwrap().body, b"whole");
+    peer.write_all(&encoded(r#"{"data_size":9}"#, b"abc")).unwrap();
+    assert_eq!(kind(frame::recv(fd.as_fd(), &options)), ErrorKind::Stalled);
+
+    assert_eq!(
+        kind(frame::send(fd.as_fd(), None, &vec![0; 9 << 20], &options)),
+        ErrorKind::Stalled
+    );
+    fill(&fd);
+    assert_eq!(kind(frame::send(fd.as_fd(), None, b"", &options)), ErrorKind::Canceled);
 }

@@ -1,10 +1,10 @@
-//! What the reader and the writer cost, and on what they work: memory that follows what came,
-//! reads that grow with it, every kind of descriptor. tests/c/buffered.c has the rest.
+//! What a connection costs, and on what it works: memory that follows what came, reads that
+//! grow with it, every kind of descriptor. tests/connection and tests/c/buffered.c have the rest.
 
 mod common;
 
 use std::io::{ErrorKind as IoErrorKind, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,126 +14,131 @@ use common::channel::{drain, every_channel, fill, flags, socket_pair, unread};
 use common::process::{address_space, alone, memory, peak_memory};
 use common::{encoded, kind};
 use framefd::ErrorKind;
-use framefd::ops::frame::Options;
-use framefd::ops::frame::reader::Reader;
-use framefd::ops::frame::writer::Writer;
+use framefd::ops::frame::{Connection, ConnectionOptions, Ends, Options};
 use framefd::wire::frame::decoder::Decoder;
 use framefd::wire::frame::packet::PrefixFormat;
+use framefd::wire::frame::queue::Format;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const MIB: u64 = 1024 * 1024;
 
-fn within(timeout: Duration) -> Options {
-    Options { timeout: Some(timeout), ..Options::default() }
+const LONG: Option<Duration> = Some(Duration::from_secs(10));
+const SHORT: Option<Duration> = Some(Duration::from_millis(20));
+
+fn reader(fd: &impl AsFd, options: ConnectionOptions) -> Connection<'_> {
+    Connection::new(Ends::Borrowed(Some(fd.as_fd()), None), options).unwrap()
+}
+
+fn writer(fd: &impl AsFd, options: ConnectionOptions) -> Connection<'_> {
+    Connection::new(Ends::Borrowed(None, Some(fd.as_fd())), options).unwrap()
+}
+
+fn connection(fd: &UnixStream) -> Connection<'_> {
+    Connection::new(fd.as_fd(), ConnectionOptions::default()).unwrap()
 }
 
 #[test]
-fn every_kind_of_descriptor_carries_frames_and_keeps_its_flags() {
+fn every_kind_of_descriptor_carries_frames_and_packets_and_keeps_its_flags() {
     let bodies: Vec<Vec<u8>> = [0usize, 1, 4095, 4096, 70_000, 300_000]
         .map(|size| (0..=255).cycle().take(size).collect())
         .to_vec();
-    for timeout in [None, Some(Duration::from_secs(10))] {
-        let options = Options { timeout, ..Options::default() };
+    let formats = [Format::Frames, Format::Packets(PrefixFormat::default())];
+    let timeouts = [None, LONG];
+    for (timeout, format) in
+        timeouts.map(|timeout| formats.map(|format| (timeout, format))).concat()
+    {
+        let options = || ConnectionOptions { format, ..ConnectionOptions::default() };
+        let header = (format == Format::Frames).then_some(r#"{"n":1}"#);
         for (name, _, channel) in every_channel() {
             let before = (flags(&channel.writer), flags(&channel.reader));
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    let mut writer = Writer::new(channel.writer.as_fd(), &options);
+                    let mut writer = writer(&channel.writer, options());
                     for body in &bodies {
-                        writer.send(Some(r#"{"n":1}"#), body, None, timeout).unwrap();
-                        writer.send_packet(body, None, timeout).unwrap();
+                        writer.queue(header, body, timeout).unwrap();
                     }
-                    writer.flush(None, timeout).unwrap();
+                    writer.flush(timeout).unwrap();
                 });
-                let mut reader = Reader::new(channel.reader.as_fd(), &options);
+                let mut reader = reader(&channel.reader, options());
                 for body in &bodies {
-                    let frame = reader.next_frame().unwrap();
-                    assert!(frame.header().ends_with(r#","n":1}"#), "{name}");
-                    assert!(frame.body() == *body, "{name}: {} bytes", body.len());
-                    assert!(reader.next_packet().unwrap().body() == *body, "{name}");
+                    let message = reader.next(timeout).unwrap();
+                    assert_eq!(message.header().ends_with(r#","n":1}"#), header.is_some());
+                    assert!(message.body() == *body, "{name}: {} bytes", body.len());
                 }
             });
             assert_eq!((flags(&channel.writer), flags(&channel.reader)), before, "{name}");
-            let mut reader = Reader::new(channel.reader.as_fd(), &options);
+            let mut reader = reader(&channel.reader, options());
             drop(channel.writer);
-            assert_eq!(kind(reader.next_frame()), ErrorKind::Closed, "{name}");
+            assert_eq!(kind(reader.next(timeout)), ErrorKind::Closed, "{name}");
         }
     }
 }
 
 #[test]
 fn a_full_descriptor_of_every_kind_is_a_timeout() {
-    let (short, long) = (Some(Duration::from_millis(20)), Some(Duration::from_secs(10)));
     for (name, _, channel) in every_channel() {
         fill(&channel.writer);
-        let mut writer = Writer::new(channel.writer.as_fd(), &Options::default());
+        let mut writer = writer(&channel.writer, ConnectionOptions::default());
         // A network or a terminal may find room for some more.
         let error = (0..1000).find_map(|_| {
-            writer.send(None, b"hello", None, short).unwrap();
-            writer.flush(None, short).err()
+            writer.queue(None, b"hello", SHORT).unwrap();
+            writer.flush(SHORT).err()
         });
         let error = error.unwrap_or_else(|| panic!("{name}: every flush succeeded"));
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{name}");
-        assert!(writer.left() > 0, "{name}");
+        assert!(writer.state().queued > 0, "{name}");
         drain(&channel.reader);
-        writer.flush(None, long).unwrap();
-        assert_eq!(writer.left(), 0, "{name}");
+        writer.flush(LONG).unwrap();
+        assert_eq!(writer.state().queued, 0, "{name}");
     }
 }
 
 #[test]
-fn a_reader_holds_what_came_and_not_what_was_declared() {
-    alone("a_reader_holds_what_came_and_not_what_was_declared", || {
-        let options = Options { max_body: u64::MAX, ..within(Duration::from_millis(1)) };
-        let packets = Options { prefix: PrefixFormat::new(8, false, false).unwrap(), ..options };
+fn a_connection_holds_what_came_and_not_what_was_declared() {
+    alone("a_connection_holds_what_came_and_not_what_was_declared", || {
+        let wide = Format::Packets(PrefixFormat::new(8, false, false).unwrap());
         let pairs: Vec<_> = (0..100).map(|_| socket_pair()).collect();
         let before = address_space();
-        let mut readers: Vec<Reader<'_>> = Vec::new();
+        let mut connections: Vec<Connection<'_>> = Vec::new();
         for (n, (peer, fd)) in pairs.iter().enumerate() {
             let mut peer: &UnixStream = peer;
-            let is_packet = n % 2 == 0;
-            if is_packet {
-                peer.write_all(&(1u64 << 32).to_le_bytes()).unwrap();
-                peer.write_all(&[b'x'; 10]).unwrap();
-            } else {
-                let start = encoded(r#"{"data_size":4294967296}"#, &[b'x'; 10]);
-                peer.write_all(&start).unwrap();
-            }
-            let options = if is_packet { &packets } else { &options };
-            let mut reader = Reader::new(fd.as_fd(), options);
+            let format = if n % 2 == 0 { wide } else { Format::Frames };
+            let start = match format {
+                Format::Packets(_) => [&(1u64 << 32).to_le_bytes()[..], &[b'x'; 10]].concat(),
+                Format::Frames => encoded(r#"{"data_size":4294967296}"#, &[b'x'; 10]),
+            };
+            peer.write_all(&start).unwrap();
+            let options = ConnectionOptions { format, max_body: u64::MAX, ..Default::default() };
+            let mut connection = Connection::new(fd.as_fd(), options).unwrap();
             for _ in 0..2 {
-                let next = if is_packet { reader.next_packet() } else { reader.next_frame() };
-                assert_eq!(kind(next), ErrorKind::TimedOut);
+                assert_eq!(kind(connection.next(Duration::from_millis(1))), ErrorKind::TimedOut);
             }
-            readers.push(reader);
+            connections.push(connection);
         }
-        let each = (address_space() - before) / readers.len() as u64;
-        assert!(each < 32 * 1024, "{each} bytes for each reader");
+        let each = (address_space() - before) / connections.len() as u64;
+        assert!(each < 32 * 1024, "{each} bytes for each connection");
     });
 }
 
 #[test]
 fn a_buffer_that_was_large_is_given_back() {
     alone("a_buffer_that_was_large_is_given_back", || {
-        let options = within(Duration::from_secs(10));
         let (peer, fd) = socket_pair();
         let body = vec![b'x'; 32 << 20];
-        let mut reader = Reader::new(fd.as_fd(), &options);
-        let mut writer = Writer::new(peer.as_fd(), &options);
+        let (mut reader, mut writer) = (connection(&fd), connection(&peer));
         let before = memory();
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 // What is not taken by then is queued.
-                writer.send(None, &body, None, Some(Duration::from_millis(1))).unwrap();
-                writer.flush(None, options.timeout).unwrap();
+                writer.send(None, &body, Duration::from_millis(1)).unwrap();
+                writer.flush(LONG).unwrap();
             });
-            assert!(reader.next_frame().unwrap().body() == body);
+            assert!(reader.next(LONG).unwrap().body() == body);
             assert!(memory() - before > 30 * MIB, "it is in memory now");
             sending.join().unwrap();
         });
-        writer.send(None, b"small", None, options.timeout).unwrap();
-        writer.flush(None, options.timeout).unwrap();
-        assert_eq!(reader.next_frame().unwrap().body(), b"small");
+        writer.send(None, b"small", LONG).unwrap();
+        assert_eq!(reader.next(LONG).unwrap().body(), b"small");
         let kept = memory().saturating_sub(before);
         assert!(kept < 4 * MIB, "{kept} bytes are kept");
     });
@@ -157,12 +162,11 @@ fn a_decoder_that_is_fed_gives_a_large_buffer_back() {
 
 /// The size of the reads, with more to be read each time than is asked for.
 #[test]
-fn more_is_asked_for_where_more_comes() {
-    let options = within(Duration::from_secs(10));
+fn more_is_asked_for_if_more_comes() {
     let (mut peer, fd) = socket_pair();
     peer.set_nonblocking(true).unwrap();
     let frames: Vec<u8> = encoded(r#"{"data_size":40}"#, &[b'x'; 40]).repeat(1000);
-    let mut reader = Reader::new(fd.as_fd(), &options);
+    let mut connection = connection(&fd);
     let (mut sent, mut reads) = (0, Vec::new());
     while reads.len() < 20 {
         match peer.write(&frames[sent % frames.len()..]) {
@@ -170,7 +174,7 @@ fn more_is_asked_for_where_more_comes() {
             Err(error) => assert_eq!(error.kind(), IoErrorKind::WouldBlock),
         }
         let before = unread(&fd);
-        reader.next_frame().unwrap();
+        connection.next(LONG).unwrap();
         let read = before - unread(&fd);
         if read > 0 {
             reads.push(read);
@@ -180,56 +184,56 @@ fn more_is_asked_for_where_more_comes() {
     assert!(reads[10..].iter().all(|read| (120..=260).contains(&(read / 1024))), "{reads:?}");
 }
 
-#[test]
-fn what_comes_while_a_writer_waits_is_told_by_the_reader() {
-    let options = within(Duration::from_millis(20));
-    let (_full_peer, full) = socket_pair();
-    fill(&full);
-    let mut writer = Writer::new(full.as_fd(), &options);
-    writer.send(None, b"hello", None, None).unwrap();
+/// A connection that reads one socket and writes to another, which is full.
+fn with_full_writer<'fd>(fd: &'fd UnixStream, full: &'fd UnixStream) -> Connection<'fd> {
+    fill(full);
+    let ends = Ends::Borrowed(Some(fd.as_fd()), Some(full.as_fd()));
+    let mut connection = Connection::new(ends, ConnectionOptions::default()).unwrap();
+    connection.queue(None, b"hello", LONG).unwrap();
+    connection
+}
 
+#[test]
+fn what_comes_while_a_send_waits_is_told_by_the_next_receive() {
+    let (_full_peer, full) = socket_pair();
     // A reset is told once by the kernel, and hides behind an end after that.
     let (mut peer, fd) = socket_pair();
     rustix::io::write(&fd, b"what is never read").unwrap();
     peer.write_all(&encoded("{}", b"")).unwrap();
     drop(peer);
-    let mut reader = Reader::new(fd.as_fd(), &options);
-    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::TimedOut);
-    assert_eq!(reader.next_frame().unwrap().header(), "{}");
-    assert_eq!(kind(reader.next_frame()), ErrorKind::Io);
-    assert_eq!(kind(reader.next_frame()), ErrorKind::Closed);
+    let mut connection = with_full_writer(&fd, &full);
+    assert_eq!(kind(connection.flush(SHORT)), ErrorKind::TimedOut);
+    assert_eq!(connection.next(SHORT).unwrap().header(), "{}");
+    assert_eq!(kind(connection.next(SHORT)), ErrorKind::Io);
 
     // What is no frame is there for who knows what it is.
     let (mut peer, fd) = socket_pair();
-    let mut reader = Reader::new(fd.as_fd(), &options);
-    peer.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-    assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
-    peer.write_all(b"\r\n").unwrap();
-    assert_eq!(kind(writer.flush(Some(&mut reader), options.timeout)), ErrorKind::TimedOut);
-    assert_eq!(reader.rest().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(kind(reader.next_frame()), ErrorKind::TooBig);
+    let mut connection = with_full_writer(&fd, &full);
+    peer.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(kind(connection.flush(SHORT)), ErrorKind::TimedOut);
+    assert_eq!(kind(connection.next(SHORT)), ErrorKind::TooBig);
+    assert_eq!(connection.unread().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
 }
 
 #[test]
 fn a_message_that_is_cut_for_want_of_memory_is_the_last() {
     alone("a_message_that_is_cut_for_want_of_memory_is_the_last", || {
         let (_peer, fd) = socket_pair();
-        let mut writer = Writer::new(fd.as_fd(), &Options::default());
+        let options = ConnectionOptions { max_queue: u64::MAX, ..Default::default() };
+        let mut connection = Connection::new(fd.as_fd(), options).unwrap();
         let body = vec![b'x'; 256 << 20];
         let limit = address_space() + 16 * MIB;
         setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: None }).unwrap();
-        let at_once = Some(Duration::ZERO);
-        assert_eq!(kind(writer.send(None, &body, None, at_once)), ErrorKind::NoMemory);
-        assert_eq!(kind(writer.send(None, b"hello", None, at_once)), ErrorKind::NoMemory);
-        assert_eq!(kind(writer.flush(None, at_once)), ErrorKind::NoMemory);
+        assert_eq!(kind(connection.send(None, &body, Duration::ZERO)), ErrorKind::NoMemory);
+        assert_eq!(kind(connection.send(None, b"hello", Duration::ZERO)), ErrorKind::Broken);
+        assert_eq!(kind(connection.flush(Duration::ZERO)), ErrorKind::Broken);
     });
 }
 
 #[test]
-fn a_writer_that_waits_has_no_more_taken_in_than_a_bound() {
+fn a_send_that_waits_takes_in_no_more_than_a_bound() {
     const COUNT: u32 = 80;
-    alone("a_writer_that_waits_has_no_more_taken_in_than_a_bound", || {
-        let options = within(Duration::from_secs(10));
+    alone("a_send_that_waits_takes_in_no_more_than_a_bound", || {
         let (mut peer, fd) = socket_pair();
         let piece = encoded(r#"{"data_size":1000000}"#, &vec![b'x'; 1_000_000]);
         let sent = AtomicU64::new(0);
@@ -241,12 +245,9 @@ fn a_writer_that_waits_has_no_more_taken_in_than_a_bound() {
                     sent.fetch_add(piece.len() as u64, Relaxed);
                 }
             });
-            let mut reader = Reader::new(fd.as_fd(), &options);
-            let mut writer = Writer::new(fd.as_fd(), &options);
-            fill(&fd);
-            writer.send(None, b"hello", None, None).unwrap();
+            let mut connection = with_full_writer(&fd, &fd);
             let mut wait = || {
-                let waited = writer.flush(Some(&mut reader), Some(Duration::from_millis(100)));
+                let waited = connection.flush(Duration::from_millis(100));
                 assert_eq!(kind(waited), ErrorKind::TimedOut);
             };
             while sent.load(Relaxed) < 60 * MIB {
@@ -260,7 +261,7 @@ fn a_writer_that_waits_has_no_more_taken_in_than_a_bound() {
             let peak = peak_memory() - before;
             assert!(peak < 140 * MIB, "{peak} bytes at most");
             for _ in 0..COUNT {
-                assert_eq!(reader.next_frame().unwrap().body().len(), 1_000_000);
+                assert_eq!(connection.next(LONG).unwrap().body().len(), 1_000_000);
             }
         });
     });

@@ -2,9 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::boundary::arguments::{invalid, text};
 use super::boundary::outcome;
-use crate::limits;
 
 /// The version that this header belongs to.
 pub const FRAME_VERSION_MAJOR: i32 = 0;
@@ -51,24 +49,4 @@ pub extern "C" fn frame_strerror(code: c_int) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_last_error() -> *const c_char {
     outcome::last()
-}
-
-/// The default that a limit or a time of 0 stands for, by the name of its option:
-/// "max_header", "max_depth", "max_body", "max_command", "max_output" (bytes, levels),
-/// "auth_timeout_ms", "grace_ms", "drain_ms", "close_grace_ms", "reply_timeout_ms",
-/// "stall_ms", "partial_age_ms", "max_datagram", "min_key".
-///
-/// Returns the value, or FRAME_EINVAL for NULL or an unknown name. May be called from
-/// any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_default(name: *const c_char) -> i64 {
-    outcome::count(|| {
-        // SAFETY: the caller's promise.
-        let name = unsafe { text(name, "name") }?;
-        let (_, value) = limits::DEFAULTS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .ok_or_else(|| invalid(format!("there is no default called {name:?}")))?;
-        Ok(*value)
-    })
 }

@@ -1,4 +1,4 @@
-//! What the decoder, the reader and the stateless functions find in the same bytes, for
+//! What the decoder, a connection and the stateless functions find in the same bytes, for
 //! tests/agreement.rs and fuzz/fuzz_targets/agreement.rs.
 
 use std::io::Write as _;
@@ -6,10 +6,10 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use framefd::ops::frame::reader::Reader;
-use framefd::ops::frame::{self, Options};
+use framefd::ops::frame::{self, Connection, ConnectionOptions, Options};
 use framefd::wire::frame::decoder::Decoder;
 use framefd::wire::frame::packet::PrefixFormat;
+use framefd::wire::frame::queue::Format;
 use framefd::{Error, ErrorKind};
 
 /// What is found in a stream: the messages, and why there is no further one.
@@ -29,15 +29,22 @@ pub enum What {
 
 /// Limits that are small enough to be met. What is read is there already.
 pub fn options(prefix: PrefixFormat) -> Options {
-    Options { timeout: Some(Duration::ZERO), max_header: 100, max_depth: 4, max_body: 200, prefix }
+    Options {
+        timeout: Some(Duration::ZERO),
+        max_header: 100,
+        max_depth: 4,
+        max_body: 200,
+        prefix,
+        interrupt: None,
+    }
 }
 
-/// What all three find in `bytes`, which the reader and the decoder get in pieces that end at
+/// What all three find in `bytes`, which the connection and the decoder get in pieces that end at
 /// `cuts`.
 pub fn agree(bytes: &[u8], cuts: &[usize], what: What, prefix: PrefixFormat) -> Found {
     let options = options(prefix);
     let found = by_stateless(bytes, what, &options);
-    assert_eq!(by_reader(bytes, cuts, what, &options), found, "the reader, {what:?}");
+    assert_eq!(by_connection(bytes, cuts, what, &options), found, "a connection, {what:?}");
     assert_eq!(by_decoder(bytes, cuts, what, &options), found, "the decoder, {what:?}");
     found
 }
@@ -68,28 +75,31 @@ fn by_stateless(bytes: &[u8], what: What, options: &Options) -> Found {
     Found { messages, end }
 }
 
-fn by_reader(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Found {
+fn by_connection(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Found {
     let (mut peer, fd) = UnixStream::pair().unwrap();
-    let mut reader = Reader::new(fd.as_fd(), options);
+    let Options { max_header, max_depth, max_body, prefix, .. } = *options;
+    let format = if what == What::Packets { Format::Packets(prefix) } else { Format::Frames };
+    let limits =
+        ConnectionOptions { max_header, max_depth, max_body, format, ..Default::default() };
+    let mut connection = Connection::new(fd.as_fd(), limits).unwrap();
     let mut messages: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut next = |reader: &mut Reader<'_>| {
-        if reader.left() > 0 {
+    let mut next = |connection: &mut Connection<'_>| {
+        if connection.to_receive() > 0 {
             let mut piece = [0; 7];
-            let got = reader.read(&mut piece, None, options.timeout)?;
+            let got = connection.read(&mut piece, options.timeout)?;
             messages.last_mut().unwrap().1.extend_from_slice(&piece[..got]);
             return Ok(());
         }
         let view = match what {
-            What::Frames => reader.next_frame()?,
-            What::Packets => reader.next_packet()?,
-            What::Streamed => reader.next_header()?,
+            What::Frames | What::Packets => connection.next(options.timeout)?,
+            What::Streamed => connection.recv_header(options.timeout)?.0,
         };
         messages.push((view.header().to_owned(), view.body().to_vec()));
         Ok(())
     };
-    let mut until_it_fails = |reader: &mut Reader<'_>| -> Error {
+    let mut until_it_fails = |connection: &mut Connection<'_>| -> Error {
         loop {
-            if let Err(error) = next(reader) {
+            if let Err(error) = next(connection) {
                 break error;
             }
         }
@@ -97,21 +107,25 @@ fn by_reader(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Fou
     let mut end = None;
     for piece in pieces(bytes, cuts) {
         peer.write_all(piece).unwrap();
-        let error = until_it_fails(&mut reader);
+        let error = until_it_fails(&mut connection);
         if error.kind() != ErrorKind::TimedOut {
             end = Some(error);
             break;
         }
     }
     drop(peer);
-    let last = until_it_fails(&mut reader);
-    if let Some(end) = end {
-        assert_eq!(end, last, "an error sticks");
-    }
-    if reader.left() > 0 {
+    let last = until_it_fails(&mut connection);
+    let end = end.map_or_else(
+        || last.kind(),
+        |end| {
+            assert_eq!(last, Error::new(ErrorKind::Broken, end.to_string()), "it stays broken");
+            end.kind()
+        },
+    );
+    if connection.to_receive() > 0 {
         messages.pop();
     }
-    Found { messages, end: last.kind() }
+    Found { messages, end }
 }
 
 pub fn by_decoder(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Found {

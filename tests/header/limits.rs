@@ -43,10 +43,7 @@ const PLACES: &[(&str, &[u64])] = &[
     // What a test of it allows.
     ("frame_connection_abort", &[100]),
     ("frame_connection_queue", &[n(WRITE_BEHIND)]),
-    ("frame_reader_tie", &[n(TAKEN_IN)]),
-    ("frame_reader_read", &[n(READ_AHEAD_MIN)]),
-    ("frame_writer", &[n(WRITE_BEHIND)]),
-    ("frame_decoder_space", &[n(READ_AHEAD_MIN), n(READ_AHEAD_MAX)]),
+    ("frame_decoder_reserve", &[n(READ_AHEAD_MIN), n(READ_AHEAD_MAX)]),
     ("auth_server", &[n(MAX_KEY)]),
     ("auth_key_new", &[n(MAX_KEY)]),
     ("frame_file_put", &[n(COPY_STEP)]),

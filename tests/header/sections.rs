@@ -5,7 +5,7 @@
 //!   into the section of its file, in the order of the file. Its `///` comment is its manual.
 //! - A new file of src/ffi: add its path, without `.rs`, to the sources of its section.
 //! - A file with things of two sections: list it plainly in one, and in the other with the
-//!   names that go there, such as `"frame/raw: frame_header_* frame_free"`. A name that ends
+//!   names that go there, such as `"exec/calls: exec_serve exec_run*"`. A name that ends
 //!   in `*` stands for all that begin so.
 //! - A new section: add it to `SECTIONS`; numbers, contents and counts follow.
 //! - A struct is named for its Rust type: `FrameOptions` is `frame_options`. For another name
@@ -42,35 +42,18 @@ pub const SECTIONS: &[Section] = &[
         about: "sent or received on a raw descriptor",
         usage: "
   frame_send(fd, \"{\\\"cmd\\\":\\\"add\\\"}\", body, len, NULL);
-  frame_recv(fd, &frame, NULL);  frame_body(frame, &len);  frame_free(frame);",
-        sources: &["frame/raw", "frame/decoder: frame_view frame_copy"],
+  frame_recv(fd, &frame, NULL);  frame_body(frame, &len);  frame_free(frame);
+No state, and not a byte beyond the message. A conversation is better held on a connection.",
+        sources: &["frame/raw", "frame/view"],
     },
     Section {
         title: "headers",
         about: "read and built, field by field",
         usage: "
-  frame_header_int(frame, \"n\", &n);
+  frame_header_string(view.header, \"cmd\", cmd, sizeof cmd);    the text of any header
   b = frame_builder_new();  frame_builder_int(b, \"n\", 3);  text = frame_builder_text(b, NULL);
 A failure sticks in a builder, and each function takes NULL: check the text alone.",
-        sources: &["frame/raw: frame_header_*", "frame/builder"],
-    },
-    Section {
-        title: "bodies in pieces",
-        about: "of any size, on a raw descriptor",
-        usage: "
-  frame_recv_header(fd, &frame, NULL);
-  while ((n = frame_body_read(frame, buf, sizeof buf, NULL)) > 0) ...
-  frame_sender_new(fd, header, len, &sender, NULL);
-  while (...) frame_sender_write(sender, piece, n, NULL);   frame_sender_finish(sender);",
-        sources: &["frame/raw: frame_recv_header frame_body_* frame_sender*"],
-    },
-    Section {
-        title: "readers and writers",
-        about: "many small messages, a few system calls",
-        usage: "
-  while ((n = frame_reader_next(reader, views, 64, 0)) > 0) ...
-  frame_writer_send(writer, header, body, len, 0);  frame_writer_flush(writer, 0);",
-        sources: &["frame/reader", "frame/writer"],
+        sources: &["frame/header", "frame/builder"],
     },
     Section {
         title: "addresses",
@@ -102,7 +85,7 @@ FRAME_DEFAULT_TIMEOUT is the connection's.",
         title: "event loops",
         about: "bytes in, frames out: no descriptor, no clock",
         usage: "
-  p = frame_decoder_space(d, &room);  n = read(fd, p, room);  frame_decoder_fed(d, n);
+  p = frame_decoder_reserve(d, &room);  n = read(fd, p, room);  frame_decoder_commit(d, n);
   while ((n = frame_decoder_next(d, views, 64)) > 0) ...",
         sources: &["frame/decoder"],
     },
@@ -112,13 +95,6 @@ FRAME_DEFAULT_TIMEOUT is the connection's.",
         usage: "
   auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);",
         sources: &["auth"],
-    },
-    Section {
-        title: "replies",
-        about: "for servers that read requests themselves",
-        usage: "
-  frame_reply_error(fd, request, FRAME_EREMOTE_UNSUPPORTED, \"no such cmd\", NULL);",
-        sources: &["frame/reply"],
     },
     Section {
         title: "commands, client",
@@ -190,7 +166,7 @@ pub const CONVENTIONS: [&str; 2] = [
  *   each code, frame_last_error() this thread's details in words. A code of -100 or below
  *   came from the peer in an error reply: the connection is still usable.
  * - Descriptors are borrowed. They are never closed, their flags are never changed, and
- *   nothing beyond the message is read, except by a frame_reader. They may block or not.
+ *   nothing beyond the message is read, except by a connection. They may block or not.
  * - No call changes the process: no signal handler or mask, no SIGPIPE, no working directory,
  *   environment or locale, no global state. Nothing is printed.
  * - One deadline covers a whole call, on the monotonic clock.

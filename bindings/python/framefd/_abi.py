@@ -39,6 +39,8 @@ FRAME_NO_TIMEOUT = -1
 FRAME_DONT_WAIT = -2
 FRAME_NO_LIMIT = 2**64 - 1
 FRAME_DEFAULT_TIMEOUT = -(2**31)
+FRAME_FORMAT_FRAMES = 0
+FRAME_FORMAT_PACKETS = 1
 FRAME_PREFIX_BIG_ENDIAN = 256
 FRAME_PREFIX_UNSIGNED = 512
 FRAME_CONNECTION_OWN = 1
@@ -46,8 +48,6 @@ FRAME_CONNECTION_DUPLEX = 2
 FRAME_CONNECTION_EXACT = 4
 FRAME_CONNECTION_AS_IS = 8
 FRAME_CONNECTION_KEEPALIVE = 16
-FRAME_FORMAT_FRAMES = 0
-FRAME_FORMAT_PACKETS = 1
 FRAME_STATE_ENDED = 1
 FRAME_STATE_PEER_ENDED = 2
 AUTH_SHORT_KEY = 1
@@ -233,6 +233,9 @@ class ErrorCode(enum.IntEnum):
     """A reply code that this version does not know."""
 
 
+FrameOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
 class FrameOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
@@ -240,7 +243,11 @@ class FrameOptions(SizedStructure):
         ("max_header", c_uint64),
         ("max_body", c_uint64),
         ("max_depth", c_uint32),
+        ("format", c_uint32),
         ("prefix", c_uint32),
+        ("flags", c_uint32),
+        ("interrupted", FrameOptionsInterrupted),
+        ("context", c_void_p),
     ]
 
 
@@ -443,7 +450,6 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_abi_version": (c_int, ()),
     "frame_strerror": (c_char_p, (c_int,)),
     "frame_last_error": (c_char_p, ()),
-    "frame_default": (c_int64, (c_char_p,)),
     "frame_send": (c_int, (c_int, c_char_p, c_void_p, c_size_t, POINTER(FrameOptions))),
     "frame_recv": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
     "frame_recv_into": (
@@ -452,68 +458,26 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
             c_int,
             c_void_p,
             c_size_t,
+            POINTER(FrameOptions),
             POINTER(FrameView),
             POINTER(c_void_p),
-            POINTER(FrameOptions),
         ),
     ),
-    "frame_free": (None, (c_void_p,)),
     "frame_header": (c_char_p, (c_void_p, POINTER(c_size_t))),
     "frame_body": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "frame_packet_send": (c_int, (c_int, c_void_p, c_size_t, POINTER(FrameOptions))),
-    "frame_packet_recv": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
-    "frame_packet_recv_into": (
-        c_int64,
-        (c_int, c_void_p, c_size_t, POINTER(c_void_p), POINTER(FrameOptions)),
-    ),
-    "frame_copy": (c_int, (POINTER(FrameView), POINTER(c_void_p))),
-    "frame_header_string": (c_int, (c_void_p, c_char_p, POINTER(c_char_p), POINTER(c_size_t))),
-    "frame_header_int": (c_int, (c_void_p, c_char_p, POINTER(c_int64))),
-    "frame_header_bool": (c_int, (c_void_p, c_char_p, POINTER(c_bool))),
+    "frame_free": (None, (c_void_p,)),
+    "frame_header_string": (c_int64, (c_char_p, c_char_p, c_void_p, c_size_t)),
+    "frame_header_int": (c_int, (c_char_p, c_char_p, POINTER(c_int64))),
+    "frame_header_bool": (c_int, (c_char_p, c_char_p, POINTER(c_bool))),
+    "frame_header_json": (c_int64, (c_char_p, c_char_p, POINTER(c_char_p))),
     "frame_builder_new": (c_void_p, ()),
-    "frame_builder_string": (c_int, (c_void_p, c_char_p, c_char_p)),
-    "frame_builder_bytes": (c_int, (c_void_p, c_char_p, c_void_p, c_size_t)),
+    "frame_builder_string": (c_int, (c_void_p, c_char_p, c_char_p, c_size_t)),
     "frame_builder_int": (c_int, (c_void_p, c_char_p, c_int64)),
     "frame_builder_bool": (c_int, (c_void_p, c_char_p, c_bool)),
     "frame_builder_json": (c_int, (c_void_p, c_char_p, c_char_p)),
+    "frame_builder_merge": (c_int, (c_void_p, c_char_p)),
     "frame_builder_text": (c_char_p, (c_void_p, POINTER(c_size_t))),
     "frame_builder_free": (None, (c_void_p,)),
-    "frame_recv_header": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
-    "frame_body_left": (c_uint64, (c_void_p,)),
-    "frame_body_read": (c_int64, (c_void_p, c_void_p, c_size_t, POINTER(FrameOptions))),
-    "frame_body_copy": (c_int, (c_void_p, c_int, POINTER(FrameOptions))),
-    "frame_body_gather": (c_int, (c_void_p, POINTER(FrameOptions))),
-    "frame_body_skip": (c_int, (c_void_p, POINTER(FrameOptions))),
-    "frame_sender_new": (
-        c_int,
-        (c_int, c_char_p, c_uint64, POINTER(c_void_p), POINTER(FrameOptions)),
-    ),
-    "frame_sender_write": (c_int, (c_void_p, c_void_p, c_size_t, POINTER(FrameOptions))),
-    "frame_sender_copy": (c_int, (c_void_p, c_int, c_uint64, POINTER(FrameOptions))),
-    "frame_sender_left": (c_uint64, (c_void_p,)),
-    "frame_sender_finish": (c_int, (c_void_p,)),
-    "frame_sender_free": (None, (c_void_p,)),
-    "frame_reader_new": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
-    "frame_reader_free": (None, (c_void_p,)),
-    "frame_reader_tie": (c_int, (c_void_p, c_void_p)),
-    "frame_reader_next": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
-    "frame_reader_next_packet": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
-    "frame_reader_next_header": (c_int, (c_void_p, POINTER(FrameView), c_int)),
-    "frame_reader_read": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
-    "frame_reader_copy": (c_int, (c_void_p, c_int, c_int)),
-    "frame_reader_skip": (c_int, (c_void_p, c_int)),
-    "frame_reader_left": (c_uint64, (c_void_p,)),
-    "frame_reader_rest": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "frame_writer_new": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameOptions))),
-    "frame_writer_free": (None, (c_void_p,)),
-    "frame_writer_send": (c_int, (c_void_p, c_char_p, c_void_p, c_size_t, c_int)),
-    "frame_writer_send_many": (
-        c_int64,
-        (c_void_p, POINTER(c_char_p), POINTER(c_void_p), POINTER(c_size_t), c_size_t, c_int),
-    ),
-    "frame_writer_send_packet": (c_int, (c_void_p, c_void_p, c_size_t, c_int)),
-    "frame_writer_flush": (c_int, (c_void_p, c_int)),
-    "frame_writer_left": (c_size_t, (c_void_p,)),
     "frame_connect": (c_int, (c_char_p, POINTER(FrameConnectionOptions), POINTER(c_void_p))),
     "frame_listen": (c_int, (c_char_p, c_int, c_uint32)),
     "frame_accept": (
@@ -554,18 +518,14 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "frame_connection_reply_error": (c_int, (c_void_p, c_char_p, c_int, c_char_p, c_int)),
     "frame_encode": (c_int64, (c_void_p, c_size_t, c_char_p, c_uint64, POINTER(FrameOptions))),
-    "frame_packet_encode": (c_int64, (c_void_p, c_size_t, c_uint64, POINTER(FrameOptions))),
-    "frame_decoder_new": (c_int, (POINTER(c_void_p), POINTER(FrameOptions))),
+    "frame_decoder_new": (c_int, (POINTER(FrameOptions), POINTER(c_void_p))),
     "frame_decoder_free": (None, (c_void_p,)),
-    "frame_decoder_space": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "frame_decoder_fed": (c_int, (c_void_p, c_size_t)),
-    "frame_decoder_feed": (c_int, (c_void_p, c_void_p, c_size_t)),
+    "frame_decoder_reserve": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_decoder_commit": (c_int, (c_void_p, c_size_t)),
     "frame_decoder_next": (c_int64, (c_void_p, POINTER(FrameView), c_size_t)),
-    "frame_decoder_next_packet": (c_int64, (c_void_p, POINTER(FrameView), c_size_t)),
-    "frame_decoder_next_header": (c_int, (c_void_p, POINTER(FrameView))),
+    "frame_decoder_next_header": (c_int, (c_void_p, POINTER(FrameView), POINTER(c_uint64))),
     "frame_decoder_body": (c_int64, (c_void_p, POINTER(c_void_p))),
-    "frame_decoder_left": (c_uint64, (c_void_p,)),
-    "frame_decoder_rest": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_decoder_unread": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "frame_decoder_end": (c_int, (c_void_p,)),
     "auth_server": (c_int, (c_int, c_void_p, c_size_t, POINTER(AuthOptions))),
     "auth_server_keys": (
@@ -578,8 +538,6 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "auth_key_generate": (c_int, (c_char_p,)),
     "auth_key_bytes": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "auth_key_free": (None, (c_void_p,)),
-    "frame_reply_error": (c_int, (c_int, c_void_p, c_int, c_char_p, POINTER(FrameOptions))),
-    "frame_reply_hello": (c_int, (c_int, c_void_p, POINTER(c_char_p), POINTER(FrameOptions))),
     "exec_request": (
         c_int,
         (c_int, c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions)),

@@ -108,6 +108,11 @@ impl Bytes {
 pub struct Room(*mut c_void);
 
 impl Room {
+    /// Whether it is NULL.
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
     /// `len` bytes of it; NULL is accepted for none.
     pub fn get<'a>(self, len: usize, what: &str) -> Result<&'a mut [u8]> {
         // SAFETY: as much memory as the caller says, which nobody else uses during the call.
@@ -244,8 +249,10 @@ pub struct Place<'a, T>(&'a mut *mut T);
 impl<T> Place<'_, T> {
     /// Hands an object out: it is the caller's to free.
     #[inline]
-    pub fn put(self, object: T) {
-        *self.0 = Box::into_raw(Box::new(object));
+    pub fn put<'a>(self, object: T) -> &'a T {
+        let object = Box::leak(Box::new(object));
+        *self.0 = object;
+        object
     }
 }
 
@@ -265,6 +272,15 @@ impl<T: Copy> Value<T> {
     /// Fails for NULL.
     pub fn required(self, what: &str) -> Result<Value<T>> {
         if self.0.is_null() { Err(invalid(format!("{what} is NULL"))) } else { Ok(self) }
+    }
+}
+
+impl<T> Value<*const T> {
+    /// The same, which is NULL from now on until a pointer is put there.
+    pub fn cleared(self) -> Self {
+        // SAFETY: memory for a pointer or NULL, as the header says.
+        unsafe { arguments::write_optional(self.0, std::ptr::null()) };
+        self
     }
 }
 
@@ -296,6 +312,12 @@ impl<T: Copy> Array<T> {
 pub struct Options<T>(*const T);
 
 impl<T: SizedStruct> Options<T> {
+    /// Whether it is NULL.
+    #[inline]
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
     /// A copy, in which what the caller does not know is 0.
     #[inline]
     pub fn read(self, what: &str) -> Result<T> {

@@ -2,12 +2,12 @@
 
 use std::ffi::c_int;
 
+use crate::error::ErrorKind;
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::outcome::code;
 use crate::ffi::boundary::parameters::{Bytes, Handle, Out, Text};
 use crate::ffi::connection::FrameConnection;
 use crate::ffi::frame::FrameHandle;
-use crate::ffi::frame::reply::kind_of;
 
 /// Sends a request and takes its reply, which repeats the request's id and says
 /// "status":"ok".
@@ -81,7 +81,8 @@ pub extern "C" fn frame_connection_reply_error(
     self::code(|| {
         let (request, c) = (request.get("request")?, c.get("c")?);
         let message = message.optional("message")?;
-        let kind = kind_of(code).ok_or_else(|| invalid(format!("{code} is no error code")))?;
+        let kind = ErrorKind::from_code(code)
+            .ok_or_else(|| invalid(format!("{code} is no error code")))?;
         let timeout = c.timeout(timeout_ms)?;
         c.cell.send(|mut half| half.reply_error(request, kind, message, timeout))
     })

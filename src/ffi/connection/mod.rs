@@ -12,7 +12,6 @@ pub use receive::*;
 pub use send::*;
 
 use std::ffi::{c_int, c_void};
-use std::ops::ControlFlow;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
@@ -21,14 +20,14 @@ use rustix::event::PollFlags;
 use crate::error::Result;
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::cell::ConnectionCell;
+use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, parameter, timeout};
 use crate::ffi::boundary::outcome::{code, value};
-use crate::ffi::boundary::parameters::{Context, Fd, Handle, Options, Out, Results, Value};
-use crate::ffi::frame::{depth, prefix};
-use crate::io::wait::{Hook, Interrupt};
+use crate::ffi::boundary::parameters::{Fd, Handle, Options, Out, Results, Value};
+use crate::ffi::frame::{depth, format};
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
-use crate::wire::frame::queue::Format;
 
 /// For frame_connection_options.flags: the connection owns the descriptors, once
 /// frame_connection_new() has returned 0; frame_connection_free() closes them.
@@ -44,11 +43,6 @@ pub const FRAME_CONNECTION_EXACT: u32 = 4;
 pub const FRAME_CONNECTION_AS_IS: u32 = 8;
 /// Keepalive probes are switched on: SO_KEEPALIVE of socket(7).
 pub const FRAME_CONNECTION_KEEPALIVE: u32 = 16;
-
-/// For frame_connection_options.format and frame_options.format: a JSON header and a body.
-pub const FRAME_FORMAT_FRAMES: u32 = 0;
-/// The same: a length and bytes. Headers are NULL.
-pub const FRAME_FORMAT_PACKETS: u32 = 1;
 
 /// How a connection is made.
 #[derive(Clone, Copy)]
@@ -108,13 +102,7 @@ impl FrameConnectionOptions {
     fn convert(&self) -> Result<(ConnectionOptions, Option<Duration>)> {
         options::flags(self.flags, Self::FLAGS, "frame_connection_options")?;
         options::unused(self.reserved, "frame_connection_options.reserved")?;
-        let prefix = prefix(self.prefix)?;
-        let format = match self.format {
-            FRAME_FORMAT_FRAMES if self.prefix == 0 => Format::Frames,
-            FRAME_FORMAT_FRAMES => return Err(options::not_here("prefix", "frames")),
-            FRAME_FORMAT_PACKETS => Format::Packets(prefix),
-            other => return Err(options::unknown(other, "frame_connection_options.format")),
-        };
+        let format = format(self.format, self.prefix)?;
         let options = ConnectionOptions {
             max_header: limit(
                 self.max_header,
@@ -134,18 +122,6 @@ impl FrameConnectionOptions {
         };
         Ok((options, timeout(self.timeout_ms, None)?))
     }
-}
-
-/// The host's function as a hook.
-pub(in crate::ffi) fn hook(
-    asked: extern "C" fn(*mut c_void) -> c_int,
-    context: *mut c_void,
-) -> Hook {
-    let context = Context::new(context);
-    Box::new(move || match asked(context.get()) {
-        0 => ControlFlow::Continue(()),
-        _ => ControlFlow::Break(()),
-    })
 }
 
 /// A conversation over one or two descriptors: messages, bodies in pieces, calls, commands and

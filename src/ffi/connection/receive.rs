@@ -8,8 +8,7 @@ use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::outcome::{code, count};
 use crate::ffi::boundary::parameters::{Array, Fd, Handle, Out, Room, Value};
 use crate::ffi::connection::FrameConnection;
-use crate::ffi::frame::FrameHandle;
-use crate::ffi::frame::decoder::{FrameView, view_of};
+use crate::ffi::frame::{FrameHandle, FrameView, view_of};
 
 /// Receives one message into memory of its own.
 ///

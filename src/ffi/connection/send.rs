@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::ffi::boundary::outcome::{code, count, small};
 use crate::ffi::boundary::parameters::{Bytes, Fd, Handle, Ref, Text};
 use crate::ffi::connection::FrameConnection;
-use crate::ffi::frame::decoder::FrameView;
+use crate::ffi::frame::FrameView;
 use crate::ops::frame::Sent;
 
 /// Sends one message: a JSON header and body_len bytes of body, in one system call if the

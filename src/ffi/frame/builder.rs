@@ -1,131 +1,114 @@
-//! The header builder, for C programs without a JSON library.
+//! The header builder, for C programs without a JSON library. Failures stick, so that only the
+//! text has to be checked.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use crate::ffi::boundary::arguments::{bytes, free, object_mut, text, write_optional};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::outcome::{code, value};
+use crate::ffi::boundary::parameters::{Mut, Ref, Text, Value};
 use crate::wire::json::writer::HeaderBuilder;
 
-/// A header that is being put together: always a complete JSON object.
+/// A header that is being put together.
 ///
-/// It belongs to the caller, is freed with frame_builder_free() and may be used by one
-/// thread at a time. A call that fails adds nothing, and the object can be used on.
-pub struct FrameBuilder(HeaderBuilder);
+/// It belongs to the caller, is freed with frame_builder_free() and may be used by one thread
+/// at a time. A failure sticks: every later call returns its code, and there is no text.
+pub struct FrameBuilder {
+    header: HeaderBuilder,
+    failed: Option<Error>,
+}
 
-/// A new, empty object; freed with frame_builder_free(). NULL only where memory is out.
+/// A new, empty object; freed with frame_builder_free(). NULL if memory is out, which the other
+/// functions take.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_new() -> *mut FrameBuilder {
-    value(ptr::null_mut(), || Box::into_raw(Box::new(FrameBuilder(HeaderBuilder::new()))))
+    value(ptr::null_mut(), || {
+        Box::into_raw(Box::new(FrameBuilder { header: HeaderBuilder::new(), failed: None }))
+    })
 }
 
 /// Adds a string; quotes, newlines and the like are escaped.
 ///
-/// key and value are C strings in UTF-8 and are copied.
+/// key and value are UTF-8 and are copied. value_len is the number of bytes of value, or
+/// SIZE_MAX: it ends with a NUL. value may be NULL if value_len is 0.
 ///
-/// Returns 0, FRAME_EINVAL (NULL, or not UTF-8: see frame_builder_bytes()) or
-/// FRAME_EBADFIELD (the key is there already, or is data_size).
+/// Returns 0, or the first failure of this builder: FRAME_EBADFIELD (the key is there already,
+/// or is data_size; value is not UTF-8), FRAME_ENOMEM (builder is NULL) or FRAME_EINVAL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_string(
-    builder: *mut FrameBuilder,
-    key: *const c_char,
-    value: *const c_char,
+pub extern "C" fn frame_builder_string(
+    builder: Mut<FrameBuilder>,
+    key: Text,
+    value: Text,
+    value_len: usize,
 ) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (builder, key, value) =
-            unsafe { (object_mut(builder, "builder")?, text(key, "key")?, text(value, "value")?) };
-        builder.0.string(key, value)
-    })
-}
-
-/// Adds len bytes that need not be text, such as a file name: as a string where they are
-/// UTF-8, else in Base64 (RFC 4648) under the key with "_b64" behind it.
-///
-/// value may be NULL where len is 0. The codes of frame_builder_string().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_bytes(
-    builder: *mut FrameBuilder,
-    key: *const c_char,
-    value: *const c_void,
-    len: usize,
-) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (builder, key, value) = unsafe {
-            (object_mut(builder, "builder")?, text(key, "key")?, bytes(value.cast(), len, "value")?)
-        };
-        builder.0.bytes(key, value)
+    add(builder, |header| {
+        let (key, value) = (key.get("key")?, value.sized(value_len, "value")?);
+        let not_text = |_| Error::new(ErrorKind::BadField, format!("{key:?} is not UTF-8"));
+        header.string(key, str::from_utf8(value).map_err(not_text)?)
     })
 }
 
 /// Adds an integer. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_int(
-    builder: *mut FrameBuilder,
-    key: *const c_char,
-    value: i64,
-) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (builder, key) = unsafe { (object_mut(builder, "builder")?, text(key, "key")?) };
-        builder.0.integer(key, value)
-    })
+pub extern "C" fn frame_builder_int(builder: Mut<FrameBuilder>, key: Text, value: i64) -> c_int {
+    add(builder, |header| header.integer(key.get("key")?, value))
 }
 
 /// Adds true or false. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_bool(
-    builder: *mut FrameBuilder,
-    key: *const c_char,
-    value: bool,
-) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (builder, key) = unsafe { (object_mut(builder, "builder")?, text(key, "key")?) };
-        builder.0.boolean(key, value)
-    })
+pub extern "C" fn frame_builder_bool(builder: Mut<FrameBuilder>, key: Text, value: bool) -> c_int {
+    add(builder, |header| header.boolean(key.get("key")?, value))
 }
 
 /// Adds a value that is JSON already: an array, an object, null, a fraction.
 ///
 /// The codes of frame_builder_string(), and FRAME_EBADJSON.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_json(
-    builder: *mut FrameBuilder,
-    key: *const c_char,
-    json: *const c_char,
-) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (builder, key, json) =
-            unsafe { (object_mut(builder, "builder")?, text(key, "key")?, text(json, "json")?) };
-        builder.0.json(key, json)
-    })
+pub extern "C" fn frame_builder_json(builder: Mut<FrameBuilder>, key: Text, json: Text) -> c_int {
+    add(builder, |header| header.json(key.get("key")?, json.get("json")?))
 }
 
-/// The object as it is now, for frame_send(): JSON text with a NUL after it.
+/// Adds the members of another header as they stand in its text, for a relay: all but data_size
+/// and those whose key is there already.
 ///
-/// *len, where len is not NULL, is its length without the NUL. Valid until the builder is
-/// changed or freed. NULL for a NULL builder.
+/// The codes of frame_builder_string(), and FRAME_EBADJSON.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_text(
-    builder: *const FrameBuilder,
-    len: *mut usize,
+pub extern "C" fn frame_builder_merge(builder: Mut<FrameBuilder>, header: Text) -> c_int {
+    add(builder, |built| built.merge(header.get("header")?))
+}
+
+/// The object as it is now: JSON text with a NUL after it.
+///
+/// *len, if len is not NULL, is its length without the NUL. Valid until the builder is changed
+/// or freed. NULL with a length of 0 after a failure, whose code the builder's other functions
+/// return, and for a NULL builder.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_builder_text(
+    builder: Ref<FrameBuilder>,
+    len: Value<usize>,
 ) -> *const c_char {
     value(ptr::null(), || {
-        // SAFETY: the pointers are what the header asks for.
-        let builder = unsafe { builder.as_ref() };
-        let text = builder.map_or("", |builder| builder.0.text());
-        // SAFETY: as above.
-        unsafe { write_optional(len, text.len()) };
-        builder.map_or(ptr::null(), |builder| builder.0.text_with_nul().as_ptr().cast())
+        let text = builder.optional().filter(|builder| builder.failed.is_none());
+        let text = text.map(|builder| builder.header.text_with_nul());
+        len.put(text.map_or(0, |text| text.len() - 1));
+        text.map_or(ptr::null(), |text| text.as_ptr().cast())
     })
 }
 
-/// Frees a builder; NULL is nothing.
+/// Frees a builder; NULL is ignored.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_builder_free(builder: *mut FrameBuilder) {
-    // SAFETY: the pointer is what the header asks for.
-    value((), || unsafe { free(builder) });
+pub extern "C" fn frame_builder_free(builder: Mut<FrameBuilder>) {
+    value((), || builder.free());
+}
+
+/// Adds to a builder that has not failed.
+fn add(builder: Mut<FrameBuilder>, work: impl FnOnce(&mut HeaderBuilder) -> Result<()>) -> c_int {
+    code(|| {
+        let no_memory = || Error::new(ErrorKind::NoMemory, "builder is NULL");
+        let builder = builder.optional().ok_or_else(no_memory)?;
+        if let Some(failed) = &builder.failed {
+            return Err(failed.clone());
+        }
+        work(&mut builder.header).inspect_err(|error| builder.failed = Some(error.clone()))
+    })
 }

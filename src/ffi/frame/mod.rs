@@ -1,10 +1,10 @@
-//! Frames and packets: one by one, through buffers, and without a descriptor.
+//! Messages: one on a raw descriptor, headers as text, and messages without a descriptor.
 
 pub mod builder;
 pub mod decoder;
+pub mod header;
 mod raw;
-pub mod reader;
-pub mod reply;
-pub mod writer;
+mod view;
 
 pub use raw::*;
+pub use view::*;

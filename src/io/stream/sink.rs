@@ -288,7 +288,8 @@ impl<'fd> Sink<'fd> {
                 fds[1] = PollFd::from_borrowed_fd(readable, PollFlags::IN);
                 watched = 2;
             }
-            if poll(&mut fds[..watched], until, self.interrupt.as_deref())? == 0 {
+            let ready = poll(&mut fds[..watched], until, self.interrupt.as_deref());
+            if ready.map_err(|error| self.interrupted(error))? == 0 {
                 return Ok(false);
             }
             let [writable, readable] = [fds[0].revents(), fds[1].revents()];
@@ -316,6 +317,14 @@ impl<'fd> Sink<'fd> {
         } else {
             Error::new(ErrorKind::TimedOut, "the other end does not read")
         }
+    }
+
+    /// A call that is interrupted inside a message leaves the stream out of sync.
+    fn interrupted(&self, error: Error) -> Error {
+        if self.mid_message && error.kind() == ErrorKind::Canceled {
+            return Error::new(ErrorKind::Stalled, "it was interrupted inside the message");
+        }
+        error
     }
 
     /// What was sent and the other end has not taken yet, where the kernel tells, and it

@@ -221,6 +221,9 @@ impl<'fd> Source<'fd> {
         let interrupt = self.interrupt.as_deref();
         wait(self.fd, PollFlags::IN, self.deadline, interrupt).map_err(|error| match error.kind() {
             ErrorKind::TimedOut => self.late(),
+            ErrorKind::Canceled if self.mid_message => {
+                Error::new(ErrorKind::Stalled, "it was interrupted inside the message")
+            }
             _ => error,
         })
     }

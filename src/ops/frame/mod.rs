@@ -6,12 +6,10 @@ mod exchange;
 mod halves;
 mod messages;
 mod raw;
-pub mod reader;
 mod receiving;
 pub mod reply;
 mod sending;
 mod shared;
-pub mod writer;
 
 pub use crate::io::stream::ends::Ends;
 pub use connection::{Connection, ConnectionOptions, State};

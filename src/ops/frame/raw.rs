@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +12,7 @@ use crate::io::deadline::{Deadline, Patience};
 use crate::io::stream::aligned::reserve_aligned;
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire::frame::decoder::Limits;
 use crate::wire::frame::head::{Head, PREFIX_SIZE};
@@ -19,7 +21,7 @@ use crate::wire::json::header::{Header, SHORT_TEXT};
 use crate::wire::memory::reserve;
 
 /// How frames and packets are sent and received.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// For the whole call; `None` waits for ever, zero does not wait.
     pub timeout: Option<Duration>,
@@ -31,6 +33,8 @@ pub struct Options {
     pub max_body: u64,
     /// How the length of a packet is written; frames always use the default.
     pub prefix: PrefixFormat,
+    /// What ends the call besides its timeout.
+    pub interrupt: Option<Arc<Interrupt>>,
 }
 
 impl Default for Options {
@@ -41,6 +45,7 @@ impl Default for Options {
             max_depth: limits::MAX_DEPTH,
             max_body: limits::MAX_BODY,
             prefix: PrefixFormat::default(),
+            interrupt: None,
         }
     }
 }
@@ -54,6 +59,18 @@ impl Options {
 
     fn deadline(&self) -> Deadline {
         Deadline::from_timeout(self.timeout)
+    }
+
+    fn source<'fd>(&self, fd: BorrowedFd<'fd>, deadline: Deadline) -> Source<'fd> {
+        let mut source = Source::new(fd, deadline);
+        source.set_interrupt(self.interrupt.clone());
+        source
+    }
+
+    fn sink<'fd>(&self, fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
+        let mut sink = Sink::new(fd, patience);
+        sink.set_interrupt(self.interrupt.clone());
+        sink
     }
 }
 
@@ -108,7 +125,7 @@ pub(crate) fn send_by(
     let body_len = slices.iter().map(|slice| slice.len() as u64).sum();
     let head = Head::new(header, body_len, options.max_header)?;
     let [start, keys] = head.pieces();
-    let mut sink = Sink::new(fd, patience);
+    let mut sink = options.sink(fd, patience);
     if head.len() as u64 + body_len <= FLAT as u64 {
         let mut flat = [0; FLAT];
         let mut end = 0;
@@ -149,7 +166,7 @@ pub(crate) fn send_header_by<'fd>(
     patience: Patience,
 ) -> Result<BodyWriter<'fd>> {
     let head = Head::new(header, body_len, options.max_header)?;
-    let mut sink = Sink::new(fd, patience);
+    let mut sink = options.sink(fd, patience);
     sink.write_all_vectored(&mut head.pieces().map(IoSlice::new))?;
     Ok(BodyWriter { sink, left: body_len, broken: false })
 }
@@ -172,67 +189,77 @@ pub fn recv_header<'fd>(
     recv_header_by(fd, options, options.deadline())
 }
 
-/// A frame that was to be received into a buffer.
+/// A message that was received into a buffer.
 #[derive(Debug)]
-pub enum Received<'fd> {
-    /// It is there: the header's text with a NUL behind it, and the body.
-    Whole(Range<usize>, Range<usize>),
-    /// It does not fit, and its body is still in the stream.
-    TooLong(Header, BodyReader<'fd>),
+pub enum Received {
+    /// It is in the buffer: the header's text with a NUL behind it, which is empty for a packet,
+    /// and the body.
+    InBuffer(Range<usize>, Range<usize>),
+    /// It did not fit, and has memory of its own.
+    Own(Message),
 }
 
-/// Receives one frame into `buf`, or only its header where it does not fit. No memory is asked
-/// for if the header has less than 64 bytes.
-pub fn recv_into<'fd>(
-    fd: BorrowedFd<'fd>,
+/// What becomes of a message that does not fit a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfLarge {
+    /// It gets memory of its own, up to `max_body`.
+    Own,
+    /// It is [`ErrorKind::TooBig`], and the stream is out of sync.
+    Refuse,
+}
+
+/// Receives one frame into `buf`. No memory is asked for if it fits and its header has less
+/// than 64 bytes.
+pub fn recv_into(
+    fd: BorrowedFd<'_>,
     buf: &mut [u8],
+    if_large: IfLarge,
     options: &Options,
-) -> Result<Received<'fd>> {
-    let (header, mut body) = recv_header(fd, options)?;
+) -> Result<Received> {
+    let (header, body) = recv_header(fd, options)?;
     let text = header.text_with_nul();
-    let start = text.len().next_multiple_of(BODY_ALIGNMENT);
-    let room = buf.len().checked_sub(start).map_or(0, |room| room as u64 + 1);
-    if body.left >= room {
-        return Ok(Received::TooLong(header, body));
+    let text_len = text.len();
+    let start = text_len.next_multiple_of(BODY_ALIGNMENT);
+    match body.into_buffer(buf, start, if_large, options)? {
+        Ok(place) => {
+            buf[..text_len].copy_from_slice(text);
+            Ok(Received::InBuffer(0..text_len, place))
+        }
+        Err(body) => Ok(Received::Own(Message { header: Some(header), body })),
     }
-    #[expect(clippy::cast_possible_truncation, reason = "no more than there is room for")]
-    let end = start + body.left as usize;
-    buf[..text.len()].copy_from_slice(text);
-    body.source.read_exact(&mut buf[start..end])?;
-    Ok(Received::Whole(0..text.len(), start..end))
 }
 
 /// Sends one packet: the length and `data`.
 pub fn send_packet(fd: BorrowedFd<'_>, data: &[u8], options: &Options) -> Result<()> {
     let prefix = options.prefix.encode(data.len() as u64)?;
     let prefix = IoSlice::new(&prefix[..options.prefix.width()]);
-    Sink::new(fd, options.deadline()).write_all_vectored(&mut [prefix, IoSlice::new(data)])
+    options.sink(fd, options.deadline()).write_all_vectored(&mut [prefix, IoSlice::new(data)])
 }
 
 /// Receives one packet into memory.
 pub fn recv_packet(fd: BorrowedFd<'_>, options: &Options) -> Result<Vec<u8>> {
     let (max, deadline) = (options.max_body, options.deadline());
-    recv_packet_length_by(fd, options.prefix, max, deadline)?.read_all_by(max, deadline)
+    recv_packet_length_by(fd, options, max, deadline)?.read_all_by(max, deadline)
 }
 
-/// Receives one packet into `buf`: its length, and a reader for what does not fit.
-pub fn recv_packet_into<'fd>(
-    fd: BorrowedFd<'fd>,
+/// Receives one packet into `buf`.
+pub fn recv_packet_into(
+    fd: BorrowedFd<'_>,
     buf: &mut [u8],
+    if_large: IfLarge,
     options: &Options,
-) -> Result<(u64, Option<BodyReader<'fd>>)> {
-    let mut body = recv_packet_length_by(fd, options.prefix, options.max_body, options.deadline())?;
-    let len = body.left;
-    let fits = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len());
-    body.source.read_exact(&mut buf[..fits])?;
-    body.left -= fits as u64;
-    Ok((len, (body.left > 0).then_some(body)))
+) -> Result<Received> {
+    let body = recv_packet_length(fd, options)?;
+    match body.into_buffer(buf, 0, if_large, options)? {
+        Ok(place) => Ok(Received::InBuffer(0..0, place)),
+        Err(body) => Ok(Received::Own(Message { header: None, body })),
+    }
 }
 
 /// Receives the length of one packet; its bytes stay in the stream for the returned
 /// reader.
 pub fn recv_packet_length<'fd>(fd: BorrowedFd<'fd>, options: &Options) -> Result<BodyReader<'fd>> {
-    recv_packet_length_by(fd, options.prefix, u64::MAX, options.deadline())
+    recv_packet_length_by(fd, options, u64::MAX, options.deadline())
 }
 
 /// The rest of a body that is still in the stream, and the count of what is left of it.
@@ -319,6 +346,32 @@ impl<'fd> BodyReader<'fd> {
         let outcome = self.source.read_vec(&mut out, len.min(self.left));
         self.left -= out.len() as u64;
         outcome.map(|()| out)
+    }
+
+    /// Reads all of the body to `start` in `buf`, or into memory of its own if it does not fit.
+    fn into_buffer(
+        mut self,
+        buf: &mut [u8],
+        start: usize,
+        if_large: IfLarge,
+        options: &Options,
+    ) -> Result<std::result::Result<Range<usize>, Vec<u8>>> {
+        let room = buf.len().checked_sub(start).map_or(0, |room| room as u64 + 1);
+        if self.left < room {
+            #[expect(clippy::cast_possible_truncation, reason = "no more than there is room for")]
+            let end = start + self.left as usize;
+            self.source.read_exact(&mut buf[start..end])?;
+            return Ok(Ok(start..end));
+        }
+        if if_large == IfLarge::Refuse {
+            let (left, cap) = (self.left, buf.len());
+            let detail = format!("a body of {left} bytes does not fit a buffer of {cap}");
+            return Err(Error::new(ErrorKind::TooBig, detail));
+        }
+        check_size(self.left, options.max_body)?;
+        let mut body = Vec::new();
+        self.source.read_vec(&mut body, self.left)?;
+        Ok(Err(body))
     }
 
     fn skip_by(&mut self, patience: Patience) -> Result<()> {
@@ -487,7 +540,7 @@ pub(crate) fn recv_header_by<'fd>(
     options: &Options,
     deadline: Deadline,
 ) -> Result<(Header, BodyReader<'fd>)> {
-    let mut source = Source::new(fd, deadline);
+    let mut source = options.source(fd, deadline);
     let mut prefix = [0; PREFIX_SIZE];
     source.read_exact(&mut prefix)?;
     let length = header_length(&prefix, options.max_header)?;
@@ -508,14 +561,14 @@ pub(crate) fn recv_header_by<'fd>(
     Ok((header, BodyReader { source, left }))
 }
 
-fn recv_packet_length_by(
-    fd: BorrowedFd<'_>,
-    format: PrefixFormat,
+fn recv_packet_length_by<'fd>(
+    fd: BorrowedFd<'fd>,
+    options: &Options,
     max: u64,
     deadline: Deadline,
-) -> Result<BodyReader<'_>> {
-    let mut source = Source::new(fd, deadline);
-    let left = recv_length(&mut source, format, max)?;
+) -> Result<BodyReader<'fd>> {
+    let mut source = options.source(fd, deadline);
+    let left = recv_length(&mut source, options.prefix, max)?;
     Ok(BodyReader { source, left })
 }
 

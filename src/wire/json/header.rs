@@ -73,8 +73,8 @@ impl Header {
         self.data_size
     }
 
-    /// The string at the top-level key `key`. Of a key that is there more than once the last
-    /// value counts, as in most JSON readers.
+    /// The string at the top-level key `key`. A key that is there more than once is
+    /// [`ErrorKind::BadField`].
     pub fn string(&self, key: &str) -> Result<Cow<'_, str>> {
         reader::string(self.text(), key)
     }

@@ -88,17 +88,27 @@ pub fn member<'a>(text: &'a str, key: &str) -> Result<Option<Member<'a>>> {
     Ok(found)
 }
 
-/// The string at `key`; [`ErrorKind::Missing`] if there is no such key.
+/// The value at `key`; [`ErrorKind::Missing`] if there is no such key, and
+/// [`ErrorKind::BadField`] if it is there more than once.
+pub fn value<'a>(text: &'a str, key: &str) -> Result<Value<'a>> {
+    match member(text, key)? {
+        None => Err(Error::new(ErrorKind::Missing, format!("there is no {key:?}"))),
+        Some(member) if member.is_repeated => Err(twice(key)),
+        Some(member) => Ok(member.value),
+    }
+}
+
+/// The string at `key`, as [`value`] finds it.
 pub fn string<'a>(text: &'a str, key: &str) -> Result<Cow<'a, str>> {
     typed(text, key, "a string", Value::text)
 }
 
-/// The integer at `key`, as [`string`] finds it.
+/// The integer at `key`, as [`value`] finds it.
 pub fn integer(text: &str, key: &str) -> Result<i64> {
     typed(text, key, "a plain integer of 64 bits", Value::integer)
 }
 
-/// The boolean at `key`, as [`string`] finds it.
+/// The boolean at `key`, as [`value`] finds it.
 pub fn boolean(text: &str, key: &str) -> Result<bool> {
     typed(text, key, "true or false", Value::boolean)
 }
@@ -109,8 +119,7 @@ fn typed<'a, T>(
     expected: &str,
     read: impl FnOnce(Value<'a>) -> Option<T>,
 ) -> Result<T> {
-    let missing = || Error::new(ErrorKind::Missing, format!("there is no {key:?}"));
-    let value = member(text, key)?.ok_or_else(missing)?.value;
+    let value = value(text, key)?;
     read(value).ok_or_else(|| wrong_type(key, expected, value))
 }
 
@@ -233,7 +242,7 @@ impl<'a> Fields<'a> {
     fn value(&self, key: &str) -> Result<Option<Value<'a>>> {
         let mut found = self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
         match (found.next(), found.next()) {
-            (_, Some(_)) => Err(Error::new(ErrorKind::BadField, format!("{key:?} is given twice"))),
+            (_, Some(_)) => Err(twice(key)),
             (found, None) => Ok(found.filter(|value| !value.is_null())),
         }
     }
@@ -256,6 +265,10 @@ pub fn bytes_of(plain: Option<&str>, base64: Option<&str>, key: &str) -> Result<
 /// The error for a required key that is missing.
 pub fn required(key: &str) -> Error {
     Error::new(ErrorKind::BadField, format!("there is no {key:?}"))
+}
+
+fn twice(key: &str) -> Error {
+    Error::new(ErrorKind::BadField, format!("{key:?} is given twice"))
 }
 
 fn wrong_type(key: &str, expected: &str, value: Value<'_>) -> Error {
@@ -472,7 +485,6 @@ mod tests {
         assert_eq!(raw("l").unwrap().0.as_ptr() as usize - start, text.find("[ ]").unwrap());
         assert_eq!(string(text, "s").unwrap(), "x\n");
         assert!(matches!(string(r#"{"s":"x"}"#, "s"), Ok(Cow::Borrowed("x"))));
-        assert!(boolean(text, "a").unwrap(), "the last one counts");
         let number = |raw: &str| integer(&format!(r#"{{"i":{raw}}}"#), "i").ok();
         assert_eq!((number("-9223372036854775808"), number("-0")), (Some(i64::MIN), Some(0)));
         assert_eq!(
@@ -480,7 +492,7 @@ mod tests {
             (None, None, None)
         );
         for (key, kind) in
-            [("n", ErrorKind::BadField), ("l", ErrorKind::BadField), ("x", ErrorKind::Missing)]
+            [("n", ErrorKind::BadField), ("a", ErrorKind::BadField), ("x", ErrorKind::Missing)]
         {
             assert_eq!(string(text, key).unwrap_err().kind(), kind, "{key}");
             assert_eq!(integer(text, key).unwrap_err().kind(), kind, "{key}");

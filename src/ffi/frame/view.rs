@@ -1,0 +1,65 @@
+//! A message that is in somebody else's memory.
+
+use std::ffi::{c_char, c_void};
+use std::ops::Range;
+use std::ptr;
+
+use crate::error::Result;
+use crate::ffi::boundary::arguments::{bytes, optional_text};
+use crate::wire::frame::decoder::Span;
+
+/// A message that is in somebody else's memory: a connection's, a decoder's or the caller's.
+/// The function that fills it says how long it lasts. Also a message to be queued.
+///
+/// The struct never grows: it is used in arrays.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FrameView {
+    /// The JSON text of the header with a NUL after it; NULL for a packet.
+    pub header: *const c_char,
+    /// Its length without the NUL. It is not read of a message to be queued.
+    pub header_len: usize,
+    /// The body, or the bytes of a packet; NULL if there are none.
+    pub body: *const c_void,
+    /// Their number.
+    pub body_len: usize,
+}
+
+impl FrameView {
+    /// A message in `buffer`; the header has its NUL, and is empty for a packet.
+    #[inline]
+    pub(in crate::ffi) fn new(
+        buffer: &[u8],
+        header: &Range<usize>,
+        body: &Range<usize>,
+    ) -> FrameView {
+        let at = |range: &Range<usize>| match range.len() {
+            0 => ptr::null(),
+            _ => buffer.as_ptr().wrapping_add(range.start),
+        };
+        FrameView {
+            header: at(header).cast(),
+            header_len: header.len().saturating_sub(1),
+            body: at(body).cast(),
+            body_len: body.len(),
+        }
+    }
+
+    /// The header and the body that C passes.
+    pub(in crate::ffi) fn parts<'a>(&self) -> Result<(Option<&'a str>, &'a [u8])> {
+        // SAFETY: the header says that a view's pointers go with their lengths.
+        let (header, body) = unsafe {
+            (
+                optional_text(self.header, "header")?,
+                bytes(self.body.cast::<u8>(), self.body_len, "body")?,
+            )
+        };
+        Ok((header, body))
+    }
+}
+
+/// The message in `buffer`.
+#[inline]
+pub(in crate::ffi) fn view_of(buffer: &[u8], span: &Span) -> FrameView {
+    FrameView::new(buffer, &span.header, &span.body)
+}
