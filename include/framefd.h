@@ -8,13 +8,13 @@
  *   5  connections           a conversation: messages, bodies, calls            20
  *   6  event loops           bytes in, frames out: no descriptor, no clock      10
  *   7  keys                  the handshake, key files                            8
- *   8  commands, client      run at the peer, at once or streamed               18
- *   9  commands, server      run here, for a peer                                4
+ *   8  commands, client      run at the peer, at once or streamed               11
+ *   9  commands, server      run here, for a peer                                3
  *  10  files, client         put, get, trees, stat, list, mkdir                 12
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
  *  13  appendix              every error code, in words
- *                                                                     in all 107 functions
+ *                                                                      in all 99 functions
  *
  * True of every function, unless it says otherwise:
  *
@@ -481,6 +481,8 @@ int frame_connection_unread(struct frame_connection *c, const void **bytes, size
 #define FRAME_STATE_ENDED 1
 /* The same: the peer has ended its own. */
 #define FRAME_STATE_PEER_ENDED 2
+/* The same: a streamed command runs, see exec_start(). */
+#define FRAME_STATE_EXEC 4
 
 /* What a connection is about to do. */
 struct frame_connection_state {
@@ -852,409 +854,364 @@ const void *auth_key_bytes(const struct auth_key *key, size_t *len);
 void auth_key_free(struct auth_key *key);
 
 /* ============================================================== 8  commands, client ====== */
-/*   exec_request(fd, "uname -a", 8, &output, NULL);  exec_output_stdout(output, &len);
- *   exec_start(fd, "sh", 2, &stream, NULL);  exec_stream_copy(stream, 0, 1, 2, 0); */
+/*   struct exec_request what = EXEC_REQUEST_INIT;   what.command = "uname -a";
+ *   exec_call(c, &what, 10000, NULL, &output);      exec_output_bytes(output, EXEC_STDOUT, &len);
+ *   exec_start(c, &what, -1);                       exec_copy(c, 0, 1, 2, -1, &result);
+ * While a streamed command runs, exec_signal() sends it Ctrl-C. */
 
-/* The command ended by itself: exit_code says how. */
-#define EXEC_EXITED 0
-/* A signal ended the command. */
-#define EXEC_SIGNALED 1
-/* The command was ended because its time was up. */
-#define EXEC_TIMED_OUT 2
-/* The command wrote more than was kept; what was kept is there. */
-#define EXEC_OUTPUT_LIMIT 3
-/* The command ended, but how is not known: the server's host reaps or ignores its
- * children, or the server does not report it. */
-#define EXEC_STATUS_LOST 4
-/* Server: the command could not be started; an error reply was sent. */
-#define EXEC_SPAWN_FAILED 5
-/* Server: the request was refused, for an empty command, a NUL byte in it, a length above
- * the limit, a bad field, a policy's verdict, or because running it failed for want of
- * memory; an error reply was sent. */
-#define EXEC_REFUSED 6
-/* For exec_options.flags: a client that goes away does not end its command. */
-#define EXEC_ON_CLOSE_RUN 1
-/* For exec_options.flags, on a server: commands get all of the host's environment instead
- * of a clean one. */
-#define EXEC_HOST_ENVIRONMENT 2
-/* For exec_options.flags, on a server: a command is ended at the output limit; without
- * it, it runs on and the rest of its output is dropped. */
-#define EXEC_END_AT_LIMIT 4
-/* For exec_options.flags, on a client: standard error goes where standard output goes, in
- * the order in which the command writes. */
-#define EXEC_MERGE 8
-/* For exec_options.flags, on a client of exec_start(): the command gets a terminal of
- * rows and columns as its three standard streams; all it writes is standard output. */
-#define EXEC_TTY 16
-/* For exec_options.flags, on a client of exec_start(): no input will be written; the
- * command's standard input ends at once. */
-#define EXEC_NO_INPUT 32
-/* For exec_options.flags, on a server: commands have the umask of exec_options.umask
- * instead of the host's. */
-#define EXEC_UMASK 64
-/* In exec_result.flags: the command was ended because its time was up. */
-#define EXEC_RESULT_TIMED_OUT 1
-/* In exec_result.flags: the command wrote more than was kept. */
-#define EXEC_RESULT_TRUNCATED 2
-/* In exec_result.flags: another process still held the command's output open after its
- * end, which was not waited for. */
-#define EXEC_RESULT_PIPE_HELD 4
-/* In exec_result.flags, on a server: the client closed its sending side meanwhile. With
- * EXEC_ON_CLOSE_RUN it is not watched, and this never set. */
-#define EXEC_RESULT_CLIENT_GONE 8
+/* For exec_request.flags: standard error goes where standard output goes, in the order in which
+ * the command writes. */
+#define EXEC_MERGE 1
+/* For exec_request.flags of exec_start(): the command gets a terminal of rows and columns as
+ * its three standard streams; all that it writes is standard output. */
+#define EXEC_TTY 2
+/* For exec_request.flags of exec_start(): no input will be written; the command's standard
+ * input ends at once. */
+#define EXEC_NO_INPUT 4
+/* For exec_request.flags and exec_options.flags: a client that goes away does not end its
+ * command. */
+#define EXEC_DETACHED 8
 
-struct exec_inquiry; /* section 9 */
-/* How a command is run, or asked for. Initialise it with EXEC_OPTIONS_INIT; a member that
- * is 0 has its default. */
-struct exec_options {
-    /* sizeof(struct exec_options), set by EXEC_OPTIONS_INIT. */
+/* A command, and how the peer runs it: shell code, or a program and its arguments. */
+struct exec_request {
+    /* sizeof(struct exec_request). */
     uint32_t size;
-    /* Milliseconds. Client: for the whole exchange, or to send the request of
-     * exec_start(); default FRAME_NO_TIMEOUT, or with a command_timeout_ms that and
-     * grace_ms and 10 s. Server: how long the reply may wait without a byte for a client
-     * that does not read, which does not count while a streamed command still runs;
-     * default 30 s. */
-    int32_t timeout_ms;
-    /* The descriptor to write to, where it is not the one that is read from. */
-    int32_t write_fd;
-    /* EXEC_ON_CLOSE_RUN and the like. */
+    /* EXEC_MERGE, EXEC_TTY, EXEC_NO_INPUT, EXEC_DETACHED, added up. */
     uint32_t flags;
-    /* How long the command may run, in milliseconds; default FRAME_NO_TIMEOUT. A client's
-     * goes into its request; the server's is the most that a request can ask for. */
-    int32_t command_timeout_ms;
-    /* Server: milliseconds from SIGTERM to SIGKILL; default 2 s. */
-    int32_t grace_ms;
-    /* Server: milliseconds that output is read on after the command's end while another
-     * process holds it open; default 500 ms. */
-    int32_t drain_ms;
-    /* Server: milliseconds from the client's end-of-stream, which may be a half-close, to
-     * the end of its command; default 2 s. A hang-up ends it at once. */
-    int32_t close_grace_ms;
-    /* Bytes kept of each of the two outputs; default 16 MiB. A client's goes into its
-     * request; the server's is the most that a request can ask for. A streamed command
-     * has no such limit unless its client sets one. */
-    uint64_t max_output;
-    /* Server: bytes of a command; default 64 KiB, at most 131,071. */
-    uint64_t max_command;
+    /* Shell code, for /bin/sh of the server. Never build it of untrusted input: use argv. */
+    const char *command;
+    /* Bytes of command; 0: it ends with a NUL. */
+    uint64_t command_len;
+    /* A program and its arguments, in UTF-8, and NULL behind them: no shell reads them. A
+     * program without a slash is looked for in the server's PATH. command is NULL then. */
+    const char *const *argv;
     /* The working directory; NULL is the server's own. */
     const char *cwd;
-    /* Variables for the command: an array of "NAME=value" that ends with NULL, added to
-     * the clean environment; NULL is none. */
+    /* Variables, "NAME=value", and NULL behind them, added to the command's clean environment;
+     * NULL is none. */
     const char *const *env;
-    /* Client: input_len bytes for the command's standard input, which then ends. NULL is
-     * no input, or for exec_start() what exec_stream_write() gives. Input that the
-     * command does not read is dropped and no error. */
+    /* All of the command's standard input: input_len bytes. NULL is none, or for exec_start()
+     * what exec_write() gives. Input that the command does not read is dropped and no error. */
     const void *input;
     /* Bytes of input. */
     uint64_t input_len;
-    /* Server: seconds of processor time for each process of a command (RLIMIT_CPU), as
-     * setrlimit(2) bounds it; 0 is the host's own limit, here and for the next three. */
-    uint64_t cpu_seconds;
-    /* Server: bytes of memory for each process of a command (RLIMIT_AS). */
-    uint64_t memory;
-    /* Server: processes that the command's user may have at once, in all (RLIMIT_NPROC). */
-    uint64_t processes;
-    /* Server: bytes of a file that a command writes (RLIMIT_FSIZE). */
-    uint64_t file_size;
-    /* Server, with EXEC_UMASK: the umask of commands. */
-    uint32_t umask;
-    /* Server that runs as root: the user id that commands get; 0 is the host's. They then
-     * have the group gid and no other, and HOME, USER and LOGNAME only if env sets them. */
-    uint32_t uid;
-    /* Server: the group id that goes with uid; one without the other is FRAME_EINVAL. */
-    uint32_t gid;
-    /* Client, with EXEC_TTY: lines of the terminal; default 24. */
+    /* Bytes kept of each of the two outputs; default 16 MiB. A streamed command has no limit
+     * unless one is set here. */
+    uint64_t max_output;
+    /* Milliseconds that the command may run; default FRAME_NO_TIMEOUT. The server ends it then. */
+    int32_t command_timeout_ms;
+    /* With EXEC_TTY: lines of the terminal; default 24. */
     uint16_t rows;
-    /* Client, with EXEC_TTY: columns of the terminal; default 80. */
+    /* With EXEC_TTY: columns of the terminal; default 80. */
     uint16_t columns;
-    /* Server: asked before anything is run; may be NULL. 0 allows the request. A
-     * FRAME_E... code refuses it: the client gets the reply code that stands for it, and
-     * what was written to reason, a C string of reason_size bytes at most, as the message.
-     * Any other number is FRAME_EACCES. It is called on the thread of the call. */
-    int (*policy)(void *context, const struct exec_inquiry *inquiry, char *reason,
-                  size_t reason_size);
-    /* What policy is given; the library does not look at it. */
-    void *context;
 };
-#define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define EXEC_REQUEST_INIT { sizeof(struct exec_request), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+    0 }
 
-/* How a command ended. Initialise it with EXEC_RESULT_INIT: size says how much of it may
- * be written. */
+/* The command ended by itself; exit_code is its status. */
+#define EXEC_EXITED 0
+/* A signal ended the command. */
+#define EXEC_SIGNALED 1
+/* The command was ended since its time was up. */
+#define EXEC_TIMED_OUT 2
+/* The command wrote more than was kept; what was kept is there. */
+#define EXEC_OUTPUT_LIMIT 3
+/* The command ended, but how is not known: the server's host reaps or ignores its children, or
+ * the server does not report it. */
+#define EXEC_STATUS_LOST 4
+/* Server: the command could not be started; an error reply was sent. */
+#define EXEC_SPAWN_FAILED 5
+/* Server: the request was refused (an empty command, a NUL byte in it, a length above the
+ * limit, a bad field, a policy), or memory was out; an error reply was sent. */
+#define EXEC_REFUSED 6
+/* In exec_result.flags: the command was ended since its time was up. */
+#define EXEC_RESULT_TIMED_OUT 1
+/* In exec_result.flags: the command wrote more than was kept. */
+#define EXEC_RESULT_TRUNCATED 2
+/* In exec_result.flags: another process still held the command's output open after its end,
+ * which was not waited for. */
+#define EXEC_RESULT_PIPE_HELD 4
+/* In exec_result.flags, on a server: the client closed its sending side meanwhile. With
+ * EXEC_DETACHED it is not watched, and this is never set. */
+#define EXEC_RESULT_CLIENT_GONE 8
+
+/* How a command ended. */
 struct exec_result {
-    /* sizeof(struct exec_result), set by EXEC_RESULT_INIT. */
+    /* sizeof(struct exec_result). */
     uint32_t size;
     /* EXEC_EXITED or the like, as returned. */
     int32_t outcome;
-    /* 0 to 255; 128 and the signal for a death by signal; -1 where it is not known. */
+    /* 0 to 255; 128 and the signal for a death by signal; -1 if it is not known. */
     int32_t exit_code;
     /* The signal that ended the command, or 0. */
     int32_t signal;
-    /* EXEC_RESULT_TIMED_OUT and the like: all that apply. */
+    /* EXEC_RESULT_... added up. */
     uint32_t flags;
-    /* Server: the FRAME_E... code of what was reported to the client for
-     * EXEC_SPAWN_FAILED and EXEC_REFUSED; else 0. */
+    /* Server: the code of what was reported to the client for EXEC_SPAWN_FAILED and
+     * EXEC_REFUSED; else 0. */
     int32_t error;
-    /* Bytes the command wrote to its standard output, kept or not. */
+    /* Bytes that the command wrote to its standard output, kept or not. */
     uint64_t stdout_total;
-    /* Bytes the command wrote to its standard error, kept or not. */
+    /* Bytes that the command wrote to its standard error, kept or not. */
     uint64_t stderr_total;
+    /* The encoding of the server's locale, such as "UTF-8"; "" if the server did not say. The
+     * output is the command's own bytes, and never converted. */
+    char charset[40];
 };
-#define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0 }
+#define EXEC_RESULT_INIT { sizeof(struct exec_result), 0, 0, 0, 0, 0, 0, 0, { 0 } }
 
-/* What a command wrote and how it ended.
- *
- * It belongs to the caller and is freed with exec_output_free(). It never changes: any
- * number of threads may use it. */
-struct exec_output;
-
-/* Client: sends a command for the other end's shell, and waits for the reply.
- *
- * command is command_len bytes of shell code: what is put together from other people's
- * strings belongs into exec_request_argv(). On success *out is the output, freed with
- * exec_output_free(); on failure it is NULL. opts may be NULL; command_timeout_ms,
- * max_output, cwd, env, input, EXEC_MERGE and EXEC_ON_CLOSE_RUN are sent along. For
- * output as it appears there is exec_start().
- *
- * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set: the exchange is
- * complete and the stream in step; anything but EXEC_EXITED says that the output or the
- * status is not what a command left to itself would give. A code of -100 or below: the
- * other end's error reply, such as FRAME_EREMOTE_SPAWN_FAILED, FRAME_EREMOTE_BAD_REQUEST or
- * FRAME_EREMOTE_DENIED, still in step. FRAME_ETIMEDOUT: nothing was sent. FRAME_ECLOSED:
- * the other end closed instead of replying, as one that refuses a key does. After that
- * and FRAME_ESTALLED, FRAME_ETRUNCATED, FRAME_EBADREPLY (the reply contradicts itself),
- * FRAME_ETOOBIG (more than twice max_output), FRAME_EIO and the codes of frame_recv(),
- * close the stream. FRAME_EINVAL, FRAME_EBADF: nothing was sent. */
-int exec_request(int fd, const char *command, size_t command_len, struct exec_output **out,
-                 const struct exec_options *opts);
-
-/* Client: as exec_request() for a program and its arguments, without a shell.
- *
- * argv is an array of C strings in UTF-8 that ends with NULL; a program without a slash
- * is looked for in the server's PATH. */
-int exec_request_argv(int fd, const char *const *argv, struct exec_output **out,
-                      const struct exec_options *opts);
-
-/* What the command wrote to its standard output.
- *
- * len, where len is not NULL, is the count of bytes. They are the command's own, in the
- * encoding that exec_output_charset() names, and valid until exec_output_free(). NULL
- * with a length of 0 where there are none. */
-const void *exec_output_stdout(const struct exec_output *output, size_t *len);
-
-/* What the command wrote to its standard error; as exec_output_stdout(). */
-const void *exec_output_stderr(const struct exec_output *output, size_t *len);
-
-/* The encoding of the server's locale, such as "UTF-8"; "" where it did not say. Valid
- * until exec_output_free(). */
-const char *exec_output_charset(const struct exec_output *output);
-
-/* How the command ended, in *result.
- *
- * Returns 0 or FRAME_EINVAL (NULL, or a size that is not set). */
-int exec_output_result(const struct exec_output *output, struct exec_result *result);
-
-/* Frees an output; NULL is nothing. */
-void exec_output_free(struct exec_output *output);
-
-/* For exec_stream_read(): standard output. */
+/* For exec_output_bytes() and exec_read(): standard output. */
 #define EXEC_STDOUT 1
-/* For exec_stream_read(): standard error. */
+/* The same: standard error. */
 #define EXEC_STDERR 2
 
-/* A command that runs on the other end: its output as it appears, its input as it is
- * written.
+/* What a command wrote.
  *
- * It belongs to the caller and is freed with exec_stream_free(). One thread at a time may
- * use it, except for exec_stream_signal() and exec_stream_resize(), which any thread and
- * any signal handler may call meanwhile. The descriptor of the connection stays the
- * caller's, may be polled, and is not for anything else until the command has ended. */
-struct exec_stream;
+ * It belongs to the caller and is freed with exec_output_free(). It never changes: any number
+ * of threads may use it. */
+struct exec_output;
 
-/* Client: has the other end's shell run a command, whose output then comes as it appears.
+/* Runs a command at the peer, and waits for its reply.
  *
- * command is command_len bytes of shell code. On success *out is the running command,
- * freed with exec_stream_free(); on failure it is NULL. opts may be NULL; timeout_ms is
- * for this call, which only sends the request. With neither opts->input nor
- * EXEC_NO_INPUT the command's input is what exec_stream_write() gives until
- * exec_stream_end_input().
+ * what is the command. timeout_ms is for the whole exchange, and not 0: a call cannot be
+ * resumed. It is beside command_timeout_ms, by which the server ends the command and still
+ * replies. result may be NULL. On success *out is the output, freed with exec_output_free(); on
+ * failure NULL.
  *
- * There is no limit to the output, unless opts->max_output sets one. Whether the server
- * runs the command at all, the first exec_stream_read() tells.
- *
- * Returns 0. FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the
- * connection after FRAME_ESTALLED and FRAME_EIO with errno. */
-int exec_start(int fd, const char *command, size_t command_len, struct exec_stream **out,
-               const struct exec_options *opts);
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): anything but EXEC_EXITED says that the
+ * output or the status is not what a command left to itself would give. -100 and below: an
+ * error reply, such as FRAME_EREMOTE_SPAWN_FAILED or FRAME_EREMOTE_DENIED; the connection is in
+ * sync. Once a byte of the request was accepted every other failure breaks the connection:
+ * FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_ECLOSED (the peer closed instead of replying, as one
+ * that refuses a key does), FRAME_EBADREPLY, FRAME_ETOOBIG (more than twice max_output), and
+ * the codes of frame_connection_recv() and frame_connection_send(). FRAME_EINVAL: nothing was
+ * sent, and frame_last_error() names the member. */
+int exec_call(struct frame_connection *c, const struct exec_request *what, int timeout_ms,
+              struct exec_result *result, struct exec_output **out);
 
-/* Client: as exec_start() for a program and its arguments, without a shell; argv is as for
- * exec_request_argv(). */
-int exec_start_argv(int fd, const char *const *argv, struct exec_stream **out,
-                    const struct exec_options *opts);
+/* What the command wrote to EXEC_STDOUT or EXEC_STDERR, which is `which`, with a NUL behind it.
+ *
+ * The bytes are the command's own, valid until exec_output_free(). *len is their number; len
+ * may be NULL. "" with a length of 0 if there are none, and NULL if output is. */
+const void *exec_output_bytes(const struct exec_output *output, int which, size_t *len);
 
-/* Takes what the command has written, as it comes: 1 to cap bytes.
- *
- * buf is for cap bytes, at least 1. *output is EXEC_STDOUT or EXEC_STDERR; the order
- * between the two is not kept, unless EXEC_MERGE makes them one. timeout_ms is for this
- * call: milliseconds, 0 and FRAME_NO_TIMEOUT wait for ever, FRAME_DONT_WAIT does not wait:
- * the call for a loop of one's own, when the connection can be read.
- *
- * Returns the count of bytes, or 0 once the command has ended and all that it wrote has
- * been taken: then exec_stream_result() tells how it ended, and the connection is free for
- * the next request. FRAME_ETIMEDOUT: nothing yet; call again. A code of -100 or below: the
- * other end refused to run it, as for exec_request(); the connection is in step. Close it
- * after all others: FRAME_ETRUNCATED and FRAME_ECLOSED (the other end is gone),
- * FRAME_EBADREPLY (output is missing, or the reply contradicts itself), FRAME_ESTALLED,
- * FRAME_EIO with errno, FRAME_EINVAL (nothing was done). */
-int64_t exec_stream_read(struct exec_stream *stream, int *output, void *buf, size_t cap,
-                         int timeout_ms);
+/* Ends the object; NULL is ignored. */
+void exec_output_free(struct exec_output *output);
 
-/* Gives the command input: some of len bytes, as much as there is room for on the way.
+/* Starts a command whose output comes as it appears.
  *
- * One thread that writes and reads in turn does not block itself: where output waits to be
- * read first, nothing is taken. timeout_ms is as for exec_stream_read().
+ * what is the command. Until exec_finish() or exec_copy() has returned how it ended, every
+ * other function that receives or sends on the connection returns FRAME_ESTATE. The first
+ * exec_read() reports whether the server accepted the command. To give it up, free the
+ * connection, which ends the command, unless it is EXEC_DETACHED.
  *
- * Returns the count of bytes that were taken. 0: read first; or the command has ended, and
- * more input is of no use. FRAME_ETIMEDOUT: nothing was taken; call again. FRAME_ESTATE:
- * the command takes no input, or its end was told. The rest as for exec_stream_read(). */
-int64_t exec_stream_write(struct exec_stream *stream, const void *data, size_t len,
-                          int timeout_ms);
+ * Returns 0: the request was accepted, and what is not written yet will be by the calls that
+ * follow. FRAME_ETIMEDOUT: nothing was accepted. FRAME_EINVAL, which names the member, and the
+ * codes of frame_connection_send(). */
+int exec_start(struct frame_connection *c, const struct exec_request *what, int timeout_ms);
 
-/* Tells the command that its input ends here.
+/* Reads 1 to cap bytes of output into buf, as they come. *which is EXEC_STDOUT or EXEC_STDERR.
  *
- * Returns 0, also where it has ended before. The rest as for exec_stream_write(). */
-int exec_stream_end_input(struct exec_stream *stream, int timeout_ms);
+ * Returns how many; 0: the command has ended and all of its output was read, exec_finish() says
+ * how it ended. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again; 0 as timeout_ms does not wait.
+ * -100 and below: the server refused the command; the connection is in sync and free. Other
+ * failures break the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing came at all),
+ * FRAME_EBADREPLY, and the codes of frame_connection_recv(). FRAME_ESTATE: no command was
+ * started. FRAME_EINVAL. */
+int64_t exec_read(struct frame_connection *c, void *buf, size_t cap, int timeout_ms,
+                  int *which);
 
-/* Has the other end send a signal to the command's process group: SIGHUP, SIGINT, SIGQUIT,
- * SIGTERM, SIGKILL, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGSTOP, SIGALRM, SIGPIPE or
- * SIGWINCH.
+/* Gives the command input.
  *
- * May be called from any thread and from a signal handler while another call uses the
- * stream: that call, or the next one, sends it, behind the input that was taken before.
- *
- * Returns 0 or FRAME_EINVAL. */
-int exec_stream_signal(const struct exec_stream *stream, int signal);
+ * Returns how much of it was taken; 0: output waits and has to be read first, or the command
+ * has ended. FRAME_ETIMEDOUT: nothing was taken. FRAME_ESTATE: the input has ended. Otherwise as
+ * exec_read(). */
+int64_t exec_write(struct frame_connection *c, const void *data, size_t len, int timeout_ms);
 
-/* Changes the size of the command's terminal; without EXEC_TTY nothing happens. Callable
- * as exec_stream_signal() is.
+/* Ends the input, and waits until all of it was written, or output has to be read first, or the
+ * command has ended. A second call only waits.
  *
- * Returns 0 or FRAME_EINVAL. */
-int exec_stream_resize(const struct exec_stream *stream, uint16_t rows, uint16_t columns);
+ * Returns 0. FRAME_ETIMEDOUT: not all was written, and will be by the calls that follow.
+ * Otherwise as exec_read(). */
+int exec_end_input(struct frame_connection *c, int timeout_ms);
 
-/* Copies between descriptors and the command until it has ended: in_fd to its input, its
- * output to out_fd, its standard error to err_fd, in constant memory.
+/* Copies between descriptors and the command until it has ended: input from in_fd (-1: none, it
+ * ends), output to out_fd and err_fd. All three are borrowed; none is read or written beyond
+ * what the command gets and gave.
  *
- * in_fd may be -1 for no input; its end is the input's end. out_fd and err_fd may be the
- * same. None of them is closed, and no flags are changed; one that blocks slows the
- * command down. timeout_ms is for the whole of it, as for exec_stream_read().
+ * result may be NULL. Returns how the command ended, EXEC_EXITED to EXEC_STATUS_LOST; the
+ * connection is free then. FRAME_ETIMEDOUT, FRAME_ECANCELED, and a failure of one of the
+ * descriptors (FRAME_EIO with errno): the command runs on, and the call can be made again.
+ * Otherwise as exec_read(). */
+int exec_copy(struct frame_connection *c, int in_fd, int out_fd, int err_fd, int timeout_ms,
+              struct exec_result *result);
+
+/* Drops the output that is left, ends the input, and waits for the end of the command.
  *
- * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): the command has ended, and all that
- * it wrote was written. FRAME_ETIMEDOUT: call again to go on. The rest as for
- * exec_stream_read(); FRAME_EIO with errno may also come from one of the three
- * descriptors, as EPIPE does where nobody reads the output any more. */
-int exec_stream_copy(struct exec_stream *stream, int in_fd, int out_fd, int err_fd,
-                     int timeout_ms);
+ * result may be NULL. Returns how the command ended, EXEC_EXITED to EXEC_STATUS_LOST; the
+ * connection is free then. Otherwise as exec_read(). */
+int exec_finish(struct frame_connection *c, int timeout_ms, struct exec_result *result);
 
-/* What the stream waits for, for a loop of one's own: POLLIN, or POLLIN | POLLOUT while
- * something is still to be sent to the other end. */
-int exec_stream_events(const struct exec_stream *stream);
-
-/* How the command ended, in *result; stdout_total and stderr_total are what came.
+/* Sends a signal to the command's process group: whoever is in a call for the command does
+ * that, or makes the next one. What is sent twice before that arrives once.
  *
- * Returns 0. FRAME_ESTATE: it has not ended. FRAME_EINVAL (NULL, or a size that is not
- * set). */
-int exec_stream_result(const struct exec_stream *stream, struct exec_result *result);
+ * signal is a number of signal(7) of this system: HUP, INT, QUIT, TERM, KILL, USR1, USR2, CONT,
+ * TSTP, STOP, WINCH, ALRM or PIPE. Any thread, and any signal handler.
+ *
+ * Returns 0, FRAME_EINVAL (another signal) or FRAME_ESTATE (no command was ever started). */
+int exec_signal(struct frame_connection *c, int signal);
 
-/* Frees a stream; NULL is nothing. A command that still runs is left to the server, which
- * ends it once the connection is closed, unless EXEC_ON_CLOSE_RUN was asked for. */
-void exec_stream_free(struct exec_stream *stream);
+/* Gives the command's terminal another size, in the same way. Any thread, and any signal
+ * handler. Returns 0 or FRAME_ESTATE. */
+int exec_resize(struct frame_connection *c, uint16_t rows, uint16_t columns);
 
 /* ============================================================== 9  commands, server ====== */
-/*   exec_serve(fd, request, NULL, &result);                   a request that was received
+/*   frame_connection_recv_header(c, -1, &view, NULL);
+ *   exec_serve(c, view.header, NULL, &result);
  *   exec_and_reply(fd, command, len, NULL, &result);          a command from anywhere else */
 
-/* What a client wants to have run, for a policy. Everything in it is valid until the
- * policy returns. */
+/* For exec_options.flags: commands get all of the host's environment instead of a clean one. */
+#define EXEC_HOST_ENVIRONMENT 16
+/* For exec_options.flags: a command is ended at the output limit. Without it the command runs
+ * on, and the rest of its output is dropped. */
+#define EXEC_END_AT_LIMIT 32
+/* For exec_options.flags: commands have the umask of exec_options.umask instead of the host's. */
+#define EXEC_UMASK 64
+/* For exec_options.flags of a server that runs as root: commands have exec_options.uid and gid,
+ * and no other group; HOME, USER and LOGNAME only if env sets them. */
+#define EXEC_USER 128
+
+/* What a client wants to have run, for a policy. Everything in it is valid until the policy
+ * returns. */
 struct exec_inquiry {
-    /* sizeof(struct exec_inquiry) of this library: what is beyond it is not there. */
+    /* sizeof(struct exec_inquiry) of this library: members beyond it do not exist. */
     uint32_t size;
-    /* EXEC_MERGE, EXEC_TTY, EXEC_ON_CLOSE_RUN, as the request has them. */
+    /* EXEC_MERGE, EXEC_TTY, EXEC_DETACHED, as the request has them. */
     uint32_t flags;
-    /* The header of the request, JSON text; NULL for exec_and_reply(). */
+    /* The header of the request, JSON text; NULL from exec_and_reply(). */
     const char *header;
-    /* The shell code: command_len bytes; none where there is an argv. */
+    /* The shell code, command_len bytes; none if there is an argv. */
     const char *command;
     /* Bytes of command. */
-    size_t command_len;
-    /* Program and arguments, ending with NULL; NULL for shell code. */
+    uint64_t command_len;
+    /* A program and its arguments, and NULL behind them; NULL for shell code. */
     const char *const *argv;
-    /* The working directory that is asked for; NULL if none is. */
+    /* The working directory that is asked for, or NULL. */
     const char *cwd;
-    /* The variables that are asked for, "NAME=value", ending with NULL; never NULL. */
+    /* The variables that are asked for, "NAME=value", and NULL behind them; never NULL. */
     const char *const *env;
 };
 
-/* Server: runs a command through /bin/sh and sends one reply frame with what it wrote to
- * its two outputs and how it ended.
+/* How a server runs commands. A request can only lower the limits. */
+struct exec_options {
+    /* sizeof(struct exec_options). */
+    uint32_t size;
+    /* EXEC_DETACHED, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT, EXEC_UMASK, EXEC_USER. */
+    uint32_t flags;
+    /* Milliseconds that the reply may wait without a byte for a client that does not read, and
+     * so may a streamed command's output once the command has ended; default 30 s. */
+    int32_t reply_timeout_ms;
+    /* Milliseconds that a command may run; default FRAME_NO_TIMEOUT. */
+    int32_t command_timeout_ms;
+    /* Milliseconds from SIGTERM to SIGKILL; default 2 s. */
+    int32_t grace_ms;
+    /* Milliseconds that output is read on after the command's end while another process holds
+     * it open; default 500 ms. */
+    int32_t drain_ms;
+    /* Milliseconds from the client's end of stream, which may be a half-close, to the end of
+     * its command; default 2 s. A hang-up ends it at once. */
+    int32_t close_grace_ms;
+    /* exec_and_reply() only: where to write, if that is not the same descriptor; 0 is the same. */
+    int32_t write_fd;
+    /* Bytes kept of each of the two outputs; default 16 MiB. */
+    uint64_t max_output;
+    /* Bytes of a command; default 64 KiB, at most 131,071. */
+    uint64_t max_command;
+    /* Seconds of processor time for each process of a command (RLIMIT_CPU of setrlimit(2)); 0
+     * is the host's own limit, here and for the next three. */
+    uint64_t cpu_seconds;
+    /* Bytes of memory for each process of a command (RLIMIT_AS). */
+    uint64_t memory;
+    /* Processes that the command's user may have at once, in all (RLIMIT_NPROC). */
+    uint64_t processes;
+    /* Bytes of a file that a command writes (RLIMIT_FSIZE). */
+    uint64_t file_size;
+    /* With EXEC_UMASK: the umask of commands. */
+    uint32_t umask;
+    /* With EXEC_USER: the user id of commands. */
+    uint32_t uid;
+    /* With EXEC_USER: their group id. */
+    uint32_t gid;
+    /* 0. */
+    uint32_t reserved;
+    /* The directory that commands start in; NULL is the host's own. */
+    const char *cwd;
+    /* Variables, "NAME=value", and NULL behind them, added to the clean environment. */
+    const char *const *env;
+    /* Asked before anything is run; may be NULL. 0 allows the request. A FRAME_E... code
+     * refuses it: the client gets the reply code that stands for it, and what was written to
+     * reason, a C string of reason_size bytes at most, as the message. Any other number is
+     * FRAME_EACCES. It is called on the thread of the call. */
+    int (*policy)(void *context, const struct exec_inquiry *inquiry, char *reason,
+                  size_t reason_size);
+    /* exec_and_reply() and exec_run() only: asked before each wait and after each signal, as in
+     * frame_options. A connection has its own. */
+    int (*interrupted)(void *context);
+    /* Passed to policy and interrupted. */
+    void *context;
+};
+#define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Runs shell code and sends one reply on a raw descriptor: what the command wrote to its two
+ * outputs, and how it ended.
  *
- * command is command_len bytes of shell code, however they came; whoever may send them
- * may do anything that the host's user may. opts and result may be NULL.
+ * command is command_len bytes for /bin/sh, however they came; whoever may send them may do
+ * anything that the host's user may. opts and result may be NULL.
  *
  * The command's standard input is /dev/null. It leads its own process group, with default
- * signal actions, nothing blocked and no descriptor of the host's; its environment is
- * clean: PATH, SHELL, and HOME, USER, LOGNAME, TMPDIR, TZ, LANG and the LC_* of locale(7) of
- * the host's.
- * Its end and both outputs are waited for together. Out of time, its group gets SIGTERM,
- * and SIGKILL after a grace; so it does when the client goes away. When the calling
- * thread dies the command is killed. fd is not read.
+ * signal actions, nothing blocked and no descriptor of the host's. Its environment is clean:
+ * PATH, SHELL, and the host's HOME, USER, LOGNAME, TMPDIR, TZ, LANG and the LC_* of locale(7).
+ * When its time is up, or the client goes away, the group gets SIGTERM, and SIGKILL after
+ * grace_ms. If the calling thread dies, the command is killed. fd is not read.
  *
- * No signal handler is touched: a host that ignores SIGCHLD or reaps all its children
- * works, and on Linux before 6.15 only loses the exit status (EXEC_STATUS_LOST). Any
- * number of threads may run commands at once, on different descriptors.
+ * No signal handler is touched: a host that ignores SIGCHLD or reaps all its children works,
+ * and on Linux before 6.15 only loses the exit status (EXEC_STATUS_LOST). Any number of threads
+ * may run commands at once, on different descriptors.
  *
- * Returns EXEC_EXITED and the like (0 or more): a reply was sent and the stream is in
- * step. FRAME_ECLOSED: the client hung up and its command was ended. FRAME_ESTALLED,
- * FRAME_EIO with errno, FRAME_EBADF: the reply did not get through. FRAME_EINVAL:
- * nothing was run. Close the stream after those. */
+ * Returns EXEC_EXITED to EXEC_REFUSED (0 or more): a reply was sent, and the stream is usable.
+ * FRAME_ECLOSED: the client hung up, and its command was ended. FRAME_ESTALLED, FRAME_EIO with
+ * errno, FRAME_EBADF: the reply did not get through. FRAME_ECANCELED: the hook ended it, and the
+ * command. Close the stream after those. FRAME_EINVAL: nothing was run. */
 int exec_and_reply(int fd, const char *command, size_t command_len,
                    const struct exec_options *opts, struct exec_result *result);
 
-/* Server: does what a received exec request asks for, and sends one reply frame.
+/* Serves an exec request, whose header was just received with frame_connection_recv_header():
+ * reads its body, runs what it asks for and sends one reply.
  *
- * request is a frame with the cmd "exec", from frame_recv_header() or frame_recv(); its
- * body is received here. Its argv, cwd, env, timeout_ms, max_output, on_close, merge, tty,
- * stdin_size, stream and id are followed, its limits only where they are lower than those
- * of opts.
+ * request is the text of the header. Its argv, cwd, env, timeout_ms, max_output, on_close,
+ * merge, tty, stdin_size, stream and id are followed, its limits only if they are lower than
+ * those of opts. If the client asked for a stream, output is sent as it appears, the reply
+ * comes last, and input, signals and sizes are received meanwhile; those that come too late are
+ * dropped by the connection. A client that does not read slows the command down.
  *
- * Where the client asked for a stream, output is sent as it appears, the reply comes last,
- * and fd is read meanwhile, frame by frame, for input, signals and terminal sizes; what
- * still comes of these after the reply, exec_is_late_input() tells from requests. Memory
- * is constant: a client that does not read slows the command down.
- *
- * The rest, and the codes, are as for exec_and_reply(); after FRAME_ETRUNCATED,
- * FRAME_ETIMEDOUT, FRAME_ESTALLED and FRAME_EBADFIELD the request or the client's part of
- * the stream did not come whole, or was not understood. */
-int exec_serve(int fd, struct frame *request, const struct exec_options *opts,
-               struct exec_result *result);
+ * Otherwise as exec_and_reply(). Every code below 0 but FRAME_EINVAL and FRAME_ESTATE (the body
+ * was received before) breaks the connection: FRAME_ECLOSED (the client went away from its
+ * command), FRAME_ETRUNCATED, FRAME_ESTALLED (it does not read), FRAME_EBADFIELD (a frame that
+ * is not for a running command). */
+int exec_serve(struct frame_connection *c, const char *request,
+               const struct exec_options *opts, struct exec_result *result);
 
-/* Runs a command as exec_and_reply() does, for its output alone: nothing is sent. For
- * servers of older wires.
+/* Runs shell code here for its output alone: nothing is sent. For servers of older wires.
  *
- * On success *out is the output, freed with exec_output_free(); on failure it is NULL.
- * opts may be NULL; write_fd and timeout_ms have no meaning here.
+ * On success *out is the output, freed with exec_output_free(); on failure NULL. opts and
+ * result may be NULL; write_fd, reply_timeout_ms and close_grace_ms do not apply.
  *
- * Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be
- * started. FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above
- * max_command. FRAME_ENOMEM. */
-int exec_run(const char *command, size_t command_len, struct exec_output **out,
-             const struct exec_options *opts);
-
-/* Server: whether a received frame is a client's input, signal or terminal size for a
- * streamed command that had ended by then. It is to be dropped, with its body, and
- * needs no reply.
- *
- * Returns 1 or 0. */
-int exec_is_late_input(const struct frame *request);
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be started.
+ * FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above max_command. FRAME_ECANCELED,
+ * FRAME_ENOMEM. */
+int exec_run(const char *command, size_t command_len, const struct exec_options *opts,
+             struct exec_result *result, struct exec_output **out);
 
 /* ================================================================ 10  files, client ====== */
 /*   frame_file_put_path(fd, "notes/a", "a", NULL, &result);
@@ -1609,13 +1566,7 @@ int64_t frame_file_sweep(int root_fd, int64_t older_than_ms);
 
 /* ==================================================================== 12  datagrams ====== */
 /*   frame_datagram_send(fd, NULL, 0, header, body, len, NULL);
- *   exec_datagram_request(fd, "uptime", 6, key, key_len, &output, NULL); */
-
-/* From exec_datagram_serve(): a request that came before, and is still running, or whose
- * reply was sent again. */
-#define EXEC_REPEATED 7
-/* From exec_datagram_serve(): a datagram that got no answer; error in the result says why. */
-#define EXEC_IGNORED 8
+ *   exec_datagram_call(fd, &what, key, key_len, FRAME_DEFAULT_TIMEOUT, NULL, &output); */
 
 /* How datagrams are sent and received. Initialise it with FRAME_DATAGRAM_OPTIONS_INIT; a
  * member that is 0 has its default. */
@@ -1632,13 +1583,6 @@ struct frame_datagram_options {
     uint32_t flags;
 };
 #define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0 }
-
-/* Remembers the requests that came in datagrams, and their replies, for 30 s at least: of
- * the last 1,024 requests, and 32 MiB of replies.
- *
- * It belongs to the caller and is freed with exec_datagram_server_free(). Any number of
- * threads may serve with it at the same time. */
-struct exec_datagram_server;
 
 /* Sends one frame as one datagram.
  *
@@ -1682,70 +1626,76 @@ int frame_datagram_recv(int fd, struct frame **out, const struct frame_datagram_
  * in a stream, or it is NULL. */
 const void *frame_source(const struct frame *frame, size_t *len);
 
-/* Server: a memory of datagram requests, for exec_datagram_serve().
+/* Server of datagrams: the request was served before, and the same reply was sent again. */
+#define EXEC_REPEATED 7
+/* Server of datagrams: what came is not served, and not answered; error in exec_result says why. */
+#define EXEC_IGNORED 8
+
+/* Runs commands for clients that ask in datagrams, each of them once: it remembers requests
+ * and their replies for 30 s at least, of the last 1,024 requests, and 32 MiB of replies.
  *
- * key is key_len bytes, 16 to 1,024, shared with the clients; it is copied. Then whatever
- * does not end in the tag that the key makes of it, was made more than 30 s ago by this
- * machine's clock, or before this call, gets no answer at all. NULL and 0 are no key:
- * then whoever is on this machine is served, every user of it, and nobody else.
+ * It belongs to the caller and is freed with exec_datagram_server_free(). Any number of threads
+ * may use it. */
+struct exec_datagram_server;
+
+/* Makes a server.
  *
- * Two servers that share a key share no memory: what was recorded on its way to one of
- * them can be played to the other within 30 s. Give each a key of its own.
+ * key is key_len bytes, 16 to 1,024, shared with the clients; it is copied. A datagram that
+ * does not end in the tag that the key makes of it, that was made more than 30 s ago by this
+ * machine's clock, or before this call, gets no answer at all. NULL and 0 are no key: then
+ * whoever is on this machine is served, every user of it, and nobody else.
  *
- * On success *out is the server, freed with exec_datagram_server_free(); on failure it is
- * NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. */
+ * On success *out is the server, freed with exec_datagram_server_free(); on failure NULL.
+ * Returns 0, FRAME_EKEY or FRAME_EINVAL. */
 int exec_datagram_server_new(const void *key, size_t key_len,
                              struct exec_datagram_server **out);
 
-/* Server: receives one datagram, runs the command that it asks for and sends the reply,
- * in as many datagrams of up to 8 KiB as it takes.
+/* Receives one datagram, runs the command that it asks for and sends the reply, in as many
+ * datagrams of up to 8 KiB as it takes.
  *
- * A request that comes twice runs once: while it runs the second one is dropped, and later
- * the same reply is sent again, to the same address only. What is run, and how, is as for
- * exec_serve(). opts and result may be NULL. In opts timeout_ms is the wait for a
- * datagram, by default FRAME_NO_TIMEOUT; max_output is 1 MiB by default, at most 16 MiB;
- * a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed
- * for the call; threads may serve on one descriptor side by side, and the call lasts as
- * long as the command: one thread serves one command at a time.
+ * A request that comes twice runs once: while it runs the second one is dropped, and later the
+ * same reply is sent again, to the same address only. What is run, and how, is as for
+ * exec_serve(). opts and result may be NULL. In opts max_output is 1 MiB by default, at most
+ * 16 MiB; write_fd, reply_timeout_ms, close_grace_ms and interrupted do not apply; a lost client
+ * does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
+ * may serve on one descriptor side by side, and the call lasts as long as the command.
+ * timeout_ms is the wait for a datagram.
  *
- * Returns EXEC_EXITED to EXEC_STATUS_LOST, EXEC_SPAWN_FAILED or EXEC_REFUSED for a new
- * request: the reply was sent, unless error in result is the FRAME_E... code of what
- * kept it, or a part of it, from being sent; the client will ask again. EXEC_REPEATED.
- * EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one), FRAME_EACCES
- * (not from this machine, or its time is not acceptable, or it was sent from another
- * address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
- * FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no
- * request). A negative code: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO
- * with errno, FRAME_EINVAL. */
+ * Returns EXEC_EXITED to EXEC_REFUSED for a new request: the reply was sent, unless error in
+ * result is the code of what kept it, or a part of it, from being sent; the client will ask
+ * again. EXEC_REPEATED. EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one),
+ * FRAME_EACCES (not from this machine, or its time is not acceptable, or it was sent from
+ * another address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
+ * FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no request).
+ * Below 0: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL. */
 int exec_datagram_serve(struct exec_datagram_server *server, int fd,
-                        const struct exec_options *opts, struct exec_result *result);
+                        const struct exec_options *opts, int timeout_ms,
+                        struct exec_result *result);
 
-/* Frees a server that no thread uses any more; NULL is nothing. */
+/* Ends a server that no thread uses any more; NULL is ignored. */
 void exec_datagram_server_free(struct exec_datagram_server *server);
 
-/* Client: asks for a command in a datagram, sends it again while no whole reply comes
- * (after 200 ms, then twice as long, up to 2 s), and puts the reply together.
+/* Asks for a command in a datagram, sends it again while no whole reply comes (after 200 ms,
+ * then twice as long, up to 2 s), and puts the reply together.
  *
- * fd is a UDP or Unix datagram socket that is connected to the server, so that nobody
- * else's datagrams are taken; a Unix socket needs a name of its own to be answered. It is
- * borrowed for the call, and used by one thread at a time. command is command_len bytes
- * of shell code; with the rest of the request it has to fit one datagram of 65,507 bytes.
- * key is key_len bytes, 16 to 1,024, as the server has them; NULL and 0 are no key. On
- * success *out is the output, freed with exec_output_free(); on failure it is NULL. opts
- * may be NULL, and is as for exec_request(), except that timeout_ms is 30 s by default
- * where there is no command_timeout_ms, and max_output 1 MiB, at most 16 MiB.
+ * fd is a UDP or Unix datagram socket that is connected to the server, so that nobody else's
+ * datagrams are taken; a Unix socket needs a name of its own to be answered. It is borrowed for
+ * the call, and used by one thread at a time. what is the command, which with all that goes with
+ * it has to fit one datagram of 65,507 bytes: input, EXEC_TTY and EXEC_NO_INPUT do not apply,
+ * max_output is 1 MiB by default and at most 16 MiB. key is key_len bytes, 16 to 1,024, as the
+ * server has them; NULL and 0 are no key. timeout_ms is for the whole exchange;
+ * FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out is the output, freed with
+ * exec_output_free(); on failure NULL.
  *
- * Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more) with *out set. The command ran once,
- * or with a negative code perhaps not at all. A code of -100 or below: the server's error
- * reply. FRAME_ETIMEDOUT: the reply, or a part of it, did not come. FRAME_EIO with errno:
- * ECONNREFUSED where nobody receives, at once. FRAME_EBADREPLY: the reply contradicts
- * itself. FRAME_ETOOBIG: the request does not fit, or the reply is larger than twice
- * max_output. FRAME_EKEY, FRAME_EINVAL (input and EXEC_TTY among others: a datagram has
- * no room for them), FRAME_EBADF: nothing was sent. The socket can be used again after
- * any of them. */
-int exec_datagram_request(int fd, const char *command, size_t command_len, const void *key,
-                          size_t key_len, struct exec_output **out,
-                          const struct exec_options *opts);
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once, or with a code below 0 perhaps
+ * not at all. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply, or a part of
+ * it, did not come. FRAME_EIO with errno: ECONNREFUSED if nobody receives, at once.
+ * FRAME_EBADREPLY: the reply contradicts itself. FRAME_ETOOBIG: the request does not fit, or the
+ * reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was sent.
+ * The socket can be used again after any of them. */
+int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
+                       size_t key_len, int timeout_ms, struct exec_result *result,
+                       struct exec_output **out);
 
 /* ===================================================================== 13  appendix ====== */
 /* -100 and below were reported by the peer in an error reply: the connection is still usable.

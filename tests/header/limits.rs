@@ -24,7 +24,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("max_depth", &[MAX_DEPTH as u64, MAX_DEPTH_HARD as u64]),
     ("prefix", &[4]),
     ("auth_options.timeout_ms", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
-    ("exec_options.timeout_ms", &[ms(REPLY_MARGIN), ms(REPLY_TIMEOUT)]),
+    ("exec_options.reply_timeout_ms", &[ms(REPLY_TIMEOUT)]),
     ("grace_ms", &[ms(TERM_GRACE)]),
     ("drain_ms", &[ms(DRAIN_GRACE)]),
     ("close_grace_ms", &[ms(CLOSE_GRACE)]),
@@ -52,7 +52,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("exec_datagram_server_new", &[n(MAX_KEY), ms(DATAGRAM_REPLAY)]),
     ("exec_datagram_serve", &[n(DATAGRAM_SEND), DATAGRAM_OUTPUT, MAX_OUTPUT, n(DATAGRAM_TABLE)]),
     (
-        "exec_datagram_request",
+        "exec_datagram_call",
         &[
             ms(DATAGRAM_RESEND),
             ms(DATAGRAM_RESEND_MAX),

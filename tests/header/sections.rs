@@ -100,20 +100,20 @@ FRAME_DEFAULT_TIMEOUT is the connection's.",
         title: "commands, client",
         about: "run at the peer, at once or streamed",
         usage: "
-  exec_request(fd, \"uname -a\", 8, &output, NULL);  exec_output_stdout(output, &len);
-  exec_start(fd, \"sh\", 2, &stream, NULL);  exec_stream_copy(stream, 0, 1, 2, 0);",
-        sources: &["exec/calls", "exec/stream"],
+  struct exec_request what = EXEC_REQUEST_INIT;   what.command = \"uname -a\";
+  exec_call(c, &what, 10000, NULL, &output);      exec_output_bytes(output, EXEC_STDOUT, &len);
+  exec_start(c, &what, -1);                       exec_copy(c, 0, 1, 2, -1, &result);
+While a streamed command runs, exec_signal() sends it Ctrl-C.",
+        sources: &["exec/request", "exec/mod", "exec/client", "exec/stream"],
     },
     Section {
         title: "commands, server",
         about: "run here, for a peer",
         usage: "
-  exec_serve(fd, request, NULL, &result);                   a request that was received
+  frame_connection_recv_header(c, -1, &view, NULL);
+  exec_serve(c, view.header, NULL, &result);
   exec_and_reply(fd, command, len, NULL, &result);          a command from anywhere else",
-        sources: &[
-            "exec/calls: exec_inquiry exec_and_reply exec_serve exec_run",
-            "exec/stream: exec_is_late_input",
-        ],
+        sources: &["exec/options", "exec/server"],
     },
     Section {
         title: "files, client",
@@ -138,8 +138,8 @@ FRAME_DEFAULT_TIMEOUT is the connection's.",
         about: "frames and commands over UDP or Unix sockets",
         usage: "
   frame_datagram_send(fd, NULL, 0, header, body, len, NULL);
-  exec_datagram_request(fd, \"uptime\", 6, key, key_len, &output, NULL);",
-        sources: &["datagram"],
+  exec_datagram_call(fd, &what, key, key_len, FRAME_DEFAULT_TIMEOUT, NULL, &output);",
+        sources: &["datagram", "exec/datagram"],
     },
 ];
 

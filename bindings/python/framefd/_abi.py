@@ -50,7 +50,12 @@ FRAME_CONNECTION_AS_IS = 8
 FRAME_CONNECTION_KEEPALIVE = 16
 FRAME_STATE_ENDED = 1
 FRAME_STATE_PEER_ENDED = 2
+FRAME_STATE_EXEC = 4
 AUTH_SHORT_KEY = 1
+EXEC_MERGE = 1
+EXEC_TTY = 2
+EXEC_NO_INPUT = 4
+EXEC_DETACHED = 8
 EXEC_EXITED = 0
 EXEC_SIGNALED = 1
 EXEC_TIMED_OUT = 2
@@ -58,19 +63,16 @@ EXEC_OUTPUT_LIMIT = 3
 EXEC_STATUS_LOST = 4
 EXEC_SPAWN_FAILED = 5
 EXEC_REFUSED = 6
-EXEC_ON_CLOSE_RUN = 1
-EXEC_HOST_ENVIRONMENT = 2
-EXEC_END_AT_LIMIT = 4
-EXEC_MERGE = 8
-EXEC_TTY = 16
-EXEC_NO_INPUT = 32
-EXEC_UMASK = 64
 EXEC_RESULT_TIMED_OUT = 1
 EXEC_RESULT_TRUNCATED = 2
 EXEC_RESULT_PIPE_HELD = 4
 EXEC_RESULT_CLIENT_GONE = 8
 EXEC_STDOUT = 1
 EXEC_STDERR = 2
+EXEC_HOST_ENVIRONMENT = 16
+EXEC_END_AT_LIMIT = 32
+EXEC_UMASK = 64
+EXEC_USER = 128
 FRAME_FILE_NO_OVERWRITE = 1
 FRAME_FILE_NO_CHECKSUM = 2
 FRAME_FILE_NO_SYNC = 4
@@ -305,49 +307,21 @@ class AuthOptions(SizedStructure):
     ]
 
 
-class ExecInquiry(Structure):
+class ExecRequest(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
         ("flags", c_uint32),
-        ("header", c_char_p),
-        ("command", c_void_p),
-        ("command_len", c_size_t),
+        ("command", c_char_p),
+        ("command_len", c_uint64),
         ("argv", POINTER(c_char_p)),
-        ("cwd", c_char_p),
-        ("env", POINTER(c_char_p)),
-    ]
-
-
-ExecOptionsPolicy = CFUNCTYPE(c_int, c_void_p, POINTER(ExecInquiry), c_void_p, c_size_t)
-
-
-class ExecOptions(SizedStructure):
-    _fields_ = [
-        ("size", c_uint32),
-        ("timeout_ms", c_int32),
-        ("write_fd", c_int32),
-        ("flags", c_uint32),
-        ("command_timeout_ms", c_int32),
-        ("grace_ms", c_int32),
-        ("drain_ms", c_int32),
-        ("close_grace_ms", c_int32),
-        ("max_output", c_uint64),
-        ("max_command", c_uint64),
         ("cwd", c_char_p),
         ("env", POINTER(c_char_p)),
         ("input", c_char_p),
         ("input_len", c_uint64),
-        ("cpu_seconds", c_uint64),
-        ("memory", c_uint64),
-        ("processes", c_uint64),
-        ("file_size", c_uint64),
-        ("umask", c_uint32),
-        ("uid", c_uint32),
-        ("gid", c_uint32),
+        ("max_output", c_uint64),
+        ("command_timeout_ms", c_int32),
         ("rows", c_uint16),
         ("columns", c_uint16),
-        ("policy", ExecOptionsPolicy),
-        ("context", c_void_p),
     ]
 
 
@@ -361,6 +335,54 @@ class ExecResult(SizedStructure):
         ("error", c_int32),
         ("stdout_total", c_uint64),
         ("stderr_total", c_uint64),
+        ("charset", c_char * 40),
+    ]
+
+
+class ExecInquiry(Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("header", c_char_p),
+        ("command", c_void_p),
+        ("command_len", c_uint64),
+        ("argv", POINTER(c_char_p)),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+    ]
+
+
+ExecOptionsPolicy = CFUNCTYPE(c_int, c_void_p, POINTER(ExecInquiry), c_void_p, c_size_t)
+
+
+ExecOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
+class ExecOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("reply_timeout_ms", c_int32),
+        ("command_timeout_ms", c_int32),
+        ("grace_ms", c_int32),
+        ("drain_ms", c_int32),
+        ("close_grace_ms", c_int32),
+        ("write_fd", c_int32),
+        ("max_output", c_uint64),
+        ("max_command", c_uint64),
+        ("cpu_seconds", c_uint64),
+        ("memory", c_uint64),
+        ("processes", c_uint64),
+        ("file_size", c_uint64),
+        ("umask", c_uint32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("reserved", c_uint32),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+        ("policy", ExecOptionsPolicy),
+        ("interrupted", ExecOptionsInterrupted),
+        ("context", c_void_p),
     ]
 
 
@@ -538,43 +560,29 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "auth_key_generate": (c_int, (c_char_p,)),
     "auth_key_bytes": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "auth_key_free": (None, (c_void_p,)),
-    "exec_request": (
+    "exec_call": (
         c_int,
-        (c_int, c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions)),
+        (c_void_p, POINTER(ExecRequest), c_int, POINTER(ExecResult), POINTER(c_void_p)),
     ),
-    "exec_request_argv": (
-        c_int,
-        (c_int, POINTER(c_char_p), POINTER(c_void_p), POINTER(ExecOptions)),
-    ),
-    "exec_output_stdout": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "exec_output_stderr": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "exec_output_charset": (c_char_p, (c_void_p,)),
-    "exec_output_result": (c_int, (c_void_p, POINTER(ExecResult))),
+    "exec_output_bytes": (c_void_p, (c_void_p, c_int, POINTER(c_size_t))),
     "exec_output_free": (None, (c_void_p,)),
-    "exec_start": (
-        c_int,
-        (c_int, c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions)),
-    ),
-    "exec_start_argv": (
-        c_int,
-        (c_int, POINTER(c_char_p), POINTER(c_void_p), POINTER(ExecOptions)),
-    ),
-    "exec_stream_read": (c_int64, (c_void_p, POINTER(c_int), c_void_p, c_size_t, c_int)),
-    "exec_stream_write": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
-    "exec_stream_end_input": (c_int, (c_void_p, c_int)),
-    "exec_stream_signal": (c_int, (c_void_p, c_int)),
-    "exec_stream_resize": (c_int, (c_void_p, c_uint16, c_uint16)),
-    "exec_stream_copy": (c_int, (c_void_p, c_int, c_int, c_int, c_int)),
-    "exec_stream_events": (c_int, (c_void_p,)),
-    "exec_stream_result": (c_int, (c_void_p, POINTER(ExecResult))),
-    "exec_stream_free": (None, (c_void_p,)),
+    "exec_start": (c_int, (c_void_p, POINTER(ExecRequest), c_int)),
+    "exec_read": (c_int64, (c_void_p, c_void_p, c_size_t, c_int, POINTER(c_int))),
+    "exec_write": (c_int64, (c_void_p, c_void_p, c_size_t, c_int)),
+    "exec_end_input": (c_int, (c_void_p, c_int)),
+    "exec_copy": (c_int, (c_void_p, c_int, c_int, c_int, c_int, POINTER(ExecResult))),
+    "exec_finish": (c_int, (c_void_p, c_int, POINTER(ExecResult))),
+    "exec_signal": (c_int, (c_void_p, c_int)),
+    "exec_resize": (c_int, (c_void_p, c_uint16, c_uint16)),
     "exec_and_reply": (
         c_int,
         (c_int, c_char_p, c_size_t, POINTER(ExecOptions), POINTER(ExecResult)),
     ),
-    "exec_serve": (c_int, (c_int, c_void_p, POINTER(ExecOptions), POINTER(ExecResult))),
-    "exec_run": (c_int, (c_char_p, c_size_t, POINTER(c_void_p), POINTER(ExecOptions))),
-    "exec_is_late_input": (c_int, (c_void_p,)),
+    "exec_serve": (c_int, (c_void_p, c_char_p, POINTER(ExecOptions), POINTER(ExecResult))),
+    "exec_run": (
+        c_int,
+        (c_char_p, c_size_t, POINTER(ExecOptions), POINTER(ExecResult), POINTER(c_void_p)),
+    ),
     "frame_file_put": (
         c_int,
         (c_int, c_char_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
@@ -639,19 +647,19 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "exec_datagram_server_new": (c_int, (c_void_p, c_size_t, POINTER(c_void_p))),
     "exec_datagram_serve": (
         c_int,
-        (c_void_p, c_int, POINTER(ExecOptions), POINTER(ExecResult)),
+        (c_void_p, c_int, POINTER(ExecOptions), c_int, POINTER(ExecResult)),
     ),
     "exec_datagram_server_free": (None, (c_void_p,)),
-    "exec_datagram_request": (
+    "exec_datagram_call": (
         c_int,
         (
             c_int,
-            c_char_p,
-            c_size_t,
+            POINTER(ExecRequest),
             c_void_p,
             c_size_t,
+            c_int,
+            POINTER(ExecResult),
             POINTER(c_void_p),
-            POINTER(ExecOptions),
         ),
     ),
 }

@@ -1,9 +1,10 @@
 //! A connection that C shares between threads: who is in which direction of it.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::exec::Running;
 use crate::ops::frame::{Connection, Handle, ReceiveHalf, SendHalf};
 
 /// A connection, and the directions that a call is in. A second call in one of them is
@@ -12,9 +13,12 @@ pub struct ConnectionCell {
     busy: AtomicU8,
     handle: Handle,
     connection: UnsafeCell<Connection<'static>>,
+    /// The streamed command that runs, which the connection is for until it has ended.
+    running: UnsafeCell<Option<Running>>,
+    is_running: AtomicBool,
 }
 
-// SAFETY: `connection` is reached only by who holds the bits of its directions, one thread at a
+// SAFETY: `connection` and `running` are reached only by who holds the bits of its directions, one thread at a
 // time each; everything in it may be used by any thread.
 unsafe impl Sync for ConnectionCell {}
 
@@ -25,7 +29,13 @@ const BOTH: u8 = RECEIVING | SENDING;
 impl ConnectionCell {
     pub fn new(connection: Connection<'static>) -> ConnectionCell {
         let handle = connection.handle();
-        ConnectionCell { busy: AtomicU8::new(0), handle, connection: UnsafeCell::new(connection) }
+        ConnectionCell {
+            busy: AtomicU8::new(0),
+            handle,
+            connection: UnsafeCell::new(connection),
+            running: UnsafeCell::new(None),
+            is_running: AtomicBool::new(false),
+        }
     }
 
     /// What ends its waits.
@@ -33,11 +43,40 @@ impl ConnectionCell {
         &self.handle
     }
 
-    /// Runs a call that takes both directions.
+    /// Runs a call that takes both directions, while no streamed command runs.
     pub fn both<T>(&self, work: impl FnOnce(&mut Connection<'static>) -> Result<T>) -> Result<T> {
+        self.any(|connection, running| match running {
+            None => work(connection),
+            Some(_) => Err(is_streaming()),
+        })
+    }
+
+    /// Starts a streamed command.
+    pub fn start(
+        &self,
+        work: impl FnOnce(&mut Connection<'static>) -> Result<Running>,
+    ) -> Result<()> {
+        self.any(|connection, running| {
+            if running.is_some() {
+                return Err(is_streaming());
+            }
+            *running = Some(work(connection)?);
+            Ok(())
+        })
+    }
+
+    /// Runs a call that takes both directions, whatever runs.
+    pub fn any<T>(
+        &self,
+        work: impl FnOnce(&mut Connection<'static>, &mut Option<Running>) -> Result<T>,
+    ) -> Result<T> {
         let _turn = self.enter(BOTH)?;
         // SAFETY: nobody else has a bit, so nobody else has a reference.
-        work(unsafe { &mut *self.connection.get() })
+        let (connection, running) =
+            unsafe { (&mut *self.connection.get(), &mut *self.running.get()) };
+        let outcome = work(connection, running);
+        self.is_running.store(running.is_some(), Ordering::Relaxed);
+        outcome
     }
 
     /// Runs a call that receives.
@@ -50,6 +89,7 @@ impl ConnectionCell {
         // SAFETY: it is never changed.
         let is_duplex = unsafe { (*connection).is_duplex };
         let _turn = self.enter(if is_duplex { RECEIVING } else { BOTH })?;
+        self.check_free()?;
         // SAFETY: whoever sends beside this call has a reference to the field `sending` alone,
         // which is not taken here then. `shared` is never changed.
         let half = unsafe {
@@ -67,6 +107,7 @@ impl ConnectionCell {
         // SAFETY: it is never changed.
         let is_duplex = unsafe { (*connection).is_duplex };
         let _turn = self.enter(if is_duplex { SENDING } else { BOTH })?;
+        self.check_free()?;
         // SAFETY: as above, the other way round.
         let half = unsafe {
             let receiving = if is_duplex { None } else { Some(&mut (*connection).receiving) };
@@ -74,6 +115,13 @@ impl ConnectionCell {
             SendHalf { sending, receiving, shared: &(*connection).shared }
         };
         work(half)
+    }
+
+    /// Whether no streamed command runs. One starts and ends in both directions, so this
+    /// direction's bit is enough to know.
+    #[inline]
+    fn check_free(&self) -> Result<()> {
+        if self.is_running.load(Ordering::Relaxed) { Err(is_streaming()) } else { Ok(()) }
     }
 
     #[inline]
@@ -108,6 +156,11 @@ impl Drop for Turn<'_> {
             self.busy.fetch_and(!self.directions, Ordering::Release);
         }
     }
+}
+
+#[cold]
+fn is_streaming() -> Error {
+    Error::new(ErrorKind::State, "a streamed command runs: see exec_finish()")
 }
 
 #[cold]

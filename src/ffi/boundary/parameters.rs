@@ -43,6 +43,11 @@ impl Fd {
 pub struct Text(*const c_char);
 
 impl Text {
+    /// A member of a struct that C has passed.
+    pub fn of(member: *const c_char) -> Text {
+        Text(member)
+    }
+
     /// UTF-8, or `None` for NULL.
     #[inline]
     pub fn optional<'a>(self, what: &str) -> Result<Option<&'a str>> {
@@ -94,6 +99,11 @@ impl Text {
 pub struct Bytes(*const c_void);
 
 impl Bytes {
+    /// A member of a struct that C has passed, or bytes of another type.
+    pub fn of(member: *const c_void) -> Bytes {
+        Bytes(member)
+    }
+
     /// `len` of them; NULL is accepted for none.
     #[inline]
     pub fn get<'a>(self, len: usize, what: &str) -> Result<&'a [u8]> {
@@ -364,6 +374,11 @@ impl<T: SizedStruct> Results<T> {
 pub struct Texts(*const *const c_char);
 
 impl Texts {
+    /// A member of a struct that C has passed.
+    pub fn of(member: *const *const c_char) -> Texts {
+        Texts(member)
+    }
+
     /// The strings, or `None` for NULL.
     pub fn optional<'a>(self, what: &str) -> Result<Option<Vec<&'a [u8]>>> {
         if self.0.is_null() {

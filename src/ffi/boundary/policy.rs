@@ -1,8 +1,9 @@
 //! What a host's callback says of a request before it is served.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 
+use super::parameters::Context;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that a callback may write of its reason, with the NUL; more would be cut on the
@@ -20,6 +21,18 @@ pub fn ask(callback: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
     let text = CStr::from_bytes_until_nul(&reason).map_or(&reason[..], CStr::to_bytes);
     let text = String::from_utf8_lossy(text).into_owned();
     Err(Error::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Denied), text))
+}
+
+/// Calls a policy of C. What is shown, and `reason`, live until it returns.
+pub fn call<T>(
+    policy: unsafe extern "C" fn(*mut c_void, *const T, *mut c_char, usize) -> c_int,
+    context: Context,
+    shown: &T,
+    reason: *mut c_char,
+    size: usize,
+) -> c_int {
+    // SAFETY: the header's contract for the function and its context, and the pointers are valid.
+    unsafe { policy(context.get(), shown, reason, size) }
 }
 
 /// Strings as C has them: an array that ends with NULL, valid as long as this lives.

@@ -8,6 +8,7 @@ mod send;
 
 pub use address::*;
 pub use exchange::*;
+pub(in crate::ffi) use receive::length;
 pub use receive::*;
 pub use send::*;
 
@@ -27,6 +28,7 @@ use crate::ffi::boundary::parameters::{Fd, Handle, Options, Out, Results, Value}
 use crate::ffi::frame::{depth, format};
 use crate::io::wait::Interrupt;
 use crate::limits;
+use crate::ops::exec::Running;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
 
 /// For frame_connection_options.flags: the connection owns the descriptors, once
@@ -263,7 +265,7 @@ pub extern "C" fn frame_connection_unread(
 ) -> c_int {
     code(|| {
         let (bytes, len) = (bytes.required("bytes")?, len.required("len")?);
-        c.get("c")?.cell.both(|connection| {
+        c.get("c")?.cell.any(|connection, _| {
             let unread = connection.unread()?;
             bytes.put(unread.as_ptr().cast());
             len.put(unread.len());
@@ -276,6 +278,8 @@ pub extern "C" fn frame_connection_unread(
 pub const FRAME_STATE_ENDED: u32 = 1;
 /// The same: the peer has ended its own.
 pub const FRAME_STATE_PEER_ENDED: u32 = 2;
+/// The same: a streamed command runs, see exec_start().
+pub const FRAME_STATE_EXEC: u32 = 4;
 
 /// What a connection is about to do.
 #[derive(Clone, Copy)]
@@ -318,20 +322,26 @@ pub extern "C" fn frame_connection_inspect(
 ) -> c_int {
     code(|| {
         out.required("out")?;
-        let state = c.get("c")?.cell.both(|connection| Ok(state_of(connection)))?;
+        let state =
+            c.get("c")?.cell.any(|connection, running| Ok(state_of(connection, running)))?;
         out.put(&state, "out")
     })
 }
 
-fn state_of(connection: &Connection<'_>) -> FrameConnectionState {
-    let state = connection.state();
+fn state_of(connection: &Connection<'_>, running: &mut Option<Running>) -> FrameConnectionState {
+    let mut state = connection.state();
+    if let Some(running) = running {
+        let events = running.events(connection);
+        state.events = [PollFlags::IN, PollFlags::OUT].map(|flag| events & flag);
+    }
     let flag = |flag, is_set| if is_set { flag } else { 0 };
     let [read_fd, write_fd] = connection.descriptors();
     #[expect(clippy::cast_possible_wrap, reason = "poll(2) has them in a short")]
     let events = |events: PollFlags| events.bits() as i16;
     FrameConnectionState {
         size: 0,
-        flags: flag(FRAME_STATE_ENDED, state.ended)
+        flags: flag(FRAME_STATE_EXEC, running.is_some())
+            | flag(FRAME_STATE_ENDED, state.ended)
             | flag(FRAME_STATE_PEER_ENDED, state.peer_ended),
         broken: state.broken.map_or(0, |cause| cause.kind().code()),
         read_fd,

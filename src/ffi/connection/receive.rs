@@ -138,6 +138,6 @@ pub extern "C" fn frame_connection_read_to(
 }
 
 /// A number of bytes as C gets it.
-pub(super) fn length(count: u64) -> Result<i64> {
+pub(in crate::ffi) fn length(count: u64) -> Result<i64> {
     i64::try_from(count).map_err(|_| invalid("more bytes than fit"))
 }

@@ -1,0 +1,85 @@
+//! A command at the peer, for one reply.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use super::request::{ExecRequest, Form, request_of};
+use super::{ExecResult, result_of};
+use crate::ffi::boundary::outcome::{small, value};
+use crate::ffi::boundary::parameters::{Handle, Mut, Options, Out, Ref, Results, Value};
+use crate::ffi::connection::FrameConnection;
+use crate::ops::exec::{self, Reply};
+
+/// For exec_output_bytes() and exec_read(): standard output.
+pub const EXEC_STDOUT: i32 = 1;
+/// The same: standard error.
+pub const EXEC_STDERR: i32 = 2;
+
+/// What a command wrote.
+///
+/// It belongs to the caller and is freed with exec_output_free(). It never changes: any number
+/// of threads may use it.
+pub struct ExecOutput(pub(in crate::ffi) Reply);
+
+/// Runs a command at the peer, and waits for its reply.
+///
+/// what is the command. timeout_ms is for the whole exchange, and not 0: a call cannot be
+/// resumed. It is beside command_timeout_ms, by which the server ends the command and still
+/// replies. result may be NULL. On success *out is the output, freed with exec_output_free(); on
+/// failure NULL.
+///
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): anything but EXEC_EXITED says that the
+/// output or the status is not what a command left to itself would give. -100 and below: an
+/// error reply, such as FRAME_EREMOTE_SPAWN_FAILED or FRAME_EREMOTE_DENIED; the connection is in
+/// sync. Once a byte of the request was accepted every other failure breaks the connection:
+/// FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_ECLOSED (the peer closed instead of replying, as one
+/// that refuses a key does), FRAME_EBADREPLY, FRAME_ETOOBIG (more than twice max_output), and
+/// the codes of frame_connection_recv() and frame_connection_send(). FRAME_EINVAL: nothing was
+/// sent, and frame_last_error() names the member.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_call(
+    c: Handle<FrameConnection>,
+    what: Options<ExecRequest>,
+    timeout_ms: c_int,
+    result: Results<ExecResult>,
+    out: Out<ExecOutput>,
+) -> c_int {
+    small(|| {
+        let (place, c) = (out.get("out")?, c.get("c")?);
+        result.check("result")?;
+        let request = request_of(what, Form::Reply)?;
+        let timeout = c.exchange_timeout(timeout_ms)?;
+        let reply = c.cell.both(|connection| exec::call(connection, &request, timeout))?;
+        let ended = result_of(&reply.header, false);
+        result.put(&ended, "result")?;
+        place.put(ExecOutput(reply));
+        Ok(ended.outcome)
+    })
+}
+
+/// What the command wrote to EXEC_STDOUT or EXEC_STDERR, which is `which`, with a NUL behind it.
+///
+/// The bytes are the command's own, valid until exec_output_free(). *len is their number; len
+/// may be NULL. "" with a length of 0 if there are none, and NULL if output is.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_output_bytes(
+    output: Ref<ExecOutput>,
+    which: c_int,
+    len: Value<usize>,
+) -> *const c_void {
+    value(ptr::null(), || {
+        let Some(ExecOutput(reply)) = output.optional() else {
+            len.put(0);
+            return ptr::null();
+        };
+        let bytes = if which == EXEC_STDERR { reply.stderr() } else { reply.stdout() };
+        len.put(bytes.len());
+        if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr().cast() }
+    })
+}
+
+/// Ends the object; NULL is ignored.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_output_free(output: Mut<ExecOutput>) {
+    value((), || output.free());
+}

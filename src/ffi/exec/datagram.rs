@@ -1,0 +1,173 @@
+//! Commands in datagrams: asked of a server, and run for a client.
+
+use std::ffi::c_int;
+
+use super::client::ExecOutput;
+use super::options::ExecOptions;
+use super::request::{ExecRequest, Form, request_of};
+use super::server::served_result;
+use super::{ExecResult, result_of};
+use crate::error::{Error, Result};
+use crate::ffi::boundary::options::{limit, parameter, unused};
+use crate::ffi::boundary::outcome::{code, small, value};
+use crate::ffi::boundary::parameters::{Bytes, Fd, Handle, Options, Out, Results};
+use crate::limits;
+use crate::ops::datagram::exec::{self, Answer, Server};
+use crate::ops::exec::{Policy, ServeOptions};
+use crate::wire::auth::Key;
+use crate::wire::message::exec::ExecReply;
+
+/// Server of datagrams: the request was served before, and the same reply was sent again.
+pub const EXEC_REPEATED: i32 = 7;
+/// Server of datagrams: what came is not served, and not answered; error in exec_result says why.
+pub const EXEC_IGNORED: i32 = 8;
+
+/// Runs commands for clients that ask in datagrams, each of them once: it remembers requests
+/// and their replies for 30 s at least, of the last 1,024 requests, and 32 MiB of replies.
+///
+/// It belongs to the caller and is freed with exec_datagram_server_free(). Any number of threads
+/// may use it.
+pub struct ExecDatagramServer(Server);
+
+/// Makes a server.
+///
+/// key is key_len bytes, 16 to 1,024, shared with the clients; it is copied. A datagram that
+/// does not end in the tag that the key makes of it, that was made more than 30 s ago by this
+/// machine's clock, or before this call, gets no answer at all. NULL and 0 are no key: then
+/// whoever is on this machine is served, every user of it, and nobody else.
+///
+/// On success *out is the server, freed with exec_datagram_server_free(); on failure NULL.
+/// Returns 0, FRAME_EKEY or FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_datagram_server_new(
+    key: Bytes,
+    key_len: usize,
+    out: Out<ExecDatagramServer>,
+) -> c_int {
+    code(|| {
+        let place = out.get("out")?;
+        place.put(ExecDatagramServer(Server::new(key_of(key, key_len)?.as_ref())?));
+        Ok(())
+    })
+}
+
+/// Receives one datagram, runs the command that it asks for and sends the reply, in as many
+/// datagrams of up to 8 KiB as it takes.
+///
+/// A request that comes twice runs once: while it runs the second one is dropped, and later the
+/// same reply is sent again, to the same address only. What is run, and how, is as for
+/// exec_serve(). opts and result may be NULL. In opts max_output is 1 MiB by default, at most
+/// 16 MiB; write_fd, reply_timeout_ms, close_grace_ms and interrupted do not apply; a lost client
+/// does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
+/// may serve on one descriptor side by side, and the call lasts as long as the command.
+/// timeout_ms is the wait for a datagram.
+///
+/// Returns EXEC_EXITED to EXEC_REFUSED for a new request: the reply was sent, unless error in
+/// result is the code of what kept it, or a part of it, from being sent; the client will ask
+/// again. EXEC_REPEATED. EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one),
+/// FRAME_EACCES (not from this machine, or its time is not acceptable, or it was sent from
+/// another address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
+/// FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no request).
+/// Below 0: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_datagram_serve(
+    server: Handle<ExecDatagramServer>,
+    fd: Fd,
+    opts: Options<ExecOptions>,
+    timeout_ms: c_int,
+    result: Results<ExecResult>,
+) -> c_int {
+    small(|| {
+        result.check("result")?;
+        let (server, fd) = (server.get("server")?, fd.borrow()?);
+        let mut opts = opts.read("opts")?;
+        unused(opts.write_fd, "exec_options.write_fd")?;
+        unused(opts.reply_timeout_ms, "exec_options.reply_timeout_ms")?;
+        unused(opts.close_grace_ms, "exec_options.close_grace_ms")?;
+        unused(opts.interrupted.map(|_| 1), "exec_options.interrupted")?;
+        // A reply that is lost is sent again whole: less output is kept.
+        let (default, hard) = (limits::DATAGRAM_OUTPUT, limits::MAX_OUTPUT);
+        opts.max_output = limit(opts.max_output, default, hard, "max_output")?;
+        let policy = opts.policy();
+        let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
+        let options = ServeOptions { policy, ..opts.convert()? };
+        let answer = server.0.serve(fd, parameter(timeout_ms, None)?, &options)?;
+        let value = answer_result(&answer);
+        result.put(&value, "result")?;
+        Ok(value.outcome)
+    })
+}
+
+/// Ends a server that no thread uses any more; NULL is ignored.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_datagram_server_free(server: Handle<ExecDatagramServer>) {
+    value((), || server.free());
+}
+
+/// Asks for a command in a datagram, sends it again while no whole reply comes (after 200 ms,
+/// then twice as long, up to 2 s), and puts the reply together.
+///
+/// fd is a UDP or Unix datagram socket that is connected to the server, so that nobody else's
+/// datagrams are taken; a Unix socket needs a name of its own to be answered. It is borrowed for
+/// the call, and used by one thread at a time. what is the command, which with all that goes with
+/// it has to fit one datagram of 65,507 bytes: input, EXEC_TTY and EXEC_NO_INPUT do not apply,
+/// max_output is 1 MiB by default and at most 16 MiB. key is key_len bytes, 16 to 1,024, as the
+/// server has them; NULL and 0 are no key. timeout_ms is for the whole exchange;
+/// FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out is the output, freed with
+/// exec_output_free(); on failure NULL.
+///
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once, or with a code below 0 perhaps
+/// not at all. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply, or a part of
+/// it, did not come. FRAME_EIO with errno: ECONNREFUSED if nobody receives, at once.
+/// FRAME_EBADREPLY: the reply contradicts itself. FRAME_ETOOBIG: the request does not fit, or the
+/// reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was sent.
+/// The socket can be used again after any of them.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_datagram_call(
+    fd: Fd,
+    what: Options<ExecRequest>,
+    key: Bytes,
+    key_len: usize,
+    timeout_ms: c_int,
+    result: Results<ExecResult>,
+    out: Out<ExecOutput>,
+) -> c_int {
+    small(|| {
+        let place = out.get("out")?;
+        result.check("result")?;
+        let request = request_of(what, Form::Datagram)?;
+        let timeout = parameter(timeout_ms, Some(limits::DATAGRAM_TIMEOUT))?;
+        let key = key_of(key, key_len)?;
+        let reply = exec::request(fd.borrow()?, &request, timeout, key.as_ref())?;
+        let ended = result_of(&reply.header, false);
+        result.put(&ended, "result")?;
+        place.put(ExecOutput(reply));
+        Ok(ended.outcome)
+    })
+}
+
+/// What a server reports of a datagram.
+fn answer_result(answer: &Answer) -> ExecResult {
+    let none = |outcome, error: Option<&Error>| ExecResult {
+        outcome,
+        exit_code: -1,
+        error: error.map_or(0, |error| error.kind().code()),
+        ..result_of(&ExecReply::default(), false)
+    };
+    match answer {
+        Answer::Served { served, unsent: None } => served_result(served),
+        Answer::Served { served, unsent: Some(error) } => {
+            ExecResult { error: error.kind().code(), ..served_result(served) }
+        }
+        Answer::Repeated => none(EXEC_REPEATED, None),
+        Answer::Ignored(error) => none(EXEC_IGNORED, Some(error)),
+    }
+}
+
+/// A key, or none for NULL and 0.
+fn key_of(key: Bytes, key_len: usize) -> Result<Option<Key>> {
+    match key.get(key_len, "key")? {
+        [] => Ok(None),
+        key => Key::new(key).map(Some),
+    }
+}

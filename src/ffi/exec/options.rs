@@ -1,0 +1,250 @@
+//! How a server runs commands, and the policy that it asks.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt as _;
+use std::ptr;
+use std::time::Duration;
+
+use super::request::{EXEC_DETACHED, EXEC_MERGE, EXEC_TTY, split};
+use crate::error::Result;
+use crate::ffi::boundary::arguments::invalid;
+use crate::ffi::boundary::hook::hook;
+use crate::ffi::boundary::options::{self, SizedStruct, limit, timeout};
+use crate::ffi::boundary::parameters::{Context, Text, Texts};
+use crate::ffi::boundary::policy::{self, CArray, c_string};
+use crate::io::process::environment::{Base, Environment};
+use crate::io::process::spawn::Confinement;
+use crate::io::wait::Interrupt;
+use crate::limits;
+use crate::ops::exec::{Inquiry, Limits, OnOutputLimit, ServeOptions};
+use crate::wire::message::exec::OnClose;
+
+/// For exec_options.flags: commands get all of the host's environment instead of a clean one.
+pub const EXEC_HOST_ENVIRONMENT: u32 = 16;
+/// For exec_options.flags: a command is ended at the output limit. Without it the command runs
+/// on, and the rest of its output is dropped.
+pub const EXEC_END_AT_LIMIT: u32 = 32;
+/// For exec_options.flags: commands have the umask of exec_options.umask instead of the host's.
+pub const EXEC_UMASK: u32 = 64;
+/// For exec_options.flags of a server that runs as root: commands have exec_options.uid and gid,
+/// and no other group; HOME, USER and LOGNAME only if env sets them.
+pub const EXEC_USER: u32 = 128;
+
+/// What a client wants to have run, for a policy. Everything in it is valid until the policy
+/// returns.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExecInquiry {
+    /// sizeof(struct exec_inquiry) of this library: members beyond it do not exist.
+    pub size: u32,
+    /// EXEC_MERGE, EXEC_TTY, EXEC_DETACHED, as the request has them.
+    pub flags: u32,
+    /// The header of the request, JSON text; NULL from exec_and_reply().
+    pub header: *const c_char,
+    /// The shell code, command_len bytes; none if there is an argv.
+    pub command: *const c_char,
+    /// Bytes of command.
+    pub command_len: u64,
+    /// A program and its arguments, and NULL behind them; NULL for shell code.
+    pub argv: *const *const c_char,
+    /// The working directory that is asked for, or NULL.
+    pub cwd: *const c_char,
+    /// The variables that are asked for, "NAME=value", and NULL behind them; never NULL.
+    pub env: *const *const c_char,
+}
+
+/// How a server runs commands. A request can only lower the limits.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExecOptions {
+    /// sizeof(struct exec_options).
+    pub size: u32,
+    /// EXEC_DETACHED, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT, EXEC_UMASK, EXEC_USER.
+    pub flags: u32,
+    /// Milliseconds that the reply may wait without a byte for a client that does not read, and
+    /// so may a streamed command's output once the command has ended; default 30 s.
+    pub reply_timeout_ms: i32,
+    /// Milliseconds that a command may run; default FRAME_NO_TIMEOUT.
+    pub command_timeout_ms: i32,
+    /// Milliseconds from SIGTERM to SIGKILL; default 2 s.
+    pub grace_ms: i32,
+    /// Milliseconds that output is read on after the command's end while another process holds
+    /// it open; default 500 ms.
+    pub drain_ms: i32,
+    /// Milliseconds from the client's end of stream, which may be a half-close, to the end of
+    /// its command; default 2 s. A hang-up ends it at once.
+    pub close_grace_ms: i32,
+    /// exec_and_reply() only: where to write, if that is not the same descriptor; 0 is the same.
+    pub write_fd: i32,
+    /// Bytes kept of each of the two outputs; default 16 MiB.
+    pub max_output: u64,
+    /// Bytes of a command; default 64 KiB, at most 131,071.
+    pub max_command: u64,
+    /// Seconds of processor time for each process of a command (RLIMIT_CPU of setrlimit(2)); 0
+    /// is the host's own limit, here and for the next three.
+    pub cpu_seconds: u64,
+    /// Bytes of memory for each process of a command (RLIMIT_AS).
+    pub memory: u64,
+    /// Processes that the command's user may have at once, in all (RLIMIT_NPROC).
+    pub processes: u64,
+    /// Bytes of a file that a command writes (RLIMIT_FSIZE).
+    pub file_size: u64,
+    /// With EXEC_UMASK: the umask of commands.
+    pub umask: u32,
+    /// With EXEC_USER: the user id of commands.
+    pub uid: u32,
+    /// With EXEC_USER: their group id.
+    pub gid: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The directory that commands start in; NULL is the host's own.
+    pub cwd: *const c_char,
+    /// Variables, "NAME=value", and NULL behind them, added to the clean environment.
+    pub env: *const *const c_char,
+    /// Asked before anything is run; may be NULL. 0 allows the request. A FRAME_E... code
+    /// refuses it: the client gets the reply code that stands for it, and what was written to
+    /// reason, a C string of reason_size bytes at most, as the message. Any other number is
+    /// FRAME_EACCES. It is called on the thread of the call.
+    pub policy: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            inquiry: *const ExecInquiry,
+            reason: *mut c_char,
+            reason_size: usize,
+        ) -> c_int,
+    >,
+    /// exec_and_reply() and exec_run() only: asked before each wait and after each signal, as in
+    /// frame_options. A connection has its own.
+    pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
+    /// Passed to policy and interrupted.
+    pub context: *mut c_void,
+}
+
+// SAFETY: numbers and pointers, `size` first, no padding.
+unsafe impl SizedStruct for ExecOptions {}
+
+impl ExecOptions {
+    /// The options of Rust, without policy and interrupt.
+    pub(in crate::ffi) fn convert(&self) -> Result<ServeOptions<'static>> {
+        let known =
+            EXEC_DETACHED | EXEC_HOST_ENVIRONMENT | EXEC_END_AT_LIMIT | EXEC_UMASK | EXEC_USER;
+        options::flags(self.flags, known, "exec_options.flags")?;
+        options::unused(self.reserved, "exec_options.reserved")?;
+        let has = |flag| self.flags & flag != 0;
+        let bound = |value: u64| (value != 0).then_some(value);
+        Ok(ServeOptions {
+            limits: self.limits()?,
+            on_close: if has(EXEC_DETACHED) { OnClose::Run } else { OnClose::Kill },
+            close_grace: grace(self.close_grace_ms, limits::CLOSE_GRACE)?,
+            reply_timeout: timeout(self.reply_timeout_ms, Some(limits::REPLY_TIMEOUT))?
+                .unwrap_or(Duration::MAX),
+            environment: Environment {
+                base: if has(EXEC_HOST_ENVIRONMENT) { Base::Host } else { Base::Clean },
+                additions: self.variables()?,
+            },
+            directory: Text::of(self.cwd)
+                .optional_bytes("cwd")?
+                .map(|path| std::ffi::OsStr::from_bytes(path).into()),
+            confinement: Confinement {
+                umask: self.umask(has(EXEC_UMASK))?,
+                cpu_seconds: bound(self.cpu_seconds),
+                memory: bound(self.memory),
+                processes: bound(self.processes),
+                file_size: bound(self.file_size),
+                user: self.user(has(EXEC_USER))?,
+            },
+            policy: None,
+            interrupt: None,
+        })
+    }
+
+    /// The caller's policy.
+    pub(in crate::ffi) fn policy(
+        &self,
+    ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
+        let (policy, context) = (self.policy?, Context::new(self.context));
+        Some(move |inquiry: &Inquiry<'_>| {
+            show(inquiry, |shown, reason, size| policy::call(policy, context, shown, reason, size))
+        })
+    }
+
+    /// The caller's hook, for a call without a connection.
+    pub(in crate::ffi) fn interrupt(&self) -> Option<Interrupt> {
+        self.interrupted.map(|asked| Interrupt::by_hook(hook(asked, self.context)))
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        let end = self.flags & EXEC_END_AT_LIMIT != 0;
+        let (default, hard) = (limits::MAX_COMMAND, limits::MAX_COMMAND_HARD);
+        Ok(Limits {
+            max_command: limit(self.max_command, default, hard, "max_command")?,
+            time: timeout(self.command_timeout_ms, None)?,
+            term_grace: grace(self.grace_ms, limits::TERM_GRACE)?,
+            drain_grace: grace(self.drain_ms, limits::DRAIN_GRACE)?,
+            max_output: limit(self.max_output, limits::MAX_OUTPUT, u64::MAX, "max_output")?,
+            on_output_limit: if end { OnOutputLimit::End } else { OnOutputLimit::Drain },
+        })
+    }
+
+    fn umask(&self, is_set: bool) -> Result<Option<u32>> {
+        match self.umask {
+            0 if !is_set => Ok(None),
+            _ if !is_set => Err(options::not_here("umask", "a server without EXEC_UMASK")),
+            umask if umask & !0o777 == 0 => Ok(Some(umask)),
+            umask => Err(invalid(format!("umask is {umask:#o}"))),
+        }
+    }
+
+    fn user(&self, is_set: bool) -> Result<Option<(u32, u32)>> {
+        match (self.uid, self.gid) {
+            (0, 0) if !is_set => Ok(None),
+            _ if !is_set => Err(options::not_here("uid or gid", "a server without EXEC_USER")),
+            // A gid that was forgotten would leave the command in root's group.
+            (0, _) | (_, 0) => Err(invalid("EXEC_USER needs a uid and a gid that are not 0")),
+            user => Ok(Some(user)),
+        }
+    }
+
+    fn variables(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let pairs = Texts::of(self.env).optional("env")?.unwrap_or_default();
+        let owned = |pair| split(pair).map(|(name, value)| (name.to_vec(), value.to_vec()));
+        pairs.into_iter().map(owned).collect()
+    }
+}
+
+/// Shows an inquiry to a policy of C.
+fn show(
+    inquiry: &Inquiry<'_>,
+    ask: impl FnOnce(&ExecInquiry, *mut c_char, usize) -> c_int,
+) -> Result<()> {
+    let request = inquiry.request;
+    let header = inquiry.header.map(|header| c_string(header.text(), "header")).transpose()?;
+    let cwd = request.cwd.as_deref().map(|cwd| c_string(cwd, "cwd")).transpose()?;
+    let argv = request.argv.iter().flatten().cloned();
+    let argv = request.argv.is_some().then(|| CArray::new(argv, "argv")).transpose()?;
+    let env = request.env.iter().flatten().map(|(name, value)| format!("{name}={value}"));
+    let env = CArray::new(env, "env")?;
+    let flags = [
+        (request.merge == Some(true), EXEC_MERGE),
+        (request.tty.is_some(), EXEC_TTY),
+        (request.on_close == Some(OnClose::Run), EXEC_DETACHED),
+    ];
+    let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+    let shown = ExecInquiry {
+        size: u32::try_from(size_of::<ExecInquiry>()).unwrap_or(u32::MAX),
+        flags: flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum(),
+        header: pointer(&header),
+        command: inquiry.command.as_ptr().cast(),
+        command_len: inquiry.command.len() as u64,
+        argv: argv.as_ref().map_or(ptr::null(), CArray::as_ptr),
+        cwd: pointer(&cwd),
+        env: env.as_ptr(),
+    };
+    policy::ask(|reason, size| ask(&shown, reason, size))
+}
+
+/// A time that always ends.
+fn grace(milliseconds: i32, default: Duration) -> Result<Duration> {
+    timeout(milliseconds, Some(default))?
+        .ok_or_else(|| invalid("a grace cannot be FRAME_NO_TIMEOUT"))
+}

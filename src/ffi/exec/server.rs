@@ -1,0 +1,169 @@
+//! Commands that are run here, for a peer.
+
+use std::ffi::c_int;
+
+use super::client::ExecOutput;
+use super::options::ExecOptions;
+use super::{EXEC_REFUSED, EXEC_SPAWN_FAILED, ExecResult, result_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ffi::boundary::options::{duplex_of, unused};
+use crate::ffi::boundary::outcome::small;
+use crate::ffi::boundary::parameters::{Bytes, Fd, Handle, Options, Out, Results, Text};
+use crate::ffi::connection::FrameConnection;
+use crate::limits;
+use crate::ops::exec::{self, Policy, ServeOptions, Served};
+use crate::wire::json::header::Header;
+use crate::wire::message::exec::ExecReply;
+
+/// Runs shell code and sends one reply on a raw descriptor: what the command wrote to its two
+/// outputs, and how it ended.
+///
+/// command is command_len bytes for /bin/sh, however they came; whoever may send them may do
+/// anything that the host's user may. opts and result may be NULL.
+///
+/// The command's standard input is /dev/null. It leads its own process group, with default
+/// signal actions, nothing blocked and no descriptor of the host's. Its environment is clean:
+/// PATH, SHELL, and the host's HOME, USER, LOGNAME, TMPDIR, TZ, LANG and the LC_* of locale(7).
+/// When its time is up, or the client goes away, the group gets SIGTERM, and SIGKILL after
+/// grace_ms. If the calling thread dies, the command is killed. fd is not read.
+///
+/// No signal handler is touched: a host that ignores SIGCHLD or reaps all its children works,
+/// and on Linux before 6.15 only loses the exit status (EXEC_STATUS_LOST). Any number of threads
+/// may run commands at once, on different descriptors.
+///
+/// Returns EXEC_EXITED to EXEC_REFUSED (0 or more): a reply was sent, and the stream is usable.
+/// FRAME_ECLOSED: the client hung up, and its command was ended. FRAME_ESTALLED, FRAME_EIO with
+/// errno, FRAME_EBADF: the reply did not get through. FRAME_ECANCELED: the hook ended it, and the
+/// command. Close the stream after those. FRAME_EINVAL: nothing was run.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_and_reply(
+    fd: Fd,
+    command: Text,
+    command_len: usize,
+    opts: Options<ExecOptions>,
+    result: Results<ExecResult>,
+) -> c_int {
+    small(|| {
+        result.check("result")?;
+        let command = Bytes::of(command.as_ptr().cast()).get(command_len, "command")?;
+        let opts = opts.read("opts")?;
+        let duplex = duplex_of(fd, opts.write_fd)?;
+        let interrupt = opts.interrupt();
+        let options = ServeOptions { interrupt: interrupt.as_ref(), ..opts.convert()? };
+        let served =
+            with_policy(&opts, options, |options| exec::run_and_reply(duplex, command, options))?;
+        report(&served, &result)
+    })
+}
+
+/// Serves an exec request, whose header was just received with frame_connection_recv_header():
+/// reads its body, runs what it asks for and sends one reply.
+///
+/// request is the text of the header. Its argv, cwd, env, timeout_ms, max_output, on_close,
+/// merge, tty, stdin_size, stream and id are followed, its limits only if they are lower than
+/// those of opts. If the client asked for a stream, output is sent as it appears, the reply
+/// comes last, and input, signals and sizes are received meanwhile; those that come too late are
+/// dropped by the connection. A client that does not read slows the command down.
+///
+/// Otherwise as exec_and_reply(). Every code below 0 but FRAME_EINVAL and FRAME_ESTATE (the body
+/// was received before) breaks the connection: FRAME_ECLOSED (the client went away from its
+/// command), FRAME_ETRUNCATED, FRAME_ESTALLED (it does not read), FRAME_EBADFIELD (a frame that
+/// is not for a running command).
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_serve(
+    c: Handle<FrameConnection>,
+    request: Text,
+    opts: Options<ExecOptions>,
+    result: Results<ExecResult>,
+) -> c_int {
+    small(|| {
+        result.check("result")?;
+        let (request, c) = (header_of(request)?, c.get("c")?);
+        let opts = opts.read("opts")?;
+        unused(opts.write_fd, "exec_options.write_fd")?;
+        if opts.interrupted.is_some() {
+            return Err(crate::ffi::boundary::options::not_here("interrupted", "a connection"));
+        }
+        let options = opts.convert()?;
+        let served = with_policy(&opts, options, |options| {
+            c.cell.both(|connection| {
+                if connection.to_receive() != request.data_size().unwrap_or(0) {
+                    let detail = "a part of the request's body was received before";
+                    return Err(Error::new(ErrorKind::State, detail));
+                }
+                exec::serve(connection, &request, options)
+            })
+        })?;
+        report(&served, &result)
+    })
+}
+
+/// Runs shell code here for its output alone: nothing is sent. For servers of older wires.
+///
+/// On success *out is the output, freed with exec_output_free(); on failure NULL. opts and
+/// result may be NULL; write_fd, reply_timeout_ms and close_grace_ms do not apply.
+///
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be started.
+/// FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above max_command. FRAME_ECANCELED,
+/// FRAME_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn exec_run(
+    command: Text,
+    command_len: usize,
+    opts: Options<ExecOptions>,
+    result: Results<ExecResult>,
+    out: Out<ExecOutput>,
+) -> c_int {
+    small(|| {
+        let place = out.get("out")?;
+        result.check("result")?;
+        let command = Bytes::of(command.as_ptr().cast()).get(command_len, "command")?;
+        let opts = opts.read("opts")?;
+        unused(opts.write_fd, "exec_options.write_fd")?;
+        unused(opts.reply_timeout_ms, "exec_options.reply_timeout_ms")?;
+        unused(opts.close_grace_ms, "exec_options.close_grace_ms")?;
+        let interrupt = opts.interrupt();
+        let options = ServeOptions { interrupt: interrupt.as_ref(), ..opts.convert()? };
+        let reply = exec::run_locally(command, &options)?;
+        let ended = result_of(&reply.header, false);
+        result.put(&ended, "result")?;
+        place.put(ExecOutput(reply));
+        Ok(ended.outcome)
+    })
+}
+
+/// The header of a request, from its text.
+pub(in crate::ffi) fn header_of(request: Text) -> Result<Header> {
+    Header::parse(request.get("request")?.as_bytes().to_vec(), limits::MAX_DEPTH_HARD)
+}
+
+fn with_policy(
+    opts: &ExecOptions,
+    options: ServeOptions<'_>,
+    work: impl FnOnce(&ServeOptions<'_>) -> Result<Served>,
+) -> Result<Served> {
+    let policy = opts.policy();
+    let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
+    work(&ServeOptions { policy, ..options })
+}
+
+fn report(served: &Served, result: &Results<ExecResult>) -> Result<c_int> {
+    let value = served_result(served);
+    result.put(&value, "result")?;
+    Ok(value.outcome)
+}
+
+/// What a server reports of a request.
+pub(in crate::ffi) fn served_result(served: &Served) -> ExecResult {
+    let failed = |outcome, error: &Error| ExecResult {
+        outcome,
+        exit_code: -1,
+        error: error.kind().code(),
+        ..result_of(&ExecReply::default(), false)
+    };
+    match served {
+        Served::Ran(report) => result_of(&report.reply, report.client_gone),
+        Served::SpawnFailed(error) => failed(EXEC_SPAWN_FAILED, error),
+        Served::Refused(error) => failed(EXEC_REFUSED, error),
+    }
+}
