@@ -4,69 +4,50 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int failed(const char *what)
+/* Serves one command. */
+static int serve(struct frame_connection *client)
 {
-    fprintf(stderr, "%s: %s\n", what, frame_last_error());
-    return 1;
-}
-
-/* Serves one command: 0 once its reply was sent. */
-static int serve(int fd)
-{
-    struct frame_connection *client;
     struct frame_view request;
-    int code;
 
-    if (frame_connection_new(fd, fd, NULL, &client) != 0)
-        return failed("server");
-    code = frame_connection_recv_header(client, -1, &request, NULL);
-    if (code == 0)
-        code = exec_serve(client, request.header, NULL, NULL);
-    if (code >= 0)
-        code = frame_connection_end(client, true, 1000);
-    if (code < 0)
-        failed("server");
-    frame_connection_free(client);
-    return code < 0;
+    return frame_connection_recv_header(client, -1, &request, NULL) != 0 ||
+           exec_serve(client, request.header, NULL, NULL) < 0 ||
+           frame_connection_end(client, true, 1000) != 0;
 }
 
 /* Asks for one, and prints what it wrote. */
-static int ask(int fd)
+static int ask(struct frame_connection *server)
 {
     struct exec_request what = EXEC_REQUEST_INIT;
-    struct frame_connection *server;
     struct exec_output *output;
     const void *text;
     size_t len;
 
     what.command = "echo hello";
-    if (frame_connection_new(fd, fd, NULL, &server) != 0)
-        return failed("client");
-    if (exec_call(server, &what, 10000, NULL, &output) != EXEC_EXITED) {
-        frame_connection_free(server);
-        return failed("client");
-    }
+    if (exec_call(server, &what, 10000, NULL, &output) != EXEC_EXITED)
+        return 1;
     text = exec_output_bytes(output, EXEC_STDOUT, &len);
     fwrite(text, 1, len, stdout);
     exec_output_free(output);
-    frame_connection_free(server);
     return 0;
 }
 
-/* Two processes, and a socket between them. */
+/* Two processes, each with one end of a socket. */
 int main(void)
 {
-    int fd[2], status = 1, code;
+    struct frame_connection *c;
+    int ends[2], fd, failed;
     pid_t child;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) != 0 || (child = fork()) < 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0 || (child = fork()) < 0)
         return perror("hello"), 1;
-    if (child == 0) {
-        close(fd[0]);
-        return serve(fd[1]);
-    }
-    close(fd[1]);
-    code = ask(fd[0]);
-    close(fd[0]);
-    return waitpid(child, &status, 0) != child || status != 0 || code != 0;
+    fd = ends[child == 0];
+    close(ends[child != 0]);
+    failed = frame_connection_new(fd, fd, NULL, &c) != 0 || (child == 0 ? serve(c) : ask(c));
+    if (failed)
+        fprintf(stderr, "%s\n", frame_last_error());
+    frame_connection_free(c);
+    close(fd);
+    if (child != 0)
+        waitpid(child, NULL, 0);
+    return failed;
 }

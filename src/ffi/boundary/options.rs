@@ -153,11 +153,6 @@ pub fn limit(value: u64, default: u64, hard: u64, what: &str) -> Result<u64> {
     }
 }
 
-/// A descriptor and a `write_fd` member: 0 is the same.
-pub fn duplex_of(fd: super::parameters::Fd, write_fd: c_int) -> Result<crate::Duplex<'static>> {
-    duplex(fd.number(), write_fd)
-}
-
 /// A `write_fd` member: 0 is the descriptor that is read from.
 pub fn duplex(fd: c_int, write_fd: c_int) -> Result<crate::Duplex<'static>> {
     let reader = crate::ffi::boundary::arguments::descriptor(fd)?;

@@ -31,6 +31,11 @@ impl Fd {
         self.0
     }
 
+    /// The descriptor to read from, and that of a `write_fd` member: 0 is the same.
+    pub fn duplex(self, write_fd: c_int) -> Result<crate::Duplex<'static>> {
+        options::duplex(self.0, write_fd)
+    }
+
     /// The descriptor, or `None` for -1.
     pub fn optional(self) -> Result<Option<BorrowedFd<'static>>> {
         if self.0 == -1 { Ok(None) } else { self.borrow().map(Some) }

@@ -6,7 +6,7 @@ use super::client::ExecOutput;
 use super::options::ExecOptions;
 use super::{EXEC_REFUSED, EXEC_SPAWN_FAILED, ExecResult, result_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ffi::boundary::options::{duplex_of, unused};
+use crate::ffi::boundary::options::unused;
 use crate::ffi::boundary::outcome::small;
 use crate::ffi::boundary::parameters::{Bytes, Fd, Handle, Options, Out, Results, Text};
 use crate::ffi::connection::FrameConnection;
@@ -47,7 +47,7 @@ pub extern "C" fn exec_and_reply(
         result.check("result")?;
         let command = Bytes::of(command.as_ptr().cast()).get(command_len, "command")?;
         let opts = opts.read("opts")?;
-        let duplex = duplex_of(fd, opts.write_fd)?;
+        let duplex = fd.duplex(opts.write_fd)?;
         let interrupt = opts.interrupt();
         let options = ServeOptions { interrupt: interrupt.as_ref(), ..opts.convert()? };
         let served =
