@@ -10,11 +10,11 @@
  *   7  keys                  the handshake, key files                            8
  *   8  commands, client      run at the peer, at once or streamed               11
  *   9  commands, server      run here, for a peer                                3
- *  10  files, client         put, get, trees, stat, list, mkdir                 12
+ *  10  files, client         put, get, trees, stat, list, mkdir                  7
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
  *  13  appendix              every error code, in words
- *                                                                      in all 99 functions
+ *                                                                      in all 94 functions
  *
  * True of every function, unless it says otherwise:
  *
@@ -1214,354 +1214,344 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
              struct exec_result *result, struct exec_output **out);
 
 /* ================================================================ 10  files, client ====== */
-/*   frame_file_put_path(fd, "notes/a", "a", NULL, &result);
- *   frame_file_get_tree(fd, "notes", "copy", NULL, &tree); */
+/*   struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
+ *   what.name = "notes/a";  what.path = "a";
+ *   frame_file_put(c, &what, -1, &result);
+ *   what.flags |= FRAME_FILE_TREE;                     a directory with all that is in it
+ * Each is an exchange on a connection: 0 as timeout_ms is FRAME_EINVAL. */
 
-/* For frame_file_options.flags: a file that exists is not replaced, and the call fails;
- * which of several at once comes first is decided by one system call. */
-#define FRAME_FILE_NO_OVERWRITE 1
-/* For frame_file_options.flags: nothing is hashed. A server still checks a digest that a
- * client sends. */
-#define FRAME_FILE_NO_CHECKSUM 2
-/* For frame_file_options.flags: a file that is stored here need not survive a power loss. */
-#define FRAME_FILE_NO_SYNC 4
-/* For frame_file_options.flags. Put: the server is an old one that answers nothing; 0
- * then says that all was sent, and no more. Server: a put without data_size is not
- * answered; the oldest uploaders send several on one connection, read nothing, and lose
- * what is still on its way if they close with a reply unread. */
-#define FRAME_FILE_NO_REPLY 8
-/* For frame_file_options.flags. Put: goes on where an earlier one was cut, after the digest
- * of what the server has was compared, and if it is cut as well the next one can go on
- * from there; the source has to be a regular file. frame_file_get_path(): the same, with
- * the partial file here. Trees: files of the same size and time are passed over, too. A
- * partial file is named .framefd-DIGITS.part, and frame_file_sweep() removes old ones. */
-#define FRAME_FILE_RESUME 16
-/* For frame_file_options.flags: directories that are missing on the way are made. */
-#define FRAME_FILE_PARENTS 32
-/* For frame_file_options.flags: the permission bits and the time of modification go along
- * with a path or a tree, in either direction. Directories keep no time, and those that are
- * made on a server all rights for their owner. */
-#define FRAME_FILE_PRESERVE 64
-/* For frame_file_options.flags, for trees: a symbolic link ends the call with FRAME_EPATH;
- * without a flag for links they are left out and counted. */
-#define FRAME_FILE_REFUSE_LINKS 128
-/* For frame_file_options.flags, for frame_file_put_tree(): the file that a symbolic link
- * leads to within the tree is sent in its place. FRAME_ENOTSUP where there is no
- * openat2(2), before Linux 5.6. */
-#define FRAME_FILE_FOLLOW_LINKS 256
-/* For frame_file_options.flags, for trees: symbolic links are made anew; one that leads
- * out of the tree ends the call. */
-#define FRAME_FILE_COPY_LINKS 512
+/* For frame_file_transfer.flags: a directory, with all that is in it. Without this flag it is
+ * one file. */
+#define FRAME_FILE_TREE 1
+/* For frame_file_transfer.flags and frame_file_options.flags: a file that exists is not
+ * replaced, and the transfer fails. One system call decides, also between several transfers
+ * at once. */
+#define FRAME_FILE_NO_OVERWRITE 2
+/* The same: no digest is computed. A server still checks a digest that a client sends. */
+#define FRAME_FILE_NO_CHECKSUM 4
+/* For a get to a path and frame_file_options.flags: a file that was stored need not survive a
+ * power loss. */
+#define FRAME_FILE_NO_SYNC 8
+/* For a put: the server is an old one that never replies, and 0 only says that all was sent.
+ * In frame_file_options.flags: a put without data_size gets no reply. The oldest clients read
+ * none, and would lose what is still on its way if they closed with a reply unread. */
+#define FRAME_FILE_NO_REPLY 16
+/* For a put, or a get to a path: what arrives of a transfer that is cut is kept in a partial
+ * file, and the next transfer with this flag goes on from there, if both sides have the same
+ * bytes until then. A tree passes over files of the same size and time of modification as well,
+ * and implies FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part, and
+ * frame_file_sweep() removes old ones. */
+#define FRAME_FILE_RESUME 32
+/* For a put, frame_file_mkdir() and frame_file_options.flags: directories that are missing on
+ * the way to a name are made. */
+#define FRAME_FILE_PARENTS 64
+/* For a put, or a get to a path: permission bits and time of modification are those of the
+ * source. Directories keep no time, and those that a put makes keep all rights for their owner. */
+#define FRAME_FILE_PRESERVE 128
+/* For a tree: a symbolic link ends the transfer with FRAME_EPATH. Without a flag for links they
+ * are left out and counted; at most one of the three flags can be set. */
+#define FRAME_FILE_REFUSE_LINKS 256
+/* For the put of a tree: the file that a symbolic link leads to is sent in its place; a link
+ * that leads out of the tree ends the transfer. FRAME_ENOTSUP without openat2(2), before Linux
+ * 5.6. */
+#define FRAME_FILE_FOLLOW_LINKS 512
+/* For a tree: symbolic links are made anew; one that leads out of the tree ends the transfer. */
+#define FRAME_FILE_COPY_LINKS 1024
+/* For frame_file_transfer.flags: the file that is stored gets mtime_ms as its time of
+ * modification. */
+#define FRAME_FILE_MTIME 8192
 
-struct frame_file_inquiry; /* section 11 */
-/* How a file is sent, received or served. Initialise it with FRAME_FILE_OPTIONS_INIT; a
- * member that is 0 has its default. */
-struct frame_file_options {
-    /* sizeof(struct frame_file_options), set by FRAME_FILE_OPTIONS_INIT. */
+/* What is put or got, and how. A member or flag that does not apply is FRAME_EINVAL, and
+ * frame_last_error() names it. */
+struct frame_file_transfer {
+    /* sizeof(struct frame_file_transfer). */
     uint32_t size;
-    /* Milliseconds for the whole call; the default is FRAME_NO_TIMEOUT. */
-    int32_t timeout_ms;
-    /* The descriptor to write to, where it is not the one that is read from. */
-    int32_t write_fd;
-    /* FRAME_FILE_NO_OVERWRITE and the like. */
+    /* FRAME_FILE_... added up. */
     uint32_t flags;
-    /* Milliseconds without a byte; default 30 s, or FRAME_NO_TIMEOUT. A server that syncs
-     * a large file before it replies is silent for as long as that takes. */
-    int32_t stall_ms;
-    /* Permission bits of the file that is stored: on the server for a put, here for
-     * frame_file_get_path(), on a server where the request does not say. Default 0666; the
-     * umask is taken off. Only the bits of 0777. */
+    /* The name at the server, relative to its root: components with one / between each two, in
+     * any encoding. "" is the root itself, which only a tree can be. */
+    const char *name;
+    /* The file or the directory here, or NULL: then it is fd. */
+    const char *path;
+    /* If path is NULL: a file, from where it stands, a pipe, a socket or a terminal. It is
+     * borrowed. 0 if path is set. */
+    int32_t fd;
+    /* Permission bits of the file that is stored, of 0777; 0 is 0666. The umask there is taken
+     * off. */
     uint32_t mode;
-    /* Bytes of a file that is taken from the other end, by a get or on a server; default
-     * FRAME_NO_LIMIT. */
-    uint64_t max_size;
-    /* frame_file_put(): bytes to send; 0 is those from where a regular file stands to its
-     * end. */
+    /* Put of fd: bytes to send; 0 is all to the end of a regular file. A pipe or a socket needs
+     * a length. */
     uint64_t length;
-    /* Called after each piece, at most 1 MiB, with how many bytes have passed of how
-     * many; other than 0 breaks off with FRAME_ECANCELED. May be NULL. */
-    int (*progress)(void *context, uint64_t done, uint64_t total);
-    /* What progress and policy are given; the library does not look at it. */
-    void *context;
-    /* frame_file_get(): bytes of the file that to_fd has already, before where it stands;
-     * only the rest is asked for. They have to be readable, to be compared with the
-     * server's, unless FRAME_FILE_NO_CHECKSUM is set. frame_file_put(): bytes that the
-     * server has, before where from_fd stands. */
+    /* Put: bytes of the file that the server has already. They are not sent: those before where
+     * fd stands, or the first ones at path. Get to fd: bytes that fd has before where it stands;
+     * only the rest is asked for. They have to be readable, for their digest, unless
+     * FRAME_FILE_NO_CHECKSUM is set. */
     uint64_t offset;
-    /* Bytes per second that are sent or received, at the most; 0 is as fast as it goes. */
+    /* Get: bytes of a file that are taken; default FRAME_NO_LIMIT. A larger file is
+     * FRAME_ETOOBIG, and nothing of it is written. */
+    uint64_t max_size;
+    /* Bytes per second that are sent or received; 0 is as fast as it goes. */
     uint64_t rate;
-    /* Milliseconds since 1970, the time of modification of the file that is stored; 0 is
-     * none in particular. */
+    /* With FRAME_FILE_MTIME: milliseconds since 1970, or before if it is negative. Else 0. */
     int64_t mtime_ms;
-    /* Server: asked before anything is opened or stored; may be NULL. 0 allows the
-     * request. A FRAME_E... code refuses it: the client gets the reply code that stands
-     * for it, and what was written to reason, a C string of reason_size bytes at most, as
-     * the message. Any other number is FRAME_EACCES. It is called on the thread of the
-     * call. */
-    int (*policy)(void *context, const struct frame_file_inquiry *inquiry, char *reason,
-                  size_t reason_size);
+    /* Milliseconds without a byte; default 30 s, or FRAME_NO_TIMEOUT. A server that syncs a
+     * large file before it replies is silent for as long as that takes. */
+    int32_t stall_ms;
+    /* 0. */
+    uint32_t reserved;
+    /* Called after each piece, at most 1 MiB: name is that of the file at the server, done of
+     * total bytes have passed, in a tree those of the whole tree. A result other than 0 ends the
+     * transfer with FRAME_ECANCELED. May be NULL. */
+    int (*progress)(void *context, const char *name, uint64_t done, uint64_t total);
+    /* Passed to progress. */
+    void *context;
 };
-#define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0 }
+#define FRAME_FILE_TRANSFER_INIT { sizeof(struct frame_file_transfer), 0, 0, 0, 0, 0, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0 }
 
-/* What came of a file. Initialise it with FRAME_FILE_RESULT_INIT: size says how much of
- * it may be written. */
+/* What came of a transfer: written after a failure too, and then it says how far it came. */
 struct frame_file_result {
-    /* sizeof(struct frame_file_result), set by FRAME_FILE_RESULT_INIT. */
+    /* sizeof(struct frame_file_result). */
     uint32_t size;
-    /* Server: the FRAME_E... code of what was reported to the client; FRAME_ECLOSED where
-     * the file was stored, but the client did not wait for the reply; else 0. */
+    /* Server: the code of what was reported to the client; FRAME_ECLOSED if the request was
+     * followed and the client did not wait for the reply. Else 0. */
     int32_t error;
-    /* Bytes of the file. */
+    /* Bytes of the file, those that did not have to pass included. In a tree, files that were
+     * the same on both sides do not count. */
     uint64_t bytes;
-    /* The SHA-256 of the file in 64 lower-case hex digits and a NUL; "" where none was
-     * computed. */
-    char sha256[72];
-};
-#define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, { 0 } }
-
-/* Client: stores what from_fd gives as the file name on the server.
- *
- * name is relative to the server's root: components with one / between each two, in any
- * encoding; the server judges it. from_fd may be a file, pipe or socket, the latter two
- * with opts->length set; it is read from where it stands and not closed. opts and result
- * may be NULL. Memory is constant: 1 MiB. Threads may call it side by side on different
- * connections.
- *
- * The file is replaced as a whole or not at all. Its digest follows the content, so that
- * the server stores nothing else, and what the server says it has stored is compared
- * once more. An error reply comes when the whole file was sent.
- *
- * Returns 0: stored. A code of -100 or below: the other end's error reply, such as
- * FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE or
- * FRAME_EREMOTE_CHECKSUM: nothing was stored, the stream is in step. FRAME_ECHECKSUM:
- * what the server says it has stored is something else; in step. FRAME_ETIMEDOUT,
- * FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others:
- * FRAME_ETRUNCATED (from_fd ended before length, or the reply was cut), FRAME_ESTALLED,
- * FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO with errno. */
-int frame_file_put(int fd, const char *name, int from_fd,
-                   const struct frame_file_options *opts, struct frame_file_result *result);
-
-/* Client: as frame_file_put() for the regular file at path, all of it.
- *
- * FRAME_EPATH where path is not a regular file, FRAME_ENOENT, FRAME_EACCES: nothing
- * was sent. */
-int frame_file_put_path(int fd, const char *name, const char *path,
-                        const struct frame_file_options *opts,
-                        struct frame_file_result *result);
-
-/* Client: writes the server's file name to to_fd.
- *
- * to_fd may be a file, pipe, socket or terminal; it is not closed, and after a failure
- * has what was received until then. Nothing that the server says has a part in where it
- * goes, and no more than opts->max_size is taken. name, opts, result and threads are as
- * for frame_file_put().
- *
- * Returns 0: it came whole, and matches the digest, where the server sends one. A code
- * of -100 or below: the other end's error reply, such as FRAME_EREMOTE_NOT_FOUND or
- * FRAME_EREMOTE_DENIED; in step. FRAME_ECHECKSUM: it does not match; in step.
- * FRAME_ETIMEDOUT, FRAME_EINVAL, FRAME_EBADF for fd: nothing was sent. Close the
- * connection after all others: FRAME_ETRUNCATED (the server gave up in the middle, as it
- * does when the file becomes shorter), FRAME_ETOOBIG (above max_size; nothing was
- * written), FRAME_ENOSPC and FRAME_EIO with errno (also of to_fd), FRAME_ESTALLED,
- * FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself),
- * FRAME_EBADFIELD. */
-int frame_file_get(int fd, const char *name, int to_fd, const struct frame_file_options *opts,
-                   struct frame_file_result *result);
-
-/* Client: as frame_file_get() into the file at path, which is there once it is complete,
- * matches its digest and, without FRAME_FILE_NO_SYNC, would survive a power loss. Until
- * then, and after a failure, what was there stays; nothing else is left.
- *
- * With FRAME_FILE_RESUME what came before a failure is kept in a partial file beside path,
- * for the next call to go on from.
- *
- * Only a regular file is replaced, and no symbolic link: FRAME_EPATH. FRAME_EEXIST,
- * FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC: if they are seen
- * beforehand nothing is sent; close the connection all the same. */
-int frame_file_get_path(int fd, const char *name, const char *path,
-                        const struct frame_file_options *opts,
-                        struct frame_file_result *result);
-
-/* In frame_file_stat.kind: a regular file. */
-#define FRAME_FILE_REGULAR 1
-/* In frame_file_stat.kind: a directory. */
-#define FRAME_FILE_DIRECTORY 2
-/* In frame_file_stat.kind: a symbolic link, which is itself described. */
-#define FRAME_FILE_SYMLINK 3
-/* In frame_file_stat.kind: a FIFO, a socket or a device. */
-#define FRAME_FILE_OTHER 4
-
-/* What a name on the server is. Initialise it with FRAME_FILE_STAT_INIT: size says how
- * much of it may be written. */
-struct frame_file_stat {
-    /* sizeof(struct frame_file_stat), set by FRAME_FILE_STAT_INIT. */
-    uint32_t size;
-    /* FRAME_FILE_REGULAR and the like. */
-    uint32_t kind;
-    /* Bytes of a regular file. */
-    uint64_t file_size;
-    /* Milliseconds since 1970: the time of modification. */
-    int64_t mtime_ms;
-    /* Permission bits, 07777 at the most. */
-    uint32_t mode;
-    /* 0. */
-    uint32_t reserved;
-};
-#define FRAME_FILE_STAT_INIT { sizeof(struct frame_file_stat), 0, 0, 0, 0, 0 }
-
-/* The entries of a directory on the server, sorted by name.
- *
- * It belongs to the caller and is freed with frame_file_list_free(). It never changes: any
- * number of threads may use it. */
-struct frame_file_list;
-
-/* Client: asks what name is on the server, in *stat. Links are not followed.
- *
- * name is as for frame_file_put(); "" is the root. opts may be NULL. Threads as for
- * frame_file_put().
- *
- * Returns 0. A code of -100 or below: the other end's error reply, such as
- * FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEDOUT,
- * FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others. */
-int frame_file_stat(int fd, const char *name, struct frame_file_stat *stat,
-                    const struct frame_file_options *opts);
-
-/* Client: asks how much the server has of a put of name that was cut, with
- * FRAME_FILE_RESUME: result has its bytes and their digest. The codes are those of
- * frame_file_stat(). */
-int frame_file_partial(int fd, const char *name, const struct frame_file_options *opts,
-                       struct frame_file_result *result);
-
-/* Client: lists the directory name on the server.
- *
- * name is as for frame_file_stat(). On success *out is the list, freed with
- * frame_file_list_free(); on failure it is NULL. Every name in it is one component; one
- * that is not makes the whole reply FRAME_EBADREPLY.
- *
- * Returns the count of entries, or the codes of frame_file_stat(). */
-int64_t frame_file_list(int fd, const char *name, struct frame_file_list **out,
-                        const struct frame_file_options *opts);
-
-/* The name of the entry at index, counted from 0; NULL beyond the last one.
- *
- * stat, where stat is not NULL, is what the name is; *target, where target is not NULL,
- * where a symbolic link leads, else NULL. Both strings are of any encoding, and valid
- * until frame_file_list_free(). */
-const char *frame_file_list_entry(const struct frame_file_list *list, size_t index,
-                                  struct frame_file_stat *stat, const char **target);
-
-/* Frees a list; NULL is nothing. */
-void frame_file_list_free(struct frame_file_list *list);
-
-/* Client: makes the directory name on the server; one that is there already is fine. With
- * FRAME_FILE_PARENTS those above it as well. opts->mode is its mode, less the server's
- * umask; default 0777. The codes are those of frame_file_stat(). */
-int frame_file_make_directory(int fd, const char *name, const struct frame_file_options *opts);
-
-/* What came of a tree. Initialise it with FRAME_FILE_TREE_INIT: size says how much of it
- * may be written. */
-struct frame_file_tree {
-    /* sizeof(struct frame_file_tree), set by FRAME_FILE_TREE_INIT. */
-    uint32_t size;
-    /* 0. */
-    uint32_t reserved;
     /* Regular files that passed or, with FRAME_FILE_RESUME, were the same on both sides. */
     uint64_t files;
-    /* Directories that are there now, the uppermost one among them. */
+    /* Directories of a tree that are there now, the uppermost one included. */
     uint64_t directories;
     /* Symbolic links that were made. */
     uint64_t links;
-    /* What was left out: links without a flag for them, FIFOs, sockets and devices. */
+    /* Left out of a tree: links without a flag for them, FIFOs, sockets and devices. */
     uint64_t skipped;
-    /* Bytes of the files that passed. */
-    uint64_t bytes;
+    /* The SHA-256 of the whole file in 64 lower-case hex digits and a NUL; "" if none was
+     * computed, and for a tree. */
+    char sha256[72];
 };
-#define FRAME_FILE_TREE_INIT { sizeof(struct frame_file_tree), 0, 0, 0, 0, 0, 0 }
+#define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, 0, 0, 0, 0, { 0 } }
 
-/* Client: stores the directory at path, with all that is in it, as the directory name on
- * the server.
+/* Stores a file on the server, or with FRAME_FILE_TREE a directory with all that is in it.
  *
- * Directories that are missing are made, and what else is in them stays. Each file has
- * the guarantees of frame_file_put(); symbolic links are treated as the flags say, and
- * nothing outside path is ever sent. progress counts the bytes of the whole tree. opts,
- * result, threads and names are as for frame_file_put().
+ * what is borrowed for the call. timeout_ms is for the whole transfer, and not 0: it cannot be
+ * resumed in the middle. result may be NULL. Memory is constant: 1 MiB, and what a directory's
+ * list takes.
  *
- * The first failure ends it; frame_last_error() says which name it was. What was sent
- * before is stored.
+ * A file is replaced as a whole or not at all. Its digest follows the content, so that the
+ * server stores nothing else, and what the server says it has stored is compared once more. An
+ * error reply comes once the whole file was sent.
  *
- * Returns 0, or the codes of frame_file_put_path(). */
-int frame_file_put_tree(int fd, const char *name, const char *path,
-                        const struct frame_file_options *opts, struct frame_file_tree *result);
+ * What a directory on the server has already stays. Nothing outside path is sent. The first
+ * failure ends a tree, and frame_last_error() says at which name; files that were sent before
+ * are stored.
+ *
+ * Returns 0: stored. These leave the connection in sync: -100 and below, an error reply, such as
+ * FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE or
+ * FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_ECHECKSUM, the server says that it has
+ * stored something else; FRAME_EPATH (path is no regular file, or no directory; a link; a name
+ * that the server would not take), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
+ * request was accepted every other failure breaks the connection: FRAME_ETRUNCATED (the source
+ * ended too early), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO
+ * with errno (of the source as well), and the codes of frame_connection_send() and
+ * frame_connection_recv(). */
+int frame_file_put(struct frame_connection *c, const struct frame_file_transfer *what,
+                   int timeout_ms, struct frame_file_result *result);
 
-/* Client: stores the server's directory name, with all that is in it, as the directory at
- * path.
+/* Takes a file of the server's, or with FRAME_FILE_TREE a directory with all that is in it.
  *
- * Nothing that the server says leads out of path: a name that is not one component is
- * FRAME_EBADREPLY, and a symbolic link that could lead out is FRAME_EPATH. Each file has
- * the guarantees of frame_file_get_path(); all else is as for frame_file_put_tree().
+ * what, timeout_ms, result and memory are as for frame_file_put().
  *
- * Returns 0, or the codes of frame_file_get_path(). */
-int frame_file_get_tree(int fd, const char *name, const char *path,
-                        const struct frame_file_options *opts, struct frame_file_tree *result);
+ * A file at path is there once it is complete, matches its digest and, without
+ * FRAME_FILE_NO_SYNC, would survive a power loss. Until then, and after a failure, what was
+ * there stays, and nothing else is left, except for the partial file of FRAME_FILE_RESUME. Only
+ * a regular file is replaced, and no symbolic link. fd has what was received, also after a
+ * failure.
+ *
+ * Nothing that the server says leads out of path: a name that is not one component, and a
+ * symbolic link that could lead out, end a tree with FRAME_EPATH. What the directory at path has
+ * already stays.
+ *
+ * Returns 0: it came whole, and matches the digest, if the server sends one. These leave the
+ * connection in sync: -100 and below, an error reply, such as FRAME_EREMOTE_NOT_FOUND or
+ * FRAME_EREMOTE_DENIED; FRAME_ECHECKSUM; FRAME_EINVAL; and if 1 MiB or less of the file is still
+ * to come a local failure: FRAME_EPATH, FRAME_EEXIST, FRAME_ENOENT (the directory),
+ * FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO with errno, FRAME_ETOOBIG (above max_size),
+ * FRAME_ECANCELED (progress). Every other failure breaks the connection once a byte of the
+ * request was accepted: FRAME_ETRUNCATED (the server gave up, as it does if the file becomes
+ * shorter), FRAME_ETIMEDOUT, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself), and
+ * the codes of frame_connection_send() and frame_connection_recv(). */
+int frame_file_get(struct frame_connection *c, const struct frame_file_transfer *what,
+                   int timeout_ms, struct frame_file_result *result);
+
+/* For frame_file_stat(): the partial file of a put with FRAME_FILE_RESUME that was cut. */
+#define FRAME_FILE_PARTIAL 4096
+/* In frame_file_info.kind: a regular file. */
+#define FRAME_FILE_REGULAR 1
+/* The same: a directory. */
+#define FRAME_FILE_DIRECTORY 2
+/* The same: a symbolic link, which is itself described. */
+#define FRAME_FILE_SYMLINK 3
+/* The same: a FIFO, a socket or a device. */
+#define FRAME_FILE_OTHER 4
+
+/* What a name on the server is. */
+struct frame_file_info {
+    /* sizeof(struct frame_file_info). */
+    uint32_t size;
+    /* FRAME_FILE_REGULAR, FRAME_FILE_DIRECTORY, FRAME_FILE_SYMLINK or FRAME_FILE_OTHER. */
+    uint32_t kind;
+    /* Bytes of a regular file. */
+    uint64_t file_size;
+    /* Milliseconds since 1970: the time of modification; 0 for a partial file. */
+    int64_t mtime_ms;
+    /* Permission bits, of 07777; 0 for a partial file. */
+    uint32_t mode;
+    /* 0. */
+    uint32_t reserved;
+    /* For a partial file: its SHA-256 in 64 lower-case hex digits and a NUL. Else "". */
+    char sha256[72];
+};
+#define FRAME_FILE_INFO_INIT { sizeof(struct frame_file_info), 0, 0, 0, 0, 0, { 0 } }
+
+/* The entries of a directory on the server, sorted by name.
+ *
+ * It belongs to the caller and is freed with frame_file_listing_free(). It never changes: any
+ * number of threads may use it. */
+struct frame_file_listing;
+
+/* Asks what a name on the server is, and writes it to *info. Links are not followed.
+ *
+ * name is as in frame_file_transfer; "" is the root. flags are 0 or FRAME_FILE_PARTIAL: how much
+ * the server has of a put that was cut, and its digest. timeout_ms is not 0.
+ *
+ * Returns 0. -100 and below: an error reply, such as FRAME_EREMOTE_NOT_FOUND or
+ * FRAME_EREMOTE_DENIED; the connection is in sync. Otherwise the codes of
+ * frame_connection_call(). */
+int frame_file_stat(struct frame_connection *c, const char *name, uint32_t flags,
+                    int timeout_ms, struct frame_file_info *info);
+
+/* Makes the directory name on the server; it may be there already.
+ *
+ * mode is its permission bits, of 0777, less the server's umask; 0 is 0777. flags are 0 or
+ * FRAME_FILE_PARENTS: those that are missing above it are made as well. timeout_ms is not 0.
+ *
+ * Returns 0 or a code of frame_file_stat(); FRAME_EREMOTE_EXISTS: it is there, and no directory. */
+int frame_file_mkdir(struct frame_connection *c, const char *name, uint32_t mode,
+                     uint32_t flags, int timeout_ms);
+
+/* Lists the directory name on the server; "" is the root.
+ *
+ * On success *out is the list, which the caller frees with frame_file_listing_free(); on failure
+ * NULL. timeout_ms is not 0.
+ *
+ * Returns how many entries there are, or a code of frame_file_stat(). A list of more than 64 MiB
+ * is FRAME_ETOOBIG and breaks the connection. */
+int64_t frame_file_list(struct frame_connection *c, const char *name, int timeout_ms,
+                        struct frame_file_listing **out);
+
+/* The name of the entry at index, counted from 0; NULL beyond the last one, and if the size of
+ * info is not set.
+ *
+ * info is what the name is. *target is where a symbolic link leads, or NULL. Both parameters may
+ * be NULL. The strings end in a NUL, are valid until frame_file_listing_free(), and are the
+ * server's own, in any encoding: look for / and .. before you make a path of a name. */
+const char *frame_file_listing_entry(const struct frame_file_listing *list, size_t index,
+                                     struct frame_file_info *info, const char **target);
+
+/* Ends the object; NULL is ignored. */
+void frame_file_listing_free(struct frame_file_listing *list);
 
 /* ================================================================ 11  files, server ====== */
-/*   frame_file_serve(fd, request, root_fd, NULL, &result); */
+/*   frame_connection_recv_header(c, -1, &view, NULL);
+ *   frame_file_serve(c, view.header, root_fd, NULL, &result); */
 
-/* What a client asks of a file server, for a policy. Everything in it is valid until the
- * policy returns. */
+/* What a client asks of a file server, for a policy. Everything in it is valid until the policy
+ * returns. */
 struct frame_file_inquiry {
-    /* sizeof(struct frame_file_inquiry) of this library: what is beyond it is not there. */
+    /* sizeof(struct frame_file_inquiry) of this library: members beyond it do not exist. */
     uint32_t size;
     /* 0. */
     uint32_t reserved;
     /* "put", "get", "stat", "list", "mkdir" or "symlink". */
     const char *cmd;
-    /* The name, relative to the root: name_len bytes, of any encoding. */
+    /* The name, relative to the root: name_len bytes and a NUL, in any encoding. It was found to
+     * be acceptable; "" is the root. */
     const char *name;
     /* Bytes of name. */
-    size_t name_len;
+    uint64_t name_len;
     /* Bytes of the file that a put wants to store; FRAME_NO_LIMIT for the others. */
     uint64_t filesize;
     /* The header of the request, JSON text. */
     const char *header;
 };
 
-/* Server: does what a received put, get, stat, list, mkdir or symlink asks for, beneath the
- * directory root_fd, and replies.
+/* How files are served. A request can only ask for less. */
+struct frame_file_options {
+    /* sizeof(struct frame_file_options). */
+    uint32_t size;
+    /* FRAME_FILE_NO_OVERWRITE, FRAME_FILE_NO_CHECKSUM, FRAME_FILE_NO_SYNC, FRAME_FILE_NO_REPLY,
+     * FRAME_FILE_PARENTS, added up. */
+    uint32_t flags;
+    /* Milliseconds for the whole request; default FRAME_NO_TIMEOUT. */
+    int32_t timeout_ms;
+    /* Milliseconds without a byte; default 30 s, or FRAME_NO_TIMEOUT. */
+    int32_t stall_ms;
+    /* Bytes of a file that is stored; default FRAME_NO_LIMIT. */
+    uint64_t max_size;
+    /* Bytes per second that are sent or received; 0 is as fast as it goes. */
+    uint64_t rate;
+    /* Permission bits of a file that is stored, of 0777, if the request does not say; 0 is 0666.
+     * The umask is taken off. */
+    uint32_t mode;
+    /* 0. */
+    uint32_t reserved;
+    /* Asked before anything is opened or stored; may be NULL. 0 allows the request. A FRAME_E...
+     * code refuses it: the client gets the reply code that stands for it, and what was written
+     * to reason, a C string of reason_size bytes at most, as the message. Any other number is
+     * FRAME_EACCES. It is called on the thread of the call. */
+    int (*policy)(void *context, const struct frame_file_inquiry *inquiry, char *reason,
+                  size_t reason_size);
+    /* Passed to policy. */
+    void *context;
+};
+#define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, \
+    0, 0 }
+
+/* Serves a put, get, stat, list, mkdir or symlink below the directory root_fd, whose header was
+ * just received with frame_connection_recv_header(): reads its body and replies. Any other cmd
+ * is answered as unsupported.
  *
- * request is a frame with one of these as its cmd, from frame_recv_header() or, where its
- * body is small, frame_recv(); none of its body may have been read yet. fd is where it
- * came from. root_fd is a directory, opened with O_PATH or O_RDONLY. Everything is
- * borrowed. opts and result may be NULL. Threads may serve side by side, also in one
- * root, on different connections.
+ * request is the text of the header. root_fd is opened with O_PATH or O_RDONLY. Everything is
+ * borrowed for the call. opts and result may be NULL. Threads may serve side by side, also in
+ * one root, on different connections.
  *
- * No name leads out of root_fd: symbolic links are followed nowhere, only regular files
- * are read or replaced, and names that begin with .framefd- are the library's own. A file
- * that is put is written beside its place under such a name and takes its place when it
- * is complete and matches the digest that was sent; whatever fails, the old file stays
- * and nothing else is left, but for the partial file of a put that is to be resumed. A
- * symbolic link is made only where it cannot lead out. A put that is refused is received
- * to its end all the same, so that the reply can follow and the stream stays in step.
+ * No name leads out of root_fd: symbolic links are followed nowhere, only regular files are read
+ * or replaced, and names that begin with .framefd- are the library's own. A file that is put is
+ * written beside its place, and takes that place once it is complete and matches the digest that
+ * was sent. Whatever fails, the old file stays, and nothing else is left, except for the partial
+ * file of a put that is to be resumed. A symbolic link is made only if it cannot lead out. A put
+ * that is refused is received to its end all the same, so that the connection stays in sync.
  *
- * Returns 0: a reply was sent, or the client did not wait for it, and the stream is in
- * step; result->error says what was refused. Anything negative: close the connection.
- * FRAME_ETRUNCATED: a put was cut, or a file that is being sent became shorter, which the
- * client learns from the close. FRAME_ESTALLED, FRAME_ECANCELED, FRAME_EIO with errno,
- * FRAME_EBADFIELD and FRAME_ETOOBIG (nobody knows where the put ends; the client was
- * told), FRAME_ESTATE (a packet, or a body that was read), FRAME_EBADF, FRAME_EINVAL. */
-int frame_file_serve(int fd, struct frame *request, int root_fd,
+ * Returns 0: the client got a reply, or did not wait for it; the error member of *result has the
+ * code of an error reply. These leave the connection as it was: FRAME_EINVAL, FRAME_EBADF
+ * (root_fd is no directory), FRAME_EBADJSON (request is no header), FRAME_ESTATE (a part of the
+ * body was received before). Every other failure breaks the connection: FRAME_ETRUNCATED (a put
+ * was cut, or a file that is being sent became shorter, which the client learns when the
+ * connection is closed), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADFIELD and FRAME_ETOOBIG
+ * (nobody knows where the put ends; the client was told), FRAME_EIO with errno, and the codes of
+ * frame_connection_recv() and frame_connection_send(). */
+int frame_file_serve(struct frame_connection *c, const char *request, int root_fd,
                      const struct frame_file_options *opts, struct frame_file_result *result);
 
-/* Server: removes what is left of transfers that were cut, in root_fd and all directories
- * below it: files whose names begin with .framefd-, that nobody writes to at present, and
- * that were last written older_than_ms milliseconds ago or earlier; 0 is
- * frame_default("partial_age_ms"). A process that was killed leaves such files behind, and
- * so does a put or get with FRAME_FILE_RESUME that was cut.
+/* Removes what is left of transfers that were cut, in root_fd and all directories below it:
+ * files whose names begin with .framefd-, that nobody writes at present, and that were last
+ * written older_than_ms milliseconds ago or earlier; 0 is the default, 24 h. A process that was
+ * killed leaves such files, and so does a transfer with FRAME_FILE_RESUME that was cut.
  *
- * root_fd is borrowed; symbolic links are not followed. Returns how many files were
- * removed. FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been
- * removed). */
+ * root_fd is borrowed; symbolic links are not followed. Returns how many files were removed.
+ * FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been removed). */
 int64_t frame_file_sweep(int root_fd, int64_t older_than_ms);
 
 /* ==================================================================== 12  datagrams ====== */

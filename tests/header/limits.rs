@@ -47,6 +47,10 @@ const PLACES: &[(&str, &[u64])] = &[
     ("auth_server", &[n(MAX_KEY)]),
     ("auth_key_new", &[n(MAX_KEY)]),
     ("frame_file_put", &[n(COPY_STEP)]),
+    // What is dropped of a file that cannot be taken.
+    ("frame_file_get", &[n(COPY_STEP)]),
+    ("frame_file_list", &[MAX_BODY]),
+    ("frame_file_sweep", &[ms(PARTIAL_AGE)]),
     ("exec_datagram_server", REPLAY),
     ("frame_datagram_recv", &[n(DATAGRAM_HARD)]),
     ("exec_datagram_server_new", &[n(MAX_KEY), ms(DATAGRAM_REPLAY)]),

@@ -119,19 +119,20 @@ While a streamed command runs, exec_signal() sends it Ctrl-C.",
         title: "files, client",
         about: "put, get, trees, stat, list, mkdir",
         usage: "
-  frame_file_put_path(fd, \"notes/a\", \"a\", NULL, &result);
-  frame_file_get_tree(fd, \"notes\", \"copy\", NULL, &tree);",
-        sources: &["file/transfer", "file/query", "file/tree"],
+  struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
+  what.name = \"notes/a\";  what.path = \"a\";
+  frame_file_put(c, &what, -1, &result);
+  what.flags |= FRAME_FILE_TREE;                     a directory with all that is in it
+Each is an exchange on a connection: 0 as timeout_ms is FRAME_EINVAL.",
+        sources: &["file/transfer", "file/query"],
     },
     Section {
         title: "files, server",
         about: "served below one directory",
         usage: "
-  frame_file_serve(fd, request, root_fd, NULL, &result);",
-        sources: &[
-            "file/transfer: frame_file_inquiry frame_file_serve",
-            "file/query: frame_file_sweep",
-        ],
+  frame_connection_recv_header(c, -1, &view, NULL);
+  frame_file_serve(c, view.header, root_fd, NULL, &result);",
+        sources: &["file/server"],
     },
     Section {
         title: "datagrams",

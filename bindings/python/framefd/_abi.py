@@ -73,16 +73,19 @@ EXEC_HOST_ENVIRONMENT = 16
 EXEC_END_AT_LIMIT = 32
 EXEC_UMASK = 64
 EXEC_USER = 128
-FRAME_FILE_NO_OVERWRITE = 1
-FRAME_FILE_NO_CHECKSUM = 2
-FRAME_FILE_NO_SYNC = 4
-FRAME_FILE_NO_REPLY = 8
-FRAME_FILE_RESUME = 16
-FRAME_FILE_PARENTS = 32
-FRAME_FILE_PRESERVE = 64
-FRAME_FILE_REFUSE_LINKS = 128
-FRAME_FILE_FOLLOW_LINKS = 256
-FRAME_FILE_COPY_LINKS = 512
+FRAME_FILE_TREE = 1
+FRAME_FILE_NO_OVERWRITE = 2
+FRAME_FILE_NO_CHECKSUM = 4
+FRAME_FILE_NO_SYNC = 8
+FRAME_FILE_NO_REPLY = 16
+FRAME_FILE_RESUME = 32
+FRAME_FILE_PARENTS = 64
+FRAME_FILE_PRESERVE = 128
+FRAME_FILE_REFUSE_LINKS = 256
+FRAME_FILE_FOLLOW_LINKS = 512
+FRAME_FILE_COPY_LINKS = 1024
+FRAME_FILE_MTIME = 8192
+FRAME_FILE_PARTIAL = 4096
 FRAME_FILE_REGULAR = 1
 FRAME_FILE_DIRECTORY = 2
 FRAME_FILE_SYMLINK = 3
@@ -386,19 +389,64 @@ class ExecOptions(SizedStructure):
     ]
 
 
+FrameFileTransferProgress = CFUNCTYPE(c_int, c_void_p, c_char_p, c_uint64, c_uint64)
+
+
+class FrameFileTransfer(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("name", c_char_p),
+        ("path", c_char_p),
+        ("fd", c_int32),
+        ("mode", c_uint32),
+        ("length", c_uint64),
+        ("offset", c_uint64),
+        ("max_size", c_uint64),
+        ("rate", c_uint64),
+        ("mtime_ms", c_int64),
+        ("stall_ms", c_int32),
+        ("reserved", c_uint32),
+        ("progress", FrameFileTransferProgress),
+        ("context", c_void_p),
+    ]
+
+
+class FrameFileResult(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("error", c_int32),
+        ("bytes", c_uint64),
+        ("files", c_uint64),
+        ("directories", c_uint64),
+        ("links", c_uint64),
+        ("skipped", c_uint64),
+        ("sha256", c_char * 72),
+    ]
+
+
+class FrameFileInfo(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("kind", c_uint32),
+        ("file_size", c_uint64),
+        ("mtime_ms", c_int64),
+        ("mode", c_uint32),
+        ("reserved", c_uint32),
+        ("sha256", c_char * 72),
+    ]
+
+
 class FrameFileInquiry(Structure):
     _fields_ = [
         ("size", c_uint32),
         ("reserved", c_uint32),
         ("cmd", c_char_p),
         ("name", c_void_p),
-        ("name_len", c_size_t),
+        ("name_len", c_uint64),
         ("filesize", c_uint64),
         ("header", c_char_p),
     ]
-
-
-FrameFileOptionsProgress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 
 FrameFileOptionsPolicy = CFUNCTYPE(
@@ -409,51 +457,15 @@ FrameFileOptionsPolicy = CFUNCTYPE(
 class FrameFileOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
-        ("timeout_ms", c_int32),
-        ("write_fd", c_int32),
         ("flags", c_uint32),
+        ("timeout_ms", c_int32),
         ("stall_ms", c_int32),
-        ("mode", c_uint32),
         ("max_size", c_uint64),
-        ("length", c_uint64),
-        ("progress", FrameFileOptionsProgress),
-        ("context", c_void_p),
-        ("offset", c_uint64),
         ("rate", c_uint64),
-        ("mtime_ms", c_int64),
-        ("policy", FrameFileOptionsPolicy),
-    ]
-
-
-class FrameFileResult(SizedStructure):
-    _fields_ = [
-        ("size", c_uint32),
-        ("error", c_int32),
-        ("bytes", c_uint64),
-        ("sha256", c_char * 72),
-    ]
-
-
-class FrameFileStat(SizedStructure):
-    _fields_ = [
-        ("size", c_uint32),
-        ("kind", c_uint32),
-        ("file_size", c_uint64),
-        ("mtime_ms", c_int64),
         ("mode", c_uint32),
         ("reserved", c_uint32),
-    ]
-
-
-class FrameFileTree(SizedStructure):
-    _fields_ = [
-        ("size", c_uint32),
-        ("reserved", c_uint32),
-        ("files", c_uint64),
-        ("directories", c_uint64),
-        ("links", c_uint64),
-        ("skipped", c_uint64),
-        ("bytes", c_uint64),
+        ("policy", FrameFileOptionsPolicy),
+        ("context", c_void_p),
     ]
 
 
@@ -585,49 +597,23 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "frame_file_put": (
         c_int,
-        (c_int, c_char_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
-    ),
-    "frame_file_put_path": (
-        c_int,
-        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+        (c_void_p, POINTER(FrameFileTransfer), c_int, POINTER(FrameFileResult)),
     ),
     "frame_file_get": (
         c_int,
-        (c_int, c_char_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+        (c_void_p, POINTER(FrameFileTransfer), c_int, POINTER(FrameFileResult)),
     ),
-    "frame_file_get_path": (
-        c_int,
-        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
-    ),
-    "frame_file_stat": (
-        c_int,
-        (c_int, c_char_p, POINTER(FrameFileStat), POINTER(FrameFileOptions)),
-    ),
-    "frame_file_partial": (
-        c_int,
-        (c_int, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
-    ),
-    "frame_file_list": (
-        c_int64,
-        (c_int, c_char_p, POINTER(c_void_p), POINTER(FrameFileOptions)),
-    ),
-    "frame_file_list_entry": (
+    "frame_file_stat": (c_int, (c_void_p, c_char_p, c_uint32, c_int, POINTER(FrameFileInfo))),
+    "frame_file_mkdir": (c_int, (c_void_p, c_char_p, c_uint32, c_uint32, c_int)),
+    "frame_file_list": (c_int64, (c_void_p, c_char_p, c_int, POINTER(c_void_p))),
+    "frame_file_listing_entry": (
         c_char_p,
-        (c_void_p, c_size_t, POINTER(FrameFileStat), POINTER(c_char_p)),
+        (c_void_p, c_size_t, POINTER(FrameFileInfo), POINTER(c_char_p)),
     ),
-    "frame_file_list_free": (None, (c_void_p,)),
-    "frame_file_make_directory": (c_int, (c_int, c_char_p, POINTER(FrameFileOptions))),
-    "frame_file_put_tree": (
-        c_int,
-        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileTree)),
-    ),
-    "frame_file_get_tree": (
-        c_int,
-        (c_int, c_char_p, c_char_p, POINTER(FrameFileOptions), POINTER(FrameFileTree)),
-    ),
+    "frame_file_listing_free": (None, (c_void_p,)),
     "frame_file_serve": (
         c_int,
-        (c_int, c_void_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
+        (c_void_p, c_char_p, c_int, POINTER(FrameFileOptions), POINTER(FrameFileResult)),
     ),
     "frame_file_sweep": (c_int64, (c_int, c_int64)),
     "frame_datagram_send": (

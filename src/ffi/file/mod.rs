@@ -1,7 +1,9 @@
-//! Files: put, got and served, their names and trees.
+//! Files: put on a server, got from one, asked about, and served.
 
-pub mod query;
+mod query;
+mod server;
 mod transfer;
-pub mod tree;
 
+pub use query::*;
+pub use server::*;
 pub use transfer::*;

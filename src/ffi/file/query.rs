@@ -1,235 +1,191 @@
-//! What a file server has, without the files themselves; and what is left of cut transfers.
+//! What a file server has, without the files themselves: names are described, listed and made.
 
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
-use crate::error::Result;
-use crate::ffi::boundary::arguments::{descriptor, free, invalid, out, string, write_optional};
+use super::transfer::{FRAME_FILE_PARENTS, digest_text, mode};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::options::{self, SizedStruct};
 use crate::ffi::boundary::outcome::{code, count, value};
-use crate::ffi::file::{FileOptions, FileResult, transfer, with_options};
-use crate::ops::file::{self, Entry, Kind, Stat, Transferred};
+use crate::ffi::boundary::parameters::{Handle, Mut, Out, Ref, Results, Text, Value};
+use crate::ffi::connection::FrameConnection;
+use crate::ops::file::{self, Entry, Kind, PartialFile, Stat};
 
-/// In frame_file_stat.kind: a regular file.
+/// For frame_file_stat(): the partial file of a put with FRAME_FILE_RESUME that was cut.
+pub const FRAME_FILE_PARTIAL: u32 = 4096;
+
+/// In frame_file_info.kind: a regular file.
 pub const FRAME_FILE_REGULAR: u32 = 1;
-/// In frame_file_stat.kind: a directory.
+/// The same: a directory.
 pub const FRAME_FILE_DIRECTORY: u32 = 2;
-/// In frame_file_stat.kind: a symbolic link, which is itself described.
+/// The same: a symbolic link, which is itself described.
 pub const FRAME_FILE_SYMLINK: u32 = 3;
-/// In frame_file_stat.kind: a FIFO, a socket or a device.
+/// The same: a FIFO, a socket or a device.
 pub const FRAME_FILE_OTHER: u32 = 4;
 
-/// What a name on the server is. Initialise it with FRAME_FILE_STAT_INIT: size says how
-/// much of it may be written.
+/// What a name on the server is.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct FileStat {
-    /// sizeof(struct frame_file_stat), set by FRAME_FILE_STAT_INIT.
+pub struct FrameFileInfo {
+    /// sizeof(struct frame_file_info).
     pub size: u32,
-    /// FRAME_FILE_REGULAR and the like.
+    /// FRAME_FILE_REGULAR, FRAME_FILE_DIRECTORY, FRAME_FILE_SYMLINK or FRAME_FILE_OTHER.
     pub kind: u32,
     /// Bytes of a regular file.
     pub file_size: u64,
-    /// Milliseconds since 1970: the time of modification.
+    /// Milliseconds since 1970: the time of modification; 0 for a partial file.
     pub mtime_ms: i64,
-    /// Permission bits, 07777 at the most.
+    /// Permission bits, of 07777; 0 for a partial file.
     pub mode: u32,
     /// 0.
     pub reserved: u32,
+    /// For a partial file: its SHA-256 in 64 lower-case hex digits and a NUL. Else "".
+    pub sha256: [c_char; 72],
 }
 
 // SAFETY: numbers only, `size` first, no padding.
-unsafe impl SizedStruct for FileStat {}
+unsafe impl SizedStruct for FrameFileInfo {}
 
 /// The entries of a directory on the server, sorted by name.
 ///
-/// It belongs to the caller and is freed with frame_file_list_free(). It never changes: any
+/// It belongs to the caller and is freed with frame_file_listing_free(). It never changes: any
 /// number of threads may use it.
-pub struct FileList {
-    entries: Vec<ListEntry>,
+pub struct FrameFileListing {
+    entries: Vec<Listed>,
 }
 
-struct ListEntry {
+struct Listed {
     name: CString,
     target: Option<CString>,
     stat: Stat,
 }
 
-/// Client: asks what name is on the server, in *stat. Links are not followed.
+/// Asks what a name on the server is, and writes it to *info. Links are not followed.
 ///
-/// name is as for frame_file_put(); "" is the root. opts may be NULL. Threads as for
-/// frame_file_put().
+/// name is as in frame_file_transfer; "" is the root. flags are 0 or FRAME_FILE_PARTIAL: how much
+/// the server has of a put that was cut, and its digest. timeout_ms is not 0.
 ///
-/// Returns 0. A code of -100 or below: the other end's error reply, such as
-/// FRAME_EREMOTE_NOT_FOUND or FRAME_EREMOTE_DENIED; in step. FRAME_ETIMEDOUT,
-/// FRAME_EINVAL, FRAME_EBADF: nothing was sent. Close the connection after all others.
+/// Returns 0. -100 and below: an error reply, such as FRAME_EREMOTE_NOT_FOUND or
+/// FRAME_EREMOTE_DENIED; the connection is in sync. Otherwise the codes of
+/// frame_connection_call().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_stat(
-    fd: c_int,
-    name: *const c_char,
-    stat: *mut FileStat,
-    opts: *const FileOptions,
+pub extern "C" fn frame_file_stat(
+    c: Handle<FrameConnection>,
+    name: Text,
+    flags: u32,
+    timeout_ms: c_int,
+    info: Results<FrameFileInfo>,
 ) -> c_int {
     code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let name = unsafe { string(name, "name") }?;
-        // SAFETY: as above.
-        if unsafe { options::check_result(stat, "struct frame_file_stat") }? == 0 {
-            return Err(invalid("stat is NULL"));
-        }
-        // SAFETY: as above.
-        let found = unsafe {
-            with_options(fd, opts, |connection, given| file::stat(connection, name, given.patience))
-        }?;
-        // SAFETY: as above.
-        unsafe { options::write(stat, &converted(&found), "struct frame_file_stat") }
+        info.required("info")?;
+        let (name, c) = (name.bytes("name")?, c.get("c")?);
+        let is_partial = options::flags(flags, FRAME_FILE_PARTIAL, "frame_file_stat()")? != 0;
+        let timeout = c.exchange_timeout(timeout_ms)?;
+        let found = c.cell.both(|connection| {
+            if is_partial {
+                file::partial(connection, name, timeout).map(partial_info)
+            } else {
+                file::stat(connection, name, timeout).map(info_of)
+            }
+        })?;
+        info.put(&found, "info")
     })
 }
 
-/// Client: asks how much the server has of a put of name that was cut, with
-/// FRAME_FILE_RESUME: result has its bytes and their digest. The codes are those of
-/// frame_file_stat().
+/// Makes the directory name on the server; it may be there already.
+///
+/// mode is its permission bits, of 0777, less the server's umask; 0 is 0777. flags are 0 or
+/// FRAME_FILE_PARENTS: those that are missing above it are made as well. timeout_ms is not 0.
+///
+/// Returns 0 or a code of frame_file_stat(); FRAME_EREMOTE_EXISTS: it is there, and no directory.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_partial(
-    fd: c_int,
-    name: *const c_char,
-    opts: *const FileOptions,
-    result: *mut FileResult,
+pub extern "C" fn frame_file_mkdir(
+    c: Handle<FrameConnection>,
+    name: Text,
+    mode: u32,
+    flags: u32,
+    timeout_ms: c_int,
 ) -> c_int {
     code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let name = unsafe { string(name, "name") }?;
-        // SAFETY: as above.
-        unsafe {
-            transfer(fd, opts, result, |connection, given| {
-                let file::PartialFile { bytes, sha256 } =
-                    file::partial(connection, name, given.patience)?;
-                Ok(Transferred { bytes, sha256: Some(sha256), ..Transferred::default() })
-            })
-        }
+        let (name, c) = (name.bytes("name")?, c.get("c")?);
+        let mode = self::mode(mode)?;
+        let parents = options::flags(flags, FRAME_FILE_PARENTS, "frame_file_mkdir()")? != 0;
+        let timeout = c.exchange_timeout(timeout_ms)?;
+        c.cell.both(|connection| file::mkdir(connection, name, mode, parents, timeout))
     })
 }
 
-/// Client: lists the directory name on the server.
+/// Lists the directory name on the server; "" is the root.
 ///
-/// name is as for frame_file_stat(). On success *out is the list, freed with
-/// frame_file_list_free(); on failure it is NULL. Every name in it is one component; one
-/// that is not makes the whole reply FRAME_EBADREPLY.
+/// On success *out is the list, which the caller frees with frame_file_listing_free(); on failure
+/// NULL. timeout_ms is not 0.
 ///
-/// Returns the count of entries, or the codes of frame_file_stat().
+/// Returns how many entries there are, or a code of frame_file_stat(). A list of more than 64 MiB
+/// is FRAME_ETOOBIG and breaks the connection.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_list(
-    fd: c_int,
-    name: *const c_char,
-    out: *mut *mut FileList,
-    opts: *const FileOptions,
+pub extern "C" fn frame_file_list(
+    c: Handle<FrameConnection>,
+    name: Text,
+    timeout_ms: c_int,
+    out: Out<FrameFileListing>,
 ) -> i64 {
     count(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (out, name) = unsafe { (self::out(out, "out")?, string(name, "name")?) };
-        // SAFETY: as above.
-        let entries = unsafe {
-            with_options(fd, opts, |connection, given| file::list(connection, name, given.patience))
-        }?;
-        let entries = entries.into_iter().map(ListEntry::new).collect::<Result<Vec<_>>>()?;
+        let (place, name) = (out.get("out")?, name.bytes("name")?);
+        let c = c.get("c")?;
+        let timeout = c.exchange_timeout(timeout_ms)?;
+        let entries = c.cell.both(|connection| file::list(connection, name, timeout))?;
+        let entries = entries.into_iter().map(Listed::new).collect::<Result<Vec<_>>>()?;
         let length = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-        *out = Box::into_raw(Box::new(FileList { entries }));
+        place.put(FrameFileListing { entries });
         Ok(length)
     })
 }
 
-/// The name of the entry at index, counted from 0; NULL beyond the last one.
+/// The name of the entry at index, counted from 0; NULL beyond the last one, and if the size of
+/// *info is not set.
 ///
-/// *stat, where stat is not NULL, is what the name is; *target, where target is not NULL,
-/// where a symbolic link leads, else NULL. Both strings are of any encoding, and valid
-/// until frame_file_list_free().
+/// *info is what the name is. *target is where a symbolic link leads, or NULL. Both parameters may
+/// be NULL. The strings end in a NUL, are valid until frame_file_listing_free(), and are the
+/// server's own, in any encoding: look for / and .. before you make a path of a name.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_list_entry(
-    list: *const FileList,
+pub extern "C" fn frame_file_listing_entry(
+    list: Ref<FrameFileListing>,
     index: usize,
-    stat: *mut FileStat,
-    target: *mut *const c_char,
+    info: Results<FrameFileInfo>,
+    target: Value<*const c_char>,
 ) -> *const c_char {
-    value(ptr::null(), || {
-        // SAFETY: the pointers are what the header asks for.
-        let list = unsafe { list.as_ref() };
-        let Some(entry) = list.and_then(|list| list.entries.get(index)) else {
-            return ptr::null();
-        };
-        let leads_to = entry.target.as_ref().map_or(ptr::null(), |target| target.as_ptr());
-        // SAFETY: as above.
-        unsafe { write_optional(target, leads_to) };
-        // SAFETY: as above. A size that is not set is the only failure, and nothing is
-        // written then.
-        let _ = unsafe { options::write(stat, &converted(&entry.stat), "struct frame_file_stat") };
-        entry.name.as_ptr()
-    })
-}
-
-/// Frees a list; NULL is nothing.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_list_free(list: *mut FileList) {
-    // SAFETY: the pointer is what the header asks for.
-    value((), || unsafe { free(list) });
-}
-
-/// Client: makes the directory name on the server; one that is there already is fine. With
-/// FRAME_FILE_PARENTS those above it as well. opts->mode is its mode, less the server's
-/// umask; default 0777. The codes are those of frame_file_stat().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_make_directory(
-    fd: c_int,
-    name: *const c_char,
-    opts: *const FileOptions,
-) -> c_int {
+    let mut name = ptr::null();
+    // Remembers a size that is not set for frame_last_error().
     code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let name = unsafe { string(name, "name") }?;
-        // SAFETY: as above.
-        unsafe {
-            with_options(fd, opts, |connection, given| {
-                file::mkdir(connection, name, given.mode(), given.parents(), given.patience)
-            })
-        }
-    })
+        let list = list.optional();
+        let Some(entry) = list.and_then(|list| list.entries.get(index)) else { return Ok(()) };
+        info.put(&info_of(entry.stat), "info")?;
+        target.put(entry.target.as_ref().map_or(ptr::null(), |target| target.as_ptr()));
+        name = entry.name.as_ptr();
+        Ok(())
+    });
+    name
 }
 
-/// Server: removes what is left of transfers that were cut, in root_fd and all directories
-/// below it: files whose names begin with .framefd-, that nobody writes to at present, and
-/// that were last written older_than_ms milliseconds ago or earlier; 0 is
-/// frame_default("partial_age_ms"). A process that was killed leaves such files behind, and
-/// so does a put or get with FRAME_FILE_RESUME that was cut.
-///
-/// root_fd is borrowed; symbolic links are not followed. Returns how many files were
-/// removed. FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been
-/// removed).
+/// Ends the object; NULL is ignored.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn frame_file_sweep(root_fd: c_int, older_than_ms: i64) -> i64 {
-    count(|| {
-        let age = match u64::try_from(older_than_ms) {
-            Ok(0) => crate::limits::PARTIAL_AGE,
-            Ok(age) => std::time::Duration::from_millis(age),
-            Err(_) => return Err(invalid(format!("older_than_ms is {older_than_ms}"))),
-        };
-        let removed = file::sweep(descriptor(root_fd)?, age)?;
-        Ok(i64::try_from(removed).unwrap_or(i64::MAX))
-    })
+pub extern "C" fn frame_file_listing_free(list: Mut<FrameFileListing>) {
+    value((), || list.free());
 }
 
-impl ListEntry {
-    fn new(entry: Entry) -> Result<ListEntry> {
-        let text =
-            |bytes: Vec<u8>| crate::ffi::boundary::policy::c_string(bytes, "a name in the list");
-        Ok(ListEntry {
-            name: text(entry.name)?,
-            target: entry.target.map(text).transpose()?,
-            stat: entry.stat,
-        })
+impl Listed {
+    fn new(entry: Entry) -> Result<Listed> {
+        let Entry { name, stat, target } = entry;
+        let text = |bytes| {
+            let refused = |_| Error::new(ErrorKind::BadReply, "a name in the list has a NUL byte");
+            CString::new::<Vec<u8>>(bytes).map_err(refused)
+        };
+        Ok(Listed { name: text(name)?, target: target.map(text).transpose()?, stat })
     }
 }
 
-fn converted(stat: &Stat) -> FileStat {
-    FileStat {
+fn info_of(stat: Stat) -> FrameFileInfo {
+    FrameFileInfo {
         size: 0,
         kind: match stat.kind {
             Kind::File => FRAME_FILE_REGULAR,
@@ -241,5 +197,18 @@ fn converted(stat: &Stat) -> FileStat {
         mtime_ms: stat.mtime,
         mode: stat.mode,
         reserved: 0,
+        sha256: digest_text(None),
+    }
+}
+
+fn partial_info(partial: PartialFile) -> FrameFileInfo {
+    FrameFileInfo {
+        size: 0,
+        kind: FRAME_FILE_REGULAR,
+        file_size: partial.bytes,
+        mtime_ms: 0,
+        mode: 0,
+        reserved: 0,
+        sha256: digest_text(Some(partial.sha256)),
     }
 }

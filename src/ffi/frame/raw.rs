@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::view::FrameView;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, timeout};
 use crate::ffi::boundary::outcome::{code, value};
@@ -13,7 +13,7 @@ use crate::ffi::boundary::parameters::{Bytes, Fd, Mut, Options, Out, Ref, Room, 
 use crate::io::stream::datagram::Address;
 use crate::io::wait::Interrupt;
 use crate::limits;
-use crate::ops::frame::{self, Body, Frame, IfLarge, Message, Received};
+use crate::ops::frame::{self, Frame, IfLarge, Message, Received};
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::frame::queue::Format;
 use crate::wire::json::header::Header;
@@ -84,12 +84,6 @@ impl FrameHandle {
     /// A message without a header is a packet.
     pub(in crate::ffi) fn received(message: Message) -> FrameHandle {
         FrameHandle { header: message.header, body: message.body, source: None }
-    }
-
-    /// The header and the body of a request.
-    pub(in crate::ffi) fn parts(&mut self) -> Result<(&Header, Body<'_, 'static>)> {
-        let no_header = || Error::new(ErrorKind::State, "a packet has no header");
-        Ok((self.header.as_ref().ok_or_else(no_header)?, Body::Memory(&self.body)))
     }
 }
 
