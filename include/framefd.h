@@ -7,14 +7,14 @@
  *   4  addresses             connect, listen, accept                             4
  *   5  connections           a conversation: messages, bodies, calls            20
  *   6  event loops           bytes in, frames out: no descriptor, no clock      10
- *   7  keys                  the handshake, key files                            8
+ *   7  keys                  the handshake, key files, rings of keys            10
  *   8  commands, client      run at the peer, at once or streamed               11
  *   9  commands, server      run here, for a peer                                3
  *  10  files, client         put, get, trees, stat, list, mkdir                  7
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
  *  13  appendix              every error code, in words
- *                                                                      in all 94 functions
+ *                                                                      in all 96 functions
  *
  * True of every function, unless it says otherwise:
  *
@@ -77,12 +77,12 @@ int frame_abi_version(void);
  * handler. Cannot fail. */
 const char *frame_strerror(int code);
 
-/* The details of this thread's last failed call: what was expected, what came, the text
- * of the errno. For people; a program branches on the code.
+/* This thread's last failure: the line of its code, and the details: what was expected, what
+ * came, the text of the errno. For people; a program branches on the code.
  *
- * The text is empty before the first failure, and stays valid and unchanged until the
- * next failing call of the same thread. Bytes of the other end are escaped in it. May
- * be called from any thread. Cannot fail. */
+ * The text is empty before the first failure. It is in a buffer of the thread, which the next
+ * failure overwrites and nothing frees before the thread ends. Bytes of the peer are escaped
+ * in it. May be called from any thread. Cannot fail. */
 const char *frame_last_error(void);
 
 /* For a `timeout_ms`: wait for ever. */
@@ -755,103 +755,151 @@ const void *frame_decoder_unread(const struct frame_decoder *decoder, size_t *le
 int frame_decoder_end(struct frame_decoder *decoder);
 
 /* ========================================================================== 7  keys ====== */
-/*   auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL); */
+/*   auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);
+ *   opts.flags = AUTH_PLAIN;
+ *   frame_connection_auth_client(c, key, len, &opts);
+ *   frame_connection_auth_server(c, ring, &opts, &who); */
 
-/* For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change
- * theirs. Whoever sees a handshake can try all such keys. */
-#define AUTH_SHORT_KEY 1
+/* For auth_options.flags: the plain handshake. It proves that the client held the key when
+ * the connection opened, and no more: the server is not authenticated, the bytes that follow
+ * are neither secret nor protected against change, and whoever sits in between can pass the
+ * challenge on. It is for networks that are trusted. */
+#define AUTH_PLAIN 1
+/* For flags: take keys of 1 to 15 bytes, for peers that cannot change theirs. Whoever sees a
+ * handshake can try all such keys. */
+#define AUTH_SHORT_KEY 2
+/* For the flags of auth_key_load() and auth_keyring_load(): the group of a key file may read
+ * it, it may belong to root, and there may be symbolic links to it. */
+#define AUTH_GROUP_READABLE 4
 
-/* How the handshake is done. Initialise it with AUTH_OPTIONS_INIT; a member that is 0
- * has its default. */
+/* How the handshake is done. Initialise it with AUTH_OPTIONS_INIT; a member that is 0 has its
+ * default. */
 struct auth_options {
     /* sizeof(struct auth_options), set by AUTH_OPTIONS_INIT. */
     uint32_t size;
     /* Milliseconds for the whole handshake; default 10 s, and never more than 60 s. */
     int32_t timeout_ms;
-    /* The descriptor to write to, where it is not the one that is read from. */
-    int32_t write_fd;
-    /* AUTH_SHORT_KEY or 0. */
+    /* AUTH_PLAIN and AUTH_SHORT_KEY. */
     uint32_t flags;
+    /* For auth_server() and auth_client(): the descriptor to write to, if it is not the one
+     * that is read from. */
+    int32_t write_fd;
+    /* For auth_server() and auth_client(), as in frame_options; a connection has its own. */
+    int (*interrupted)(void *context);
+    /* Passed to interrupted. */
+    void *context;
 };
-#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0 }
+#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0, 0, 0 }
 
-/* A key in memory; its bytes are wiped when it is freed.
- *
- * It belongs to the caller and is freed with auth_key_free(). It never changes: any
- * number of threads may use it. */
-struct auth_key;
+/* What a handshake proved. */
+struct auth_result {
+    /* sizeof(struct auth_result), set by AUTH_RESULT_INIT. */
+    uint32_t size;
+    /* The id of the key that the client holds, with a NUL; empty for a key without an id. */
+    char key_id[68];
+};
+#define AUTH_RESULT_INIT { sizeof(struct auth_result), { 0 } }
 
-/* Asks the other end to prove that it holds the key: sends a challenge of 32 random
- * bytes, takes HMAC-SHA256(key, challenge) back (RFC 2104) and compares it in constant
- * time. Nothing that follows is read before the verdict.
+/* Keys by id, whose bytes are wiped when they are replaced or freed.
  *
- * This is for networks that are trusted. It proves that the client held the key when the
- * connection opened, and no more: the server is not authenticated, the bytes that follow
- * are neither secret nor protected against change, and whoever sits in between can pass
- * the challenge on.
+ * It belongs to the caller and is freed with auth_keyring_free(), once no call uses it any
+ * more. Any number of threads may use and change it. */
+struct auth_keyring;
+
+/* Asks the peer to prove that it holds the key: sends a challenge of 32 random bytes, takes
+ * HMAC-SHA256(key, challenge) back (RFC 2104) and compares it in constant time. Nothing that
+ * follows is read before the verdict. AUTH_PLAIN says what it proves.
  *
- * key is key_len bytes, 16 to 1,024; HMAC pads with zeros, so a key and the same key with
- * NULs behind it are one. opts may be NULL. Everything is borrowed for the call. Threads
- * may call it side by side on different descriptors.
+ * key is key_len bytes, 16 to 1,024; HMAC pads with zeros, so a key and the same key with NULs
+ * behind it are one. opts may be NULL. Everything is borrowed for the call. Threads may call it
+ * at the same time on different descriptors.
  *
- * Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or
- * there are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED,
- * FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno,
- * FRAME_EINVAL. Close the connection after any of them. */
+ * Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or there
+ * are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED, FRAME_ECANCELED,
+ * FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL.
+ * Close the descriptor after any of them. */
 int auth_server(int fd, const void *key, size_t key_len, const struct auth_options *opts);
 
-/* As auth_server() with any of several keys, so that keys can be replaced one by one.
- * Every key is tried, whichever matches.
- *
- * keys is count pointers, none of them NULL. *matched, where matched is not NULL, is the
- * index of the key that matched; it is unchanged on failure. */
-int auth_server_keys(int fd, const struct auth_key *const *keys, size_t count, size_t *matched,
-                     const struct auth_options *opts);
-
-/* Proves to the other end that this one holds the key: takes its challenge of 32 bytes
- * and answers with HMAC-SHA256(key, challenge).
+/* Proves to the peer that this side holds the key: takes its challenge of 32 bytes and answers
+ * with HMAC-SHA256(key, challenge).
  *
  * The wire has no verdict: 0 says that the answer was sent, and a server that refuses it
- * closes the connection, which the next receive shows. What the handshake does not
- * protect is said at auth_server(). Whoever can be the server chooses what is answered:
- * use the key for nothing else.
+ * closes the connection, which the next receive shows. Whoever can be the server chooses what
+ * is answered: use the key for nothing else.
  *
  * Parameters and codes are as for auth_server(), without FRAME_EAUTH; FRAME_ECLOSED: the
  * server closed before its challenge. */
 int auth_client(int fd, const void *key, size_t key_len, const struct auth_options *opts);
 
-/* A key from bytes in memory, 16 to 1,024 of them, or from 1 with AUTH_SHORT_KEY in
- * flags.
+/* Reads a key from the file at path into buf, less one newline at its end.
  *
- * The bytes are copied. On success *out is the key, freed with auth_key_free(); on
- * failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL. */
-int auth_key_new(const void *key, size_t key_len, uint32_t flags, struct auth_key **out);
-
-/* Reads a key from the file at path, less one newline at its end.
+ * flags is AUTH_SHORT_KEY and AUTH_GROUP_READABLE. buf takes up to cap bytes; 1,024 are
+ * enough. Wipe it after use. Any thread.
  *
- * flags is AUTH_SHORT_KEY or 0. On success *out is the key, freed with auth_key_free();
- * on failure it is NULL. May be called from any thread.
- *
- * Returns 0. FRAME_EKEY: others may read or write the file, it belongs to another user,
- * is a symbolic link or not a regular file, or the key is empty, too short or too long;
- * frame_last_error() says which. FRAME_ENOENT, FRAME_EACCES, FRAME_EIO, with errno.
- * FRAME_EINVAL. */
-int auth_key_load(const char *path, uint32_t flags, struct auth_key **out);
+ * Returns the length of the key. FRAME_EKEY: others may read or write the file, it belongs to
+ * another user, is a symbolic link or no regular file, or the key is empty, too short or too
+ * long; frame_last_error() says which. FRAME_ETOOBIG: longer than buf. FRAME_ENOENT,
+ * FRAME_EACCES, FRAME_EIO, with errno. FRAME_EINVAL. */
+int auth_key_load(const char *path, uint32_t flags, void *buf, size_t cap);
 
 /* Writes a new key of 32 random bytes into a new file at path, of mode 0600.
  *
- * May be called from any thread. Returns 0. FRAME_EEXIST: there is something at path,
- * and it stays. FRAME_EKEY: no random numbers. FRAME_ENOENT (the directory),
- * FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with errno; no file is left. FRAME_EINVAL. */
+ * Any thread. Returns 0. FRAME_EEXIST: there is something at path, and it stays. FRAME_EKEY:
+ * no random numbers. FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with
+ * errno; no file is left. FRAME_EINVAL. */
 int auth_key_generate(const char *path);
 
-/* The bytes of a key, for auth_server() and auth_client(); valid until auth_key_free().
+/* Makes an empty ring of keys.
  *
- * len, where len is not NULL, is their count. NULL with a length of 0 for NULL. */
-const void *auth_key_bytes(const struct auth_key *key, size_t *len);
+ * On success *out is the ring, freed with auth_keyring_free(); on failure NULL. Returns 0 or
+ * FRAME_EINVAL. */
+int auth_keyring_new(struct auth_keyring **out);
 
-/* Wipes and frees a key; NULL is nothing. */
-void auth_key_free(struct auth_key *key);
+/* Adds a key, which is copied.
+ *
+ * id is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot; NULL is a key without an
+ * id. key is key_len bytes, 16 to 1,024. flags is AUTH_SHORT_KEY or 0. Any thread.
+ *
+ * Returns 0. FRAME_EEXIST: the id has a key already. FRAME_EKEY: another id has this key, or
+ * it cannot be used. FRAME_EINVAL. */
+int auth_keyring_add(struct auth_keyring *ring, const char *id, const void *key,
+                     size_t key_len, uint32_t flags);
+
+/* Replaces all keys of a ring by those in the files of a directory, whose names are the ids,
+ * or by the one in a file, which has no id. All or nothing.
+ *
+ * Names that begin with a dot are left out. flags and the rules for each file are as for
+ * auth_key_load(). Any thread; handshakes that run go on.
+ *
+ * Returns 0, or a code of auth_key_load(): the ring is then as it was. FRAME_EKEY also: a name
+ * that is no id, two files with one key, or no key at all. */
+int auth_keyring_load(struct auth_keyring *ring, const char *path, uint32_t flags);
+
+/* Wipes and frees a ring; NULL is ignored. */
+void auth_keyring_free(struct auth_keyring *ring);
+
+/* Proves to the peer that this side holds the key, before anything else is sent.
+ *
+ * opts->flags has to have AUTH_PLAIN: the handshake of auth_client(). write_fd and interrupted
+ * do not apply. key is borrowed for the call.
+ *
+ * Returns 0: the answer was accepted; a server that refuses it closes the connection, which the
+ * next receive shows. FRAME_ETIMEDOUT with FRAME_DONT_WAIT as timeout_ms: call again. These
+ * change nothing: FRAME_ENOTSUP (without AUTH_PLAIN), FRAME_EKEY (the key cannot be used),
+ * FRAME_EINVAL, FRAME_ESTATE (a body in pieces is not complete), FRAME_EBUSY. Any other failure
+ * breaks the connection: the codes of frame_connection_recv() and frame_connection_send(). */
+int frame_connection_auth_client(struct frame_connection *c, const void *key, size_t key_len,
+                                 const struct auth_options *opts);
+
+/* Has the peer prove that it holds a key of ring, before anything else is received.
+ *
+ * opts->flags has to be AUTH_PLAIN: the handshake of auth_server(), which tries every key.
+ * write_fd and interrupted do not apply. who may be NULL; on success *who says whose key it is.
+ *
+ * Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: ring is empty, or there are no
+ * random numbers. Otherwise as frame_connection_auth_client(). */
+int frame_connection_auth_server(struct frame_connection *c, const struct auth_keyring *ring,
+                                 const struct auth_options *opts, struct auth_result *who);
 
 /* ============================================================== 8  commands, client ====== */
 /*   struct exec_request what = EXEC_REQUEST_INIT;   what.command = "uname -a";
@@ -1571,50 +1619,54 @@ struct frame_datagram_options {
     uint32_t max_datagram;
     /* None are defined: 0. */
     uint32_t flags;
+    /* Asked before each wait and after each signal, and at least once a second while a call
+     * waits: a result other than 0 ends the call with FRAME_ECANCELED. NULL: nothing is asked. */
+    int (*interrupted)(void *context);
+    /* Passed to interrupted. */
+    void *context;
 };
-#define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0 }
+#define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0, 0, 0 }
 
 /* Sends one frame as one datagram.
  *
- * to is a struct sockaddr of to_len bytes; NULL and 0 send to where the socket is
- * connected. header is a JSON object in UTF-8, without the key data_size, which the
- * library adds; NULL is an empty one. body may be NULL where body_len is 0. opts may be
- * NULL.
+ * to is a struct sockaddr of to_len bytes; NULL and 0 send to where the socket is connected.
+ * header is a JSON object in UTF-8, without the key data_size, which the library adds; NULL is
+ * an empty one. body may be NULL if body_len is 0. opts may be NULL.
  *
- * Everything is borrowed for the call. fd is a UDP or Unix datagram socket, blocking or
- * not. Threads may send on one descriptor side by side.
+ * Everything is borrowed for the call. fd is a UDP or Unix datagram socket, blocking or not.
+ * Threads may send on one descriptor at the same time.
  *
- * Returns 0: it is on its way, and may be lost on it. Nothing was sent with any other
- * code. FRAME_ETOOBIG: the datagram is above max_datagram, or too large for the network
- * (errno EMSGSIZE). FRAME_ETIMEDOUT: no room in the queue. FRAME_EBADJSON, FRAME_EBADFIELD
- * (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not a datagram socket.
- * FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram, and
- * this one may be sent again. */
+ * Returns 0: it is on its way, and may be lost on it. Nothing was sent with any other code.
+ * FRAME_ETOOBIG: the datagram is above max_datagram, or too large for the network (errno
+ * EMSGSIZE). FRAME_ETIMEDOUT: no room in the queue. FRAME_ECANCELED, FRAME_EBADJSON,
+ * FRAME_EBADFIELD (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not a datagram
+ * socket. FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram,
+ * and this one may be sent again. */
 int frame_datagram_send(int fd, const void *to, size_t to_len, const char *header,
                         const void *body, size_t body_len,
                         const struct frame_datagram_options *opts);
 
 /* Receives one datagram, which has to be one whole frame, into memory.
  *
- * On success *out is the frame, which the caller frees with frame_free(); on failure it
- * is NULL. frame_source() says who sent it, which on a network anybody can forge. opts
- * may be NULL. fd is borrowed, a UDP or Unix datagram socket, blocking or not. Threads
- * may receive on one descriptor side by side.
+ * On success *out is the frame, which the caller frees with frame_free(); on failure it is
+ * NULL. frame_datagram_source() says who sent it, which on a network anybody can forge. opts
+ * may be NULL. fd is borrowed, a UDP or Unix datagram socket, blocking or not. Threads may
+ * receive on one descriptor at the same time.
  *
- * Returns 0. Whatever is returned, the next call receives the next datagram.
- * FRAME_ETIMEDOUT: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
- * FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its
- * end. FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a
- * datagram is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an
- * earlier datagram. FRAME_EBADF: not a datagram socket. FRAME_EINVAL. */
-int frame_datagram_recv(int fd, struct frame **out, const struct frame_datagram_options *opts);
+ * Returns 0. Whatever is returned, the next call receives the next datagram. FRAME_ETIMEDOUT,
+ * FRAME_ECANCELED: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
+ * FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its end.
+ * FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a datagram
+ * is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an earlier datagram.
+ * FRAME_EBADF: not a datagram socket. FRAME_EINVAL. */
+int frame_datagram_recv(int fd, const struct frame_datagram_options *opts, struct frame **out);
 
 /* The struct sockaddr of the sender of a received datagram, fit for frame_datagram_send().
  *
- * len, where len is not NULL, is its length. It is valid until frame_free(). NULL with
- * a length of 0 where there is none: a Unix socket without a name sent it, the frame came
- * in a stream, or it is NULL. */
-const void *frame_source(const struct frame *frame, size_t *len);
+ * len, if len is not NULL, is its length. It is valid until frame_free(). NULL with a length
+ * of 0 if there is none: a Unix socket without a name sent it, the frame came in a stream, or
+ * it is NULL. */
+const void *frame_datagram_source(const struct frame *frame, size_t *len);
 
 /* Server of datagrams: the request was served before, and the same reply was sent again. */
 #define EXEC_REPEATED 7

@@ -1,24 +1,36 @@
-//! The authentication handshake and its keys.
+//! The handshake, key files and key rings.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::boundary::arguments::{bytes, free, invalid, object, out, path, write_optional};
+use super::boundary::hook::hook;
 use super::boundary::options::{self, SizedStruct, duplex, timeout};
-use super::boundary::outcome::{code, value};
+use super::boundary::outcome::{code, small, value};
+use super::boundary::parameters::{Bytes, Fd, Handle, Options, Out, Ref, Results, Room, Text};
+use super::connection::FrameConnection;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::ops::auth;
 use crate::ops::auth::key_file::{self, Rules};
-use crate::wire::auth::Key;
+use crate::ops::auth::keyring::Keyring;
+use crate::wire::auth::{Key, KeyId};
 
-/// For auth_options.flags: take keys of 1 to 15 bytes, for peers that cannot change
-/// theirs. Whoever sees a handshake can try all such keys.
-pub const AUTH_SHORT_KEY: u32 = 1;
+/// For auth_options.flags: the plain handshake. It proves that the client held the key when
+/// the connection opened, and no more: the server is not authenticated, the bytes that follow
+/// are neither secret nor protected against change, and whoever sits in between can pass the
+/// challenge on. It is for networks that are trusted.
+pub const AUTH_PLAIN: u32 = 1;
+/// For flags: take keys of 1 to 15 bytes, for peers that cannot change theirs. Whoever sees a
+/// handshake can try all such keys.
+pub const AUTH_SHORT_KEY: u32 = 2;
+/// For the flags of auth_key_load() and auth_keyring_load(): the group of a key file may read
+/// it, it may belong to root, and there may be symbolic links to it.
+pub const AUTH_GROUP_READABLE: u32 = 4;
 
-/// How the handshake is done. Initialise it with AUTH_OPTIONS_INIT; a member that is 0
-/// has its default.
+/// How the handshake is done. Initialise it with AUTH_OPTIONS_INIT; a member that is 0 has its
+/// default.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct AuthOptions {
@@ -26,186 +38,227 @@ pub struct AuthOptions {
     pub size: u32,
     /// Milliseconds for the whole handshake; default 10 s, and never more than 60 s.
     pub timeout_ms: i32,
-    /// The descriptor to write to, where it is not the one that is read from.
-    pub write_fd: i32,
-    /// AUTH_SHORT_KEY or 0.
+    /// AUTH_PLAIN and AUTH_SHORT_KEY.
     pub flags: u32,
+    /// For auth_server() and auth_client(): the descriptor to write to, if it is not the one
+    /// that is read from.
+    pub write_fd: i32,
+    /// For auth_server() and auth_client(), as in frame_options; a connection has its own.
+    pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
+    /// Passed to interrupted.
+    pub context: *mut c_void,
+}
+
+// SAFETY: numbers and pointers, `size` first, no padding at the end.
+unsafe impl SizedStruct for AuthOptions {}
+
+/// What a handshake proved.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct AuthResult {
+    /// sizeof(struct auth_result), set by AUTH_RESULT_INIT.
+    pub size: u32,
+    /// The id of the key that the client holds, with a NUL; empty for a key without an id.
+    pub key_id: [c_char; 68],
 }
 
 // SAFETY: numbers only, `size` first, no padding.
-unsafe impl SizedStruct for AuthOptions {}
+unsafe impl SizedStruct for AuthResult {}
 
-/// A key in memory; its bytes are wiped when it is freed.
+/// Keys by id, whose bytes are wiped when they are replaced or freed.
 ///
-/// It belongs to the caller and is freed with auth_key_free(). It never changes: any
-/// number of threads may use it.
-pub struct AuthKey(Key);
+/// It belongs to the caller and is freed with auth_keyring_free(), once no call uses it any
+/// more. Any number of threads may use and change it.
+pub struct AuthKeyring(Keyring);
 
-/// Asks the other end to prove that it holds the key: sends a challenge of 32 random
-/// bytes, takes HMAC-SHA256(key, challenge) back (RFC 2104) and compares it in constant
-/// time. Nothing that follows is read before the verdict.
+/// Asks the peer to prove that it holds the key: sends a challenge of 32 random bytes, takes
+/// HMAC-SHA256(key, challenge) back (RFC 2104) and compares it in constant time. Nothing that
+/// follows is read before the verdict. AUTH_PLAIN says what it proves.
 ///
-/// This is for networks that are trusted. It proves that the client held the key when the
-/// connection opened, and no more: the server is not authenticated, the bytes that follow
-/// are neither secret nor protected against change, and whoever sits in between can pass
-/// the challenge on.
+/// key is key_len bytes, 16 to 1,024; HMAC pads with zeros, so a key and the same key with NULs
+/// behind it are one. opts may be NULL. Everything is borrowed for the call. Threads may call it
+/// at the same time on different descriptors.
 ///
-/// key is key_len bytes, 16 to 1,024; HMAC pads with zeros, so a key and the same key with
-/// NULs behind it are one. opts may be NULL. Everything is borrowed for the call. Threads
-/// may call it side by side on different descriptors.
-///
-/// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or
-/// there are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED,
-/// FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno,
-/// FRAME_EINVAL. Close the connection after any of them.
+/// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or there
+/// are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED, FRAME_ECANCELED,
+/// FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL.
+/// Close the descriptor after any of them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_server(
-    fd: c_int,
-    key: *const c_void,
+pub extern "C" fn auth_server(
+    fd: Fd,
+    key: Bytes,
     key_len: usize,
-    opts: *const AuthOptions,
+    opts: Options<AuthOptions>,
 ) -> c_int {
     code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (key, options) = unsafe { (bytes(key.cast(), key_len, "key")?, read(opts)?) };
-        let key = options.key(key)?;
-        auth::server(options.duplex(fd)?, &[&key], options.timeout()?).map(|_| ())
+        let (key, opts) = (key.get(key_len, "key")?, opts.read("struct auth_options")?);
+        let (key, options) = (opts.key(key)?, opts.raw()?);
+        auth::server(duplex(fd.number(), opts.write_fd)?, &[&key], options).map(drop)
     })
 }
 
-/// As auth_server() with any of several keys, so that keys can be replaced one by one.
-/// Every key is tried, whichever matches.
-///
-/// keys is count pointers, none of them NULL. *matched, where matched is not NULL, is the
-/// index of the key that matched; it is unchanged on failure.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_server_keys(
-    fd: c_int,
-    keys: *const *const AuthKey,
-    count: usize,
-    matched: *mut usize,
-    opts: *const AuthOptions,
-) -> c_int {
-    code(|| {
-        if count == 0 || keys.is_null() {
-            return Err(Error::new(ErrorKind::Key, "no key was given"));
-        }
-        if isize::try_from(count.saturating_mul(size_of::<usize>())).is_err() {
-            return Err(invalid(format!("{count} keys")));
-        }
-        // SAFETY: the pointers are what the header asks for.
-        let keys = unsafe { std::slice::from_raw_parts(keys, count) };
-        // SAFETY: as above.
-        let keys: Result<Vec<&Key>> =
-            keys.iter().map(|key| unsafe { object(*key, "a key") }.map(|key| &key.0)).collect();
-        // SAFETY: as above.
-        let options = unsafe { read(opts) }?;
-        let index = auth::server(options.duplex(fd)?, &keys?, options.timeout()?)?;
-        // SAFETY: as above.
-        unsafe { write_optional(matched, index) };
-        Ok(())
-    })
-}
-
-/// Proves to the other end that this one holds the key: takes its challenge of 32 bytes
-/// and answers with HMAC-SHA256(key, challenge).
+/// Proves to the peer that this side holds the key: takes its challenge of 32 bytes and answers
+/// with HMAC-SHA256(key, challenge).
 ///
 /// The wire has no verdict: 0 says that the answer was sent, and a server that refuses it
-/// closes the connection, which the next receive shows. What the handshake does not
-/// protect is said at auth_server(). Whoever can be the server chooses what is answered:
-/// use the key for nothing else.
+/// closes the connection, which the next receive shows. Whoever can be the server chooses what
+/// is answered: use the key for nothing else.
 ///
 /// Parameters and codes are as for auth_server(), without FRAME_EAUTH; FRAME_ECLOSED: the
 /// server closed before its challenge.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_client(
-    fd: c_int,
-    key: *const c_void,
+pub extern "C" fn auth_client(
+    fd: Fd,
+    key: Bytes,
     key_len: usize,
-    opts: *const AuthOptions,
+    opts: Options<AuthOptions>,
 ) -> c_int {
     code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (key, options) = unsafe { (bytes(key.cast(), key_len, "key")?, read(opts)?) };
-        let key = options.key(key)?;
-        auth::client(options.duplex(fd)?, &key, options.timeout()?)
+        let (key, opts) = (key.get(key_len, "key")?, opts.read("struct auth_options")?);
+        let (key, options) = (opts.key(key)?, opts.raw()?);
+        auth::client(duplex(fd.number(), opts.write_fd)?, &key, options)
     })
 }
 
-/// A key from bytes in memory, 16 to 1,024 of them, or from 1 with AUTH_SHORT_KEY in
-/// flags.
+/// Reads a key from the file at path into buf, less one newline at its end.
 ///
-/// The bytes are copied. On success *out is the key, freed with auth_key_free(); on
-/// failure it is NULL. Returns 0, FRAME_EKEY or FRAME_EINVAL.
+/// flags is AUTH_SHORT_KEY and AUTH_GROUP_READABLE. buf takes up to cap bytes; 1,024 are
+/// enough. Wipe it after use. Any thread.
+///
+/// Returns the length of the key. FRAME_EKEY: others may read or write the file, it belongs to
+/// another user, is a symbolic link or no regular file, or the key is empty, too short or too
+/// long; frame_last_error() says which. FRAME_ETOOBIG: longer than buf. FRAME_ENOENT,
+/// FRAME_EACCES, FRAME_EIO, with errno. FRAME_EINVAL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_key_new(
-    key: *const c_void,
-    key_len: usize,
-    flags: u32,
-    out: *mut *mut AuthKey,
-) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (out, key) = unsafe { (self::out(out, "out")?, bytes(key.cast(), key_len, "key")?) };
-        *out = Box::into_raw(Box::new(AuthKey(key_of(key, flags)?)));
-        Ok(())
-    })
-}
-
-/// Reads a key from the file at path, less one newline at its end.
-///
-/// flags is AUTH_SHORT_KEY or 0. On success *out is the key, freed with auth_key_free();
-/// on failure it is NULL. May be called from any thread.
-///
-/// Returns 0. FRAME_EKEY: others may read or write the file, it belongs to another user,
-/// is a symbolic link or not a regular file, or the key is empty, too short or too long;
-/// frame_last_error() says which. FRAME_ENOENT, FRAME_EACCES, FRAME_EIO, with errno.
-/// FRAME_EINVAL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_key_load(
-    path: *const c_char,
-    flags: u32,
-    out: *mut *mut AuthKey,
-) -> c_int {
-    code(|| {
-        // SAFETY: the pointers are what the header asks for.
-        let (out, path) = unsafe { (self::out(out, "out")?, self::path(path)?) };
-        let rules = Rules { allow_short: allows_short(flags)?, group_readable: false };
-        *out = Box::into_raw(Box::new(AuthKey(key_file::load(path, rules)?)));
-        Ok(())
+pub extern "C" fn auth_key_load(path: Text, flags: u32, buf: Room, cap: usize) -> c_int {
+    small(|| {
+        let (path, rules) = (path.path("path")?, rules(flags)?);
+        let buf = buf.get(cap, "buf")?;
+        let key = key_file::load(path, rules)?;
+        let bytes = key.as_bytes();
+        let Some(place) = buf.get_mut(..bytes.len()) else {
+            let detail = format!("the key has {} bytes, and buf has {cap}", bytes.len());
+            return Err(Error::new(ErrorKind::TooBig, detail));
+        };
+        place.copy_from_slice(bytes);
+        Ok(c_int::try_from(bytes.len()).unwrap_or(c_int::MAX))
     })
 }
 
 /// Writes a new key of 32 random bytes into a new file at path, of mode 0600.
 ///
-/// May be called from any thread. Returns 0. FRAME_EEXIST: there is something at path,
-/// and it stays. FRAME_EKEY: no random numbers. FRAME_ENOENT (the directory),
-/// FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with errno; no file is left. FRAME_EINVAL.
+/// Any thread. Returns 0. FRAME_EEXIST: there is something at path, and it stays. FRAME_EKEY:
+/// no random numbers. FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with
+/// errno; no file is left. FRAME_EINVAL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_key_generate(path: *const c_char) -> c_int {
-    // SAFETY: the pointer is what the header asks for.
-    code(|| key_file::generate(unsafe { self::path(path) }?))
+pub extern "C" fn auth_key_generate(path: Text) -> c_int {
+    code(|| key_file::generate(path.path("path")?))
 }
 
-/// The bytes of a key, for auth_server() and auth_client(); valid until auth_key_free().
+/// Makes an empty ring of keys.
 ///
-/// *len, where len is not NULL, is their count. NULL with a length of 0 for NULL.
+/// On success *out is the ring, freed with auth_keyring_free(); on failure NULL. Returns 0 or
+/// FRAME_EINVAL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_key_bytes(key: *const AuthKey, len: *mut usize) -> *const c_void {
-    value(ptr::null(), || {
-        // SAFETY: the pointers are what the header asks for.
-        let bytes = unsafe { key.as_ref() }.map(|key| key.0.as_bytes());
-        // SAFETY: as above.
-        unsafe { write_optional(len, bytes.map_or(0, <[u8]>::len)) };
-        bytes.map_or(ptr::null(), |bytes| bytes.as_ptr().cast())
+pub extern "C" fn auth_keyring_new(out: Out<AuthKeyring>) -> c_int {
+    code(|| {
+        out.get("out")?.put(AuthKeyring(Keyring::new()));
+        Ok(())
     })
 }
 
-/// Wipes and frees a key; NULL is nothing.
+/// Adds a key, which is copied.
+///
+/// id is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot; NULL is a key without an
+/// id. key is key_len bytes, 16 to 1,024. flags is AUTH_SHORT_KEY or 0. Any thread.
+///
+/// Returns 0. FRAME_EEXIST: the id has a key already. FRAME_EKEY: another id has this key, or
+/// it cannot be used. FRAME_EINVAL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn auth_key_free(key: *mut AuthKey) {
-    // SAFETY: the pointer is what the header asks for.
-    value((), || unsafe { free(key) });
+pub extern "C" fn auth_keyring_add(
+    ring: Handle<AuthKeyring>,
+    id: Text,
+    key: Bytes,
+    key_len: usize,
+    flags: u32,
+) -> c_int {
+    code(|| {
+        let ring = ring.get("ring")?;
+        let id = id.optional_bytes("id")?.map_or(Ok(KeyId::default()), KeyId::new)?;
+        let flags = options::flags(flags, AUTH_SHORT_KEY, "flags")?;
+        ring.0.add(id, key_of(key.get(key_len, "key")?, flags)?)
+    })
+}
+
+/// Replaces all keys of a ring by those in the files of a directory, whose names are the ids,
+/// or by the one in a file, which has no id. All or nothing.
+///
+/// Names that begin with a dot are left out. flags and the rules for each file are as for
+/// auth_key_load(). Any thread; handshakes that run go on.
+///
+/// Returns 0, or a code of auth_key_load(): the ring is then as it was. FRAME_EKEY also: a name
+/// that is no id, two files with one key, or no key at all.
+#[unsafe(no_mangle)]
+pub extern "C" fn auth_keyring_load(ring: Handle<AuthKeyring>, path: Text, flags: u32) -> c_int {
+    code(|| ring.get("ring")?.0.load(path.path("path")?, rules(flags)?))
+}
+
+/// Wipes and frees a ring; NULL is ignored.
+#[unsafe(no_mangle)]
+pub extern "C" fn auth_keyring_free(ring: Handle<AuthKeyring>) {
+    value((), || ring.free());
+}
+
+/// Proves to the peer that this side holds the key, before anything else is sent.
+///
+/// opts->flags has to have AUTH_PLAIN: the handshake of auth_client(). write_fd and interrupted
+/// do not apply. key is borrowed for the call.
+///
+/// Returns 0: the answer was accepted; a server that refuses it closes the connection, which the
+/// next receive shows. FRAME_ETIMEDOUT with FRAME_DONT_WAIT as timeout_ms: call again. These
+/// change nothing: FRAME_ENOTSUP (without AUTH_PLAIN), FRAME_EKEY (the key cannot be used),
+/// FRAME_EINVAL, FRAME_ESTATE (a body in pieces is not complete), FRAME_EBUSY. Any other failure
+/// breaks the connection: the codes of frame_connection_recv() and frame_connection_send().
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_auth_client(
+    c: Handle<FrameConnection>,
+    key: Bytes,
+    key_len: usize,
+    opts: Options<AuthOptions>,
+) -> c_int {
+    code(|| {
+        let (c, opts) = (c.get("c")?, opts.read("struct auth_options")?);
+        let timeout = opts.for_connection(AUTH_PLAIN | AUTH_SHORT_KEY)?;
+        let key = opts.key(key.get(key_len, "key")?)?;
+        c.cell.both(|connection| connection.auth_client(&key, timeout))
+    })
+}
+
+/// Has the peer prove that it holds a key of ring, before anything else is received.
+///
+/// opts->flags has to be AUTH_PLAIN: the handshake of auth_server(), which tries every key.
+/// write_fd and interrupted do not apply. who may be NULL; on success *who says whose key it is.
+///
+/// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: ring is empty, or there are no
+/// random numbers. Otherwise as frame_connection_auth_client().
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_auth_server(
+    c: Handle<FrameConnection>,
+    ring: Ref<AuthKeyring>,
+    opts: Options<AuthOptions>,
+    who: Results<AuthResult>,
+) -> c_int {
+    code(|| {
+        who.check("struct auth_result")?;
+        let (c, ring) = (c.get("c")?, ring.get("ring")?);
+        let timeout = opts.read("struct auth_options")?.for_connection(AUTH_PLAIN)?;
+        let id = c.cell.both(|connection| connection.auth_server(&ring.0, timeout))?;
+        let mut result = AuthResult { size: 0, key_id: [0; 68] };
+        for (to, from) in result.key_id.iter_mut().zip(id.as_str().bytes()) {
+            *to = from.cast_signed() as c_char;
+        }
+        who.put(&result, "struct auth_result")
+    })
 }
 
 impl AuthOptions {
@@ -214,8 +267,25 @@ impl AuthOptions {
         Ok(timeout(self.timeout_ms, Some(limits::AUTH_TIMEOUT))?.unwrap_or(limit))
     }
 
-    fn duplex(&self, fd: c_int) -> Result<crate::Duplex<'static>> {
-        duplex(fd, self.write_fd)
+    /// For a handshake on raw descriptors.
+    fn raw(&self) -> Result<auth::Options> {
+        options::flags(self.flags, AUTH_PLAIN | AUTH_SHORT_KEY, "auth_options")?;
+        let interrupt =
+            self.interrupted.map(|asked| Arc::new(Interrupt::by_hook(hook(asked, self.context))));
+        Ok(auth::Options { timeout: self.timeout()?, interrupt })
+    }
+
+    /// The timeout of a handshake on a connection.
+    fn for_connection(&self, flags: u32) -> Result<Duration> {
+        let flags = options::flags(self.flags, flags, "auth_options")?;
+        options::unused(self.write_fd, "auth_options.write_fd")?;
+        if self.interrupted.is_some() {
+            return Err(options::not_here("auth_options.interrupted", "a connection"));
+        }
+        if flags & AUTH_PLAIN == 0 {
+            return Err(Error::new(ErrorKind::Unsupported, "only AUTH_PLAIN is there"));
+        }
+        self.timeout()
     }
 
     fn key(&self, bytes: &[u8]) -> Result<Key> {
@@ -223,20 +293,14 @@ impl AuthOptions {
     }
 }
 
-/// Reads the caller's options; NULL is all defaults.
-unsafe fn read(opts: *const AuthOptions) -> Result<AuthOptions> {
-    // SAFETY: the caller's promise.
-    unsafe { options::read(opts, "struct auth_options") }
-}
-
 fn key_of(bytes: &[u8], flags: u32) -> Result<Key> {
-    if allows_short(flags)? { Key::new_short(bytes) } else { Key::new(bytes) }
+    if flags & AUTH_SHORT_KEY == 0 { Key::new(bytes) } else { Key::new_short(bytes) }
 }
 
-fn allows_short(flags: u32) -> Result<bool> {
-    match flags {
-        0 => Ok(false),
-        AUTH_SHORT_KEY => Ok(true),
-        _ => Err(invalid(format!("flags are {flags:#x}"))),
-    }
+fn rules(flags: u32) -> Result<Rules> {
+    let flags = options::flags(flags, AUTH_SHORT_KEY | AUTH_GROUP_READABLE, "flags")?;
+    Ok(Rules {
+        allow_short: flags & AUTH_SHORT_KEY != 0,
+        group_readable: flags & AUTH_GROUP_READABLE != 0,
+    })
 }

@@ -40,12 +40,12 @@ pub extern "C" fn frame_strerror(code: c_int) -> *const c_char {
     outcome::text(code).as_ptr()
 }
 
-/// The details of this thread's last failed call: what was expected, what came, the text
-/// of the errno. For people; a program branches on the code.
+/// This thread's last failure: the line of its code, and the details: what was expected, what
+/// came, the text of the errno. For people; a program branches on the code.
 ///
-/// The text is empty before the first failure, and stays valid and unchanged until the
-/// next failing call of the same thread. Bytes of the other end are escaped in it. May
-/// be called from any thread. Cannot fail.
+/// The text is empty before the first failure. It is in a buffer of the thread, which the next
+/// failure overwrites and nothing frees before the thread ends. Bytes of the peer are escaped
+/// in it. May be called from any thread. Cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_last_error() -> *const c_char {
     outcome::last()

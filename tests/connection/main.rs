@@ -1,5 +1,6 @@
 //! The promises of a connection, each with its test.
 
+mod auth;
 mod bodies;
 mod exchanges;
 mod interrupts;

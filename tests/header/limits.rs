@@ -45,7 +45,8 @@ const PLACES: &[(&str, &[u64])] = &[
     ("frame_connection_queue", &[n(WRITE_BEHIND)]),
     ("frame_decoder_reserve", &[n(READ_AHEAD_MIN), n(READ_AHEAD_MAX)]),
     ("auth_server", &[n(MAX_KEY)]),
-    ("auth_key_new", &[n(MAX_KEY)]),
+    ("auth_key_load", &[n(MAX_KEY)]),
+    ("auth_keyring_add", &[n(MAX_KEY)]),
     ("frame_file_put", &[n(COPY_STEP)]),
     // What is dropped of a file that cannot be taken.
     ("frame_file_get", &[n(COPY_STEP)]),

@@ -91,9 +91,12 @@ FRAME_DEFAULT_TIMEOUT is the connection's.",
     },
     Section {
         title: "keys",
-        about: "the handshake, key files",
+        about: "the handshake, key files, rings of keys",
         usage: "
-  auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);",
+  auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);
+  opts.flags = AUTH_PLAIN;
+  frame_connection_auth_client(c, key, len, &opts);
+  frame_connection_auth_server(c, ring, &opts, &who);",
         sources: &["auth"],
     },
     Section {

@@ -51,7 +51,9 @@ FRAME_CONNECTION_KEEPALIVE = 16
 FRAME_STATE_ENDED = 1
 FRAME_STATE_PEER_ENDED = 2
 FRAME_STATE_EXEC = 4
-AUTH_SHORT_KEY = 1
+AUTH_PLAIN = 1
+AUTH_SHORT_KEY = 2
+AUTH_GROUP_READABLE = 4
 EXEC_MERGE = 1
 EXEC_TTY = 2
 EXEC_NO_INPUT = 4
@@ -301,12 +303,24 @@ class FrameConnectionState(SizedStructure):
     ]
 
 
+AuthOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
 class AuthOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
         ("timeout_ms", c_int32),
-        ("write_fd", c_int32),
         ("flags", c_uint32),
+        ("write_fd", c_int32),
+        ("interrupted", AuthOptionsInterrupted),
+        ("context", c_void_p),
+    ]
+
+
+class AuthResult(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("key_id", c_char * 68),
     ]
 
 
@@ -469,12 +483,17 @@ class FrameFileOptions(SizedStructure):
     ]
 
 
+FrameDatagramOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
 class FrameDatagramOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
         ("timeout_ms", c_int32),
         ("max_datagram", c_uint32),
         ("flags", c_uint32),
+        ("interrupted", FrameDatagramOptionsInterrupted),
+        ("context", c_void_p),
     ]
 
 
@@ -562,16 +581,21 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_decoder_unread": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "frame_decoder_end": (c_int, (c_void_p,)),
     "auth_server": (c_int, (c_int, c_void_p, c_size_t, POINTER(AuthOptions))),
-    "auth_server_keys": (
-        c_int,
-        (c_int, POINTER(c_void_p), c_size_t, POINTER(c_size_t), POINTER(AuthOptions)),
-    ),
     "auth_client": (c_int, (c_int, c_void_p, c_size_t, POINTER(AuthOptions))),
-    "auth_key_new": (c_int, (c_void_p, c_size_t, c_uint32, POINTER(c_void_p))),
-    "auth_key_load": (c_int, (c_char_p, c_uint32, POINTER(c_void_p))),
+    "auth_key_load": (c_int, (c_char_p, c_uint32, c_void_p, c_size_t)),
     "auth_key_generate": (c_int, (c_char_p,)),
-    "auth_key_bytes": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "auth_key_free": (None, (c_void_p,)),
+    "auth_keyring_new": (c_int, (POINTER(c_void_p),)),
+    "auth_keyring_add": (c_int, (c_void_p, c_char_p, c_void_p, c_size_t, c_uint32)),
+    "auth_keyring_load": (c_int, (c_void_p, c_char_p, c_uint32)),
+    "auth_keyring_free": (None, (c_void_p,)),
+    "frame_connection_auth_client": (
+        c_int,
+        (c_void_p, c_void_p, c_size_t, POINTER(AuthOptions)),
+    ),
+    "frame_connection_auth_server": (
+        c_int,
+        (c_void_p, c_void_p, POINTER(AuthOptions), POINTER(AuthResult)),
+    ),
     "exec_call": (
         c_int,
         (c_void_p, POINTER(ExecRequest), c_int, POINTER(ExecResult), POINTER(c_void_p)),
@@ -628,8 +652,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
             POINTER(FrameDatagramOptions),
         ),
     ),
-    "frame_datagram_recv": (c_int, (c_int, POINTER(c_void_p), POINTER(FrameDatagramOptions))),
-    "frame_source": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "frame_datagram_recv": (c_int, (c_int, POINTER(FrameDatagramOptions), POINTER(c_void_p))),
+    "frame_datagram_source": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "exec_datagram_server_new": (c_int, (c_void_p, c_size_t, POINTER(c_void_p))),
     "exec_datagram_serve": (
         c_int,

@@ -1,9 +1,7 @@
 //! Arguments from C, checked before anything is done with them.
 
-use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -121,15 +119,6 @@ pub unsafe fn string<'a>(string: *const c_char, what: &str) -> Result<&'a [u8]> 
     }
     // SAFETY: not NULL, and the caller's promise.
     Ok(unsafe { CStr::from_ptr(string) }.to_bytes())
-}
-
-/// A path.
-///
-/// # Safety
-/// As for [`string`].
-pub unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path> {
-    // SAFETY: the caller's promise.
-    unsafe { string(path, "path") }.map(|path| Path::new(OsStr::from_bytes(path)))
 }
 
 /// An object of the caller's.

@@ -1,14 +1,15 @@
 //! How a call ends: a count or a negative code, errno, and this thread's last error.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::error::{Error, ErrorKind, Result};
 
 thread_local! {
-    static LAST_ERROR: RefCell<CString> = RefCell::default();
+    /// The text with a NUL. Nothing frees it before the thread has ended.
+    static LAST_ERROR: RefCell<[u8; TEXT_SIZE]> = const { RefCell::new([0; TEXT_SIZE]) };
     static IN_CALL: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -91,18 +92,25 @@ fn pass_over_hook() {
 }
 
 fn remember(error: &Error) {
-    let text = CString::new(error.to_string().replace('\0', "\\0")).unwrap_or_default();
+    let text = error.to_string().replace('\0', "\\0");
+    let most = text.len().min(TEXT_SIZE - 1);
+    let len = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let text = &text.as_bytes()[..len];
     // A thread that is ending has no last error any more.
-    let _ = LAST_ERROR.try_with(|last| last.replace(text));
+    let _ = LAST_ERROR.try_with(|last| {
+        let mut last = last.borrow_mut();
+        last[..text.len()].copy_from_slice(text);
+        last[text.len()] = 0;
+    });
     if error.errno() != 0 {
         // SAFETY: the pointer to this thread's errno is always valid.
         unsafe { *libc::__errno_location() = error.errno() };
     }
 }
 
-/// This thread's last error; valid until the next failing call of the thread.
+/// This thread's last error, in the same place as long as the thread lives.
 pub fn last() -> *const c_char {
-    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    LAST_ERROR.try_with(|last| last.as_ptr().cast_const().cast()).unwrap_or(c"".as_ptr())
 }
 
 /// The line of text for a code, also for one that does not exist.
@@ -113,6 +121,9 @@ pub fn text(code: c_int) -> &'static CStr {
         None => c"unknown error code",
     }
 }
+
+/// Bytes of the text of an error, with its NUL: a longer one is cut.
+const TEXT_SIZE: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +150,20 @@ mod tests {
         assert!(last_text().contains("No space left"));
         assert_eq!(code(|| Ok(())), 0);
         assert!(last_text().contains("No space left"), "success leaves it alone");
+    }
+
+    #[test]
+    fn the_text_of_a_failure_stays_where_it_is_and_fits() {
+        let place = last();
+        let long = "é".repeat(TEXT_SIZE);
+        for detail in ["a\0b", &long, ""] {
+            code(|| Err(Error::new(ErrorKind::Path, detail.to_owned())));
+            assert_eq!(last(), place);
+            let text = last_text();
+            assert!(text.starts_with(ErrorKind::Path.text()), "{text}");
+            assert!(text.len() < TEXT_SIZE && text.len() > 900 || detail.len() < 5, "{text}");
+        }
+        assert_eq!(last_text(), ErrorKind::Path.text());
     }
 
     #[test]

@@ -109,6 +109,11 @@ impl Bytes {
         Bytes(member)
     }
 
+    /// Whether it is NULL.
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
     /// `len` of them; NULL is accepted for none.
     #[inline]
     pub fn get<'a>(self, len: usize, what: &str) -> Result<&'a [u8]> {

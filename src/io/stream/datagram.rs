@@ -13,7 +13,7 @@ use rustix::net::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
-use crate::io::wait::{poll, wait};
+use crate::io::wait::{Interrupt, poll, wait};
 
 /// Where a datagram comes from or goes to.
 pub type Address = SocketAddrAny;
@@ -46,10 +46,11 @@ pub fn send(
     to: Option<&Address>,
     datagram: &[u8],
     deadline: Deadline,
+    interrupt: Option<&Interrupt>,
 ) -> Result<()> {
     check_type(fd)?;
     let mut flags = SendFlags::NOSIGNAL;
-    flags.set(SendFlags::DONTWAIT, !deadline.is_never());
+    flags.set(SendFlags::DONTWAIT, !deadline.is_never() || interrupt.is_some());
     loop {
         let sent = match to {
             Some(to) => rustix::net::sendto(fd, datagram, flags, to),
@@ -59,11 +60,14 @@ pub fn send(
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                wait(fd, PollFlags::OUT, deadline, None)?;
-                pause(deadline)?;
+                wait(fd, PollFlags::OUT, deadline, interrupt)?;
+                pause(deadline, interrupt)?;
             }
             Err(errno @ Errno::NOBUFS) => {
-                pause(deadline).map_err(|_| Error::system("send", errno))?;
+                pause(deadline, interrupt).map_err(|error| match error.kind() {
+                    ErrorKind::TimedOut => Error::system("send", errno),
+                    _ => error,
+                })?;
             }
             Err(errno @ Errno::MSGSIZE) => {
                 return Err(Error::system_as(ErrorKind::TooBig, "send", errno));
@@ -83,10 +87,11 @@ pub fn recv<'a>(
     fd: BorrowedFd<'_>,
     buffer: &'a mut [u8],
     deadline: Deadline,
+    interrupt: Option<&Interrupt>,
 ) -> Result<(&'a [u8], Option<Address>)> {
     check_type(fd)?;
     let mut flags = RecvFlags::TRUNC; // the length is then the datagram's own
-    flags.set(RecvFlags::DONTWAIT, !deadline.is_never());
+    flags.set(RecvFlags::DONTWAIT, !deadline.is_never() || interrupt.is_some());
     let limit = buffer.len();
     let message = loop {
         let mut slices = [IoSliceMut::new(buffer)];
@@ -94,7 +99,7 @@ pub fn recv<'a>(
         match rustix::net::recvmsg(fd, &mut slices, &mut no_control, flags) {
             Ok(message) => break message,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait(fd, PollFlags::IN, deadline, None)?,
+            Err(Errno::AGAIN) => wait(fd, PollFlags::IN, deadline, interrupt)?,
             Err(errno) => return Err(Error::system("recv", errno)),
         }
     };
@@ -135,11 +140,11 @@ fn check_type(fd: BorrowedFd<'_>) -> Result<()> {
 
 /// Lets a queue drain that poll(2) says nothing about: the network device's, and that of
 /// a Unix socket this one is not connected to.
-fn pause(deadline: Deadline) -> Result<()> {
+fn pause(deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
     if deadline.passed() {
         return Err(Error::new(ErrorKind::TimedOut, "the queue is full"));
     }
-    poll(&mut [], deadline.min(Deadline::after(PAUSE)), None).map(|_| ())
+    poll(&mut [], deadline.min(Deadline::after(PAUSE)), interrupt).map(|_| ())
 }
 
 /// Short beside any deadline, long beside a system call.
@@ -177,22 +182,22 @@ mod tests {
         let (one, other) = udp_pair();
         let mut buffer = [0; 100];
         for deadline in [Deadline::NEVER, Deadline::after(Duration::from_secs(10))] {
-            send(one.as_fd(), None, b"first", deadline).unwrap();
-            send(one.as_fd(), None, b"", deadline).unwrap();
+            send(one.as_fd(), None, b"first", deadline, None).unwrap();
+            send(one.as_fd(), None, b"", deadline, None).unwrap();
             for expected in [&b"first"[..], b""] {
-                let (datagram, source) = recv(other.as_fd(), &mut buffer, deadline).unwrap();
+                let (datagram, source) = recv(other.as_fd(), &mut buffer, deadline, None).unwrap();
                 assert_eq!((datagram, source), (expected, Some(address_of(&one))));
             }
         }
-        send(other.as_fd(), Some(&address_of(&one)), b"back", soon()).unwrap();
-        assert_eq!(recv(one.as_fd(), &mut buffer, soon()).unwrap().0, b"back");
+        send(other.as_fd(), Some(&address_of(&one)), b"back", soon(), None).unwrap();
+        assert_eq!(recv(one.as_fd(), &mut buffer, soon(), None).unwrap().0, b"back");
     }
 
     #[test]
     fn nothing_is_a_timeout() {
         let (one, _other) = udp_pair();
         for deadline in [Deadline::after(Duration::ZERO), soon()] {
-            let error = recv(one.as_fd(), &mut [0; 100], deadline).unwrap_err();
+            let error = recv(one.as_fd(), &mut [0; 100], deadline, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
         }
     }
@@ -202,23 +207,23 @@ mod tests {
         let (one, other) = udp_pair();
         let mut buffer = [0; 10];
         for len in [10, 11, 9] {
-            send(one.as_fd(), None, &vec![b'x'; len], soon()).unwrap();
+            send(one.as_fd(), None, &vec![b'x'; len], soon(), None).unwrap();
         }
-        assert_eq!(recv(other.as_fd(), &mut buffer, soon()).unwrap().0, b"xxxxxxxxxx");
-        let error = recv(other.as_fd(), &mut buffer, soon()).unwrap_err();
+        assert_eq!(recv(other.as_fd(), &mut buffer, soon(), None).unwrap().0, b"xxxxxxxxxx");
+        let error = recv(other.as_fd(), &mut buffer, soon(), None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit);
         assert!(error.detail().contains("11 bytes") && error.detail().contains("10"), "{error}");
-        assert_eq!(recv(other.as_fd(), &mut buffer, soon()).unwrap().0, b"xxxxxxxxx");
+        assert_eq!(recv(other.as_fd(), &mut buffer, soon(), None).unwrap().0, b"xxxxxxxxx");
     }
 
     #[test]
     fn the_largest_datagram_goes_and_one_byte_more_does_not() {
         let (one, other) = udp_pair();
         let mut buffer = vec![0; limits::DATAGRAM_HARD];
-        send(one.as_fd(), None, &vec![7; limits::DATAGRAM_HARD], soon()).unwrap();
-        let len = recv(other.as_fd(), &mut buffer, soon()).unwrap().0.len();
+        send(one.as_fd(), None, &vec![7; limits::DATAGRAM_HARD], soon(), None).unwrap();
+        let len = recv(other.as_fd(), &mut buffer, soon(), None).unwrap().0.len();
         assert_eq!(len, limits::DATAGRAM_HARD);
-        let error = send(one.as_fd(), None, &vec![7; limits::DATAGRAM_HARD + 1], soon());
+        let error = send(one.as_fd(), None, &vec![7; limits::DATAGRAM_HARD + 1], soon(), None);
         let error = error.unwrap_err();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::TooBig, libc::EMSGSIZE));
     }
@@ -227,10 +232,10 @@ mod tests {
     fn a_closed_port_is_reported() {
         let (one, other) = udp_pair();
         drop(other);
-        send(one.as_fd(), None, b"x", soon()).unwrap();
-        let error = recv(one.as_fd(), &mut [0; 100], soon()).unwrap_err();
+        send(one.as_fd(), None, b"x", soon(), None).unwrap();
+        let error = recv(one.as_fd(), &mut [0; 100], soon(), None).unwrap_err();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, libc::ECONNREFUSED));
-        let error = recv(one.as_fd(), &mut [0; 100], soon()).unwrap_err();
+        let error = recv(one.as_fd(), &mut [0; 100], soon(), None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "it is reported once");
     }
 
@@ -243,7 +248,7 @@ mod tests {
         let to = rustix::net::getsockname(&receiver).unwrap();
         let mut sent = 0;
         let error = loop {
-            match send(sender.as_fd(), Some(&to), b"x", soon()) {
+            match send(sender.as_fd(), Some(&to), b"x", soon(), None) {
                 Ok(()) => sent += 1,
                 Err(error) => break error,
             }
@@ -251,10 +256,16 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| {
-                send(sender.as_fd(), Some(&to), b"last", Deadline::after(Duration::from_secs(60)))
+                send(
+                    sender.as_fd(),
+                    Some(&to),
+                    b"last",
+                    Deadline::after(Duration::from_secs(60)),
+                    None,
+                )
             });
             for _ in 0..=sent {
-                recv(receiver.as_fd(), &mut [0; 10], Deadline::NEVER).unwrap();
+                recv(receiver.as_fd(), &mut [0; 10], Deadline::NEVER, None).unwrap();
             }
             sending.join().unwrap().unwrap();
         });
@@ -264,7 +275,7 @@ mod tests {
     fn a_full_device_is_waited_for_until_the_deadline() {
         let (one, _other) = udp_pair();
         let error = testing::failing(&[(libc::SYS_sendto, Errno::NOBUFS)], || {
-            send(one.as_fd(), None, b"x", soon()).unwrap_err()
+            send(one.as_fd(), None, b"x", soon(), None).unwrap_err()
         });
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, libc::ENOBUFS));
     }
@@ -274,9 +285,9 @@ mod tests {
         let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let (pipe, _writer) = std::io::pipe().unwrap();
         for fd in [OwnedFd::from(stream), OwnedFd::from(pipe)] {
-            let error = recv(fd.as_fd(), &mut [0; 10], soon()).unwrap_err();
+            let error = recv(fd.as_fd(), &mut [0; 10], soon(), None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadDescriptor);
-            let error = send(fd.as_fd(), None, b"x", soon()).unwrap_err();
+            let error = send(fd.as_fd(), None, b"x", soon(), None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadDescriptor);
         }
     }

@@ -1,6 +1,7 @@
-//! The authentication handshake over descriptors, and keys in files.
+//! The handshake on raw descriptors.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -9,65 +10,98 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
-use crate::io::wait::wait;
+use crate::io::wait::{Interrupt, wait};
 use crate::limits;
 use crate::ops::Duplex;
 use crate::ops::auth::keyring::Keyring;
 use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, KeyId, answer};
+
+/// How a handshake is done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// For the whole handshake, which never takes more than a minute.
+    pub timeout: Duration,
+    /// What ends it besides.
+    pub interrupt: Option<Arc<Interrupt>>,
+}
+
+impl From<Duration> for Options {
+    fn from(timeout: Duration) -> Options {
+        Options { timeout, interrupt: None }
+    }
+}
 
 /// Proves to this side that the other one holds one of `keys`, and says which. On
 /// [`ErrorKind::Auth`] the caller closes the connection.
 ///
 /// It proves that and no more: the server is not authenticated, later bytes are not
 /// protected, and whoever sits in between can relay it.
-pub fn server(duplex: Duplex<'_>, keys: &[&Key], timeout: Duration) -> Result<usize> {
+pub fn server(duplex: Duplex<'_>, keys: &[&Key], options: impl Into<Options>) -> Result<usize> {
     if keys.is_empty() {
         return Err(Error::new(ErrorKind::Key, "no key was given"));
     }
-    let (challenge, answer) = challenge(duplex, timeout)?;
+    let (challenge, answer) = challenge(duplex, &options.into())?;
     challenge.verify(keys, &answer)
 }
 
 /// As [`server`] with the keys that `ring` holds when the answer has come. It tries all of
 /// them, and takes one HMAC for each.
-pub fn server_ring(duplex: Duplex<'_>, ring: &Keyring, timeout: Duration) -> Result<KeyId> {
+pub fn server_ring(
+    duplex: Duplex<'_>,
+    ring: &Keyring,
+    options: impl Into<Options>,
+) -> Result<KeyId> {
     if ring.is_empty() {
         return Err(Error::new(ErrorKind::Key, "the key ring is empty"));
     }
-    let (challenge, answer) = challenge(duplex, timeout)?;
+    let (challenge, answer) = challenge(duplex, &options.into())?;
     ring.verify(challenge, &answer)
 }
 
 /// Sends a new challenge and receives the answer.
-fn challenge(duplex: Duplex<'_>, timeout: Duration) -> Result<(Challenge, [u8; ANSWER_SIZE])> {
-    let deadline = handshake_deadline(timeout);
+fn challenge(duplex: Duplex<'_>, options: &Options) -> Result<(Challenge, [u8; ANSWER_SIZE])> {
+    let deadline = handshake_deadline(options.timeout);
     let challenge = Challenge::new()?;
-    Sink::new(duplex.writer, deadline).write_all(challenge.as_bytes())?;
-    Ok((challenge, receive(duplex.reader, deadline)?))
+    send(duplex.writer, challenge.as_bytes(), deadline, options)?;
+    Ok((challenge, receive(duplex.reader, deadline, options)?))
 }
 
 /// Answers the other side's challenge with `key`. The wire has no verdict: a wrong key
 /// shows as a closed connection at the next receive.
-pub fn client(duplex: Duplex<'_>, key: &Key, timeout: Duration) -> Result<()> {
-    let deadline = handshake_deadline(timeout);
-    let challenge = receive::<CHALLENGE_SIZE>(duplex.reader, deadline)?;
-    Sink::new(duplex.writer, deadline).write_all(&answer(key, &challenge))
+pub fn client(duplex: Duplex<'_>, key: &Key, options: impl Into<Options>) -> Result<()> {
+    let options = options.into();
+    let deadline = handshake_deadline(options.timeout);
+    let challenge = receive::<CHALLENGE_SIZE>(duplex.reader, deadline, &options)?;
+    send(duplex.writer, &answer(key, &challenge), deadline, &options)
+}
+
+fn send(fd: BorrowedFd<'_>, bytes: &[u8], deadline: Deadline, options: &Options) -> Result<()> {
+    let mut sink = Sink::new(fd, deadline);
+    sink.set_interrupt(options.interrupt.clone());
+    sink.write_all(bytes)
 }
 
 /// Receives the next message. The peer has only just got its turn, so that a read
 /// before the wait would find nothing.
-fn receive<const SIZE: usize>(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<[u8; SIZE]> {
-    wait(fd, PollFlags::IN, deadline, None).map_err(|error| match error.kind() {
+fn receive<const SIZE: usize>(
+    fd: BorrowedFd<'_>,
+    deadline: Deadline,
+    options: &Options,
+) -> Result<[u8; SIZE]> {
+    let interrupt = options.interrupt.as_deref();
+    wait(fd, PollFlags::IN, deadline, interrupt).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => Error::new(ErrorKind::TimedOut, "nothing was received"),
         _ => error,
     })?;
     let mut bytes = [0; SIZE];
-    Source::new(fd, deadline).read_exact(&mut bytes)?;
+    let mut source = Source::new(fd, deadline);
+    source.set_interrupt(options.interrupt.clone());
+    source.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
 /// However long the caller would wait, a peer that says nothing is not waited for.
-fn handshake_deadline(timeout: Duration) -> Deadline {
+pub(super) fn handshake_deadline(timeout: Duration) -> Deadline {
     Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD))
 }
 

@@ -1,7 +1,8 @@
 //! The handshake, keys in files, and rings of keys.
 
+mod connection;
 mod handshake;
 pub mod key_file;
 pub mod keyring;
 
-pub use handshake::{client, server, server_ring};
+pub use handshake::{Options, client, server, server_ring};

@@ -33,7 +33,7 @@ pub(crate) fn exchange(
     let mut interval = limits::DATAGRAM_RESEND;
     loop {
         let missing = parts.missing(limits::DATAGRAM_MISSING);
-        datagram::send(fd, None, &request(&missing)?, deadline)?;
+        datagram::send(fd, None, &request(&missing)?, deadline, None)?;
         let mut quiet = Deadline::after(interval).min(deadline);
         interval = (interval * 2).min(limits::DATAGRAM_RESEND_MAX);
         while let Some((header, body)) = replies.next(quiet)? {
@@ -70,7 +70,7 @@ impl Replies<'_> {
     /// The header and the body of the next of them; `None` once `until` has passed.
     fn next(&mut self, until: Deadline) -> Result<Option<(Header, Vec<u8>)>> {
         loop {
-            let refused = match datagram::recv(self.fd, &mut self.buffer, until) {
+            let refused = match datagram::recv(self.fd, &mut self.buffer, until, None) {
                 Ok((datagram, _)) => match accept(datagram, self.mark, self.key) {
                     Ok(reply) => return Ok(Some(reply)),
                     Err(error) => error,

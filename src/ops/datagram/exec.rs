@@ -68,7 +68,7 @@ impl Server {
         let mut buffer = vec![0; limits::DATAGRAM_HARD];
         let deadline = Deadline::from_timeout(timeout);
         let (datagram, source) = loop {
-            match datagram::recv(fd, &mut buffer, deadline) {
+            match datagram::recv(fd, &mut buffer, deadline, None) {
                 Ok(received) => break received,
                 Err(error) if error.kind() == ErrorKind::Limit => {
                     return Ok(Answer::Ignored(error));
@@ -288,7 +288,7 @@ fn send_all<'a>(
             std::thread::sleep(PAUSE);
             burst = datagram.len();
         }
-        datagram::send(fd, to, datagram, Deadline::after(limits::DATAGRAM_REPLY_TIMEOUT))?;
+        datagram::send(fd, to, datagram, Deadline::after(limits::DATAGRAM_REPLY_TIMEOUT), None)?;
     }
     Ok(())
 }

@@ -1,27 +1,31 @@
 //! Frames in datagrams, one in each.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::io::deadline::Deadline;
 use crate::io::stream::datagram::{self, Address};
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::ops::frame::Frame;
 use crate::wire;
 
 /// How datagrams are sent and received.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// For the whole call; `None` waits for ever, zero does not wait.
     pub timeout: Option<Duration>,
     /// Bytes of a datagram to be sent, at most.
     pub max_datagram: usize,
+    /// What ends the call besides.
+    pub interrupt: Option<Arc<Interrupt>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { timeout: None, max_datagram: limits::DATAGRAM_SEND }
+        Options { timeout: None, max_datagram: limits::DATAGRAM_SEND, interrupt: None }
     }
 }
 
@@ -35,7 +39,8 @@ pub fn send(
     options: &Options,
 ) -> Result<()> {
     let datagram = wire::datagram::encode(header, body, None, options.max_datagram)?;
-    datagram::send(fd, to, &datagram, Deadline::from_timeout(options.timeout))
+    let deadline = Deadline::from_timeout(options.timeout);
+    datagram::send(fd, to, &datagram, deadline, options.interrupt.as_deref())
 }
 
 /// Receives one datagram, which has to be one frame, and says where it came from. One that
@@ -43,7 +48,8 @@ pub fn send(
 pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<(Frame, Option<Address>)> {
     let mut buffer = vec![0; limits::DATAGRAM_HARD];
     let deadline = Deadline::from_timeout(options.timeout);
-    let (datagram, source) = datagram::recv(fd, &mut buffer, deadline)?;
+    let (datagram, source) =
+        datagram::recv(fd, &mut buffer, deadline, options.interrupt.as_deref())?;
     let (header, body) = wire::datagram::decode(datagram, None)?;
     Ok((Frame { header, body: body.to_vec() }, source))
 }

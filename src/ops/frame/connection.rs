@@ -28,6 +28,7 @@ use crate::io::stream::ends::Ends;
 use crate::io::wait::{Hook, Interrupt};
 use crate::limits;
 use crate::ops::Duplex;
+use crate::wire::auth::Challenge;
 use crate::wire::frame::decoder::Limits;
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::frame::queue::Format;
@@ -97,6 +98,8 @@ pub struct Connection<'fd> {
     max_body: u64,
     /// How many requests of the library's have gone out.
     pub(super) requests: u64,
+    /// What the peer has to answer before anything else: see `ops/auth/connection.rs`.
+    pub(crate) challenge: Option<Challenge>,
     /// Whether the peer repeats ids, once it has answered.
     pub(super) echoes: Option<bool>,
     /// Closed last: an abort uses them.
@@ -150,6 +153,7 @@ impl<'fd> Connection<'fd> {
             max_body: options.max_body,
             requests: 0,
             echoes: None,
+            challenge: None,
             owned,
         })
     }

@@ -1,0 +1,72 @@
+//! The handshake on a connection, whose next bytes may have been read already.
+
+use std::time::Duration;
+
+use super::handshake::handshake_deadline;
+use super::keyring::Keyring;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Deadline;
+use crate::ops::frame::Connection;
+use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, KeyId, answer};
+
+impl<'fd> Connection<'fd> {
+    /// Has the peer prove that it holds a key of `ring`, and says which, before anything else
+    /// is received. It proves that and no more: what follows is not protected.
+    ///
+    /// With zero as `timeout`, [`ErrorKind::TimedOut`] says that it can be called again. Any
+    /// other failure breaks the connection.
+    pub fn auth_server(&mut self, ring: &Keyring, timeout: Duration) -> Result<KeyId> {
+        self.handshake(timeout, |connection, deadline| {
+            if connection.challenge.is_none() {
+                if ring.is_empty() {
+                    return Err(Error::new(ErrorKind::Key, "the key ring is empty"));
+                }
+                let challenge = Challenge::new()?;
+                connection.send_raw(challenge.as_bytes(), deadline)?;
+                connection.challenge = Some(challenge);
+            }
+            connection.flush(deadline)?;
+            let answer = connection.raw_array::<ANSWER_SIZE>(deadline)?;
+            let challenge = connection.challenge.take();
+            let none = || Error::new(ErrorKind::State, "there is no challenge");
+            ring.verify(challenge.ok_or_else(none)?, &answer)
+        })
+    }
+
+    /// Proves to the peer that this side holds `key`. The wire has no verdict: a wrong key shows
+    /// at the next receive. As [`auth_server`](Self::auth_server) otherwise.
+    pub fn auth_client(&mut self, key: &Key, timeout: Duration) -> Result<()> {
+        self.handshake(timeout, |connection, deadline| {
+            let challenge = connection.raw_array::<CHALLENGE_SIZE>(deadline)?;
+            connection.send_raw(&answer(key, &challenge), deadline)?;
+            match connection.flush(deadline) {
+                // It was accepted, and goes out with what is sent next.
+                Err(error) if error.kind() == ErrorKind::TimedOut && timeout.is_zero() => Ok(()),
+                flushed => flushed,
+            }
+        })
+    }
+
+    fn handshake<T>(
+        &mut self,
+        timeout: Duration,
+        work: impl FnOnce(&mut Connection<'fd>, Deadline) -> Result<T>,
+    ) -> Result<T> {
+        self.shared().check()?;
+        let state = self.state();
+        if state.to_send > 0 || state.to_receive > 0 {
+            return Err(Error::new(ErrorKind::State, "a body in pieces is not complete"));
+        }
+        work(self, handshake_deadline(timeout)).inspect_err(|error| {
+            if error.kind() != ErrorKind::TimedOut || !timeout.is_zero() {
+                self.shared().break_by(error);
+            }
+        })
+    }
+
+    fn raw_array<const SIZE: usize>(&mut self, deadline: Deadline) -> Result<[u8; SIZE]> {
+        let mut array = [0; SIZE];
+        array.copy_from_slice(self.raw_by(SIZE, deadline)?);
+        Ok(array)
+    }
+}
