@@ -153,13 +153,6 @@ static void no_pointer_may_be_null(void)
     REFUSED(frame_builder_json(builder, "k", NULL));
     REFUSED(frame_reply_error(fd, NULL, 0, NULL, NULL)); /* no error */
     REFUSED(frame_reply_hello(fd, NULL, NULL, NULL));
-    REFUSED(frame_file_put(fd, NULL, fd, NULL, NULL));
-    REFUSED(frame_file_put_path(fd, NULL, "/dev/null", NULL, NULL));
-    REFUSED(frame_file_put_path(fd, "name", NULL, NULL, NULL));
-    REFUSED(frame_file_get(fd, NULL, fd, NULL, NULL));
-    REFUSED(frame_file_get_path(fd, NULL, "/dev/null", NULL, NULL));
-    REFUSED(frame_file_get_path(fd, "name", NULL, NULL, NULL));
-    REFUSED(frame_file_serve(fd, NULL, fd, NULL, NULL));
     REFUSED(auth_server(fd, NULL, 16, NULL));
     REFUSED(auth_client(fd, NULL, 16, NULL));
     REFUSED(auth_server_keys(fd, keys, 2, NULL, NULL));
@@ -376,8 +369,6 @@ static void options_of_older_and_newer_programs_are_understood(void)
     struct auth_options auth = AUTH_OPTIONS_INIT;
     struct exec_options exec = EXEC_OPTIONS_INIT;
     struct exec_result result = EXEC_RESULT_INIT;
-    struct frame_file_options file = FRAME_FILE_OPTIONS_INIT;
-    struct frame_file_result file_result = FRAME_FILE_RESULT_INIT;
     struct frame *received;
 
     newer.known.size = sizeof newer;
@@ -405,10 +396,6 @@ static void options_of_older_and_newer_programs_are_understood(void)
     CHECK_RETURNS(FRAME_EINVAL, auth_server(sockets[0], KEY, 16, &auth));
     exec.size = 0;
     CHECK_RETURNS(FRAME_EINVAL, exec_run("true", 4, &(struct exec_output *){NULL}, &exec));
-    file.size = 0;
-    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(sockets[0], "name", 1, &file, NULL));
-    file_result.size = 0;
-    CHECK_RETURNS(FRAME_EINVAL, frame_file_get(sockets[0], "name", 1, NULL, &file_result));
 
     older = (struct frame_options)FRAME_OPTIONS_INIT;
     older.max_depth = 128;

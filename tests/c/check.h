@@ -115,4 +115,56 @@ static inline int64_t milliseconds(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Milliseconds that nothing takes, unless it is broken. */
+#define LONG 20000
+
+/* A connection with default options, which owns fd. */
+static inline struct frame_connection *owner_of(int fd)
+{
+    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
+    struct frame_connection *c;
+    opts.flags = FRAME_CONNECTION_OWN;
+    CHECK_RETURNS(0, frame_connection_new(fd, fd, &opts, &c));
+    return c;
+}
+
+/* Serves a request whose header has come; anything but 0 ends the server. */
+typedef int serve_function(void *context, struct frame_connection *c, const char *request);
+
+/* Serves until the client has closed, and returns the code that ended it. */
+static inline int serve_all(struct frame_connection *c, serve_function *serve, void *context)
+{
+    struct frame_view view;
+    int code;
+    do
+        code = frame_connection_recv_header(c, LONG, &view, NULL);
+    while (code == 0 && (code = serve(context, c, view.header)) == 0);
+    return code;
+}
+
+/* A connection to a server in a child, which this code has to end. */
+static inline struct frame_connection *start_server(serve_function *serve, void *context, int end,
+                                                    pid_t *child)
+{
+    int fd[2];
+    socket_pair(fd);
+    *child = fork();
+    if (*child == 0) {
+        struct frame_connection *c = owner_of(fd[1]);
+        CHECK(close(fd[0]) == 0);
+        CHECK_RETURNS(end, serve_all(c, serve, context));
+        frame_connection_free(c);
+        exit(0);
+    }
+    CHECK(close(fd[1]) == 0);
+    return owner_of(fd[0]);
+}
+
+/* Closes a connection to a server, and waits for its end. */
+static inline void end_server(struct frame_connection *c, pid_t child)
+{
+    frame_connection_free(c);
+    wait_for(child);
+}
+
 #endif

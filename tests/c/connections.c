@@ -6,8 +6,6 @@
 #include <signal.h>
 #include <stdbool.h>
 
-#define LONG 20000
-
 static struct frame_connection *connection(int read_fd, int write_fd, uint32_t flags)
 {
     struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
