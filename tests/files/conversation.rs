@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use framefd::ops::file::{self, Links, Local, ServeOptions, Transfer, Transferred};
@@ -12,7 +12,7 @@ use framefd::wire::json::header::Header;
 use framefd::{ErrorKind, Result};
 use rustix::io::Errno;
 
-use crate::common::channel::unread;
+use crate::common::channel::{fill, unread};
 use crate::common::{encoded, kind};
 use crate::{End, Kind, Tree, content, file_of, plain, quick, serve_one, with_server};
 
@@ -433,9 +433,29 @@ fn a_server_that_gives_up_breaks_its_connection() {
 }
 
 #[test]
-fn an_abort_ends_a_transfer_that_waits() {
-    for rate in [Some(1), None] {
-        let (client, _server) = Kind::Unix.connect();
+fn an_abort_ends_a_transfer_whatever_it_waits_for() {
+    let (_writer, silent) = {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (writer, File::from(OwnedFd::from(reader)))
+    };
+    let full = {
+        let (reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        (reader, File::from(OwnedFd::from(writer)))
+    };
+    let source = file_of(b"abc");
+    let put = Transfer::fd(b"x", source.as_fd());
+    let get = Transfer::fd(b"x", full.1.as_fd());
+    for (what, is_put) in [
+        (put, true),
+        (Transfer { rate: Some(1), ..put }, true),
+        (Transfer { length: Some(3), ..Transfer::fd(b"x", silent.as_fd()) }, true),
+        (get, false),
+    ] {
+        let (client, server) = Kind::Unix.connect();
+        if !is_put {
+            server.send_raw(r#"{"status":"ok","filesize":3,"data_size":3}"#, b"abc");
+        }
         let mut connection = client.connection();
         let handle = connection.handle();
         std::thread::scope(|scope| {
@@ -443,10 +463,12 @@ fn an_abort_ends_a_transfer_that_waits() {
                 std::thread::sleep(Duration::from_millis(30));
                 handle.abort();
             });
-            let source = file_of(b"abc");
-            let what = Transfer { rate, ..Transfer::fd(b"x", source.as_fd()) };
             let start = Instant::now();
-            assert_eq!(kind(file::put(&mut connection, &what, None)), ErrorKind::Aborted);
+            let ended = match is_put {
+                true => file::put(&mut connection, &what, None),
+                false => file::get(&mut connection, &what, None),
+            };
+            assert_eq!(kind(ended), ErrorKind::Aborted);
             assert!(start.elapsed() < Duration::from_secs(15));
         });
     }
