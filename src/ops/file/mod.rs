@@ -67,7 +67,7 @@ pub fn put(
     time: impl Into<Time>,
 ) -> Result<Transferred> {
     what.check_put()?;
-    let patience = what.patience(time);
+    let patience = what.patience(time)?;
     let mut done = Transferred::default();
     let outcome = match what.local {
         Local::Path(path) if what.tree => put_tree(connection, what, path, patience, &mut done),
@@ -110,7 +110,7 @@ pub fn get(
     time: impl Into<Time>,
 ) -> Result<Transferred> {
     what.check_get()?;
-    let patience = what.patience(time);
+    let patience = what.patience(time)?;
     let mut done = Transferred::default();
     let outcome = match what.local {
         Local::Path(path) if what.tree => get_tree(connection, what, path, patience, &mut done),

@@ -199,8 +199,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// How long it may take.
-    pub(super) fn patience(&self, time: impl Into<Time>) -> Patience {
-        Patience { deadline: time.into().patience().deadline, stall: self.stall }
+    pub(super) fn patience(&self, time: impl Into<Time>) -> Result<Patience> {
+        Ok(Patience { deadline: to_wait(time)?.deadline, stall: self.stall })
     }
 
     /// Says how far it came.
@@ -209,6 +209,16 @@ impl<'a> Transfer<'a> {
             so_far.set(done);
         }
         outcome.map(|()| done)
+    }
+}
+
+/// How long a request may take. It has to wait for its reply: no time at all is refused.
+pub(super) fn to_wait(time: impl Into<Time>) -> Result<Patience> {
+    match time.into() {
+        Time::Span(Some(span)) if span.is_zero() => {
+            Err(Error::new(ErrorKind::Argument, "a request has to wait for its reply"))
+        }
+        mut time => Ok(time.patience()),
     }
 }
 
