@@ -27,7 +27,7 @@ pub struct Transfer<'a> {
     /// Bytes of the file that the receiving side has already: those of the source, or of the
     /// destination, before where it stands.
     pub offset: u64,
-    /// Permission bits of what is stored, less the umask there. The default is 0666.
+    /// Permission bits of the file that is stored, less the umask there. The default is 0666.
     pub mode: Option<u32>,
     /// Its time of modification in milliseconds since 1970; by default, now.
     pub mtime: Option<i64>,
@@ -40,7 +40,7 @@ pub struct Transfer<'a> {
     pub sync: bool,
     /// The mode and the time of modification of the source are taken along.
     pub preserve: bool,
-    /// What came of a file that is cut is kept, and the next time goes on from there. Files of
+    /// The bytes of a file that is cut are kept, and the next time goes on from there. Files of
     /// a tree that are the same on both sides are passed over.
     pub resume: bool,
     /// Whether the digest of the content passes as well, and is compared.
