@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub type Hook = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
 /// With a hook no wait lasts longer than this at a time: the signal that the hook looks for
 /// may have gone to another thread.
 const SLICE: Duration = Duration::from_secs(1);
+/// Nor with sockets that can be aborted and are not waited for.
+const ABORT_SLICE: Duration = Duration::from_millis(50);
 
 /// What may end the waits of one conversation, or of one call.
 pub struct Interrupt {
@@ -107,6 +109,22 @@ impl Interrupt {
         self.hook.is_none() && self.sockets.iter().flatten().any(is_ours)
     }
 
+    /// When a wait for `fds` has to ask again, though nothing woke it.
+    fn slice(&self, fds: &[PollFd<'_>]) -> Deadline {
+        let is_ours = |fd: BorrowedFd<'_>| {
+            self.sockets.iter().flatten().any(|socket| socket.as_raw_fd() == fd.as_raw_fd())
+        };
+        let has_sockets = self.sockets.iter().any(Option::is_some);
+        // An abort shuts down the sockets, which nobody feels who waits for something else.
+        if has_sockets && self.event.is_none() && !fds.iter().any(|fd| is_ours(fd.as_fd())) {
+            Deadline::after(ABORT_SLICE)
+        } else if self.hook.is_some() {
+            Deadline::after(SLICE)
+        } else {
+            Deadline::NEVER
+        }
+    }
+
     /// Fails if the host or another thread wants the call to end.
     pub(crate) fn ask(&self) -> Result<()> {
         if self.is_aborted() {
@@ -171,8 +189,7 @@ fn poll_interrupted(
     let mut with_event: Vec<PollFd<'_>> = Vec::new();
     loop {
         interrupt.ask()?;
-        let slice = if interrupt.hook.is_some() { Deadline::after(SLICE) } else { Deadline::NEVER };
-        let until = deadline.min(slice);
+        let until = deadline.min(interrupt.slice(fds));
         let ready = match &interrupt.event {
             None => poll_once(fds, until),
             Some(event) => {

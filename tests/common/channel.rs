@@ -118,14 +118,19 @@ pub fn fill(writer: impl AsFd) {
     without_blocking(&writer, || {
         let zeros = vec![0; 65536];
         let mut piece = &zeros[..];
-        let mut refused = 0;
-        while refused < 4 {
+        // TCP may take more after a while, though poll(2) does not say so.
+        let is_tcp = rustix::net::sockopt::tcp_nodelay(&writer).is_ok();
+        let (mut refused, needed) = (0, if is_tcp { 8 } else { 1 });
+        while refused < needed {
             match rustix::io::write(&writer, piece) {
                 Ok(_) => refused = 0,
                 Err(Errno::AGAIN) if piece.len() > 1 => piece = &piece[..1],
                 Err(Errno::AGAIN) => {
-                    // TCP may take more after a while, though poll(2) does not say so.
-                    becomes_ready(&writer, PollFlags::OUT);
+                    std::thread::sleep(std::time::Duration::from_millis(if is_tcp {
+                        40
+                    } else {
+                        10
+                    }));
                     refused += 1;
                 }
                 Err(errno) => panic!("write: {errno}"),

@@ -5,6 +5,7 @@
 mod common;
 
 mod confined;
+mod connection;
 mod copy;
 mod engine;
 mod faults;

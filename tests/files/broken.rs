@@ -188,11 +188,16 @@ fn a_connection_that_takes_nothing_is_in_sync_after_the_time_is_up() {
     let mut connection = client.connection();
     for length in [0, 1 << 20] {
         file.set_len(length).unwrap();
-        let put = file::put(&mut connection, &what, Duration::ZERO);
-        let get = file::get(&mut connection, &what, Duration::ZERO);
-        let stat = file::stat(&mut connection, b"x", Duration::ZERO);
+        let hasty = Duration::from_millis(5);
+        let put = file::put(&mut connection, &what, hasty);
+        let get = file::get(&mut connection, &what, hasty);
+        let stat = file::stat(&mut connection, b"x", hasty);
         assert_eq!((kind(put), kind(get)), (ErrorKind::TimedOut, ErrorKind::TimedOut));
         assert_eq!(kind(stat), ErrorKind::TimedOut);
+        // There would be no reply without a wait.
+        let put = file::put(&mut connection, &what, Duration::ZERO);
+        let stat = file::stat(&mut connection, b"x", Duration::ZERO);
+        assert_eq!((kind(put), kind(stat)), (ErrorKind::Argument, ErrorKind::Argument));
         let state = connection.state();
         assert!(state.broken.is_none() && state.queued == 0, "{state:?}");
     }

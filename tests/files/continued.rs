@@ -41,6 +41,11 @@ fn end(stream: &UnixStream) -> End {
     End { reader: clone(), writer: clone() }
 }
 
+/// The same for a get that does not wait for the disk.
+fn unsynced() -> Transfer<'static> {
+    Transfer { sync: false, ..resuming() }
+}
+
 /// The frames in these bytes: headers and sizes of bodies.
 fn frames(mut bytes: &[u8]) -> Vec<(Value, usize)> {
     let mut frames = Vec::new();
@@ -121,7 +126,7 @@ fn a_get_that_is_cut_at_any_byte_goes_on_from_there() {
     let bytes = content(20);
     fs::write(tree.at("file"), &bytes).unwrap();
     let copy = tree.local("copy");
-    let get = |end: &End| get_path(end, b"file", &copy, &resuming());
+    let get = |end: &End| get_path(end, b"file", &copy, &unsynced());
     let client = |stream: &UnixStream| get(&end(stream));
     let server = |stream: &UnixStream| serve(&end(stream), &tree.root, &quick());
     let kept = RefCell::new(Vec::new());
@@ -175,12 +180,13 @@ fn a_file_of_many_pieces_is_cut_between_any_two() {
         assert_eq!(tree.names(), ["file", "new", "old"]);
 
         let copy = tree.local("copy");
-        let (got, _) =
-            against(Kind::Unix, &tree, quick, |end| get_path(end, b"file", &copy, &stopping));
+        let (got, _) = against(Kind::Unix, &tree, quick, |end| {
+            get_path(end, b"file", &copy, &Transfer { sync: false, ..stopping })
+        });
         assert_eq!(kind(got), ErrorKind::Canceled);
         let there = partial_size(&tree.local("")).unwrap();
         assert!(there >= cut && !copy.exists());
-        let again = through(&tree, |end| get_path(end, b"file", &copy, &resuming()));
+        let again = through(&tree, |end| get_path(end, b"file", &copy, &unsynced()));
         check_whole(again.client.unwrap(), &bytes);
         assert_eq!(content_of(&again.to_client), bytes.len() - there);
         assert!(fs::read(&copy).unwrap() == bytes);
@@ -518,7 +524,7 @@ fn a_get_that_does_not_match_in_the_end_leaves_nothing() {
         let tree = Tree::new();
         let copy = tree.local("copy");
         get_a_part(&copy, b"abc");
-        let (got, seen) = scripted(replies, |end| get_path(end, b"file", &copy, &resuming()));
+        let (got, seen) = scripted(replies, |end| get_path(end, b"file", &copy, &unsynced()));
         (got, seen, partial_size(&tree.local("")), copy.exists())
     };
     let rest = |trailer: &str| {
@@ -562,11 +568,11 @@ fn a_partial_file_that_somebody_writes_is_not_touched() {
     let dir = File::open(tree.local("")).unwrap();
     let (root, name) = (Root::new(dir.as_fd()).unwrap(), Name::new(b"copy").unwrap());
     let held = NewFile::resume(root, name, StoreOptions::default(), 0, &mut |_| ()).unwrap();
-    let got = through(&tree, |end| get_path(end, b"old", &copy, &resuming()));
+    let got = through(&tree, |end| get_path(end, b"old", &copy, &unsynced()));
     assert_eq!(kind(got.client), ErrorKind::Busy);
     assert!(got.to_server.is_empty());
     drop(held);
-    through(&tree, |end| get_path(end, b"old", &copy, &resuming())).client.unwrap();
+    through(&tree, |end| get_path(end, b"old", &copy, &unsynced())).client.unwrap();
     assert_eq!(fs::read(copy).unwrap(), b"old");
 }
 

@@ -3,16 +3,17 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
+use framefd::ops::exec;
 use framefd::ops::file::{self, Links, Local, ServeOptions, Transfer, Transferred};
 use framefd::ops::frame::{self, Connection, ConnectionOptions};
 use framefd::wire::json::header::Header;
 use framefd::{ErrorKind, Result};
 use rustix::io::Errno;
 
-use crate::common::channel::unread;
+use crate::common::channel::{fill, unread};
 use crate::common::{encoded, kind};
 use crate::{End, Kind, Tree, content, file_of, plain, quick, serve_one, with_server};
 
@@ -29,14 +30,19 @@ impl Numbers {
     }
 }
 
-/// Serves files, and messages that are no request of theirs, on one connection.
+/// Serves files, commands and echoes on one connection.
 fn serve_all(end: &End, root: &File) -> ErrorKind {
     let mut connection = end.connection();
     let mut one = || {
         let (view, _) = connection.recv_header(None)?;
         let header = Header::parse(view.header().as_bytes().to_vec(), 32)?;
-        if header.string("cmd").as_deref() != Ok("echo") {
-            return file::serve(&mut connection, &header, root.as_fd(), &quick()).map(drop);
+        match header.string("cmd").as_deref() {
+            Ok("echo") => {}
+            Ok("exec") => {
+                let options = exec::ServeOptions::default();
+                return exec::serve(&mut connection, &header, &options).map(drop);
+            }
+            _ => return file::serve(&mut connection, &header, root.as_fd(), &quick()).map(drop),
         }
         let mut body = vec![0; usize::try_from(connection.to_receive()).unwrap()];
         let mut filled = 0;
@@ -66,7 +72,7 @@ fn requests_of_every_kind_follow_each_other_on_one_connection() {
             let root = &tree.root;
             let thread = scope.spawn(move || serve_all(&server, root));
             let mut connection = client.connection();
-            for _ in 0..200 {
+            for _ in 0..150 {
                 one_of_all(&mut connection, &tree, &mut numbers);
             }
             assert!(connection.state().broken.is_none());
@@ -81,7 +87,7 @@ fn requests_of_every_kind_follow_each_other_on_one_connection() {
 fn one_of_all(connection: &mut Connection<'_>, tree: &Tree, numbers: &mut Numbers) {
     let bytes = content(numbers.below(3) * numbers.below(200_000));
     let (name, path) = (b"new", tree.local("copy"));
-    match numbers.below(9) {
+    match numbers.below(11) {
         0 => {
             let source = file_of(&bytes);
             file::put(connection, &Transfer::fd(name, source.as_fd()), None).unwrap();
@@ -121,6 +127,19 @@ fn one_of_all(connection: &mut Connection<'_>, tree: &Tree, numbers: &mut Number
             let source = file_of(&bytes);
             let put = file::put(connection, &Transfer::fd(b"..", source.as_fd()), None);
             assert_eq!(kind(put), ErrorKind::RemoteDenied);
+        }
+        8 => {
+            let request = exec::Request { command: b"cat", input: &bytes, ..Default::default() };
+            let reply = exec::call(connection, &request, None).unwrap();
+            assert!(reply.stdout() == bytes);
+        }
+        9 => {
+            let command = b"cat; printf done >&2";
+            let request = exec::Request { command, ..Default::default() };
+            let mut command = exec::start(connection, &request, None).unwrap();
+            command.write(b"abc", None).unwrap();
+            command.end_input(None).unwrap();
+            assert_eq!(command.finish(None).unwrap().exit_code, Some(0));
         }
         _ => {
             let reply = connection.call(r#"{"cmd":"echo"}"#, &bytes, None).unwrap();
@@ -433,9 +452,29 @@ fn a_server_that_gives_up_breaks_its_connection() {
 }
 
 #[test]
-fn an_abort_ends_a_transfer_that_waits() {
-    for rate in [Some(1), None] {
-        let (client, _server) = Kind::Unix.connect();
+fn an_abort_ends_a_transfer_whatever_it_waits_for() {
+    let (_writer, silent) = {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (writer, File::from(OwnedFd::from(reader)))
+    };
+    let full = {
+        let (reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        (reader, File::from(OwnedFd::from(writer)))
+    };
+    let source = file_of(b"abc");
+    let put = Transfer::fd(b"x", source.as_fd());
+    let get = Transfer::fd(b"x", full.1.as_fd());
+    for (what, is_put) in [
+        (put, true),
+        (Transfer { rate: Some(1), ..put }, true),
+        (Transfer { length: Some(3), ..Transfer::fd(b"x", silent.as_fd()) }, true),
+        (get, false),
+    ] {
+        let (client, server) = Kind::Unix.connect();
+        if !is_put {
+            server.send_raw(r#"{"status":"ok","filesize":3,"data_size":3}"#, b"abc");
+        }
         let mut connection = client.connection();
         let handle = connection.handle();
         std::thread::scope(|scope| {
@@ -443,10 +482,13 @@ fn an_abort_ends_a_transfer_that_waits() {
                 std::thread::sleep(Duration::from_millis(30));
                 handle.abort();
             });
-            let source = file_of(b"abc");
-            let what = Transfer { rate, ..Transfer::fd(b"x", source.as_fd()) };
             let start = Instant::now();
-            assert_eq!(kind(file::put(&mut connection, &what, None)), ErrorKind::Aborted);
+            let ended = if is_put {
+                file::put(&mut connection, &what, None)
+            } else {
+                file::get(&mut connection, &what, None)
+            };
+            assert_eq!(kind(ended), ErrorKind::Aborted);
             assert!(start.elapsed() < Duration::from_secs(15));
         });
     }

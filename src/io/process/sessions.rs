@@ -76,8 +76,10 @@ fn is_of(stat: &[u8], session: Pid, group: Option<Pid>) -> bool {
         }
 }
 
+/// A process that has just been reaped has -1 for its group and its session.
 fn pid_of(name: &[u8]) -> Option<Pid> {
-    Pid::from_raw(std::str::from_utf8(name).ok()?.parse().ok()?)
+    let number: i32 = std::str::from_utf8(name).ok()?.parse().ok()?;
+    Pid::from_raw(number.max(0))
 }
 
 /// Enough for a shell and whatever it has just started.
@@ -122,8 +124,9 @@ mod tests {
             assert!(!is_of(stat, pid(30), Some(pid(21))));
             assert!(!is_of(stat, pid(20), None));
         }
-        // Of the kernel's own threads, and cut ones.
-        for stat in [b"2 (kthreadd) S 0 0 0 0 -1".as_slice(), b"9 (sh) S 1", b"9 (sh", b""] {
+        // Of the kernel's own threads, of one that was reaped meanwhile, and cut ones.
+        let reaped = b"9 (sh) X 0 -1 -1 0 -1".as_slice();
+        for stat in [b"2 (kthreadd) S 0 0 0 0 -1", reaped, b"9 (sh) S 1", b"9 (sh", b""] {
             assert!(!is_of(stat, pid(30), None));
         }
     }

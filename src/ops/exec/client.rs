@@ -99,10 +99,24 @@ pub fn call(
     let options = ExecRequest { id: Some(id.clone()), max_output: Some(max_output), ..options };
     let header = options.header();
     connection.exchange(|connection| {
-        let body = [request.command, request.input];
-        connection.send_by(Some(&header), body, time.patience())?;
+        send(connection, &header, request, &mut time)?;
         receive(connection, &id, max_output, &mut time)
     })
+}
+
+fn send(
+    connection: &mut Connection<'_>,
+    header: &str,
+    Request { command, input, .. }: &Request<'_>,
+    time: &mut Time,
+) -> Result<()> {
+    if input.len() <= limits::GROW_STEP {
+        return connection.send_by(Some(header), [command, input], time.patience());
+    }
+    // Whatever is not taken in time of a large input is not worth a copy.
+    let length = command.len() as u64 + input.len() as u64;
+    connection.begin_by(header, length, command, time.patience())?;
+    connection.write_by(input, time.patience())
 }
 
 fn receive(

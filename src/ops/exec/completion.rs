@@ -6,6 +6,7 @@ use super::command::{Limits, OnOutputLimit};
 use super::handler::{Flow, Handler, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::child::Status;
+use crate::wire::memory::reserve;
 use crate::wire::message::Id;
 use crate::wire::message::exec::ExecReply;
 
@@ -60,6 +61,17 @@ impl Captured {
             stderr_total: Some(self.completion.stderr_total),
             charset: charset(),
         }
+    }
+
+    /// The body of the reply: both outputs, one behind the other.
+    pub(super) fn into_body(self) -> Result<Vec<u8>> {
+        let Captured { mut stdout, stderr, .. } = self;
+        if stdout.is_empty() {
+            return Ok(stderr);
+        }
+        reserve(&mut stdout, stderr.len())?;
+        stdout.extend_from_slice(&stderr);
+        Ok(stdout)
     }
 }
 

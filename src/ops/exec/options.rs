@@ -42,7 +42,7 @@ pub struct ServeOptions<'a> {
 }
 
 /// Says whether a command is run. An error refuses it: the code that stands for its kind,
-/// [`ErrorKind::Denied`] as a rule, and its details go to the client.
+/// [`ErrorKind::Denied`](crate::ErrorKind::Denied) as a rule, and its details go to the client.
 pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>) -> Result<()> + Sync);
 
 /// What a client wants to have run.

@@ -12,7 +12,6 @@ use crate::io::deadline::Patience;
 use crate::io::wait::Interrupt;
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
-use crate::wire::memory::reserve;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id};
 
@@ -63,6 +62,7 @@ pub fn serve(
 ) -> Result<Served> {
     connection.shared().check()?;
     let served = serve_request(connection, request, options);
+    connection.release();
     served.inspect_err(|error| connection.shared().break_by(error))
 }
 
@@ -149,10 +149,7 @@ fn run_alone(job: &Job<'_>, text: &[u8]) -> Result<(ExecReply, Vec<u8>)> {
     let completion = job.run(text, &mut alone)?;
     let captured = alone.collector.captured(completion);
     let header = captured.reply(None);
-    let mut body = captured.stdout;
-    reserve(&mut body, captured.stderr.len())?;
-    body.extend_from_slice(&captured.stderr);
-    Ok((header, body))
+    Ok((header, captured.into_body()?))
 }
 
 /// A command that nobody on a connection waits for.

@@ -31,7 +31,7 @@ use super::options::ServeOptions;
 use super::output::Destination;
 use super::presence::{Presence, check_open, hangs_up};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::Deadline;
 use crate::io::process::terminal::WindowSize;
 use crate::io::wait::{Interrupt, poll};
 use crate::limits;
@@ -112,11 +112,11 @@ impl<'a, 'fd> Session<'a, 'fd> {
             self.connection.drop_late_input();
             return Ok(reply);
         }
+        let mut body = captured.into_body()?;
         let finished = self.finish(None);
-        let bodies = [&captured.stdout[..], &captured.stderr];
-        let patience = Patience::without_stall(self.reply_timeout);
-        let sent = self.connection.send_anyway(&reply.header(), bodies, patience);
-        finished.and(sent)?;
+        self.input.cut();
+        self.connection.put_anyway(&reply.header(), &mut body)?;
+        finished.and(self.finish(None))?;
         Ok(reply)
     }
 
@@ -140,7 +140,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
     /// begun is read. [`ErrorKind::TimedOut`] says that for too long neither went on.
     pub(super) fn finish(&mut self, reply: Option<&str>) -> Result<()> {
         if let (Some(reply), None) = (reply, &self.lost) {
-            self.connection.put_anyway(reply)?;
+            self.connection.put_anyway(reply, &mut Vec::new())?;
         }
         self.input.close();
         let mut outcome = Ok(());

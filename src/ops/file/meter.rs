@@ -164,10 +164,7 @@ impl Pace {
             return Ok(());
         }
         let until = Deadline::after(wait).min(self.deadline);
-        while !until.passed() {
-            // An abort wakes only who waits for the connection's own descriptors.
-            poll(&mut [], Deadline::after(SLICE).min(until), Some(&self.interrupt))?;
-        }
+        poll(&mut [], until, Some(&self.interrupt))?;
         if self.deadline.passed() {
             return Err(Error::new(
                 ErrorKind::TimedOut,
@@ -185,8 +182,6 @@ fn price(bytes: usize, rate: u64) -> Duration {
 }
 
 const STEPS_PER_SECOND: u64 = 4;
-/// How long an abort may have to wait.
-const SLICE: Duration = Duration::from_millis(50);
 /// How much of the time that was not used can be made up for.
 const DEPTH: Duration = Duration::from_millis(250);
 

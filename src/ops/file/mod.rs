@@ -2,9 +2,8 @@
 //!
 //! Each request is an exchange of a connection. A failure after a byte of it was accepted
 //! breaks the connection, since the rest of the reply must not be taken for the next one. An
-//! error reply leaves it in sync, as does a local failure (a full disk, a limit, a `progress`
-//! that breaks off) of a get of which 1 MiB or less is still to come: that is received and
-//! dropped.
+//! error reply leaves it in sync. So does a local failure of a get (a full disk, a limit, a
+//! `progress` that breaks off) if 1 MiB or less is still to come, which is then dropped.
 
 mod client;
 mod content;
@@ -33,41 +32,41 @@ use crate::io::deadline::Time;
 use crate::ops::frame::Connection;
 use crate::wire::digest::Digest;
 
-/// Stores a file on the server, or a tree. What the server says it has stored is compared with
-/// what was sent.
+/// Stores a file on the server, or a tree. The server says what it has stored, and that is
+/// compared with what was sent.
 ///
-/// A path is that of a regular file, all of it, or of a directory: else
+/// A path is that of a regular file, and all of it is sent, or of a directory for a tree: else
 /// [`ErrorKind::Path`]. Of a descriptor the next `length` bytes are sent; without a length,
 /// those to the end of a regular file.
 ///
-/// With `resume`, what arrives of a put that is cut stays on the server, in a file beside the
-/// name. The next one asks for it. If it is how a regular source begins, only the rest is
+/// With `resume` the server keeps the bytes of a put that is cut, in a file beside the name.
+/// The next put asks for it. If a regular source begins with these bytes, only the rest is
 /// sent; else, and to a server that cannot resume, all of it. `offset` is for a caller who
-/// knows beforehand what the server has: the file that is stored consists of that many bytes
-/// before where the source stands (of a path, its first ones), which are not sent, and of the
-/// rest. They have to be readable for their digest, unless there is no checksum.
+/// knows beforehand how many bytes the server has: these are before where the source stands (of
+/// a path, the first ones), and are not sent. They have to be readable for their digest, unless
+/// there is no checksum.
 ///
-/// A tree is a directory, and what the server has in it already and is not sent stays. Each
-/// file is stored as one alone would be. The first error ends it all and says where it was
-/// met; what went before is complete. With `resume`, which implies `preserve`, files that are
-/// there with the same size and time of modification do not pass again. With `preserve` the
-/// owner of a directory keeps all rights in it, as it could not be filled otherwise. No link
-/// leads out of the tree, however it is changed meanwhile. What is neither file, directory nor
-/// link is left out and counted; a name that the server would not take is
-/// [`ErrorKind::Path`]. `links` decides about links: to follow one that leads out of the tree,
-/// to a directory or to nothing, or to copy one that may lead out, is an error.
+/// A tree is a directory; files in it on the server that are not sent stay. Each file is stored
+/// as one alone would be. The first error ends the put and names the file; those before it are
+/// complete. With `resume`, which implies `preserve`, files that the server has with the same
+/// size and time of modification do not pass again. With `preserve` the owner of a directory
+/// keeps all rights in it, as it could not be filled otherwise. Nothing outside the tree is
+/// sent, however it is changed meanwhile. Whatever is neither file, directory nor link is left
+/// out and counted; a name that the server would not take is [`ErrorKind::Path`]. `links`
+/// decides about links: it is an error to follow one that leads out of the tree, to a directory
+/// or to nothing, or to copy one that may lead out.
 ///
-/// The server judges the name. Its error reply is an error of a remote kind, comes once all of
-/// the file was sent, and leaves the connection in sync, as [`ErrorKind::Checksum`] does. A
-/// source that fails before its first byte was read does too; one that fails or ends
-/// ([`ErrorKind::Truncated`]) later breaks the connection.
+/// The server judges the name. Its error reply is an error of a remote kind, comes after all of
+/// the file was sent, and leaves the connection in sync, as [`ErrorKind::Checksum`] does. So
+/// does a source that fails before its first byte was read. One that fails later, or ends too
+/// early ([`ErrorKind::Truncated`]), breaks the connection.
 pub fn put(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     time: impl Into<Time>,
 ) -> Result<Transferred> {
     what.check_put()?;
-    let patience = what.patience(time);
+    let patience = what.patience(time)?;
     let mut done = Transferred::default();
     let outcome = match what.local {
         Local::Path(path) if what.tree => put_tree(connection, what, path, patience, &mut done),
@@ -80,37 +79,36 @@ pub fn put(
 /// Takes a file of the server's, or a tree.
 ///
 /// At a path it is there once it is complete and has matched its digest: until then, and after
-/// a failure, what was there stays. With `resume`, what came of a get that is cut stays in a
-/// file beside it, and the next one goes on from there; if the server's file begins with
-/// something else by then, it starts over.
+/// a failure, the old file stays. With `resume` the bytes of a get that is cut are kept in a
+/// file beside it, and the next one goes on from there; if the server's file begins with others
+/// by then, it starts over.
 ///
-/// A descriptor has what was received even after a failure. With an `offset` the caller has so
-/// many bytes of the file already: only the rest is asked for. They are those before where the
-/// descriptor stands, and have to be readable for their digest, unless there is no checksum.
+/// A descriptor has the bytes that came even after a failure. With an `offset` the caller has
+/// so many bytes of the file already: only the rest is asked for. They are those before where
+/// the descriptor stands, and have to be readable for their digest, unless there is no checksum.
 /// [`ErrorKind::RemoteChecksum`] says that the server's file begins with others,
 /// [`ErrorKind::RemoteBadRequest`] that it is shorter.
 ///
-/// A tree goes to a directory, which is made if it is missing; what is there already and not
-/// in the tree stays. Each file is taken as one alone would be. The first error ends it all
-/// and says where it was met; what went before is complete. With `resume`, which implies
-/// `preserve`, files that are here with the same size and time of modification do not pass
-/// again. `preserve` gives the directories that are made here their mode as well. A name that
-/// is not one acceptable component is [`ErrorKind::Path`], as is a tree deeper than a name can
-/// be; two entries of one name are [`ErrorKind::BadReply`]. Links are made here with
-/// `Links::Copy` alone, and only such as cannot lead out of the tree.
+/// A tree goes to a directory, which is made if it is missing; files in it that do not come
+/// stay. Each file is taken as one alone would be. The first error ends the get and names the
+/// file; those before it are complete. With `resume`, which implies `preserve`, files that are
+/// here with the same size and time of modification do not pass again. `preserve` gives the
+/// directories that are made here their mode as well. A name that is not one acceptable
+/// component is [`ErrorKind::Path`], as is a tree deeper than a name can be; two entries of one
+/// name are [`ErrorKind::BadReply`]. Links are made here with [`Links::Copy`] alone, and only
+/// such as cannot lead out of the tree.
 ///
-/// Nothing that the server says has a part in where anything goes. An error reply and
-/// [`ErrorKind::Checksum`] leave the connection in sync. So does a local failure, such as a
-/// full disk or a file above `max_size`, if 1 MiB or less of the file is still to come and
-/// comes within a second; else the connection is broken, as it is by every other failure once
-/// the request was accepted.
+/// The server has no say in where anything goes. An error reply and [`ErrorKind::Checksum`]
+/// leave the connection in sync. So does a local failure, such as a full disk or a file above
+/// `max_size`, if 1 MiB or less of the file is still to come and comes within a second. Every
+/// other failure breaks the connection once the request was accepted.
 pub fn get(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     time: impl Into<Time>,
 ) -> Result<Transferred> {
     what.check_get()?;
-    let patience = what.patience(time);
+    let patience = what.patience(time)?;
     let mut done = Transferred::default();
     let outcome = match what.local {
         Local::Path(path) if what.tree => get_tree(connection, what, path, patience, &mut done),

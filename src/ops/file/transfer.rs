@@ -27,7 +27,7 @@ pub struct Transfer<'a> {
     /// Bytes of the file that the receiving side has already: those of the source, or of the
     /// destination, before where it stands.
     pub offset: u64,
-    /// Permission bits of what is stored, less the umask there. The default is 0666.
+    /// Permission bits of the file that is stored, less the umask there. The default is 0666.
     pub mode: Option<u32>,
     /// Its time of modification in milliseconds since 1970; by default, now.
     pub mtime: Option<i64>,
@@ -40,7 +40,7 @@ pub struct Transfer<'a> {
     pub sync: bool,
     /// The mode and the time of modification of the source are taken along.
     pub preserve: bool,
-    /// What came of a file that is cut is kept, and the next time goes on from there. Files of
+    /// The bytes of a file that is cut are kept, and the next time goes on from there. Files of
     /// a tree that are the same on both sides are passed over.
     pub resume: bool,
     /// Whether the digest of the content passes as well, and is compared.
@@ -199,8 +199,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// How long it may take.
-    pub(super) fn patience(&self, time: impl Into<Time>) -> Patience {
-        Patience { deadline: time.into().patience().deadline, stall: self.stall }
+    pub(super) fn patience(&self, time: impl Into<Time>) -> Result<Patience> {
+        Ok(Patience { deadline: to_wait(time)?.deadline, stall: self.stall })
     }
 
     /// Says how far it came.
@@ -209,6 +209,16 @@ impl<'a> Transfer<'a> {
             so_far.set(done);
         }
         outcome.map(|()| done)
+    }
+}
+
+/// How long a request may take. It has to wait for its reply: no time at all is refused.
+pub(super) fn to_wait(time: impl Into<Time>) -> Result<Patience> {
+    match time.into() {
+        Time::Span(Some(span)) if span.is_zero() => {
+            Err(Error::new(ErrorKind::Argument, "a request has to wait for its reply"))
+        }
+        mut time => Ok(time.patience()),
     }
 }
 

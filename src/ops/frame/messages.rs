@@ -224,18 +224,8 @@ impl Connection<'_> {
     /// Sends a message without a body, even if receiving has broken the connection: the last
     /// one, which tells the peer why.
     pub(crate) fn send_last(&mut self, header: &str, patience: impl Into<Time>) -> Result<()> {
-        self.send_anyway(header, [&[], &[]], patience)
-    }
-
-    /// As [`send_by`](Self::send_by), even if receiving has broken the connection.
-    pub(crate) fn send_anyway(
-        &mut self,
-        header: &str,
-        bodies: [&[u8]; 2],
-        patience: impl Into<Time>,
-    ) -> Result<()> {
         let mut time = patience.into();
-        match self.sending.send(Some(header), bodies, None, &mut time)? {
+        match self.sending.send(Some(header), [&[], &[]], None, &mut time)? {
             Sent::Whole => Ok(()),
             Sent::Queued => self.sending.flush(None, &mut time),
         }
@@ -317,10 +307,15 @@ impl<'fd> Connection<'fd> {
         self.sending.put_body(header, body)
     }
 
-    /// As [`put`](Self::put), even if receiving has broken the connection: the peer can still
-    /// be told why.
-    pub(crate) fn put_anyway(&mut self, header: &str) -> Result<()> {
-        self.sending.put(header)
+    /// Queues a frame with a body or without, as those two do, even if receiving has broken the
+    /// connection: the peer can still be told why.
+    pub(crate) fn put_anyway(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
+        if body.is_empty() { self.sending.put(header) } else { self.sending.put_body(header, body) }
+    }
+
+    /// Gives back the buffer of a large body that was written.
+    pub(crate) fn release(&mut self) {
+        self.sending.release();
     }
 
     /// Writes what is taken of the queue without a wait; returns how many bytes.

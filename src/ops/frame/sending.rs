@@ -159,6 +159,11 @@ impl<'fd> Sending<'fd> {
         }
     }
 
+    /// Gives back the buffer of a moved body that was written.
+    pub(super) fn release(&mut self) {
+        self.queue.give_back(&mut Vec::new());
+    }
+
     /// Whether a body can be moved into the queue.
     pub(super) fn takes_body(&self) -> bool {
         self.failed.is_none() && self.queue.takes_body()

@@ -100,7 +100,7 @@ pub(in crate::ops::file) struct Place<'a> {
     pub name: Name<'a>,
 }
 
-/// Takes a file to a place, whatever `what` says of where it goes.
+/// Stores the file at `place`; `what.local` is not looked at.
 pub(in crate::ops::file) fn get_to(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
@@ -122,7 +122,7 @@ pub(in crate::ops::file) fn get_to(
     match (got, dest.file) {
         (Ok(()), Some(file)) => file.commit(),
         (Err(error), Some(file)) => {
-            // What only was cut can be continued.
+            // A get that only was cut can be continued.
             if matches!(error.kind(), ErrorKind::Checksum | ErrorKind::BadField) {
                 file.discard();
             }

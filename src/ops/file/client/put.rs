@@ -36,7 +36,7 @@ pub(in crate::ops::file) fn put_path(
     put_fd(connection, &what, file.as_fd(), patience, done)
 }
 
-/// Stores the next bytes of `source`, whatever `what` says of where they are.
+/// Stores the next bytes of `source`; `what.local` is not looked at.
 pub(in crate::ops::file) fn put_fd(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,

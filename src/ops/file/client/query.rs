@@ -4,6 +4,7 @@ use super::{ask, check_no_body};
 use crate::error::Result;
 use crate::io::deadline::{Patience, Time};
 use crate::limits;
+use crate::ops::file::transfer::to_wait;
 use crate::ops::file::{Entry, PartialFile, Stat};
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
@@ -38,7 +39,7 @@ pub fn list(
     name: &[u8],
     time: impl Into<Time>,
 ) -> Result<Vec<Entry>> {
-    let patience = time.into().patience();
+    let patience = to_wait(time)?;
     let id = connection.next_id();
     let mut request = PathRequest::new(name);
     request.id = Some(id.clone());
@@ -84,7 +85,7 @@ fn ask_bare<T>(
     time: impl Into<Time>,
     read: impl FnOnce(&Header) -> Result<T>,
 ) -> Result<T> {
-    let patience = time.into().patience();
+    let patience = to_wait(time)?;
     let id = connection.next_id();
     request.id = Some(id.clone());
     connection.exchange(|connection| {
