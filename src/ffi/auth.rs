@@ -173,7 +173,7 @@ pub extern "C" fn auth_keyring_new(out: Out<AuthKeyring>) -> c_int {
 /// id. key is key_len bytes, 16 to 1,024. flags is AUTH_SHORT_KEY or 0. Any thread.
 ///
 /// Returns 0. FRAME_EEXIST: the id has a key already. FRAME_EKEY: another id has this key, or
-/// it cannot be used. FRAME_EINVAL.
+/// the key or the id cannot be used. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_keyring_add(
     ring: Handle<AuthKeyring>,

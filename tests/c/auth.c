@@ -40,35 +40,106 @@ static void the_right_key_opens_and_a_wrong_one_does_not(void)
     }
 }
 
+/* A connection over one of two descriptors, which stay the caller's. */
+static struct frame_connection *connection(int fd)
+{
+    struct frame_connection *c;
+    CHECK_RETURNS(0, frame_connection_new(fd, fd, NULL, &c));
+    return c;
+}
+
 static void any_of_several_keys_is_named(void)
 {
+    static const char *const ids[] = {"first", "second", NULL};
     static const char *const texts[] = {"the first of all the keys", "the second of the keys",
                                         "and the third key of them", "one that is not there"};
-    struct auth_key *keys[3];
-    size_t i, matched = 99, len;
-    for (i = 0; i < 3; i++) {
-        CHECK_RETURNS(0, auth_key_new(texts[i], strlen(texts[i]), 0, &keys[i]));
-        CHECK(memcmp(auth_key_bytes(keys[i], &len), texts[i], strlen(texts[i])) == 0);
-        CHECK(len == strlen(texts[i]));
-    }
+    struct auth_options opts = AUTH_OPTIONS_INIT;
+    struct auth_result who = AUTH_RESULT_INIT;
+    struct auth_keyring *ring;
+    size_t i;
+    CHECK_RETURNS(0, auth_keyring_new(&ring));
+    for (i = 0; i < 3; i++)
+        CHECK_RETURNS(0, auth_keyring_add(ring, ids[i], texts[i], strlen(texts[i]), 0));
+    CHECK_RETURNS(FRAME_EEXIST, auth_keyring_add(ring, "first", texts[3], strlen(texts[3]), 0));
+    CHECK_RETURNS(FRAME_EKEY, auth_keyring_add(ring, "other", texts[0], strlen(texts[0]), 0));
+    CHECK_RETURNS(FRAME_EKEY, auth_keyring_add(ring, "a/b", texts[3], strlen(texts[3]), 0));
+    opts.flags = AUTH_PLAIN;
     for (i = 0; i < 4; i++) {
+        struct frame_connection *c;
+        struct frame *frame;
         int fd[2];
         pid_t child;
-        const struct auth_key *const *all = (const struct auth_key *const *)keys;
         socket_pair(fd);
         child = prove(fd[0], texts[i], strlen(texts[i]));
+        c = connection(fd[1]);
+        memset(who.key_id, '#', sizeof who.key_id);
         if (i < 3) {
-            CHECK_RETURNS(0, auth_server_keys(fd[1], all, 3, i == 1 ? NULL : &matched, NULL));
-            CHECK(i == 1 || matched == i);
+            CHECK_RETURNS(0, frame_connection_auth_server(c, ring, &opts, i ? &who : NULL));
+            CHECK(i == 0 || strcmp(who.key_id, ids[i] ? ids[i] : "") == 0);
         } else {
-            CHECK_RETURNS(FRAME_EAUTH, auth_server_keys(fd[1], all, 3, &matched, NULL));
-            CHECK(matched == 2);
+            CHECK_RETURNS(FRAME_EAUTH, frame_connection_auth_server(c, ring, &opts, &who));
+            CHECK(who.key_id[0] == '#');
+            CHECK_RETURNS(FRAME_EBROKEN, frame_connection_recv(c, 0, &frame));
         }
         wait_for(child);
+        frame_connection_free(c);
         close_both(fd);
     }
+    auth_keyring_free(ring);
+}
+
+/* Without a wait, one call after the other; what comes right behind the answer is not lost. */
+static void a_handshake_on_a_connection_can_be_resumed(void)
+{
+    struct auth_options opts = AUTH_OPTIONS_INIT, bad;
+    struct auth_result who = AUTH_RESULT_INIT;
+    struct frame_connection *client, *server;
+    struct auth_keyring *ring;
+    struct frame *frame;
+    int fd[2], i;
+    socket_pair(fd);
+    client = connection(fd[0]);
+    server = connection(fd[1]);
+    CHECK_RETURNS(0, auth_keyring_new(&ring));
+    CHECK_RETURNS(0, auth_keyring_add(ring, "id", KEY, KEY_LEN, 0));
+
+    /* What is refused changes nothing. */
+    CHECK_RETURNS(FRAME_ENOTSUP, frame_connection_auth_client(client, KEY, KEY_LEN, NULL));
+    CHECK(strstr(frame_last_error(), "AUTH_PLAIN") != NULL);
+    CHECK_RETURNS(FRAME_ENOTSUP, frame_connection_auth_server(server, ring, &opts, &who));
+    opts.flags = AUTH_PLAIN;
+    bad = opts;
+    bad.write_fd = fd[0];
+    CHECK_RETURNS(FRAME_EINVAL, frame_connection_auth_client(client, KEY, KEY_LEN, &bad));
+    bad = opts;
+    bad.flags |= AUTH_GROUP_READABLE;
+    CHECK_RETURNS(FRAME_EINVAL, frame_connection_auth_client(client, KEY, KEY_LEN, &bad));
+    CHECK_RETURNS(FRAME_EKEY, frame_connection_auth_client(client, KEY, 15, &opts));
+    CHECK_RETURNS(FRAME_EINVAL, frame_connection_auth_server(server, NULL, &opts, &who));
+    CHECK(unread(fd[0]) == 0 && unread(fd[1]) == 0);
+
+    opts.timeout_ms = FRAME_DONT_WAIT;
     for (i = 0; i < 3; i++)
-        auth_key_free(keys[i]);
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_auth_client(client, KEY, KEY_LEN, &opts));
+    for (i = 0; i < 3; i++)
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_auth_server(server, ring, &opts, &who));
+    CHECK(unread(fd[0]) == 32);
+    CHECK_RETURNS(0, frame_connection_auth_client(client, KEY, KEY_LEN, &opts));
+    CHECK_RETURNS(0, frame_connection_send(client, NULL, "hello", 5, 0));
+    CHECK_RETURNS(0, frame_connection_auth_server(server, ring, &opts, &who));
+    CHECK(strcmp(who.key_id, "id") == 0);
+    CHECK_RETURNS(0, frame_connection_recv(server, 0, &frame));
+    CHECK_BODY("hello", frame);
+    frame_free(frame);
+
+    /* With a wait it is over. */
+    opts.timeout_ms = 10;
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_auth_server(server, ring, &opts, NULL));
+    CHECK_RETURNS(FRAME_EBROKEN, frame_connection_auth_server(server, ring, &opts, NULL));
+    auth_keyring_free(ring);
+    frame_connection_free(client);
+    frame_connection_free(server);
+    close_both(fd);
 }
 
 static void lengths_of_keys_are_checked(void)
@@ -89,17 +160,18 @@ static void lengths_of_keys_are_checked(void)
         {1024, 0, 0},
         {1025, 0, FRAME_EKEY},
         {1025, AUTH_SHORT_KEY, FRAME_EKEY},
-        {16, 2, FRAME_EINVAL},
+        {16, 8, FRAME_EINVAL},
     };
     static const char bytes[1025];
     size_t i;
     for (i = 0; i < sizeof keys / sizeof *keys; i++) {
-        struct auth_key *key = (struct auth_key *)keys;
         struct auth_options opts = AUTH_OPTIONS_INIT;
+        struct auth_keyring *ring;
         int fd[2];
-        CHECK_RETURNS(keys[i].code, auth_key_new(bytes, keys[i].len, keys[i].flags, &key));
-        CHECK((key == NULL) == (keys[i].code != 0));
-        auth_key_free(key);
+        CHECK_RETURNS(0, auth_keyring_new(&ring));
+        CHECK_RETURNS(keys[i].code,
+                      auth_keyring_add(ring, "id", bytes, keys[i].len, keys[i].flags));
+        auth_keyring_free(ring);
 
         /* A key that cannot be used is no open door. */
         socket_pair(fd);
@@ -209,30 +281,62 @@ static const char *file(const char *name, const char *content, size_t len, mode_
 
 static void load_returns(int code, const char *path, uint32_t flags)
 {
-    struct auth_key *key = (struct auth_key *)directory;
-    CHECK_RETURNS(code, auth_key_load(path, flags, &key));
-    CHECK((key == NULL) == (code != 0));
+    char key[1024];
+    int len = auth_key_load(path, flags, key, sizeof key);
+    CHECK_RETURNS(code, len > 0 ? 0 : len);
     CHECK(code == 0 || strstr(frame_last_error(), path) != NULL);
-    auth_key_free(key);
+}
+
+static void a_ring_is_loaded_whole_or_not_at_all(void)
+{
+    struct auth_options opts = AUTH_OPTIONS_INIT;
+    struct auth_result who = AUTH_RESULT_INIT;
+    struct frame_connection *client, *server;
+    struct auth_keyring *ring;
+    int fd[2];
+    CHECK_RETURNS(0, auth_keyring_new(&ring));
+    CHECK_RETURNS(FRAME_EKEY, auth_keyring_load(ring, directory, 0)); /* it has bad ones */
+    CHECK_RETURNS(FRAME_ENOENT, auth_keyring_load(ring, in_directory("none"), 0));
+    CHECK_RETURNS(0, auth_keyring_load(ring, in_directory("good"), 0));
+    socket_pair(fd);
+    client = connection(fd[0]);
+    server = connection(fd[1]);
+    opts.flags = AUTH_PLAIN;
+    opts.timeout_ms = FRAME_DONT_WAIT;
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_auth_server(server, ring, &opts, &who));
+    CHECK_RETURNS(0, frame_connection_auth_client(client, KEY, KEY_LEN, &opts));
+    CHECK_RETURNS(FRAME_ENOENT, auth_keyring_load(ring, in_directory("none"), 0));
+    CHECK_RETURNS(0, frame_connection_auth_server(server, ring, &opts, &who));
+    CHECK(who.key_id[0] == '\0');
+    frame_connection_free(client);
+    frame_connection_free(server);
+    auth_keyring_free(ring);
+    auth_keyring_free(NULL);
+    close_both(fd);
 }
 
 static void key_files_are_checked(void)
 {
-    struct auth_key *key;
+    char key[1024];
     const char *path;
     pid_t child;
-    size_t len;
     CHECK(mkdtemp(directory) != NULL);
 
-    CHECK_RETURNS(0, auth_key_load(file("good", KEY, KEY_LEN, 0600), 0, &key));
-    CHECK(memcmp(auth_key_bytes(key, &len), KEY, KEY_LEN) == 0 && len == KEY_LEN);
-    auth_key_free(key);
-    CHECK_RETURNS(0, auth_key_load(file("newline", "sixteen bytes ok\n", 17, 0400), 0, &key));
-    CHECK(auth_key_bytes(key, &len) != NULL && len == 16);
-    auth_key_free(key);
-    CHECK_RETURNS(0, auth_key_load(file("nul", "sixteen\0bytes ok", 16, 0600), 0, &key));
-    CHECK(auth_key_bytes(key, &len) != NULL && len == 16);
-    auth_key_free(key);
+    path = file("good", KEY, KEY_LEN, 0600);
+    CHECK_RETURNS(KEY_LEN, auth_key_load(path, 0, key, sizeof key));
+    CHECK(memcmp(key, KEY, KEY_LEN) == 0);
+    CHECK_RETURNS(KEY_LEN, auth_key_load(path, 0, key, KEY_LEN));
+    memset(key, '#', sizeof key);
+    CHECK_RETURNS(FRAME_ETOOBIG, auth_key_load(path, 0, key, KEY_LEN - 1));
+    CHECK(key[0] == '#');
+    path = file("newline", "sixteen bytes ok\n", 17, 0400);
+    CHECK_RETURNS(16, auth_key_load(path, 0, key, sizeof key));
+    path = file("nul", "sixteen\0bytes ok", 16, 0600);
+    CHECK_RETURNS(16, auth_key_load(path, 0, key, sizeof key));
+    CHECK_RETURNS(FRAME_EINVAL, auth_key_load(path, AUTH_PLAIN, key, sizeof key));
+    path = file("for-a-group", KEY, KEY_LEN, 0440);
+    load_returns(FRAME_EKEY, path, 0);
+    load_returns(0, path, AUTH_GROUP_READABLE);
 
     load_returns(FRAME_EKEY, file("others-read", KEY, KEY_LEN, 0604), 0);
     load_returns(FRAME_EKEY, file("group-reads", KEY, KEY_LEN, 0640), 0);
@@ -266,7 +370,8 @@ static void key_files_are_checked(void)
     if (child == 0) {
         if (geteuid() == 0)
             CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-        CHECK_RETURNS(geteuid() == 65534 ? FRAME_EACCES : 0, auth_key_load(path, 0, &key));
+        CHECK_RETURNS(geteuid() == 65534 ? FRAME_EACCES : 32,
+                      auth_key_load(path, 0, key, sizeof key));
         CHECK_RETURNS(FRAME_EEXIST, auth_key_generate(path));
         if (geteuid() == 65534)
             CHECK_RETURNS(FRAME_EACCES, auth_key_generate(in_directory("another")));
@@ -277,8 +382,9 @@ static void key_files_are_checked(void)
 
 static void remove_files(void)
 {
-    static const char *const names[] = {"good",  "newline", "nul",  "others-read", "group-reads",
-                                        "empty", "short",   "link", "fifo",        "new"};
+    static const char *const names[] = {"good",        "newline",     "nul",   "for-a-group",
+                                        "others-read", "group-reads", "empty", "short",
+                                        "link",        "fifo",        "new"};
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         CHECK(unlink(in_directory(names[i])) == 0);
@@ -289,11 +395,13 @@ int main(void)
 {
     the_right_key_opens_and_a_wrong_one_does_not();
     any_of_several_keys_is_named();
+    a_handshake_on_a_connection_can_be_resumed();
     lengths_of_keys_are_checked();
     a_fork_does_not_repeat_challenges();
     a_silent_peer_is_not_waited_for();
     two_pipes_are_a_connection();
     key_files_are_checked();
+    a_ring_is_loaded_whole_or_not_at_all();
     remove_files();
     return 0;
 }

@@ -10,7 +10,7 @@
 static const char KEY[] = "a key of both ends, 32 bytes long";
 #define KEY_LEN (sizeof KEY - 1)
 
-static const struct frame_datagram_options SOON = {sizeof SOON, 10000, 0, 0};
+static const struct frame_datagram_options SOON = {sizeof SOON, 10000, 0, 0, NULL, NULL};
 
 static struct sockaddr_in address_of(int fd)
 {
@@ -50,15 +50,15 @@ static void there_and_back(void)
     size_t len;
 
     CHECK_RETURNS(0, frame_datagram_send(client, &to, sizeof to, "{\"a\":\"b\"}", "body", 4, &SOON));
-    CHECK_RETURNS(0, frame_datagram_recv(server, &frame, &SOON));
+    CHECK_RETURNS(0, frame_datagram_recv(server, &SOON, &frame));
     CHECK_BODY("body", frame);
     CHECK(strcmp(frame_header(frame, NULL), "{\"data_size\":4,\"a\":\"b\"}") == 0);
-    source = frame_source(frame, &len);
+    source = frame_datagram_source(frame, &len);
     CHECK(len == sizeof from && memcmp(source, &from, len) == 0);
 
     CHECK_RETURNS(0, frame_datagram_send(server, source, len, NULL, NULL, 0, NULL));
     frame_free(frame);
-    CHECK_RETURNS(0, frame_datagram_recv(client, &frame, NULL));
+    CHECK_RETURNS(0, frame_datagram_recv(client, NULL, &frame));
     CHECK(frame_body(frame, &len) == NULL && len == 0);
     frame_free(frame);
     close(client);
@@ -78,7 +78,7 @@ static void limits(void)
     options.timeout_ms = 10000;
     /* The length, the header {"data_size":65486} and the body. */
     CHECK_RETURNS(0, frame_datagram_send(client, NULL, 0, NULL, body, 65507 - 23, &options));
-    CHECK_RETURNS(0, frame_datagram_recv(server, &frame, &options));
+    CHECK_RETURNS(0, frame_datagram_recv(server, &options, &frame));
     CHECK(frame_body(frame, &len) != NULL && len == 65507 - 23);
     frame_free(frame);
     CHECK_RETURNS(FRAME_ETOOBIG,
@@ -87,17 +87,16 @@ static void limits(void)
 
     options.max_datagram = 65508;
     CHECK_RETURNS(FRAME_EINVAL, frame_datagram_send(client, NULL, 0, NULL, NULL, 0, &options));
-    CHECK(frame_default("max_datagram") == 8192);
 
     CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
     CHECK(send(pair[0], body, sizeof body, 0) == sizeof body);
     frame = (struct frame *)body;
-    CHECK_RETURNS(FRAME_ELIMIT, frame_datagram_recv(pair[1], &frame, &SOON));
+    CHECK_RETURNS(FRAME_ELIMIT, frame_datagram_recv(pair[1], &SOON, &frame));
     CHECK(frame == NULL);
     CHECK(strstr(frame_last_error(), "70000") != NULL);
     CHECK_RETURNS(0, frame_datagram_send(pair[0], NULL, 0, NULL, "x", 1, &SOON));
-    CHECK_RETURNS(0, frame_datagram_recv(pair[1], &frame, &SOON));
-    CHECK(frame_source(frame, &len) == NULL && len == 0);
+    CHECK_RETURNS(0, frame_datagram_recv(pair[1], &SOON, &frame));
+    CHECK(frame_datagram_source(frame, &len) == NULL && len == 0);
     frame_free(frame);
     close_both(pair);
     close(client);
@@ -114,20 +113,39 @@ static void broken_ones_leak_nothing(void)
     for (n = 0; n < 1000; n++) {
         size_t len = (size_t)n % (sizeof whole - 1);
         CHECK(send(client, whole, len, 0) == (ssize_t)len);
-        CHECK_RETURNS(FRAME_EBADLENGTH, frame_datagram_recv(server, &frame, &SOON));
+        CHECK_RETURNS(FRAME_EBADLENGTH, frame_datagram_recv(server, &SOON, &frame));
         CHECK(frame == NULL);
     }
     CHECK(send(client, whole, sizeof whole - 1, 0) == sizeof whole - 1);
-    CHECK_RETURNS(0, frame_datagram_recv(server, &frame, &SOON));
+    CHECK_RETURNS(0, frame_datagram_recv(server, &SOON, &frame));
     frame_free(frame);
     close(client);
     close(server);
+}
+
+static int stop(void *context)
+{
+    ++*(int *)context;
+    return 1;
+}
+
+static void a_hook_ends_the_wait(void)
+{
+    struct frame_datagram_options options = FRAME_DATAGRAM_OPTIONS_INIT;
+    struct frame *frame;
+    int fd = udp(), calls = 0;
+    options.interrupted = stop;
+    options.context = &calls;
+    CHECK_RETURNS(FRAME_ECANCELED, frame_datagram_recv(fd, &options, &frame));
+    CHECK(calls == 1 && frame == NULL);
+    close(fd);
 }
 
 static void bad_arguments(void)
 {
     struct frame_datagram_options options = FRAME_DATAGRAM_OPTIONS_INIT;
     struct exec_options exec = EXEC_OPTIONS_INIT;
+    struct exec_request what = EXEC_REQUEST_INIT;
     struct exec_datagram_server *server;
     struct exec_output *output;
     struct frame *frame;
@@ -143,17 +161,17 @@ static void bad_arguments(void)
     CHECK(errno == EDESTADDRREQ);
     CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, NULL, NULL));
     options.timeout_ms = FRAME_DONT_WAIT;
-    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_datagram_recv(fd, &frame, &options));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_datagram_recv(fd, &options, &frame));
     CHECK(frame == NULL);
     options.flags = 1;
-    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, &frame, &options));
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, &options, &frame));
     options.flags = 0;
     options.size = 0;
-    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, &frame, &options));
-    CHECK(frame_source(NULL, NULL) == NULL);
+    CHECK_RETURNS(FRAME_EINVAL, frame_datagram_recv(fd, &options, &frame));
+    CHECK(frame_datagram_source(NULL, NULL) == NULL);
 
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    CHECK_RETURNS(FRAME_EBADF, frame_datagram_recv(pair[0], &frame, NULL));
+    CHECK_RETURNS(FRAME_EBADF, frame_datagram_recv(pair[0], NULL, &frame));
     CHECK_RETURNS(FRAME_EBADF, frame_datagram_send(pair[0], NULL, 0, NULL, NULL, 0, NULL));
     close_both(pair);
 
@@ -165,24 +183,23 @@ static void bad_arguments(void)
     CHECK_RETURNS(FRAME_EKEY, exec_datagram_server_new("", 0, &server));
     CHECK(server == NULL);
     CHECK_RETURNS(0, exec_datagram_server_new(NULL, 0, &server));
-    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_serve(NULL, fd, NULL, NULL));
-    exec.timeout_ms = FRAME_DONT_WAIT;
-    CHECK_RETURNS(FRAME_ETIMEDOUT, exec_datagram_serve(server, fd, &exec, NULL));
-    CHECK_RETURNS(FRAME_EBADF, exec_datagram_serve(server, -1, &exec, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_serve(NULL, fd, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, exec_datagram_serve(server, fd, NULL, 0, NULL));
+    CHECK_RETURNS(FRAME_EBADF, exec_datagram_serve(server, -1, NULL, 0, NULL));
     exec.write_fd = 1;
-    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_serve(server, fd, &exec, NULL));
-    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
-    exec.write_fd = 0;
-    exec.input = "x";
-    exec.input_len = 1;
-    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
-    exec.input_len = 0;
-    exec.flags = EXEC_TTY;
-    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, &output, &exec));
-    CHECK_RETURNS(FRAME_EKEY, exec_datagram_request(fd, "true", 4, "short", 5, &output, NULL));
-    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_request(fd, "true", 4, NULL, 0, NULL, NULL));
-    CHECK_RETURNS(FRAME_EIO, exec_datagram_request(fd, "true", 4, NULL, 0, &output, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_serve(server, fd, &exec, 0, NULL));
+    what.command = "true";
+    CHECK_RETURNS(FRAME_EKEY, exec_datagram_call(fd, &what, "short", 5, 1000, NULL, &output));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_call(fd, &what, NULL, 0, 1000, NULL, NULL));
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_call(fd, NULL, NULL, 0, 1000, NULL, &output));
+    CHECK_RETURNS(FRAME_EIO, exec_datagram_call(fd, &what, NULL, 0, 1000, NULL, &output));
     CHECK(output == NULL && errno == EDESTADDRREQ);
+    what.input = "x";
+    what.input_len = 1;
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_call(fd, &what, NULL, 0, 1000, NULL, &output));
+    what.input_len = 0;
+    what.flags = EXEC_TTY;
+    CHECK_RETURNS(FRAME_EINVAL, exec_datagram_call(fd, &what, NULL, 0, 1000, NULL, &output));
     exec_datagram_server_free(server);
     exec_datagram_server_free(NULL);
     close(fd);
@@ -197,9 +214,7 @@ struct serving {
 
 static int serve_one(struct serving *serving)
 {
-    struct exec_options options = EXEC_OPTIONS_INIT;
-    options.timeout_ms = 10000;
-    return exec_datagram_serve(serving->server, serving->fd, &options, &serving->result);
+    return exec_datagram_serve(serving->server, serving->fd, NULL, 10000, &serving->result);
 }
 
 /* Serves until a request is refused. */
@@ -220,6 +235,15 @@ static int poll_in(int fd)
     return poll(&polled, 1, 0) == 1;
 }
 
+/* Has a command run; its output, or NULL. */
+static int call(int fd, const char *command, const void *key, size_t key_len,
+                struct exec_result *result, struct exec_output **output)
+{
+    struct exec_request what = EXEC_REQUEST_INIT;
+    what.command = command;
+    return exec_datagram_call(fd, &what, key, key_len, FRAME_DEFAULT_TIMEOUT, result, output);
+}
+
 static void commands(const void *key, size_t key_len)
 {
     static const char failing[] = "echo out; echo err >&2; exit 7";
@@ -234,21 +258,17 @@ static void commands(const void *key, size_t key_len)
     CHECK_RETURNS(0, exec_datagram_server_new(key, key_len, &serving.server));
     CHECK(pthread_create(&thread, NULL, serve, &serving) == 0);
 
-    CHECK_RETURNS(EXEC_EXITED, exec_datagram_request(client, failing, strlen(failing), key,
-                                                     key_len, &output, NULL));
-    CHECK_BYTES("out\n", exec_output_stdout(output, NULL), 4);
-    CHECK_BYTES("err\n", exec_output_stderr(output, NULL), 4);
-    CHECK_RETURNS(0, exec_output_result(output, &result));
+    CHECK_RETURNS(EXEC_EXITED, call(client, failing, key, key_len, &result, &output));
+    CHECK_BYTES("out\n", exec_output_bytes(output, EXEC_STDOUT, NULL), 4);
+    CHECK_BYTES("err\n", exec_output_bytes(output, EXEC_STDERR, NULL), 4);
     CHECK(result.exit_code == 7 && result.stdout_total == 4);
     exec_output_free(output);
 
-    CHECK_RETURNS(EXEC_EXITED,
-                  exec_datagram_request(client, "seq 20000", 9, key, key_len, &output, NULL));
-    CHECK(exec_output_stdout(output, &len) != NULL && len == 108894);
+    CHECK_RETURNS(EXEC_EXITED, call(client, "seq 20000", key, key_len, NULL, &output));
+    CHECK(exec_output_bytes(output, EXEC_STDOUT, &len) != NULL && len == 108894);
     exec_output_free(output);
 
-    CHECK_RETURNS(FRAME_EREMOTE_BAD_REQUEST,
-                  exec_datagram_request(client, "", 0, key, key_len, &output, NULL));
+    CHECK_RETURNS(FRAME_EREMOTE_BAD_REQUEST, call(client, "", key, key_len, NULL, &output));
     CHECK(output == NULL);
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(serving.result.error == FRAME_EINVAL);
@@ -266,8 +286,7 @@ static void commands(const void *key, size_t key_len)
     exec_datagram_server_free(serving.server);
 
     CHECK(close(serving.fd) == 0);
-    CHECK_RETURNS(FRAME_EIO,
-                  exec_datagram_request(client, "true", 4, key, key_len, &output, NULL));
+    CHECK_RETURNS(FRAME_EIO, call(client, "true", key, key_len, NULL, &output));
     CHECK(errno == ECONNREFUSED && output == NULL);
     CHECK(close(client) == 0);
 }
@@ -277,6 +296,7 @@ int main(void)
     there_and_back();
     limits();
     broken_ones_leak_nothing();
+    a_hook_ends_the_wait();
     bad_arguments();
     commands(NULL, 0);
     commands(KEY, KEY_LEN);

@@ -1,19 +1,37 @@
 /* The replies that every kind of request can have. */
 #include "check.h"
 
-/* Sends a request and receives it. */
-static struct frame *request(const int fd[2], const char *header)
+/* Two connections with each other. */
+static void connect_both(struct frame_connection *c[2])
+{
+    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
+    int fd[2], i;
+    socket_pair(fd);
+    opts.flags = FRAME_CONNECTION_OWN;
+    for (i = 0; i < 2; i++)
+        CHECK_RETURNS(0, frame_connection_new(fd[i], fd[i], &opts, &c[i]));
+}
+
+static void free_both(struct frame_connection *c[2])
+{
+    frame_connection_free(c[0]);
+    frame_connection_free(c[1]);
+}
+
+/* What was queued at the other end. */
+static struct frame *reply(struct frame_connection *c[2])
 {
     struct frame *frame;
-    CHECK_RETURNS(0, frame_send(fd[0], header, NULL, 0, NULL));
-    CHECK_RETURNS(0, frame_recv(fd[1], &frame, NULL));
+    CHECK_RETURNS(0, frame_connection_flush(c[1], 1000));
+    CHECK_RETURNS(0, frame_connection_recv(c[0], 1000, &frame));
     return frame;
 }
 
 static void has_text(const struct frame *frame, const char *key, const char *expected)
 {
-    const char *text;
-    CHECK_RETURNS(0, frame_header_string(frame, key, &text, NULL));
+    char text[256];
+    int64_t len = frame_header_string(frame_header(frame, NULL), key, text, sizeof text);
+    CHECK_RETURNS(strlen(expected), len);
     if (strcmp(text, expected) != 0)
         check_failed(key, 0, text);
 }
@@ -34,69 +52,64 @@ static void a_refusal_says_why_and_to_what(void)
         {FRAME_EIO, "io"},                     {FRAME_EREMOTE_DENIED, "denied"},
         {FRAME_EREMOTE_NOT_FOUND, "not_found"},
     };
+    static const char request[] = "{\"cmd\":\"x\",\"id\":\"one \\\"of\\\" many\"}";
+    struct frame_connection *c[2];
     size_t i, len;
-    int fd[2];
-    socket_pair(fd);
+    connect_both(c);
     for (i = 0; i < sizeof codes / sizeof *codes; i++) {
-        struct frame *asked = request(fd, "{\"cmd\":\"x\",\"id\":\"one \\\"of\\\" many\"}"), *reply;
-        CHECK_RETURNS(0, frame_reply_error(fd[1], asked, codes[i].code, NULL, NULL));
-        frame_free(asked);
-        CHECK_RETURNS(0, frame_recv(fd[0], &reply, NULL));
-        has_text(reply, "status", "error");
-        has_text(reply, "code", codes[i].reply);
-        has_text(reply, "id", "one \"of\" many");
-        has_text(reply, "message", frame_strerror(codes[i].code));
-        CHECK(frame_body(reply, &len) == NULL && len == 0);
-        frame_free(reply);
+        struct frame *frame;
+        CHECK_RETURNS(0, frame_connection_reply_error(c[1], request, codes[i].code, NULL, 0));
+        frame = reply(c);
+        has_text(frame, "status", "error");
+        has_text(frame, "code", codes[i].reply);
+        has_text(frame, "id", "one \"of\" many");
+        has_text(frame, "message", frame_strerror(codes[i].code));
+        CHECK(frame_body(frame, &len) == NULL && len == 0);
+        frame_free(frame);
     }
-    close_both(fd);
+    free_both(c);
 }
 
-static void what_was_no_frame_is_answered_too(void)
+static void a_request_without_an_id_is_answered_without_one(void)
 {
-    struct frame *reply;
-    const char *text;
-    int fd[2];
-    socket_pair(fd);
-    CHECK_RETURNS(0, frame_reply_error(fd[1], NULL, FRAME_EBADLENGTH, "no \"frame\"", NULL));
-    CHECK_RETURNS(0, frame_recv(fd[0], &reply, NULL));
-    has_text(reply, "code", "bad_request");
-    has_text(reply, "message", "no \"frame\"");
-    CHECK_RETURNS(FRAME_EMISSING, frame_header_string(reply, "id", &text, NULL));
-    frame_free(reply);
+    struct frame_connection *c[2];
+    struct frame *frame;
+    connect_both(c);
+    CHECK_RETURNS(0, frame_connection_reply_error(c[1], "{}", FRAME_EBADLENGTH, "no \"frame\"", 0));
+    frame = reply(c);
+    has_text(frame, "code", "bad_request");
+    has_text(frame, "message", "no \"frame\"");
+    CHECK_RETURNS(FRAME_EMISSING, frame_header_string(frame_header(frame, NULL), "id", NULL, 0));
+    frame_free(frame);
 
-    CHECK_RETURNS(FRAME_EINVAL, frame_reply_error(fd[1], NULL, -12345, NULL, NULL));
-    CHECK_RETURNS(FRAME_EINVAL, frame_reply_error(fd[1], NULL, 1, NULL, NULL));
-    CHECK_RETURNS(FRAME_EINVAL, frame_reply_error(fd[1], NULL, FRAME_EIO, "caf\xe9", NULL));
-    CHECK(unread(fd[0]) == 0);
-    close_both(fd);
+    CHECK_RETURNS(FRAME_EINVAL, frame_connection_reply_error(c[1], "{}", -12345, NULL, 0));
+    CHECK_RETURNS(FRAME_EINVAL, frame_connection_reply_error(c[1], "{}", 1, NULL, 0));
+    CHECK_RETURNS(FRAME_EINVAL, frame_connection_reply_error(c[1], "{}", FRAME_EIO, "caf\xe9", 0));
+    CHECK_RETURNS(0, frame_connection_flush(c[1], 0));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_recv(c[0], 0, &frame));
+    free_both(c);
 }
 
-static void hello_tells_what_is_served(void)
+static void a_reply_says_ok_and_to_what(void)
 {
-    const char *const cmds[] = {"hello", "exec", "of \"ours\"", NULL};
-    struct frame *asked, *reply;
+    struct frame_connection *c[2];
+    struct frame *frame;
     int64_t id;
-    int fd[2];
-    socket_pair(fd);
-    asked = request(fd, "{\"cmd\":\"hello\",\"id\":-7}");
-    CHECK_RETURNS(0, frame_reply_hello(fd[1], asked, cmds, NULL));
-    frame_free(asked);
-    CHECK_RETURNS(0, frame_recv(fd[0], &reply, NULL));
-    has_text(reply, "status", "ok");
-    has_text(reply, "version", frame_version());
-    CHECK_RETURNS(0, frame_header_int(reply, "id", &id));
-    CHECK(id == -7);
-    CHECK(strstr(frame_header(reply, NULL), "\"cmds\":[\"hello\",\"exec\",\"of \\\"ours\\\"\"]"));
-    CHECK(strstr(frame_header(reply, NULL), "\"max_header\":65536"));
-    frame_free(reply);
-    close_both(fd);
+    connect_both(c);
+    CHECK_RETURNS(0, frame_connection_reply(c[1], "{\"id\":-7}", "{\"n\":[1]}", "body", 4, 0));
+    frame = reply(c);
+    has_text(frame, "status", "ok");
+    CHECK_RETURNS(0, frame_header_int(frame_header(frame, NULL), "id", &id));
+    CHECK(id == -7 && strstr(frame_header(frame, NULL), "\"n\":[1]") != NULL);
+    CHECK_BODY("body", frame);
+    frame_free(frame);
+    free_both(c);
 }
 
 int main(void)
 {
     a_refusal_says_why_and_to_what();
-    what_was_no_frame_is_answered_too();
-    hello_tells_what_is_served();
+    a_request_without_an_id_is_answered_without_one();
+    a_reply_says_ok_and_to_what();
     return 0;
 }

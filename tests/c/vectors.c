@@ -171,6 +171,7 @@ static int packets(void)
         off_t start, consumed;
         CHECK(row.columns == 8);
         open_file("packets", row.column[0], name, &fd);
+        opts.format = FRAME_FORMAT_PACKETS;
         opts.prefix = (uint32_t)strtoul(row.column[4], NULL, 10);
         if (strcmp(row.column[5], "big") == 0)
             opts.prefix |= FRAME_PREFIX_BIG_ENDIAN;
@@ -181,7 +182,7 @@ static int packets(void)
             opts.max_body = strtoull(row.column[7], NULL, 10);
 
         start = lseek(fd, 0, SEEK_CUR);
-        if (frame_packet_recv(fd, &packet, &opts) != code_of(row.column[1]))
+        if (frame_recv(fd, &packet, &opts) != code_of(row.column[1]))
             check_failed(name, count, frame_last_error());
         consumed = lseek(fd, 0, SEEK_CUR) - start;
         CHECK(consumed == strtoll(row.column[3], NULL, 10));

@@ -164,10 +164,10 @@ fn answer_result(answer: &Answer) -> ExecResult {
     }
 }
 
-/// A key, or none for NULL and 0.
+/// A key, or none for NULL and 0. An empty one is no open door.
 fn key_of(key: Bytes, key_len: usize) -> Result<Option<Key>> {
-    match key.get(key_len, "key")? {
-        [] => Ok(None),
-        key => Key::new(key).map(Some),
+    if key.is_null() && key_len == 0 {
+        return Ok(None);
     }
+    Key::new(key.get(key_len, "key")?).map(Some)
 }

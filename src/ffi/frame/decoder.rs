@@ -153,12 +153,13 @@ pub extern "C" fn frame_decoder_next(
 ) -> i64 {
     count(|| {
         let (handle, views) = (taking(decoder)?, views.get(max, "views")?);
-        handle.in_body = false;
-        match handle.format {
+        let taken = match handle.format {
             _ if views.is_empty() => Err(Error::new(ErrorKind::Argument, "max is 0")),
             Format::Frames => take(&mut handle.decoder, views, Decoder::next_frame_span),
             Format::Packets(_) => take(&mut handle.decoder, views, Decoder::next_packet_span),
-        }
+        }?;
+        handle.in_body &= taken == 0;
+        Ok(taken)
     })
 }
 
@@ -181,7 +182,6 @@ pub extern "C" fn frame_decoder_next_header(
         if handle.format != Format::Frames {
             return Err(Error::new(ErrorKind::State, "packets have no header"));
         }
-        handle.in_body = false;
         let Some(span) = handle.decoder.next_header_span()? else { return Ok(0) };
         handle.in_body = true;
         view.put(view_of(handle.decoder.buffer(), &span));
