@@ -861,7 +861,7 @@ int auth_keyring_new(struct auth_keyring **out);
  * id. key is key_len bytes, 16 to 1,024. flags is AUTH_SHORT_KEY or 0. Any thread.
  *
  * Returns 0. FRAME_EEXIST: the id has a key already. FRAME_EKEY: another id has this key, or
- * it cannot be used. FRAME_EINVAL. */
+ * the key or the id cannot be used. FRAME_EINVAL. */
 int auth_keyring_add(struct auth_keyring *ring, const char *id, const void *key,
                      size_t key_len, uint32_t flags);
 
