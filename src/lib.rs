@@ -1,20 +1,182 @@
-//! Frames, authentication, remote commands and file transfer over any file descriptor.
+//! Messages, proof of a key, remote commands and files over any file descriptor.
 //!
-//! The layers, each importing only from those below it:
+//! One module for each feature:
 //!
-//! - [`ffi`]: the C interface of `include/framefd.h`.
-//! - [`ops`]: the features: frames, the handshake, commands, files, datagrams.
-//! - [`io`]: descriptors: deadlines, reading, writing, processes, paths.
-//! - [`wire`]: bytes: prefixes, headers, messages, challenges.
-//! - [`error`], [`limits`].
+//! - [`frame`]: messages, one on a raw descriptor, or a conversation on a
+//!   [`Connection`](frame::Connection); addresses; a decoder for event loops.
+//! - [`auth`]: proof of a shared key, keys in files, rings of keys.
+//! - [`exec`]: commands, run for a peer or asked of one.
+//! - [`mod@file`]: files and trees, served, put and got.
+//! - [`datagram`]: messages and commands in datagrams.
+//!
+//! Failures are one [`Error`] with an [`ErrorKind`], whose numbers are those of the C interface,
+//! `include/framefd.h`. Times are a `Duration`, or `None` to wait for ever.
+//!
+//! docs/protocol.md of the source has the wire, docs/architecture.md how the code is laid out.
 
 pub mod error;
-pub mod ffi;
-pub mod io;
 pub mod limits;
+
+/// Messages: a JSON header and a body, or a length and bytes.
+///
+/// ```
+/// use std::os::fd::OwnedFd;
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+///
+/// use framefd::frame::{Connection, ConnectionOptions};
+///
+/// # fn main() -> framefd::Result<()> {
+/// let (ours, theirs) = UnixStream::pair().unwrap();
+/// let mut client = Connection::new(OwnedFd::from(ours), ConnectionOptions::default())?;
+/// let mut server = Connection::new(OwnedFd::from(theirs), ConnectionOptions::default())?;
+///
+/// client.send(Some(r#"{"cmd":"add"}"#), b"body", None)?;
+/// let message = server.next(Duration::from_secs(5))?;
+/// assert_eq!(message.header(), r#"{"data_size":4,"cmd":"add"}"#);
+/// assert_eq!(message.body(), b"body");
+/// # Ok(())
+/// # }
+/// ```
+pub mod frame {
+    pub use crate::io::deadline::{Deadline, Patience, Time};
+    pub use crate::io::stream::address::{accept, address_of, connect, listen};
+    pub use crate::io::wait::{Hook, Interrupt};
+    pub use crate::ops::Duplex;
+    pub use crate::ops::frame::{
+        Connection, ConnectionOptions, Ends, Frame, Handle, Message, Options, ReceiveHalf,
+        SendHalf, Sent, State, recv, recv_into, send, send_slices,
+    };
+    pub use crate::wire::frame::decoder::{Decoder, FrameView, Limits};
+    pub use crate::wire::frame::packet::PrefixFormat;
+    pub use crate::wire::frame::queue::Format;
+    pub use crate::wire::json::header::Header;
+    pub use crate::wire::json::writer::HeaderBuilder;
+}
+
+/// Proof of a shared key. It proves the client to the server when the connection opens, and no
+/// more: what follows is not protected.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+///
+/// use framefd::auth::{self, Key};
+///
+/// # fn main() -> framefd::Result<()> {
+/// let (ours, theirs) = UnixStream::pair().unwrap();
+/// let key = Key::new(b"at least sixteen bytes")?;
+/// let (proving, time) = (key.clone(), Duration::from_secs(5));
+/// let client = std::thread::spawn(move || auth::client(ours.as_fd().into(), &proving, time));
+/// assert_eq!(auth::server(theirs.as_fd().into(), &[&key], time)?, 0);
+/// client.join().unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
+pub mod auth {
+    pub use crate::ops::auth::key_file::{Rules, generate, load};
+    pub use crate::ops::auth::keyring::Keyring;
+    pub use crate::ops::auth::{Options, client, server, server_ring};
+    pub use crate::wire::auth::{Key, KeyId};
+}
+
+/// Commands: run for a peer, asked of one, or streamed.
+///
+/// ```
+/// use std::os::fd::OwnedFd;
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+///
+/// use framefd::exec::{self, Request, ServeOptions};
+/// use framefd::frame::{Connection, ConnectionOptions, Header};
+///
+/// # fn main() -> framefd::Result<()> {
+/// let (ours, theirs) = UnixStream::pair().unwrap();
+/// std::thread::spawn(move || -> framefd::Result<()> {
+///     let mut client = Connection::new(OwnedFd::from(theirs), ConnectionOptions::default())?;
+///     let (view, _) = client.recv_header(None)?;
+///     let request = Header::parse(view.header().into(), 32)?;
+///     exec::serve(&mut client, &request, &ServeOptions::default())?;
+///     client.end(true, Duration::from_secs(1))
+/// });
+/// let mut server = Connection::new(OwnedFd::from(ours), ConnectionOptions::default())?;
+/// let request = Request { command: b"echo hello", ..Request::default() };
+/// let reply = exec::call(&mut server, &request, Duration::from_secs(10))?;
+/// assert_eq!(reply.stdout(), b"hello\n");
+/// # Ok(())
+/// # }
+/// ```
+pub mod exec {
+    pub use crate::io::process::environment::{Base, Environment};
+    pub use crate::io::process::spawn::Confinement;
+    pub use crate::ops::exec::{
+        Inquiry, Limits, OnOutputLimit, Policy, RemoteCommand, Reply, Report, Request, Running,
+        ServeOptions, Served, Stream, call, run_and_reply, run_locally, serve, start,
+    };
+    pub use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome, Tty};
+}
+
+/// Files and trees: served, put on a server, and got from one.
+///
+/// ```no_run
+/// use std::path::Path;
+/// use std::time::Duration;
+///
+/// use framefd::file::{self, Transfer};
+/// use framefd::frame::{self, Connection, ConnectionOptions, Deadline};
+///
+/// # fn main() -> framefd::Result<()> {
+/// let fd = frame::connect("localhost:7001", Deadline::after(Duration::from_secs(10)), None)?;
+/// let mut server = Connection::new(fd, ConnectionOptions::default())?;
+/// let stored = file::put(&mut server, &Transfer::path(b"notes/a", Path::new("a")), None)?;
+/// println!("{} bytes", stored.bytes);
+/// # Ok(())
+/// # }
+/// ```
+pub mod file {
+    pub use crate::ops::file::{
+        Entry, Inquiry, Kind, Links, Local, PartialFile, Policy, Progress, ServeOptions, Served,
+        Stat, Transfer, Transferred, get, list, mkdir, partial, put, serve, stat, sweep,
+    };
+    pub use crate::wire::digest::Digest;
+}
+
+/// Messages and commands in datagrams, UDP or Unix.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use std::os::unix::net::UnixDatagram;
+///
+/// use framefd::datagram::{self, Options};
+///
+/// # fn main() -> framefd::Result<()> {
+/// let (ours, theirs) = UnixDatagram::pair().unwrap();
+/// datagram::send(ours.as_fd(), None, Some(r#"{"n":1}"#), b"body", &Options::default())?;
+/// let (frame, _) = datagram::recv(theirs.as_fd(), &Options::default())?;
+/// assert_eq!((frame.header.integer("n")?, &frame.body[..]), (1, &b"body"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub mod datagram {
+    pub use crate::ops::datagram::exec::{Answer, Server, request};
+    pub use crate::ops::datagram::{Options, recv, send};
+}
+
+// The layers, each importing only from those below it. They are public for the tests of this
+// crate alone, and change without notice.
+
+#[doc(hidden)]
+pub mod ffi;
+#[doc(hidden)]
+pub mod io;
+#[doc(hidden)]
 pub mod ops;
+#[doc(hidden)]
 pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};
+#[doc(hidden)]
 pub use ops::Duplex;
+#[doc(hidden)]
 pub use wire::auth::Key;
