@@ -127,7 +127,7 @@ pub extern "C" fn exec_copy(
         let c = c.get("c")?;
         let timeout = c.timeout(timeout_ms)?;
         c.running(|running, connection| running.copy(connection, from, to, timeout))?;
-        c.finished(None, &result)
+        c.finished(&result)
     })
 }
 
@@ -145,7 +145,8 @@ pub extern "C" fn exec_finish(
         result.check("result")?;
         let c = c.get("c")?;
         let timeout = c.timeout(timeout_ms)?;
-        c.finished(Some(timeout), &result)
+        c.running(|running, connection| running.finish(connection, timeout).map(drop))?;
+        c.finished(&result)
     })
 }
 
@@ -187,16 +188,9 @@ impl FrameConnection {
         })
     }
 
-    /// Waits for the end, if it has not come, and frees the connection for others.
-    fn finished(
-        &self,
-        timeout: Option<Option<std::time::Duration>>,
-        result: &Results<ExecResult>,
-    ) -> Result<c_int> {
-        let ended = self.running(|running, connection| {
-            if let Some(timeout) = timeout {
-                running.finish(connection, timeout)?;
-            }
+    /// How the command ended; the connection is free for others then.
+    fn finished(&self, result: &Results<ExecResult>) -> Result<c_int> {
+        let ended = self.running(|running, _| {
             let reply = running.reply();
             let reply = reply.ok_or_else(|| Error::new(ErrorKind::State, "it has not ended"))?;
             Ok(result_of(reply, false))
