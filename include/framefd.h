@@ -1290,8 +1290,8 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
  * and implies FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part, and
  * frame_file_sweep() removes old ones. */
 #define FRAME_FILE_RESUME 32
-/* For a put, frame_file_mkdir() and frame_file_options.flags: directories that are missing on
- * the way to a name are made. */
+/* For a put and frame_file_mkdir(): directories that are missing on the way to the name are made.
+ * For frame_file_options.flags: that is so if the request does not say. */
 #define FRAME_FILE_PARENTS 64
 /* For a put, or a get to a path: permission bits and time of modification are those of the
  * source. Directories keep no time, and those that a put makes keep all rights for their owner. */
@@ -1499,12 +1499,13 @@ int frame_file_mkdir(struct frame_connection *c, const char *name, uint32_t mode
 int64_t frame_file_list(struct frame_connection *c, const char *name, int timeout_ms,
                         struct frame_file_listing **out);
 
-/* The name of the entry at index, counted from 0; NULL beyond the last one, and if the size of
- * info is not set.
+/* The name of the entry at index, counted from 0; NULL beyond the last one, and if the size member
+ * of *info is not set.
  *
- * info is what the name is. *target is where a symbolic link leads, or NULL. Both parameters may
- * be NULL. The strings end in a NUL, are valid until frame_file_listing_free(), and are the
- * server's own, in any encoding: look for / and .. before you make a path of a name. */
+ * Writes what the name is to *info, and to *target where a symbolic link leads, or NULL for
+ * anything else. Both parameters may be NULL. The strings end in a NUL, are valid until
+ * frame_file_listing_free(), and are the server's own, in any encoding: look for / and .. before
+ * you make a path of a name. */
 const char *frame_file_listing_entry(const struct frame_file_listing *list, size_t index,
                                      struct frame_file_info *info, const char **target);
 
@@ -1535,7 +1536,7 @@ struct frame_file_inquiry {
     const char *header;
 };
 
-/* How files are served. A request can only ask for less. */
+/* How files are served. A request cannot go beyond max_size, rate and FRAME_FILE_NO_OVERWRITE. */
 struct frame_file_options {
     /* sizeof(struct frame_file_options). */
     uint32_t size;

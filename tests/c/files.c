@@ -307,6 +307,7 @@ static void a_get_times_out(int stall_ms, int timeout_ms)
 /* A put whose last byte does not come. */
 static void a_put_times_out(const struct frame_file_options *opts)
 {
+    struct frame_file_result result = FRAME_FILE_RESULT_INIT;
     struct frame_connection *c;
     struct frame_view view;
     int fd[2], root = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -315,7 +316,8 @@ static void a_put_times_out(const struct frame_file_options *opts)
     c = owner_of(fd[1]);
     write_all(fd[0], old_put, sizeof old_put - 2);
     CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, NULL));
-    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_file_serve(c, view.header, root, opts, NULL));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_file_serve(c, view.header, root, opts, &result));
+    CHECK(result.bytes == 6 && result.files == 0); /* how far it came */
     CHECK_RETURNS(FRAME_EBROKEN, frame_file_serve(c, "{}", root, opts, NULL));
     frame_connection_free(c);
     CHECK(close(fd[0]) == 0 && close(root) == 0);

@@ -141,12 +141,13 @@ pub extern "C" fn frame_file_list(
     })
 }
 
-/// The name of the entry at index, counted from 0; NULL beyond the last one, and if the size of
-/// *info is not set.
+/// The name of the entry at index, counted from 0; NULL beyond the last one, and if the size member
+/// of *info is not set.
 ///
-/// *info is what the name is. *target is where a symbolic link leads, or NULL. Both parameters may
-/// be NULL. The strings end in a NUL, are valid until frame_file_listing_free(), and are the
-/// server's own, in any encoding: look for / and .. before you make a path of a name.
+/// Writes what the name is to *info, and to *target where a symbolic link leads, or NULL for
+/// anything else. Both parameters may be NULL. The strings end in a NUL, are valid until
+/// frame_file_listing_free(), and are the server's own, in any encoding: look for / and .. before
+/// you make a path of a name.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_listing_entry(
     list: Ref<FrameFileListing>,

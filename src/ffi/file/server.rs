@@ -1,5 +1,6 @@
 //! Files served below one directory, and what cut transfers leave there swept away.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub struct FrameFileInquiry {
     pub header: *const c_char,
 }
 
-/// How files are served. A request can only ask for less.
+/// How files are served. A request cannot go beyond max_size, rate and FRAME_FILE_NO_OVERWRITE.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileOptions {
@@ -118,13 +119,14 @@ pub extern "C" fn frame_file_serve(
         let (opts, c) = (opts.read("opts")?, c.get("c")?);
         let policy = opts.policy();
         let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
-        let options = ServeOptions { policy, ..opts.convert()? };
+        let so_far = Cell::default();
+        let options = ServeOptions { policy, so_far: Some(&so_far), ..opts.convert()? };
         let served = c.cell.both(|connection| file::serve(connection, &header, root, &options));
         let (done, error) = match &served {
             Ok(Served::Done(done)) => (*done, 0),
             Ok(Served::Unanswered(done)) => (*done, ErrorKind::Closed.code()),
             Ok(Served::Refused(error)) => (Transferred::default(), error.kind().code()),
-            Err(_) => (Transferred::default(), 0),
+            Err(_) => (so_far.get(), 0),
         };
         result.put(&result_of(&done, error), "result")?;
         served.map(drop)
@@ -176,6 +178,7 @@ impl FrameFileOptions {
             reply: !has(FRAME_FILE_NO_REPLY),
             rate: set(self.rate),
             policy: None,
+            so_far: None,
         })
     }
 

@@ -38,8 +38,8 @@ pub const FRAME_FILE_NO_REPLY: u32 = 16;
 /// and implies FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part, and
 /// frame_file_sweep() removes old ones.
 pub const FRAME_FILE_RESUME: u32 = 32;
-/// For a put, frame_file_mkdir() and frame_file_options.flags: directories that are missing on
-/// the way to a name are made.
+/// For a put and frame_file_mkdir(): directories that are missing on the way to the name are made.
+/// For frame_file_options.flags: that is so if the request does not say.
 pub const FRAME_FILE_PARENTS: u32 = 64;
 /// For a put, or a get to a path: permission bits and time of modification are those of the
 /// source. Directories keep no time, and those that a put makes keep all rights for their owner.

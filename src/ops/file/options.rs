@@ -1,7 +1,9 @@
 //! How files are served, and who decides about a request.
 
+use std::cell::Cell;
 use std::time::Duration;
 
+use super::Transferred;
 use crate::error::Result;
 use crate::limits;
 use crate::wire::json::header::Header;
@@ -34,6 +36,8 @@ pub struct ServeOptions<'a> {
     /// Asked before anything is opened or made. Its error is the reply; a refusal without a
     /// reason of its own is [`ErrorKind::Denied`](crate::ErrorKind::Denied).
     pub policy: Option<Policy<'a>>,
+    /// Set if a put or a get is cut: how much of the file had passed.
+    pub so_far: Option<&'a Cell<Transferred>>,
 }
 
 impl Default for ServeOptions<'_> {
@@ -50,11 +54,19 @@ impl Default for ServeOptions<'_> {
             reply: true,
             rate: None,
             policy: None,
+            so_far: None,
         }
     }
 }
 
 impl ServeOptions<'_> {
+    /// Says how much of a file had passed when its transfer was cut.
+    pub(super) fn cut(&self, bytes: u64) {
+        if let Some(so_far) = self.so_far {
+            so_far.set(Transferred { bytes, ..Transferred::default() });
+        }
+    }
+
     /// Asks the policy, if there is one.
     pub(super) fn permit(
         &self,

@@ -125,7 +125,10 @@ impl Session<'_, '_, '_> {
                 }
                 Err(error) => self.refuse(error),
             },
-            Err(error) => Err(self.give_up(upload.cut(error))),
+            Err(error) => {
+                self.options.cut(upload.done());
+                Err(self.give_up(upload.cut(error)))
+            }
         }
     }
 
@@ -151,7 +154,8 @@ impl Session<'_, '_, '_> {
             sha256: None,
             trailer: (request.trailer == Some(true)).then_some(true),
         };
-        send_content(self.connection, &reply.header(), file.as_fd(), &mut meter, self.patience)?;
+        send_content(self.connection, &reply.header(), file.as_fd(), &mut meter, self.patience)
+            .inspect_err(|_| self.options.cut(meter.done()))?;
         let sent = meter.finish();
         send_trailer(self.connection, sent.sha256, self.patience)?;
         Ok(Served::Done(sent))

@@ -47,6 +47,14 @@ impl<'a> Upload<'a> {
         }
     }
 
+    /// Bytes of the file that are here.
+    pub(super) fn done(&self) -> u64 {
+        match self {
+            Upload::Open(open) => open.meter.done(),
+            Upload::Refused(..) => 0,
+        }
+    }
+
     /// Takes the next piece of the content, and returns when the one after it may come. It
     /// fails only if the rest is not to be received.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
