@@ -20,23 +20,23 @@ static bool echo(int fd, const char *text)
         len = left < sizeof chunk ? left : sizeof chunk;
         if (!send_all(fd, text, len) || !recv_exactly(fd, chunk, len))
             return false;
-        show(stdout, chunk, len);
+        show(STDOUT_FILENO, chunk, len);
     }
-    show(stdout, "\n", 1);
+    show(STDOUT_FILENO, "\n", 1);
     return true;
 }
 
 int main(int argc, char **argv)
 {
     struct arguments a = read_arguments(argc, argv, "k", help);
-    if (a.key == NULL)
+    if (a.key_len == 0)
         fail("no --key-file, see --help");
-    int fd = connect_to(&a, SOCK_STREAM);
+    struct frame_connection *c = connect_to(&a, FRAME_CONNECTION_EXACT);
     const char *text;
     while ((text = next_request(&a)) != NULL)
-        if (!echo(fd, text))
+        if (!echo(socket_of(c), text))
             fail("refused: the server closed the connection");
-    close(fd);
+    frame_connection_free(c);
     free_arguments(&a);
     return EXIT_SUCCESS;
 }

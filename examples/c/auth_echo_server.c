@@ -14,9 +14,9 @@ static const char help[] =
     "\n"
     "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
 
-static void echo(int fd, void *unused)
+static void echo(struct frame_connection *c, int fd, void *unused)
 {
-    (void)unused;
+    (void)c, (void)unused;
     char chunk[1024];
     ssize_t len;
     while (request_comes(fd) && (len = recv_some(fd, chunk, sizeof chunk)) > 0) {
@@ -32,9 +32,9 @@ int main(int argc, char **argv)
 {
     exit_failure = EXIT_NO_SERVER;
     struct arguments a = read_arguments(argc, argv, "hpk", help);
-    if (a.key == NULL)
+    if (a.key_len == 0)
         fail("no --key-file, see --help");
-    int status = serve_connections(&a, echo, NULL);
+    int status = serve_connections(&a, FRAME_CONNECTION_EXACT, echo, NULL);
     free_arguments(&a);
     return status;
 }

@@ -8,7 +8,6 @@
 #include <getopt.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,11 +17,7 @@
 #include <time.h>
 
 enum {
-    HEADER_MS = 10000,    /* from the first byte of a request to its body */
-    STALL_S = 30,         /* without a byte, inside a request or a reply */
-    LINGER_MS = 1000,     /* what a client still sends is dropped for this long, */
-    LINGER_SIZE = 262144, /* or up to this size, so that it can read its reply */
-    RETRY_MS = 100,       /* before another accept() where there is no room for one */
+    RETRY_MS = 100, /* before another accept() if there is no room for one */
     DATAGRAM_THREADS = 16
 };
 
@@ -37,23 +32,34 @@ void fail(const char *format, ...)
 
 /* ---- the command line */
 
-static void load_key(struct arguments *a, const char *path)
+/* A socket that got one of these numbers would receive what the program prints. */
+static void open_standard_descriptors(void)
 {
-    auth_key_free(a->key);
-    if (auth_key_load(path, 0, &a->key) != 0)
-        fail("%s", frame_last_error());
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    close(fd);
 }
 
-static void add_variable(struct arguments *a, int argc, const char *variable)
+static void load_key(struct arguments *a, const char *path)
+{
+    int len = auth_key_load(path, 0, a->key, sizeof a->key);
+    if (len < 0)
+        fail("%s", frame_last_error());
+    a->key_len = (size_t)len;
+}
+
+void add_variable(struct arguments *a, const char *variable)
 {
     size_t count = 0;
-    if (*variable == '=' || strchr(variable, '=') == NULL)
-        fail("--env %s is not NAME=VALUE", variable);
-    if (a->env == NULL && (a->env = calloc((size_t)argc, sizeof *a->env)) == NULL)
-        fail("out of memory");
-    while (a->env[count] != NULL)
+    while (a->env != NULL && a->env[count] != NULL)
         count++;
+    a->env = realloc(a->env, (count + 2) * sizeof *a->env);
+    if (a->env == NULL)
+        fail("out of memory");
     a->env[count] = variable;
+    a->env[count + 1] = NULL;
 }
 
 static void read_options(struct arguments *a, int argc, char **argv, const char *letters,
@@ -80,6 +86,8 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
             fail("unknown option %s, see --help", argv[optind - 1]);
         if (strchr(letters, letter) == NULL)
             fail("unknown option --%s, see --help", known[index].name);
+        if (letter == 'e' && (*optarg == '=' || strchr(optarg, '=') == NULL))
+            fail("--env %s is not NAME=VALUE", optarg);
         if (letter == 'h')
             a->host = optarg;
         else if (letter == 'p')
@@ -93,7 +101,7 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
         else if (letter == 'c')
             a->cwd = optarg;
         else if (letter == 'e')
-            add_variable(a, argc, optarg);
+            add_variable(a, optarg);
         else if (letter == 'i')
             a->forward = true;
         else if (letter == 't')
@@ -108,6 +116,7 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
     struct arguments a = {.host = "127.0.0.1", .port = "0", .wire = "frame"};
     bool server = strchr(letters, 'h') != NULL;
 
+    open_standard_descriptors();
     read_options(&a, argc, argv, letters, help);
     if (!server) {
         if (optind >= argc)
@@ -120,6 +129,8 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
         read_options(&a, argc, argv, letters, help);
     } else if (optind < argc) {
         fail("unknown argument %s, see --help", argv[optind]);
+    } else {
+        signal(SIGPIPE, SIG_IGN); /* nobody may be left who reads the log */
     }
     a.request = argv + optind;
     return a;
@@ -127,12 +138,30 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
 
 void free_arguments(struct arguments *a)
 {
-    auth_key_free(a->key);
+    explicit_bzero(a->key, sizeof a->key);
     free(a->env);
     free(a->line);
 }
 
 /* ---- addresses */
+
+/* HOST and PORT as the library takes them. */
+struct address {
+    char text[NI_MAXHOST + 8];
+};
+
+static struct address address_of(const struct arguments *a)
+{
+    struct address address;
+    size_t digits = strspn(a->port, "0123456789");
+    if (digits == 0 || digits > 5 || a->port[digits] != '\0' || atoi(a->port) > 65535)
+        fail("port %s is not a number from 0 to 65535", a->port);
+    const char *format = strchr(a->host, ':') != NULL ? "[%s]:%s" : "%s:%s";
+    if ((size_t)snprintf(address.text, sizeof address.text, format, a->host, a->port) >=
+        sizeof address.text)
+        fail("the name of the host is too long");
+    return address;
+}
 
 static bool is_loopback(const struct sockaddr *address)
 {
@@ -144,36 +173,28 @@ static bool is_loopback(const struct sockaddr *address)
     return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
 }
 
-/* Without this getaddrinfo(3) takes 65536 for 0. */
-static void check_port(const char *port)
-{
-    size_t digits = strspn(port, "0123456789");
-    if (digits == 0 || digits > 5 || port[digits] != '\0' || atoi(port) > 65535)
-        fail("port %s is not a number from 0 to 65535", port);
-}
-
-/* A socket that is bound to HOST and PORT, for a server, or connected to it. */
-static int open_socket(const struct arguments *a, int type, bool server)
+/* The addresses of HOST, which for a server without a key are loopback ones. */
+static struct addrinfo *look_up(const struct arguments *a, int type, bool server)
 {
     struct addrinfo hints = {.ai_socktype = type, .ai_flags = AI_NUMERICSERV}, *found;
-    int fd = -1, code, on = 1;
-
-    check_port(a->port);
-    if ((code = getaddrinfo(a->host, a->port, &hints, &found)) != 0)
+    address_of(a); /* getaddrinfo(3) takes port 65536 for 0 */
+    int code = getaddrinfo(a->host, a->port, &hints, &found);
+    if (code != 0)
         fail("%s: %s", a->host, gai_strerror(code));
-    for (const struct addrinfo *at = found; at != NULL && fd < 0; at = at->ai_next) {
-        if (server && a->key == NULL && !is_loopback(at->ai_addr))
+    for (const struct addrinfo *at = found; at != NULL; at = at->ai_next)
+        if (server && a->key_len == 0 && !is_loopback(at->ai_addr))
             fail("%s is not a loopback address: that needs --key-file", a->host);
-        fd = socket(at->ai_family, type | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            continue;
-        if (server && type == SOCK_STREAM)
-            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        /* A request waits for no acknowledgement; accepted sockets inherit it. */
-        if (type == SOCK_STREAM)
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if ((server ? bind(fd, at->ai_addr, at->ai_addrlen)
-                    : connect(fd, at->ai_addr, at->ai_addrlen)) != 0) {
+    return found;
+}
+
+int open_datagrams(const struct arguments *a, bool server)
+{
+    struct addrinfo *found = look_up(a, SOCK_DGRAM, server);
+    int fd = -1;
+    for (const struct addrinfo *at = found; at != NULL && fd < 0; at = at->ai_next) {
+        fd = socket(at->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && (server ? bind(fd, at->ai_addr, at->ai_addrlen)
+                               : connect(fd, at->ai_addr, at->ai_addrlen)) != 0) {
             close(fd);
             fd = -1;
         }
@@ -186,29 +207,28 @@ static int open_socket(const struct arguments *a, int type, bool server)
 
 static void announce(int fd)
 {
-    struct sockaddr_storage address;
-    socklen_t len = sizeof address;
-    char host[NI_MAXHOST], port[NI_MAXSERV];
-
-    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        fail("no address");
-    printf(strchr(host, ':') ? "listening on [%s]:%s\n" : "listening on %s:%s\n", host, port);
+    struct address address;
+    if (frame_address(fd, false, address.text, sizeof address.text) < 0)
+        fail("%s", frame_last_error());
+    printf("listening on %s\n", address.text);
     fflush(stdout);
 }
 
 /* ---- a client */
 
-int connect_to(const struct arguments *a, int type)
+struct frame_connection *connect_to(const struct arguments *a, uint32_t flags)
 {
-    int fd = open_socket(a, type, false);
-    size_t len;
-    const void *key = auth_key_bytes(a->key, &len);
+    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
+    struct auth_options plain = AUTH_OPTIONS_INIT;
+    struct frame_connection *c;
 
-    if (type == SOCK_STREAM && key != NULL && auth_client(fd, key, len, NULL) != 0)
+    opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
+    plain.flags = AUTH_PLAIN;
+    if (frame_connect(address_of(a).text, &opts, &c) != 0 ||
+        (a->key_len > 0 &&
+         frame_connection_auth_client(c, a->key, a->key_len, &plain) != 0))
         fail("%s", frame_last_error());
-    return fd;
+    return c;
 }
 
 static char *join(struct arguments *a)
@@ -233,8 +253,7 @@ char *next_request(struct arguments *a)
         return join(a);
     }
     for (;;) {
-        fputs(">>: ", stdout);
-        fflush(stdout);
+        show(STDOUT_FILENO, ">>: ", 4);
         ssize_t len = getline(&a->line, &a->line_size, stdin);
         if (len < 0)
             return NULL;
@@ -248,10 +267,20 @@ char *next_request(struct arguments *a)
     }
 }
 
-void show(FILE *stream, const void *data, size_t len)
+void show(int fd, const void *data, size_t len)
 {
-    if (len > 0 && (fwrite(data, 1, len, stream) != len || fflush(stream) != 0))
-        fail("cannot show the output: %s", strerror(errno));
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    while (len > 0) {
+        ssize_t written = write(fd, data, len);
+        if (written < 0 && errno == EAGAIN)
+            poll(&room, 1, -1);
+        else if (written < 0 && errno != EINTR)
+            fail("cannot show the output: %s", strerror(errno));
+        if (written > 0) {
+            data = (const char *)data + written;
+            len -= (size_t)written;
+        }
+    }
 }
 
 int status_of(int64_t exit_code)
@@ -271,17 +300,15 @@ int status_of_result(const struct exec_result *result)
     return status_of(result->exit_code);
 }
 
-int show_output(struct exec_output *output)
+int show_output(struct exec_output *output, const struct exec_result *result)
 {
-    struct exec_result result = EXEC_RESULT_INIT;
     size_t len;
-    const void *data = exec_output_stdout(output, &len);
-    show(stdout, data, len);
-    data = exec_output_stderr(output, &len);
-    show(stderr, data, len);
-    exec_output_result(output, &result);
+    const void *data = exec_output_bytes(output, EXEC_STDOUT, &len);
+    show(STDOUT_FILENO, data, len);
+    data = exec_output_bytes(output, EXEC_STDERR, &len);
+    show(STDERR_FILENO, data, len);
     exec_output_free(output);
-    return status_of_result(&result);
+    return status_of_result(result);
 }
 
 int report(int code)
@@ -297,8 +324,9 @@ int report(int code)
 /* What a thread of the server does. */
 struct job {
     void (*run)(struct job *job);
+    struct frame_connection *c; /* NULL: datagrams */
     int fd;
-    const struct auth_key *key;
+    const struct auth_keyring *ring; /* NULL: no handshake */
     serve_fn *serve;
     void *context;
 };
@@ -340,9 +368,10 @@ void take_stop_signal(int fd)
 
 int open_listener(const struct arguments *a)
 {
-    int fd = open_socket(a, SOCK_STREAM, true);
-    if (listen(fd, SOMAXCONN) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
-        fail("cannot listen: %s", strerror(errno));
+    freeaddrinfo(look_up(a, SOCK_STREAM, true));
+    int fd = frame_listen(address_of(a).text, 0, 0);
+    if (fd < 0)
+        fail("%s", frame_last_error());
     announce(fd);
     return fd;
 }
@@ -391,13 +420,13 @@ static bool start(struct job job)
     return started;
 }
 
-/* Waits for fd to be readable; false when the other one is. */
-static bool comes_before(int fd, int other, int timeout_ms)
+/* Waits for one of two descriptors, or the time: a bit for each that is readable. */
+static int wait_for(int first, int second, int timeout_ms)
 {
-    struct pollfd both[] = {{.fd = other, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    struct pollfd both[] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
     while (poll(both, 2, timeout_ms) < 0 && errno == EINTR) {
     }
-    return both[0].revents == 0;
+    return (both[0].revents != 0 ? 1 : 0) | (both[1].revents != 0 ? 2 : 0);
 }
 
 static int stop(void)
@@ -418,70 +447,92 @@ int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* close() alone, with input unread, would reset the connection and lose a reply that is
- * still on its way. */
-static void close_lingering(int fd)
+/* A close with unread input would take the last reply from the client. A broken connection
+ * ends nothing any more: another one on its socket does, after an error reply if there is
+ * something to say. */
+static void hang_up(struct frame_connection *c, const char *message)
 {
-    char dropped[4096];
-    int64_t left, end = now_ms() + LINGER_MS;
-    ssize_t len = 1;
-
-    shutdown(fd, SHUT_WR);
-    for (size_t size = 0; len > 0 && size < LINGER_SIZE; size += (size_t)len) {
-        struct pollfd input = {.fd = fd, .events = POLLIN};
-        if ((left = end - now_ms()) <= 0 || poll(&input, 1, (int)left) <= 0)
-            break;
-        len = recv_some(fd, dropped, sizeof dropped);
+    struct frame_connection *last;
+    int fd = socket_of(c);
+    if (frame_connection_end(c, true, LINGER_MS) == FRAME_EBROKEN &&
+        frame_connection_new(fd, fd, NULL, &last) == 0) {
+        if (message != NULL)
+            frame_connection_reply_error(last, "{}", FRAME_EBADFIELD, message, 0);
+        frame_connection_end(last, true, LINGER_MS);
+        frame_connection_free(last);
     }
-    close(fd);
 }
 
 static void run_connection(struct job *job)
 {
-    struct timeval stall = {.tv_sec = STALL_S};
-    size_t len;
-    const void *key = auth_key_bytes(job->key, &len);
+    struct timeval stall = {.tv_sec = STALL_MS / 1000};
+    struct auth_options plain = AUTH_OPTIONS_INIT;
 
     setsockopt(job->fd, SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof stall);
     setsockopt(job->fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
-    if (key == NULL || auth_server(job->fd, key, len, NULL) == 0)
-        job->serve(job->fd, job->context);
+    plain.flags = AUTH_PLAIN;
+    if (job->ring == NULL || frame_connection_auth_server(job->c, job->ring, &plain, NULL) == 0)
+        job->serve(job->c, job->fd, job->context);
     else
         warnx("a client was refused: %s", frame_last_error());
-    close_lingering(job->fd);
+    hang_up(job->c, NULL);
+    frame_connection_free(job->c);
 }
 
-int serve_connections(const struct arguments *a, serve_fn *serve, void *context)
+/* Serves the next client that waits in the queue; false if there was none. */
+static bool accept_client(int listener, const struct frame_connection_options *opts,
+                          struct job job)
 {
+    int code = frame_accept(listener, opts, 0, &job.c);
+    if (code == 0) {
+        job.fd = socket_of(job.c);
+        if (!start(job))
+            frame_connection_free(job.c);
+    } else if (code != FRAME_ETIMEDOUT) {
+        wait_for(server.signals, -1, RETRY_MS); /* no descriptors, no memory */
+    }
+    return code == 0;
+}
+
+int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve, void *context)
+{
+    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
+    struct job job = {.run = run_connection, .serve = serve, .context = context};
+    struct auth_keyring *ring = NULL;
+
+    opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
+    if (a->key_len > 0 && (auth_keyring_new(&ring) != 0 ||
+                           auth_keyring_add(ring, NULL, a->key, a->key_len, 0) != 0))
+        fail("%s", frame_last_error());
+    job.ring = ring;
     prepare();
     int listener = open_listener(a);
-
-    while (comes_before(listener, server.signals, -1)) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0 && !start((struct job){run_connection, fd, a->key, serve, context}))
-            close(fd);
-        else if (fd < 0 && errno != EAGAIN)
-            comes_before(-1, server.signals, RETRY_MS); /* no descriptors, no memory */
+    while ((wait_for(server.signals, listener, -1) & 1) == 0)
+        accept_client(listener, &opts, job);
+    while (accept_client(listener, &opts, job)) { /* they have connected, and may have asked */
     }
     close(listener);
-    return stop();
+    int status = stop();
+    auth_keyring_free(ring);
+    return status;
 }
 
 static void run_datagrams(struct job *job)
 {
-    while (request_comes(job->fd))
-        job->serve(job->fd, job->context);
+    while ((wait_for(server.stop_read, job->fd, -1) & 1) == 0)
+        job->serve(NULL, job->fd, job->context);
 }
 
 int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
 {
     prepare();
-    int fd = open_socket(a, SOCK_DGRAM, true);
+    int fd = open_datagrams(a, true);
+    struct job job = {.run = run_datagrams, .fd = fd, .serve = serve, .context = context};
     for (int i = 0; i < DATAGRAM_THREADS; i++)
-        if (!start((struct job){run_datagrams, fd, NULL, serve, context}))
+        if (!start(job))
             fail("cannot start a thread");
     announce(fd);
-    comes_before(-1, server.signals, -1);
+    wait_for(server.signals, -1, -1);
     int status = stop();
     close(fd);
     return status;
@@ -489,14 +540,37 @@ int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
 
 bool request_comes(int fd)
 {
-    return comes_before(fd, server.stop_read, -1);
+    return wait_for(server.stop_read, fd, -1) & 2;
 }
 
-static bool is_listed(const char *const *names, const char *name)
+/* What is served, in which version, and the limits of section 5 and 9 of the header. */
+static int say_hello(struct frame_connection *c, const char *request, const char *cmds)
 {
-    while (*names != NULL && strcmp(*names, name) != 0)
-        names++;
-    return *names != NULL;
+    struct frame_builder *reply = frame_builder_new();
+    frame_builder_string(reply, "version", frame_version(), SIZE_MAX);
+    frame_builder_json(reply, "cmds", cmds);
+    frame_builder_json(reply, "limits",
+                       "{\"max_header\":65536,\"max_body\":67108864,"
+                       "\"max_command\":65536,\"max_output\":16777216}");
+    const char *text = frame_builder_text(reply, NULL);
+    int code = text == NULL ? FRAME_ENOMEM
+                            : frame_connection_reply(c, request, text, NULL, 0, STALL_MS);
+    frame_builder_free(reply);
+    return code;
+}
+
+static int answer_request(struct frame_connection *c, const char *request, const char *cmds,
+                          answer_fn *answer, void *context)
+{
+    char cmd[32];
+    int64_t len = frame_header_string(request, "cmd", cmd, sizeof cmd);
+    if (len == FRAME_ETOOBIG)
+        return frame_connection_reply_error(c, request, FRAME_ENOTSUP, NULL, STALL_MS);
+    if (len < 0)
+        return frame_connection_reply_error(c, request, (int)len, frame_last_error(), STALL_MS);
+    if (strcmp(cmd, "hello") == 0)
+        return say_hello(c, request, cmds);
+    return answer(c, cmd, request, context);
 }
 
 static bool is_malformed(int code)
@@ -505,38 +579,31 @@ static bool is_malformed(int code)
            code == FRAME_EBADFIELD;
 }
 
-void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *context)
+void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_fn *answer,
+                  void *context)
 {
-    struct frame_options header = FRAME_OPTIONS_INIT, stall = FRAME_OPTIONS_INIT;
-    header.timeout_ms = HEADER_MS;
-    stall.timeout_ms = STALL_S * 1000;
-    int code = 0;
-
-    while (code >= 0 && request_comes(fd)) {
-        struct frame *request;
-        const char *cmd;
-        if ((code = frame_recv_header(fd, &request, &header)) != 0) {
-            if (is_malformed(code)) /* whatever it was, no request */
-                frame_reply_error(fd, NULL, FRAME_EBADFIELD, frame_last_error(), &stall);
+    struct frame_view request;
+    int code;
+    do {
+        /* What was read ahead is not in the socket any more: so it is taken before the wait. */
+        code = frame_connection_recv_header(c, 0, &request, NULL);
+        if (code == 0)
+            code = answer_request(c, request.header, cmds, answer, context);
+        else if (is_malformed(code)) /* whatever it was, no request */
+            hang_up(c, frame_last_error());
+        else if (code == FRAME_ETIMEDOUT && (code = frame_connection_flush(c, STALL_MS)) == 0 &&
+                 !request_comes(fd))
             return;
-        }
-        if (exec_is_late_input(request) && is_listed(cmds, "exec"))
-            code = 0; /* for a command that streamed, and has ended */
-        else if ((code = frame_header_string(request, "cmd", &cmd, NULL)) != 0)
-            code = frame_reply_error(fd, request, code, frame_last_error(), &stall);
-        else if (strcmp(cmd, "hello") == 0)
-            code = frame_reply_hello(fd, request, cmds, &stall);
-        else if (is_listed(cmds, cmd))
-            code = answer(fd, request, context);
-        else
-            code = frame_reply_error(fd, request, FRAME_ENOTSUP, NULL, &stall);
-        if (code >= 0)
-            code = frame_body_skip(request, &stall);
-        frame_free(request);
-    }
+    } while (code >= 0);
 }
 
-/* ---- bytes without a frame */
+/* ---- sockets */
+
+int socket_of(struct frame_connection *c)
+{
+    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
+    return frame_connection_inspect(c, &state) == 0 ? state.read_fd : -1;
+}
 
 ssize_t recv_some(int fd, void *buffer, size_t size)
 {

@@ -18,9 +18,14 @@
 
 #include "framefd.h"
 
-enum { EXIT_NO_SERVER = 2, EXIT_NO_COMMAND = 255 };
+enum {
+    EXIT_NO_SERVER = 2,
+    EXIT_NO_COMMAND = 255,
+    STALL_MS = 30000, /* a peer that neither sends nor receives is given up */
+    LINGER_MS = 1000  /* a client has this long to read the last reply */
+};
 
-/* The exit status where a program cannot do its work; EXIT_FAILURE until it is set. */
+/* The exit status of a program that cannot do its work; EXIT_FAILURE until it is set. */
 extern int exit_failure;
 
 /* Says what is wrong and exits with exit_failure. Not for the threads of a server. */
@@ -31,11 +36,12 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 struct arguments {
     const char *host, *port;
     const char *wire; /* "frame" unless given */
-    const char *root; /* NULL unless given, as the next three */
+    const char *root; /* NULL unless given, as the next two */
     const char *timeout, *cwd;
-    const char **env; /* "NAME=VALUE", then NULL */
+    const char **env;  /* "NAME=VALUE", then NULL; room for one more; NULL if there are none */
     bool forward, tty; /* --stdin, --tty */
-    struct auth_key *key; /* NULL: no handshake */
+    unsigned char key[1024];
+    size_t key_len; /* 0: no handshake */
     char **request; /* words, then NULL; none at all: there is a prompt */
     bool requested;
     char *line;
@@ -45,65 +51,83 @@ struct arguments {
 /* Reads the options whose letters are given (h: host, p: port, w: wire, r: root, k: key
  * file, T: timeout, c: cwd, e: env, i: stdin, t: tty), those of a server, which have an h,
  * or those of a client, which come with HOST, PORT and a request. Help and mistakes end the
- * program. */
+ * program. It comes first in main(): it opens what is closed of descriptors 0 to 2. */
 struct arguments read_arguments(int argc, char **argv, const char *letters, const char *help);
 void free_arguments(struct arguments *arguments);
 
+/* Adds "NAME=VALUE" to the variables of --env. */
+void add_variable(struct arguments *arguments, const char *variable);
+
 /* ---- a client */
 
-/* Connects and, on a SOCK_STREAM with a key, does the handshake. */
-int connect_to(const struct arguments *arguments, int type);
+/* Connects, and proves the key if there is one. flags are FRAME_CONNECTION_.... */
+struct frame_connection *connect_to(const struct arguments *arguments, uint32_t flags);
 
 /* The request of the command line, once, or the next line of the prompt; NULL at the end.
  * Valid until the next call. */
 char *next_request(struct arguments *arguments);
 
-/* Shows a command's output, frees it, and returns the command's exit status. */
-int show_output(struct exec_output *output);
-void show(FILE *stream, const void *data, size_t len);
+/* Writes all of it, also to a descriptor that does not block. */
+void show(int fd, const void *data, size_t len);
 
-/* The status of a program whose command ended like this, after a warning where it was not
- * left to itself; or with exit_code. */
+/* Shows what a command wrote, frees it, and returns the command's exit status. */
+int show_output(struct exec_output *output, const struct exec_result *result);
+
+/* The status of a program whose command ended like this, after a warning if something ended
+ * the command; or with exit_code. */
 int status_of_result(const struct exec_result *result);
 int status_of(int64_t exit_code);
 
-/* Reports the failure of a call of the library: returns exit_failure where the connection
- * can be used on, else exits with it. */
+/* Reports the failure of a call of the library: returns exit_failure if the connection is
+ * still usable, else exits with it. */
 int report(int code);
 
 /* ---- a server */
 
-typedef void serve_fn(int fd, void *context);
+/* Serves one client, whose connection has the socket fd, to its end; or one datagram of fd, if
+ * there is one: c is NULL then. */
+typedef void serve_fn(struct frame_connection *c, int fd, void *context);
 
-/* Listens, serves each client in a thread of its own until serve returns, and closes the
- * connection. Returns EXIT_SUCCESS after SIGINT or SIGTERM, when no reply is in flight; a
- * second signal ends the program at once. */
-int serve_connections(const struct arguments *arguments, serve_fn *serve, void *context);
+/* Listens, and serves each client in a thread of its own. Returns EXIT_SUCCESS after SIGINT or
+ * SIGTERM, when no reply is in flight; a second signal ends the program at once. flags are
+ * FRAME_CONNECTION_.... */
+int serve_connections(const struct arguments *arguments, uint32_t flags, serve_fn *serve,
+                      void *context);
 
 /* The same for datagrams: several threads call serve whenever one may have come. */
 int serve_datagrams(const struct arguments *arguments, serve_fn *serve, void *context);
 
-/* Waits for the next request on a connection; false when the server stops. */
+/* Waits for the next request on a socket; false: none came before the server's stop. */
 bool request_comes(int fd);
 
-/* Serves requests in frames to the end of the connection: hello by itself, and those of
- * cmds, which end with NULL, by answer. That returns a negative code where the connection
- * is of no more use. */
-typedef int answer_fn(int fd, struct frame *request, void *context);
-void serve_frames(int fd, const char *const *cmds, answer_fn *answer, void *context);
+/* Serves requests in frames to the end of the connection: hello by itself, with cmds, a JSON
+ * array of the others, as what is served; all others by answer, which returns a negative code
+ * if it broke the connection. */
+typedef int answer_fn(struct frame_connection *c, const char *cmd, const char *request,
+                      void *context);
+void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_fn *answer,
+                  void *context);
 
-/* The pieces of such a server, for one with a loop of its own. open_listener() announces where
- * it listens, and does not block. open_stop_signals() is readable after SIGINT or SIGTERM;
+/* The pieces of such a server, for one with a loop of its own. open_listener() announces its
+ * address; the socket does not block. open_stop_signals() is readable after SIGINT or SIGTERM;
  * take_stop_signal() takes that one, and the second one ends the program. */
 int open_listener(const struct arguments *arguments);
 int open_stop_signals(void);
 void take_stop_signal(int signals);
 
+/* ---- sockets */
+
+/* The socket of a connection with FRAME_CONNECTION_EXACT, which nothing was read ahead of; or
+ * of a broken one. */
+int socket_of(struct frame_connection *c);
+
+/* A datagram socket: bound to HOST and PORT for a server, else connected to them. */
+int open_datagrams(const struct arguments *arguments, bool server);
+
 /* Milliseconds on a clock that nobody sets. */
 int64_t now_ms(void);
 
-/* ---- bytes without a frame; false or -1 where the connection is of no more use */
-
+/* Bytes without a frame; false or -1 if the connection is of no more use. */
 bool send_all(int fd, const void *data, size_t len);
 bool recv_exactly(int fd, void *buffer, size_t len);
 ssize_t recv_some(int fd, void *buffer, size_t size); /* 0 at the end of the stream */

@@ -3,6 +3,8 @@
 #include "common.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -25,8 +27,6 @@ enum {
     BATCH = 16,           /* frames that are sent with one system call */
     PREFIX = 4,           /* bytes of the length of a header */
     RETRY_MS = 100,       /* before another accept() where there was no room for one */
-    STALL_MS = 30000,     /* after a signal, without a client that reads its reply */
-    LINGER_MS = 1000,     /* then for a client to read the last one and close */
     LINGER_SIZE = 1 << 24 /* what a client that is left may still send, which is dropped: more
                              than sockets hold */
 };
@@ -69,7 +69,7 @@ static void enter(struct connection *c, int state)
 static void open_connection(int fd)
 {
     struct connection *c = calloc(1, sizeof *c);
-    if (c == NULL || frame_decoder_new(&c->decoder, NULL) != 0) {
+    if (c == NULL || frame_decoder_new(NULL, &c->decoder) != 0) {
         free(c);
         close(fd);
         return;
@@ -127,12 +127,14 @@ static bool send_pieces(struct connection *c)
  * header says of the body's size is right for the reply. */
 static bool take_frames(struct connection *c)
 {
+    static const struct frame_options packets = {
+        .size = sizeof packets, .format = FRAME_FORMAT_PACKETS};
     struct frame_view views[BATCH];
     int64_t count = frame_decoder_next(c->decoder, views, BATCH);
     c->sent = c->count = 0;
     for (int64_t i = 0; i < count; i++) {
         void *prefix = c->prefixes[i];
-        frame_packet_encode(prefix, PREFIX, views[i].header_len, NULL);
+        frame_encode(prefix, PREFIX, NULL, views[i].header_len, &packets);
         c->pieces[c->count++] = (struct iovec){prefix, PREFIX};
         c->pieces[c->count++] = (struct iovec){(void *)views[i].header, views[i].header_len};
         c->pieces[c->count++] = (struct iovec){(void *)views[i].body, views[i].body_len};
@@ -160,11 +162,11 @@ static bool answer(struct connection *c)
 static bool read_and_answer(struct connection *c)
 {
     size_t room;
-    void *space = frame_decoder_space(c->decoder, &room);
+    void *space = frame_decoder_reserve(c->decoder, &room);
     ssize_t len = space == NULL ? 0 : read(c->fd, space, room);
     if (len <= 0)
         return len < 0 && errno == EAGAIN;
-    return frame_decoder_fed(c->decoder, (size_t)len) == 0 && answer(c);
+    return frame_decoder_commit(c->decoder, (size_t)len) == 0 && answer(c);
 }
 
 static bool drop(struct connection *c)
@@ -256,6 +258,8 @@ int main(int argc, char **argv)
     raise_limit();
     server.signals = open_stop_signals();
     server.listener = open_listener(&a);
+    /* A reply waits for no acknowledgement; accepted sockets inherit it. */
+    setsockopt(server.listener, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     server.epoll = epoll_create1(EPOLL_CLOEXEC);
     watch(EPOLL_CTL_ADD, server.signals, EPOLLIN, &server.signals);
     watch(EPOLL_CTL_ADD, server.listener, EPOLLIN, &server.listener);

@@ -43,14 +43,14 @@ enum {
 
 /* How commands are asked for. */
 static struct {
-    struct exec_options options;
+    struct exec_request request;
     bool streams; /* their output is shown as it comes */
     int input;    /* what they read, or -1 */
     int terminal; /* what theirs is as large as, or -1 */
-} how = {EXEC_OPTIONS_INIT, false, -1, -1};
+} how = {EXEC_REQUEST_INIT, false, -1, -1};
 
-/* What a signal has to do with the command that streams. */
-static struct exec_stream *running;
+/* What a signal needs to know while a command streams. */
+static struct frame_connection *running;
 static volatile sig_atomic_t interrupted, raw;
 static struct termios cooked;
 
@@ -67,10 +67,10 @@ static void take_signal(int number)
     int error = errno;
     if (number == SIGWINCH) {
         if (ioctl(how.terminal, TIOCGWINSZ, &size) == 0)
-            exec_stream_resize(running, size.ws_row, size.ws_col);
+            exec_resize(running, size.ws_row, size.ws_col);
     } else if (number == SIGINT && !interrupted) {
         interrupted = 1;
-        exec_stream_signal(running, SIGINT);
+        exec_signal(running, SIGINT);
     } else {
         cook();
         if (number == SIGINT)
@@ -83,13 +83,13 @@ static void take_signal(int number)
 
 /* Copies to and from a command that was started, until it has ended. The terminal is as it
  * was afterwards, whatever happens meanwhile. */
-static int copy(struct exec_stream *stream)
+static int copy(struct frame_connection *c, struct exec_result *result)
 {
     static const int numbers[] = {SIGINT, SIGWINCH, SIGTERM, SIGHUP, SIGQUIT};
     enum { COUNT = sizeof numbers / sizeof *numbers };
     struct sigaction before[COUNT], taken = {.sa_handler = take_signal, .sa_flags = SA_RESTART};
 
-    running = stream;
+    running = c;
     interrupted = 0;
     sigfillset(&taken.sa_mask);
     for (int i = 0; i < COUNT; i++) {
@@ -97,46 +97,44 @@ static int copy(struct exec_stream *stream)
         if (before[i].sa_handler != SIG_IGN)
             sigaction(numbers[i], &taken, NULL);
     }
-    if (how.options.flags & EXEC_TTY && how.input >= 0 && tcgetattr(how.input, &cooked) == 0) {
+    if (how.request.flags & EXEC_TTY && how.input >= 0 && tcgetattr(how.input, &cooked) == 0) {
         struct termios mode = cooked;
         cfmakeraw(&mode);
         raw = 1;
         tcsetattr(how.input, TCSANOW, &mode);
     }
-    int code = exec_stream_copy(stream, how.input, STDOUT_FILENO, STDERR_FILENO,
-                                FRAME_NO_TIMEOUT);
+    int code = exec_copy(c, how.input, STDOUT_FILENO, STDERR_FILENO, FRAME_NO_TIMEOUT, result);
     cook();
     for (int i = 0; i < COUNT; i++)
         sigaction(numbers[i], &before[i], NULL);
     return code;
 }
 
-static int ask_stream(int fd, const char *command)
+static int ask_stream(struct frame_connection *c)
 {
     struct exec_result result = EXEC_RESULT_INIT;
-    struct exec_stream *stream;
     struct winsize size;
 
     if (how.terminal >= 0 && ioctl(how.terminal, TIOCGWINSZ, &size) == 0) {
-        how.options.rows = size.ws_row;
-        how.options.columns = size.ws_col;
+        how.request.rows = size.ws_row;
+        how.request.columns = size.ws_col;
     }
-    int code = exec_start(fd, command, strlen(command), &stream, &how.options);
+    int code = exec_start(c, &how.request, FRAME_NO_TIMEOUT);
     if (code == 0)
-        code = copy(stream);
-    if (code >= 0)
-        exec_stream_result(stream, &result);
-    exec_stream_free(stream);
+        code = copy(c, &result);
     return code < 0 ? report(code) : status_of_result(&result);
 }
 
-static int ask_frame(int fd, const char *command)
+static int ask_frame(struct frame_connection *c, const char *command)
 {
+    struct exec_result result = EXEC_RESULT_INIT;
     struct exec_output *output;
+
+    how.request.command = command;
     if (how.streams)
-        return ask_stream(fd, command);
-    int code = exec_request(fd, command, strlen(command), &output, &how.options);
-    return code < 0 ? report(code) : show_output(output);
+        return ask_stream(c);
+    int code = exec_call(c, &how.request, FRAME_NO_TIMEOUT, &result, &output);
+    return code < 0 ? report(code) : show_output(output, &result);
 }
 
 static int milliseconds(const char *seconds)
@@ -149,23 +147,38 @@ static int milliseconds(const char *seconds)
     return (int)value;
 }
 
-static void choose(const struct arguments *a)
+/* Programs on a terminal have to know of which kind it is. */
+static void add_terminal(struct arguments *a)
+{
+    static char variable[64];
+    const char *term = getenv("TERM");
+    for (const char **env = a->env; env != NULL && *env != NULL; env++)
+        if (strncmp(*env, "TERM=", 5) == 0)
+            return;
+    if (term != NULL &&
+        (size_t)snprintf(variable, sizeof variable, "TERM=%s", term) < sizeof variable)
+        add_variable(a, variable);
+}
+
+static void choose(struct arguments *a)
 {
     bool in = isatty(STDIN_FILENO), out = isatty(STDOUT_FILENO), prompt = a->request[0] == NULL;
     if (a->forward && prompt)
         fail("--stdin needs a COMMAND, see --help");
     if (a->timeout != NULL)
-        how.options.command_timeout_ms = milliseconds(a->timeout);
-    how.options.cwd = a->cwd;
-    how.options.env = a->env;
+        how.request.command_timeout_ms = milliseconds(a->timeout);
+    if (a->tty)
+        add_terminal(a);
+    how.request.cwd = a->cwd;
+    how.request.env = a->env;
     how.streams = a->forward || a->tty || out;
     /* Never unasked in a shell's `while read` loop, which would lose its lines. */
     if (a->forward || (in && (a->tty || (out && !prompt))))
         how.input = STDIN_FILENO;
     else if (how.streams)
-        how.options.flags |= EXEC_NO_INPUT;
+        how.request.flags |= EXEC_NO_INPUT;
     if (a->tty) {
-        how.options.flags |= EXEC_TTY;
+        how.request.flags |= EXEC_TTY;
         how.terminal = in ? STDIN_FILENO : out ? STDOUT_FILENO : -1;
     }
 }
@@ -188,54 +201,60 @@ static void send_bare(int fd, const char *command)
 }
 
 /* A server older than this library sends data_size alone. */
-static int ask_json(int fd, const char *command)
+static int ask_json(struct frame_connection *c, const char *command)
 {
     struct frame *reply;
-    const char *text;
-    int64_t split, status = 0;
+    char text[4096];
+    int64_t split = -1, status = 0;
     size_t len;
-    bool cut;
+    bool cut = false;
 
-    send_bare(fd, command);
-    int code = frame_recv(fd, &reply, NULL);
+    send_bare(socket_of(c), command);
+    int code = frame_recv(socket_of(c), &reply, NULL);
     if (code < 0)
         return report(code);
-    const char *body = frame_body(reply, &len);
-    if (frame_header_int(reply, "stdout_size", &split) != 0 || split < 0 || (uint64_t)split > len)
+    const char *body = frame_body(reply, &len), *header = frame_header(reply, NULL);
+    frame_header_int(header, "stdout_size", &split);
+    if (split < 0 || (uint64_t)split > len)
         split = (int64_t)len;
-    show(stdout, body, (size_t)split);
+    show(STDOUT_FILENO, body, (size_t)split);
     if ((size_t)split < len)
-        show(stderr, body + split, len - (size_t)split);
-    if (frame_header_bool(reply, "truncated", &cut) == 0 && cut)
+        show(STDERR_FILENO, body + split, len - (size_t)split);
+    if (frame_header_bool(header, "truncated", &cut) == 0 && cut)
         warnx("the command wrote more than was kept");
-    if (frame_header_string(reply, "status", &text, NULL) == 0 && strcmp(text, "error") == 0) {
-        if (frame_header_string(reply, "message", &text, NULL) == 0)
+    if (frame_header_string(header, "status", text, sizeof text) > 0 &&
+        strcmp(text, "error") == 0) {
+        if (frame_header_string(header, "message", text, sizeof text) >= 0)
             warnx("%s", text);
         status = EXIT_NO_COMMAND;
-    } else if (frame_header_int(reply, "exit_code", &status) == FRAME_EBADFIELD) {
+    } else if (frame_header_int(header, "exit_code", &status) == FRAME_EBADFIELD) {
         status = -1;
     }
     frame_free(reply);
     return status_of(status);
 }
 
-static int ask_packet(int fd, const char *command)
+static int ask_packet(struct frame_connection *c, const char *command)
 {
+    struct frame_options packets = FRAME_OPTIONS_INIT;
     struct frame *reply;
     size_t len;
-    send_bare(fd, command);
-    int code = frame_packet_recv(fd, &reply, NULL);
+
+    packets.format = FRAME_FORMAT_PACKETS;
+    send_bare(socket_of(c), command);
+    int code = frame_recv(socket_of(c), &reply, &packets);
     if (code < 0)
         return report(code);
     const void *data = frame_body(reply, &len);
-    show(stdout, data, len);
+    show(STDOUT_FILENO, data, len);
     frame_free(reply);
     return EXIT_SUCCESS;
 }
 
-static int ask_ack(int fd, const char *command)
+static int ask_ack(struct frame_connection *c, const char *command)
 {
     char digits[24] = "", data[65536], *end;
+    int fd = socket_of(c);
     send_bare(fd, command);
     if (recv_some(fd, digits, sizeof digits - 1) <= 0)
         closed();
@@ -248,26 +267,26 @@ static int ask_ack(int fd, const char *command)
         ssize_t len = recv_some(fd, data, left < sizeof data ? left : sizeof data);
         if (len <= 0)
             closed();
-        show(stdout, data, (size_t)len);
+        show(STDOUT_FILENO, data, (size_t)len);
         left -= (unsigned long long)len;
     }
     return EXIT_SUCCESS;
 }
 
 /* One recv() a command, as always: what does not fit sticks to the next reply. */
-static int ask_bare(int fd, const char *command)
+static int ask_bare(struct frame_connection *c, const char *command)
 {
-    struct pollfd reply = {.fd = fd, .events = POLLIN};
+    struct pollfd reply = {.fd = socket_of(c), .events = POLLIN};
     char data[OLD_RECV];
-    send_bare(fd, command);
+    send_bare(reply.fd, command);
     if (poll(&reply, 1, BARE_REPLY_MS) == 0) {
         warnx("nothing came within %d ms", BARE_REPLY_MS);
         return EXIT_SUCCESS;
     }
-    ssize_t len = recv_some(fd, data, sizeof data);
+    ssize_t len = recv_some(reply.fd, data, sizeof data);
     if (len <= 0)
         closed();
-    show(stdout, data, (size_t)len);
+    show(STDOUT_FILENO, data, (size_t)len);
     return EXIT_SUCCESS;
 }
 
@@ -275,7 +294,7 @@ int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
-        int (*ask)(int fd, const char *command);
+        int (*ask)(struct frame_connection *c, const char *command);
     } wires[] = {{"frame", ask_frame}, {"json", ask_json}, {"packet", ask_packet},
                  {"ack", ask_ack}, {"bare", ask_bare}};
     size_t wire = 0, count = sizeof wires / sizeof *wires;
@@ -292,10 +311,10 @@ int main(int argc, char **argv)
         choose(&a);
     else if (a.timeout != NULL || a.cwd != NULL || a.env != NULL || a.forward || a.tty)
         fail("--timeout, --cwd, --env, --stdin and --tty need the frame wire, see --help");
-    int fd = connect_to(&a, SOCK_STREAM);
+    struct frame_connection *c = connect_to(&a, wire == 0 ? 0 : FRAME_CONNECTION_EXACT);
     while ((command = next_request(&a)) != NULL)
-        status = wires[wire].ask(fd, command);
-    close(fd);
+        status = wires[wire].ask(c, command);
+    frame_connection_free(c);
     free_arguments(&a);
     return status;
 }

@@ -15,17 +15,18 @@ static const char help[] =
     "\n"
     "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
 
-static const char *const cmds[] = {"exec", NULL};
-
-static int answer_frame(int fd, struct frame *request, void *unused)
+static int answer_frame(struct frame_connection *c, const char *cmd, const char *request,
+                        void *unused)
 {
     (void)unused;
-    return exec_serve(fd, request, NULL, NULL);
+    if (strcmp(cmd, "exec") != 0)
+        return frame_connection_reply_error(c, request, FRAME_ENOTSUP, NULL, STALL_MS);
+    return exec_serve(c, request, NULL, NULL);
 }
 
-static void serve_framed(int fd, void *unused)
+static void serve_framed(struct frame_connection *c, int fd, void *unused)
 {
-    serve_frames(fd, cmds, answer_frame, unused);
+    serve_frames(c, fd, "[\"exec\"]", answer_frame, unused);
 }
 
 /* A wire on which a command is whatever one recv() returns. */
@@ -34,8 +35,9 @@ struct old_wire {
     bool (*answer)(int fd, const char *command, size_t len);
 };
 
-static void serve_old_wire(int fd, void *wire)
+static void serve_old_wire(struct frame_connection *c, int fd, void *wire)
 {
+    (void)c;
     char command[65536];
     ssize_t len;
     while (request_comes(fd) && (len = recv_some(fd, command, sizeof command)) > 0)
@@ -53,7 +55,7 @@ static char *run(const char *command, size_t command_len, size_t *len)
 {
     struct exec_output *output;
     char *reply = NULL;
-    int code = exec_run(command, command_len, &output, NULL);
+    int code = exec_run(command, command_len, NULL, NULL, &output);
     if (code < 0) {
         int size = asprintf(&reply, "exec_server: %s\n", frame_last_error());
         *len = (size_t)size;
@@ -62,8 +64,8 @@ static char *run(const char *command, size_t command_len, size_t *len)
     if (code == EXEC_OUTPUT_LIMIT)
         warnx("a reply was cut: the command wrote more than is kept");
     size_t stdout_len, stderr_len;
-    const void *out = exec_output_stdout(output, &stdout_len);
-    const void *err = exec_output_stderr(output, &stderr_len);
+    const void *out = exec_output_bytes(output, EXEC_STDOUT, &stdout_len);
+    const void *err = exec_output_bytes(output, EXEC_STDERR, &stderr_len);
     *len = stderr_len + stdout_len;
     reply = malloc(*len + 1);
     if (reply != NULL && stderr_len > 0)
@@ -76,9 +78,12 @@ static char *run(const char *command, size_t command_len, size_t *len)
 
 static bool answer_packet(int fd, const char *command, size_t command_len)
 {
+    struct frame_options packets = FRAME_OPTIONS_INIT;
     size_t len;
     char *reply = run(command, command_len, &len);
-    bool sent = reply != NULL && frame_packet_send(fd, reply, len, NULL) == 0;
+    packets.format = FRAME_FORMAT_PACKETS;
+    packets.timeout_ms = STALL_MS;
+    bool sent = reply != NULL && frame_send(fd, NULL, reply, len, &packets) == 0;
     free(reply);
     return sent;
 }
@@ -116,15 +121,17 @@ int main(int argc, char **argv)
     exit_failure = EXIT_NO_SERVER;
     struct arguments a = read_arguments(argc, argv, "hpwk", help);
     serve_fn *serve = strcmp(a.wire, "frame") == 0 ? serve_framed : NULL;
+    uint32_t flags = 0;
     void *context = NULL;
     for (size_t i = 0; i < sizeof old_wires / sizeof *old_wires; i++)
         if (strcmp(a.wire, old_wires[i].name) == 0) {
             serve = serve_old_wire;
+            flags = FRAME_CONNECTION_EXACT;
             context = &old_wires[i];
         }
     if (serve == NULL)
         fail("no wire is called %s, see --help", a.wire);
-    int status = serve_connections(&a, serve, context);
+    int status = serve_connections(&a, flags, serve, context);
     free_arguments(&a);
     return status;
 }

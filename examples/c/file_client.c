@@ -33,9 +33,9 @@ static const char help[] =
 
 enum { MAX_WORDS = 10, BAR_WIDTH = 40, BAR_MS = 100 };
 
-/* The options of requests are the library's flags; a tree keeps its times and modes. */
+/* The options of requests are the library's flags. */
 enum {
-    TREE = FRAME_FILE_PRESERVE,
+    TREE = FRAME_FILE_TREE,
     GET = TREE | FRAME_FILE_RESUME | FRAME_FILE_NO_CHECKSUM,
     PUT = GET | FRAME_FILE_NO_REPLY
 };
@@ -46,55 +46,77 @@ struct request;
 struct verb {
     const char *name;
     int options, least, most;
-    int (*perform)(int fd, const struct request *request);
+    int (*perform)(struct frame_connection *c, const struct request *request);
 };
 
 struct request {
     const struct verb *verb;
-    struct frame_file_options options;
+    uint32_t flags;
     const char *from, *to;
 };
 
 /* ---- what is shown */
 
 /* One line for one file, whatever its name. */
-static void show_file(const struct frame_file_stat *stat, const char *name)
+static void print_file(FILE *out, const struct frame_file_info *info, const char *name)
 {
     static const char *const kinds[] = {
         [FRAME_FILE_REGULAR] = "file", [FRAME_FILE_DIRECTORY] = "dir",
         [FRAME_FILE_SYMLINK] = "symlink", [FRAME_FILE_OTHER] = "other"};
-    time_t seconds = stat->mtime_ms / 1000 - (stat->mtime_ms % 1000 < 0);
+    time_t seconds = info->mtime_ms / 1000 - (info->mtime_ms % 1000 < 0);
     char text[40] = "";
     struct tm parts;
 
     if (gmtime_r(&seconds, &parts) != NULL)
         strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-    printf("%s %04" PRIo32 " %" PRIu64 " %s ", kinds[stat->kind], stat->mode, stat->file_size,
-           text);
+    fprintf(out, "%s %04" PRIo32 " %" PRIu64 " %s ", kinds[info->kind], info->mode,
+            info->file_size, text);
     for (const unsigned char *at = (const unsigned char *)name; *at != '\0'; at++)
         if (*at == '\\')
-            printf("\\\\");
+            fputs("\\\\", out);
         else if (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) /* U+0080 to U+009F */
-            printf("\\xc2\\x%02x", *++at);
+            fprintf(out, "\\xc2\\x%02x", *++at);
         else if (*at < ' ' || *at == 0x7f)
-            printf("\\x%02x", *at);
+            fprintf(out, "\\x%02x", *at);
         else
-            putchar(*at);
-    putchar('\n');
+            putc(*at, out);
+    putc('\n', out);
+}
+
+/* What is printed to the stream that this opens is shown at once by show_text(), on a standard
+ * output of any kind. */
+static struct {
+    char *bytes;
+    size_t len;
+} shown;
+
+static FILE *open_text(void)
+{
+    FILE *out = open_memstream(&shown.bytes, &shown.len);
+    if (out == NULL)
+        fail("out of memory");
+    return out;
+}
+
+static void show_text(FILE *out)
+{
+    if (fclose(out) != 0)
+        fail("out of memory");
+    show(STDOUT_FILENO, shown.bytes, shown.len);
+    free(shown.bytes);
 }
 
 struct bar {
     int64_t next_ms; /* when it is drawn again */
 };
 
-static int draw(void *context, uint64_t done, uint64_t total)
+static int draw(void *context, const char *name, uint64_t done, uint64_t total)
 {
+    (void)name;
     static const char full[] = "########################################";
     static const char empty[] = "----------------------------------------";
     struct bar *bar = context;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    int64_t ms = now_ms();
     if (ms >= bar->next_ms) {
         double part = total > 0 ? (double)done / (double)total : 1;
         int filled = (int)(part * BAR_WIDTH);
@@ -113,56 +135,61 @@ static void wipe(const struct bar *bar)
 
 /* ---- requests */
 
-static int transfer(int fd, const struct request *request)
+static int transfer(struct frame_connection *c, const struct request *request)
 {
-    struct frame_file_options options = request->options;
-    struct frame_file_result file = FRAME_FILE_RESULT_INIT;
-    struct frame_file_tree tree = FRAME_FILE_TREE_INIT;
-    bool put = strcmp(request->verb->name, "put") == 0, whole_tree = options.flags & TREE;
-    const char *name = put ? request->to : request->from;
-    const char *path = put ? request->from : request->to;
+    struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
+    struct frame_file_result result = FRAME_FILE_RESULT_INIT;
+    bool put = strcmp(request->verb->name, "put") == 0, tree = request->flags & TREE;
     struct bar bar = {0};
-    int code;
 
+    what.name = put ? request->to : request->from;
+    what.path = put ? request->from : request->to;
+    what.flags = request->flags | (tree ? FRAME_FILE_PRESERVE : 0);
     if (isatty(STDERR_FILENO)) {
-        options.progress = draw;
-        options.context = &bar;
+        what.progress = draw;
+        what.context = &bar;
     }
-    if (whole_tree)
-        code = (put ? frame_file_put_tree : frame_file_get_tree)(fd, name, path, &options, &tree);
-    else
-        code = (put ? frame_file_put_path : frame_file_get_path)(fd, name, path, &options, &file);
+    int code = (put ? frame_file_put : frame_file_get)(c, &what, FRAME_NO_TIMEOUT, &result);
     wipe(&bar);
-    if (code == 0 && whole_tree)
-        printf("%s %s: %" PRIu64 " bytes, files: %" PRIu64 ", directories: %" PRIu64
-               ", left out: %" PRIu64 "\n", request->verb->name, name, tree.bytes, tree.files,
-               tree.directories, tree.skipped);
-    else if (code == 0)
-        printf("%s %s: %" PRIu64 " bytes%s%s\n", request->verb->name, name, file.bytes,
-               file.sha256[0] != '\0' ? ", sha256 " : "", file.sha256);
+    if (code != 0)
+        return code;
+    FILE *out = open_text();
+    fprintf(out, "%s %s: %" PRIu64 " bytes", request->verb->name, what.name, result.bytes);
+    if (tree)
+        fprintf(out, ", files: %" PRIu64 ", directories: %" PRIu64 ", left out: %" PRIu64 "\n",
+                result.files, result.directories, result.skipped);
+    else
+        fprintf(out, "%s%s\n", result.sha256[0] != '\0' ? ", sha256 " : "", result.sha256);
+    show_text(out);
     return code;
 }
 
-static int show_stat(int fd, const struct request *request)
+static int show_stat(struct frame_connection *c, const struct request *request)
 {
-    struct frame_file_stat stat = FRAME_FILE_STAT_INIT;
-    int code = frame_file_stat(fd, request->from, &stat, NULL);
-    if (code == 0)
-        show_file(&stat, request->from);
-    return code;
-}
-
-static int show_list(int fd, const struct request *request)
-{
-    struct frame_file_stat stat = FRAME_FILE_STAT_INIT;
-    struct frame_file_list *list;
-    int64_t count = frame_file_list(fd, request->from, &list, NULL);
-    for (int64_t i = 0; i < count; i++) {
-        const char *name = frame_file_list_entry(list, (size_t)i, &stat, NULL);
-        show_file(&stat, name);
+    struct frame_file_info info = FRAME_FILE_INFO_INIT;
+    int code = frame_file_stat(c, request->from, 0, FRAME_NO_TIMEOUT, &info);
+    if (code == 0) {
+        FILE *out = open_text();
+        print_file(out, &info, request->from);
+        show_text(out);
     }
-    frame_file_list_free(list);
-    return count < 0 ? (int)count : 0;
+    return code;
+}
+
+static int show_list(struct frame_connection *c, const struct request *request)
+{
+    struct frame_file_info info = FRAME_FILE_INFO_INIT;
+    struct frame_file_listing *list;
+    const char *name;
+    int64_t count = frame_file_list(c, request->from, FRAME_NO_TIMEOUT, &list);
+    if (count < 0)
+        return (int)count;
+    FILE *out = open_text();
+    for (size_t i = 0; (name = frame_file_listing_entry(list, i, &info, NULL)) != NULL; i++)
+        print_file(out, &info, name);
+    show_text(out);
+    frame_file_listing_free(list);
+    return 0;
 }
 
 /* ---- words */
@@ -198,7 +225,7 @@ static bool read_request(struct request *request, int count, char **words)
     size_t verb = 0, verbs_count = sizeof verbs / sizeof *verbs;
     int option;
 
-    *request = (struct request){.options = FRAME_FILE_OPTIONS_INIT, .from = "", .to = ""};
+    *request = (struct request){.from = "", .to = ""};
     while (verb < verbs_count && strcmp(verbs[verb].name, words[0]) != 0)
         verb++;
     if (verb == verbs_count) {
@@ -214,9 +241,9 @@ static bool read_request(struct request *request, int count, char **words)
             unknown_option(option, words[optind - 1]);
             return false;
         }
-        request->options.flags |= (uint32_t)option;
+        request->flags |= (uint32_t)option;
     }
-    if ((~request->options.flags & (TREE | FRAME_FILE_NO_REPLY)) == 0) {
+    if ((~request->flags & (TREE | FRAME_FILE_NO_REPLY)) == 0) {
         warnx("-r and --no-reply do not go together, see --help");
         return false;
     }
@@ -237,16 +264,15 @@ static bool read_request(struct request *request, int count, char **words)
     return true;
 }
 
-/* Does one thing, on a connection of its own: a transfer that fails half-way leaves it of no
- * more use. */
+/* Does one thing, on a connection of its own: a transfer that fails half-way breaks it. */
 static int perform(const struct arguments *a, int count, char **words)
 {
     struct request request;
     if (!read_request(&request, count, words))
         return exit_failure;
-    int fd = connect_to(a, SOCK_STREAM);
-    int code = request.verb->perform(fd, &request);
-    close(fd);
+    struct frame_connection *c = connect_to(a, 0);
+    int code = request.verb->perform(c, &request);
+    frame_connection_free(c);
     if (code == 0)
         return EXIT_SUCCESS;
     warnx("%s", frame_last_error());

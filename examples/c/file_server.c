@@ -18,19 +18,20 @@ static const char help[] =
     "\n"
     "SIGINT and SIGTERM stop it; transfers in flight are finished.\n";
 
-static const char *const cmds[] = {"put", "get", "stat", "list", "mkdir", "symlink", NULL};
+static const char cmds[] = "[\"put\",\"get\",\"stat\",\"list\",\"mkdir\",\"symlink\"]";
 
-static int transfer(int fd, struct frame *request, void *root)
+static int answer(struct frame_connection *c, const char *cmd, const char *request, void *root)
 {
+    (void)cmd; /* the library knows them, and refuses any other */
     /* The oldest uploaders read no reply, and would lose what is still on its way. */
     struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
     opts.flags = FRAME_FILE_NO_REPLY;
-    return frame_file_serve(fd, request, *(const int *)root, &opts, NULL);
+    return frame_file_serve(c, request, *(const int *)root, &opts, NULL);
 }
 
-static void serve(int fd, void *root)
+static void serve(struct frame_connection *c, int fd, void *root)
 {
-    serve_frames(fd, cmds, transfer, root);
+    serve_frames(c, fd, cmds, answer, root);
 }
 
 int main(int argc, char **argv)
@@ -44,7 +45,7 @@ int main(int argc, char **argv)
         err(exit_failure, "%s", a.root);
     if (frame_file_sweep(root, 0) < 0)
         warnx("%s", frame_last_error());
-    int status = serve_connections(&a, serve, &root);
+    int status = serve_connections(&a, 0, serve, &root);
     close(root);
     free_arguments(&a);
     return status;

@@ -2,8 +2,6 @@
 
 #include "common.h"
 
-#include <netinet/in.h>
-
 static const char help[] =
     "usage: sticky\n"
     "\n"
@@ -12,25 +10,22 @@ static const char help[] =
 static const char *const messages[] = {"hello", "feng", "hello feng"};
 enum { MESSAGES = sizeof messages / sizeof *messages };
 
-/* Both ends of a TCP connection. */
-static void open_stream(int *sender, int *receiver)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t len = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(listener, (struct sockaddr *)&address, len) != 0 || listen(listener, 1) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &len) != 0 ||
-        (*sender = socket(AF_INET, SOCK_STREAM, 0)) < 0 ||
-        connect(*sender, (struct sockaddr *)&address, len) != 0 ||
-        (*receiver = accept(listener, NULL, NULL)) < 0)
-        err(EXIT_FAILURE, "no connection");
-    close(listener);
-}
-
 static void check(bool done)
 {
     if (!done)
         fail("the connection broke");
+}
+
+/* Both ends of a TCP connection. */
+static void open_stream(struct frame_connection **sender, struct frame_connection **receiver)
+{
+    char address[64];
+    int listener = frame_listen("127.0.0.1:0", 1, 0);
+    if (frame_address(listener, false, address, sizeof address) < 0 ||
+        frame_connect(address, NULL, sender) != 0 ||
+        frame_accept(listener, NULL, -1, receiver) != 0)
+        fail("%s", frame_last_error());
+    close(listener);
 }
 
 static void send_text(int fd, const char *text)
@@ -48,24 +43,32 @@ static void recv_text(int fd, size_t size, size_t expected)
     printf("  recv(%zu): %zd bytes \"%.*s\"\n", size, len, (int)len, data);
 }
 
-static void show_message(struct frame *message)
+/* Sends the messages one by one, and receives them. */
+static void show_messages(int sender, int receiver, const struct frame_options *opts)
 {
+    struct frame *message;
     size_t len;
-    const char *data = frame_body(message, &len);
-    printf("  %zu bytes \"%.*s\"\n", len, (int)len, data);
-    frame_free(message);
+    for (int i = 0; i < MESSAGES; i++)
+        check(frame_send(sender, NULL, messages[i], strlen(messages[i]), opts) == 0);
+    for (int i = 0; i < MESSAGES; i++) {
+        check(frame_recv(receiver, &message, opts) == 0);
+        const char *data = frame_body(message, &len);
+        printf("  %zu bytes \"%.*s\"\n", len, (int)len, data);
+        frame_free(message);
+    }
 }
 
 int main(int argc, char **argv)
 {
-    int sender, receiver;
-    struct frame *message;
+    struct frame_options packets = FRAME_OPTIONS_INIT;
+    struct frame_connection *ends[2];
 
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return fputs(help, stdout) < 0;
     if (argc > 1)
         errx(EXIT_FAILURE, "unknown argument %s, see --help", argv[1]);
-    open_stream(&sender, &receiver);
+    open_stream(&ends[0], &ends[1]);
+    int sender = socket_of(ends[0]), receiver = socket_of(ends[1]);
 
     puts("\"hello\" and \"feng\", sent apart, stick together:");
     send_text(sender, "hello");
@@ -78,21 +81,12 @@ int main(int argc, char **argv)
     recv_text(receiver, 1024, 8);
 
     puts("The same as packets:");
-    for (int i = 0; i < MESSAGES; i++)
-        check(frame_packet_send(sender, messages[i], strlen(messages[i]), NULL) == 0);
-    for (int i = 0; i < MESSAGES; i++) {
-        check(frame_packet_recv(receiver, &message, NULL) == 0);
-        show_message(message);
-    }
+    packets.format = FRAME_FORMAT_PACKETS;
+    show_messages(sender, receiver, &packets);
 
     puts("The same as frames:");
-    for (int i = 0; i < MESSAGES; i++)
-        check(frame_send(sender, NULL, messages[i], strlen(messages[i]), NULL) == 0);
-    for (int i = 0; i < MESSAGES; i++) {
-        check(frame_recv(receiver, &message, NULL) == 0);
-        show_message(message);
-    }
-    close(sender);
-    close(receiver);
+    show_messages(sender, receiver, NULL);
+    frame_connection_free(ends[0]);
+    frame_connection_free(ends[1]);
     return EXIT_SUCCESS;
 }

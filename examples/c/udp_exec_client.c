@@ -20,30 +20,33 @@ static const char help[] =
 
 enum { REPLY_S = 30, MAX_DATAGRAM = 65507 };
 
-static int ask_frame(int fd, const char *command, const struct auth_key *key)
+static int ask_frame(int fd, const char *command, const struct arguments *a)
 {
+    struct exec_request what = EXEC_REQUEST_INIT;
+    struct exec_result result = EXEC_RESULT_INIT;
     struct exec_output *output;
-    size_t key_len;
-    const void *bytes = auth_key_bytes(key, &key_len);
-    int code = exec_datagram_request(fd, command, strlen(command), bytes, key_len, &output, NULL);
-    return code < 0 ? report(code) : show_output(output);
+
+    what.command = command;
+    int code = exec_datagram_call(fd, &what, a->key_len > 0 ? a->key : NULL, a->key_len,
+                                  FRAME_DEFAULT_TIMEOUT, &result, &output);
+    return code < 0 ? report(code) : show_output(output, &result);
 }
 
-static void show_datagram(int fd, FILE *stream)
+static void show_datagram(int fd, int to_fd)
 {
     char data[MAX_DATAGRAM];
     ssize_t len = recv_some(fd, data, sizeof data);
     if (len < 0)
         fail("no reply: %s", errno == EAGAIN ? "it did not come in time" : strerror(errno));
-    show(stream, data, (size_t)len);
+    show(to_fd, data, (size_t)len);
 }
 
 static int ask_bare(int fd, const char *command)
 {
     if (send(fd, command, strlen(command), 0) < 0)
         fail("the command could not be sent: %s", strerror(errno));
-    show_datagram(fd, stderr);
-    show_datagram(fd, stdout);
+    show_datagram(fd, STDERR_FILENO);
+    show_datagram(fd, STDOUT_FILENO);
     return EXIT_SUCCESS;
 }
 
@@ -59,14 +62,14 @@ int main(int argc, char **argv)
     bool bare = strcmp(a.wire, "bare") == 0;
     if (!bare && strcmp(a.wire, "frame") != 0)
         fail("no wire is called %s, see --help", a.wire);
-    if (bare && a.key != NULL)
+    if (bare && a.key_len > 0)
         fail("the bare wire has no place for a key");
 
-    int fd = connect_to(&a, SOCK_DGRAM);
+    int fd = open_datagrams(&a, false);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     while ((command = next_request(&a)) != NULL)
-        status = bare ? ask_bare(fd, command) : ask_frame(fd, command, a.key);
+        status = bare ? ask_bare(fd, command) : ask_frame(fd, command, &a);
     close(fd);
     free_arguments(&a);
     return status;

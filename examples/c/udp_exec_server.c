@@ -18,11 +18,10 @@ static const char help[] =
 enum { MAX_DATAGRAM = 65507 };
 
 /* Several threads wait: the datagram may be another one's by now. */
-static void answer_frame(int fd, void *server)
+static void answer_frame(struct frame_connection *none, int fd, void *server)
 {
-    struct exec_options opts = EXEC_OPTIONS_INIT;
-    opts.timeout_ms = FRAME_DONT_WAIT;
-    int code = exec_datagram_serve(server, fd, &opts, NULL);
+    (void)none;
+    int code = exec_datagram_serve(server, fd, NULL, 0, NULL);
     if (code < 0 && code != FRAME_ETIMEDOUT)
         warnx("%s", frame_last_error());
 }
@@ -42,9 +41,9 @@ static void reply(int fd, const struct client *to, const void *data, size_t len)
         warn("a reply was not sent");
 }
 
-static void answer_bare(int fd, void *unused)
+static void answer_bare(struct frame_connection *none, int fd, void *unused)
 {
-    (void)unused;
+    (void)none, (void)unused;
     char command[MAX_DATAGRAM];
     struct client from = {.len = sizeof from.address};
     ssize_t command_len = recvfrom(fd, command, sizeof command, MSG_DONTWAIT,
@@ -53,7 +52,7 @@ static void answer_bare(int fd, void *unused)
         return;
 
     struct exec_output *output;
-    if (exec_run(command, (size_t)command_len, &output, NULL) < 0) {
+    if (exec_run(command, (size_t)command_len, NULL, NULL, &output) < 0) {
         char message[1024];
         int len = snprintf(message, sizeof message, "udp_exec_server: %s\n", frame_last_error());
         reply(fd, &from, message, (size_t)len < sizeof message ? (size_t)len : sizeof message);
@@ -61,9 +60,9 @@ static void answer_bare(int fd, void *unused)
         return;
     }
     size_t len;
-    const void *data = exec_output_stderr(output, &len);
+    const void *data = exec_output_bytes(output, EXEC_STDERR, &len);
     reply(fd, &from, data, len);
-    data = exec_output_stdout(output, &len);
+    data = exec_output_bytes(output, EXEC_STDOUT, &len);
     reply(fd, &from, data, len);
     exec_output_free(output);
 }
@@ -75,13 +74,11 @@ int main(int argc, char **argv)
     bool bare = strcmp(a.wire, "bare") == 0;
     if (!bare && strcmp(a.wire, "frame") != 0)
         fail("no wire is called %s, see --help", a.wire);
-    if (bare && a.key != NULL)
+    if (bare && a.key_len > 0)
         fail("the bare wire has no place for a key");
 
-    size_t key_len;
-    const void *key = auth_key_bytes(a.key, &key_len);
     struct exec_datagram_server *server = NULL;
-    if (exec_datagram_server_new(key, key_len, &server) != 0)
+    if (exec_datagram_server_new(a.key_len > 0 ? a.key : NULL, a.key_len, &server) != 0)
         fail("%s", frame_last_error());
     int status = serve_datagrams(&a, bare ? answer_bare : answer_frame, server);
     exec_datagram_server_free(server);
