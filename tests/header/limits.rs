@@ -81,8 +81,8 @@ const PLACES: &[(&str, &[u64])] = &[
     ("security.md: Datagrams", &[ms(DATAGRAM_REPLAY)]),
     // What a pipe takes at once if it may block (PIPE_BUF).
     ("embedding.md: Descriptors", &[4_096]),
-    ("embedding.md: Readers and writers", &[n(WRITE_BEHIND), n(TAKEN_IN)]),
-    ("embedding.md: Event loops", &[n(READ_AHEAD_MIN), n(BUFFER_KEPT), n(WRITE_BEHIND)]),
+    ("embedding.md: Connections", &[n(WRITE_BEHIND), n(TAKEN_IN)]),
+    ("embedding.md: Event loops", &[n(BUFFER_KEPT)]),
     // Measured: the stack of a call, fork(2) for each GiB, the memory of a command.
     ("embedding.md: Threads", &[32 * KIB]),
     ("embedding.md: Commands", &[20, ms(DRAIN_GRACE), MIB]),
@@ -91,6 +91,9 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: nesting in a header", &[MAX_DEPTH as u64, MAX_DEPTH_HARD as u64]),
     ("embedding.md: body or packet received into memory", &[MAX_BODY]),
     ("embedding.md: command", &[MAX_COMMAND, MAX_COMMAND_HARD]),
+    ("embedding.md: messages queued on a connection", &[MAX_QUEUE]),
+    ("embedding.md: drained by an end with linger", &[LINGER]),
+    ("embedding.md: connecting, all addresses of a name", &[ms(CONNECT_TIMEOUT)]),
     ("embedding.md: output kept, of each stream", &[MAX_OUTPUT]),
     ("embedding.md: SIGTERM to SIGKILL", &[ms(TERM_GRACE)]),
     ("embedding.md: end-of-stream from the client to SIGTERM", &[ms(CLOSE_GRACE)]),
