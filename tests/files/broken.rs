@@ -143,6 +143,7 @@ fn a_file_that_becomes_shorter_is_not_made_up() {
     });
     assert_eq!(session.end.kind(), ErrorKind::Truncated);
     assert!(session.end.detail().contains("shorter"), "{}", session.end);
+    assert_eq!(session.so_far.bytes, 3 << 20);
 }
 
 #[test]
@@ -156,6 +157,7 @@ fn a_source_that_ends_early_breaks_the_connection() {
     assert_eq!(error.kind(), ErrorKind::Truncated);
     assert!(error.detail().contains("shorter"), "{error}");
     assert_eq!(session.end.kind(), ErrorKind::Truncated);
+    assert_eq!(session.so_far.bytes, 3);
     tree.assert_untouched();
 }
 

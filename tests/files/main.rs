@@ -18,6 +18,7 @@ mod tree_lies;
 mod trees;
 mod whole;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -185,19 +186,23 @@ impl Kind {
 struct Session {
     served: Vec<Served>,
     end: Error,
+    /// Of the transfer that was cut.
+    so_far: Transferred,
 }
 
 /// Serves one request after the other.
 fn serve(end: &End, root: &File, options: &ServeOptions<'_>) -> Session {
     let mut connection = end.connection();
     let mut served = Vec::new();
+    let so_far = Cell::default();
+    let options = ServeOptions { so_far: Some(&so_far), ..*options };
     let end = loop {
-        match serve_one(&mut connection, root, options) {
+        match serve_one(&mut connection, root, &options) {
             Ok(one) => served.push(one),
             Err(error) => break error,
         }
     };
-    Session { served, end }
+    Session { served, end, so_far: so_far.get() }
 }
 
 fn serve_one(
