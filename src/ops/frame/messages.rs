@@ -193,11 +193,6 @@ impl Connection<'_> {
         self.receiving.decoder().expect_body(len);
     }
 
-    /// Takes bytes that were received before for the next ones of the stream.
-    pub(crate) fn take_back(&mut self, bytes: &[u8]) -> Result<()> {
-        self.receiving.decoder().append(bytes)
-    }
-
     /// `len` bytes that are no message, all of them or none.
     pub(crate) fn raw_by(&mut self, len: usize, time: impl Into<Time>) -> Result<&[u8]> {
         let mut time = time.into();
