@@ -1280,7 +1280,8 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
 /* For a get to a path and frame_file_options.flags: a file that was stored need not survive a
  * power loss. */
 #define FRAME_FILE_NO_SYNC 8
-/* For a put: the server is an old one that never replies, and 0 only says that all was sent.
+/* For the put of one file: the server is an old one that never replies, and 0 only says that all
+ * was sent.
  * In frame_file_options.flags: a put without data_size gets no reply. The oldest clients read
  * none, and would lose what is still on its way if they closed with a reply unread. */
 #define FRAME_FILE_NO_REPLY 16
@@ -1330,7 +1331,7 @@ struct frame_file_transfer {
     /* Put of fd: bytes to send; 0 is all to the end of a regular file. A pipe or a socket needs
      * a length. */
     uint64_t length;
-    /* Put: bytes of the file that the server has already. They are not sent: those before where
+    /* Put of one file: bytes that the server has already. They are not sent: those before where
      * fd stands, or the first ones at path. Get to fd: bytes that fd has before where it stands;
      * only the rest is asked for. They have to be readable, for their digest, unless
      * FRAME_FILE_NO_CHECKSUM is set. */

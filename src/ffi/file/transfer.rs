@@ -28,7 +28,8 @@ pub const FRAME_FILE_NO_CHECKSUM: u32 = 4;
 /// For a get to a path and frame_file_options.flags: a file that was stored need not survive a
 /// power loss.
 pub const FRAME_FILE_NO_SYNC: u32 = 8;
-/// For a put: the server is an old one that never replies, and 0 only says that all was sent.
+/// For the put of one file: the server is an old one that never replies, and 0 only says that all
+/// was sent.
 /// In frame_file_options.flags: a put without data_size gets no reply. The oldest clients read
 /// none, and would lose what is still on its way if they closed with a reply unread.
 pub const FRAME_FILE_NO_REPLY: u32 = 16;
@@ -80,7 +81,7 @@ pub struct FrameFileTransfer {
     /// Put of fd: bytes to send; 0 is all to the end of a regular file. A pipe or a socket needs
     /// a length.
     pub length: u64,
-    /// Put: bytes of the file that the server has already. They are not sent: those before where
+    /// Put of one file: bytes that the server has already. They are not sent: those before where
     /// fd stands, or the first ones at path. Get to fd: bytes that fd has before where it stands;
     /// only the rest is asked for. They have to be readable, for their digest, unless
     /// FRAME_FILE_NO_CHECKSUM is set.
