@@ -12,38 +12,48 @@ static void check(int code)
         errx(1, "%d: %s", code, frame_last_error());
 }
 
-static struct frame_file_options options_of(const char *how)
+static uint32_t flags_of(const char *how)
 {
-    struct frame_file_options options = FRAME_FILE_OPTIONS_INIT;
-    if (strcmp(how, "plain") == 0)
-        options.flags = FRAME_FILE_NO_CHECKSUM;
-    return options;
+    return strcmp(how, "plain") == 0 ? FRAME_FILE_NO_CHECKSUM : 0;
+}
+
+static struct frame_connection *connection_of(int fd)
+{
+    struct frame_connection_options options = FRAME_CONNECTION_OPTIONS_INIT;
+    struct frame_connection *c;
+    options.flags = FRAME_CONNECTION_OWN;
+    check(frame_connection_new(fd, fd, &options, &c));
+    return c;
 }
 
 static void serve(int listener, int root, const char *how)
 {
-    struct frame_file_options options = options_of(how);
+    struct frame_file_options options = FRAME_FILE_OPTIONS_INIT;
+    options.flags = flags_of(how);
     for (;;) {
-        int fd = accept_one(listener), code;
-        struct frame *request;
-        while ((code = frame_recv_header(fd, &request, NULL)) == 0) {
-            check(frame_file_serve(fd, request, root, &options, NULL));
-            frame_free(request);
-        }
+        struct frame_connection *c = connection_of(accept_one(listener));
+        struct frame_view view;
+        int code;
+        while ((code = frame_connection_recv_header(c, -1, &view, NULL)) == 0)
+            check(frame_file_serve(c, view.header, root, &options, NULL));
         if (code != FRAME_ECLOSED)
             check(code);
-        close(fd);
+        frame_connection_free(c);
     }
 }
 
 static void client(int fd, bool get, const char *how, const char *source, const char *dest)
 {
-    struct frame_file_options options = options_of(how);
+    struct frame_connection *c = connection_of(fd);
+    struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
     struct frame_file_result result = FRAME_FILE_RESULT_INIT;
     double started = now();
-    check(get ? frame_file_get_path(fd, source, dest, &options, &result)
-              : frame_file_put_path(fd, dest, source, &options, &result));
+    what.flags = flags_of(how);
+    what.name = get ? source : dest;
+    what.path = get ? dest : source;
+    check(get ? frame_file_get(c, &what, -1, &result) : frame_file_put(c, &what, -1, &result));
     printf("%.1f\n", (double)result.bytes / MIB / (now() - started));
+    frame_connection_free(c);
 }
 
 int main(int argc, char **argv)
