@@ -19,8 +19,10 @@ from harness import Bar, Contender, Workload, compiled, figure
 FUNCTIONS = [
     "frame_send",
     "frame_recv",
-    "frame_writer_send",
-    "frame_reader_next",
+    "frame_connection_send",
+    "frame_connection_recv",
+    "frame_connection_queue",
+    "frame_connection_next",
     "frame_encode",
     "frame_decoder_next",
 ]
@@ -28,20 +30,25 @@ FUNCTIONS = [
 # As in benches/c/counts.c.
 BATCH = 128
 OWN_CALLS = {"frame_send": "read", "frame_recv": "write"}
-OWN_CALLS |= {"frame_writer_send": "read", "frame_reader_next": "write"}
+OWN_CALLS |= {"frame_connection_send": "read", "frame_connection_recv": "write"}
+OWN_CALLS |= {"frame_connection_queue": "read", "frame_connection_next": "write"}
 
 MAX_SYSTEM_CALLS = {
     "frame_send": 1,
     "frame_recv": 3,
-    "frame_writer_send": 1 / 50,
-    "frame_reader_next": 1 / 50,
+    "frame_connection_send": 1,
+    "frame_connection_recv": 1 / 50,
+    "frame_connection_queue": 1 / 50,
+    "frame_connection_next": 1 / 50,
 }
-# The frame is what frame_recv() allocates: itself, its header and its body.
+# The frame is what a receive allocates: itself, its header and its body.
 MAX_ALLOCATIONS = {
     "frame_send": 0,
     "frame_recv": 3,
-    "frame_writer_send": 0,
-    "frame_reader_next": 0,
+    "frame_connection_send": 0,
+    "frame_connection_recv": 3,
+    "frame_connection_queue": 0,
+    "frame_connection_next": 0,
     "frame_encode": 0,
     "frame_decoder_next": 0,
 }

@@ -24,7 +24,8 @@ from harness import (
 BATCHED = "limit, batched at both ends"
 READS = "limit, one writev and 3 reads"
 STATELESS = "framefd, send and recv"
-BUFFERED = "framefd, writer and reader"
+CONNECTION = "framefd, a connection"
+BUFFERED = "framefd, queued and borrowed"
 TOKIO_BATCHED = "tokio codec, batched"
 ZMQ = "libzmq"
 PYTHON = "framefd in Python, one by one"
@@ -49,7 +50,8 @@ WAYS = [
     Way("limit, one writev, buffered reads", "limit", "limit", "buffered", "messages"),
     Way("limit, bytes without a frame", "limit", "limit", "raw", "trips"),
     Way(STATELESS, "ours", "framefd", "stateless", "messages trips memory"),
-    Way(BUFFERED, "ours", "framefd", "buffered", "messages trips memory"),
+    Way(CONNECTION, "ours", "framefd", "connection", "messages trips memory"),
+    Way(BUFFERED, "ours", "framefd", "buffered", "messages memory"),
     Way(PYTHON, "ours", "python", "framefd"),
     Way(PYTHON_BUFFERED, "ours", "python", "buffered", "messages"),
     Way(TOKIO_BATCHED, "peer", "tokio", "batched", "messages memory"),

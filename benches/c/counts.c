@@ -95,24 +95,41 @@ static void recv_batch(void)
     }
 }
 
-static struct frame_writer *writer;
-static struct frame_reader *reader;
+static struct frame_connection *connection;
 static struct frame_decoder *decoder;
 static struct frame_view views[BATCH];
 
-static void write_batch(void)
+static void connection_send_batch(void)
 {
     for (int index = 0; index < BATCH; index++)
-        done(frame_writer_send(writer, NULL, body, SIZE, 0));
-    done(frame_writer_flush(writer, 0));
+        done(frame_connection_send(connection, NULL, body, SIZE, -1));
     take_frames();
 }
 
-static void read_batch(void)
+static void connection_recv_batch(void)
+{
+    struct frame *frame;
+    put_frames();
+    for (int index = 0; index < BATCH; index++) {
+        done(frame_connection_recv(connection, -1, &frame));
+        frame_free(frame);
+    }
+}
+
+static void queue_batch(void)
+{
+    struct frame_view message = {NULL, 0, body, SIZE};
+    for (int index = 0; index < BATCH; index++)
+        done(frame_connection_queue(connection, &message, 1, -1));
+    done(frame_connection_flush(connection, -1));
+    take_frames();
+}
+
+static void next_batch(void)
 {
     put_frames();
     for (int64_t got = 0; got < BATCH;)
-        got += done(frame_reader_next(reader, views, BATCH, 0));
+        got += done(frame_connection_next(connection, views, BATCH, -1));
 }
 
 static void encode_batch(void)
@@ -124,7 +141,11 @@ static void encode_batch(void)
 
 static void decode_batch(void)
 {
-    done(frame_decoder_feed(decoder, frames, frames_len));
+    size_t room;
+    void *place = frame_decoder_reserve(decoder, &room);
+    check(place != NULL && room >= frames_len, "room");
+    memcpy(place, frames, frames_len);
+    done(frame_decoder_commit(decoder, frames_len));
     for (int64_t got = 0; got < BATCH;)
         got += done(frame_decoder_next(decoder, views, BATCH));
 }
@@ -137,8 +158,10 @@ int main(int argc, char **argv)
     } acts[] = {
         {"frame_send", send_batch},
         {"frame_recv", recv_batch},
-        {"frame_writer_send", write_batch},
-        {"frame_reader_next", read_batch},
+        {"frame_connection_send", connection_send_batch},
+        {"frame_connection_recv", connection_recv_batch},
+        {"frame_connection_queue", queue_batch},
+        {"frame_connection_next", next_batch},
         {"frame_encode", encode_batch},
         {"frame_decoder_next", decode_batch},
     };
@@ -155,9 +178,8 @@ int main(int argc, char **argv)
     near = fd[0];
     far = fd[1];
     send_batch();
-    done(frame_writer_new(near, &writer, NULL));
-    done(frame_reader_new(near, &reader, NULL));
-    done(frame_decoder_new(&decoder, NULL));
+    done(frame_connection_new(near, near, NULL, &connection));
+    done(frame_decoder_new(NULL, &decoder));
     acts[act].batch();
     allocations = 0;
     for (long batches = strtol(argv[2], NULL, 10); batches > 0; batches--)

@@ -1,4 +1,5 @@
-/* framefd: frame_send() and frame_recv(), and a writer and a reader. */
+/* framefd: frame_send() and frame_recv() on a raw descriptor, and a connection: a message at a
+ * time, and queued and borrowed. */
 
 #include "messages.h"
 
@@ -64,82 +65,103 @@ static void answer_stateless(int fd, size_t size)
     }
 }
 
+static struct frame_connection *connection(int fd)
+{
+    struct frame_connection *c;
+    done(frame_connection_new(fd, fd, NULL, &c));
+    return c;
+}
+
+static void send_connection(int fd, size_t size)
+{
+    char *body = allocate(size);
+    struct frame_connection *c = connection(fd);
+    while (!time_is_up)
+        done(frame_connection_send(c, NULL, body, size, -1));
+    done(frame_connection_flush(c, -1));
+    frame_connection_free(c);
+    free(body);
+}
+
 static void send_buffered(int fd, size_t size)
 {
     char *body = allocate(size);
-    struct frame_writer *writer;
-    done(frame_writer_new(fd, &writer, NULL));
+    struct frame_view message = {NULL, 0, body, size};
+    struct frame_connection *c = connection(fd);
     while (!time_is_up)
-        done(frame_writer_send(writer, NULL, body, size, 0));
-    done(frame_writer_flush(writer, 0));
-    frame_writer_free(writer);
+        done(frame_connection_queue(c, &message, 1, -1));
+    done(frame_connection_flush(c, -1));
+    frame_connection_free(c);
     free(body);
 }
 
 static uint64_t receive_buffered(int fd, size_t size)
 {
     struct frame_view views[VIEWS];
-    struct frame_reader *reader;
+    struct frame_connection *c = connection(fd);
     uint64_t count = 0;
     int64_t got;
     (void)size;
-    done(frame_reader_new(fd, &reader, NULL));
-    while ((got = frame_reader_next(reader, views, VIEWS, 0)) > 0) {
+    while ((got = frame_connection_next(c, views, VIEWS, -1)) > 0) {
         for (int64_t index = 0; index < got; index++)
             take(views[index].body);
         count += (uint64_t)got;
     }
     if (got != FRAME_ECLOSED)
         done(got);
-    frame_reader_free(reader);
+    frame_connection_free(c);
     return count;
 }
 
-/* A writer, and a reader that flushes it before it waits. */
-static void open_both(int fd, struct frame_writer **writer, struct frame_reader **reader)
+static uint64_t receive_connection(int fd, size_t size)
 {
-    done(frame_writer_new(fd, writer, NULL));
-    done(frame_reader_new(fd, reader, NULL));
-    done(frame_reader_tie(*reader, *writer));
+    struct frame *frame;
+    struct frame_connection *c = connection(fd);
+    uint64_t count = 0;
+    int code;
+    (void)size;
+    for (; (code = frame_connection_recv(c, -1, &frame)) == 0; count++) {
+        take(frame_body(frame, NULL));
+        frame_free(frame);
+    }
+    if (code != FRAME_ECLOSED)
+        done(code);
+    frame_connection_free(c);
+    return count;
 }
 
-static uint64_t ask_buffered(int fd, size_t size)
+static uint64_t ask_connection(int fd, size_t size)
 {
     char *body = allocate(size);
-    struct frame_writer *writer;
-    struct frame_reader *reader;
+    struct frame_connection *c = connection(fd);
     struct frame_view view;
     uint64_t count = 0;
-    open_both(fd, &writer, &reader);
     for (; !time_is_up; count++) {
-        done(frame_writer_send(writer, NULL, body, size, 0));
-        done(frame_reader_next(reader, &view, 1, 0));
+        done(frame_connection_send(c, NULL, body, size, -1));
+        done(frame_connection_next(c, &view, 1, -1));
         take(view.body);
     }
-    frame_reader_free(reader);
-    frame_writer_free(writer);
+    frame_connection_free(c);
     free(body);
     return count;
 }
 
-static void answer_buffered(int fd, size_t size)
+static void answer_connection(int fd, size_t size)
 {
-    struct frame_writer *writer;
-    struct frame_reader *reader;
+    struct frame_connection *c = connection(fd);
     struct frame_view view;
     (void)size;
-    open_both(fd, &writer, &reader);
-    while (frame_reader_next(reader, &view, 1, 0) == 1)
-        done(frame_writer_send(writer, NULL, view.body, view.body_len, 0));
-    frame_reader_free(reader);
-    frame_writer_free(writer);
+    while (frame_connection_next(c, &view, 1, -1) == 1)
+        done(frame_connection_send(c, NULL, view.body, view.body_len, -1));
+    frame_connection_free(c);
 }
 
 int main(int argc, char **argv)
 {
     static const struct way ways[] = {
         {"stateless", send_stateless, receive_stateless, ask_stateless, answer_stateless},
-        {"buffered", send_buffered, receive_buffered, ask_buffered, answer_buffered},
+        {"connection", send_connection, receive_connection, ask_connection, answer_connection},
+        {"buffered", send_buffered, receive_buffered, ask_connection, answer_connection},
         {NULL, NULL, NULL, NULL, NULL},
     };
     return measure(argc, argv, ways);
