@@ -44,8 +44,9 @@ pub mod frame {
     pub use crate::io::wait::{Hook, Interrupt};
     pub use crate::ops::Duplex;
     pub use crate::ops::frame::{
-        Connection, ConnectionOptions, Ends, Frame, Handle, Message, Options, ReceiveHalf,
-        SendHalf, Sent, State, recv, recv_into, send, send_slices,
+        Connection, ConnectionOptions, Ends, Frame, Handle, IfLarge, Message, Options, ReceiveHalf,
+        Received, SendHalf, Sent, State, recv, recv_into, recv_packet, recv_packet_into, send,
+        send_packet, send_slices,
     };
     pub use crate::wire::frame::decoder::{Decoder, FrameView, Limits};
     pub use crate::wire::frame::packet::PrefixFormat;

@@ -141,13 +141,17 @@ static void encode_batch(void)
 
 static void decode_batch(void)
 {
-    size_t room;
-    void *place = frame_decoder_reserve(decoder, &room);
-    check(place != NULL && room >= frames_len, "room");
-    memcpy(place, frames, frames_len);
-    done(frame_decoder_commit(decoder, frames_len));
-    for (int64_t got = 0; got < BATCH;)
-        got += done(frame_decoder_next(decoder, views, BATCH));
+    for (size_t at = 0; at < frames_len;) {
+        size_t room, left = frames_len - at;
+        void *place = frame_decoder_reserve(decoder, &room);
+        check(place != NULL, "room");
+        room = room < left ? room : left;
+        memcpy(place, frames + at, room);
+        done(frame_decoder_commit(decoder, room));
+        at += room;
+        while (done(frame_decoder_next(decoder, views, BATCH)) > 0)
+            ;
+    }
 }
 
 int main(int argc, char **argv)

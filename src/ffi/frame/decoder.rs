@@ -49,9 +49,7 @@ pub extern "C" fn frame_encode(
 ) -> i64 {
     count(|| {
         let header = header.optional("header")?;
-        let opts = opts.read("struct frame_options")?;
-        opts.without_descriptor()?;
-        let (options, format) = opts.convert()?;
+        let (options, format) = opts.framing_alone()?;
         match (format, header) {
             (Format::Frames, header) => {
                 write(&Head::new(header, body_len, options.max_header)?.pieces(), buf, cap)
@@ -73,9 +71,8 @@ pub extern "C" fn frame_encode(
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_new(opts: Options<FrameOptions>, out: Out<FrameDecoder>) -> c_int {
     code(|| {
-        let (place, opts) = (out.get("out")?, opts.read("struct frame_options")?);
-        opts.without_descriptor()?;
-        let (options, format) = opts.convert()?;
+        let place = out.get("out")?;
+        let (options, format) = opts.framing_alone()?;
         let decoder = Decoder::new(options.limits());
         place.put(FrameDecoder { decoder, format, room: 0, in_body: false });
         Ok(())

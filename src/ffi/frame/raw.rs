@@ -251,19 +251,24 @@ impl Options<FrameOptions> {
         }
         self.read("struct frame_options")?.convert()
     }
+
+    /// The same for a function without a descriptor, to which times do not apply.
+    #[inline]
+    pub(super) fn framing_alone(self) -> Result<(frame::Options, Format)> {
+        if self.is_null() {
+            return Ok((frame::Options::default(), Format::Frames));
+        }
+        let opts = self.read("struct frame_options")?;
+        options::unused(opts.timeout_ms, "frame_options.timeout_ms")?;
+        match opts.interrupted {
+            Some(_) => Err(options::not_here("frame_options.interrupted", "this function")),
+            None => opts.convert(),
+        }
+    }
 }
 
 impl FrameOptions {
-    /// Fails for what does not apply without a descriptor.
-    pub(super) fn without_descriptor(&self) -> Result<()> {
-        options::unused(self.timeout_ms, "frame_options.timeout_ms")?;
-        match self.interrupted {
-            Some(_) => Err(options::not_here("frame_options.interrupted", "this function")),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn convert(&self) -> Result<(frame::Options, Format)> {
+    fn convert(&self) -> Result<(frame::Options, Format)> {
         options::unused(self.flags, "frame_options.flags")?;
         let format = format(self.format, self.prefix)?;
         let (header, max_header) = (limits::MAX_HEADER, limits::MAX_HEADER_HARD);
