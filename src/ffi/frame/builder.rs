@@ -41,23 +41,25 @@ pub extern "C" fn frame_builder_string(
     value: Text,
     value_len: usize,
 ) -> c_int {
-    add(builder, |header| {
-        let (key, value) = (key.get("key")?, value.sized(value_len, "value")?);
-        let not_text = |_| Error::new(ErrorKind::BadField, format!("{key:?} is not UTF-8"));
-        header.string(key, str::from_utf8(value).map_err(not_text)?)
+    code(|| {
+        add(builder, |header| {
+            let (key, value) = (key.get("key")?, value.sized(value_len, "value")?);
+            let not_text = |_| Error::new(ErrorKind::BadField, format!("{key:?} is not UTF-8"));
+            header.string(key, str::from_utf8(value).map_err(not_text)?)
+        })
     })
 }
 
 /// Adds an integer. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_int(builder: Mut<FrameBuilder>, key: Text, value: i64) -> c_int {
-    add(builder, |header| header.integer(key.get("key")?, value))
+    code(|| add(builder, |header| header.integer(key.get("key")?, value)))
 }
 
 /// Adds true or false. The codes of frame_builder_string().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_bool(builder: Mut<FrameBuilder>, key: Text, value: bool) -> c_int {
-    add(builder, |header| header.boolean(key.get("key")?, value))
+    code(|| add(builder, |header| header.boolean(key.get("key")?, value)))
 }
 
 /// Adds a value that is JSON already: an array, an object, null, a fraction.
@@ -65,7 +67,7 @@ pub extern "C" fn frame_builder_bool(builder: Mut<FrameBuilder>, key: Text, valu
 /// The codes of frame_builder_string(), and FRAME_EBADJSON.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_json(builder: Mut<FrameBuilder>, key: Text, json: Text) -> c_int {
-    add(builder, |header| header.json(key.get("key")?, json.get("json")?))
+    code(|| add(builder, |header| header.json(key.get("key")?, json.get("json")?)))
 }
 
 /// Adds the members of another header as they stand in its text, for a relay: all but data_size
@@ -74,7 +76,7 @@ pub extern "C" fn frame_builder_json(builder: Mut<FrameBuilder>, key: Text, json
 /// The codes of frame_builder_string(), and FRAME_EBADJSON.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_merge(builder: Mut<FrameBuilder>, header: Text) -> c_int {
-    add(builder, |built| built.merge(header.get("header")?))
+    code(|| add(builder, |built| built.merge(header.get("header")?)))
 }
 
 /// The object as it is now: JSON text with a NUL after it.
@@ -102,13 +104,14 @@ pub extern "C" fn frame_builder_free(builder: Mut<FrameBuilder>) {
 }
 
 /// Adds to a builder that has not failed.
-fn add(builder: Mut<FrameBuilder>, work: impl FnOnce(&mut HeaderBuilder) -> Result<()>) -> c_int {
-    code(|| {
-        let no_memory = || Error::new(ErrorKind::NoMemory, "builder is NULL");
-        let builder = builder.optional().ok_or_else(no_memory)?;
-        if let Some(failed) = &builder.failed {
-            return Err(failed.clone());
-        }
-        work(&mut builder.header).inspect_err(|error| builder.failed = Some(error.clone()))
-    })
+fn add(
+    builder: Mut<FrameBuilder>,
+    work: impl FnOnce(&mut HeaderBuilder) -> Result<()>,
+) -> Result<()> {
+    let no_memory = || Error::new(ErrorKind::NoMemory, "builder is NULL");
+    let builder = builder.optional().ok_or_else(no_memory)?;
+    if let Some(failed) = &builder.failed {
+        return Err(failed.clone());
+    }
+    work(&mut builder.header).inspect_err(|error| builder.failed = Some(error.clone()))
 }
