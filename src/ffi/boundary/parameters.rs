@@ -3,11 +3,10 @@
 //! Only C makes them: a value is what the header says a caller has to pass, so that their
 //! methods are safe to call, once, inside the call that they came with. In the header each is
 //! the C type that its comment names; tests/header prints it so.
-#![allow(dead_code)] // the functions move to these one section after the other
 
-use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::ffi::{OsStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -34,6 +33,13 @@ impl Fd {
     /// The descriptor to read from, and that of a `write_fd` member: 0 is the same.
     pub fn duplex(self, write_fd: c_int) -> Result<crate::Duplex<'static>> {
         options::duplex(self.0, write_fd)
+    }
+
+    /// The descriptor, which is the library's from now on; `None` for -1. It was found to be
+    /// open.
+    pub fn take(self) -> Option<OwnedFd> {
+        // SAFETY: the caller hands it over: the header says so.
+        (self.0 >= 0).then(|| unsafe { OwnedFd::from_raw_fd(self.0) })
     }
 
     /// The descriptor, or `None` for -1.
@@ -419,8 +425,13 @@ impl Context {
     }
 }
 
-/// A text of ours for C, which ends in a NUL.
-pub fn c_text(text: &[u8]) -> *const c_char {
-    debug_assert!(CStr::from_bytes_with_nul(text).is_ok());
-    text.as_ptr().cast()
+/// Adds to `buffer` the `n` bytes that C has written behind its end.
+pub fn commit(buffer: &mut Vec<u8>, n: usize) -> Result<()> {
+    let room = buffer.capacity() - buffer.len();
+    if n > room {
+        return Err(invalid(format!("n is {n}, but there was room for {room}")));
+    }
+    // SAFETY: there is room for them, and the header says that they were written.
+    unsafe { buffer.set_len(buffer.len() + n) };
+    Ok(())
 }

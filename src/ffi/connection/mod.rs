@@ -13,7 +13,6 @@ pub use receive::*;
 pub use send::*;
 
 use std::ffi::{c_int, c_void};
-use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -351,13 +350,5 @@ fn state_of(connection: &Connection<'_>, running: &mut Option<Running>) -> Frame
         to_receive: state.to_receive,
         to_send: state.to_send,
         queued: state.queued,
-    }
-}
-
-impl Fd {
-    /// The descriptor, which is the library's from now on; `None` for -1.
-    fn take(self) -> Option<OwnedFd> {
-        // SAFETY: the caller hands it over, and it was found to be open.
-        (self.number() >= 0).then(|| unsafe { OwnedFd::from_raw_fd(self.number()) })
     }
 }

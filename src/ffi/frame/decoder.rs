@@ -10,7 +10,7 @@ use super::view::{FrameView, view_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::options;
 use crate::ffi::boundary::outcome::{code, count, small, value};
-use crate::ffi::boundary::parameters::{Array, Mut, Options, Out, Ref, Room, Text, Value};
+use crate::ffi::boundary::parameters::{Array, Mut, Options, Out, Ref, Room, Text, Value, commit};
 use crate::wire::frame::decoder::{Decoder, Span};
 use crate::wire::frame::head::Head;
 use crate::wire::frame::queue::Format;
@@ -124,10 +124,8 @@ pub extern "C" fn frame_decoder_commit(decoder: Mut<FrameDecoder>, n: usize) -> 
             let detail = format!("n is {n}, but there was room for {room}");
             return Err(Error::new(ErrorKind::Argument, detail));
         }
-        let buffer = decoder.buffer();
-        // SAFETY: the caller has written them to the spare capacity, which nothing has
-        // changed since: every other call sets the room to 0.
-        unsafe { buffer.set_len(buffer.len() + n) };
+        // Nothing has changed the spare capacity since: every other call sets the room to 0.
+        commit(decoder.buffer(), n)?;
         decoder.fed(n, std::mem::take(room));
         Ok(())
     })

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::ptr;
 
 use crate::error::Result;
-use crate::ffi::boundary::arguments::{bytes, optional_text};
+use crate::ffi::boundary::parameters::{Bytes, Text};
 use crate::wire::frame::decoder::Span;
 
 /// A message that is in somebody else's memory: a connection's, a decoder's or the caller's.
@@ -47,14 +47,8 @@ impl FrameView {
 
     /// The header and the body that C passes.
     pub(in crate::ffi) fn parts<'a>(&self) -> Result<(Option<&'a str>, &'a [u8])> {
-        // SAFETY: the header says that a view's pointers go with their lengths.
-        let (header, body) = unsafe {
-            (
-                optional_text(self.header, "header")?,
-                bytes(self.body.cast::<u8>(), self.body_len, "body")?,
-            )
-        };
-        Ok((header, body))
+        let (header, body) = (Text::of(self.header), Bytes::of(self.body));
+        Ok((header.optional("header")?, body.get(self.body_len, "body")?))
     }
 }
 

@@ -10,7 +10,6 @@
 //! | broken | a framing error, end of stream inside a message, an exchange that ended before its reply | [`state`](Connection::state), [`unread`](Connection::unread), abort |
 //! | aborted | [`Handle::abort`] | the same |
 //! | forked | the process is a child of the one that made it | unread |
-#![allow(dead_code)] // the features move here one after the other
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! The two directions of a connection, each for one thread at a time.
-#![allow(dead_code)] // the features move here one after the other
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;

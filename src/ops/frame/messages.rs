@@ -1,5 +1,4 @@
 //! The messages of a connection, for a thread that has both directions.
-#![allow(dead_code)] // the features move here one after the other
 
 use std::os::fd::BorrowedFd;
 
@@ -8,7 +7,7 @@ use super::raw::Message;
 use super::sending::{Sent, is_resumable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience, Time};
-use crate::wire::frame::decoder::{FrameView, Span};
+use crate::wire::frame::decoder::FrameView;
 use crate::wire::frame::packet::check_size;
 use crate::wire::json::header::Header;
 
@@ -246,11 +245,6 @@ impl Connection<'_> {
     /// Gives the next piece of the body, all of it.
     pub(crate) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
         self.send_half().write_by(piece, patience)
-    }
-
-    /// Where the next message is in the decoder's buffer.
-    pub(crate) fn next_span(&mut self, time: impl Into<Time>) -> Result<Span> {
-        self.receive_half().next_span(time)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Frames and packets over descriptors, whole or with the body in pieces.
 
-use std::borrow::Cow;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -394,49 +393,6 @@ impl<'fd> BodyReader<'fd> {
         }
         self.left -= got as u64;
         Ok(got)
-    }
-}
-
-/// The body of a received request, wherever it is.
-#[derive(Debug)]
-pub enum Body<'a, 'fd> {
-    /// In memory.
-    Memory(&'a [u8]),
-    /// Still in the stream.
-    Stream(&'a mut BodyReader<'fd>),
-}
-
-impl<'a> Body<'a, '_> {
-    /// Bytes of it.
-    pub fn len(&self) -> u64 {
-        match self {
-            Body::Memory(bytes) => bytes.len() as u64,
-            Body::Stream(reader) => reader.left(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All of it in memory, if it is at most `max` bytes; where it is more, nothing is
-    /// consumed.
-    pub fn gather(&mut self, max: u64, timeout: Option<Duration>) -> Result<Cow<'a, [u8]>> {
-        check_size(self.len(), max)?;
-        match self {
-            Body::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
-            Body::Stream(reader) => reader.read_all(max, timeout).map(Cow::Owned),
-        }
-    }
-
-    /// Drops what is left of it in the stream, as long as it comes: `stall` is the most
-    /// without a byte.
-    pub fn skip(&mut self, stall: Duration) -> Result<()> {
-        match self {
-            Body::Memory(_) => Ok(()),
-            Body::Stream(reader) => reader.skip_by(Patience::without_stall(stall)),
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The receiving direction of a connection: what was read ahead, and where in the stream it
 //! is.
-#![allow(dead_code)] // the features move here one after the other
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! The sending direction of a connection: what was accepted, and how far it was written.
-#![allow(dead_code)] // the features move here one after the other
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
