@@ -43,12 +43,8 @@ lib: $(RELEASE)/libframefd.a
 # the same program: so the archive is linked into one object whose only global names are
 # those of the C interface. What std has of bitcode is left out: a linker with a plugin for
 # another LLVM would see nothing else of it. Cargo knows whether anything has changed.
-#
-# Beyond the threshold, code that is inlined makes the library larger (1,180 kB) and nothing
-# faster; what is marked #[inline] is inlined all the same.
 $(RELEASE)/libframefd.a: FORCE
-	$(CARGO) rustc --quiet --lib --release --crate-type cdylib,staticlib -- \
-	    -C llvm-args=-inline-threshold=100
+	$(CARGO) rustc --quiet --lib --release --crate-type cdylib,staticlib
 	@if [ ! -e $(RELEASE)/framefd.o ] || [ $(RELEASE)/libframefd.so -nt $(RELEASE)/framefd.o ]; then \
 	    set -e; cd $(RELEASE); \
 	    nm -D --defined-only libframefd.so | cut -d ' ' -f 3 > framefd.symbols; \

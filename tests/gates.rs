@@ -80,7 +80,7 @@ fn the_shared_library_has_its_soname_and_is_small() {
     let stripped = scratch.path().join("stripped.so");
     run("strip", &["-o", &text(&stripped), &shared_library()]);
     let size = fs::metadata(&stripped).unwrap().len();
-    assert!(size < 1152 * 1024, "{size} bytes stripped; see [profile.release] in Cargo.toml");
+    assert!(size < 1024 * 1024, "{size} bytes stripped; see [profile.release] in Cargo.toml");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! What goes before a body: the length prefix, and the header with `data_size` in it.
+#![allow(clippy::inline_always)] // the path of each queued frame, in a library that is built for size
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::frame::packet::PrefixFormat;
@@ -51,7 +52,7 @@ impl<'a> Head<'a> {
 
 /// What [`Head::new`] makes, written to the end of `out` at once: for many small frames. There
 /// is room for [`MORE_THAN_KEYS`] bytes and the header.
-#[inline]
+#[inline(always)]
 pub fn append(
     out: &mut Vec<u8>,
     header: Option<&str>,
@@ -60,17 +61,16 @@ pub fn append(
 ) -> Result<()> {
     let keys = keys_of(header)?;
     let start_len = start_len(keys, body_len, max_header)?;
-    let at = out.len();
-    out.extend_from_slice(&TEMPLATE);
-    if let Some(start) = out[at..].first_chunk_mut() {
-        complete(start, start_len, keys, body_len);
+    let mut start = TEMPLATE;
+    complete(&mut start, start_len, keys, body_len);
+    out.extend_from_slice(&start[..start_len]);
+    if !keys.is_empty() {
+        out.extend_from_slice(keys.as_bytes());
     }
-    out.truncate(at + start_len);
-    out.extend_from_slice(keys.as_bytes());
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn keys_of(header: Option<&str>) -> Result<&str> {
     match header {
         None => Ok(""),
@@ -79,7 +79,7 @@ fn keys_of(header: Option<&str>) -> Result<&str> {
 }
 
 /// How much of the start goes before `keys`, if the head is one that may be sent.
-#[inline]
+#[inline(always)]
 fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
     if body_len > MAX_DATA_SIZE {
         return Err(too_big("a body", body_len, MAX_DATA_SIZE));
@@ -95,7 +95,7 @@ fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
 }
 
 /// Writes into the template what it lacks.
-#[inline]
+#[inline(always)]
 fn complete(start: &mut [u8; START_SIZE], start_len: usize, keys: &str, body_len: u64) {
     let mut number_end = start_len;
     if !keys.starts_with('}') {

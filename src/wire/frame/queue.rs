@@ -1,4 +1,5 @@
 //! Messages on their way out: accepted, and not written yet. No descriptor, no clock.
+#![allow(clippy::inline_always)] // the path of each queued frame, in a library that is built for size
 
 use super::head::{self, Head};
 use super::packet::PrefixFormat;
@@ -96,7 +97,7 @@ impl Queue {
     }
 
     /// Adds a small frame. `max_header` bounds its header.
-    #[inline]
+    #[inline(always)]
     pub fn append_frame(
         &mut self,
         header: Option<&str>,
@@ -158,23 +159,24 @@ impl Queue {
     }
 
     /// The last part, with room for `len` bytes more.
-    #[inline]
+    #[inline(always)]
     fn room_for(&mut self, len: usize) -> Result<&mut Vec<u8>> {
-        if !self.parts[BODY].is_empty() {
-            let tail = &mut self.parts[TAIL];
-            reserve(tail, len)?;
-            return Ok(tail);
+        let last = if self.parts[BODY].is_empty() { HEAD } else { TAIL };
+        if self.parts[last].capacity() - self.parts[last].len() < len {
+            self.make_room(last, len)?;
         }
-        let head = &mut self.parts[HEAD];
-        if head.capacity() - head.len() < len {
-            // Moves the rest to the front if that is less than what was written before it.
-            if self.sent >= head.len() - self.sent {
-                head.drain(..self.sent);
-                self.sent = 0;
-            }
-            reserve(head, len.max(limits::WRITE_BEHIND.saturating_sub(head.len())))?;
+        Ok(&mut self.parts[last])
+    }
+
+    #[cold]
+    fn make_room(&mut self, last: usize, len: usize) -> Result<()> {
+        let part = &mut self.parts[last];
+        // Moves the rest to the front if that is less than what was written before it.
+        if last == HEAD && self.sent >= part.len() - self.sent {
+            part.drain(..self.sent);
+            self.sent = 0;
         }
-        Ok(head)
+        reserve(part, len.max(limits::WRITE_BEHIND.saturating_sub(part.len())))
     }
 }
 
