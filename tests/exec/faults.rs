@@ -236,7 +236,7 @@ fn a_client_that_does_not_read_its_reply_is_given_up() {
         for (client, server) in [unix(), over_tcp(), pipes(), unix(), over_tcp(), pipes()] {
             let start = Instant::now();
             client.send("head -c 16777216 /dev/zero");
-            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::TimedOut);
+            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
             assert!((SHORT..LONG).contains(&start.elapsed()));
         }
         let after = (memory(), descriptors());
@@ -255,7 +255,7 @@ fn a_client_that_has_no_room_for_a_reply_is_given_up_as_well() {
         for (client, server) in [unix(), over_tcp(), pipes()] {
             client.send(command);
             fill(&server.writer);
-            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::TimedOut);
+            assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
         }
     }
 }
@@ -293,14 +293,14 @@ fn a_request_that_does_not_come_whole_is_not_run() {
     let header = Some(r#"{"cmd":"exec"}"#);
     let mut body = frame::send_header(client.writer.as_fd(), header, 20, &within(LONG)).unwrap();
     body.write(b"touch ran;", Some(LONG)).unwrap();
-    assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::TimedOut);
+    assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
     assert!(!root.path().join("ran").exists());
 }
 
 #[test]
 fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
     let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
-    for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::TimedOut)] {
+    for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::Stalled)] {
         for (client, server) in [unix(), over_tcp(), pipes()] {
             let header = Some(r#"{"cmd":"exec","id":7}"#);
             let writer = client.writer.as_fd();

@@ -53,15 +53,15 @@ pub struct Report {
 /// whole, the reply is sent all the same, and an error returned. Input that is cut while the
 /// command runs, and a frame that is not for a running command, are errors as well: the
 /// command is killed, and the client told so. [`ErrorKind::Closed`] is a client that went
-/// away from its command, [`ErrorKind::TimedOut`] one that did not go on for too long.
+/// away from its command, [`ErrorKind::Stalled`] one that did not go on for too long.
 /// Every error breaks the connection.
 pub fn serve(
     connection: &mut Connection<'_>,
     request: &Header,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
-    connection.shared().check()?;
-    let served = serve_request(connection, request, options);
+    connection.check_exchange()?;
+    let served = serve_request(connection, request, options).map_err(given_up);
     connection.release();
     served.inspect_err(|error| connection.shared().break_by(error))
 }
@@ -86,6 +86,14 @@ fn serve_request(
         return refused(connection, error);
     }
     execute(connection, job, &command, options)
+}
+
+/// A client that is given up is not to be waited for again, as a time that was up says.
+fn given_up(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
+        _ => error,
+    }
 }
 
 fn execute(

@@ -15,7 +15,7 @@ impl<'fd> Connection<'fd> {
         &mut self,
         work: impl FnOnce(&mut Connection<'fd>) -> Result<T>,
     ) -> Result<T> {
-        self.shared.check()?;
+        self.check_exchange()?;
         if self.sending.to_send() > 0 {
             let detail = "the body of a message is still being sent";
             return Err(Error::new(ErrorKind::State, detail));
@@ -29,6 +29,12 @@ impl<'fd> Connection<'fd> {
             self.shared.break_by(error);
         }
         outcome
+    }
+
+    /// Whether there can be requests and replies: they have headers.
+    pub(crate) fn check_exchange(&self) -> Result<()> {
+        self.shared.check()?;
+        self.receiving.check_format()
     }
 
     /// The id of the next request of the library's own: `~1`, `~2` and so on.

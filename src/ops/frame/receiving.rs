@@ -519,7 +519,7 @@ impl<'fd> Receiving<'fd> {
         if self.source.is_none() { Err(no_descriptor()) } else { Ok(()) }
     }
 
-    fn check_format(&self) -> Result<()> {
+    pub(super) fn check_format(&self) -> Result<()> {
         match self.format {
             Format::Frames => Ok(()),
             Format::Packets(_) => Err(Error::new(ErrorKind::State, "a packet has no header")),
