@@ -1040,7 +1040,8 @@ int exec_call(struct frame_connection *c, const struct exec_request *what, int t
 /* What the command wrote to EXEC_STDOUT or EXEC_STDERR, which is `which`, with a NUL behind it.
  *
  * The bytes are the command's own, valid until exec_output_free(). *len is their number; len
- * may be NULL. "" with a length of 0 if there are none, and NULL if output is. */
+ * may be NULL. "" with a length of 0 if there are none. NULL if output is, and for any other
+ * `which`. */
 const void *exec_output_bytes(const struct exec_output *output, int which, size_t *len);
 
 /* Ends the object; NULL is ignored. */
@@ -1051,7 +1052,7 @@ void exec_output_free(struct exec_output *output);
  * what is the command. Until exec_finish() or exec_copy() has returned how it ended, every
  * other function that receives or sends on the connection returns FRAME_ESTATE. The first
  * exec_read() reports whether the server accepted the command. To give it up, free the
- * connection, which ends the command, unless it is EXEC_DETACHED.
+ * connection and close its descriptors: that ends the command, unless it is EXEC_DETACHED.
  *
  * Returns 0: the request was accepted, and what is not written yet will be by the calls that
  * follow. FRAME_ETIMEDOUT: nothing was accepted. FRAME_EINVAL, which names the member, and the
@@ -1253,7 +1254,8 @@ int exec_serve(struct frame_connection *c, const char *request,
 /* Runs shell code here for its output alone: nothing is sent. For servers of older wires.
  *
  * On success *out is the output, freed with exec_output_free(); on failure NULL. opts and
- * result may be NULL; write_fd, reply_timeout_ms and close_grace_ms do not apply.
+ * result may be NULL; write_fd, reply_timeout_ms, close_grace_ms, policy and EXEC_DETACHED do
+ * not apply.
  *
  * Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be started.
  * FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above max_command. FRAME_ECANCELED,
@@ -1700,8 +1702,8 @@ int exec_datagram_server_new(const void *key, size_t key_len,
  * A request that comes twice runs once: while it runs the second one is dropped, and later the
  * same reply is sent again, to the same address only. What is run, and how, is as for
  * exec_serve(). opts and result may be NULL. In opts max_output is 1 MiB by default, at most
- * 16 MiB; write_fd, reply_timeout_ms, close_grace_ms and interrupted do not apply; a lost client
- * does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
+ * 16 MiB; write_fd, reply_timeout_ms, close_grace_ms, interrupted and EXEC_DETACHED do not apply:
+ * a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
  * may serve on one descriptor side by side, and the call lasts as long as the command.
  * timeout_ms is the wait for a datagram.
  *

@@ -96,12 +96,18 @@ pub unsafe fn check_result<T: SizedStruct>(result: *const T, what: &str) -> Resu
 /// A `timeout_ms` member: `None` is for ever, 0 the default.
 #[inline]
 pub fn timeout(milliseconds: i32, default: Option<Duration>) -> Result<Option<Duration>> {
+    time(milliseconds, default, "timeout_ms")
+}
+
+/// The same for a member of another name.
+#[inline]
+pub fn time(milliseconds: i32, default: Option<Duration>, what: &str) -> Result<Option<Duration>> {
     match milliseconds {
         0 => Ok(default),
         FRAME_NO_TIMEOUT => Ok(None),
         FRAME_DONT_WAIT => Ok(Some(Duration::ZERO)),
         1.. => Ok(Some(Duration::from_millis(u64::from(milliseconds.unsigned_abs())))),
-        _ => Err(invalid(format!("timeout_ms is {milliseconds}"))),
+        _ => Err(invalid(format!("{what} is {milliseconds}"))),
     }
 }
 

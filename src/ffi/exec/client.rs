@@ -4,11 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use super::request::{ExecRequest, Form, request_of};
-use super::{ExecResult, result_of};
+use super::{ExecResult, result_of_reply};
+use crate::error::Result;
 use crate::ffi::boundary::outcome::{small, value};
 use crate::ffi::boundary::parameters::{Handle, Mut, Options, Out, Ref, Results, Value};
 use crate::ffi::connection::FrameConnection;
 use crate::ops::exec::{self, Reply};
+use crate::wire::memory::reserve;
 
 /// For exec_output_bytes() and exec_read(): standard output.
 pub const EXEC_STDOUT: i32 = 1;
@@ -19,7 +21,30 @@ pub const EXEC_STDERR: i32 = 2;
 ///
 /// It belongs to the caller and is freed with exec_output_free(). It never changes: any number
 /// of threads may use it.
-pub struct ExecOutput(pub(in crate::ffi) Reply);
+pub struct ExecOutput {
+    /// Standard output, a NUL, standard error, a NUL.
+    bytes: Vec<u8>,
+    stderr_at: usize,
+}
+
+impl ExecOutput {
+    pub(in crate::ffi) fn new(reply: Reply) -> Result<ExecOutput> {
+        let (mut bytes, stderr_at) = reply.into_body();
+        reserve(&mut bytes, 2)?;
+        bytes.insert(stderr_at, 0);
+        bytes.push(0);
+        Ok(ExecOutput { bytes, stderr_at: stderr_at + 1 })
+    }
+
+    /// One of the outputs, without its NUL.
+    fn output(&self, which: c_int) -> Option<&[u8]> {
+        match which {
+            EXEC_STDOUT => Some(&self.bytes[..self.stderr_at - 1]),
+            EXEC_STDERR => Some(&self.bytes[self.stderr_at..self.bytes.len() - 1]),
+            _ => None,
+        }
+    }
+}
 
 /// Runs a command at the peer, and waits for its reply.
 ///
@@ -50,9 +75,10 @@ pub extern "C" fn exec_call(
         let request = request_of(what, Form::Reply)?;
         let timeout = c.exchange_timeout(timeout_ms)?;
         let reply = c.cell.both(|connection| exec::call(connection, &request, timeout))?;
-        let ended = result_of(&reply.header, false);
+        let ended = result_of_reply(&reply);
+        let output = ExecOutput::new(reply)?;
         result.put(&ended, "result")?;
-        place.put(ExecOutput(reply));
+        place.put(output);
         Ok(ended.outcome)
     })
 }
@@ -60,7 +86,8 @@ pub extern "C" fn exec_call(
 /// What the command wrote to EXEC_STDOUT or EXEC_STDERR, which is `which`, with a NUL behind it.
 ///
 /// The bytes are the command's own, valid until exec_output_free(). *len is their number; len
-/// may be NULL. "" with a length of 0 if there are none, and NULL if output is.
+/// may be NULL. "" with a length of 0 if there are none. NULL if output is, and for any other
+/// `which`.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_output_bytes(
     output: Ref<ExecOutput>,
@@ -68,13 +95,9 @@ pub extern "C" fn exec_output_bytes(
     len: Value<usize>,
 ) -> *const c_void {
     value(ptr::null(), || {
-        let Some(ExecOutput(reply)) = output.optional() else {
-            len.put(0);
-            return ptr::null();
-        };
-        let bytes = if which == EXEC_STDERR { reply.stderr() } else { reply.stdout() };
-        len.put(bytes.len());
-        if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr().cast() }
+        let bytes = output.optional().and_then(|output| output.output(which));
+        len.put(bytes.map_or(0, <[u8]>::len));
+        bytes.map_or(ptr::null(), |bytes| bytes.as_ptr().cast())
     })
 }
 

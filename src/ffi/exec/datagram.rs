@@ -4,9 +4,9 @@ use std::ffi::c_int;
 
 use super::client::ExecOutput;
 use super::options::ExecOptions;
-use super::request::{ExecRequest, Form, request_of};
+use super::request::{EXEC_DETACHED, ExecRequest, Form, request_of};
 use super::server::served_result;
-use super::{ExecResult, result_of};
+use super::{ExecResult, result_of, result_of_reply};
 use crate::error::{Error, Result};
 use crate::ffi::boundary::options::{limit, parameter, unused};
 use crate::ffi::boundary::outcome::{code, small, value};
@@ -57,8 +57,8 @@ pub extern "C" fn exec_datagram_server_new(
 /// A request that comes twice runs once: while it runs the second one is dropped, and later the
 /// same reply is sent again, to the same address only. What is run, and how, is as for
 /// exec_serve(). opts and result may be NULL. In opts max_output is 1 MiB by default, at most
-/// 16 MiB; write_fd, reply_timeout_ms, close_grace_ms and interrupted do not apply; a lost client
-/// does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
+/// 16 MiB; write_fd, reply_timeout_ms, close_grace_ms, interrupted and EXEC_DETACHED do not apply:
+/// a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
 /// may serve on one descriptor side by side, and the call lasts as long as the command.
 /// timeout_ms is the wait for a datagram.
 ///
@@ -85,6 +85,7 @@ pub extern "C" fn exec_datagram_serve(
         unused(opts.reply_timeout_ms, "exec_options.reply_timeout_ms")?;
         unused(opts.close_grace_ms, "exec_options.close_grace_ms")?;
         unused(opts.interrupted.map(|_| 1), "exec_options.interrupted")?;
+        unused(opts.flags & EXEC_DETACHED, "EXEC_DETACHED")?;
         // A reply that is lost is sent again whole: less output is kept.
         let (default, hard) = (limits::DATAGRAM_OUTPUT, limits::MAX_OUTPUT);
         opts.max_output = limit(opts.max_output, default, hard, "max_output")?;
@@ -139,9 +140,10 @@ pub extern "C" fn exec_datagram_call(
         let timeout = parameter(timeout_ms, Some(limits::DATAGRAM_TIMEOUT))?;
         let key = key_of(key, key_len)?;
         let reply = exec::request(fd.borrow()?, &request, timeout, key.as_ref())?;
-        let ended = result_of(&reply.header, false);
+        let ended = result_of_reply(&reply);
+        let output = ExecOutput::new(reply)?;
         result.put(&ended, "result")?;
-        place.put(ExecOutput(reply));
+        place.put(output);
         Ok(ended.outcome)
     })
 }

@@ -17,6 +17,7 @@ pub use stream::*;
 use std::ffi::{c_char, c_int};
 
 use crate::ffi::boundary::options::SizedStruct;
+use crate::ops::exec::Reply;
 use crate::wire::message::exec::{ExecReply, Outcome};
 
 /// The command ended by itself; exit_code is its status.
@@ -94,6 +95,16 @@ pub(in crate::ffi) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecRes
         stdout_total: reply.stdout_total.unwrap_or(0),
         stderr_total: reply.stderr_total.unwrap_or(0),
         charset: charset_of(reply.charset.as_deref().unwrap_or_default()),
+    }
+}
+
+/// The same with the outputs at hand: a reply may leave out how long they are.
+pub(in crate::ffi) fn result_of_reply(reply: &Reply) -> ExecResult {
+    let or_len = |total: Option<u64>, output: &[u8]| total.unwrap_or(output.len() as u64);
+    ExecResult {
+        stdout_total: or_len(reply.header.stdout_total, reply.stdout()),
+        stderr_total: or_len(reply.header.stderr_total, reply.stderr()),
+        ..result_of(&reply.header, false)
     }
 }
 

@@ -9,7 +9,7 @@ use super::request::{EXEC_DETACHED, EXEC_MERGE, EXEC_TTY, split};
 use crate::error::Result;
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::hook::hook;
-use crate::ffi::boundary::options::{self, SizedStruct, limit, timeout};
+use crate::ffi::boundary::options::{self, SizedStruct, limit, time};
 use crate::ffi::boundary::parameters::{Context, Text, Texts};
 use crate::ffi::boundary::policy::{self, CArray, c_string};
 use crate::io::process::environment::{Base, Environment};
@@ -135,9 +135,13 @@ impl ExecOptions {
         Ok(ServeOptions {
             limits: self.limits()?,
             on_close: if has(EXEC_DETACHED) { OnClose::Run } else { OnClose::Kill },
-            close_grace: grace(self.close_grace_ms, limits::CLOSE_GRACE)?,
-            reply_timeout: timeout(self.reply_timeout_ms, Some(limits::REPLY_TIMEOUT))?
-                .unwrap_or(Duration::MAX),
+            close_grace: grace(self.close_grace_ms, limits::CLOSE_GRACE, "close_grace_ms")?,
+            reply_timeout: time(
+                self.reply_timeout_ms,
+                Some(limits::REPLY_TIMEOUT),
+                "reply_timeout_ms",
+            )?
+            .unwrap_or(Duration::MAX),
             environment: Environment {
                 base: if has(EXEC_HOST_ENVIRONMENT) { Base::Host } else { Base::Clean },
                 additions: self.variables()?,
@@ -178,9 +182,9 @@ impl ExecOptions {
         let (default, hard) = (limits::MAX_COMMAND, limits::MAX_COMMAND_HARD);
         Ok(Limits {
             max_command: limit(self.max_command, default, hard, "max_command")?,
-            time: timeout(self.command_timeout_ms, None)?,
-            term_grace: grace(self.grace_ms, limits::TERM_GRACE)?,
-            drain_grace: grace(self.drain_ms, limits::DRAIN_GRACE)?,
+            time: time(self.command_timeout_ms, None, "command_timeout_ms")?,
+            term_grace: grace(self.grace_ms, limits::TERM_GRACE, "grace_ms")?,
+            drain_grace: grace(self.drain_ms, limits::DRAIN_GRACE, "drain_ms")?,
             max_output: limit(self.max_output, limits::MAX_OUTPUT, u64::MAX, "max_output")?,
             on_output_limit: if end { OnOutputLimit::End } else { OnOutputLimit::Drain },
         })
@@ -244,7 +248,7 @@ fn show(
 }
 
 /// A time that always ends.
-fn grace(milliseconds: i32, default: Duration) -> Result<Duration> {
-    timeout(milliseconds, Some(default))?
-        .ok_or_else(|| invalid("a grace cannot be FRAME_NO_TIMEOUT"))
+fn grace(milliseconds: i32, default: Duration, what: &str) -> Result<Duration> {
+    time(milliseconds, Some(default), what)?
+        .ok_or_else(|| invalid(format!("{what} cannot be FRAME_NO_TIMEOUT")))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::invalid;
-use crate::ffi::boundary::options::{self, SizedStruct, timeout};
+use crate::ffi::boundary::options::{self, SizedStruct, time};
 use crate::ffi::boundary::parameters::{Bytes, Options, Text, Texts};
 use crate::ops::exec::Request;
 use crate::wire::message::exec::{ExecRequest as Wire, OnClose, Tty};
@@ -113,7 +113,7 @@ pub(in crate::ffi) fn request_of<'a>(
         argv,
         cwd,
         env,
-        timeout_ms: timeout(what.command_timeout_ms, None)?.map(milliseconds),
+        timeout_ms: time(what.command_timeout_ms, None, "command_timeout_ms")?.map(milliseconds),
         max_output: (what.max_output != 0).then_some(what.max_output),
         on_close: has(EXEC_DETACHED).then_some(OnClose::Run),
         merge: has(EXEC_MERGE).then_some(true),

@@ -4,7 +4,8 @@ use std::ffi::c_int;
 
 use super::client::ExecOutput;
 use super::options::ExecOptions;
-use super::{EXEC_REFUSED, EXEC_SPAWN_FAILED, ExecResult, result_of};
+use super::request::EXEC_DETACHED;
+use super::{EXEC_REFUSED, EXEC_SPAWN_FAILED, ExecResult, result_of, result_of_reply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::options::unused;
 use crate::ffi::boundary::outcome::small;
@@ -101,7 +102,8 @@ pub extern "C" fn exec_serve(
 /// Runs shell code here for its output alone: nothing is sent. For servers of older wires.
 ///
 /// On success *out is the output, freed with exec_output_free(); on failure NULL. opts and
-/// result may be NULL; write_fd, reply_timeout_ms and close_grace_ms do not apply.
+/// result may be NULL; write_fd, reply_timeout_ms, close_grace_ms, policy and EXEC_DETACHED do
+/// not apply.
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be started.
 /// FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above max_command. FRAME_ECANCELED,
@@ -122,12 +124,15 @@ pub extern "C" fn exec_run(
         unused(opts.write_fd, "exec_options.write_fd")?;
         unused(opts.reply_timeout_ms, "exec_options.reply_timeout_ms")?;
         unused(opts.close_grace_ms, "exec_options.close_grace_ms")?;
+        unused(opts.policy.map(|_| 1), "exec_options.policy")?;
+        unused(opts.flags & EXEC_DETACHED, "EXEC_DETACHED")?;
         let interrupt = opts.interrupt();
         let options = ServeOptions { interrupt: interrupt.as_ref(), ..opts.convert()? };
         let reply = exec::run_locally(command, &options)?;
-        let ended = result_of(&reply.header, false);
+        let ended = result_of_reply(&reply);
+        let output = ExecOutput::new(reply)?;
         result.put(&ended, "result")?;
-        place.put(ExecOutput(reply));
+        place.put(output);
         Ok(ended.outcome)
     })
 }

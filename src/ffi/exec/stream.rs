@@ -20,7 +20,7 @@ use crate::ops::frame::Connection;
 /// what is the command. Until exec_finish() or exec_copy() has returned how it ended, every
 /// other function that receives or sends on the connection returns FRAME_ESTATE. The first
 /// exec_read() reports whether the server accepted the command. To give it up, free the
-/// connection, which ends the command, unless it is EXEC_DETACHED.
+/// connection and close its descriptors: that ends the command, unless it is EXEC_DETACHED.
 ///
 /// Returns 0: the request was accepted, and what is not written yet will be by the calls that
 /// follow. FRAME_ETIMEDOUT: nothing was accepted. FRAME_EINVAL, which names the member, and the
@@ -126,8 +126,7 @@ pub extern "C" fn exec_copy(
         let (from, to) = (in_fd.optional()?, [out_fd.borrow()?, err_fd.borrow()?]);
         let c = c.get("c")?;
         let timeout = c.timeout(timeout_ms)?;
-        c.running(|running, connection| running.copy(connection, from, to, timeout))?;
-        c.finished(&result)
+        c.ended(&result, |running, connection| running.copy(connection, from, to, timeout))
     })
 }
 
@@ -145,8 +144,7 @@ pub extern "C" fn exec_finish(
         result.check("result")?;
         let c = c.get("c")?;
         let timeout = c.timeout(timeout_ms)?;
-        c.running(|running, connection| running.finish(connection, timeout).map(drop))?;
-        c.finished(&result)
+        c.ended(&result, |running, connection| running.finish(connection, timeout).map(drop))
     })
 }
 
@@ -175,31 +173,45 @@ impl FrameConnection {
         &self,
         work: impl FnOnce(&mut Running, &mut Connection<'static>) -> Result<T>,
     ) -> Result<T> {
-        self.cell.any(|connection, slot| {
-            let Some(running) = slot else {
-                return Err(Error::new(ErrorKind::State, "no command was started"));
-            };
-            let outcome = work(running, connection);
-            if outcome.is_err() && running.is_over(connection) {
-                // Refused, or the connection is broken: there is no command any more.
-                *slot = None;
-            }
-            outcome
-        })
+        self.cell.any(|connection, slot| work_on(connection, slot, work))
     }
 
-    /// How the command ended; the connection is free for others then.
-    fn finished(&self, result: &Results<ExecResult>) -> Result<c_int> {
-        let ended = self.running(|running, _| {
-            let reply = running.reply();
-            let reply = reply.ok_or_else(|| Error::new(ErrorKind::State, "it has not ended"))?;
-            Ok(result_of(reply, false))
-        })?;
-        self.cell.any(|_, slot| {
+    /// Runs a call that ends with the command, and frees the connection for others.
+    fn ended(
+        &self,
+        result: &Results<ExecResult>,
+        work: impl FnOnce(&mut Running, &mut Connection<'static>) -> Result<()>,
+    ) -> Result<c_int> {
+        let ended = self.cell.any(|connection, slot| {
+            let ended = work_on(connection, slot, |running, connection| {
+                work(running, connection)?;
+                let reply = running.reply();
+                let reply =
+                    reply.ok_or_else(|| Error::new(ErrorKind::State, "it has not ended"))?;
+                Ok(result_of(reply, false))
+            })?;
             *slot = None;
-            Ok(())
+            Ok(ended)
         })?;
         result.put(&ended, "result")?;
         Ok(ended.outcome)
     }
+}
+
+/// Works on the command in `slot`, and takes it out if there is none any more: it was refused,
+/// or the connection is of no use.
+fn work_on<T>(
+    connection: &mut Connection<'static>,
+    slot: &mut Option<Running>,
+    work: impl FnOnce(&mut Running, &mut Connection<'static>) -> Result<T>,
+) -> Result<T> {
+    let Some(running) = slot else {
+        connection.shared().check()?;
+        return Err(Error::new(ErrorKind::State, "no command was started"));
+    };
+    let outcome = work(running, connection);
+    if outcome.is_err() && running.is_lost(connection) {
+        *slot = None;
+    }
+    outcome
 }

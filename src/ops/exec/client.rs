@@ -71,6 +71,11 @@ impl Reply {
         &self.body[self.stderr_at..]
     }
 
+    /// Both outputs in one, and where standard error begins.
+    pub(crate) fn into_body(self) -> (Vec<u8>, usize) {
+        (self.body, self.stderr_at)
+    }
+
     /// How the command ended.
     pub fn outcome(&self) -> Outcome {
         self.header.outcome()

@@ -232,6 +232,12 @@ impl Running {
         self.failure.is_some() || !matches!(self.has_ended(connection), Ok(false))
     }
 
+    /// Whether there is no end of the command to report: it was refused, or the connection is
+    /// broken, aborted or another process's.
+    pub fn is_lost(&self, connection: &Connection<'_>) -> bool {
+        matches!(self.has_ended(connection), Err(_)) || connection.shared().check().is_err()
+    }
+
     /// Gives the command up: if its exchange is not over, the connection is broken, since what
     /// the peer still sends is no answer to anything else.
     pub fn abandon(&self, connection: &mut Connection<'_>) {
