@@ -235,7 +235,7 @@ impl Running {
     /// Whether there is no end of the command to report: it was refused, or the connection is
     /// broken, aborted or another process's.
     pub fn is_lost(&self, connection: &Connection<'_>) -> bool {
-        matches!(self.has_ended(connection), Err(_)) || connection.shared().check().is_err()
+        self.has_ended(connection).is_err() || connection.shared().check().is_err()
     }
 
     /// Gives the command up: if its exchange is not over, the connection is broken, since what
