@@ -6,12 +6,14 @@ Usage: python_messages.py messages|trips WAY SIZE MILLISECONDS
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from multiprocessing.connection import Connection
 from operator import itemgetter
 
@@ -109,23 +111,28 @@ def by_pyzmq(stream: socket.socket, listens: bool) -> Channel:
 
 
 def by_framefd(stream: socket.socket, listens: bool) -> Channel:
-    def send_body(body: bytes) -> None:
-        framefd.send(stream, body=body)
+    connection = framefd.Connection(stream)
+    recv = connection.recv
+    return partial(connection.send, None), iter(lambda: recv()[1], b"")
 
-    return send_body, iter(lambda: framefd.recv(stream).body, b"")
 
+def batched(stream: socket.socket, listens: bool) -> Channel:
+    connection = framefd.Connection(stream)
+    atexit.register(connection.flush)
 
-def by_writer_and_reader(stream: socket.socket, listens: bool) -> Channel:
-    writer = framefd.Writer(stream)
-    atexit.register(writer.flush)
-    return partial(writer.send, None), map(itemgetter(1), framefd.Reader(stream))
+    def batches() -> Iterator[list[framefd.Frame]]:
+        with contextlib.suppress(framefd.ClosedError):
+            while True:
+                yield connection.recv_many()
+
+    return partial(connection.queue, None), map(itemgetter(1), chain.from_iterable(batches()))
 
 
 WAYS = {
     "multiprocessing": by_multiprocessing,
     "pyzmq": by_pyzmq,
     "framefd": by_framefd,
-    "buffered": by_writer_and_reader,
+    "buffered": batched,
 }
 
 

@@ -112,7 +112,18 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: the same: replies remembered", REPLAY),
     // In seconds: what Python takes.
     ("_auth.py", &[AUTH_TIMEOUT.as_secs(), AUTH_TIMEOUT_HARD.as_secs(), n(MAX_KEY)]),
-    ("_connection.py", &[ms(AUTH_TIMEOUT)]),
+    (
+        "_connection.py",
+        &[
+            MAX_HEADER,
+            MAX_BODY,
+            MAX_DEPTH as u64,
+            MAX_QUEUE,
+            ms(CONNECT_TIMEOUT),
+            ms(AUTH_TIMEOUT),
+            LISTEN_BACKLOG as u64,
+        ],
+    ),
     (
         "_datagrams.py",
         &[
@@ -134,12 +145,13 @@ const PLACES: &[(&str, &[u64])] = &[
             MAX_COMMAND,
         ],
     ),
-    ("_files.py", &[ms(STALL_TIMEOUT)]),
+    ("_files.py", &[ms(STALL_TIMEOUT), MAX_BODY]),
+    ("_frames.py", &[MAX_HEADER, MAX_BODY, MAX_DEPTH as u64]),
+    ("_core.py", &[LINGER]),
     // Pieces of at most 1 MiB are what the package asks for.
-    ("_frames.py", &[MAX_HEADER, MAX_BODY, MAX_DEPTH as u64, MIB]),
-    ("_queries.py", &[ms(STALL_TIMEOUT), MAX_BODY]),
-    ("_reader.py", &[n(TAKEN_IN), MIB]),
-    ("_stream.py", &[MIB]),
+    ("_messages.py", &[n(WRITE_BEHIND), MIB]),
+    ("_commands.py", &[MAX_OUTPUT, MIB]),
+    ("aio/_connection.py", &[n(WRITE_BEHIND), ms(AUTH_TIMEOUT)]),
 ];
 
 /// Requests in datagrams that are remembered: how long, how many, their replies.
@@ -222,15 +234,16 @@ fn stated_in_documents() -> Vec<(String, String)> {
 
 /// The modules of the Python package; in _abi.py there is what the header has.
 fn stated_in_python() -> Vec<(String, String)> {
-    let folder = crate::root().join("bindings/python/framefd");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let files = files.filter(|path| path.extension().is_some_and(|e| e == "py"));
-    files
-        .map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            (name, fs::read_to_string(&path).unwrap())
-        })
-        .collect()
+    let root = crate::root().join("bindings/python/framefd");
+    let mut found = Vec::new();
+    for folder in ["", "aio/"] {
+        let files = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        for path in files.filter(|path| path.extension().is_some_and(|e| e == "py")) {
+            let name = format!("{folder}{}", path.file_name().unwrap().to_str().unwrap());
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
 }
 
 /// The numbers of a text that have a unit, or a comma within, or follow "default", "at most",

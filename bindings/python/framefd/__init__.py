@@ -1,25 +1,39 @@
-"""Frames, authentication, remote commands and file transfer over any file descriptor.
+"""Messages, calls, remote commands and files over any descriptor, authenticated by a key.
 
 >>> with framefd.connect("host:port", key=framefd.load_key("key")) as server:
 ...     print(server.run("uname -a").text)
 
-Every function takes a descriptor: an int, a socket, a :class:`Connection`, or any object
-with a fileno(). It is borrowed: not closed, its flags not changed, nothing read beyond what
-was asked for. Times are in seconds, sizes in bytes; None stands for the default. All
-exceptions are a :class:`FrameError`, and of the fitting built-in class as well, except for
-arguments that are no valid Python values (ValueError, TypeError).
+There are three ways in. A :class:`Connection`, which connect() and listen() make, is a
+conversation: messages, calls, commands and files are its methods. In asyncio that is
+:class:`framefd.aio.Connection`. The functions of this module, such as send() and recv(), are
+for one message on a raw descriptor, without any state: an int, a socket or another object
+with a fileno(), which is not closed.
 
-Calls of the library let other threads run. A signal, Ctrl-C too, is seen when the call
-returns: give a timeout where that matters. A :class:`RemoteCommand` sees it while it waits, a
-transfer of files with the next piece.
+Times are in seconds, sizes in bytes; None stands for the default. All exceptions are a
+:class:`FrameError`, and of the fitting built-in class as well, except for arguments that are
+no valid Python values (ValueError, TypeError).
+
+Calls of the library let other threads run, and the handlers of signals: Ctrl-C ends a call
+that waits, with a KeyboardInterrupt.
 """
 
 from ._abi import FRAME_NO_LIMIT as NO_LIMIT
 from ._abi import ErrorCode
 from ._addresses import Address
 from ._arguments import Descriptor, HasFileno
-from ._auth import Key, KeyLike, auth_client, auth_server, generate_key, load_key
-from ._connection import Connection, connect
+from ._auth import (
+    Key,
+    KeyLike,
+    Keyring,
+    Keys,
+    auth_client,
+    auth_server,
+    generate_key,
+    load_key,
+)
+from ._commands import STDERR, STDOUT, RemoteCommand
+from ._connection import Connection, Listener, ServerAddress, accept, connect, listen
+from ._core import State
 from ._datagrams import Datagram, DatagramServer, recv_datagram, run_datagram, send_datagram
 from ._errors import (
     AbortedError,
@@ -45,6 +59,7 @@ from ._errors import (
     NoSpaceError,
     NotFoundError,
     PathError,
+    RefusedError,
     SpawnError,
     StalledError,
     StateError,
@@ -66,43 +81,25 @@ from ._exec import (
     StatusLostError,
     exec_and_reply,
     exec_run,
-    exec_serve,
-    is_late_input,
-    run,
 )
-from ._files import FileResult, LocalFile, Progress, get, put, serve_file
-from ._frames import (
-    Frame,
-    IncomingFrame,
-    OutgoingFrame,
-    Prefix,
-    recv,
-    recv_header,
-    recv_packet,
-    reply_error,
-    reply_hello,
-    send,
-    send_header,
-    send_packet,
-)
-from ._headers import Header
-from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
-from ._queries import (
+from ._files import (
     Entry,
     FileKind,
+    FileResult,
     FileStat,
+    Links,
+    LocalFile,
     PartialFile,
-    listdir,
-    mkdir,
-    partial,
-    stat,
+    Progress,
+    TreeResult,
     sweep,
 )
-from ._reader import Reader, StreamedFrame
-from ._stream import STDERR, STDOUT, RemoteCommand, start
-from ._trees import Links, TreeResult, get_tree, put_tree
+from ._frames import Prefix, recv, send
+from ._headers import Header
+from ._messages import Head, Request
+from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
 from ._version import VERSION as __version__
-from ._writer import Writer
+from ._views import Frame
 
 __all__ = [
     "NO_LIMIT",
@@ -147,69 +144,55 @@ __all__ = [
     "FrameError",
     "FrameTimeoutError",
     "HasFileno",
+    "Head",
     "Header",
-    "IncomingFrame",
     "InternalError",
     "Key",
     "KeyLike",
+    "Keyring",
+    "Keys",
     "LimitError",
     "Links",
+    "Listener",
     "LocalFile",
     "MalformedError",
     "NoMemoryError",
     "NoSpaceError",
     "NotFoundError",
     "Outcome",
-    "OutgoingFrame",
     "OutputLimitError",
     "PartialFile",
     "PathError",
     "Prefix",
     "Progress",
-    "Reader",
+    "RefusedError",
     "RemoteCommand",
+    "Request",
+    "ServerAddress",
     "SpawnError",
     "StalledError",
+    "State",
     "StateError",
     "StatusLostError",
-    "StreamedFrame",
     "SystemCallError",
     "TooBigError",
     "TreeResult",
     "TruncatedError",
     "UnsupportedError",
-    "Writer",
     "__version__",
+    "accept",
     "auth_client",
     "auth_server",
     "connect",
     "exec_and_reply",
     "exec_run",
-    "exec_serve",
     "generate_key",
-    "get",
-    "get_tree",
-    "is_late_input",
-    "listdir",
+    "listen",
     "load_key",
-    "mkdir",
-    "partial",
-    "put",
-    "put_tree",
     "recv",
     "recv_datagram",
-    "recv_header",
-    "recv_packet",
-    "reply_error",
-    "reply_hello",
-    "run",
     "run_datagram",
     "send",
     "send_datagram",
-    "send_header",
-    "send_packet",
-    "serve_file",
-    "start",
-    "stat",
     "sweep",
 ]

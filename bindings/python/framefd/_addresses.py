@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import Any, Union
 
 #: (host, port), (host, port, flowinfo, scope_id), or the path of a Unix socket.
-Address = Union[tuple[str, int], tuple[str, int, int, int], str, bytes]
+Address = Union[tuple[str, int], tuple[str, int, int, int], str, bytes, "os.PathLike[str]"]
 
 FAMILY = struct.Struct("=H")
 INET = struct.Struct("=H2s4s8x")
@@ -16,9 +17,10 @@ INET6 = struct.Struct("=H2s4s16sI")
 
 def pack(address: Address, family: int) -> bytes:
     """The struct sockaddr for an address; a name is looked up in the given family, 0: any."""
-    if isinstance(address, (str, bytes)):
-        path = address.encode() if isinstance(address, str) else address
-        return FAMILY.pack(socket.AF_UNIX) + path + b"\0"
+    if isinstance(address, (str, bytes, os.PathLike)):
+        path = os.fsencode(address)
+        end = b"" if path.startswith(b"\0") else b"\0"  # the abstract ones have none
+        return FAMILY.pack(socket.AF_UNIX) + path + end
     host, port, *more = address
     looked_up = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0]
     family = looked_up[0]
@@ -38,7 +40,7 @@ def unpack(data: bytes) -> Address | None:
     (family,) = FAMILY.unpack_from(data)
     if family == socket.AF_UNIX:
         path = data[FAMILY.size :]
-        return path if path.startswith(b"\0") else path.rstrip(b"\0")
+        return path if path.startswith(b"\0") else os.fsdecode(path.rstrip(b"\0"))
     if family == socket.AF_INET:
         _, port, number = INET.unpack(data)
         return socket.inet_ntop(family, number), int.from_bytes(port, "big")

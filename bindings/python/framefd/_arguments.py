@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import itertools
 import math
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Union
@@ -22,6 +25,7 @@ class HasFileno(Protocol):
 
 
 Descriptor = Union[int, HasFileno]
+StrOrBytes = Union[str, bytes]
 StrOrBytesPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 C_INT_MAX = 2**31 - 1
@@ -30,11 +34,37 @@ PY_BUF_WRITABLE = 1
 
 
 def fileno(fd: Descriptor) -> int:
-    """The number of a descriptor."""
-    number = fd if isinstance(fd, int) else fd.fileno()
+    """The number of a descriptor. TypeError if the object has none, or one whose bytes are
+    not what the object reads and writes."""
+    if type(fd) is int:
+        number = fd
+    elif isinstance(fd, int):
+        number = int(fd)
+    else:
+        refuse(fd)
+        number = fd.fileno()
     if not -1 <= number <= C_INT_MAX:  # which ctypes would take all the same
         raise ValueError(f"{number} is not a file descriptor")
     return number
+
+
+def refuse(fd: Any) -> None:
+    """TypeError for an object whose descriptor is not its stream."""
+    if not hasattr(fd, "fileno"):
+        kind = type(fd).__name__
+        raise TypeError(f"an int, a socket or another object with a fileno(), not {kind}")
+    for module, name, advice in WRAPPERS:
+        wrapper = getattr(sys.modules.get(module), name, None)
+        if wrapper is not None and isinstance(fd, wrapper):
+            raise TypeError(f"{module}.{name} changes what goes through it: {advice}")
+
+
+# Objects whose fileno() is that of a stream in which other bytes go than they are given.
+WRAPPERS = [
+    ("ssl", "SSLSocket", "its descriptor has the ciphertext, so it cannot be used"),
+    ("ssl", "SSLObject", "it has no descriptor of its own"),
+    ("multiprocessing.connection", "_ConnectionBase", "it has messages of its own"),
+]
 
 
 def other_fileno(write_fd: Descriptor | None) -> int:
@@ -48,12 +78,25 @@ def other_fileno(write_fd: Descriptor | None) -> int:
 
 
 @contextlib.contextmanager
-def in_position(file: Any) -> Iterator[int]:
+def in_position(file: Any, *, to_read: bool) -> Iterator[int]:
     """The descriptor of a file, standing where the file object stands although that reads
-    ahead or writes late; afterwards the object stands where the descriptor was left."""
+    ahead or writes late; afterwards the object stands where the descriptor was left.
+
+    TypeError if the object changes the bytes on their way, as text and compressed files do:
+    the descriptor would give others than the object.
+    """
+    if isinstance(file, io.TextIOBase):
+        if to_read and file.seekable():
+            raise TypeError("a text file stands where its decoder does: open it in binary mode")
+        file.flush()
+        file = getattr(file, "buffer", file)  # such as sys.stdout
+    file = getattr(file, "file", file)  # of a tempfile
     if hasattr(file, "flush"):
         file.flush()
-    file = getattr(file, "buffer", file)  # of a text file, such as sys.stdout
+    raw = getattr(file, "raw", file)
+    if isinstance(raw, io.IOBase) and not isinstance(raw, (io.FileIO, socket.SocketIO)):
+        kind = type(file).__name__
+        raise TypeError(f"a file with a descriptor of its own bytes is needed, not {kind}")
     fd = fileno(file)
     if not (hasattr(file, "seekable") and file.seekable()):
         yield fd
@@ -68,6 +111,15 @@ def in_position(file: Any) -> Iterator[int]:
         file.seek(reached)
 
 
+def poll_time(seconds: float | None) -> int:
+    """A time in seconds, as poll(2) takes it: None is the connection's, math.inf for ever."""
+    if seconds is None:
+        return _abi.FRAME_DEFAULT_TIMEOUT
+    if seconds == math.inf:
+        return -1
+    return 0 if seconds == 0 else milliseconds(seconds)
+
+
 def milliseconds(seconds: float | None) -> int:
     """A time in seconds: None is the default, math.inf no limit, 0 not to wait at all."""
     if seconds is None:
@@ -76,9 +128,9 @@ def milliseconds(seconds: float | None) -> int:
         return _abi.FRAME_NO_TIMEOUT
     if seconds == 0:
         return _abi.FRAME_DONT_WAIT
-    if not 0 < seconds <= C_INT_MAX // 1000:
-        raise ValueError(f"a time is 0 to {C_INT_MAX // 1000} seconds or math.inf: {seconds}")
-    return math.ceil(seconds * 1000)
+    if not seconds > 0:
+        raise ValueError(f"a time is 0 seconds or more: {seconds}")
+    return min(math.ceil(seconds * 1000), C_INT_MAX)  # 24 days, which are as good as more
 
 
 def countdown(seconds: float | None) -> Callable[[], int]:
@@ -138,12 +190,14 @@ def strings(values: Any) -> Iterator[str]:
         yield os.fsdecode(values[index])
 
 
-def environment(variables: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:
-    """Environment variables as "NAME=value"."""
-    for name in variables:
-        if not name or "=" in name:
+def environment(variables: Mapping[StrOrBytes, StrOrBytes]) -> ctypes.Array[ctypes.c_char_p]:
+    """Environment variables as "NAME=value". TypeError for what is not text."""
+    names = [os.fsencode(name) for name in variables]
+    for name in names:
+        if not name or b"=" in name:
             raise ValueError(f"not a name of an environment variable: {name!r}")
-    return c_strings((f"{name}={value}" for name, value in variables.items()), "env")
+    values = map(os.fsencode, variables.values())
+    return c_strings(map(b"=".join, zip(names, values)), "env")
 
 
 class Buffer:

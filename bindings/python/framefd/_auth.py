@@ -1,13 +1,21 @@
-"""The handshake that proves who has the key, and keys."""
+"""The handshake that proves who has a key; keys, and rings of them."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Union
+from collections.abc import Mapping
+from typing import NoReturn, Union
 
-from ._abi import AUTH_SHORT_KEY, AuthOptions
+from . import _interrupts
+from ._abi import (
+    AUTH_GROUP_READABLE,
+    AUTH_PLAIN,
+    AUTH_SHORT_KEY,
+    AuthOptions,
+    AuthResult,
+)
 from ._arguments import (
+    Buffer,
     Descriptor,
     StrOrBytesPath,
     c_string,
@@ -15,40 +23,132 @@ from ._arguments import (
     milliseconds,
     other_fileno,
 )
+from ._core import Core
 from ._errors import check
 from ._handles import Handle
 from ._native import lib
 
+# Bytes of the longest key.
+LONGEST = 1024
+
+BytesLike = Union[bytes, bytearray, memoryview]
+
 
 class Key:
-    """A key of 16 to 1,024 bytes, in memory of the library that is wiped when the last
-    reference is gone. Any number of threads may use it.
+    """A key of 16 to 1,024 bytes, in memory that is wiped when the last reference is gone.
+    Any number of threads may use it.
 
     ``short`` takes one of 1 to 15 bytes too, for peers that cannot change theirs: whoever
     sees a handshake can try all such keys. BadKeyError: the length is another.
     """
 
-    def __init__(self, data: bytes, *, short: bool = False) -> None:
+    def __init__(self, data: BytesLike, *, short: bool = False) -> None:
+        if isinstance(data, str):
+            raise TypeError("a key is bytes: a text becomes them with its encode()")
+        with Buffer(data) as (address, length):
+            # A ring knows what a key is.
+            pointer, flags = Keyring().handle, AUTH_SHORT_KEY * short
+            check(lib.auth_keyring_add(pointer.pointer, None, address, length, flags))
+            self._memory = (ctypes.c_char * length)()
+            ctypes.memmove(self._memory, address or b"", length)
+
+    def __len__(self) -> int:
+        return len(self._memory)
+
+    @property
+    def pointer(self) -> ctypes.Array[ctypes.c_char]:
+        """Its bytes, for the library."""
+        return self._memory
+
+    def __del__(self) -> None:
+        memory = getattr(self, "_memory", None)
+        if memory is not None:
+            ctypes.memset(memory, 0, len(memory))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key cannot be copied or pickled: pass on the path of its file")
+
+
+class Keyring:
+    """Keys by id, for a server whose clients have different ones. Any number of threads may
+    use and change it."""
+
+    def __init__(self, keys: Mapping[str, KeyLike] | None = None) -> None:
         out = ctypes.c_void_p()
-        check(lib.auth_key_new(data, len(data), _flags(short), out))
-        self.handle = Handle(out, lib.auth_key_free)
+        check(lib.auth_keyring_new(out))
+        self.handle = Handle(out, lib.auth_keyring_free)
+        for name, key in (keys or {}).items():
+            self.add(name, key)
+
+    def add(self, key_id: str | None, key: KeyLike) -> None:
+        """Adds a key: ``key_id`` is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a
+        dot; None is a key without an id. ExistsError: the id has a key. BadKeyError: another
+        id has this key, or it cannot be used."""
+        name = None if key_id is None else c_string(key_id, "key_id")
+        key = as_key(key)
+        pointer, flags = self.handle.pointer, AUTH_SHORT_KEY
+        check(lib.auth_keyring_add(pointer, name, key.pointer, len(key), flags))
+
+    def load(
+        self, path: StrOrBytesPath, *, short: bool = False, group_readable: bool = False
+    ) -> None:
+        """Replaces all keys by those in the files of a directory, whose names are the ids, or
+        by the one in a file, which has no id. All or nothing; see :func:`load_key`."""
+        flags = file_flags(short, group_readable)
+        check(lib.auth_keyring_load(self.handle.pointer, c_string(path, "path"), flags))
 
 
-KeyLike = Union[Key, bytes]
+KeyLike = Union[Key, BytesLike]
+Keys = Union[KeyLike, Keyring, Mapping[str, KeyLike]]
 
 
-def load_key(path: StrOrBytesPath, *, short: bool = False) -> Key:
+class Authentication(Core):
+    """The handshake on a connection, before anything else is sent."""
+
+    def auth_server(self, keys: Keys, *, timeout: float | None = None) -> str | None:
+        """Has the peer prove that it holds a key. See :func:`framefd.auth_server` for what
+        that proves.
+
+        ``keys`` is one key, a :class:`Keyring`, or keys by id. Returns the id of the one
+        that the peer has, None for a key without an id. ``timeout`` is in seconds for the
+        whole handshake; default 10, never more than 60.
+
+        AuthenticationError: the answer is wrong. BadKeyError: a key cannot be used. After
+        these and any other failure the connection is broken; but not after a
+        FrameTimeoutError with a timeout of 0: call again.
+        """
+        ring, who = as_keyring(keys), AuthResult()
+        options = AuthOptions(timeout_ms=milliseconds(timeout), flags=AUTH_PLAIN)
+        pointer = ring.handle.pointer
+        self._done(lib.frame_connection_auth_server(self._pointer, pointer, options, who))
+        return who.key_id.decode("ascii") or None
+
+    def auth_client(self, key: KeyLike, *, timeout: float | None = None) -> None:
+        """Proves to the peer that this end holds the key. A server that refuses closes the
+        connection, which the next receive shows. As :meth:`auth_server` otherwise."""
+        key = as_key(key)
+        # How short a key may be was settled when it was made.
+        flags = AUTH_PLAIN | AUTH_SHORT_KEY
+        options = AuthOptions(timeout_ms=milliseconds(timeout), flags=flags)
+        self._done(
+            lib.frame_connection_auth_client(self._pointer, key.pointer, len(key), options)
+        )
+
+
+def load_key(path: StrOrBytesPath, *, short: bool = False, group_readable: bool = False) -> Key:
     """Reads a key from a file, less one newline at its end.
 
     BadKeyError: others may read or write the file, it belongs to another user, is a
     symbolic link or no regular file, or the key is too short or too long (see
-    :class:`Key`). NotFoundError, DeniedError, SystemCallError.
+    :class:`Key`). With ``group_readable`` its group may read it, it may belong to root, and
+    there may be symbolic links to it. NotFoundError, DeniedError, SystemCallError.
     """
-    out = ctypes.c_void_p()
-    check(lib.auth_key_load(c_string(path, "path"), _flags(short), out))
-    key = Key.__new__(Key)
-    key.handle = Handle(out, lib.auth_key_free)
-    return key
+    room, flags = (ctypes.c_char * LONGEST)(), file_flags(short, group_readable)
+    try:
+        length = check(lib.auth_key_load(c_string(path, "path"), flags, room, LONGEST))
+        return Key(memoryview(room)[:length], short=short)
+    finally:
+        ctypes.memset(room, 0, LONGEST)
 
 
 def generate_key(path: StrOrBytesPath) -> None:
@@ -62,34 +162,27 @@ def generate_key(path: StrOrBytesPath) -> None:
 
 def auth_server(
     fd: Descriptor,
-    keys: KeyLike | Sequence[KeyLike],
+    key: KeyLike,
     *,
     timeout: float | None = None,
     write_fd: Descriptor | None = None,
-) -> int:
-    """Asks the other end to prove that it holds a key; the index of the one that it has.
+) -> None:
+    """Asks the other end of a raw descriptor to prove that it holds the key.
 
     This is for networks that are trusted. It proves that the client held the key when the
     connection opened, and no more: the server is not authenticated, the bytes that follow
     are neither secret nor protected against change, and whoever sits in between can pass
     the challenge on.
 
-    ``keys`` is one key, or several of which any will do. ``timeout`` is in seconds for the
-    whole handshake; default 10, never more than 60. ``write_fd`` is written to where that
-    is not ``fd``.
+    ``timeout`` is in seconds for the whole handshake; default 10, never more than 60.
+    ``write_fd`` is written to if that is not ``fd``.
 
-    AuthenticationError: the answer is wrong. BadKeyError: a key cannot be used, nothing was
-    sent. FrameTimeoutError, StalledError, ClosedError, TruncatedError: no answer. Close the
-    connection after any of them.
+    AuthenticationError: the answer is wrong. BadKeyError: the key cannot be used, nothing
+    was sent. FrameTimeoutError, StalledError, ClosedError, TruncatedError: no answer. Close
+    the stream after any of them.
     """
-    if isinstance(keys, (Key, bytes)):
-        keys = [keys]
-    held = [as_key(key) for key in keys]
-    pointers = (ctypes.c_void_p * len(held))(*(key.handle.pointer for key in held))
-    matched = ctypes.c_size_t()
-    options = _options(timeout, write_fd)
-    check(lib.auth_server_keys(fileno(fd), pointers, len(held), matched, options))
-    return matched.value
+    key, options = as_key(key), raw_options(timeout, write_fd)
+    check(lib.auth_server(fileno(fd), key.pointer, len(key), options))
 
 
 def auth_client(
@@ -99,38 +192,40 @@ def auth_client(
     timeout: float | None = None,
     write_fd: Descriptor | None = None,
 ) -> None:
-    """Proves to the other end that this one holds the key.
+    """Proves to the other end of a raw descriptor that this one holds the key.
 
     The wire has no verdict: a server that refuses closes the connection, which the next
     receive shows. Whoever can be the server chooses what is answered: use the key for
     nothing else. As :func:`auth_server` otherwise.
     """
-    key = as_key(key)
-    address, length = key_bytes(key)
-    check(lib.auth_client(fileno(fd), address, length, _options(timeout, write_fd)))
+    key, options = as_key(key), raw_options(timeout, write_fd)
+    check(lib.auth_client(fileno(fd), key.pointer, len(key), options))
 
 
 def as_key(key: KeyLike) -> Key:
-    """A key in the library's memory."""
+    """A key that is wiped after use."""
     return key if isinstance(key, Key) else Key(key)
 
 
-def key_bytes(key: Key | None) -> tuple[int | None, int]:
-    """The address and length of a key, which is to be kept meanwhile; NULL for None."""
-    if key is None:
-        return None, 0
-    length = ctypes.c_size_t()
-    return lib.auth_key_bytes(key.handle.pointer, length), length.value
+def as_keyring(keys: Keys) -> Keyring:
+    """A ring with these keys."""
+    if isinstance(keys, Keyring):
+        return keys
+    if isinstance(keys, Mapping):
+        return Keyring(keys)
+    ring = Keyring()
+    ring.add(None, keys)
+    return ring
 
 
-def _options(timeout: float | None, write_fd: Descriptor | None) -> AuthOptions:
-    # How short a key may be was settled when it was made.
+def raw_options(timeout: float | None, write_fd: Descriptor | None) -> AuthOptions:
     return AuthOptions(
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
-        flags=AUTH_SHORT_KEY,
+        flags=AUTH_PLAIN | AUTH_SHORT_KEY,
+        **_interrupts.MEMBERS,
     )
 
 
-def _flags(short: bool) -> int:
-    return AUTH_SHORT_KEY if short else 0
+def file_flags(short: bool, group_readable: bool) -> int:
+    return AUTH_SHORT_KEY * short | AUTH_GROUP_READABLE * group_readable

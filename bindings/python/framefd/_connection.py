@@ -1,123 +1,179 @@
-"""A connection of one's own: made, authenticated and closed here."""
+"""A conversation with a peer: the connection, and how one is made."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import pathlib
-import socket
 import time
-from typing import Union
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Union
 
-from . import _auth, _exec, _files, _frames, _queries, _stream, _trees
-from ._auth import KeyLike
+from ._arguments import Descriptor, c_string, fileno, poll_time, unsigned
+from ._auth import Authentication, KeyLike
+from ._commands import Commands
+from ._core import Options, address_of, native_options
+from ._errors import FrameTimeoutError, check
+from ._files import Files
+from ._messages import Messages
+from ._native import lib
 
-ServerAddress = Union[tuple[str, int], str, "os.PathLike[str]", "os.PathLike[bytes]"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: "host:port", "[::1]:port", "unix:/path", "unix:@name", "vsock:cid:port", a (host, port) as
+#: in the socket module, or a path-like object for a Unix socket.
+ServerAddress = Union[str, tuple[Any, ...], "os.PathLike[str]", "os.PathLike[bytes]"]
 
 
-class Connection:
-    """A connected stream socket, closed at the end of a `with` block.
+class Connection(Messages, Commands, Files, Authentication):
+    """A conversation over a socket or two descriptors: messages, calls, commands, files.
 
-    Its methods are the functions of this package of the same names, on this connection.
-    ``Connection(sock)`` takes over a socket that accept() returned. Do not close it while
-    another thread uses it.
+    ``Connection(sock)`` is for a connected socket, ``Connection(read, write)`` for a pair of
+    pipes, and -1 is a direction that is not there. They are closed with the connection,
+    unless ``own`` is False. More is read from them than was asked for: what is left over
+    :meth:`unread` gives back. As a context manager a connection writes what is queued at the
+    end of the block, unless an exception ends it, and is closed.
+
+    Messages lose nothing: after a FrameTimeoutError or an exception of a signal's handler
+    call again. Calls, commands and files are whole, or break the connection once their
+    request has begun to go out; so does a stream that is not of messages. Then every call is
+    a BrokenError, which names the first cause. After a fork the child gets a ForkedError.
+    One thread at a time may use it, another gets a BusyError.
+
+    ``timeout`` is in seconds, for each call that names none; None and math.inf are for ever,
+    0 is not to wait. The other options:
+
+    - ``max_header`` (bytes, default 64 KiB), ``max_body`` (bytes that are received into
+      memory, default 64 MiB, or NO_LIMIT), ``max_depth`` (levels of JSON, default 32).
+    - ``max_queue``: bytes that are accepted and not written, default 32 MiB.
+    - ``prefix``: the messages are packets, a length and bytes, without a header.
+    - ``duplex``: one thread may send while another one receives. Then neither direction
+      serves the other: a receive does not write what is queued.
+    - ``exact``: not a byte is read beyond a message, so that the descriptor can be passed on.
+    - ``as_is``: TCP_NODELAY stays as it is; it is set otherwise. ``keepalive``: SO_KEEPALIVE.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
 
-    send = _frames.send
-    recv = _frames.recv
-    send_header = _frames.send_header
-    recv_header = _frames.recv_header
-    send_packet = _frames.send_packet
-    recv_packet = _frames.recv_packet
-    reply_error = _frames.reply_error
-    reply_hello = _frames.reply_hello
-    auth_server = _auth.auth_server
-    auth_client = _auth.auth_client
-    run = _exec.run
-    start = _stream.start
-    exec_and_reply = _exec.exec_and_reply
-    exec_serve = _exec.exec_serve
-    put = _files.put
-    get = _files.get
-    put_tree = _trees.put_tree
-    get_tree = _trees.get_tree
-    stat = _queries.stat
-    listdir = _queries.listdir
-    partial = _queries.partial
-    mkdir = _queries.mkdir
-    serve_file = _files.serve_file
+def connect(
+    address: ServerAddress,
+    *,
+    key: KeyLike | None = None,
+    connect_timeout: float | None = None,
+    **options: Unpack[Options],
+) -> Connection:
+    """Connects to a server and, with a key, proves to it that this end holds the key.
+
+    ``address`` is a text such as "host:port", "[::1]:port", "unix:/path", "unix:@name" or
+    "vsock:cid:port", a (host, port), or a path-like object for a Unix socket.
+    ``connect_timeout`` is in seconds for all of it, the handshake too; the default is
+    ``timeout``, or else 30 s and 10 s. The options are those of :class:`Connection`.
+
+    FrameTimeoutError; DisconnectedError and SystemCallError, with errno (a
+    ConnectionRefusedError if nobody listens); NotFoundError: there is no such name. A server
+    that refuses the key closes the connection, which the first receive shows.
+    """
+    if connect_timeout is None:
+        connect_timeout = options.get("timeout") or None
+    deadline = math.inf if connect_timeout is None else time.monotonic() + connect_timeout
+    native = native_options(connect_timeout=connect_timeout, **options)
+    text = address_text(address)
+    made = Connection._made(lambda out: lib.frame_connect(text, native, out))
+    if key is not None:
+        try:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise FrameTimeoutError(-3, "the time was up before the handshake")
+            made.auth_client(key, timeout=None if left == math.inf else left)
+        except BaseException:
+            made.close()
+            raise
+    return made
+
+
+def accept(
+    listener: Descriptor, *, accept_timeout: float | None = None, **options: Unpack[Options]
+) -> Connection:
+    """Takes the next connection of a listening socket. FrameTimeoutError: none came in
+    ``accept_timeout`` seconds, by default for ever. The options are those of
+    :class:`Connection`."""
+    native = native_options(**options)
+    number = fileno(listener)
+    wait = poll_time(math.inf if accept_timeout is None else accept_timeout)
+    return Connection._made(lambda out: lib.frame_accept(number, native, wait, out))
+
+
+class Listener:
+    """A listening socket: what :func:`listen` returns. It is iterated for the connections
+    that come, and closed at the end of a `with` block."""
+
+    def __init__(self, fd: int, options: Options) -> None:
+        self._fd = fd
+        self._options = options
+
+    def accept(self, *, timeout: float | None = None) -> Connection:
+        """Takes the next connection. FrameTimeoutError: none came in ``timeout`` seconds, by
+        default for ever. Any number of threads may accept."""
+        return accept(self._fd, accept_timeout=timeout, **self._options)
+
+    def __iter__(self) -> Iterator[Connection]:
+        while True:
+            yield self.accept()
+
+    @property
+    def address(self) -> str:
+        """The address, as connect() takes it."""
+        return address_of(self._fd, of_peer=False) or ""
 
     def fileno(self) -> int:
-        """The socket's descriptor; -1 when it is closed."""
-        return self.socket.fileno()
+        """The descriptor; -1 when it is closed."""
+        return self._fd
 
     def close(self) -> None:
-        """Closes the socket; once more is nothing."""
-        self.socket.close()
+        """Closes the socket; once more does nothing. The file of a Unix socket stays."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            self.close()
+
     def __repr__(self) -> str:
-        return f"<framefd.Connection {self.socket!r}>"
+        return f"<framefd.Listener {self.address or 'closed'}>"
 
 
-def connect(
-    address: ServerAddress,
-    key: KeyLike | None = None,
-    timeout: float | None = None,
-) -> Connection:
-    """Connects to a server and, with a key, authenticates this end to it.
+def listen(
+    address: ServerAddress, *, backlog: int = 0, mode: int = 0, **options: Unpack[Options]
+) -> Listener:
+    """Listens at an address, as :func:`connect` takes it; port 0 is any that is free.
 
-    ``address`` is ("host", port), "host:port" ("[::1]:port"), "unix:/path", or a path-like
-    object for a Unix socket. ``timeout`` is in seconds for all of it; by default the
-    system's for the connection, 10 s for the handshake.
-
-    OSError as from the socket module; for the handshake as auth_client(). A server that
-    refuses the key closes the connection, which the first receive shows.
+    ``backlog`` is the length of the queue (0: 4,096), ``mode`` the permissions of a Unix
+    socket's file (0: 0o600). Such a file that nobody listens on is replaced. The options are
+    those of the connections: see :class:`Connection`. SystemCallError, with errno, such as
+    EADDRINUSE; ExistsError, NotFoundError.
     """
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    sock = _connected(address, timeout)
-    try:
-        sock.settimeout(None)
-        if key is not None:
-            left = None if timeout is None else max(deadline - time.monotonic(), 0)
-            _auth.auth_client(sock, key, timeout=left)
-    except BaseException:
-        sock.close()
-        raise
-    return Connection(sock)
+    native_options(**options)  # a wrong value is told now
+    fd = check(lib.frame_listen(address_text(address), backlog, unsigned(mode, "mode", 0o777)))
+    return Listener(fd, options)
 
 
-def _connected(address: ServerAddress, timeout: float | None) -> socket.socket:
+def address_text(address: ServerAddress) -> bytes:
+    """An address as the library takes it."""
     if isinstance(address, str):
-        address = _parsed(address)
-    if isinstance(address, tuple):
-        sock = socket.create_connection(address, timeout)
-        # A body in pieces is not to wait for the acknowledgement of the piece before.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(os.fsencode(address))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _parsed(address: str) -> ServerAddress:
-    scheme, _, path = address.partition(":")
-    if scheme == "unix":
-        return pathlib.PurePosixPath(path)
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
-        raise ValueError(f"an address is 'host:port' or 'unix:/path': {address!r}")
-    return host.strip("[]"), int(port)
+        return c_string(address, "address")
+    if isinstance(address, os.PathLike):
+        return b"unix:" + c_string(address, "address")
+    if not isinstance(address, tuple) or len(address) not in (2, 4):
+        raise TypeError(f"an address is 'host:port' or a (host, port), not {address!r}")
+    host, port, *more = address
+    if more and more[1] and "%" not in host:
+        host = f"{host}%{more[1]}"
+    text = f"[{host}]:{int(port)}" if ":" in host else f"{host}:{int(port)}"
+    return c_string(text, "address")

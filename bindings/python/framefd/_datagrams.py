@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-import os
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import _abi, _addresses, _errors, _headers
 from ._addresses import Address
-from ._arguments import Buffer, Descriptor, StrOrBytesPath, fileno, limit, milliseconds
-from ._auth import KeyLike, as_key, key_bytes
+from ._arguments import (
+    Buffer,
+    Descriptor,
+    StrOrBytes,
+    StrOrBytesPath,
+    fileno,
+    limit,
+    milliseconds,
+    poll_time,
+)
+from ._auth import KeyLike, as_key
 from ._exec import (
+    Command,
     CompletedCommand,
     ExecOptions,
+    ExecRequest,
     ExecResult,
     completed,
     exec_result,
@@ -92,59 +103,63 @@ class DatagramServer:
     def __init__(self, key: KeyLike | None = None) -> None:
         held = None if key is None else as_key(key)
         out = ctypes.c_void_p()
-        _errors.check(lib.exec_datagram_server_new(*key_bytes(held), out))
+        address, length = (None, 0) if held is None else (held.pointer, len(held))
+        _errors.check(lib.exec_datagram_server_new(address, length, out))
         self._handle = Handle(out, lib.exec_datagram_server_free)
 
-    def serve(self, sock: Descriptor, options: ExecOptions = ExecOptions()) -> ExecResult:
-        """Receives one datagram and answers it; ``options.timeout`` is the wait for it.
+    def serve(
+        self,
+        sock: Descriptor,
+        options: ExecOptions = ExecOptions(),
+        *,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Receives one datagram and answers it; ``timeout`` is the wait for it, by default
+        for ever.
 
         It lasts as long as the command. ``options.max_output`` is 1 MiB by default. The
         outcome is IGNORED, and ``error`` says why, for what is no request of ours.
         FrameTimeoutError: no datagram came. Any other exception: the socket failed.
         """
         result = _abi.ExecResult()
+        time = poll_time(math.inf if timeout is None else timeout)
         with options.serving() as native:
-            code = lib.exec_datagram_serve(self._handle.pointer, fileno(sock), native, result)
-        return exec_result(code, result)
+            code = lib.exec_datagram_serve(
+                self._handle.pointer, fileno(sock), native, time, result
+            )
+        _errors.check(code)
+        return exec_result(result)
 
 
 def run_datagram(
     sock: Descriptor,
-    command: str | bytes,
+    command: Command,
     key: KeyLike | None = None,
     *,
     check: bool = False,
     timeout: float | None = None,
     exchange_timeout: float | None = None,
     cwd: StrOrBytesPath | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[StrOrBytes, StrOrBytes] | None = None,
     max_output: int | None = None,
     allow_truncated: bool = False,
     merge: bool = False,
 ) -> CompletedCommand:
-    """Runs command text on the other end of a connected datagram socket.
+    """Runs a command on the other end of a connected datagram socket.
 
-    What is lost is sent again, and run once. ``exchange_timeout`` is 30 s by default where
-    there is no ``timeout``, ``max_output`` 1 MiB. As run() otherwise.
+    What is lost is sent again, and run once. ``exchange_timeout`` is 30 s by default,
+    ``max_output`` 1 MiB. As run() otherwise.
 
     FrameTimeoutError: the reply did not come whole; whether the command ran is not known.
     DisconnectedError: nobody receives there. The socket can be used again after any error.
     """
     held = None if key is None else as_key(key)
-    address, length = key_bytes(held)
-    text = os.fsencode(command)
-    options = ExecOptions(
-        timeout=exchange_timeout,
-        command_timeout=timeout,
-        max_output=max_output,
-        cwd=cwd,
-        env=env,
-    ).native(flags=_abi.EXEC_MERGE * merge)
-    out = ctypes.c_void_p()
-    code = lib.exec_datagram_request(
-        fileno(sock), text, len(text), address, length, out, options
-    )
+    address, length = (None, 0) if held is None else (held.pointer, len(held))
+    request = ExecRequest(command, timeout, cwd, env, max_output, merge=merge).native()
+    out, result = ctypes.c_void_p(), _abi.ExecResult()
+    time = poll_time(exchange_timeout)
+    code = lib.exec_datagram_call(fileno(sock), request, address, length, time, result, out)
     _errors.check(code)
-    return completed(
-        command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
-    )
+    done = completed(command, result, out)
+    done.judge(timeout, check=check, allow_truncated=allow_truncated)
+    return done

@@ -6,7 +6,7 @@ import ctypes
 import errno as _errno
 from typing import Any
 
-from . import _native
+from . import _interrupts, _native
 from ._abi import ErrorCode
 
 
@@ -128,6 +128,10 @@ class DisconnectedError(SystemCallError, ConnectionError):
     the like."""
 
 
+class RefusedError(DisconnectedError, ConnectionRefusedError):
+    """Nobody listens at the address: ECONNREFUSED."""
+
+
 class DeniedError(FrameError, PermissionError):
     """Refused by a policy or by permissions."""
 
@@ -219,6 +223,16 @@ WITH_ERRNO = {
     ErrorCode.ACCES,
 }
 
+# The errno of what a built-in class stands for, if no system call of this process failed.
+ERRNO = {
+    NotFoundError: _errno.ENOENT,
+    ExistsError: _errno.EEXIST,
+    DeniedError: _errno.EACCES,
+    NoSpaceError: _errno.ENOSPC,
+    FrameTimeoutError: _errno.ETIMEDOUT,
+    StalledError: _errno.ETIMEDOUT,
+}
+
 DISCONNECTED = {
     _errno.EPIPE,
     _errno.ECONNRESET,
@@ -236,8 +250,18 @@ def check(code: int) -> int:
     return code
 
 
-def last_error(code: int) -> FrameError:
-    """The exception for the call that has just failed in this thread."""
+def last_error(code: int) -> BaseException:
+    """The exception for the call that has just failed in this thread: that of the handler
+    of a signal, if it ended the call."""
+    if code == ErrorCode.CANCELED:
+        error = _interrupts.kept()
+        if error is not None:
+            return error
+    return failure(code)
+
+
+def failure(code: int) -> FrameError:
+    """The same for a call that no handler has ended."""
     number = ctypes.set_errno(0)
     text = _native.lib.frame_last_error() or _native.lib.frame_strerror(code)
     return make(code, text.decode("utf-8", "replace"), number if code in WITH_ERRNO else None)
@@ -247,8 +271,8 @@ def make(code: int, message: str, errno: int | None = None) -> FrameError:
     """The exception for a code."""
     kind = CLASSES.get(code, FrameError)
     if kind is SystemCallError and errno in DISCONNECTED:
-        kind = DisconnectedError
-    return kind(code, message, errno or None)
+        kind = RefusedError if errno == _errno.ECONNREFUSED else DisconnectedError
+    return kind(code, message, errno or ERRNO.get(kind))
 
 
 def code_of(number: int) -> ErrorCode | int:

@@ -1,4 +1,4 @@
-"""Commands: run one on the other end, or serve those of others."""
+"""Commands: what is asked for, what came of it, and what serves them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import dataclasses
 import enum
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
-from . import _abi, _errors, _policies
+from . import _abi, _errors, _interrupts, _policies
 from ._arguments import (
     Descriptor,
+    StrOrBytes,
     StrOrBytesPath,
     c_string,
     c_strings,
@@ -27,8 +28,6 @@ from ._arguments import (
 )
 from ._callbacks import Callbacks
 from ._errors import FrameError, FrameTimeoutError
-from ._frames import IncomingFrame
-from ._handles import memory
 from ._native import lib
 from ._policies import ExecPolicy
 
@@ -51,7 +50,8 @@ class Outcome(enum.IntEnum):
 
 class CompletedCommand(subprocess.CompletedProcess[bytes]):
     """A command that was run, as :class:`subprocess.CompletedProcess`: ``args``,
-    ``returncode`` (minus the signal that ended it), ``stdout`` and ``stderr`` in bytes.
+    ``returncode`` (minus the signal that ended it), ``stdout`` and ``stderr`` in bytes, or
+    None for a streamed command, whose output is not kept.
 
     Besides: ``outcome``, ``signal`` (0: none), ``timed_out``, ``truncated`` (more was
     written than kept: ``stdout_total``, ``stderr_total`` bytes), ``pipe_held`` (something
@@ -62,20 +62,20 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
     def __init__(
         self,
         args: Command,
-        stdout: bytes,
-        stderr: bytes,
-        charset: str,
+        stdout: bytes | None,
+        stderr: bytes | None,
         result: _abi.ExecResult,
     ) -> None:
         self.outcome = Outcome(result.outcome)
         self.signal: int = result.signal
-        super().__init__(args, -self.signal or result.exit_code, stdout, stderr)
+        output: Any = (stdout, stderr)
+        super().__init__(args, -self.signal or result.exit_code, *output)
         self.timed_out = bool(result.flags & _abi.EXEC_RESULT_TIMED_OUT)
         self.truncated = bool(result.flags & _abi.EXEC_RESULT_TRUNCATED)
         self.pipe_held = bool(result.flags & _abi.EXEC_RESULT_PIPE_HELD)
         self.stdout_total: int = result.stdout_total
         self.stderr_total: int = result.stderr_total
-        self.charset = charset
+        self.charset: str = result.charset.decode("ascii", "replace")
 
     @property
     def text(self) -> str:
@@ -87,14 +87,28 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
         """``stderr`` as text; see :meth:`decode`."""
         return self.decode(self.stderr)
 
-    def decode(self, output: bytes) -> str:
+    def decode(self, output: bytes | None) -> str:
         r"""Output in the server's encoding; in UTF-8 where that is ASCII or not known here.
         It never fails: a byte that is no text becomes ``\xNN``."""
         try:
             encoding = codecs.lookup(self.charset).name
         except LookupError:
             encoding = "utf-8"
-        return output.decode("utf-8" if encoding == "ascii" else encoding, "backslashreplace")
+        encoding = "utf-8" if encoding == "ascii" else encoding
+        return (output or b"").decode(encoding, "backslashreplace")
+
+    def judge(self, timeout: float | None, *, check: bool, allow_truncated: bool) -> None:
+        """Raises the exception for what did not end as it should."""
+        if self.timed_out:
+            text = f"{self.args!r} was ended after {timeout} seconds"
+            raise CommandTimeout(self, text, timeout)
+        if self.outcome == Outcome.STATUS_LOST:
+            raise StatusLostError(self, f"the exit status of {self.args!r} was lost")
+        if self.truncated and not allow_truncated:
+            total = self.stdout_total + self.stderr_total
+            raise OutputLimitError(self, f"{self.args!r} wrote {total} bytes, too many")
+        if check:
+            self.check_returncode()
 
     def check_returncode(self) -> None:
         """Raises a :class:`CalledProcessError` where ``returncode`` is not 0."""
@@ -146,78 +160,61 @@ class StatusLostError(CommandError):
     """The command ended, but its exit status was taken by somebody else on its host."""
 
 
-def run(
-    fd: Descriptor,
-    command: Command,
-    *,
-    check: bool = False,
-    timeout: float | None = None,
-    exchange_timeout: float | None = None,
-    cwd: StrOrBytesPath | None = None,
-    env: Mapping[str, str] | None = None,
-    max_output: int | None = None,
-    allow_truncated: bool = False,
-    survive_close: bool = False,
-    input: bytes | bytearray | memoryview = b"",
-    merge: bool = False,
-    write_fd: Descriptor | None = None,
-) -> CompletedCommand:
-    """Runs a command on the other end of a stream and returns its output. For output as it
-    appears there is :func:`start`.
+@dataclasses.dataclass(frozen=True)
+class ExecRequest:
+    """What a command is and how the peer runs it: the parameters of run() and start()."""
 
-    ``command`` is text for the server's /bin/sh or, as a list or tuple, a program and its
-    arguments without a shell. It may run for ``timeout`` seconds (default: no limit) in
-    ``cwd``, with ``env`` added to the server's clean environment. ``exchange_timeout`` is
-    for the whole call; by default ``timeout`` and some seconds, or no limit. ``max_output``
-    bytes are kept of each stream (default 16 MiB, or less if the server says so). With
-    ``survive_close`` the command goes on when this connection is gone. ``input`` is what it
-    can read; what it does not read is dropped. With ``merge`` its standard error is in
-    ``stdout``, in order. ``write_fd`` is written to where that is not ``fd``.
+    command: Command
+    timeout: float | None = None
+    cwd: StrOrBytesPath | None = None
+    env: Mapping[StrOrBytes, StrOrBytes] | None = None
+    max_output: int | None = None
+    detached: bool = False
+    input: Any = None
+    merge: bool = False
+    flags: int = 0
+    terminal: tuple[int, int] | os.terminal_size | None = None
 
-    CommandTimeout: ``timeout`` was over. OutputLimitError: the output is not whole, unless
-    ``allow_truncated``. StatusLostError. CalledProcessError: the command failed, and
-    ``check``. They have the output there is. SpawnError, MalformedError, DeniedError and
-    the like where ``remote`` is set: the server did not run it. After all of these the
-    connection can be used on; after any other error close it.
-    """
-    options = ExecOptions(
-        timeout=exchange_timeout,
-        command_timeout=timeout,
-        max_output=max_output,
-        cwd=cwd,
-        env=env,
-        survive_close=survive_close,
-        write_fd=write_fd,
-    ).native(flags=_abi.EXEC_MERGE * merge, **input_members(input))
-    out = requested(lib.exec_request, lib.exec_request_argv, fd, command, options)
-    return completed(
-        command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
-    )
+    def native(self) -> _abi.ExecRequest:
+        """The same for the library: a struct that keeps alive what it points to."""
+        members: dict[str, Any] = {}
+        if isinstance(self.command, (str, bytes)):
+            text = os.fsencode(self.command)
+            members.update(command=text, command_len=len(text))
+        else:
+            members.update(argv=c_strings(self.command, "command"))
+        if self.input is not None:
+            data = as_bytes(self.input)
+            members.update(input=data, input_len=len(data))
+        rows, columns = size_of(self.terminal)
+        return _abi.ExecRequest(
+            flags=self.flags
+            | _abi.EXEC_MERGE * self.merge
+            | _abi.EXEC_DETACHED * self.detached
+            | _abi.EXEC_TTY * (self.terminal is not None),
+            cwd=None if self.cwd is None else c_string(self.cwd, "cwd"),
+            env=None if self.env is None else environment(self.env),
+            max_output=limit(self.max_output, "max_output"),
+            command_timeout_ms=milliseconds(self.timeout),
+            rows=rows,
+            columns=columns,
+            **members,
+        )
 
 
-def requested(
-    shell: Callable[..., int],
-    program: Callable[..., int],
-    fd: Descriptor,
-    command: Command,
-    options: _abi.ExecOptions,
-) -> ctypes.c_void_p:
-    """What a request gives: by ``shell`` for text, else by ``program``."""
-    out = ctypes.c_void_p()
-    if isinstance(command, (str, bytes)):
-        text = os.fsencode(command)
-        _errors.check(shell(fileno(fd), text, len(text), out, options))
-    else:
-        argv = c_strings(command, "command")
-        _errors.check(program(fileno(fd), argv, out, options))
-    return out
+def size_of(terminal: tuple[int, int] | os.terminal_size | None) -> tuple[int, int]:
+    """The rows and columns of a terminal."""
+    if terminal is None:
+        return 0, 0
+    rows, columns = terminal
+    if isinstance(terminal, os.terminal_size):
+        rows, columns = terminal.lines, terminal.columns
+    return limit(rows, "rows", 65535), limit(columns, "columns", 65535)
 
 
-def input_members(data: Any) -> dict[str, Any]:
-    """The members of a request's options for its input, of any bytes-like type."""
-    if not isinstance(data, bytes):
-        data = memoryview(data).tobytes()
-    return {"input": data, "input_len": len(data)}
+def as_bytes(data: Any) -> bytes:
+    """The bytes of any bytes-like object. TypeError for a text."""
+    return data if isinstance(data, bytes) else memoryview(data).tobytes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,15 +222,16 @@ class ExecOptions:
     """How a server runs commands. Times are in seconds; None is the default, math.inf no
     limit. What a request asks for counts where it is less.
 
-    ``timeout``: to send the reply, 30 s. ``command_timeout``: how long a command may run,
+    ``reply_timeout``: that the reply waits without a byte for a client that does not read,
+    30 s. ``command_timeout``: how long a command may run,
     no limit. ``grace``: from SIGTERM to SIGKILL, 2 s. ``drain``: to wait for output that
     something the command started still holds, 0.5 s. ``close_grace``: from the client's
-    end of stream to the end of its command, 2 s; ``survive_close``: never, if it only
+    end of stream to the end of its command, 2 s; ``detached``: never, if it only
     closed. ``max_output``: bytes kept of each stream, 16 MiB; ``end_at_limit`` ends a
     command that writes more, else it is drained. ``max_command``: bytes of command text,
     64 KiB. ``cwd``: the server's own. ``env``: added to a clean environment, or with
-    ``host_environment`` to the server's own. ``write_fd``: where the reply goes, if it is
-    not the descriptor that is read from.
+    ``host_environment`` to the server's own. ``write_fd``, for exec_and_reply() alone: where
+    the reply goes, if it is not the same descriptor.
 
     What a command may do: ``umask``; for each of its processes ``cpu_seconds``, ``memory``
     (bytes of address space) and ``file_size`` (bytes of a file that it writes), as
@@ -248,7 +246,7 @@ class ExecOptions:
     request as denied and comes out of the call, once the client has its reply.
     """
 
-    timeout: float | None = None
+    reply_timeout: float | None = None
     command_timeout: float | None = None
     grace: float | None = None
     drain: float | None = None
@@ -256,8 +254,8 @@ class ExecOptions:
     max_output: int | None = None
     max_command: int | None = None
     cwd: StrOrBytesPath | None = None
-    env: Mapping[str, str] | None = None
-    survive_close: bool = False
+    env: Mapping[StrOrBytes, StrOrBytes] | None = None
+    detached: bool = False
     host_environment: bool = False
     end_at_limit: bool = False
     write_fd: Descriptor | None = None
@@ -272,40 +270,43 @@ class ExecOptions:
     def __post_init__(self) -> None:
         self.native()  # a wrong value is told now, not when a client waits
 
-    def native(self, flags: int = 0, **request: Any) -> _abi.ExecOptions:
-        """The same for the library, with what else a request has: a struct that keeps alive
-        what it points to. It has no policy."""
-        uid, gid = (None, 0) if self.user is None else self.user
+    def native(self) -> _abi.ExecOptions:
+        """The same for the library: a struct that keeps alive what it points to. It has no
+        policy."""
+        uid, gid = (0, 0) if self.user is None else self.user
         return _abi.ExecOptions(
-            timeout_ms=milliseconds(self.timeout),
-            write_fd=other_fileno(self.write_fd),
-            flags=flags
-            | _abi.EXEC_ON_CLOSE_RUN * self.survive_close
+            flags=_abi.EXEC_DETACHED * self.detached
             | _abi.EXEC_HOST_ENVIRONMENT * self.host_environment
             | _abi.EXEC_END_AT_LIMIT * self.end_at_limit
-            | _abi.EXEC_UMASK * (self.umask is not None),
+            | _abi.EXEC_UMASK * (self.umask is not None)
+            | _abi.EXEC_USER * (self.user is not None),
+            reply_timeout_ms=milliseconds(self.reply_timeout),
             command_timeout_ms=milliseconds(self.command_timeout),
             grace_ms=milliseconds(self.grace),
             drain_ms=milliseconds(self.drain),
             close_grace_ms=milliseconds(self.close_grace),
+            write_fd=other_fileno(self.write_fd),
             max_output=limit(self.max_output, "max_output"),
             max_command=limit(self.max_command, "max_command"),
-            cwd=None if self.cwd is None else c_string(self.cwd, "cwd"),
-            env=None if self.env is None else environment(self.env),
-            umask=unsigned(self.umask or 0, "umask", 0o777),
             cpu_seconds=limit(self.cpu_seconds, "cpu_seconds"),
             memory=limit(self.memory, "memory"),
             processes=limit(self.processes, "processes"),
             file_size=limit(self.file_size, "file_size"),
-            uid=limit(uid, "a user id", ID_MAX),
+            umask=unsigned(self.umask or 0, "umask", 0o777),
+            uid=unsigned(uid, "a user id", ID_MAX),
             gid=unsigned(gid, "a group id", ID_MAX),
-            **request,
+            cwd=None if self.cwd is None else c_string(self.cwd, "cwd"),
+            env=None if self.env is None else environment(self.env),
         )
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[_abi.ExecOptions]:
-        """The same with the policy, for the call in the `with` block."""
+    def serving(self, *, raw: bool = False) -> Iterator[_abi.ExecOptions]:
+        """The same with the policy, for the call in the `with` block; and with the hook, if
+        no connection has it."""
         native = self.native()
+        if raw:
+            for name, value in _interrupts.MEMBERS.items():
+                setattr(native, name, value)
         with Callbacks() as callbacks:
             if self.policy is not None:
                 native.policy = _policies.exec_callback(self.policy, callbacks)
@@ -339,40 +340,18 @@ class ExecResult:
 def exec_and_reply(
     fd: Descriptor, command: str | bytes, options: ExecOptions = ExecOptions()
 ) -> ExecResult:
-    """Runs command text that a client sent, however it came, and sends one reply frame.
+    """Runs command text that a client sent, however it came, and sends one reply on a raw
+    descriptor.
 
     Returns when the reply is sent, also an error reply. Any exception: no reply could be
-    sent, close the connection; except for what ``options.policy`` raised.
+    sent, close the stream; except for what ``options.policy`` raised.
     """
     text = os.fsencode(command)
     result = _abi.ExecResult()
-    with options.serving() as native:
+    with options.serving(raw=True) as native:
         code = lib.exec_and_reply(fileno(fd), text, len(text), native, result)
-    return exec_result(code, result)
-
-
-def exec_serve(
-    fd: Descriptor, request: IncomingFrame, options: ExecOptions = ExecOptions()
-) -> ExecResult:
-    """The same for a request frame ``{"cmd":"exec"}`` that recv_header() returned; its body
-    is read here. What its header asks for is capped by ``options``.
-
-    Where the client asked for a stream, as start() does, its command's output is sent as it
-    appears, and input, signals and terminal sizes are received from ``fd`` meanwhile; what
-    comes of these after the reply, :func:`is_late_input` tells from requests.
-    """
-    result = _abi.ExecResult()
-    with options.serving() as native, request.handle as pointer:
-        code = lib.exec_serve(fileno(fd), pointer, native, result)
-    return exec_result(code, result)
-
-
-def is_late_input(request: IncomingFrame) -> bool:
-    """Whether a frame that recv_header() returned is a client's input, signal or terminal
-    size for a command that had ended by then. Such a frame is dropped, with its body, and
-    nobody waits for a reply."""
-    with request.handle as pointer:
-        return bool(lib.exec_is_late_input(pointer))
+    _errors.check(code)
+    return exec_result(result)
 
 
 def exec_run(
@@ -383,24 +362,24 @@ def exec_run(
     allow_truncated: bool = False,
 ) -> CompletedCommand:
     """Runs command text here as exec_and_reply() does, for its output alone: nothing is
-    sent. For servers of older wires; ``timeout``, ``write_fd`` and ``policy`` mean nothing
-    here.
+    sent. For servers of older wires; ``reply_timeout``, ``close_grace``, ``write_fd`` and
+    ``policy`` do not apply.
 
     SpawnError: it could not be started. ArgumentError: it is empty or has a NUL in it.
     TooBigError. What is raised for the command's end is as for run().
     """
     text = os.fsencode(command)
-    out = ctypes.c_void_p()
-    _errors.check(lib.exec_run(text, len(text), out, options.native()))
-    timeout = options.command_timeout
-    return completed(
-        command, out, check=check, timeout=timeout, allow_truncated=allow_truncated
-    )
-
-
-def exec_result(code: int, result: _abi.ExecResult) -> ExecResult:
-    """A server's result from the library's, or the exception for its code."""
+    out, result = ctypes.c_void_p(), _abi.ExecResult()
+    with options.serving(raw=True) as native:
+        code = lib.exec_run(text, len(text), native, result, out)
     _errors.check(code)
+    done = completed(command, result, out)
+    done.judge(options.command_timeout, check=check, allow_truncated=allow_truncated)
+    return done
+
+
+def exec_result(result: _abi.ExecResult) -> ExecResult:
+    """A server's result from the library's."""
     return ExecResult(
         outcome=Outcome(result.outcome),
         exit_code=result.exit_code,
@@ -416,34 +395,15 @@ def exec_result(code: int, result: _abi.ExecResult) -> ExecResult:
 
 
 def completed(
-    command: Command,
-    out: ctypes.c_void_p,
-    *,
-    check: bool,
-    timeout: float | None,
-    allow_truncated: bool,
+    command: Command, result: _abi.ExecResult, out: ctypes.c_void_p
 ) -> CompletedCommand:
-    """The client's result, or the exception that it stands for; frees the output."""
-    result = _abi.ExecResult()
+    """The client's result; frees the output."""
     try:
-        _errors.check(lib.exec_output_result(out, result))
-        done = CompletedCommand(
-            command,
-            memory(lib.exec_output_stdout, out),
-            memory(lib.exec_output_stderr, out),
-            lib.exec_output_charset(out).decode("ascii", "replace"),
-            result,
-        )
+        outputs = []
+        for which in (_abi.EXEC_STDOUT, _abi.EXEC_STDERR):
+            length = ctypes.c_size_t()
+            start = lib.exec_output_bytes(out, which, length)
+            outputs.append(ctypes.string_at(start, length.value))
+        return CompletedCommand(command, outputs[0], outputs[1], result)
     finally:
         lib.exec_output_free(out)
-    if done.timed_out:
-        raise CommandTimeout(done, f"{command!r} was ended after {timeout} seconds", timeout)
-    if result.outcome == Outcome.STATUS_LOST:
-        raise StatusLostError(done, f"the exit status of {command!r} was lost")
-    if done.truncated and not allow_truncated:
-        raise OutputLimitError(
-            done, f"{command!r} wrote {done.stdout_total + done.stderr_total} bytes, too many"
-        )
-    if check:
-        done.check_returncode()
-    return done

@@ -21,6 +21,12 @@ _EMPTY = b'{"data_size":'
 def encode(header: Header | None) -> bytes | None:
     """The JSON text of a header. ValueError for NaN, for infinities and for text that is
     not Unicode (half surrogate pairs); TypeError for what JSON has no form for."""
+    if header is None:
+        return None
+    if not isinstance(header, dict):
+        raise TypeError(
+            f"a header is a dict or None, not {type(header).__name__}: the body comes after it"
+        )
     if not header:
         return None
     try:

@@ -23,7 +23,7 @@ class ExecInquiry:
 
     ``command`` is text for /bin/sh, or a program and its arguments as a tuple; bytes that
     are no text are in it as os.fsdecode() has them. ``cwd`` and ``env`` are what is asked
-    for, not what the server adds; ``merge``, ``terminal`` and ``survive_close`` as for
+    for, not what the server adds; ``merge``, ``terminal`` and ``detached`` as for
     start(). ``header`` is the whole header of the request, None for exec_and_reply().
     """
 
@@ -32,7 +32,7 @@ class ExecInquiry:
     env: dict[str, str]
     merge: bool
     terminal: bool
-    survive_close: bool
+    detached: bool
     header: Header | None
 
     @classmethod
@@ -46,7 +46,7 @@ class ExecInquiry:
             env={name: value for name, _, value in variables},
             merge=bool(native.flags & _abi.EXEC_MERGE),
             terminal=bool(native.flags & _abi.EXEC_TTY),
-            survive_close=bool(native.flags & _abi.EXEC_ON_CLOSE_RUN),
+            detached=bool(native.flags & _abi.EXEC_DETACHED),
             header=None if native.header is None else _headers.decode(native.header),
         )
 

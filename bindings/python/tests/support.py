@@ -19,7 +19,7 @@ VECTORS = ROOT / "tests" / "vectors"
 sys.path.insert(0, str(PACKAGE))
 sys.path.append(str(PEERS))
 
-from framefd import Writer  # noqa: E402
+import framefd  # noqa: E402
 
 KEY = b"a key of 21 bytes ..."
 
@@ -30,6 +30,18 @@ def stream() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
+
+
+@contextlib.contextmanager
+def connections(**options: Any) -> Iterator[tuple[framefd.Connection, framefd.Connection]]:
+    """Two connections to each other."""
+    ours, theirs = socket.socketpair()
+    with framefd.Connection(ours, **options) as near, framefd.Connection(theirs) as far:
+        try:
+            yield near, far
+        finally:
+            near.close()  # drops what a test has left in its queue
+            far.close()
 
 
 @contextlib.contextmanager
@@ -57,11 +69,12 @@ def meanwhile(work: Callable[[], Any]) -> Iterator[list[Any]]:
         raise raised[0]
 
 
-def encoded(*frames: Any) -> bytes:
-    """Frames, as Writer.send_many() takes them, as they are on the wire."""
+def encoded(*messages: Any) -> bytes:
+    """Messages, each a body or a ``(header, body)``, as they are on the wire."""
     with tempfile.TemporaryFile() as file:
-        with Writer(file) as writer:
-            writer.send_many(frames)
+        for message in messages:
+            header, body = message if isinstance(message, tuple) else (None, message)
+            framefd.send(file, header, body)
         file.seek(0)
         return file.read()
 

@@ -1,25 +1,18 @@
-"""Frames and packets: whole, in pieces, from every kind of buffer, from several threads."""
+"""One message on a raw descriptor: from every kind of buffer, from several threads."""
 
 from __future__ import annotations
 
 import array
 import contextlib
-import copy
-import gc
-import io
 import json
 import math
 import mmap
 import os
-import pickle
-import shutil
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import unittest
 from itertools import groupby
@@ -105,7 +98,9 @@ class Whole(unittest.TestCase):
             (TypeError, {"n": b"bytes"}),
             (TypeError, {"n": object()}),
             (framefd.MalformedError, {"name": os.fsdecode(b"\xff")}),
-            (framefd.MalformedError, [1]),
+            (TypeError, [1]),
+            (TypeError, []),
+            (TypeError, b"a body"),
             (framefd.MalformedError, {"data_size": 5}),
             (framefd.TooBigError, {"long": "x" * 70_000}),
         ]
@@ -147,7 +142,7 @@ class Whole(unittest.TestCase):
         self.ours.send(b"\x05")
         with self.assertRaises(framefd.StalledError):
             framefd.recv(self.theirs, timeout=0.001)
-        for wrong in (-1, math.nan, -math.inf, 1e10):
+        for wrong in (-1, math.nan, -math.inf):
             with self.assertRaises(ValueError):
                 framefd.recv(self.theirs, timeout=wrong)
 
@@ -271,6 +266,18 @@ class Whole(unittest.TestCase):
         for result in results:
             self.assertEqual(result, [frames])
 
+    def test_memory_is_given_back(self) -> None:
+        def received(times: int) -> int:
+            for _ in range(times):
+                framefd.send(self.ours, {"n": 1}, body)
+                framefd.recv(self.theirs)
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[1]) * mmap.PAGESIZE
+
+        body = bytes(64 << 10)
+        before = received(50)
+        self.assertLess(received(800) - before, 8 << 20)  # of 50 MiB that came
+
     def test_other_threads_run_during_a_call(self) -> None:
         with support.meanwhile(lambda: framefd.recv(self.theirs, timeout=20)):
             # With the interpreter locked in recv() this thread would never get here.
@@ -321,7 +328,7 @@ class Vectors(unittest.TestCase):
         _, _, payload, _, width, order, sign, most = row
         prefix = Prefix(int(width), order, sign == "signed")  # type: ignore[arg-type]
         max_body = None if most == "-" else int(most)
-        got = framefd.recv_packet(fd, prefix=prefix, max_body=max_body)
+        got = framefd.recv(fd, prefix=prefix, max_body=max_body).body
         start = at + int(width)
         self.assertEqual(got, part(payload, data[start : start + len(got)]))
 
@@ -338,205 +345,6 @@ class Vectors(unittest.TestCase):
                 self.read(data, list(rows), one, column)
 
 
-class InPieces(unittest.TestCase):
-    def setUp(self) -> None:
-        pair = support.stream()
-        self.ours, self.theirs = pair.__enter__()
-        self.addCleanup(pair.__exit__, None, None, None)
-
-    def test_reading(self) -> None:
-        framefd.send(self.ours, {"n": 1}, b"0123456789")
-        with framefd.recv_header(self.theirs) as frame:
-            self.assertEqual((frame.header, frame.left), ({"n": 1}, 10))
-            self.assertEqual((frame.read(4), frame.left), (b"0123", 6))
-            room = bytearray(4)
-            self.assertEqual(frame.readinto(room), 4)
-            self.assertEqual(room, b"4567")
-            self.assertEqual(frame.readinto(memoryview(room)[1:]), 2)
-            self.assertEqual(room, b"4897")
-            self.assertEqual((frame.read(4), frame.left, frame.read(0)), (b"", 0, b""))
-
-    def test_reading_into_what_cannot_be_written(self) -> None:
-        framefd.send(self.ours, {}, b"0123456789")
-        with framefd.recv_header(self.theirs) as frame:
-            for room in (b"1234", memoryview(b"1234")):
-                with self.assertRaises(BufferError):
-                    frame.readinto(room)
-            with self.assertRaises(ValueError):
-                frame.read(-1)
-            self.assertEqual(frame.left, 10)
-
-    def test_gathering(self) -> None:
-        framefd.send(self.ours, {}, b"0123456789")
-        with framefd.recv_header(self.theirs) as frame:
-            frame.read(1)
-            with self.assertRaises(framefd.TooBigError):
-                frame.gather(max_body=8)
-            self.assertEqual(frame.gather(max_body=9), b"123456789")
-            self.assertEqual(frame.gather(), b"123456789")
-            with self.assertRaises(framefd.StateError):
-                frame.read(1)
-
-    def test_the_block_leaves_the_stream_in_step(self) -> None:
-        for n in (1, 2):
-            framefd.send(self.ours, {"n": n}, b"x" * 1000)
-        with framefd.recv_header(self.theirs) as frame:
-            frame.read(10)
-        self.assertEqual(framefd.recv(self.theirs).header, {"n": 2})
-
-    def test_an_exception_in_the_block_comes_out_at_once(self) -> None:
-        frame = framefd.send_header(self.ours, {}, 100)
-        with self.assertRaises(KeyError), framefd.recv_header(self.theirs):
-            raise KeyError  # the rest of the body never comes
-        with self.assertRaises(KeyError), frame:
-            raise KeyError
-
-    def test_a_timeout_loses_nothing(self) -> None:
-        sender = framefd.send_header(self.ours, {}, 4)
-        frame = framefd.recv_header(self.theirs)
-        for call in (lambda: frame.read(4, timeout=0), lambda: frame.skip(timeout=0.001)):
-            with self.assertRaises(framefd.FrameTimeoutError):
-                call()
-        sender.write(b"1234")
-        self.assertEqual(frame.read(4), b"1234")
-
-    def test_sending(self) -> None:
-        with framefd.send_header(self.ours, {"n": 1}, 10) as frame:
-            frame.write(b"01234")
-            frame.write(memoryview(b"56"))
-            self.assertEqual(frame.left, 3)
-            with self.assertRaises(framefd.ArgumentError):
-                frame.write(b"7890")
-            frame.write(bytearray(b"789"))
-            frame.write(b"")
-        self.assertEqual(framefd.recv(self.theirs), ({"n": 1}, b"0123456789"))
-
-    def test_a_body_that_is_not_complete(self) -> None:
-        with self.assertRaises(framefd.StateError), framefd.send_header(self.ours, {}, 1):
-            pass
-        with self.assertRaises(ValueError):
-            framefd.send_header(self.ours, {}, -1)
-        with self.assertRaises(ValueError):
-            framefd.send_header(self.ours, {}, 2**64)
-
-    def test_a_body_of_a_terabyte_is_only_a_number(self) -> None:
-        framefd.send_header(self.ours, {}, 1 << 40).write(b"begin")
-        frame = framefd.recv_header(self.theirs)
-        self.assertEqual(frame.left, 1 << 40)
-        self.assertEqual(frame.read(1 << 40), b"begin")
-        with self.assertRaises(framefd.TooBigError):
-            frame.gather()
-
-    def test_from_file_to_file(self) -> None:
-        data = os.urandom(300_000)
-        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
-            source.write(data)
-            source.seek(0)
-
-            def send() -> None:
-                with framefd.send_header(self.ours, {}, len(data)) as frame:
-                    frame.copy_from(source, 1000)
-                    frame.copy_from(source)
-
-            with support.meanwhile(send), framefd.recv_header(self.theirs) as frame:
-                frame.copy_to(target)
-            target.seek(0)
-            self.assertEqual(target.read(), data)
-
-    def test_file_objects_stay_in_step_with_their_descriptors(self) -> None:
-        with tempfile.NamedTemporaryFile("w+b") as file:
-            file.write(b"line 1\nline 2\nline 3\n")
-            file.flush()
-            with open(file.name, "rb") as source:
-                self.assertEqual(source.readline(), b"line 1\n")  # has read all of it ahead
-                with framefd.send_header(self.ours, {}, 7) as frame:
-                    frame.copy_from(source)
-                self.assertEqual(source.readline(), b"line 3\n")
-        with tempfile.NamedTemporaryFile("w+") as text:
-            text.write("before ")  # still in the object's buffer
-            with framefd.recv_header(self.theirs) as incoming:
-                incoming.copy_to(text)
-            text.write("after")
-            text.seek(0)
-            self.assertEqual(text.read(), "before line 2\nafter")
-
-    def test_a_source_that_ends_early(self) -> None:
-        with tempfile.TemporaryFile() as source:
-            source.write(b"123")
-            source.seek(0)
-            frame = framefd.send_header(self.ours, {}, 5)
-            with self.assertRaises(framefd.TruncatedError):
-                frame.copy_from(source)
-            self.assertEqual(frame.left, 2)
-
-    def test_shutil_reads_a_body(self) -> None:
-        data = os.urandom(100_000)
-        target = io.BytesIO()
-        with support.meanwhile(lambda: framefd.send(self.ours, {}, data)):
-            with framefd.recv_header(self.theirs) as frame:
-                shutil.copyfileobj(frame, target)
-        self.assertEqual(target.getvalue(), data)
-
-    def test_another_thread_is_told_that_it_is_in_use(self) -> None:
-        sender = framefd.send_header(self.ours, {}, 4)
-        frame = framefd.recv_header(self.theirs)
-        with support.meanwhile(lambda: frame.read(4)):
-            busy = 0
-            while not busy:
-                try:
-                    self.assertEqual(frame.left, 4)
-                except framefd.BusyError:
-                    busy += 1
-            sender.write(b"1234")
-
-    def test_an_object_is_not_freed_while_in_use(self) -> None:
-        sender = framefd.send_header(self.ours, {}, 4)
-        frames = [framefd.recv_header(self.theirs)]
-        with support.meanwhile(frames.pop().read) as got:
-            gc.collect()
-            sender.write(b"1234")
-        self.assertEqual(got, [b"1234"])
-
-    def test_objects_cannot_be_copied(self) -> None:
-        framefd.send(self.ours, {})
-        frame = framefd.recv_header(self.theirs)
-        for again in (copy.deepcopy, pickle.dumps):
-            with self.assertRaises(TypeError):
-                again(frame)
-        copy.copy(frame)
-        del frame
-        gc.collect()
-
-    def test_objects_may_live_until_the_interpreter_ends(self) -> None:
-        program = """
-            import os, framefd
-            read, write = os.pipe()
-            sender = framefd.send_header(write, {"n": 1}, 2)
-            frame = framefd.recv_header(read)
-            key = framefd.Key(b"a key of 21 bytes ...")
-            cycle = [frame, sender, key]
-            cycle.append(cycle)
-        """
-        command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(program)]
-        env = {**os.environ, "PYTHONPATH": str(support.PACKAGE)}
-        done = subprocess.run(command, env=env, capture_output=True, timeout=20)
-        self.assertEqual((done.returncode, done.stderr), (0, b""))
-
-    def test_memory_is_given_back(self) -> None:
-        def received(times: int) -> int:
-            for _ in range(times):
-                framefd.send(self.ours, {"n": 1}, body)
-                framefd.recv(self.theirs)
-                framefd.send(self.ours, {"n": 1}, body)
-                framefd.recv_header(self.theirs).gather()
-            with open("/proc/self/statm") as statm:
-                return int(statm.read().split()[1]) * mmap.PAGESIZE
-
-        body = bytes(64 << 10)
-        before = received(50)
-        self.assertLess(received(400) - before, 8 << 20)  # of 50 MiB that came
-
-
 class Packets(unittest.TestCase):
     def test_there_and_back(self) -> None:
         with support.stream() as (ours, theirs):
@@ -545,13 +353,13 @@ class Packets(unittest.TestCase):
                     for signed in (False, True):
                         prefix = Prefix(width, byteorder, signed)
                         for data in (b"", b"x" * 100, bytearray(b"y")):
-                            framefd.send_packet(ours, data, prefix=prefix)
-                            got = framefd.recv_packet(theirs, prefix=prefix)
-                            self.assertEqual(got, data)
-            framefd.send_packet(ours, b"x" * 258, prefix=Prefix(2, "big", False))
+                            framefd.send(ours, None, data, prefix=prefix)
+                            got = framefd.recv(theirs, prefix=prefix)
+                            self.assertEqual(got, ({}, data))
+            framefd.send(ours, None, b"x" * 258, prefix=Prefix(2, "big", False))
             self.assertEqual(theirs.recv(2), b"\x01\x02")
             with self.assertRaises(framefd.TooBigError):
-                framefd.send_packet(ours, b"x" * 128, prefix=Prefix(1))
+                framefd.send(ours, None, b"x" * 128, prefix=Prefix(1))
 
     def test_a_prefix_that_is_none(self) -> None:
         for width in (0, 3, 16, "4"):
@@ -562,45 +370,19 @@ class Packets(unittest.TestCase):
 
     def test_limits_and_ends(self) -> None:
         with support.stream() as (ours, theirs):
-            framefd.send_packet(ours, b"12345")
+            framefd.send(ours, None, b"12345", prefix=Prefix())
             with self.assertRaises(framefd.TooBigError):
-                framefd.recv_packet(theirs, max_body=4)
+                framefd.recv(theirs, prefix=Prefix(), max_body=4)
         with support.stream() as (ours, theirs):
             with self.assertRaises(framefd.FrameTimeoutError):
-                framefd.recv_packet(theirs, timeout=0)
+                framefd.recv(theirs, prefix=Prefix(), timeout=0)
             ours.close()
             with self.assertRaises(framefd.ClosedError):
-                framefd.recv_packet(theirs)
+                framefd.recv(theirs, prefix=Prefix())
 
-
-class Replies(unittest.TestCase):
-    def test_an_error_reply_repeats_the_id(self) -> None:
-        with support.stream() as (ours, theirs):
-            framefd.send(ours, {"cmd": "dance", "id": 7})
-            with framefd.recv_header(theirs) as request:
-                framefd.reply_error(theirs, request, ErrorCode.NOTSUP, "no dancing")
-            header, body = framefd.recv(ours)
-            self.assertEqual((header["status"], header["code"]), ("error", "unsupported"))
-            self.assertEqual((header["message"], header["id"], body), ("no dancing", 7, b""))
-
-    def test_an_error_reply_to_what_was_no_frame(self) -> None:
-        with support.stream() as (ours, theirs):
-            framefd.reply_error(theirs, None, ErrorCode.BADJSON)
-            header = framefd.recv(ours).header
-            self.assertEqual((header["code"], "id" in header), ("bad_request", False))
-            self.assertTrue(header["message"])
-            with self.assertRaises(ValueError):
-                framefd.reply_error(theirs, None, ErrorCode.IO, "a NUL: \0")
-
-    def test_hello(self) -> None:
-        with support.stream() as (ours, theirs):
-            framefd.send(ours, {"cmd": "hello", "id": "a"})
-            with framefd.recv_header(theirs) as request:
-                framefd.reply_hello(theirs, request, ["exec", "put"])
-            header = framefd.recv(ours).header
-            self.assertEqual((header["status"], header["id"]), ("ok", "a"))
-            self.assertEqual((header["cmds"], header["version"]), (["exec", "put"], "0.1.0"))
-            self.assertEqual(header["limits"]["max_header"], 65536)
+    def test_a_packet_has_no_header(self) -> None:
+        with support.stream() as (ours, _), self.assertRaises(ValueError):
+            framefd.send(ours, {"n": 1}, b"", prefix=Prefix())
 
 
 def part(column: str, data: bytes) -> bytes:

@@ -1,0 +1,376 @@
+"""Messages and calls on a connection."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Iterable, Iterator
+from ctypes import byref
+from itertools import accumulate, chain, islice
+from typing import Any, NamedTuple, Union
+
+from . import _headers
+from ._abi import FRAME_DEFAULT_TIMEOUT, ErrorCode, FrameView
+from ._arguments import (
+    C_INT_MAX,
+    Buffer,
+    Descriptor,
+    c_string,
+    in_position,
+    poll_time,
+    unsigned,
+)
+from ._core import Core, this_frame
+from ._errors import ClosedError, FrameError
+from ._handles import taken
+from ._headers import Header
+from ._native import GivenView, lib, python, untyped
+from ._views import Frame, Views
+
+# Bytes that read() gives at most, and write_from() and read_to() move at once.
+LARGEST_READ = 1 << 20
+
+# Messages that one call of the library gives or takes.
+BATCH = 256
+
+untyped_send = untyped("frame_connection_send")
+untyped_next = untyped("frame_connection_next")
+untyped_queue = untyped("frame_connection_queue")
+
+
+class Head(NamedTuple):
+    """The header of a message whose body, of ``body_len`` bytes, is still to be read.
+
+    ``text`` is the header as it came, in JSON.
+    """
+
+    header: Header
+    body_len: int
+    text: bytes
+
+
+#: A request that is answered: what a receive gave, or its header alone; None for bytes that
+#: were no message.
+Request = Union[Frame, Head, Header, None]
+
+
+class Messages(Core):
+    """Messages of a connection: whole, in pieces, and in calls."""
+
+    def send(
+        self, header: Header | None = None, body: Any = b"", *, timeout: float | None = None
+    ) -> bool:
+        """Sends one message: a header, and a body of any bytes-like type.
+
+        Returns True: all of it was written. False: the time was up, and it was accepted: the
+        rest is queued, and goes with what is sent next or before a receive waits. Do not
+        send it again.
+
+        FrameTimeoutError: nothing of it was accepted, it can be sent again. ValueError,
+        TypeError: it cannot be sent; nothing was. StateError: a body in pieces is not
+        complete, or end() was called. DisconnectedError, SystemCallError: nothing can be
+        sent any more, but what the peer sent before can be received.
+        """
+        text = None if header is None else _headers.encode(header)
+        time = FRAME_DEFAULT_TIMEOUT if timeout is None else poll_time(timeout)
+        if type(body) is bytes and len(body) <= C_INT_MAX:
+            code = untyped_send(self._pointer, text, body, len(body), time)
+        else:
+            with Buffer(body) as (address, length):
+                code = lib.frame_connection_send(self._pointer, text, address, length, time)
+        if code == 0:
+            return True
+        self._part(code, 2)
+        return False
+
+    def queue(
+        self, header: Header | None = None, body: Any = b"", *, timeout: float | None = None
+    ) -> None:
+        """Accepts a message to be written together with others: once they are 64 KiB, by
+        flush(), before a receive waits, and at the end of a `with` block.
+
+        It waits only while more than ``max_queue`` bytes would be queued. The errors of
+        send().
+        """
+        text = None if header is None else _headers.encode(header)
+        body = as_bytes(body)
+        view = GivenView(text, len(text) if text else 0, body, len(body))
+        time = FRAME_DEFAULT_TIMEOUT if timeout is None else poll_time(timeout)
+        code = untyped_queue(self._pointer, byref(view), 1, time)
+        if code < 0:
+            raise self._failed(code)
+
+    def queue_many(self, messages: Iterable[Any], *, timeout: float | None = None) -> int:
+        """Accepts many messages, each a body or a ``(header, body)``, which a
+        :class:`Frame` is.
+
+        Returns how many: all, or less if the time was up. If not even the first one was
+        accepted, that is a FrameTimeoutError. Any other error, such as a ValueError for a
+        header, comes after those before it were accepted. ``timeout`` is for each 256 of
+        them.
+        """
+        time = poll_time(timeout)
+        accepted = 0
+        source = iter(messages)
+        while chunk := list(islice(source, BATCH)):
+            texts, bodies = split(chunk)
+            views, kept = as_views(texts, bodies)
+            count = lib.frame_connection_queue(self._pointer, views, len(bodies), time)
+            del kept  # what the views point to
+            if count == ErrorCode.TIMEDOUT and accepted > 0:
+                break
+            accepted += self._part(count, len(bodies))
+            if count < len(bodies):
+                # Is it the time, or a message that is refused? The message itself tells.
+                rest, kept = as_views(texts[count : count + 1], bodies[count : count + 1])
+                code = lib.frame_connection_queue(self._pointer, rest, 1, 0)
+                del kept
+                if code == ErrorCode.TIMEDOUT:
+                    break
+                accepted += self._done(code)
+                source = chain(chunk[count + 1 :], source)
+        return accepted
+
+    def recv(self, *, timeout: float | None = None) -> Frame:
+        """Receives one message into memory.
+
+        FrameTimeoutError: nothing is lost, call again. ClosedError: the peer ended the
+        stream between two messages. These break the connection: TruncatedError,
+        MalformedError, TooBigError (above ``max_header`` or ``max_body``), SystemCallError.
+        """
+        self._borrow(this_frame())
+        try:
+            time = FRAME_DEFAULT_TIMEOUT if timeout is None else poll_time(timeout)
+            code = untyped_next(self._pointer, self._view, 1, time)
+            if code < 0:
+                raise self._failed(code)
+            return self._views.frame()
+        finally:
+            self._lent.pop(0, None)
+
+    def recv_many(self, most: int = BATCH, *, timeout: float | None = None) -> list[Frame]:
+        """Receives the messages that are there, ``most`` at most, and waits if there is
+        none. They are copies, and stay. The errors of recv(), after the messages before."""
+        self._borrow(this_frame())
+        try:
+            views = Views(min(unsigned(most, "most") or 1, BATCH))
+            pointer, time = self._pointer, poll_time(timeout)
+            count = lib.frame_connection_next(pointer, views.array[0], views.most, time)
+            if count < 0:
+                raise self._failed(count)
+            frames, error = views.frames(count)
+            if error is not None and not frames:
+                raise error
+            return frames
+        finally:
+            self._lent.pop(0, None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The messages that come, up to where the peer ends the stream."""
+        while True:
+            try:
+                frame = self.recv()
+            except ClosedError:
+                return
+            yield frame
+
+    def recv_header(self, *, timeout: float | None = None) -> Head:
+        """Receives the header of the next message. Its body, of any size, is then read with
+        read(), readinto(), read_to() or pieces(); what is left of it when the next message
+        is received is dropped. The errors of recv()."""
+        length = ctypes.c_uint64()
+        self._borrow(this_frame())
+        try:
+            code = lib.frame_connection_recv_header(
+                self._pointer, poll_time(timeout), self._views.array[0], length
+            )
+            if code < 0:
+                raise self._failed(code)
+            text = self._views.header()
+            return Head(_headers.decode(text), length.value, text)
+        finally:
+            self._lent.pop(0, None)
+
+    @property
+    def to_receive(self) -> int:
+        """Bytes of the body that were not read yet."""
+        return int(self._state().to_receive)
+
+    def read(self, size: int = LARGEST_READ, *, timeout: float | None = None) -> bytes:
+        """1 to ``size`` bytes of the body (1 MiB at most) as they come; b"" at its end. The
+        errors of recv()."""
+        size = min(unsigned(size, "size"), LARGEST_READ)
+        if size == 0:
+            return b""
+        room = ctypes.create_string_buffer(min(size, self.to_receive) or 1)
+        count = lib.frame_connection_read(self._pointer, room, len(room), poll_time(timeout))
+        return ctypes.string_at(room, self._done(count))
+
+    def readinto(self, target: Any, *, timeout: float | None = None) -> int:
+        """Reads 1 byte or more of the body into a writable bytes-like object, as
+        :meth:`read`; returns how many."""
+        with Buffer(target, writable=True) as (address, length):
+            if length == 0:
+                return 0
+            time = poll_time(timeout)
+            return self._done(lib.frame_connection_read(self._pointer, address, length, time))
+
+    def read_to(self, file: Descriptor, *, timeout: float | None = None) -> int:
+        """Copies the rest of the body to a descriptor or file object, in constant memory.
+        Returns how many bytes that were: less than the rest if the time was up.
+
+        SystemCallError, NoSpaceError: ``file`` cannot be written; the rest of the body can
+        still be read. The errors of recv().
+        """
+        with in_position(file, to_read=False) as number:
+            rest = self.to_receive
+            count = lib.frame_connection_read_to(self._pointer, number, poll_time(timeout))
+            return self._part(count, rest)
+
+    def pieces(self, size: int = LARGEST_READ) -> Iterator[bytes]:
+        """The rest of the body in pieces of 1 to ``size`` bytes, as they come."""
+        while piece := self.read(size):
+            yield piece
+
+    def begin(self, header: Header | None, body_len: int) -> None:
+        """Begins a message whose body of ``body_len`` bytes, any number, is given in pieces
+        with write() and write_from(). Until the last byte was given nothing else can be
+        sent: StateError. The errors of send(). It never waits."""
+        text = _headers.encode(header)
+        length = unsigned(body_len, "body_len")
+        self._done(lib.frame_connection_begin(self._pointer, text, length))
+
+    @property
+    def to_send(self) -> int:
+        """Bytes of the body that was begun, which were not given yet."""
+        return int(self._state().to_send)
+
+    def write(self, piece: Any, *, timeout: float | None = None) -> int:
+        """Gives the next piece of the body, of any bytes-like type. Returns how many bytes
+        were accepted: all, or less if the time was up; give the others again.
+
+        ArgumentError: it is longer than what the body still needs; nothing was accepted. The
+        errors of send().
+        """
+        with Buffer(piece) as (address, length):
+            time = poll_time(timeout)
+            count = lib.frame_connection_write(self._pointer, address, length, time)
+            return self._part(count, length)
+
+    def write_from(
+        self, file: Descriptor, length: int | None = None, *, timeout: float | None = None
+    ) -> int:
+        """Gives the next ``length`` bytes of the body (None: all that it still needs) from a
+        descriptor or file object, in constant memory.
+
+        Returns how many: less if ``file`` has no more, or if the time was up. What was read
+        from ``file`` was accepted. SystemCallError: ``file`` cannot be read; the rest can be
+        given in another way.
+        """
+        with in_position(file, to_read=True) as number:
+            wanted = self.to_send if length is None else unsigned(length, "length")
+            time = poll_time(timeout)
+            count = lib.frame_connection_write_from(self._pointer, number, wanted, time)
+            return self._part(count, wanted)
+
+    def call(
+        self, request: str | Header, body: Any = b"", *, timeout: float | None = None
+    ) -> Frame:
+        """Sends a request and returns its reply. A text is the request's ``cmd``.
+
+        ``timeout`` is for the whole of it, and not 0. If the peer replies with an error,
+        that is the exception for its code, with ``remote`` set: the connection can be used
+        on. Any other error after the request has begun to go out breaks the connection:
+        FrameTimeoutError, MalformedError (it answers another request), ClosedError, and the
+        errors of recv() and send(). ArgumentError: the header has an id.
+        """
+        header: Header = {"cmd": request} if isinstance(request, str) else request
+        text = _headers.encode(header)
+        out = ctypes.c_void_p()
+        with Buffer(body) as (address, length):
+            time = poll_time(timeout)
+            self._done(
+                lib.frame_connection_call(self._pointer, text, address, length, time, out)
+            )
+        return taken(out)
+
+    def reply(
+        self,
+        request: Request,
+        header: Header | None = None,
+        body: Any = b"",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Queues the reply to a request: ``status`` "ok", the request's ``id``, and the
+        members of ``header``. MalformedError: one of them is written by the library. The
+        errors of queue()."""
+        text = _headers.encode(header)
+        with Buffer(body) as (address, length):
+            time = poll_time(timeout)
+            self._done(
+                lib.frame_connection_reply(
+                    self._pointer, text_of(request), text, address, length, time
+                )
+            )
+
+    def reply_error(
+        self,
+        request: Request,
+        error: int | FrameError,
+        message: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Queues the error reply to a request: ``error`` is an :class:`ErrorCode`, or an
+        exception, whose text is the message if there is none. The errors of queue()."""
+        if isinstance(error, FrameError):
+            message = str(error) if message is None else message
+            error = error.code
+        text = None if message is None else c_string(message.encode(), "message")
+        code = int(error) or ErrorCode.REMOTE_OTHER
+        time = poll_time(timeout)
+        self._done(
+            lib.frame_connection_reply_error(self._pointer, text_of(request), code, text, time)
+        )
+
+
+def text_of(request: Request) -> bytes | None:
+    """The text of a request's header."""
+    if isinstance(request, Head):
+        return request.text
+    return _headers.encode(request.header if isinstance(request, Frame) else request)
+
+
+def as_bytes(data: Any) -> bytes:
+    """The bytes of any bytes-like object. TypeError for a text."""
+    return data if type(data) is bytes else memoryview(data).tobytes()
+
+
+def split(messages: list[Any]) -> tuple[list[bytes | None], list[bytes]]:
+    """The texts of the headers and the bodies."""
+    if set(map(type, messages)) == {bytes}:
+        return [None] * len(messages), messages
+    texts: list[bytes | None] = []
+    bodies: list[bytes] = []
+    for message in messages:
+        header, body = message if isinstance(message, tuple) else (None, message)
+        texts.append(_headers.encode(header))
+        bodies.append(as_bytes(body))
+    return texts, bodies
+
+
+def as_views(texts: list[bytes | None], bodies: list[bytes]) -> tuple[Any, list[bytes]]:
+    """An array of views, and what they point to."""
+    sizes = array("L", map(len, bodies))  # a size_t, on Linux
+    block = b"".join(bodies)
+    starts = accumulate(sizes, initial=python.PyBytes_AsString(block))
+    headers = [text or b"" for text in texts]
+    head = b"\0".join([*headers, b""])
+    places = accumulate(
+        (len(header) + 1 for header in headers), initial=python.PyBytes_AsString(head)
+    )
+    numbers = array("L")
+    for place, header, start, size in zip(places, headers, starts, sizes):
+        numbers.extend((place if header else 0, len(header), start, size))
+    return FrameView.from_buffer(numbers), [block, head]

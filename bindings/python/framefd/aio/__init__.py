@@ -1,0 +1,25 @@
+"""Connections in asyncio: the same conversation, in the loop's thread.
+
+>>> async def echo(connection: aio.Connection) -> None:
+...     async for header, body in connection:
+...         await connection.send(header, body)
+>>> server = await aio.start_server(echo, "localhost:7000")
+
+>>> async with await aio.connect("localhost:7000") as connection:
+...     reply = await connection.call("add", b"1 2")
+
+A connection here is one of the library, whose calls do not wait, and which the loop watches.
+So it has all that a blocking one has, such as its state and the handshake. Its methods have
+the names and the errors of :class:`framefd.Connection`; a time is set with
+asyncio.wait_for(). A task that is cancelled loses no message. A call, a command or a transfer
+that is cancelled breaks the connection. Files are transferred in a thread, since the kernel
+waits in its calls for files.
+"""
+
+from __future__ import annotations
+
+from ._command import RemoteCommand
+from ._connection import Connection
+from ._server import Handler, Server, connect, start_server
+
+__all__ = ["Connection", "Handler", "RemoteCommand", "Server", "connect", "start_server"]

@@ -1,0 +1,531 @@
+"""A connection that the loop watches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import _abi, _headers
+from .._abi import ErrorCode
+from .._arguments import Buffer, Descriptor, StrOrBytes, StrOrBytesPath
+from .._auth import KeyLike, Keys, as_key, as_keyring
+from .._commands import RemoteCommand as BlockingCommand
+from .._connection import Connection as BlockingConnection
+from .._core import Options, State
+from .._errors import (
+    BrokenError,
+    BusyError,
+    ClosedError,
+    FrameError,
+    FrameTimeoutError,
+    make,
+)
+from .._exec import Command, CompletedCommand, ExecResult
+from .._files import Entry, FileResult, FileStat, PartialFile, TreeResult
+from .._headers import Header
+from .._messages import BATCH, LARGEST_READ, Head, Request, untyped_next
+from .._native import lib
+from .._views import Frame
+from ._command import RemoteCommand
+from ._side import Side
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Result = TypeVar("Result")
+
+# Bytes that may wait to be written before send() waits, too.
+HIGH_WATER = 1 << 16
+
+# Bytes of output that run() keeps, of each kind.
+KEPT_OUTPUT = 16 << 20
+
+# Seconds for a handshake.
+HANDSHAKE_TIME = 10
+
+
+class Connection:
+    """A conversation over a socket or two descriptors: see :class:`framefd.Connection`,
+    whose parameters and options it takes, but for ``timeout``.
+
+    One task at a time may receive, and others may send meanwhile; calls, commands and
+    transfers take turns. As an async context manager it writes what is queued at the end of
+    the block and is closed; if an exception ends the block, a cancellation too, it is closed
+    at once. It is iterated for the messages that come.
+    """
+
+    def __init__(
+        self,
+        fd: Descriptor,
+        write_fd: Descriptor | None = None,
+        *,
+        own: bool = True,
+        **options: Unpack[Options],
+    ) -> None:
+        self._take(BlockingConnection(fd, write_fd, own=own, **options))
+
+    @classmethod
+    def of(cls, connection: BlockingConnection) -> Connection:
+        """Goes on with a connection in the running loop; nothing else may use it then."""
+        self = cls.__new__(cls)
+        self._take(connection)
+        return self
+
+    def _take(self, connection: BlockingConnection) -> None:
+        self._blocking = connection
+        self._loop = loop = asyncio.get_running_loop()
+        state = connection._state()
+        self._reading = Side(state.read_fd, loop.add_reader, loop.remove_reader)
+        self._writing = Side(state.write_fd, loop.add_writer, loop.remove_writer, self._write)
+        # The task that receives, if there is one.
+        self._receiver: asyncio.Future[None] | None = None
+        # Calls, commands and transfers take turns.
+        self._turn = asyncio.Lock()
+        self._calls = 0
+        self._echoes = False
+        self._cause: str | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._blocking.closed
+
+    @property
+    def peer(self) -> str | None:
+        """The address of the other end, as connect() takes it; None if it has none."""
+        return self._blocking.peer
+
+    @property
+    def address(self) -> str | None:
+        """The address of this end."""
+        return self._blocking.address
+
+    def fileno(self) -> int:
+        """The descriptor; -1 when the connection is closed."""
+        return self._blocking.fileno()
+
+    def inspect(self) -> State:
+        """What the connection is about to do."""
+        return self._blocking.inspect()
+
+    # Receiving.
+
+    async def recv(self) -> Frame:
+        """Receives one message. ClosedError: the peer ended the stream between two
+        messages. Nothing is lost if it is cancelled."""
+        self._check_receiver()
+        return await self._recv()
+
+    async def _recv(self) -> Frame:
+        connection = self._blocking
+        while True:
+            code = untyped_next(connection._pointer, connection._view, 1, 0)
+            if code >= 0:
+                return connection._views.frame()
+            if code != ErrorCode.TIMEDOUT:
+                raise self._failed(code)
+            await self._wait(self._reading)
+
+    async def recv_many(self, most: int = BATCH) -> list[Frame]:
+        """Receives the messages that are there, ``most`` at most, and waits if there is
+        none."""
+        return await self._received(self._blocking.recv_many, most)
+
+    async def recv_header(self) -> Head:
+        """Receives the header of the next message; its body is then read with read(),
+        readinto() or pieces()."""
+        return await self._received(self._blocking.recv_header)
+
+    async def read(self, size: int = LARGEST_READ) -> bytes:
+        """1 to ``size`` bytes of the body as they come; b"" at its end."""
+        return await self._received(self._blocking.read, size)
+
+    async def readinto(self, target: Any) -> int:
+        """Reads 1 byte or more of the body into a writable bytes-like object."""
+        return await self._received(self._blocking.readinto, target)
+
+    async def pieces(self, size: int = LARGEST_READ) -> AsyncIterator[bytes]:
+        """The rest of the body in pieces of 1 to ``size`` bytes, as they come."""
+        while piece := await self.read(size):
+            yield piece
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> Frame:
+        try:
+            return await self.recv()
+        except ClosedError:
+            raise StopAsyncIteration from None
+
+    # Sending.
+
+    async def send(self, header: Header | None = None, body: Any = b"") -> None:
+        """Sends one message; waits while more than 64 KiB wait to be written. If it is
+        cancelled, the message was accepted, or nothing of it."""
+        await self._accepted(_headers.encode(header), body)
+        await self.drain()
+
+    async def _accepted(self, text: bytes | None, body: Any) -> None:
+        pointer = self._blocking._pointer
+        while True:
+            with Buffer(body) as (start, length):
+                code = lib.frame_connection_send(pointer, text, start, length, 0)
+            if code >= 0:
+                return
+            if code != ErrorCode.TIMEDOUT:
+                raise self._failed(code)
+            await self._wait(self._writing)
+
+    async def queue(self, header: Header | None = None, body: Any = b"") -> None:
+        """Accepts a message to be written together with others: by flush(), or once they are
+        64 KiB."""
+        await self._sent(self._blocking.queue, header, body)
+
+    async def queue_many(self, messages: Iterable[Any]) -> None:
+        """Accepts many messages, each a body or a ``(header, body)``."""
+        source = iter(messages)
+        while chunk := list(islice(source, BATCH)):
+            while chunk:
+                del chunk[: await self._sent(self._blocking.queue_many, chunk)]
+            await self.drain()
+
+    async def flush(self) -> None:
+        """Writes all that is queued."""
+        await self._sent(self._blocking.flush)
+
+    async def drain(self) -> None:
+        """Waits while more than 64 KiB wait to be written; the loop writes them."""
+        while (queued := self._blocking._state().queued) > HIGH_WATER:
+            await self._wait(self._writing)
+            self._blocking.flush(timeout=0) if self.inspect().broken else None
+        if queued:
+            self._writing.watch()
+
+    async def begin(self, header: Header | None, body_len: int) -> None:
+        """Begins a message whose body is given in pieces with write()."""
+        self._blocking.begin(header, body_len)
+
+    async def write(self, piece: Any) -> None:
+        """Gives the next piece of the body."""
+        rest = memoryview(piece).cast("B")
+        while len(rest):
+            rest = rest[await self._sent(self._blocking.write, rest) :]
+
+    async def end(self, *, linger: bool = False) -> None:
+        """Writes what is queued, and ends this direction; see
+        :meth:`framefd.Connection.end`."""
+        await self._sent(self._blocking.flush)
+        while True:
+            try:
+                self._blocking.end(linger=linger, timeout=0)
+                return
+            except FrameTimeoutError:
+                await self._wait(self._reading)
+
+    # Exchanges.
+
+    async def call(self, request: str | Header, body: Any = b"") -> Frame:
+        """Sends a request and returns its reply: see :meth:`framefd.Connection.call`. Calls
+        of several tasks go one after the other."""
+        header: Header = {"cmd": request} if isinstance(request, str) else dict(request)
+        if "id" in header:
+            raise make(ErrorCode.INVAL, "the id of a call is the connection's own")
+        async with self._turn:
+            self._check_receiver()
+            self._calls += 1
+            name = header["id"] = f"~a{self._calls}"
+            text = _headers.encode(header)
+            with self._breaking():
+                await self._accepted(text, body)
+                await self.drain()
+                return self._answer(await self._recv(), name)
+
+    def _answer(self, reply: Frame, name: str) -> Frame:
+        """A reply to the request with this id, or the exception that it stands for."""
+        header = reply.header
+        status, answers = header.get("status"), header.get("id")
+        error = None
+        if status == "error":
+            kind = f"REMOTE_{header.get('code')}".upper()
+            code = ErrorCode.__members__.get(kind, ErrorCode.REMOTE_OTHER)
+            line = lib.frame_strerror(code).decode()
+            error = make(code, f"{line}: {header['message']}" if "message" in header else line)
+        is_unreadable = error is not None and error.code == ErrorCode.REMOTE_BAD_REQUEST
+        if answers != name and not (answers is None and (not self._echoes or is_unreadable)):
+            raise make(ErrorCode.BADREPLY, "it answers another request")
+        self._echoes = self._echoes or answers is not None
+        if error is not None:
+            raise error
+        if status != "ok":
+            raise make(ErrorCode.BADREPLY, 'it does not say "status":"ok"')
+        return reply
+
+    async def reply(
+        self, request: Request, header: Header | None = None, body: Any = b""
+    ) -> None:
+        """Replies to a request: see :meth:`framefd.Connection.reply`."""
+        await self._sent(self._blocking.reply, request, header, body)
+        await self.flush()
+
+    async def reply_error(
+        self, request: Request, error: int | FrameError, message: str | None = None
+    ) -> None:
+        """Sends the error reply to a request."""
+        await self._sent(self._blocking.reply_error, request, error, message)
+        await self.flush()
+
+    async def auth_server(self, keys: Keys) -> str | None:
+        """Has the peer prove that it holds a key, within 10 s: see
+        :meth:`framefd.Connection.auth_server`."""
+        ring = as_keyring(keys)
+        return await self._handshake(self._blocking.auth_server, ring)
+
+    async def auth_client(self, key: KeyLike) -> None:
+        """Proves to the peer that this end holds the key, within 10 s."""
+        await self._handshake(self._blocking.auth_client, as_key(key))
+
+    async def _handshake(self, step: Callable[..., Result], key: Any) -> Result:
+        with self._breaking():
+            try:
+                return await asyncio.wait_for(self._retried(step, key), HANDSHAKE_TIME)
+            except asyncio.TimeoutError:
+                raise make(ErrorCode.TIMEDOUT, "the handshake took too long") from None
+
+    async def run(
+        self,
+        command: Command,
+        *,
+        check: bool = False,
+        timeout: float | None = None,
+        cwd: StrOrBytesPath | None = None,
+        env: Mapping[StrOrBytes, StrOrBytes] | None = None,
+        max_output: int | None = None,
+        allow_truncated: bool = False,
+        detached: bool = False,
+        input: bytes | bytearray | memoryview | None = None,
+        merge: bool = False,
+    ) -> CompletedCommand:
+        """Has the peer run a command, and returns its output: see
+        :meth:`framefd.Connection.run`. If it is cancelled, the connection is closed, and the
+        server ends the command."""
+        command_ = await self.start(
+            command,
+            timeout=timeout,
+            cwd=cwd,
+            env=env,
+            max_output=max_output or KEPT_OUTPUT,
+            detached=detached,
+            input=b"" if input is None else input,
+            merge=merge,
+        )
+        kept: dict[int, list[bytes]] = {_abi.EXEC_STDOUT: [], _abi.EXEC_STDERR: []}
+        async with command_:
+            async for which, piece in command_:
+                kept[which].append(piece)
+        done = command_.result
+        done.stdout, done.stderr = map(b"".join, kept.values())
+        done.judge(timeout, check=check, allow_truncated=allow_truncated)
+        return done
+
+    async def start(self, command: Command, **parameters: Any) -> RemoteCommand:
+        """Has the peer run a command whose output comes as it appears. The parameters are
+        those of :meth:`framefd.Connection.start`, but for ``exchange_timeout``."""
+        await self._turn.acquire()
+        try:
+            self._check_receiver()
+            with self._breaking():
+                started = await self._retried(
+                    functools.partial(self._start, command, parameters)
+                )
+        except BaseException:
+            self._turn.release()
+            raise
+        return RemoteCommand(self, started)
+
+    def _start(
+        self, command: Command, parameters: dict[str, Any], *, timeout: float
+    ) -> BlockingCommand:
+        return self._blocking.start(command, exchange_timeout=timeout, **parameters)
+
+    async def put(self, *arguments: Any, **parameters: Any) -> FileResult:
+        """Stores a file on the server: see :meth:`framefd.Connection.put`. ``progress`` is
+        called in another thread."""
+        return await self._in_thread(self._blocking.put, arguments, parameters)
+
+    async def get(self, *arguments: Any, **parameters: Any) -> FileResult:
+        """Fetches a file from the server: see :meth:`framefd.Connection.get`."""
+        return await self._in_thread(self._blocking.get, arguments, parameters)
+
+    async def put_tree(self, *arguments: Any, **parameters: Any) -> TreeResult:
+        """Stores a directory on the server: see :meth:`framefd.Connection.put_tree`."""
+        return await self._in_thread(self._blocking.put_tree, arguments, parameters)
+
+    async def get_tree(self, *arguments: Any, **parameters: Any) -> TreeResult:
+        """Fetches a directory from the server: see :meth:`framefd.Connection.get_tree`."""
+        return await self._in_thread(self._blocking.get_tree, arguments, parameters)
+
+    async def stat(self, name: StrOrBytesPath = "") -> FileStat:
+        """What ``name`` is on the server: see :meth:`framefd.Connection.stat`."""
+        return await self._in_thread(self._blocking.stat, (name,), {})
+
+    async def partial(self, name: StrOrBytesPath) -> PartialFile:
+        """How much the server has of a put that was cut."""
+        return await self._in_thread(self._blocking.partial, (name,), {})
+
+    async def listdir(self, name: StrOrBytesPath = "") -> list[Entry]:
+        """What is in the directory ``name`` on the server."""
+        return await self._in_thread(self._blocking.listdir, (name,), {})
+
+    async def mkdir(self, *arguments: Any, **parameters: Any) -> None:
+        """Makes a directory on the server: see :meth:`framefd.Connection.mkdir`."""
+        await self._in_thread(self._blocking.mkdir, arguments, parameters)
+
+    async def serve_exec(self, *arguments: Any, **parameters: Any) -> ExecResult:
+        """Runs what a request asks for: see :meth:`framefd.Connection.serve_exec`. A policy
+        is called in another thread."""
+        return await self._in_thread(self._blocking.serve_exec, arguments, parameters)
+
+    async def serve_file(self, *arguments: Any, **parameters: Any) -> FileResult:
+        """Does what a request for a file asks: see :meth:`framefd.Connection.serve_file`."""
+        return await self._in_thread(self._blocking.serve_file, arguments, parameters)
+
+    # The end.
+
+    def abort(self) -> None:
+        """Ends every call that waits, and every later one: they raise an AbortedError."""
+        self._blocking.abort()
+        self._reading.wake()
+        self._writing.wake()
+
+    def close(self) -> None:
+        """Closes the connection at once; what is queued is dropped. Once more does
+        nothing."""
+        self._reading.stop()
+        self._writing.stop()
+        self._blocking.close()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self._blocking._has_queued():
+                await self.flush()
+        finally:
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<framefd.aio.Connection of {self._blocking!r}>"
+
+    # Waiting.
+
+    async def _wait(self, *sides: Side) -> None:
+        """Waits until one of the sides is ready, or the connection has been ended."""
+        ready = self._loop.create_future()
+        if self._reading in sides:
+            self._receiver = ready
+        try:
+            for side in sides:
+                side.waiters.add(ready)
+                side.watch()
+            await ready
+        finally:
+            for side in sides:
+                side.waiters.discard(ready)
+            if self._receiver is ready:
+                self._receiver = None
+
+    async def _retried(self, step: Callable[..., Result], *arguments: Any) -> Result:
+        """What a step gives that is tried again whenever the connection can go on."""
+        while True:
+            try:
+                return step(*arguments, timeout=0)
+            except FrameTimeoutError as error:
+                if error.remote:
+                    raise
+            except FrameError as error:
+                raise self._failed(error.code, error) from None
+            await self._wait(*self._sides())
+
+    def _sides(self) -> list[Side]:
+        """What to wait for."""
+        state = self._blocking._state()
+        sides = [self._writing] if state.write_events else []
+        return [self._reading, *sides] if state.read_events or not sides else sides
+
+    async def _received(self, step: Callable[..., Result], *arguments: Any) -> Result:
+        self._check_receiver()
+        return await self._retried_on(self._reading, step, *arguments)
+
+    async def _sent(self, step: Callable[..., Result], *arguments: Any) -> Result:
+        return await self._retried_on(self._writing, step, *arguments)
+
+    async def _retried_on(
+        self, side: Side, step: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        while True:
+            try:
+                return step(*arguments, timeout=0)
+            except FrameTimeoutError:
+                await self._wait(side)
+            except FrameError as error:
+                raise self._failed(error.code, error) from None
+
+    def _write(self) -> bool:
+        """Writes what is queued, as far as it goes: whether there is more."""
+        try:
+            self._blocking.flush(timeout=0)
+        except FrameTimeoutError:
+            return True
+        except FrameError:
+            pass  # the next call that sends tells
+        return False
+
+    def _check_receiver(self) -> None:
+        # A task that is cancelled has its future cancelled at once, and runs later.
+        if self._receiver is not None and not self._receiver.done():
+            raise BusyError(ErrorCode.BUSY, "another task is receiving")
+
+    def _failed(self, code: int, error: BaseException | None = None) -> BaseException:
+        if code == ErrorCode.ABORTED and self._cause is not None:
+            text = f"the connection cannot be used any more: {self._cause}"
+            return BrokenError(ErrorCode.BROKEN, text)
+        return error if error is not None else self._blocking._failed(code)
+
+    @contextlib.contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """An exchange that does not come to its end breaks the connection: a reply that
+        comes later must not be taken for that of the next request."""
+        try:
+            yield
+        except BaseException as error:
+            if not getattr(error, "remote", False) and not self.closed:
+                if self._cause is None:
+                    self._cause = str(error) or type(error).__name__
+                self.abort()
+            raise
+
+    async def _in_thread(
+        self, function: Callable[..., Result], arguments: Any, parameters: Any
+    ) -> Result:
+        async with self._turn:
+            self._check_receiver()
+            call = functools.partial(function, *arguments, **parameters)
+            future = self._loop.run_in_executor(None, call)
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                with self._breaking():
+                    future.add_done_callback(_forgotten)
+                    raise
+
+
+def _forgotten(future: asyncio.Future[Any]) -> None:
+    """Nobody waits any more for what comes of it."""
+    if not future.cancelled():
+        future.exception()
