@@ -20,21 +20,21 @@ pub const MAX_BODY: u64 = 64 * MIB;
 /// First step of the buffer of a call whose size the other end declared; it grows as bytes
 /// arrive, so that a declared size alone costs nothing (CVE-2024-43410 in russh). It is
 /// address space, and memory only where bytes were written to it; with less, a body of
-/// megabytes is read in more pieces, and takes a tenth longer. A reader, of which there may be
-/// thousands, begins with less, unless it has had such a body before.
+/// megabytes is read in more pieces, and takes a tenth longer. A connection, of which there may
+/// be thousands, begins with less, unless it has had such a body before.
 pub const FIRST_STEP: usize = 4 * 1024 * 1024;
 /// One step of what is dropped or gathered from small pieces.
 pub const GROW_STEP: usize = 64 * 1024;
-/// What a reader or a decoder asks for at first: little, for thousands of quiet connections.
+/// What a connection or a decoder asks for at first: little, for thousands of quiet connections.
 pub const READ_AHEAD_MIN: usize = 8 * 1024;
-/// What it asks for where that much comes again and again: twice what a writer gathers, so
+/// What it asks for if that much comes again and again: twice what a connection gathers, so
 /// that small frames come by the hundred.
 pub const READ_AHEAD_MAX: usize = 128 * 1024;
 /// The most memory that an empty buffer keeps for the next message.
 pub const BUFFER_KEPT: usize = 2 * READ_AHEAD_MAX;
-/// What a writer gathers before it writes.
+/// What a connection gathers before it writes.
 pub const WRITE_BEHIND: usize = 64 * 1024;
-/// What a reader takes in while the writer that goes with it waits for the other end to read.
+/// What a connection takes in while a send waits for the peer to read.
 pub const TAKEN_IN: usize = 64 * 1024 * 1024;
 /// What a connection accepts to be written later: half of what it takes in.
 pub const MAX_QUEUE: u64 = 32 * MIB;

@@ -1,4 +1,4 @@
-//! The decoder, the reader and the stateless functions find the same in any bytes, however
+//! The decoder, a connection and the stateless functions find the same in any bytes, however
 //! they are cut.
 
 #![no_main]

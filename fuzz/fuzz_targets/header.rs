@@ -43,7 +43,12 @@ fn by_parser(text: &[u8]) -> Option<(Option<u64>, BTreeMap<String, (Value, Strin
         if depth(raw.get()) >= MAX_DEPTH {
             return None;
         }
-        values.insert(key, (value, raw.get().to_owned()));
+        if values.contains_key(&key) {
+            // One that comes twice is no string, no integer and no boolean.
+            values.insert(key, (Value::Null, String::new()));
+        } else {
+            values.insert(key, (value, raw.get().to_owned()));
+        }
     }
     match &sizes[..] {
         [] => Some((None, values)),
