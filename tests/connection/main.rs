@@ -2,6 +2,8 @@
 
 mod bodies;
 mod exchanges;
+mod floods;
+mod handed_on;
 mod interrupts;
 mod lifecycle;
 mod messages;

@@ -1,6 +1,7 @@
 //! A connection that C shares between threads: who is in which direction of it.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -8,10 +9,12 @@ use crate::ops::frame::{Connection, Handle, ReceiveHalf, SendHalf};
 
 /// A connection, and the directions that a call is in. A second call in one of them is
 /// [`ErrorKind::Busy`], also one by a signal handler that interrupted the first.
+///
+/// A child that fork(2) made meanwhile has the object as that call left it: halfway.
 pub struct ConnectionCell {
     busy: AtomicU8,
     handle: Handle,
-    connection: UnsafeCell<Connection<'static>>,
+    connection: ManuallyDrop<UnsafeCell<Connection<'static>>>,
 }
 
 // SAFETY: `connection` is reached only by who holds the bits of its directions, one thread at a
@@ -25,7 +28,8 @@ const BOTH: u8 = RECEIVING | SENDING;
 impl ConnectionCell {
     pub fn new(connection: Connection<'static>) -> ConnectionCell {
         let handle = connection.handle();
-        ConnectionCell { busy: AtomicU8::new(0), handle, connection: UnsafeCell::new(connection) }
+        let connection = ManuallyDrop::new(UnsafeCell::new(connection));
+        ConnectionCell { busy: AtomicU8::new(0), handle, connection }
     }
 
     /// What ends its waits.
@@ -81,7 +85,7 @@ impl ConnectionCell {
         let mut busy = self.busy.load(Ordering::Relaxed);
         loop {
             if busy & directions != 0 {
-                return Err(taken());
+                return Err(self.taken());
             }
             let taken = busy | directions;
             let order = (Ordering::Acquire, Ordering::Relaxed);
@@ -89,6 +93,27 @@ impl ConnectionCell {
                 Ok(_) => return Ok(Turn { busy: &self.busy, directions }),
                 Err(now) => busy = now,
             }
+        }
+    }
+
+    #[cold]
+    fn taken(&self) -> Error {
+        if self.handle.is_here() {
+            Error::new(ErrorKind::Busy, "another call is in this connection")
+        } else {
+            Error::new(ErrorKind::Forked, "another thread was in it meanwhile")
+        }
+    }
+}
+
+impl Drop for ConnectionCell {
+    fn drop(&mut self) {
+        if *self.busy.get_mut() == 0 {
+            // SAFETY: it is not used again.
+            unsafe { ManuallyDrop::drop(&mut self.connection) };
+        } else {
+            // Its memory is left alone, but not its descriptors, which no call changes.
+            drop(self.connection.get_mut().take_owned());
         }
     }
 }
@@ -108,9 +133,4 @@ impl Drop for Turn<'_> {
             self.busy.fetch_and(!self.directions, Ordering::Release);
         }
     }
-}
-
-#[cold]
-fn taken() -> Error {
-    Error::new(ErrorKind::Busy, "another call is in this connection")
 }
