@@ -175,7 +175,12 @@ impl Queue {
                 head.drain(..self.sent);
                 self.sent = 0;
             }
-            reserve(head, len.max(limits::WRITE_BEHIND.saturating_sub(head.len())))?;
+            // A peer that does not read must not cost an allocation a message.
+            let step = match limits::WRITE_BEHIND.saturating_sub(head.len()) {
+                0 => limits::WRITE_BEHIND,
+                rest => rest,
+            };
+            reserve(head, len.max(step))?;
         }
         Ok(head)
     }
