@@ -332,9 +332,7 @@ impl SendHalf<'_, '_> {
             piece.clear();
             let step = usize::try_from(len - copied).unwrap_or(usize::MAX).min(limits::COPY_STEP);
             reserve(&mut piece, step)?;
-            source.set_deadline(time.patience().next());
-            source.set_mid_message(false);
-            match source.read_more(&mut piece, len - copied) {
+            match self.read_piece(&mut source, &mut piece, len - copied, &mut time) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if copied > 0 && is_resumable(&error) => break,
@@ -351,6 +349,25 @@ impl SendHalf<'_, '_> {
             copied += piece.len() as u64;
         }
         Ok(copied)
+    }
+
+    /// Reads the next piece of a body from a descriptor. Before it waits for that, it writes what
+    /// is queued: whoever gives the body may wait for it.
+    fn read_piece(
+        &mut self,
+        source: &mut Source<'_>,
+        piece: &mut Vec<u8>,
+        max: u64,
+        time: &mut Time,
+    ) -> Result<usize> {
+        if let Some(got) = source.try_read_more(piece, max)? {
+            return Ok(got);
+        }
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.flush(other, time)?;
+        source.set_deadline(time.patience().next());
+        source.set_mid_message(false);
+        source.read_more(piece, max)
     }
 
     /// Sends a message whose body is `bodies` one after the other, all of it.
