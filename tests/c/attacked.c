@@ -1,5 +1,5 @@
 /* A connection whose peer, host or other thread does its worst: floods, forks, aborts, and
- * descriptors that are handed on, closed or changed meanwhile. */
+ * descriptors that are handed on. */
 #include "check.h"
 
 #include <netinet/in.h>
@@ -133,7 +133,9 @@ static void *flood(void *argument)
 static int receive(struct frame_connection *c, int timeout)
 {
     struct frame *frame;
-    return frame_connection_recv(c, timeout, &frame);
+    int code = frame_connection_recv(c, timeout, &frame);
+    frame_free(frame);
+    return code;
 }
 
 static int drop_or_copy(struct frame_connection *c, int to_fd, int timeout)
@@ -250,6 +252,51 @@ static void forked_meanwhile(void)
     close(fd[1]);
 }
 
+/* A child of a child is another process as well; what it makes itself works. */
+static void forked_twice(void)
+{
+    struct frame_view view = {0};
+    struct frame_connection *c, *own, *peer;
+    int fd[2], pair[2];
+    pid_t child;
+
+    socket_pair(fd);
+    c = connection(fd[0], fd[0], 0);
+    CHECK_RETURNS(1, frame_connection_queue(c, &view, 1, 0));
+    child = fork();
+    if (child == 0) {
+        socket_pair(pair);
+        own = connection(pair[0], pair[0], 0);
+        CHECK_RETURNS(1, frame_connection_queue(own, &view, 1, 0));
+        child = fork();
+        if (child == 0) {
+            CHECK_RETURNS(FRAME_EFORKED, frame_connection_flush(c, LONG));
+            CHECK_RETURNS(FRAME_EFORKED, frame_connection_flush(own, LONG));
+            frame_connection_free(c);
+            frame_connection_free(own);
+            _exit(0);
+        }
+        wait_for(child);
+        CHECK_RETURNS(FRAME_EFORKED, frame_connection_flush(c, LONG));
+        CHECK_RETURNS(0, frame_connection_flush(own, LONG));
+        peer = connection(pair[1], pair[1], 0);
+        CHECK_RETURNS(0, receive(peer, LONG));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, receive(peer, 0));
+        frame_connection_free(c);
+        frame_connection_free(own);
+        frame_connection_free(peer);
+        _exit(0);
+    }
+    wait_for(child);
+    CHECK_RETURNS(0, frame_connection_flush(c, LONG));
+    peer = connection(fd[1], fd[1], 0);
+    CHECK_RETURNS(0, receive(peer, LONG));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, receive(peer, 0));
+    frame_connection_free(c);
+    frame_connection_free(peer);
+    close_both(fd);
+}
+
 /* With DUPLEX the sender ends its direction while the other thread receives the last reply. */
 static void *receive_the_last(void *c)
 {
@@ -350,6 +397,7 @@ int main(void)
     times();
     floods();
     forked_meanwhile();
+    forked_twice();
     ended_beside_a_receiver();
     handed_on();
     aborted_elsewhere();
