@@ -406,7 +406,8 @@ struct frame_connection_options {
     /* Bytes that are accepted and not written; default 32 MiB. */
     uint64_t max_queue;
     /* Asked before each wait and after each signal, and at least once a second while a call
-     * waits: a result other than 0 ends the call with FRAME_ECANCELED. NULL: nothing is asked. */
+     * lasts: a result other than 0 ends the call with FRAME_ECANCELED. A call that need not wait,
+     * and one with 0 as timeout, does not ask. NULL: nothing is asked. */
     int (*interrupted)(void *context);
     /* Passed to interrupted. */
     void *context;
@@ -452,11 +453,13 @@ void frame_connection_free(struct frame_connection *c);
  * anything else ends when it is closed).
  *
  * With linger it then drops what the peer sends, until the peer has ended its direction too,
- * at most 256 KiB: a close with unread input would take the last reply from the peer.
+ * at most 256 KiB: a close with unread input would take the last reply from the peer. Nothing is
+ * received after that. Without it one direction ends and the other goes on, with
+ * FRAME_CONNECTION_DUPLEX beside a thread that receives.
  *
  * Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again. FRAME_ESTATE: a body in pieces is
- * not complete. FRAME_EIO with errno, FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED,
- * FRAME_EBUSY. */
+ * not complete, or there is nothing to drop after frame_connection_unread(). FRAME_EIO with
+ * errno, FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY. */
 int frame_connection_end(struct frame_connection *c, bool linger, int timeout_ms);
 
 /* Makes whatever waits on the connection return FRAME_EABORTED within 100 ms, and every later
@@ -474,7 +477,8 @@ int frame_connection_abort(struct frame_connection *c);
  * bytes is borrowed until frame_connection_free(), and *len its length. It works on a broken
  * connection, and in a child of fork(2).
  *
- * Returns 0, FRAME_EINVAL, FRAME_EBUSY or FRAME_ENOMEM. */
+ * Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, or FRAME_EFORKED: in a child, if another
+ * thread of its parent was in the connection when it forked. */
 int frame_connection_unread(struct frame_connection *c, const void **bytes, size_t *len);
 
 /* For frame_connection_state.flags: this side has ended its direction. */

@@ -106,10 +106,21 @@ impl Patience {
     }
 }
 
+/// How long a call that is not to wait goes on with what is there: a peer that sends, or reads,
+/// without a pause has always something there.
+const WORK: Duration = Duration::from_millis(100);
+
 /// How long one call may take, as its caller says it: a span, whose clock starts with the
 /// first wait, or a limit that covers more than this call.
 #[derive(Clone, Copy, Debug)]
-pub enum Time {
+pub struct Time {
+    limit: Limit,
+    /// When its host was asked last, or its second turn began.
+    mark: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Limit {
     /// For this call; `None` waits for ever, zero does not wait.
     Span(Option<Duration>),
     /// For more than this call.
@@ -117,37 +128,66 @@ pub enum Time {
 }
 
 impl Time {
+    fn new(limit: Limit) -> Time {
+        Time { limit, mark: None }
+    }
+
+    /// Whether the caller gave the call no time at all.
+    pub fn is_none(&self) -> bool {
+        matches!(self.limit, Limit::Span(Some(span)) if span.is_zero())
+    }
+
     /// The limit, which from now on counts.
     pub fn patience(&mut self) -> Patience {
-        let patience = match *self {
-            Time::Span(span) => Patience::whole(span),
-            Time::By(patience) => patience,
+        let patience = match self.limit {
+            Limit::Span(span) => Patience::whole(span),
+            Limit::By(patience) => patience,
         };
-        *self = Time::By(patience);
+        self.limit = Limit::By(patience);
         patience
+    }
+
+    /// Whether it is up, after a turn of the call's loop that brought it on.
+    pub fn is_up(&mut self) -> bool {
+        match self.patience().deadline {
+            never if never.is_never() => false,
+            past if past.is_past() => self.has_worked(WORK),
+            deadline => deadline.passed(),
+        }
+    }
+
+    /// Whether the call has gone on for so long since its second turn, or since this was last
+    /// true.
+    pub fn has_worked(&mut self, long: Duration) -> bool {
+        let now = Instant::now();
+        let has = now.saturating_duration_since(*self.mark.get_or_insert(now)) >= long;
+        if has {
+            self.mark = Some(now);
+        }
+        has
     }
 }
 
 impl From<Option<Duration>> for Time {
     fn from(span: Option<Duration>) -> Time {
-        Time::Span(span)
+        Time::new(Limit::Span(span))
     }
 }
 
 impl From<Duration> for Time {
     fn from(span: Duration) -> Time {
-        Time::Span(Some(span))
+        Time::new(Limit::Span(Some(span)))
     }
 }
 
 impl From<Deadline> for Time {
     fn from(deadline: Deadline) -> Time {
-        Time::By(deadline.into())
+        Time::new(Limit::By(deadline.into()))
     }
 }
 
 impl From<Patience> for Time {
     fn from(patience: Patience) -> Time {
-        Time::By(patience)
+        Time::new(Limit::By(patience))
     }
 }

@@ -10,10 +10,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, Time};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Asked before each wait and after each signal; `Break` ends the call.
+/// Asked before each wait, after each signal, and once a second; `Break` ends the call.
 pub type Hook = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
 
 /// With a hook no wait lasts longer than this at a time: the signal that the hook looks for
@@ -135,6 +135,18 @@ impl Interrupt {
             _ => Ok(()),
         }
     }
+
+    /// Fails if a call is to end although it need not wait: after each turn of its loop. A peer
+    /// that sends, or reads, without a pause must hold it no longer than one that does nothing.
+    pub(crate) fn turn(&self, time: &mut Time) -> Result<()> {
+        if self.is_aborted() {
+            return Err(aborted());
+        }
+        if time.is_up() {
+            return Err(Error::new(ErrorKind::TimedOut, "the time was up before all was done"));
+        }
+        if self.hook.is_some() && time.has_worked(SLICE) { self.ask() } else { Ok(()) }
+    }
 }
 
 impl fmt::Debug for Interrupt {
@@ -188,7 +200,9 @@ fn poll_interrupted(
     // The eventfd goes behind the caller's descriptors, whose results are copied back.
     let mut with_event: Vec<PollFd<'_>> = Vec::new();
     loop {
-        interrupt.ask()?;
+        if !deadline.is_past() {
+            interrupt.ask()?;
+        }
         let until = deadline.min(interrupt.slice(fds));
         let ready = match &interrupt.event {
             None => poll_once(fds, until),

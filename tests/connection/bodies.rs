@@ -148,3 +148,22 @@ fn a_piece_that_was_read_from_a_descriptor_is_not_lost_to_a_timeout() {
     sender.flush(LONG).unwrap();
     assert!(reading.join().unwrap() == content);
 }
+
+#[test]
+fn what_is_queued_is_written_before_a_wait_for_a_descriptor() {
+    let (ours, theirs) = pair();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let asking = std::thread::spawn(move || {
+        let mut peer = connection(&theirs);
+        // It gives the body only once it has got what came before.
+        assert_eq!(peer.recv(LONG).unwrap().body, b"before");
+        File::from(writer).write_all(b"body").unwrap();
+        peer.recv(LONG).unwrap().body
+    });
+    let mut sender = connection(&ours);
+    sender.queue(None, b"before", LONG).unwrap();
+    sender.begin(None, 4).unwrap();
+    assert_eq!(sender.write_from(reader.as_fd(), 4, LONG).unwrap(), 4);
+    sender.flush(LONG).unwrap();
+    assert_eq!(asking.join().unwrap(), b"body");
+}

@@ -36,6 +36,8 @@ fn a_call_gets_the_reply_to_its_own_id() {
     }
     let error = client.call(r#"{"id":1}"#, b"", LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
+    let error = client.call("{}", b"", Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument);
     assert!(client.state().broken.is_none());
 }
 

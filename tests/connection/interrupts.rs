@@ -160,3 +160,59 @@ fn one_thread_sends_while_another_receives() {
         }
     });
 }
+
+#[test]
+fn an_abort_ends_a_wait_for_a_descriptor_that_is_not_the_connections() {
+    for sends in [false, true] {
+        for duplex in [false, true] {
+            let (ours, mut theirs) = pair();
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            let options = ConnectionOptions { duplex, ..ConnectionOptions::default() };
+            let mut connection = Connection::new(ours.as_fd(), options).unwrap();
+            theirs.write_all(&numbered(1, 200_000)).unwrap();
+            let handle = connection.handle();
+            let aborting = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(30));
+                handle.abort();
+                Instant::now()
+            });
+            let error = if sends {
+                connection.begin(None, 10).unwrap();
+                connection.write_from(reader.as_fd(), 10, None).unwrap_err()
+            } else {
+                connection.recv_header(None).unwrap();
+                connection.read_to(writer.as_fd(), None).unwrap_err()
+            };
+            let late = aborting.join().unwrap().elapsed();
+            assert_eq!(error.kind(), ErrorKind::Aborted, "sends: {sends}");
+            assert!(late < Duration::from_millis(100), "sends: {sends}, {late:?}");
+        }
+    }
+}
+
+/// As Python's signal check does, the hook says once that the call is to end.
+#[test]
+fn a_hook_that_says_once_that_it_is_to_end_is_heard() {
+    for has_queued in [false, true] {
+        let (ours, _theirs) = pair();
+        crate::fill(&ours);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let hook = move || match count.fetch_add(1, Ordering::Relaxed) {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let options =
+            ConnectionOptions { interrupted: Some(Box::new(hook)), ..ConnectionOptions::default() };
+        let mut connection = Connection::new(ours.as_fd(), options).unwrap();
+        if has_queued {
+            connection.queue(None, b"queued", LONG).unwrap();
+        }
+        let error = connection.recv(LONG).unwrap_err();
+        assert_eq!((error.kind(), has_queued), (ErrorKind::Canceled, has_queued));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let error = connection.recv(Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "it was not to wait");
+    }
+}

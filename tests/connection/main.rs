@@ -2,10 +2,16 @@
 
 mod auth;
 mod bodies;
+#[path = "../common/channel.rs"]
+#[allow(dead_code)]
+mod channel;
 mod exchanges;
+mod floods;
+mod handed_on;
 mod interrupts;
 mod lifecycle;
 mod messages;
+mod random;
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -30,6 +36,11 @@ fn connection(fd: &UnixStream) -> Connection<'_> {
 fn exact(fd: &UnixStream) -> Connection<'_> {
     let options = ConnectionOptions { exact: true, ..ConnectionOptions::default() };
     Connection::new(fd.as_fd(), options).unwrap()
+}
+
+/// How many random cases a property gets: `usual`, unless PROPTEST_CASES says otherwise.
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(usual, |cases| cases.parse().unwrap())
 }
 
 /// A frame as an old program writes it.

@@ -261,3 +261,33 @@ fn a_receive_gets_what_comes_although_the_peer_reads_nothing() {
     assert_eq!(connection.recv(LONG).unwrap_err().kind(), ErrorKind::Io, "it was reset");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn to_queue_waits_only_for_room_in_the_queue() {
+    let (ours, theirs) = pair();
+    fill(&ours);
+    let options = ConnectionOptions { max_queue: 1 << 20, ..ConnectionOptions::default() };
+    let mut sender = Connection::new(ours.as_fd(), options).unwrap();
+    let start = Instant::now();
+    let sizes = [10, 100_000, 10, 60_000, 300_000, 10];
+    for len in sizes {
+        // Nobody reads, and that is no reason to wait.
+        sender.queue(None, &vec![b'x'; len], None).unwrap();
+    }
+    assert!(start.elapsed() < LONG);
+    let error = sender.queue(None, &vec![b'x'; 1 << 20], Duration::from_millis(20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let mut theirs = theirs;
+    let reading = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        all
+    });
+    sender.flush(LONG).unwrap();
+    sender.end(false, LONG).unwrap();
+    let sent: Vec<u8> = sizes
+        .iter()
+        .flat_map(|len| frame(&format!(r#"{{"data_size":{len}}}"#), &vec![b'x'; *len]))
+        .collect();
+    assert!(reading.join().unwrap().ends_with(&sent));
+}

@@ -1,6 +1,7 @@
 //! A connection that C shares between threads: who is in which direction of it.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -9,17 +10,19 @@ use crate::ops::frame::{Connection, Handle, ReceiveHalf, SendHalf};
 
 /// A connection, and the directions that a call is in. A second call in one of them is
 /// [`ErrorKind::Busy`], also one by a signal handler that interrupted the first.
+///
+/// A child that fork(2) made meanwhile has the object as that call left it: halfway.
 pub struct ConnectionCell {
     busy: AtomicU8,
     handle: Handle,
-    connection: UnsafeCell<Connection<'static>>,
+    connection: ManuallyDrop<UnsafeCell<Connection<'static>>>,
     /// The streamed command that runs, which the connection is for until it has ended.
-    running: UnsafeCell<Option<Running>>,
+    running: ManuallyDrop<UnsafeCell<Option<Running>>>,
     is_running: AtomicBool,
 }
 
-// SAFETY: `connection` and `running` are reached only by who holds the bits of its directions, one thread at a
-// time each; everything in it may be used by any thread.
+// SAFETY: `connection` and `running` are reached only by who holds the bits of the directions, one
+// thread at a time each; everything in them may be used by any thread.
 unsafe impl Sync for ConnectionCell {}
 
 const RECEIVING: u8 = 1;
@@ -32,8 +35,8 @@ impl ConnectionCell {
         ConnectionCell {
             busy: AtomicU8::new(0),
             handle,
-            connection: UnsafeCell::new(connection),
-            running: UnsafeCell::new(None),
+            connection: ManuallyDrop::new(UnsafeCell::new(connection)),
+            running: ManuallyDrop::new(UnsafeCell::new(None)),
             is_running: AtomicBool::new(false),
         }
     }
@@ -129,7 +132,7 @@ impl ConnectionCell {
         let mut busy = self.busy.load(Ordering::Relaxed);
         loop {
             if busy & directions != 0 {
-                return Err(taken());
+                return Err(self.taken());
             }
             let taken = busy | directions;
             let order = (Ordering::Acquire, Ordering::Relaxed);
@@ -137,6 +140,30 @@ impl ConnectionCell {
                 Ok(_) => return Ok(Turn { busy: &self.busy, directions }),
                 Err(now) => busy = now,
             }
+        }
+    }
+
+    #[cold]
+    fn taken(&self) -> Error {
+        if self.handle.is_here() {
+            Error::new(ErrorKind::Busy, "another call is in this connection")
+        } else {
+            Error::new(ErrorKind::Forked, "another thread was in it meanwhile")
+        }
+    }
+}
+
+impl Drop for ConnectionCell {
+    fn drop(&mut self) {
+        if *self.busy.get_mut() == 0 {
+            // SAFETY: they are not used again.
+            unsafe {
+                ManuallyDrop::drop(&mut self.running);
+                ManuallyDrop::drop(&mut self.connection);
+            }
+        } else {
+            // Its memory is left alone, but not its descriptors, which no call changes.
+            drop(self.connection.get_mut().take_owned());
         }
     }
 }
@@ -161,9 +188,4 @@ impl Drop for Turn<'_> {
 #[cold]
 fn is_streaming() -> Error {
     Error::new(ErrorKind::State, "a streamed command runs: see exec_finish()")
-}
-
-#[cold]
-fn taken() -> Error {
-    Error::new(ErrorKind::Busy, "another call is in this connection")
 }

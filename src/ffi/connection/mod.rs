@@ -74,7 +74,8 @@ pub struct FrameConnectionOptions {
     /// Bytes that are accepted and not written; default 32 MiB.
     pub max_queue: u64,
     /// Asked before each wait and after each signal, and at least once a second while a call
-    /// waits: a result other than 0 ends the call with FRAME_ECANCELED. NULL: nothing is asked.
+    /// lasts: a result other than 0 ends the call with FRAME_ECANCELED. A call that need not wait,
+    /// and one with 0 as timeout, does not ask. NULL: nothing is asked.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
     /// Passed to interrupted.
     pub context: *mut c_void,
@@ -216,11 +217,13 @@ pub extern "C" fn frame_connection_free(c: Handle<FrameConnection>) {
 /// anything else ends when it is closed).
 ///
 /// With linger it then drops what the peer sends, until the peer has ended its direction too,
-/// at most 256 KiB: a close with unread input would take the last reply from the peer.
+/// at most 256 KiB: a close with unread input would take the last reply from the peer. Nothing is
+/// received after that. Without it one direction ends and the other goes on, with
+/// FRAME_CONNECTION_DUPLEX beside a thread that receives.
 ///
 /// Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again. FRAME_ESTATE: a body in pieces is
-/// not complete. FRAME_EIO with errno, FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED,
-/// FRAME_EBUSY.
+/// not complete, or there is nothing to drop after frame_connection_unread(). FRAME_EIO with
+/// errno, FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_end(
     c: Handle<FrameConnection>,
@@ -230,7 +233,11 @@ pub extern "C" fn frame_connection_end(
     code(|| {
         let c = c.get("c")?;
         let timeout = c.timeout(timeout_ms)?;
-        c.cell.both(|connection| connection.end(linger, timeout))
+        if linger {
+            c.cell.both(|connection| connection.end(linger, timeout))
+        } else {
+            c.cell.send(|mut half| half.end(timeout))
+        }
     })
 }
 
@@ -255,7 +262,8 @@ pub extern "C" fn frame_connection_abort(c: Handle<FrameConnection>) -> c_int {
 /// *bytes is borrowed until frame_connection_free(), and *len its length. It works on a broken
 /// connection, and in a child of fork(2).
 ///
-/// Returns 0, FRAME_EINVAL, FRAME_EBUSY or FRAME_ENOMEM.
+/// Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, or FRAME_EFORKED: in a child, if another
+/// thread of its parent was in the connection when it forked.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_unread(
     c: Handle<FrameConnection>,

@@ -92,7 +92,7 @@ pub fn call(
     timeout: impl Into<Time>,
 ) -> Result<Reply> {
     let mut time = timeout.into();
-    if matches!(time, Time::Span(Some(span)) if span.is_zero()) {
+    if time.is_none() {
         return Err(Error::new(ErrorKind::Argument, "a call has to wait for its reply"));
     }
     let options = request.checked_options()?;

@@ -214,12 +214,11 @@ impl<'a> Transfer<'a> {
 
 /// How long a request may take. It has to wait for its reply: no time at all is refused.
 pub(super) fn to_wait(time: impl Into<Time>) -> Result<Patience> {
-    match time.into() {
-        Time::Span(Some(span)) if span.is_zero() => {
-            Err(Error::new(ErrorKind::Argument, "a request has to wait for its reply"))
-        }
-        mut time => Ok(time.patience()),
+    let mut time = time.into();
+    if time.is_none() {
+        return Err(Error::new(ErrorKind::Argument, "a request has to wait for its reply"));
     }
+    Ok(time.patience())
 }
 
 /// Refuses the first of the members that is set.

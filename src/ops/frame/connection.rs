@@ -18,7 +18,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
-use super::receiving::{Receiving, meanwhile};
+use super::receiving::Receiving;
 use super::sending::Sending;
 use super::shared::{Handle, Shared};
 use crate::error::{Error, ErrorKind, Result};
@@ -191,7 +191,7 @@ impl<'fd> Connection<'fd> {
     /// What it is about to do. It never fails.
     pub fn state(&self) -> State {
         let queued = self.sending.queued() as u64;
-        let reads = self.receiving.fd().is_some() && !self.receiving.has_ended();
+        let reads = self.receiving.fd().is_some() && !self.receiving.is_over();
         let writes = queued > 0 && self.sending.failure().is_none();
         let flag = |flag, is_set| if is_set { flag } else { PollFlags::empty() };
         State {
@@ -211,14 +211,21 @@ impl<'fd> Connection<'fd> {
         self.receiving.unread()
     }
 
+    /// Takes the descriptors that it owns out of it: they are closed with what is returned.
+    pub(crate) fn take_owned(&mut self) -> [Option<OwnedFd>; 2] {
+        std::mem::take(&mut self.owned)
+    }
+
     /// Writes what is queued and ends this direction. `linger` drains the other one until the
     /// peer has ended it, 256 KiB at most: a close with unread input would take the last reply
     /// from the peer.
     pub fn end(&mut self, linger: bool, timeout: impl Into<Time>) -> Result<()> {
-        self.shared.check()?;
-        let mut time = timeout.into();
-        let receiving = (!self.is_duplex).then_some(&mut self.receiving);
-        self.sending.end(meanwhile(receiving), &mut time)?;
+        // For both of its parts.
+        let mut time = Time::from(timeout.into().patience());
+        if linger {
+            self.receiving.check_drain()?;
+        }
+        self.send_half().end(time)?;
         if linger {
             self.receiving.drain(limits::LINGER, &mut time)?;
         }
@@ -228,7 +235,7 @@ impl<'fd> Connection<'fd> {
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        self.shared.interrupt().end();
+        self.shared.end();
     }
 }
 

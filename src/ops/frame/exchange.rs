@@ -70,6 +70,9 @@ impl<'fd> Connection<'fd> {
     /// `"status":"ok"`. An error reply is an error of a remote kind.
     pub fn call(&mut self, header: &str, body: &[u8], timeout: impl Into<Time>) -> Result<Message> {
         let mut time = timeout.into();
+        if time.is_none() {
+            return Err(Error::new(ErrorKind::Argument, "a call has to wait for its reply"));
+        }
         let id = self.next_id();
         let header = message::with_id(header, &id)?;
         self.exchange(|connection| {

@@ -73,7 +73,12 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
     /// The next message in memory of its own.
     pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Message> {
         let span = self.next_span(timeout)?;
-        let view = self.receiving.decoder().view(&span);
+        // It was taken: without it the connection is out of sync.
+        self.copied(&span).inspect_err(|error| self.shared.break_by(error))
+    }
+
+    fn copied(&mut self, span: &Span) -> Result<Message> {
+        let view = self.receiving.decoder().view(span);
         let copy = |bytes: &[u8]| {
             let mut copy = Vec::new();
             // With room for the NUL that is put behind a header.
@@ -118,11 +123,13 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         sink.set_interrupt(Some(Arc::clone(self.shared.interrupt())));
         let mut copied = 0;
         while self.receiving.left() > 0 {
-            if copied > 0 && is_over(&mut time) {
-                return Ok(copied);
-            }
-            let outcome =
-                self.receive(|receiving, sending| receiving.await_body(sending, &mut time));
+            let turn = match copied {
+                0 => Ok(()),
+                _ => self.shared.interrupt().turn(&mut time),
+            };
+            let outcome = turn.and_then(|()| {
+                self.receive(|receiving, sending| receiving.await_body(sending, &mut time))
+            });
             match outcome {
                 Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
                 outcome => outcome?,
@@ -256,6 +263,14 @@ impl SendHalf<'_, '_> {
         self.queue(Some(&reply), &[], timeout)
     }
 
+    /// Writes what is queued and ends this direction. The other one goes on.
+    pub fn end(&mut self, timeout: impl Into<Time>) -> Result<()> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.end(other, &mut time)
+    }
+
     /// Writes all that is queued.
     pub fn flush(&mut self, timeout: impl Into<Time>) -> Result<()> {
         self.shared.check()?;
@@ -302,15 +317,21 @@ impl SendHalf<'_, '_> {
         let mut piece = Vec::new();
         let mut copied = 0;
         while copied < len {
-            if copied > 0 && is_over(&mut time) {
-                break;
+            let turn = match copied {
+                0 => Ok(()),
+                _ => self.shared.interrupt().turn(&mut time),
+            };
+            // What is read is accepted: not more than the peer takes.
+            let other = meanwhile(self.receiving.as_deref_mut());
+            match turn.and_then(|()| self.sending.flush_to(limits::WRITE_BEHIND, other, &mut time))
+            {
+                Err(error) if copied > 0 && is_resumable(&error) => break,
+                outcome => outcome?,
             }
             piece.clear();
             let step = usize::try_from(len - copied).unwrap_or(usize::MAX).min(limits::COPY_STEP);
             reserve(&mut piece, step)?;
-            source.set_deadline(time.patience().next());
-            source.set_mid_message(false);
-            match source.read_more(&mut piece, len - copied) {
+            match self.read_piece(&mut source, &mut piece, len - copied, &mut time) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if copied > 0 && is_resumable(&error) => break,
@@ -327,6 +348,25 @@ impl SendHalf<'_, '_> {
             copied += piece.len() as u64;
         }
         Ok(copied)
+    }
+
+    /// Reads the next piece of a body from a descriptor. Before it waits for that, it writes what
+    /// is queued: whoever gives the body may wait for it.
+    fn read_piece(
+        &mut self,
+        source: &mut Source<'_>,
+        piece: &mut Vec<u8>,
+        max: u64,
+        time: &mut Time,
+    ) -> Result<usize> {
+        if let Some(got) = source.try_read_more(piece, max)? {
+            return Ok(got);
+        }
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.flush(other, time)?;
+        source.set_deadline(time.patience().next());
+        source.set_mid_message(false);
+        source.read_more(piece, max)
     }
 
     /// Sends a message whose body is `bodies` one after the other, all of it.
@@ -386,9 +426,4 @@ impl SendHalf<'_, '_> {
         let other = meanwhile(self.receiving.as_deref_mut());
         self.sending.send_raw(bytes, other, &mut time)
     }
-}
-
-fn is_over(time: &mut Time) -> bool {
-    let deadline = time.patience().deadline;
-    !deadline.is_past() && deadline.passed()
 }

@@ -25,6 +25,7 @@ use crate::wire::message::exec::is_late_input;
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Receiving<'fd> {
     source: Option<Source<'fd>>,
+    interrupt: Arc<Interrupt>,
     decoder: Decoder,
     format: Format,
     max_depth: u32,
@@ -41,6 +42,8 @@ pub struct Receiving<'fd> {
     has_ended: bool,
     /// The bytes that were read ahead were given back: there is no more receiving.
     is_given_up: bool,
+    /// Bytes that were dropped while this connection ends: there is no more receiving either.
+    drained: Option<u64>,
     /// A streamed command has ended: what the peer still sends to it is dropped.
     drops_late_input: bool,
 }
@@ -60,6 +63,7 @@ impl<'fd> Receiving<'fd> {
         });
         Receiving {
             source,
+            interrupt: Arc::clone(interrupt),
             decoder: Decoder::new(limits),
             format,
             max_depth: limits.max_depth,
@@ -69,6 +73,7 @@ impl<'fd> Receiving<'fd> {
             failed: None,
             has_ended: false,
             is_given_up: false,
+            drained: None,
             drops_late_input: false,
         }
     }
@@ -81,6 +86,11 @@ impl<'fd> Receiving<'fd> {
     /// Whether the peer has ended its direction.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
+    }
+
+    /// Whether the descriptor is read no more.
+    pub(super) fn is_over(&self) -> bool {
+        self.has_ended || self.is_given_up
     }
 
     /// Whether bytes were read that no call has taken: whoever waits for the descriptor first
@@ -184,6 +194,7 @@ impl<'fd> Receiving<'fd> {
         mut sending: Option<&mut Sending<'_>>,
         time: &mut Time,
     ) -> Result<usize> {
+        self.check()?;
         loop {
             self.decode_taken_in()?;
             let is_done = buf.is_empty() || self.left() == 0;
@@ -197,7 +208,7 @@ impl<'fd> Receiving<'fd> {
                 self.fill(sending.as_deref_mut(), time)?;
                 continue;
             }
-            if self.flush(sending.as_deref_mut(), time) {
+            if self.flush(sending.as_deref_mut(), time)? {
                 continue;
             }
             let got = self.source(time)?.read(&mut buf[..len])?;
@@ -211,6 +222,7 @@ impl<'fd> Receiving<'fd> {
         mut sending: Option<&mut Sending<'_>>,
         time: &mut Time,
     ) -> Result<()> {
+        self.check()?;
         loop {
             self.decode_taken_in()?;
             if !self.body_there().is_empty() || self.left() == 0 {
@@ -238,11 +250,12 @@ impl<'fd> Receiving<'fd> {
         time: &mut Time,
         mut take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.check()?;
         let (mut chunk, mut start) = (Vec::new(), 0);
         let mut is_first = true;
         while self.left() > 0 {
-            if !is_first && time.patience().deadline.passed() {
-                return Err(late());
+            if !is_first {
+                self.interrupt.turn(time)?;
             }
             self.decode_taken_in()?;
             let there = self.decoder.body(step);
@@ -251,7 +264,7 @@ impl<'fd> Receiving<'fd> {
                 continue;
             }
             is_first = false;
-            if self.flush(sending.as_deref_mut(), time) {
+            if self.flush(sending.as_deref_mut(), time)? {
                 continue;
             }
             let len = self.left().min(step as u64);
@@ -274,6 +287,7 @@ impl<'fd> Receiving<'fd> {
         mut sending: Option<&mut Sending<'_>>,
         time: &mut Time,
     ) -> Result<Vec<u8>> {
+        self.check()?;
         let len = len.min(self.left());
         let mut out = Vec::new();
         loop {
@@ -286,7 +300,10 @@ impl<'fd> Receiving<'fd> {
             if wanted == 0 {
                 return Ok(out);
             }
-            if self.flush(sending.as_deref_mut(), time) {
+            if !out.is_empty() {
+                self.interrupt.turn(time)?;
+            }
+            if self.flush(sending.as_deref_mut(), time)? {
                 continue;
             }
             if out.len() == out.capacity() {
@@ -301,6 +318,7 @@ impl<'fd> Receiving<'fd> {
     /// Appends body bytes that are there, `max` at most and as many as `out` has room for;
     /// `None`: more have to come.
     pub(super) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
+        self.check()?;
         self.decode_taken_in()?;
         let room = out.capacity() - out.len();
         let len = usize::try_from(max.min(self.left())).unwrap_or(usize::MAX).min(room);
@@ -322,48 +340,55 @@ impl<'fd> Receiving<'fd> {
         mut sending: Option<&mut Sending<'_>>,
         time: &mut Time,
     ) -> Result<()> {
-        let mut dropped = 0;
+        self.check()?;
+        let mut is_first = true;
         while self.left() > 0 {
             self.decode_taken_in()?;
-            dropped += self.decoder.body(usize::MAX).len();
+            self.decoder.body(usize::MAX);
             if self.left() == 0 {
                 break;
             }
-            // One that sends without a pause must not hold a call that was not to wait.
-            if dropped > 0 && Self::is_over(dropped, time) {
-                return Err(late());
+            if !is_first {
+                self.interrupt.turn(time)?;
             }
+            is_first = false;
             self.fill(sending.as_deref_mut(), time)?;
         }
         Ok(())
     }
 
-    /// Drops what comes until the peer has ended its direction, or sent `max` bytes.
+    /// Fails if what comes is not this connection's any more, to be dropped or taken.
+    pub(super) fn check_drain(&self) -> Result<()> {
+        if self.is_given_up && self.drained.is_none() { Err(given_back()) } else { Ok(()) }
+    }
+
+    /// Drops what comes until the peer has ended its direction, or sent `max` bytes; one that
+    /// was interrupted goes on.
     pub(super) fn drain(&mut self, max: u64, time: &mut Time) -> Result<()> {
         self.is_given_up = true;
-        let mut dropped = (self.decoder.rest().len() + self.taken_in.len()) as u64;
+        let mut dropped = self.drained.unwrap_or(self.taken_in.len() as u64);
         self.taken_in = Vec::new();
-        let mut room = Vec::with_capacity(limits::GROW_STEP);
+        dropped += self.decoder.drop_rest() as u64;
+        self.drained = Some(dropped);
+        let mut room = Vec::new();
+        reserve(&mut room, limits::GROW_STEP)?;
+        let mut is_first = true;
         while dropped < max && !self.has_ended {
-            if dropped > 0 && time.patience().deadline.passed() {
-                return Err(late());
+            if !is_first {
+                self.interrupt.turn(time)?;
             }
+            is_first = false;
             let Some(source) = &mut self.source else { return Ok(()) };
             source.set_deadline(time.patience().next());
+            source.set_mid_message(false);
             room.clear();
             match source.read_more(&mut room, max - dropped)? {
                 0 => self.has_ended = true,
                 got => dropped += got as u64,
             }
+            self.drained = Some(dropped);
         }
         Ok(())
-    }
-
-    fn is_over(dropped: usize, time: &mut Time) -> bool {
-        match time.patience().deadline {
-            deadline if deadline.is_past() => dropped > limits::TAKEN_IN,
-            deadline => deadline.passed(),
-        }
     }
 
     /// Drops what is left of a body, and waits until `take` finds a message.
@@ -378,6 +403,7 @@ impl<'fd> Receiving<'fd> {
                 self.skip(sending.as_deref_mut(), time)?;
             }
             if self.drops_late_input && self.skip_late_input(sending.as_deref_mut(), time)? {
+                self.interrupt.turn(time)?;
                 continue;
             }
             return self.wait_for(sending, time, take);
@@ -421,10 +447,7 @@ impl<'fd> Receiving<'fd> {
                 return Ok(found);
             }
             if !is_first {
-                let deadline = time.patience().deadline;
-                if !deadline.is_past() && deadline.passed() {
-                    return Err(late());
-                }
+                self.interrupt.turn(time)?;
             }
             is_first = false;
             self.fill(sending.as_deref_mut(), time)?;
@@ -433,7 +456,7 @@ impl<'fd> Receiving<'fd> {
 
     /// Takes in at least a byte, unless a send took some in meanwhile.
     fn fill(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<()> {
-        if self.flush(sending, time) {
+        if self.flush(sending, time)? {
             return Ok(());
         }
         match self.read_more(time) {
@@ -449,14 +472,20 @@ impl<'fd> Receiving<'fd> {
     }
 
     /// Writes what is queued, until something comes meanwhile: true then. Should it fail, the
-    /// next send reports that: what the peer sent before is not lost.
-    fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> bool {
+    /// next send reports that: what the peer sent before is not lost. But the host may ask only
+    /// once to end the call.
+    fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<bool> {
         if let Some(sending) = sending.filter(|sending| sending.queued() > 0) {
             self.is_waited_for = true;
-            let _ = sending.flush(Some(self), time);
+            let flushed = sending.flush(Some(self), time);
             self.is_waited_for = false;
+            if let Err(error) = flushed
+                && error.kind() == ErrorKind::Canceled
+            {
+                return Err(error);
+            }
         }
-        !self.taken_in.is_empty()
+        Ok(!self.taken_in.is_empty())
     }
 
     #[inline]
@@ -514,7 +543,7 @@ impl<'fd> Receiving<'fd> {
 
     fn check(&self) -> Result<()> {
         if self.is_given_up {
-            return Err(Error::new(ErrorKind::State, "what was read ahead was given back"));
+            return Err(given_back());
         }
         if self.source.is_none() { Err(no_descriptor()) } else { Ok(()) }
     }
@@ -536,13 +565,13 @@ impl<'fd> Receiving<'fd> {
 
 impl Meanwhile for Receiving<'_> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd().filter(|_| !self.has_ended && self.failed.is_none() && !self.is_exact)
+        self.fd().filter(|_| !self.is_over() && self.failed.is_none() && !self.is_exact)
     }
 
     fn take_in(&mut self) -> Taken {
         let step = self.taken_in.len().max(limits::READ_AHEAD_MAX);
         let is_full = self.taken_in.len() == self.taken_in.capacity();
-        if self.taken_in.len() >= limits::TAKEN_IN
+        if self.taken_in.len() + self.decoder.rest().len() >= limits::TAKEN_IN
             || (is_full && reserve(&mut self.taken_in, step).is_err())
         {
             return Taken::Last;
@@ -573,8 +602,8 @@ pub(super) fn meanwhile<'a>(
     }
 }
 
-fn late() -> Error {
-    Error::new(ErrorKind::TimedOut, "nothing whole was received")
+fn given_back() -> Error {
+    Error::new(ErrorKind::State, "what was read ahead was given back")
 }
 
 fn no_descriptor() -> Error {

@@ -9,7 +9,7 @@ use crate::io::deadline::{Deadline, Time};
 use crate::io::stream::sink::{Meanwhile, Sink};
 use crate::io::wait::Interrupt;
 use crate::limits;
-use crate::wire::frame::head::Head;
+use crate::wire::frame::head::{Head, MORE_THAN_KEYS};
 use crate::wire::frame::queue::{Format, Queue};
 
 /// What became of a message that was accepted.
@@ -36,7 +36,10 @@ enum IfLate {
 #[derive(Debug)]
 pub struct Sending<'fd> {
     sink: Option<Sink<'fd>>,
+    interrupt: Arc<Interrupt>,
     queue: Queue,
+    /// Bytes of it that the last write left, for want of room.
+    left_over: usize,
     format: Format,
     max_header: u64,
     max_queue: u64,
@@ -59,9 +62,18 @@ impl<'fd> Sending<'fd> {
             sink.set_interrupt(Some(Arc::clone(interrupt)));
             sink
         });
-        let queue = Queue::default();
-        let (to_send, has_ended, failed) = (0, false, None);
-        Sending { sink, queue, format, max_header, max_queue, to_send, has_ended, failed }
+        Sending {
+            sink,
+            interrupt: Arc::clone(interrupt),
+            queue: Queue::default(),
+            left_over: 0,
+            format,
+            max_header,
+            max_queue,
+            to_send: 0,
+            has_ended: false,
+            failed: None,
+        }
     }
 
     /// The descriptor.
@@ -121,8 +133,11 @@ impl<'fd> Sending<'fd> {
         other: Option<&mut dyn Meanwhile>,
         time: &mut Time,
     ) -> Result<()> {
-        let len = header.map_or(0, str::len) + body.len();
-        if self.queue.len() + len <= limits::WRITE_BEHIND {
+        let len = header.map_or(0, str::len) + body.len() + MORE_THAN_KEYS;
+        let gathered = self.queue.len() + len;
+        let fits = gathered as u64 <= self.max_queue;
+        // Where there was no room not each of many messages tries to be written.
+        if fits && gathered <= self.left_over + limits::WRITE_BEHIND {
             self.check_message()?;
             match (self.format, header) {
                 (Format::Frames, _) => {
@@ -135,6 +150,8 @@ impl<'fd> Sending<'fd> {
                 _ => {}
             }
         }
+        let mut no_time = Deadline::PAST.into();
+        let time = if fits { &mut no_time } else { time };
         self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
     }
 
@@ -177,6 +194,9 @@ impl<'fd> Sending<'fd> {
     /// written with the first of them.
     pub(super) fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
         self.check_message()?;
+        if self.queue.len() as u64 >= self.max_queue {
+            return Err(Error::new(ErrorKind::TimedOut, "the queue is full"));
+        }
         match self.format {
             Format::Frames => {
                 let head = Head::new(header, body_len, self.max_header)?;
@@ -225,8 +245,13 @@ impl<'fd> Sending<'fd> {
             return Err(Error::new(ErrorKind::Argument, detail));
         }
         let mut accepted = 0;
+        let mut is_first = true;
         while accepted < piece.len() || (piece.is_empty() && self.queued() > 0) {
-            match self.write_some(&[&piece[accepted..]], reborrow(&mut other), time) {
+            let turn = if is_first { Ok(()) } else { self.interrupt.turn(time) };
+            is_first = false;
+            let written = turn
+                .and_then(|()| self.write_some(&[&piece[accepted..]], reborrow(&mut other), time));
+            match written {
                 Ok(sent) => {
                     accepted += sent;
                     self.to_send -= sent as u64;
@@ -240,7 +265,9 @@ impl<'fd> Sending<'fd> {
 
     /// Accepts the rest of a piece that cannot be given again.
     pub(super) fn queue_piece(&mut self, piece: &[u8]) -> Result<()> {
-        self.queue.append(&[piece])?;
+        // Without it the stream is lost.
+        let queued = self.queue.append(&[piece]);
+        queued.inspect_err(|error| self.failed = Some(error.clone()))?;
         self.to_send -= piece.len() as u64;
         Ok(())
     }
@@ -259,11 +286,26 @@ impl<'fd> Sending<'fd> {
     /// Writes all that is queued.
     pub(super) fn flush(
         &mut self,
-        mut other: Option<&mut dyn Meanwhile>,
+        other: Option<&mut dyn Meanwhile>,
         time: &mut Time,
     ) -> Result<()> {
         self.check()?;
-        while self.queued() > 0 {
+        self.flush_to(0, other, time)
+    }
+
+    /// Writes of what is queued until no more than `most` bytes are left.
+    pub(super) fn flush_to(
+        &mut self,
+        most: usize,
+        mut other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<()> {
+        let mut is_first = true;
+        while self.queued() > most {
+            if !is_first {
+                self.interrupt.turn(time)?;
+            }
+            is_first = false;
             self.write_some(&[], reborrow(&mut other), time)?;
         }
         Ok(())
@@ -334,8 +376,11 @@ impl<'fd> Sending<'fd> {
             pieces = [&flat[..end], &[], &[], &[]];
         }
         let mut accepted = 0;
+        let mut is_first = true;
         while accepted < len {
-            match self.write_some(&pieces, reborrow(&mut other), time) {
+            let turn = if is_first { Ok(()) } else { self.interrupt.turn(time) };
+            is_first = false;
+            match turn.and_then(|()| self.write_some(&pieces, reborrow(&mut other), time)) {
                 Ok(sent) => {
                     advance(&mut pieces, sent);
                     accepted += sent;
@@ -385,8 +430,11 @@ impl<'fd> Sending<'fd> {
             if !is_resumable(error) {
                 self.failed = Some(error.clone());
             }
+            self.left_over = self.queue.len();
         })?;
-        Ok(self.queue.advance(sent))
+        let sent = self.queue.advance(sent);
+        self.left_over = self.queue.len();
+        Ok(sent)
     }
 
     fn check_message(&self) -> Result<()> {

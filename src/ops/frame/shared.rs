@@ -2,7 +2,7 @@
 //! or another process's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::control::Control;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +16,8 @@ pub(crate) struct Shared {
     interrupt: Arc<Interrupt>,
     origin: Origin,
     is_broken: AtomicBool,
-    cause: Mutex<Option<Error>>,
+    /// Without a lock, which a child of fork(2) might find taken by a thread that it has not.
+    cause: OnceLock<Error>,
     /// For the command that runs at the peer. Made by the first of them, and kept: a signal
     /// handler may use it at any time.
     control: OnceLock<Control>,
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(interrupt: Arc<Interrupt>) -> Shared {
-        let (is_broken, cause) = (AtomicBool::new(false), Mutex::new(None));
+        let (is_broken, cause) = (AtomicBool::new(false), OnceLock::new());
         Shared { interrupt, origin: Origin::here(), is_broken, cause, control: OnceLock::new() }
     }
 
@@ -77,15 +78,27 @@ impl Shared {
 
     /// The connection is out of sync from now on; the first cause is kept.
     pub(crate) fn break_by(&self, cause: &Error) {
-        let mut kept = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_none() && cause.kind() != ErrorKind::Broken {
-            *kept = Some(cause.clone());
+        if cause.kind() != ErrorKind::Broken {
+            let _ = self.cause.set(cause.clone());
         }
         self.is_broken.store(true, Ordering::Release);
     }
 
     pub(super) fn cause(&self) -> Option<Error> {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.cause.get().cloned()
+    }
+
+    /// Whether this is the process that made the connection.
+    pub(crate) fn is_here(&self) -> bool {
+        self.origin.is_here()
+    }
+
+    /// The descriptors may be closed from now on. In a child of fork(2) there is nobody to wait
+    /// for, even if another thread of its parent was aborting.
+    pub(super) fn end(&self) {
+        if self.is_here() {
+            self.interrupt.end();
+        }
     }
 }
 
@@ -127,8 +140,13 @@ impl Handle {
     ///
     /// In a forked child it does nothing.
     pub fn abort(&self) {
-        if self.0.origin.is_here() {
+        if self.is_here() {
             self.0.interrupt.abort();
         }
+    }
+
+    /// Whether this is the process that made the connection, and not a child of it.
+    pub(crate) fn is_here(&self) -> bool {
+        self.0.is_here()
     }
 }

@@ -154,6 +154,13 @@ impl Decoder {
         &self.buffer[self.start..]
     }
 
+    /// Drops what was fed and not taken; returns how many bytes that were.
+    pub(crate) fn drop_rest(&mut self) -> usize {
+        let dropped = self.rest().len();
+        self.start = self.buffer.len();
+        dropped
+    }
+
     /// The stream has ended. Between two messages that is [`ErrorKind::Closed`], else
     /// [`ErrorKind::Truncated`].
     pub fn end(&mut self) -> Error {

@@ -176,7 +176,12 @@ impl Queue {
             part.drain(..self.sent);
             self.sent = 0;
         }
-        reserve(part, len.max(limits::WRITE_BEHIND.saturating_sub(part.len())))
+        // A peer that does not read must not cost an allocation a message.
+        let step = match limits::WRITE_BEHIND.saturating_sub(part.len()) {
+            0 => limits::WRITE_BEHIND,
+            rest => rest,
+        };
+        reserve(part, len.max(step))
     }
 }
 
