@@ -118,9 +118,9 @@ pub fn fill(writer: impl AsFd) {
     without_blocking(&writer, || {
         let zeros = vec![0; 65536];
         let mut piece = &zeros[..];
-        // TCP may take more after a while, though poll(2) does not say so.
+        // TCP and a terminal may take more after a while, though poll(2) does not say so.
         let is_tcp = rustix::net::sockopt::tcp_nodelay(&writer).is_ok();
-        let (mut refused, needed) = (0, if is_tcp { 8 } else { 1 });
+        let (mut refused, needed) = (0, if is_tcp { 8 } else { 4 });
         while refused < needed {
             match rustix::io::write(&writer, piece) {
                 Ok(_) => refused = 0,
