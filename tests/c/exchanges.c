@@ -209,15 +209,19 @@ static void a_wait_for_a_command_can_be_ended(void)
     struct exec_output *output;
     struct server server;
     struct frame *frame;
-    char byte;
     struct frame_connection *c;
+    char byte;
+    int in[2];
+    CHECK(pipe(in) == 0);
     hooked.interrupted = ask_later;
     c = start_with(&server, NULL, &hooked);
     CHECK_RETURNS(0, exec_start(c, &what, LONG));
     CHECK_RETURNS(FRAME_ECANCELED, exec_read(c, &byte, 1, LONG, NULL));
-    CHECK_RETURNS(FRAME_ECANCELED, exec_copy(c, -1, 1, 2, LONG, NULL));
+    CHECK_RETURNS(FRAME_ECANCELED, exec_copy(c, in[0], 1, 2, LONG, NULL));
     asked = -1000000; /* nothing is lost */
+    CHECK_RETURNS(1, exec_write(c, "\n", 1, LONG));
     CHECK_RETURNS(1, exec_read(c, &byte, 1, LONG, NULL));
+    CHECK(byte == 'o');
     CHECK_RETURNS(EXEC_EXITED, exec_finish(c, LONG, NULL));
     asked = 3;
     what = shell("sleep 1000");
@@ -225,6 +229,7 @@ static void a_wait_for_a_command_can_be_ended(void)
     asked = -1000000;
     CHECK_RETURNS(FRAME_EBROKEN, exec_call(c, &what, LONG, NULL, &output));
     stop(&server, c);
+    close_both(in);
 
     c = start(&server, NULL);
     CHECK_RETURNS(0, exec_start(c, &what, LONG));
@@ -297,12 +302,17 @@ static void threads_get_their_own_output_or_none(void)
 /* A child of fork(2) cannot use its parent's connection, nor disturb its command. */
 static void a_forked_child_leaves_the_command_alone(void)
 {
-    struct exec_request what = shell("read line; echo $line");
+    static const char END[] =
+        "{\"id\":\"~1\",\"exit_code\":0,\"stdout_total\":3,\"stderr_total\":0}";
+    struct exec_request what = shell("x");
     struct exec_result result = EXEC_RESULT_INIT;
-    struct server server;
-    struct frame_connection *c = start(&server, NULL);
+    struct frame_connection *c;
+    struct frame *frame;
     char text[8];
     pid_t child;
+    int fd[2];
+    socket_pair(fd);
+    CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], NULL, &c));
     CHECK_RETURNS(0, exec_start(c, &what, LONG));
     if ((child = fork()) == 0) {
         CHECK_RETURNS(FRAME_EFORKED, exec_write(c, "no\n", 3, LONG));
@@ -315,11 +325,21 @@ static void a_forked_child_leaves_the_command_alone(void)
         _exit(0);
     }
     wait_for(child);
-    CHECK_RETURNS(4, exec_write(c, "yes\n", 4, LONG));
-    CHECK_RETURNS(4, exec_read(c, text, sizeof text, LONG, NULL));
-    CHECK(memcmp(text, "yes\n", 4) == 0);
+    CHECK_RETURNS(3, exec_write(c, "yes", 3, LONG));
+    CHECK_RETURNS(0, frame_recv(fd[1], &frame, NULL));
+    CHECK_BODY("x", frame);
+    frame_free(frame);
+    CHECK_RETURNS(0, frame_recv(fd[1], &frame, NULL));
+    CHECK_BODY("yes", frame);
+    frame_free(frame);
+    CHECK_RETURNS(0, unread(fd[1]));
+    CHECK_RETURNS(0, frame_send(fd[1], "{\"id\":\"~1\",\"stream\":\"stdout\"}", "out", 3, NULL));
+    CHECK_RETURNS(0, frame_send(fd[1], END, NULL, 0, NULL));
+    CHECK_RETURNS(3, exec_read(c, text, sizeof text, LONG, NULL));
     CHECK_RETURNS(EXEC_EXITED, exec_finish(c, LONG, &result));
-    stop_in_sync(&server, c);
+    CHECK_RETURNS(3, result.stdout_total);
+    frame_connection_free(c);
+    close_both(fd);
 }
 
 /* Packets have no headers, and so no commands; nothing is sent. */
