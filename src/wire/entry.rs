@@ -36,3 +36,10 @@ pub struct Entry {
     /// Where a symbolic link leads.
     pub target: Option<Vec<u8>>,
 }
+
+impl Entry {
+    /// Puts entries in the order of their names.
+    pub fn sort(entries: &mut [Entry]) {
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    }
+}

@@ -142,10 +142,12 @@ fn texts(strings: Vec<&[u8]>, what: &str) -> Result<Vec<String>> {
 }
 
 fn variables(pairs: Vec<&[u8]>) -> Result<BTreeMap<String, String>> {
-    pairs
-        .into_iter()
-        .map(|pair| split(pair).and_then(|(n, v)| Ok((utf8(n, "env")?, utf8(v, "env")?))))
-        .collect()
+    let mut variables = BTreeMap::new();
+    for pair in pairs {
+        let (name, value) = split(pair)?;
+        variables.insert(utf8(name, "env")?, utf8(value, "env")?);
+    }
+    Ok(variables)
 }
 
 /// The name and the value of "NAME=value".

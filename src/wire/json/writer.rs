@@ -164,14 +164,17 @@ impl HeaderBuilder {
         reader::find(header, DATA_SIZE, limits::MAX_DEPTH_HARD)?;
         let fields = Fields::parse(header)?;
         let mut last = BTreeMap::new();
-        for (at, (key, value)) in fields.members().enumerate() {
+        for (key, value) in fields.members() {
             if key != DATA_SIZE && !self.has(key) {
-                last.entry(key).or_insert((at, value)).1 = value;
+                last.insert(key, value);
             }
         }
-        let mut members: Vec<_> = last.into_iter().collect();
-        members.sort_unstable_by_key(|(_, (at, _))| *at);
-        members.into_iter().try_for_each(|(key, (_, value))| self.add(key, value.raw()))
+        for (key, _) in fields.members() {
+            if let Some(value) = last.remove(key) {
+                self.add(key, value.raw())?;
+            }
+        }
+        Ok(())
     }
 
     /// The object as it is now.

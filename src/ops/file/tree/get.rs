@@ -47,7 +47,7 @@ impl Receiver<'_, '_, '_> {
     /// What the server says is in the directory.
     fn list(&mut self, at: &TreeName) -> Result<Vec<Entry>> {
         let mut entries = list(self.connection, at.name(), self.patience)?;
-        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Entry::sort(&mut entries);
         match entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
             None => Ok(entries),
             Some(pair) => {

@@ -56,7 +56,7 @@ impl Sender<'_, '_, '_> {
         }
         if what.resume {
             self.theirs = list(self.connection, at.name(), patience)?;
-            self.theirs.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            Entry::sort(&mut self.theirs);
         }
         Ok(())
     }
