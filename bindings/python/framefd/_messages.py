@@ -335,11 +335,12 @@ class Messages(Core):
         )
 
 
-def text_of(request: Request) -> bytes | None:
+def text_of(request: Request) -> bytes:
     """The text of a request's header."""
     if isinstance(request, Head):
         return request.text
-    return _headers.encode(request.header if isinstance(request, Frame) else request)
+    header = request.header if isinstance(request, Frame) else request
+    return _headers.encode(header) or b"{}"
 
 
 def as_bytes(data: Any) -> bytes:
