@@ -25,7 +25,7 @@ def main() -> None:
     arguments = common.Arguments(HELP)
     if not arguments.key:
         raise Mistake("no --key-file, see --help")
-    with common.connect(arguments) as conn:
+    with common.connect(arguments, exact=True) as server, common.socket_of(server) as conn:
         for text in common.requests(arguments):
             try:
                 echo(conn, text)

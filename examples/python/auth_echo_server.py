@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import common
 from common import Mistake
 
@@ -27,13 +25,14 @@ def main() -> None:
     arguments = common.Arguments(HELP, "host=", "port=")
     if not arguments.key:
         raise Mistake("no --key-file, see --help")
-    common.serve_connections(arguments, answer)
+    common.serve_connections(arguments, echo, exact=True)
 
 
-def answer(conn: socket.socket) -> bool:
-    data = conn.recv(CHUNK_SIZE)
-    conn.sendall(data.upper())
-    return bool(data)
+def echo(client: common.Client) -> None:
+    with common.socket_of(client.connection) as conn:
+        conn.settimeout(common.STALL_SECONDS)
+        while client.request_comes() and (data := conn.recv(CHUNK_SIZE)):
+            conn.sendall(data.upper())
 
 
 if __name__ == "__main__":

@@ -14,19 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import framefd
 
 PROGRAM = Path(sys.argv[0]).stem
-NO_SERVER, NO_COMMAND = 2, 255  # exit status where a program cannot do its work
+NO_SERVER, NO_COMMAND = 2, 255  # exit status of a program that cannot do its work
+STDIN, STDOUT, STDERR = 0, 1, 2
 
-HEADER_SECONDS = 10  # from the first byte of a request to its body
 STALL_SECONDS = 30  # for a client inside a request or a reply
-LINGER_SECONDS = 1  # what a client still sends is dropped for this long,
-LINGER_SIZE = 256 * 1024  # or up to this size, so that it can read its reply
-RETRY_SECONDS = 0.1  # before another accept() where there is no room for one
+LINGER_SECONDS = 1  # what a client still sends is dropped for this long, so that it can read
+RETRY_SECONDS = 0.1  # before another accept() if there is no room for one
 DATAGRAM_THREADS = 16
+LIMITS = {"max_header": 65536, "max_body": 1 << 26, "max_command": 65536, "max_output": 1 << 24}
 
 T = TypeVar("T")
 
@@ -37,7 +37,8 @@ class Mistake(Exception):
 
 def run(main: Callable[[], int | None], failure: int) -> NoReturn:
     """Runs a program to its end: its exit status, or ``failure`` and a message."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # not only between two calls of the library
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C without a traceback
+    open_standard_descriptors()
     try:
         sys.exit(main())
     except (OSError, Mistake) as error:
@@ -45,8 +46,39 @@ def run(main: Callable[[], int | None], failure: int) -> NoReturn:
         sys.exit(failure)
 
 
+def open_standard_descriptors() -> None:
+    """A socket that got one of these numbers would receive what the program prints."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(fd)
+    sys.stdin = sys.stdin or open(os.devnull)
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+
+
 def warn(message: str) -> None:
-    print(f"{PROGRAM}: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody may be left who reads it
+        show(os.fsencode(f"{PROGRAM}: {message}\n"), STDERR)
+
+
+def show(data: bytes, fd: int = STDOUT) -> None:
+    """Writes all of it, byte for byte, also to a descriptor that does not block."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            wait_for(fd, events=select.POLLOUT)
+        except OSError as error:
+            raise Mistake(f"cannot show the output: {error.strerror}") from None
+
+
+def wait_for(*fds: int, events: int = select.POLLIN) -> set[int]:
+    """Those of the descriptors that are ready, or have an error."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, events)
+    return {fd for fd, _ in poll.poll()}
 
 
 def text_of(error: Exception) -> str:
@@ -105,7 +137,7 @@ class Arguments:
         found, rest = read_options(words, "", self._known)
         self._options += found
         if self.has("help"):
-            print(self._help, end="")
+            show(self._help.encode())
             sys.exit()
         return rest
 
@@ -126,35 +158,25 @@ def read_options(
 # ---- addresses
 
 
-def open_socket(
-    arguments: Arguments, kind: socket.SocketKind, *, server: bool
-) -> socket.socket:
-    """A socket that is bound to HOST and PORT, for a server, or connected to it."""
-    port = arguments.port
+def address_of(arguments: Arguments) -> str:
+    """HOST and PORT as the library takes them."""
+    host, port = arguments.host, arguments.port
     if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
         raise Mistake(f"port {port} is not a number from 0 to 65535")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def look_up(arguments: Arguments, kind: socket.SocketKind, *, server: bool) -> list[Any]:
+    """The addresses of HOST, which for a server without a key are loopback ones."""
+    address_of(arguments)
     try:
-        found = socket.getaddrinfo(arguments.host, port, type=kind)
+        found = socket.getaddrinfo(arguments.host, arguments.port, type=kind)
     except OSError as error:
         raise Mistake(f"{arguments.host}: {text_of(error)}") from None
-    failed: OSError | None = None
-    for family, _, _, _, address in found:
+    for *_, address in found:
         if server and not (arguments.key or is_loopback(str(address[0]))):
             raise Mistake(f"{arguments.host} is not a loopback address: that needs --key-file")
-        sock = socket.socket(family, kind)
-        try:
-            if kind == socket.SOCK_STREAM:
-                # A request waits for no acknowledgement; accepted sockets inherit it.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if server and kind == socket.SOCK_STREAM:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            (sock.bind if server else sock.connect)(address)
-            return sock
-        except OSError as error:
-            sock.close()
-            failed = error
-    assert failed is not None
-    raise Mistake(f"{arguments.host} port {port}: {text_of(failed)}")
+    return found
 
 
 def is_loopback(host: str) -> bool:
@@ -163,23 +185,32 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def announce(sock: socket.socket) -> None:
-    host, port = sock.getsockname()[:2]
-    print(
-        f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}",
-        flush=True,
-    )
+def open_datagrams(arguments: Arguments, *, server: bool) -> socket.socket:
+    """A socket for datagrams, bound to HOST and PORT or connected to them."""
+    failed = ""
+    for family, kind, _, _, address in look_up(arguments, socket.SOCK_DGRAM, server=server):
+        sock = socket.socket(family, kind)
+        try:
+            (sock.bind if server else sock.connect)(address)
+            return sock
+        except OSError as error:
+            sock.close()
+            failed = text_of(error)
+    raise Mistake(f"{arguments.host} port {arguments.port}: {failed}")
+
+
+def announce(address: str) -> None:
+    with contextlib.suppress(Mistake):  # nobody may be left who reads it
+        show(f"listening on {address}\n".encode())
 
 
 # ---- a client
 
 
-def connect(arguments: Arguments) -> socket.socket:
+def connect(arguments: Arguments, *, exact: bool = False) -> framefd.Connection:
     """A connection to HOST and PORT, with the handshake done if there is a key."""
-    conn = open_socket(arguments, socket.SOCK_STREAM, server=False)
-    if arguments.key:
-        framefd.auth_client(conn, arguments.key)
-    return conn
+    address = address_of(arguments)
+    return framefd.connect(address, key=arguments.key, keepalive=True, exact=exact)
 
 
 def requests(arguments: Arguments) -> Iterator[bytes]:
@@ -188,8 +219,7 @@ def requests(arguments: Arguments) -> Iterator[bytes]:
         yield os.fsencode(" ".join(arguments.request))
         return
     while True:
-        sys.stdout.write(">>: ")
-        sys.stdout.flush()
+        show(b">>: ")
         line = sys.stdin.buffer.readline()
         text = line.strip()
         if not line or text == b"quit":
@@ -198,16 +228,9 @@ def requests(arguments: Arguments) -> Iterator[bytes]:
             yield text
 
 
-def show(stdout: bytes, stderr: bytes = b"") -> None:
-    """Passes a command's output on, byte for byte."""
-    for stream, data in ((sys.stdout, stdout), (sys.stderr, stderr)):
-        stream.buffer.write(data)
-        stream.flush()
-
-
 def show_command(run: Callable[[], framefd.CompletedCommand]) -> int:
-    """Has a command run, shows its output and returns its exit status. Raises only where
-    the connection is of no more use."""
+    """Has a command run, shows its output and returns its exit status. Raises only if the
+    connection is broken."""
     try:
         done = run()
     except framefd.CommandError as error:
@@ -217,7 +240,8 @@ def show_command(run: Callable[[], framefd.CompletedCommand]) -> int:
             raise
         warn(text_of(error))
         return NO_COMMAND
-    show(done.stdout, done.stderr)
+    show(done.stdout or b"")
+    show(done.stderr or b"", STDERR)
     if done.timed_out:
         warn("the command's time was up")
     if done.truncated:
@@ -236,152 +260,164 @@ def status_of(exit_code: object) -> int:
 # ---- a server
 
 
-class Stop:
-    """SIGINT or SIGTERM, which every thread sees as a byte in a pipe that nobody reads. The
-    next one ends the program at once."""
+def open_stop() -> int:
+    """A descriptor that is readable once SIGINT or SIGTERM has come: it is a pipe that nobody
+    reads, so every thread sees it. The next signal ends the program at once."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    # A handler in Python alone would not wake a poll() that is just about to begin.
+    signal.set_wakeup_fd(writer)
 
-    def __init__(self) -> None:
-        self._reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        # A handler in Python alone would not wake a poll() that is just about to begin.
-        signal.set_wakeup_fd(writer)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._let_the_next_one_end)
-
-    def _let_the_next_one_end(self, *_: object) -> None:
+    def let_the_next_one_end(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
 
-    def request_comes(self, sock: socket.socket) -> bool:
-        """Waits for a socket to be readable; False where the stop comes first."""
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        poll.register(sock, select.POLLIN)
-        return all(fd != self._reader for fd, _ in poll.poll())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, let_the_next_one_end)
+    return reader
 
 
-def serve_connections(arguments: Arguments, answer: Callable[[socket.socket], bool]) -> None:
-    """Listens, and serves each client in a thread of its own: one request after the other,
-    for as long as ``answer`` returns True. Returns after SIGINT or SIGTERM; the interpreter
-    then waits for the threads, and so for the replies in flight."""
-    stop = Stop()
-    with open_socket(arguments, socket.SOCK_STREAM, server=True) as listener:
-        listener.listen()
-        listener.setblocking(False)  # a client may be gone before it is accepted
-        announce(listener)
-        while stop.request_comes(listener):
+class Client:
+    """A client that is served in a thread of its own."""
+
+    def __init__(self, connection: framefd.Connection, stop: int) -> None:
+        self.connection = connection
+        self._stop = stop
+
+    def request_comes(self) -> bool:
+        """Waits until the client has sent something; False if the server stops first."""
+        fd = self.connection.fileno()
+        return fd in wait_for(self._stop, fd)
+
+    def run(self, key: framefd.Key | None, serve: Callable[[Client], None]) -> None:
+        with self.connection, contextlib.suppress(OSError):  # it ends with its connection
+            if self._proves(key):
+                with contextlib.suppress(OSError):
+                    serve(self)
+            self.hang_up()
+
+    def _proves(self, key: framefd.Key | None) -> bool:
+        """Whether the client may be served."""
+        try:
+            if key:
+                self.connection.auth_server(key)
+            return True
+        except framefd.FrameError as error:
+            warn(f"a client was refused: {text_of(error)}")
+            return False
+
+    def hang_up(self, error: framefd.FrameError | None = None) -> None:
+        """A close with unread input would take the last reply from the client. A broken
+        connection ends nothing any more: another one on its socket does, after an error
+        reply if there is something to say."""
+        try:
+            self.connection.end(linger=True, timeout=LINGER_SECONDS)
+        except framefd.BrokenError:
+            last = framefd.Connection(self.connection.fileno(), own=False)
+            if error:
+                code = framefd.ErrorCode.BADFIELD  # whatever it was, no request
+                last.reply_error(None, code, text_of(error), timeout=0)
+            last.end(linger=True, timeout=LINGER_SECONDS)
+
+
+def serve_connections(
+    arguments: Arguments, serve: Callable[[Client], None], *, exact: bool = False
+) -> None:
+    """Listens, and serves each client in a thread of its own. Returns after SIGINT or
+    SIGTERM; the interpreter then waits for the threads, and so for the replies in flight."""
+    stop = open_stop()
+    look_up(arguments, socket.SOCK_STREAM, server=True)
+    address = address_of(arguments)
+    with framefd.listen(address, keepalive=True, exact=exact) as listener:
+
+        def accept_client() -> bool:
+            """Serves the next client that waits in the queue; False if there was none."""
             try:
-                conn, _ = listener.accept()
-            except BlockingIOError:
-                continue
+                client = Client(listener.accept(timeout=0), stop)
+            except framefd.FrameTimeoutError:
+                return False
             except OSError:  # no descriptors, no memory
                 time.sleep(RETRY_SECONDS)
-                continue
-            work = threading.Thread(target=serve_client, args=(conn, arguments, answer, stop))
+                return False
+            work = threading.Thread(target=client.run, args=(arguments.key, serve))
             try:
                 work.start()
             except RuntimeError:  # no threads
-                conn.close()
+                client.connection.close()
+            return True
 
-
-def serve_client(
-    conn: socket.socket,
-    arguments: Arguments,
-    answer: Callable[[socket.socket], bool],
-    stop: Stop,
-) -> None:
-    with conn, contextlib.suppress(OSError):  # it ends with its connection
-        conn.settimeout(STALL_SECONDS)
-        if proves_key(conn, arguments.key):
-            with contextlib.suppress(OSError):
-                while stop.request_comes(conn) and answer(conn):
-                    pass
-        linger(conn)
-
-
-def proves_key(conn: socket.socket, key: framefd.Key | None) -> bool:
-    """Whether a client may be served."""
-    try:
-        if key:
-            framefd.auth_server(conn, key)
-        return True
-    except framefd.FrameError as error:
-        warn(f"a client was refused: {text_of(error)}")
-        return False
-
-
-def linger(conn: socket.socket) -> None:
-    """A close with input unread would reset the connection, and lose a reply that is still
-    on its way."""
-    conn.shutdown(socket.SHUT_WR)
-    end = time.monotonic() + LINGER_SECONDS
-    left = LINGER_SIZE
-    while left > 0 and (seconds := end - time.monotonic()) > 0:
-        conn.settimeout(seconds)
-        dropped = conn.recv(left)
-        if not dropped:
-            return
-        left -= len(dropped)
+        announce(listener.address)
+        while stop not in wait_for(stop, listener.fileno()):
+            accept_client()
+        while accept_client():  # they have connected, and may have asked
+            pass
 
 
 def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None]) -> None:
     """The same for datagrams: several threads call ``answer`` whenever one may have come."""
-    stop = Stop()
-    with open_socket(arguments, socket.SOCK_DGRAM, server=True) as sock:
+    stop = open_stop()
+    with open_datagrams(arguments, server=True) as sock:
 
         def work() -> None:
-            while stop.request_comes(sock):
+            while stop not in wait_for(stop, sock.fileno()):
                 answer(sock)
 
         threads = [threading.Thread(target=work) for _ in range(DATAGRAM_THREADS)]
         for thread in threads:
             thread.start()
-        announce(sock)
+        host, port = sock.getsockname()[:2]
+        announce(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         for thread in threads:
             thread.join()
 
 
-def serve_frame(
-    conn: socket.socket,
+def serve_frames(
+    client: Client,
     commands: Sequence[str],
-    answer: Callable[[socket.socket, framefd.IncomingFrame], object],
-) -> bool:
-    """Serves one request in a frame: hello by itself, those of ``commands`` by ``answer``."""
-    try:
-        request = framefd.recv_header(conn, timeout=HEADER_SECONDS)
-    except (framefd.MalformedError, framefd.TooBigError) as error:
-        code = framefd.ErrorCode.BADFIELD  # whatever it was, no request
-        framefd.reply_error(conn, None, code, error.message, timeout=STALL_SECONDS)
-        return False
+    answer: Callable[[framefd.Connection, framefd.Head], object],
+) -> None:
+    """Serves requests in frames: hello by itself, those of ``commands`` by ``answer``."""
+    connection = client.connection
+    while True:
+        try:
+            # What was read ahead is not in the socket any more: so it is taken before the
+            # wait.
+            request = connection.recv_header(timeout=0)
+        except framefd.FrameTimeoutError:
+            connection.flush(timeout=STALL_SECONDS)
+            if not client.request_comes():
+                return
+        except (framefd.MalformedError, framefd.TooBigError) as error:
+            return client.hang_up(error)
+        else:
+            answer_request(connection, request, commands, answer)
+
+
+def answer_request(
+    connection: framefd.Connection,
+    request: framefd.Head,
+    commands: Sequence[str],
+    answer: Callable[[framefd.Connection, framefd.Head], object],
+) -> None:
     command = request.header.get("cmd")
     if command == "hello":
-        framefd.reply_hello(conn, request, commands, timeout=STALL_SECONDS)
-    elif "exec" in commands and framefd.is_late_input(request):
-        pass  # for a command that streamed, and has ended
+        # What is served, in which version, and within which limits.
+        said = {"version": framefd.__version__, "cmds": commands, "limits": LIMITS}
+        connection.reply(request, said, timeout=STALL_SECONDS)
     elif command in commands:
-        answer(conn, request)
+        answer(connection, request)
     else:
         codes = framefd.ErrorCode
         code = codes.NOTSUP if isinstance(command, str) else codes.BADFIELD
-        framefd.reply_error(conn, request, code, timeout=STALL_SECONDS)
-    request.skip(timeout=STALL_SECONDS)
-    return True
+        connection.reply_error(request, code, timeout=STALL_SECONDS)
 
 
 # ---- wires without a frame
 
 
-def run_command(command: bytes) -> tuple[bytes, bytes]:
-    """What a command writes to its two outputs; a message, where it cannot be run."""
-    try:
-        done = framefd.exec_run(command)
-    except framefd.CommandError as error:
-        done = error.result
-    except framefd.FrameError as error:
-        return b"", f"{PROGRAM}: {error.message}\n".encode()
-    if done.truncated:
-        warn("a reply was cut: the command wrote more than is kept")
-    return done.stdout, done.stderr
+def socket_of(connection: framefd.Connection) -> socket.socket:
+    """The socket of a connection that is ``exact``, for what is sent without a frame."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def recv_exactly(conn: socket.socket, size: int) -> bytes:
@@ -393,3 +429,16 @@ def recv_exactly(conn: socket.socket, size: int) -> bytes:
             raise ConnectionError("the connection ended")
         data += piece
     return bytes(data)
+
+
+def run_command(command: bytes) -> tuple[bytes, bytes]:
+    """What a command writes to its two outputs; a message if it cannot be run."""
+    try:
+        done = framefd.exec_run(command)
+    except framefd.CommandError as error:
+        done = error.result
+    except framefd.FrameError as error:
+        return b"", f"{PROGRAM}: {error.message}\n".encode()
+    if done.truncated:
+        warn("a reply was cut: the command wrote more than is kept")
+    return done.stdout or b"", done.stderr or b""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import termios
 import tty
-from collections.abc import Callable
+from socket import socket
 from typing import Any
 
 import common
 import framefd
-from common import Mistake
+from common import STDERR, STDIN, STDOUT, Mistake
 
 HELP = """\
 usage: exec_client [OPTION]... HOST PORT [COMMAND]
@@ -44,31 +43,27 @@ SIGINT to the command; a second one closes the connection, and the exit status i
 OLD_RECV = 1024  # what the oldest servers and clients receive at once
 BARE_REPLY_SECONDS = 2  # on the bare wire no output and no reply look the same
 INTERRUPTED = 130
-STDIN, STDOUT, STDERR = 0, 1, 2
-
-Ask = Callable[[socket.socket, bytes], int]
 
 
 def main() -> int:
     frame_only = ["timeout=", "cwd=", "env=", "stdin", "tty"]
     arguments = common.Arguments(HELP, "wire=", *frame_only)
-    wires: dict[str, Ask | None] = {
-        "frame": None,
-        "json": ask_json,
-        "packet": ask_packet,
-        "ack": ask_ack,
-        "bare": ask_bare,
-    }
-    ask = arguments.wire(wires)
-    if ask is None:
-        ask = Framed(arguments)
+    old_wires = {"json": ask_json, "packet": ask_packet, "ack": ask_ack, "bare": ask_bare}
+    ask_old = arguments.wire({"frame": None, **old_wires})
+    if ask_old is None:
+        ask_framed = Framed(arguments)
     elif any(arguments.has(name.rstrip("=")) for name in frame_only):
         needs = "--timeout, --cwd, --env, --stdin and --tty need the frame wire"
         raise Mistake(f"{needs}, see --help")
     status = 0
-    with common.connect(arguments) as conn:
-        for command in common.requests(arguments):
-            status = ask(conn, command)
+    with common.connect(arguments, exact=ask_old is not None) as server:
+        if ask_old is None:
+            for command in common.requests(arguments):
+                status = ask_framed(server, command)
+        else:
+            with common.socket_of(server) as conn:
+                for command in common.requests(arguments):
+                    status = ask_old(conn, command)
     return status
 
 
@@ -88,21 +83,22 @@ class Framed:
             "cwd": arguments.option("cwd") if arguments.has("cwd") else None,
             "env": variables(arguments),
         }
+        if self.tty and "TERM" in os.environ:
+            # Programs on a terminal have to know of which kind it is.
+            self.options["env"].setdefault("TERM", os.environ["TERM"])
         self.streams = stdin or self.tty or shown
         # Never unasked in a shell's `while read` loop, which would lose its lines.
         self.reads = stdin or (here and (self.tty or (shown and not prompt)))
         self.terminal = STDIN if here else STDOUT if shown else None
 
-    def __call__(self, conn: socket.socket, command: bytes) -> int:
-        return common.show_command(lambda: self.run(conn, command))
+    def __call__(self, server: framefd.Connection, command: bytes) -> int:
+        return common.show_command(lambda: self.run(server, command))
 
-    def run(self, conn: socket.socket, command: bytes) -> framefd.CompletedCommand:
+    def run(self, server: framefd.Connection, command: bytes) -> framefd.CompletedCommand:
         if not self.streams:
-            return framefd.run(conn, command, **self.options)
+            return server.run(command, **self.options)
         size = size_of(self.terminal) if self.tty else None
-        start = framefd.start(
-            conn, command, live_input=self.reads, terminal=size, **self.options
-        )
+        start = server.start(command, live_input=self.reads, terminal=size, **self.options)
         with start as running, Relay(running, self.terminal, raw=self.tty and self.reads):
             return running.copy(STDIN if self.reads else None, STDOUT, STDERR)
 
@@ -181,34 +177,37 @@ def variables(arguments: common.Arguments) -> dict[str, str]:
 # ---- the older wires
 
 
-def send_bare(conn: socket.socket, command: bytes) -> None:
+def send_bare(conn: socket, command: bytes) -> None:
     """One recv() of the server has to return all of it."""
     if len(command) > OLD_RECV:
         raise Mistake(f"a command of {len(command)} bytes, where 1 to {OLD_RECV} can be sent")
     conn.sendall(command)
 
 
-def ask_json(conn: socket.socket, command: bytes) -> int:
+def ask_json(conn: socket, command: bytes) -> int:
     """A server older than this library sends data_size alone."""
     send_bare(conn, command)
     header, body = framefd.recv(conn)
     split = header.get("stdout_size")
     if not isinstance(split, int) or not 0 <= split <= len(body):
         split = len(body)
-    common.show(body[:split], body[split:])
+    common.show(body[:split])
+    common.show(body[split:], STDERR)
+    if header.get("truncated") is True:
+        common.warn("the command wrote more than was kept")
     if header.get("status") == "error":
         common.warn(str(header.get("message")))
         return common.NO_COMMAND
     return common.status_of(header.get("exit_code", 0))
 
 
-def ask_packet(conn: socket.socket, command: bytes) -> int:
+def ask_packet(conn: socket, command: bytes) -> int:
     send_bare(conn, command)
-    common.show(framefd.recv_packet(conn))
+    common.show(framefd.recv(conn, prefix=framefd.Prefix()).body)
     return 0
 
 
-def ask_ack(conn: socket.socket, command: bytes) -> int:
+def ask_ack(conn: socket, command: bytes) -> int:
     send_bare(conn, command)
     digits = recv_some(conn, 24)
     if not digits.isdigit():
@@ -222,7 +221,7 @@ def ask_ack(conn: socket.socket, command: bytes) -> int:
     return 0
 
 
-def ask_bare(conn: socket.socket, command: bytes) -> int:
+def ask_bare(conn: socket, command: bytes) -> int:
     """One recv() a command, as always: what does not fit sticks to the next reply."""
     send_bare(conn, command)
     if select.select([conn], [], [], BARE_REPLY_SECONDS)[0]:
@@ -232,7 +231,7 @@ def ask_bare(conn: socket.socket, command: bytes) -> int:
     return 0
 
 
-def recv_some(conn: socket.socket, size: int) -> bytes:
+def recv_some(conn: socket, size: int) -> bytes:
     data = conn.recv(size)
     if not data:
         raise Mistake("the server closed the connection")

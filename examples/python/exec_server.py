@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
+from functools import partial
+from socket import socket
 
 import common
 import framefd
@@ -28,45 +29,41 @@ READY = b"recv_ready"
 
 def main() -> None:
     arguments = common.Arguments(HELP, "host=", "port=", "wire=")
-    answer = arguments.wire(
-        {
-            "frame": answer_frame,
-            "json": on_old_wire(answer_json),
-            "packet": on_old_wire(answer_packet),
-            "ack": on_old_wire(answer_ack),
-            "bare": on_old_wire(answer_bare),
-        }
-    )
-    common.serve_connections(arguments, answer)
+    old_wires = {
+        "json": answer_json,
+        "packet": answer_packet,
+        "ack": answer_ack,
+        "bare": answer_bare,
+    }
+    answer = arguments.wire({"frame": None, **old_wires})
+    if answer is None:
+        common.serve_connections(arguments, serve_framed)
+    else:
+        common.serve_connections(arguments, partial(serve_old_wire, answer), exact=True)
 
 
-def answer_frame(conn: socket.socket) -> bool:
-    return common.serve_frame(conn, ["exec"], framefd.exec_serve)
+def serve_framed(client: common.Client) -> None:
+    common.serve_frames(client, ["exec"], framefd.Connection.serve_exec)
 
 
-def on_old_wire(
-    reply: Callable[[socket.socket, bytes], None],
-) -> Callable[[socket.socket], bool]:
+def serve_old_wire(answer: Callable[[socket, bytes], object], client: common.Client) -> None:
     """A wire on which a command is whatever one recv() returns."""
-
-    def answer(conn: socket.socket) -> bool:
-        command = conn.recv(RECV_SIZE)
-        if command:
-            reply(conn, command)
-        return bool(command)
-
-    return answer
+    with common.socket_of(client.connection) as conn:
+        conn.settimeout(common.STALL_SECONDS)
+        while client.request_comes() and (command := conn.recv(RECV_SIZE)):
+            answer(conn, command)
 
 
-def answer_json(conn: socket.socket, command: bytes) -> None:
+def answer_json(conn: socket, command: bytes) -> None:
     framefd.exec_and_reply(conn, command)
 
 
-def answer_packet(conn: socket.socket, command: bytes) -> None:
-    framefd.send_packet(conn, run(command), timeout=common.STALL_SECONDS)
+def answer_packet(conn: socket, command: bytes) -> None:
+    reply = run(command)
+    framefd.send(conn, body=reply, prefix=framefd.Prefix(), timeout=common.STALL_SECONDS)
 
 
-def answer_ack(conn: socket.socket, command: bytes) -> None:
+def answer_ack(conn: socket, command: bytes) -> None:
     """The client's next command may already be behind its recv_ready."""
     reply = run(command)
     conn.sendall(b"%d" % len(reply))
@@ -75,7 +72,7 @@ def answer_ack(conn: socket.socket, command: bytes) -> None:
     conn.sendall(reply)
 
 
-def answer_bare(conn: socket.socket, command: bytes) -> None:
+def answer_bare(conn: socket, command: bytes) -> None:
     conn.sendall(run(command))
 
 

@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import re
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -72,22 +71,21 @@ def main() -> int:
 
 
 def perform(arguments: common.Arguments, words: list[str]) -> int:
-    """Does one thing, on a connection of its own: a transfer that fails half-way leaves it
-    of no more use."""
+    """Does one thing, on a connection of its own: a transfer that fails half-way breaks it."""
     try:
         request = read_request(words)
     except Mistake as mistake:
         common.warn(str(mistake))
         return 1
-    with common.connect(arguments) as conn:
+    with common.connect(arguments) as server:
         try:
             if request.verb == "stat":
-                show_file(framefd.stat(conn, request.source), request.source)
+                show_file(server.stat(request.source), request.source)
             elif request.verb == "list":
-                for entry in framefd.listdir(conn, request.source):
+                for entry in server.listdir(request.source):
                     show_file(entry, entry.name)
             else:
-                transfer(conn, request)
+                transfer(server, request)
         except framefd.FrameError as error:
             common.warn(error.message)
             return 1
@@ -114,7 +112,7 @@ def read_request(words: list[str]) -> Request:
     return Request(verb, dict(found), source, target)
 
 
-def transfer(conn: socket.socket, request: Request) -> None:
+def transfer(server: framefd.Connection, request: Request) -> None:
     verb, given, source, target = request
     name = target if verb == "put" else source
     options: dict[str, Any] = {
@@ -126,17 +124,17 @@ def transfer(conn: socket.socket, request: Request) -> None:
     with progress_bar() as progress:
         options["progress"] = progress
         if "-r" in given:
-            move_tree = framefd.put_tree if verb == "put" else framefd.get_tree
-            tree = move_tree(conn, source, target, preserve=True, **options)
+            move_tree = server.put_tree if verb == "put" else server.get_tree
+            tree = move_tree(source, target, preserve=True, **options)
         else:
-            move = framefd.put if verb == "put" else framefd.get
-            file = move(conn, source, target, **options)
+            move = server.put if verb == "put" else server.get
+            file = move(source, target, **options)
     if "-r" in given:
         said = f"{tree.bytes} bytes, files: {tree.files}"
         said += f", directories: {tree.directories}, left out: {tree.skipped}"
     else:
         said = f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else "")
-    print(f"{verb} {name}: {said}", flush=True)
+    common.show(os.fsencode(f"{verb} {name}: {said}\n"))
 
 
 # ---- what is shown
@@ -148,8 +146,7 @@ def show_file(file: framefd.FileStat | framefd.Entry, name: str) -> None:
     # The control characters, U+0080 to U+009F among them, and the backslash.
     shown = re.sub(rb"[\x00-\x1f\x7f\\]|\xc2[\x80-\x9f]", escaped, os.fsencode(name))
     line = f"{file.kind} {file.mode:04o} {file.size} {when} ".encode() + shown + b"\n"
-    sys.stdout.buffer.write(line)
-    sys.stdout.flush()
+    common.show(line)
 
 
 def escaped(match: re.Match[bytes]) -> bytes:
@@ -179,7 +176,7 @@ def tqdm_bar() -> Iterator[framefd.Progress]:
     with contextlib.ExitStack() as stack:
         bar: tqdm.tqdm[None] | None = None
 
-        def draw(done: int, total: int) -> None:
+        def draw(_: str, done: int, total: int) -> None:
             nonlocal bar
             if bar is None:
                 bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, leave=False)
@@ -197,14 +194,14 @@ def rich_bar() -> Iterator[framefd.Progress]:
     with progress.Progress(console=terminal, transient=True) as bar:
         terminal.show_cursor()  # which would stay hidden after Ctrl-C
         task = bar.add_task("")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda _, done, total: bar.update(task, completed=done, total=total)
 
 
 @contextlib.contextmanager
 def plain_bar() -> Iterator[framefd.Progress]:
     due = 0.0
 
-    def draw(done: int, total: int) -> None:
+    def draw(_: str, done: int, total: int) -> None:
         nonlocal due
         if time.monotonic() >= due:
             part = done / total if total else 1

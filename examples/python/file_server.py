@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 
 import common
 import framefd
@@ -41,14 +40,14 @@ def main() -> None:
     except framefd.FrameError as error:
         common.warn(error.message)
 
-    def transfer(conn: socket.socket, request: framefd.IncomingFrame) -> None:
+    def transfer(connection: framefd.Connection, request: framefd.Head) -> None:
         # The oldest uploaders read no reply, and would lose what is still on its way.
-        framefd.serve_file(conn, request, root, reply_to_oldest=False)
+        connection.serve_file(request, root, reply_to_oldest=False)
 
-    def answer(conn: socket.socket) -> bool:
-        return common.serve_frame(conn, COMMANDS, transfer)
+    def serve(client: common.Client) -> None:
+        common.serve_frames(client, COMMANDS, transfer)
 
-    common.serve_connections(arguments, answer)
+    common.serve_connections(arguments, serve)
 
 
 if __name__ == "__main__":

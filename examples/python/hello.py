@@ -3,15 +3,15 @@ import threading
 
 import framefd
 
-KEY = b"at least sixteen bytes"
+
+def serve(end: socket.socket) -> None:
+    """Serves one command."""
+    with framefd.Connection(end) as client:
+        client.serve_exec(client.recv_header())
 
 
-def serve(fd: socket.socket) -> None:
-    framefd.auth_server(fd, KEY)
-    framefd.exec_serve(fd, framefd.recv_header(fd))
-
-
+# Two threads, each with one end of a socket.
 ours, theirs = socket.socketpair()
 threading.Thread(target=serve, args=[theirs]).start()
-framefd.auth_client(ours, KEY)
-print(framefd.run(ours, "echo hello", check=True).text, end="")
+with framefd.Connection(ours) as server:
+    print(server.run("echo hello", check=True).text, end="")

@@ -39,16 +39,10 @@ def main() -> None:
         recv_text(receiver, 1024, 8)
 
         print("The same as packets:")
-        for message in MESSAGES:
-            framefd.send_packet(sender, message)
-        for _ in MESSAGES:
-            show_message(framefd.recv_packet(receiver))
+        show_messages(sender, receiver, framefd.Prefix())
 
         print("The same as frames:")
-        for message in MESSAGES:
-            framefd.send(sender, body=message)
-        for _ in MESSAGES:
-            show_message(framefd.recv(receiver).body)
+        show_messages(sender, receiver)
 
 
 def recv_text(receiver: socket.socket, size: int, expected: int) -> None:
@@ -58,8 +52,15 @@ def recv_text(receiver: socket.socket, size: int, expected: int) -> None:
     print(f'  recv({size}): {len(data)} bytes "{data.decode()}"')
 
 
-def show_message(message: bytes) -> None:
-    print(f'  {len(message)} bytes "{message.decode()}"')
+def show_messages(
+    sender: socket.socket, receiver: socket.socket, prefix: framefd.Prefix | None = None
+) -> None:
+    """Sends the messages one by one, and receives them."""
+    for message in MESSAGES:
+        framefd.send(sender, body=message, prefix=prefix)
+    for _ in MESSAGES:
+        message = framefd.recv(receiver, prefix=prefix).body
+        print(f'  {len(message)} bytes "{message.decode()}"')
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ or its reply did not come within 30 s.
 
 REPLY_SECONDS = 30
 MAX_DATAGRAM = 65507
+ROOM = 2 * 1024 * 1024  # for all parts of a reply: what finds none is lost
 
 
 def main() -> int:
@@ -32,8 +33,9 @@ def main() -> int:
     if ask == ask_bare and arguments.key:
         raise Mistake("the bare wire has no place for a key")
     status = 0
-    with common.open_socket(arguments, socket.SOCK_DGRAM, server=False) as sock:
+    with common.open_datagrams(arguments, server=False) as sock:
         sock.settimeout(REPLY_SECONDS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
         for command in common.requests(arguments):
             status = ask(sock, command, arguments.key)
     return status
@@ -45,8 +47,8 @@ def ask_frame(sock: socket.socket, command: bytes, key: framefd.Key | None) -> i
 
 def ask_bare(sock: socket.socket, command: bytes, _: framefd.Key | None) -> int:
     sock.send(command)
-    stderr = recv_reply(sock)
-    common.show(recv_reply(sock), stderr)
+    common.show(recv_reply(sock), common.STDERR)
+    common.show(recv_reply(sock))
     return 0
 
 

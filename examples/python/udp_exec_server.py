@@ -28,11 +28,10 @@ MAX_DATAGRAM = 65507
 def main() -> None:
     arguments = common.Arguments(HELP, "host=", "port=", "wire=")
     server = framefd.DatagramServer(arguments.key)
-    options = framefd.ExecOptions(timeout=0)
 
     def answer_frame(sock: socket.socket) -> None:
         try:
-            server.serve(sock, options)
+            server.serve(sock, timeout=0)
         except framefd.FrameTimeoutError:
             pass  # several threads wait: the datagram may be another one's by now
         except framefd.FrameError as error:
