@@ -18,7 +18,8 @@
 
 enum {
     RETRY_MS = 100, /* before another accept() if there is no room for one */
-    DATAGRAM_THREADS = 16
+    DATAGRAM_THREADS = 16,
+    ADDRESS_SIZE = NI_MAXHOST + 8
 };
 
 int exit_failure = EXIT_FAILURE;
@@ -32,7 +33,8 @@ void fail(const char *format, ...)
 
 /* ---- the command line */
 
-/* A socket that got one of these numbers would receive what the program prints. */
+/* Opens those of descriptors 0 to 2 that are closed: a socket with such a number would get what
+ * the program prints. */
 static void open_standard_descriptors(void)
 {
     int fd;
@@ -130,7 +132,7 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
     } else if (optind < argc) {
         fail("unknown argument %s, see --help", argv[optind]);
     } else {
-        signal(SIGPIPE, SIG_IGN); /* nobody may be left who reads the log */
+        signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more does not end a server */
     }
     a.request = argv + optind;
     return a;
@@ -145,20 +147,15 @@ void free_arguments(struct arguments *a)
 
 /* ---- addresses */
 
-/* HOST and PORT as the library takes them. */
-struct address {
-    char text[NI_MAXHOST + 8];
-};
-
-static struct address address_of(const struct arguments *a)
+/* HOST and PORT as the library takes them; valid until the next call. */
+static const char *address_of(const struct arguments *a)
 {
-    struct address address;
+    static char address[ADDRESS_SIZE];
+    const char *format = strchr(a->host, ':') != NULL ? "[%s]:%s" : "%s:%s";
     size_t digits = strspn(a->port, "0123456789");
     if (digits == 0 || digits > 5 || a->port[digits] != '\0' || atoi(a->port) > 65535)
         fail("port %s is not a number from 0 to 65535", a->port);
-    const char *format = strchr(a->host, ':') != NULL ? "[%s]:%s" : "%s:%s";
-    if ((size_t)snprintf(address.text, sizeof address.text, format, a->host, a->port) >=
-        sizeof address.text)
+    if (snprintf(address, sizeof address, format, a->host, a->port) >= ADDRESS_SIZE)
         fail("the name of the host is too long");
     return address;
 }
@@ -207,10 +204,10 @@ int open_datagrams(const struct arguments *a, bool server)
 
 static void announce(int fd)
 {
-    struct address address;
-    if (frame_address(fd, false, address.text, sizeof address.text) < 0)
+    char address[ADDRESS_SIZE];
+    if (frame_address(fd, false, address, sizeof address) < 0)
         fail("%s", frame_last_error());
-    printf("listening on %s\n", address.text);
+    printf("listening on %s\n", address);
     fflush(stdout);
 }
 
@@ -224,9 +221,8 @@ struct frame_connection *connect_to(const struct arguments *a, uint32_t flags)
 
     opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
     plain.flags = AUTH_PLAIN;
-    if (frame_connect(address_of(a).text, &opts, &c) != 0 ||
-        (a->key_len > 0 &&
-         frame_connection_auth_client(c, a->key, a->key_len, &plain) != 0))
+    if (frame_connect(address_of(a), &opts, &c) != 0 ||
+        (a->key_len > 0 && frame_connection_auth_client(c, a->key, a->key_len, &plain) != 0))
         fail("%s", frame_last_error());
     return c;
 }
@@ -369,7 +365,7 @@ void take_stop_signal(int fd)
 int open_listener(const struct arguments *a)
 {
     freeaddrinfo(look_up(a, SOCK_STREAM, true));
-    int fd = frame_listen(address_of(a).text, 0, 0);
+    int fd = frame_listen(address_of(a), 0, 0);
     if (fd < 0)
         fail("%s", frame_last_error());
     announce(fd);
@@ -447,9 +443,9 @@ int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* A close with unread input would take the last reply from the client. A broken connection
- * ends nothing any more: another one on its socket does, after an error reply if there is
- * something to say. */
+/* Ends a connection so that the client can read its last reply: a close with unread input would
+ * take that away. A broken connection cannot do it: another one on the same socket can, and
+ * also says why, if there is a message. */
 static void hang_up(struct frame_connection *c, const char *message)
 {
     struct frame_connection *last;
@@ -509,7 +505,7 @@ int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve
     int listener = open_listener(a);
     while ((wait_for(server.signals, listener, -1) & 1) == 0)
         accept_client(listener, &opts, job);
-    while (accept_client(listener, &opts, job)) { /* they have connected, and may have asked */
+    while (accept_client(listener, &opts, job)) { /* those that have connected before the stop */
     }
     close(listener);
     int status = stop();
@@ -543,34 +539,23 @@ bool request_comes(int fd)
     return wait_for(server.stop_read, fd, -1) & 2;
 }
 
-/* What is served, in which version, and the limits of section 5 and 9 of the header. */
-static int say_hello(struct frame_connection *c, const char *request, const char *cmds)
-{
-    struct frame_builder *reply = frame_builder_new();
-    frame_builder_string(reply, "version", frame_version(), SIZE_MAX);
-    frame_builder_json(reply, "cmds", cmds);
-    frame_builder_json(reply, "limits",
-                       "{\"max_header\":65536,\"max_body\":67108864,"
-                       "\"max_command\":65536,\"max_output\":16777216}");
-    const char *text = frame_builder_text(reply, NULL);
-    int code = text == NULL ? FRAME_ENOMEM
-                            : frame_connection_reply(c, request, text, NULL, 0, STALL_MS);
-    frame_builder_free(reply);
-    return code;
-}
-
 static int answer_request(struct frame_connection *c, const char *request, const char *cmds,
                           answer_fn *answer, void *context)
 {
-    char cmd[32];
+    char cmd[32], hello[512];
     int64_t len = frame_header_string(request, "cmd", cmd, sizeof cmd);
     if (len == FRAME_ETOOBIG)
         return frame_connection_reply_error(c, request, FRAME_ENOTSUP, NULL, STALL_MS);
     if (len < 0)
         return frame_connection_reply_error(c, request, (int)len, frame_last_error(), STALL_MS);
-    if (strcmp(cmd, "hello") == 0)
-        return say_hello(c, request, cmds);
-    return answer(c, cmd, request, context);
+    if (strcmp(cmd, "hello") != 0)
+        return answer(c, cmd, request, context);
+    /* The limits are those of the library. */
+    snprintf(hello, sizeof hello,
+             "{\"version\":\"%s\",\"cmds\":%s,\"limits\":{\"max_header\":65536,"
+             "\"max_body\":67108864,\"max_command\":65536,\"max_output\":16777216}}",
+             frame_version(), cmds);
+    return frame_connection_reply(c, request, hello, NULL, 0, STALL_MS);
 }
 
 static bool is_malformed(int code)
@@ -585,11 +570,11 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
     struct frame_view request;
     int code;
     do {
-        /* What was read ahead is not in the socket any more: so it is taken before the wait. */
+        /* Requests may have been read ahead, which poll() does not show: first those. */
         code = frame_connection_recv_header(c, 0, &request, NULL);
         if (code == 0)
             code = answer_request(c, request.header, cmds, answer, context);
-        else if (is_malformed(code)) /* whatever it was, no request */
+        else if (is_malformed(code))
             hang_up(c, frame_last_error());
         else if (code == FRAME_ETIMEDOUT && (code = frame_connection_flush(c, STALL_MS)) == 0 &&
                  !request_comes(fd))

@@ -67,7 +67,7 @@ struct frame_connection *connect_to(const struct arguments *arguments, uint32_t 
  * Valid until the next call. */
 char *next_request(struct arguments *arguments);
 
-/* Writes all of it, also to a descriptor that does not block. */
+/* Writes all of it, also if the descriptor does not block. */
 void show(int fd, const void *data, size_t len);
 
 /* Shows what a command wrote, frees it, and returns the command's exit status. */
@@ -84,8 +84,8 @@ int report(int code);
 
 /* ---- a server */
 
-/* Serves one client, whose connection has the socket fd, to its end; or one datagram of fd, if
- * there is one: c is NULL then. */
+/* Serves one client, until it has gone; fd is the socket of c. Or receives and serves one datagram
+ * of fd, if there is one; c is NULL. */
 typedef void serve_fn(struct frame_connection *c, int fd, void *context);
 
 /* Listens, and serves each client in a thread of its own. Returns EXIT_SUCCESS after SIGINT or
@@ -100,9 +100,9 @@ int serve_datagrams(const struct arguments *arguments, serve_fn *serve, void *co
 /* Waits for the next request on a socket; false: none came before the server's stop. */
 bool request_comes(int fd);
 
-/* Serves requests in frames to the end of the connection: hello by itself, with cmds, a JSON
- * array of the others, as what is served; all others by answer, which returns a negative code
- * if it broke the connection. */
+/* Serves requests in frames to the end of the connection. It answers hello itself, with cmds, a
+ * JSON array of names. answer gets all other requests, and returns a negative code if it broke
+ * the connection. */
 typedef int answer_fn(struct frame_connection *c, const char *cmd, const char *request,
                       void *context);
 void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_fn *answer,
@@ -117,8 +117,8 @@ void take_stop_signal(int signals);
 
 /* ---- sockets */
 
-/* The socket of a connection with FRAME_CONNECTION_EXACT, which nothing was read ahead of; or
- * of a broken one. */
+/* The socket of a connection. To read from it the connection needs FRAME_CONNECTION_EXACT, or
+ * has read ahead. */
 int socket_of(struct frame_connection *c);
 
 /* A datagram socket: bound to HOST and PORT for a server, else connected to them. */
@@ -127,7 +127,7 @@ int open_datagrams(const struct arguments *arguments, bool server);
 /* Milliseconds on a clock that nobody sets. */
 int64_t now_ms(void);
 
-/* Bytes without a frame; false or -1 if the connection is of no more use. */
+/* Bytes without a frame; false or -1 if the connection cannot be used any more. */
 bool send_all(int fd, const void *data, size_t len);
 bool recv_exactly(int fd, void *buffer, size_t len);
 ssize_t recv_some(int fd, void *buffer, size_t size); /* 0 at the end of the stream */

@@ -26,7 +26,7 @@ static const char help[] =
 enum {
     BATCH = 16,           /* frames that are sent with one system call */
     PREFIX = 4,           /* bytes of the length of a header */
-    RETRY_MS = 100,       /* before another accept() where there was no room for one */
+    RETRY_MS = 100,       /* before another accept() if there was no room for one */
     LINGER_SIZE = 1 << 24 /* what a client that is left may still send, which is dropped: more
                              than sockets hold */
 };
@@ -94,10 +94,10 @@ static void close_connection(struct connection *c)
     free(c);
 }
 
-/* The functions below return false where the connection is of no more use. */
+/* The functions below return false if the connection cannot be used any more. */
 
-/* Sends no more. close() alone, with input unread, would reset the connection and lose replies
- * that are still on their way. */
+/* Sends no more, and drops what still comes: a close with unread input would reset the
+ * connection, and take replies that are on their way from the client. */
 static bool leave(struct connection *c)
 {
     enter(c, LEAVES);
@@ -210,7 +210,7 @@ static void begin_to_stop(void)
     }
 }
 
-/* Waits for what happens next and deals with it; false where nothing does. */
+/* Waits for events and deals with them; false if there were none in time. */
 static bool turn(int timeout_ms)
 {
     struct epoll_event events[64];

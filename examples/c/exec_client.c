@@ -49,7 +49,7 @@ static struct {
     int terminal; /* what theirs is as large as, or -1 */
 } how = {EXEC_REQUEST_INIT, false, -1, -1};
 
-/* What a signal needs to know while a command streams. */
+/* For the handler of signals, while a command streams. */
 static struct frame_connection *running;
 static volatile sig_atomic_t interrupted, raw;
 static struct termios cooked;

@@ -50,7 +50,7 @@ static bool answer_json(int fd, const char *command, size_t len)
     return exec_and_reply(fd, command, len, NULL, NULL) >= 0;
 }
 
-/* What the older wires reply: stderr, then stdout, with nothing to tell them apart. */
+/* The reply of the older wires: stderr, then stdout, without a mark between them. */
 static char *run(const char *command, size_t command_len, size_t *len)
 {
     struct exec_output *output;

@@ -83,8 +83,8 @@ static void print_file(FILE *out, const struct frame_file_info *info, const char
     putc('\n', out);
 }
 
-/* What is printed to the stream that this opens is shown at once by show_text(), on a standard
- * output of any kind. */
+/* Text that is put together first: printf() would lose some of it on a standard output that does
+ * not block. */
 static struct {
     char *bytes;
     size_t len;
