@@ -1094,8 +1094,8 @@ int exec_end_input(struct frame_connection *c, int timeout_ms);
  *
  * result may be NULL. Returns how the command ended, EXEC_EXITED to EXEC_STATUS_LOST; the
  * connection is free then. FRAME_ETIMEDOUT, FRAME_ECANCELED, and a failure of one of the
- * descriptors (FRAME_EIO with errno): the command runs on, and the call can be made again.
- * Otherwise as exec_read(). */
+ * descriptors (FRAME_EIO or FRAME_ENOSPC, with errno): the command runs on, and the call can be
+ * made again without a loss. Otherwise as exec_read(). */
 int exec_copy(struct frame_connection *c, int in_fd, int out_fd, int err_fd, int timeout_ms,
               struct exec_result *result);
 

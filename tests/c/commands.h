@@ -57,7 +57,7 @@ static inline void *serve_commands(void *argument)
     return NULL;
 }
 
-/* Starts a server, and connects to it. opts are the client's. */
+/* Starts a server, and connects to it. client are the options of the connection. */
 static inline struct frame_connection *start_with(struct server *server,
                                                   const struct exec_options *opts,
                                                   const struct frame_connection_options *client)

@@ -113,7 +113,8 @@ static void an_answer_that_comes_too_late_is_nobodys(void)
     CHECK_RETURNS(FRAME_EBROKEN, exec_read(c, &byte, 1, LONG, NULL));
     CHECK_RETURNS(FRAME_EBROKEN, exec_finish(c, LONG, NULL));
     CHECK_RETURNS(FRAME_EBROKEN, frame_connection_recv(c, LONG, &frame));
-    CHECK_RETURNS(FRAME_EBROKEN, frame_connection_call(c, "{\"cmd\":\"x\"}", NULL, 0, LONG, &frame));
+    CHECK_RETURNS(FRAME_EBROKEN,
+                  frame_connection_call(c, "{\"cmd\":\"x\"}", NULL, 0, LONG, &frame));
     CHECK_RETURNS(0, frame_connection_inspect(c, &state));
     CHECK_RETURNS(FRAME_ETIMEDOUT, state.broken);
     stop(&server, c);
@@ -355,7 +356,8 @@ static void packets_have_no_commands(void)
     CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], &opts, &c));
     CHECK_RETURNS(FRAME_ESTATE, exec_call(c, &what, LONG, NULL, &output));
     CHECK_RETURNS(FRAME_ESTATE, exec_start(c, &what, LONG));
-    CHECK_RETURNS(FRAME_ESTATE, exec_serve(c, "{\"cmd\":\"exec\",\"argv\":[\"true\"]}", NULL, NULL));
+    CHECK_RETURNS(FRAME_ESTATE,
+                  exec_serve(c, "{\"cmd\":\"exec\",\"argv\":[\"true\"]}", NULL, NULL));
     CHECK_RETURNS(0, unread(fd[1]));
     frame_connection_free(c);
     close_both(fd);

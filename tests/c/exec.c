@@ -292,7 +292,8 @@ static void a_request_is_served_from_the_stream(void)
     CHECK_RETURNS(0, unread(fd[0]));
 
     /* An argv has no body. */
-    CHECK_RETURNS(0, frame_send(fd[0], "{\"cmd\":\"exec\",\"argv\":[\"echo\",\"a\"]}", NULL, 0, NULL));
+    CHECK_RETURNS(0, frame_send(fd[0], "{\"cmd\":\"exec\",\"argv\":[\"echo\",\"a\"]}", NULL, 0,
+                                NULL));
     CHECK_RETURNS(0, frame_connection_recv(c, LONG, &frame));
     CHECK_RETURNS(EXEC_EXITED, exec_serve(c, frame_header(frame, NULL), NULL, NULL));
     frame_free(frame);

@@ -110,8 +110,8 @@ pub extern "C" fn exec_end_input(c: Handle<FrameConnection>, timeout_ms: c_int) 
 ///
 /// result may be NULL. Returns how the command ended, EXEC_EXITED to EXEC_STATUS_LOST; the
 /// connection is free then. FRAME_ETIMEDOUT, FRAME_ECANCELED, and a failure of one of the
-/// descriptors (FRAME_EIO with errno): the command runs on, and the call can be made again.
-/// Otherwise as exec_read().
+/// descriptors (FRAME_EIO or FRAME_ENOSPC, with errno): the command runs on, and the call can be
+/// made again without a loss. Otherwise as exec_read().
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_copy(
     c: Handle<FrameConnection>,
