@@ -41,6 +41,10 @@ def run(main: Callable[[], int | None], failure: int) -> NoReturn:
     open_standard_descriptors()
     try:
         sys.exit(main())
+    except BrokenPipeError:  # nobody reads the output any more: that is no failure
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
+        raise
     except (OSError, Mistake) as error:
         warn(text_of(error))
         sys.exit(failure)
@@ -57,7 +61,7 @@ def open_standard_descriptors() -> None:
 
 
 def warn(message: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be left who reads it
+    with contextlib.suppress(OSError, Mistake):  # nobody may be left who reads it
         show(os.fsencode(f"{PROGRAM}: {message}\n"), STDERR)
 
 
@@ -69,6 +73,8 @@ def show(data: bytes, fd: int = STDOUT) -> None:
             rest = rest[os.write(fd, rest) :]
         except BlockingIOError:
             wait_for(fd, events=select.POLLOUT)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise Mistake(f"cannot show the output: {error.strerror}") from None
 
@@ -200,7 +206,7 @@ def open_datagrams(arguments: Arguments, *, server: bool) -> socket.socket:
 
 
 def announce(address: str) -> None:
-    with contextlib.suppress(Mistake):  # nobody may be left who reads it
+    with contextlib.suppress(OSError, Mistake):  # nobody may be left who reads it
         show(f"listening on {address}\n".encode())
 
 

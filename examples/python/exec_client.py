@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -43,6 +44,7 @@ SIGINT to the command; a second one closes the connection, and the exit status i
 OLD_RECV = 1024  # what the oldest servers and clients receive at once
 BARE_REPLY_SECONDS = 2  # on the bare wire no output and no reply look the same
 INTERRUPTED = 130
+CLOSED = "the server closed the connection"
 
 
 def main() -> int:
@@ -181,7 +183,7 @@ def send_bare(conn: socket, command: bytes) -> None:
     """One recv() of the server has to return all of it."""
     if len(command) > OLD_RECV:
         raise Mistake(f"a command of {len(command)} bytes, where 1 to {OLD_RECV} can be sent")
-    conn.sendall(command)
+    send_all(conn, command)
 
 
 def ask_json(conn: socket, command: bytes) -> int:
@@ -212,7 +214,7 @@ def ask_ack(conn: socket, command: bytes) -> int:
     digits = recv_some(conn, 24)
     if not digits.isdigit():
         raise Mistake("a reply that does not begin with its length")
-    conn.sendall(b"recv_ready")
+    send_all(conn, b"recv_ready")
     left = int(digits)
     while left > 0:
         data = recv_some(conn, min(left, 64 * 1024))
@@ -231,11 +233,18 @@ def ask_bare(conn: socket, command: bytes) -> int:
     return 0
 
 
+def send_all(conn: socket, data: bytes) -> None:
+    try:
+        conn.sendall(data)
+    except OSError:
+        raise Mistake(CLOSED) from None
+
+
 def recv_some(conn: socket, size: int) -> bytes:
-    data = conn.recv(size)
-    if not data:
-        raise Mistake("the server closed the connection")
-    return data
+    with contextlib.suppress(OSError):
+        if data := conn.recv(size):
+            return data
+    raise Mistake(CLOSED)
 
 
 if __name__ == "__main__":
