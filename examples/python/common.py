@@ -295,12 +295,13 @@ class Client:
         fd = self.connection.fileno()
         return fd in wait_for(self._stop, fd)
 
-    def run(self, key: framefd.Key | None, serve: Callable[[Client], None]) -> None:
+    def run(self, key: framefd.Key | None, serve: Serve) -> None:
+        error = None
         with self.connection, contextlib.suppress(OSError):  # it ends with its connection
             if self._proves(key):
                 with contextlib.suppress(OSError):
-                    serve(self)
-            self.hang_up()
+                    error = serve(self)
+            self._hang_up(error)
 
     def _proves(self, key: framefd.Key | None) -> bool:
         """Whether the client may be served."""
@@ -312,10 +313,10 @@ class Client:
             warn(f"a client was refused: {text_of(error)}")
             return False
 
-    def hang_up(self, error: framefd.FrameError | None = None) -> None:
-        """A close with unread input would take the last reply from the client. A broken
-        connection ends nothing any more: another one on its socket does, after an error
-        reply if there is something to say."""
+    def _hang_up(self, error: framefd.FrameError | None) -> None:
+        """Ends the connection so that the client can read its last reply: a close with unread
+        input would take that away. A broken connection cannot do it: another one on the same
+        socket can, and also says why, if there is an error."""
         try:
             self.connection.end(linger=True, timeout=LINGER_SECONDS)
         except framefd.BrokenError:
@@ -326,9 +327,11 @@ class Client:
             last.end(linger=True, timeout=LINGER_SECONDS)
 
 
-def serve_connections(
-    arguments: Arguments, serve: Callable[[Client], None], *, exact: bool = False
-) -> None:
+# Serves a client until it has gone; returns what it is told if it sent no request.
+Serve = Callable[[Client], "framefd.FrameError | None"]
+
+
+def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False) -> None:
     """Listens, and serves each client in a thread of its own. Returns after SIGINT or
     SIGTERM; the interpreter then waits for the threads, and so for the replies in flight."""
     stop = open_stop()
@@ -355,7 +358,7 @@ def serve_connections(
         announce(listener.address)
         while stop not in wait_for(stop, listener.fileno()):
             accept_client()
-        while accept_client():  # they have connected, and may have asked
+        while accept_client():  # those that have connected before the stop
             pass
 
 
@@ -381,20 +384,19 @@ def serve_frames(
     client: Client,
     commands: Sequence[str],
     answer: Callable[[framefd.Connection, framefd.Head], object],
-) -> None:
+) -> framefd.FrameError | None:
     """Serves requests in frames: hello by itself, those of ``commands`` by ``answer``."""
     connection = client.connection
     while True:
         try:
-            # What was read ahead is not in the socket any more: so it is taken before the
-            # wait.
+            # Requests may have been read ahead, which poll() does not show: first those.
             request = connection.recv_header(timeout=0)
         except framefd.FrameTimeoutError:
             connection.flush(timeout=STALL_SECONDS)
             if not client.request_comes():
-                return
+                return None
         except (framefd.MalformedError, framefd.TooBigError) as error:
-            return client.hang_up(error)
+            return error
         else:
             answer_request(connection, request, commands, answer)
 

@@ -42,8 +42,8 @@ def main() -> None:
         common.serve_connections(arguments, partial(serve_old_wire, answer), exact=True)
 
 
-def serve_framed(client: common.Client) -> None:
-    common.serve_frames(client, ["exec"], framefd.Connection.serve_exec)
+def serve_framed(client: common.Client) -> framefd.FrameError | None:
+    return common.serve_frames(client, ["exec"], framefd.Connection.serve_exec)
 
 
 def serve_old_wire(answer: Callable[[socket, bytes], object], client: common.Client) -> None:

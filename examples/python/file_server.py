@@ -44,8 +44,8 @@ def main() -> None:
         # The oldest uploaders read no reply, and would lose what is still on its way.
         connection.serve_file(request, root, reply_to_oldest=False)
 
-    def serve(client: common.Client) -> None:
-        common.serve_frames(client, COMMANDS, transfer)
+    def serve(client: common.Client) -> framefd.FrameError | None:
+        return common.serve_frames(client, COMMANDS, transfer)
 
     common.serve_connections(arguments, serve)
 

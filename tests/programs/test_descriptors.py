@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from pairs import Case, launch, plain
+from pairs import Case, launch, plain, tcp_exec_client, tcp_exec_server
 
 IN_EVERY_LANGUAGE = tuple((language,) for language in launch.LANGUAGES)
 WRONG = b"a key that only one side of this test has"
@@ -127,6 +127,28 @@ class Clients(Case):
 
         self.each(IN_EVERY_LANGUAGE, check)
 
+    def test_one_that_does_not_block_on_every_wire(self) -> None:
+        def check(language: str, wire: str, *options: str) -> None:
+            with launch.server(tcp_exec_server("c", wire)) as running:
+                ask = tcp_exec_client(language, wire, running.address, *options, "seq 30000")
+                self.assertEqual(read_slowly(ask).count(b"\n"), 30_000)
+
+        ways = (("frame", "--stdin"), ("json",), ("packet",), ("ack",))
+        self.each([(*case, *way) for case in IN_EVERY_LANGUAGE for way in ways], check)
+
+    def test_when_nobody_reads_the_output_any_more(self) -> None:
+        def check(language: str, wire: str) -> None:
+            with launch.server(tcp_exec_server("c", wire)) as running:
+                ask = tcp_exec_client(language, wire, running.address, "seq 30000")
+                with launch.start(ask) as asking:
+                    assert asking.stdout and asking.stderr
+                    asking.stdout.close()
+                    self.assertEqual(asking.wait(launch.SECONDS), -signal.SIGPIPE)
+                    self.assertEqual(asking.stderr.read(), b"")
+
+        wires = ("frame", "json", "packet", "ack")
+        self.each([(*case, wire) for case in IN_EVERY_LANGUAGE for wire in wires], check)
+
 
 def redirecting(redirected: str, command: list[str]) -> list[str]:
     """A command with descriptors as the shell makes them."""
@@ -138,7 +160,9 @@ def read_slowly(command: list[str]) -> bytes:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with open(reader, "rb") as pipe:
-        process = subprocess.Popen(command, stdout=writer, env=launch.ENVIRONMENT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=writer, env=launch.ENVIRONMENT
+        )
         os.close(writer)
         with process:
             time.sleep(0.3)
