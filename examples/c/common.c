@@ -444,19 +444,16 @@ int64_t now_ms(void)
 }
 
 /* Ends a connection so that the client can read its last reply: a close with unread input would
- * take that away. A broken connection cannot do it: another one on the same socket can, and
- * also says why, if there is a message. */
-static void hang_up(struct frame_connection *c, const char *message)
+ * take that away. A broken connection cannot do it: another one on the same socket can. */
+static void hang_up(struct frame_connection *c, int fd)
 {
-    struct frame_connection *last;
-    int fd = socket_of(c);
+    struct frame_connection *other;
     if (frame_connection_end(c, true, LINGER_MS) == FRAME_EBROKEN &&
-        frame_connection_new(fd, fd, NULL, &last) == 0) {
-        if (message != NULL)
-            frame_connection_reply_error(last, "{}", FRAME_EBADFIELD, message, 0);
-        frame_connection_end(last, true, LINGER_MS);
-        frame_connection_free(last);
+        frame_connection_new(fd, fd, NULL, &other) == 0) {
+        frame_connection_end(other, true, LINGER_MS);
+        frame_connection_free(other);
     }
+    frame_connection_free(c);
 }
 
 static void run_connection(struct job *job)
@@ -471,8 +468,7 @@ static void run_connection(struct job *job)
         job->serve(job->c, job->fd, job->context);
     else
         warnx("a client was refused: %s", frame_last_error());
-    hang_up(job->c, NULL);
-    frame_connection_free(job->c);
+    hang_up(job->c, job->fd);
 }
 
 /* Serves the next client that waits in the queue; false if there was none. */
@@ -558,6 +554,18 @@ static int answer_request(struct frame_connection *c, const char *request, const
     return frame_connection_reply(c, request, hello, NULL, 0, STALL_MS);
 }
 
+/* Answers bytes that are no request. They broke their connection, but not another one on the same
+ * socket. */
+static void refuse(int fd, const char *message)
+{
+    struct frame_connection *c;
+    if (frame_connection_new(fd, fd, NULL, &c) == 0) {
+        frame_connection_reply_error(c, "{}", FRAME_EBADFIELD, message, STALL_MS);
+        frame_connection_flush(c, STALL_MS);
+        frame_connection_free(c);
+    }
+}
+
 static bool is_malformed(int code)
 {
     return code == FRAME_EBADLENGTH || code == FRAME_ETOOBIG || code == FRAME_EBADJSON ||
@@ -575,7 +583,7 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
         if (code == 0)
             code = answer_request(c, request.header, cmds, answer, context);
         else if (is_malformed(code))
-            hang_up(c, frame_last_error());
+            refuse(fd, frame_last_error());
         else if (code == FRAME_ETIMEDOUT && (code = frame_connection_flush(c, STALL_MS)) == 0 &&
                  !request_comes(fd))
             return;
