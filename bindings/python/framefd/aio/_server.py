@@ -17,8 +17,9 @@ from ._connection import Connection
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# Seconds without accepting after there were no descriptors left.
-PAUSE = 0.2
+# Seconds without accepting after there were no descriptors left, and without a report of that
+# after the first one.
+PAUSE, QUIET = 0.2, 60
 
 
 async def connect(
@@ -93,6 +94,7 @@ class Server:
         self._ring = None if keys is None else as_keyring(keys)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._quiet_until = 0.0
         self._loop.add_reader(listener.fileno(), self._accept)
 
     @property
@@ -142,7 +144,9 @@ class Server:
             # Such as no descriptors left: the connection stays in the queue.
             self._loop.remove_reader(self._listener.fileno())
             self._loop.call_later(PAUSE, self._resume)
-            self._report("A connection could not be accepted", error)
+            if self._loop.time() >= self._quiet_until:
+                self._quiet_until = self._loop.time() + QUIET
+                self._report("A connection could not be accepted", error)
             return
         task = self._loop.create_task(self._handle(Connection.of(connection)))
         self._tasks.add(task)
