@@ -85,12 +85,12 @@ def in_position(file: Any, *, to_read: bool) -> Iterator[int]:
     TypeError if the object changes the bytes on their way, as text and compressed files do:
     the descriptor would give others than the object.
     """
+    file = getattr(file, "file", file)  # of a tempfile
     if isinstance(file, io.TextIOBase):
         if to_read and file.seekable():
             raise TypeError("a text file stands where its decoder does: open it in binary mode")
         file.flush()
         file = getattr(file, "buffer", file)  # such as sys.stdout
-    file = getattr(file, "file", file)  # of a tempfile
     if hasattr(file, "flush"):
         file.flush()
     raw = getattr(file, "raw", file)
@@ -142,14 +142,11 @@ def countdown(seconds: float | None) -> Callable[[], int]:
     return lambda: milliseconds(max(end - time.monotonic(), 0))
 
 
-def timestamp(seconds: float | None) -> int:
-    """A time in seconds since 1970, in milliseconds: None is none in particular."""
-    if seconds is None:
-        return 0
-    number = round(seconds * 1000) if math.isfinite(seconds) else 0
-    if number == 0 or abs(number) >= 2**63:
+def timestamp(seconds: float) -> int:
+    """A time in seconds since 1970, in milliseconds."""
+    if not math.isfinite(seconds) or abs(seconds) >= 2**63 / 1000:
         raise ValueError(f"not a time that can be set: {seconds}")
-    return number
+    return round(seconds * 1000)
 
 
 def limit(value: int | None, what: str, most: int = _abi.FRAME_NO_LIMIT) -> int:

@@ -22,7 +22,7 @@ from ._arguments import (
     unsigned,
 )
 from ._core import Core
-from ._errors import StateError
+from ._errors import FrameError, StateError
 from ._exec import (
     Command,
     CompletedCommand,
@@ -174,6 +174,8 @@ class RemoteCommand:
         self.args = args
         self.connection = connection
         self._result: CompletedCommand | None = None
+        # It was refused, or its connection is broken: it will not end.
+        self._is_lost = False
 
     def read(
         self, size: int = 65536, *, timeout: float | None = None
@@ -190,7 +192,7 @@ class RemoteCommand:
         room = ctypes.create_string_buffer(min(limit(size, "size"), LARGEST_READ))
         pointer, time = self.connection._pointer, poll_time(timeout)
         count = lib.exec_read(pointer, room, len(room), time, which)
-        if self.connection._done(count) == 0:
+        if self._went(count) == 0:
             self.finish()
             return None
         return which.value, ctypes.string_at(room, count)
@@ -205,13 +207,13 @@ class RemoteCommand:
         """
         pointer, time = self.connection._pointer, poll_time(timeout)
         with Buffer(data) as (address, length):
-            return self.connection._done(lib.exec_write(pointer, address, length, time))
+            return self._went(lib.exec_write(pointer, address, length, time))
 
     def end_input(self, *, timeout: float | None = None) -> None:
         """Tells the command that its input ends here. FrameTimeoutError: not all of it was
         written; the calls that follow do that."""
         time = poll_time(timeout)
-        self.connection._done(lib.exec_end_input(self.connection._pointer, time))
+        self._went(lib.exec_end_input(self.connection._pointer, time))
 
     def signal(self, number: int) -> None:
         """Has the server send a signal to the command's process group: SIGHUP, SIGINT,
@@ -254,6 +256,8 @@ class RemoteCommand:
         also for a pipe that nobody reads any more, SystemCallError and NoSpaceError for a
         file that cannot be written: the command runs on.
         """
+        if self._result is not None:
+            return self._result
         with contextlib.ExitStack() as files:
             source = -1
             if stdin is not None:
@@ -266,7 +270,7 @@ class RemoteCommand:
             )
             result = _abi.ExecResult()
             pointer, time = self.connection._pointer, poll_time(timeout)
-            self.connection._done(lib.exec_copy(pointer, source, output, errors, time, result))
+            self._went(lib.exec_copy(pointer, source, output, errors, time, result))
         return self._ended(result)
 
     def finish(self, *, timeout: float | None = None) -> CompletedCommand:
@@ -275,7 +279,7 @@ class RemoteCommand:
         if self._result is None:
             result = _abi.ExecResult()
             time = poll_time(timeout)
-            self.connection._done(lib.exec_finish(self.connection._pointer, time, result))
+            self._went(lib.exec_finish(self.connection._pointer, time, result))
             self._ended(result)
         return self.result
 
@@ -292,6 +296,14 @@ class RemoteCommand:
         """The connection's descriptor; see :meth:`Connection.inspect` for what to wait."""
         return self.connection.fileno()
 
+    def _went(self, code: int) -> int:
+        """The count that a call returned; raises if it is the code of a failure."""
+        try:
+            return self.connection._done(code)
+        except FrameError as error:
+            self._is_lost = error.remote or bool(self.connection.inspect().broken)
+            raise
+
     def _ended(self, result: _abi.ExecResult) -> CompletedCommand:
         self._result = CompletedCommand(self.args, None, None, result)
         return self._result
@@ -303,14 +315,13 @@ class RemoteCommand:
     def __enter__(self) -> RemoteCommand:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        if kind is not None:
-            if self._result is None and not getattr(error, "remote", False):
-                self.connection.close()
-        elif not self.connection.closed:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._is_lost or self._result is not None:
+            return
+        if kind is None:
             self.finish()
+        else:
+            self.connection.close()
 
     def __repr__(self) -> str:
         return f"<framefd.RemoteCommand {self.args!r}>"

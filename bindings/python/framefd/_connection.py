@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Union
 
 from ._arguments import Descriptor, c_string, fileno, poll_time, unsigned
-from ._auth import Authentication, KeyLike
+from ._auth import Authentication, KeyLike, as_key
 from ._commands import Commands
 from ._core import Options, address_of, native_options
 from ._errors import FrameTimeoutError, check
@@ -73,6 +73,7 @@ def connect(
     ConnectionRefusedError if nobody listens); NotFoundError: there is no such name. A server
     that refuses the key closes the connection, which the first receive shows.
     """
+    key = None if key is None else as_key(key)  # a wrong one is told now
     if connect_timeout is None:
         connect_timeout = options.get("timeout") or None
     deadline = math.inf if connect_timeout is None else time.monotonic() + connect_timeout

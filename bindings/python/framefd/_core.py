@@ -223,25 +223,20 @@ class Core:
     # For the classes of messages, commands and files.
 
     def _done(self, code: int) -> int:
-        """The count that a call returned; raises if it is the code of a failure."""
+        """The count that a call returned; raises if it is the code of a failure, and what the
+        handler of a signal has raised during the call."""
         if code < 0:
             raise self._failed(code)
+        if _interrupts.raised:
+            error = _interrupts.kept()
+            if error is not None:
+                raise error
         return code
 
     def _failed(self, code: int) -> BaseException:
         if self.closed:
             return StateError(ErrorCode.STATE, "the connection is closed")
         return last_error(code)
-
-    def _part(self, count: int, wanted: int) -> int:
-        """A count that is less than what was wanted if the time was up, or if the handler of
-        a signal has raised: that comes out here."""
-        if count < wanted:
-            self._done(count)
-            error = _interrupts.kept()
-            if error is not None:
-                raise error
-        return count
 
     def _state(self) -> _abi.FrameConnectionState:
         state = _abi.FrameConnectionState()

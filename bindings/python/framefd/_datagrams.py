@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import _abi, _addresses, _errors, _headers
+from . import _abi, _addresses, _errors, _headers, _interrupts
 from ._addresses import Address
 from ._arguments import (
     Buffer,
@@ -65,6 +65,7 @@ def send_datagram(
     options = _abi.FrameDatagramOptions(
         timeout_ms=milliseconds(timeout),
         max_datagram=limit(max_datagram, "max_datagram", 65507),
+        **_interrupts.MEMBERS,
     )
     with Buffer(body) as (start, length):
         _errors.check(
@@ -81,8 +82,8 @@ def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram
     After any of them the next one can be received.
     """
     out = ctypes.c_void_p()
-    options = _abi.FrameDatagramOptions(timeout_ms=milliseconds(timeout))
-    _errors.check(lib.frame_datagram_recv(fileno(sock), out, options))
+    options = _abi.FrameDatagramOptions(timeout_ms=milliseconds(timeout), **_interrupts.MEMBERS)
+    _errors.check(lib.frame_datagram_recv(fileno(sock), options, out))
     try:
         header = _headers.decode(lib.frame_header(out, None))
         source = _addresses.unpack(memory(lib.frame_source, out))

@@ -253,7 +253,7 @@ def check(code: int) -> int:
 def last_error(code: int) -> BaseException:
     """The exception for the call that has just failed in this thread: that of the handler
     of a signal, if it ended the call."""
-    if code == ErrorCode.CANCELED:
+    if _interrupts.raised:
         error = _interrupts.kept()
         if error is not None:
             return error

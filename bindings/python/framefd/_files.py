@@ -127,7 +127,6 @@ class Files(Core):
         timeout: float | None = None,
         stall: float | None = None,
         checksum: bool = True,
-        sync: bool = True,
         reply: bool = True,
     ) -> FileResult:
         """Stores a file on the server.
@@ -150,8 +149,8 @@ class Files(Core):
         ends the transfer and comes out of this call. ``rate`` is the most bytes per second
         (default: no limit). ``timeout`` is in seconds for the whole call, by default the
         connection's; ``stall`` the longest without a byte (default 30 s). ``checksum``:
-        SHA-256 over all of it, compared at the end. ``sync``: the server has it on its disk
-        before it replies. ``reply=False`` is for servers of old, which answer nothing.
+        SHA-256 over all of it, compared at the end. ``reply=False`` is for servers of old,
+        which answer nothing.
 
         If ``remote`` is set (DeniedError: the name; ExistsError, NoSpaceError, ChecksumError
         and the like) the server did not store it, and the connection can be used on; so it
@@ -163,7 +162,7 @@ class Files(Core):
                 raise TypeError("a name is needed if the source is not a path")
             name = os.path.basename(os.fsencode(source))
         flags = (
-            flags_of(overwrite, checksum, sync, reply)
+            flags_of(overwrite, checksum, True, reply)
             | _abi.FRAME_FILE_PRESERVE * preserve
             | _abi.FRAME_FILE_PARENTS * parents
             | _abi.FRAME_FILE_RESUME * resume
@@ -207,8 +206,8 @@ class Files(Core):
         """Fetches a file from the server.
 
         ``destination`` is a path, whose file is replaced only when all of the new one is
-        there, or a descriptor or binary file object to be written to. A file of more than
-        ``max_size`` bytes is refused (default: no limit).
+        there and, with ``sync``, on the disk, or a descriptor or binary file object to be
+        written to. A file of more than ``max_size`` bytes is refused (default: no limit).
 
         For a path: ``overwrite``, ``mode``, ``mtime``, ``sync``; with ``preserve`` it gets
         the permission bits and the time that the file has on the server. ``resume``: this
@@ -260,7 +259,6 @@ class Files(Core):
         timeout: float | None = None,
         stall: float | None = None,
         checksum: bool = True,
-        sync: bool = True,
     ) -> TreeResult:
         """Stores a directory on the server, with all that is in it.
 
@@ -281,7 +279,7 @@ class Files(Core):
         if name is None:
             name = os.path.basename(os.path.abspath(os.fsencode(source)))
         flags = (
-            flags_of(overwrite, checksum, sync)
+            flags_of(overwrite, checksum, True)
             | tree_flags(links, preserve, resume)
             | _abi.FRAME_FILE_PARENTS * parents
         )

@@ -7,14 +7,15 @@ the function, before the first `try` in it. A generator can: when it is resumed,
 its `try` already. So ctypes is given no function in Python at all, but a chain of functions
 in C, whose last link resumes a generator:
 
-    methodcaller("ask", 0)   takes the context, which is `_hook`, and calls its `ask`
-    _hook.ask                is the thread's own: int in other threads, and int(0) is 0
-    next(ladder, 0)          in the main thread
+    methodcaller("ask", 1)   takes the context, which is `_hook`, and calls its `ask`
+    _hook.ask                is the thread's own: not_ in other threads, and not_(1) is 0
+    next(ladder, 1)          in the main thread
 
 A handler may itself call the library, which then asks again while the first generator still
 runs. So there is a ladder of generators: each step looks whether its own is running, and if
-so takes the step below. A generator that has caught an exception is used up, since the way
-back to its `yield` would be outside of the `try`; :func:`kept` puts a new one in its place.
+so takes the step below. A generator that has caught an exception ends, since the way back to
+its `yield` would be outside of the `try`. From then on the answer is the 1, to whatever the
+call still does, until :func:`kept` puts a new generator in its place.
 
 tests/test_interrupts.py shows that an ordinary function loses exceptions, and this none.
 """
@@ -35,15 +36,14 @@ from ._abi import FrameConnectionOptionsInterrupted
 # A handler in a call in a handler in a call, and so on: below the last step nothing is asked.
 STEPS = 4
 
-# What handlers have raised in the call that is about to fail.
-_raised: list[BaseException] = []
+# What handlers have raised in the call that is about to end.
+raised: list[BaseException] = []
 
 
 def _asked() -> Generator[int, None, None]:
-    """Gives 0 while no handler raises, and then 1, once. From Python 3.11 on there is no
-    instruction between the two at which handlers run; before, the outer `try` is for those
-    of a second signal."""
-    global _raised
+    """Gives 0 while no handler raises, and then ends. From Python 3.11 on no handler runs
+    between the two; before, the outer `try` is for that of a second signal."""
+    global raised
     try:
         try:
             while True:
@@ -51,10 +51,9 @@ def _asked() -> Generator[int, None, None]:
         except GeneratorExit:
             return
         except BaseException as error:
-            _raised += [error]
+            raised += [error]
     except BaseException as error:
-        _raised += [error]
-    yield 1
+        raised += [error]
 
 
 def _started() -> Generator[int, None, None]:
@@ -86,7 +85,7 @@ _the_ladder = _ladder()
 class _Hook(threading.local):
     """What the thread asks, where a call waits."""
 
-    ask: Any = int
+    ask: Any = operator.not_
 
     def __init__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -97,7 +96,7 @@ _hook = _Hook()
 # The thread that calls fork(2) is the main thread of the child.
 os.register_at_fork(after_in_child=lambda: _hook.__init__())  # type: ignore[misc]
 
-_function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object)(operator.methodcaller("ask", 0))
+_function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object)(operator.methodcaller("ask", 1))
 
 #: The members of an option struct that have the library ask.
 MEMBERS: dict[str, Any] = {
@@ -112,6 +111,6 @@ def kept() -> BaseException | None:
         return None
     for step in _steps:
         step[0] = _started()
-    error = _raised[-1] if _raised else None
-    _raised.clear()
+    error = raised[-1] if raised else None
+    raised.clear()
     return error

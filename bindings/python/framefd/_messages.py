@@ -17,6 +17,7 @@ from ._arguments import (
     Descriptor,
     c_string,
     in_position,
+    limit,
     poll_time,
     unsigned,
 )
@@ -80,7 +81,7 @@ class Messages(Core):
                 code = lib.frame_connection_send(self._pointer, text, address, length, time)
         if code == 0:
             return True
-        self._part(code, 2)
+        self._done(code)
         return False
 
     def queue(
@@ -119,7 +120,7 @@ class Messages(Core):
             del kept  # what the views point to
             if count == ErrorCode.TIMEDOUT and accepted > 0:
                 break
-            accepted += self._part(count, len(bodies))
+            accepted += self._done(count)
             if count < len(bodies):
                 # Is it the time, or a message that is refused? The message itself tells.
                 rest, kept = as_views(texts[count : count + 1], bodies[count : count + 1])
@@ -153,7 +154,7 @@ class Messages(Core):
         none. They are copies, and stay. The errors of recv(), after the messages before."""
         self._borrow(this_frame())
         try:
-            views = Views(min(unsigned(most, "most") or 1, BATCH))
+            views = Views(min(limit(most, "most"), BATCH))
             pointer, time = self._pointer, poll_time(timeout)
             count = lib.frame_connection_next(pointer, views.array[0], views.most, time)
             if count < 0:
@@ -223,9 +224,8 @@ class Messages(Core):
         still be read. The errors of recv().
         """
         with in_position(file, to_read=False) as number:
-            rest = self.to_receive
             count = lib.frame_connection_read_to(self._pointer, number, poll_time(timeout))
-            return self._part(count, rest)
+            return self._done(count)
 
     def pieces(self, size: int = LARGEST_READ) -> Iterator[bytes]:
         """The rest of the body in pieces of 1 to ``size`` bytes, as they come."""
@@ -255,7 +255,7 @@ class Messages(Core):
         with Buffer(piece) as (address, length):
             time = poll_time(timeout)
             count = lib.frame_connection_write(self._pointer, address, length, time)
-            return self._part(count, length)
+            return self._done(count)
 
     def write_from(
         self, file: Descriptor, length: int | None = None, *, timeout: float | None = None
@@ -271,7 +271,7 @@ class Messages(Core):
             wanted = self.to_send if length is None else unsigned(length, "length")
             time = poll_time(timeout)
             count = lib.frame_connection_write_from(self._pointer, number, wanted, time)
-            return self._part(count, wanted)
+            return self._done(count)
 
     def call(
         self, request: str | Header, body: Any = b"", *, timeout: float | None = None
@@ -289,9 +289,9 @@ class Messages(Core):
         out = ctypes.c_void_p()
         with Buffer(body) as (address, length):
             time = poll_time(timeout)
-            self._done(
-                lib.frame_connection_call(self._pointer, text, address, length, time, out)
-            )
+            code = lib.frame_connection_call(self._pointer, text, address, length, time, out)
+        if code < 0:
+            raise self._failed(code)
         return taken(out)
 
     def reply(

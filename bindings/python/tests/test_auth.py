@@ -12,6 +12,7 @@ import stat
 import tempfile
 import threading
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 import support
@@ -24,22 +25,42 @@ OTHER = b"another key, of 23 bytes"
 
 class Handshake(unittest.TestCase):
     def test_the_key_that_matched(self) -> None:
-        held = [OTHER, framefd.Key(support.KEY)]
-        cases: list[tuple[Any, int]] = [(support.KEY, 0), (held[1], 0), (held, 1)]
-        for keys, matched in [*cases, ((held[1], OTHER), 0)]:
-            for answer in (support.KEY, framefd.Key(support.KEY)):
-                with support.stream() as (ours, theirs):
-                    asking = support.meanwhile(lambda: framefd.auth_server(theirs, keys))  # noqa: B023
+        key, other = framefd.Key(support.KEY), framefd.Key(OTHER)
+        ring = framefd.Keyring({"a": other, "b": support.KEY})
+        cases: list[tuple[Any, str | None]] = [
+            (support.KEY, None),
+            (bytearray(support.KEY), None),
+            (key, None),
+            (ring, "b"),
+            ({"x": key, "y": OTHER}, "x"),
+        ]
+        for keys, matched in cases:
+            for answer in (support.KEY, key):
+                with support.connections() as (ours, theirs):
+                    asking = support.meanwhile(lambda: theirs.auth_server(keys))  # noqa: B023
                     with asking as got:
-                        framefd.auth_client(ours, answer)
-                self.assertEqual(got, [matched])
+                        ours.auth_client(answer)
+                    self.assertEqual(got, [matched])
+                    ours.send({}, b"after it")
+                    self.assertEqual(theirs.recv().body, b"after it")
+
+    def test_on_a_raw_descriptor(self) -> None:
+        with support.stream() as (ours, theirs):
+            with support.meanwhile(lambda: framefd.auth_server(theirs, support.KEY)):
+                framefd.auth_client(ours, framefd.Key(support.KEY))
 
     def test_a_wrong_key_is_refused(self) -> None:
         with support.stream() as (ours, theirs):
             with support.meanwhile(lambda: framefd.auth_client(ours, OTHER)):
                 with self.assertRaises(framefd.AuthenticationError) as refused:
-                    framefd.auth_server(theirs, [support.KEY, support.KEY])
+                    framefd.auth_server(theirs, support.KEY)
             self.assertIsInstance(refused.exception, PermissionError)
+        with support.connections() as (near, far):
+            with support.meanwhile(lambda: near.auth_client(OTHER)):
+                with self.assertRaises(framefd.AuthenticationError):
+                    far.auth_server(support.KEY)
+            with self.assertRaises(framefd.BrokenError):
+                far.recv()
 
     def test_vectors(self) -> None:
         for name, key, challenge, answer in support.index("auth"):
@@ -53,7 +74,7 @@ class Handshake(unittest.TestCase):
             with support.meanwhile(lambda: framefd.auth_server(theirs, support.KEY)) as got:
                 challenge = ours.recv(100)
                 ours.sendall(hmac.digest(support.KEY, challenge, hashlib.sha256))
-            self.assertEqual((len(challenge), got), (32, [0]))
+            self.assertEqual((len(challenge), got), (32, [None]))
 
     def test_nobody_answers(self) -> None:
         with support.stream() as (_, theirs):
@@ -71,9 +92,8 @@ class Handshake(unittest.TestCase):
         asking = support.meanwhile(
             lambda: framefd.auth_server(server_in, support.KEY, write_fd=server_out)
         )
-        with asking as got:
+        with asking:
             framefd.auth_client(client_in, support.KEY, write_fd=client_out)
-        self.assertEqual(got, [0])
         for fd in (client_in, server_out, server_in, client_out):
             os.close(fd)
         with self.assertRaises(ValueError):
@@ -88,10 +108,11 @@ class Handshake(unittest.TestCase):
             ) as address:
                 key = framefd.load_key(path)
                 with framefd.connect(":".join(address), key=key) as connection:
-                    connection.socket.sendall(b"hello")
-                    self.assertEqual(connection.socket.recv(100), b"HELLO")
+                    os.write(connection.fileno(), b"hello")
+                    self.assertEqual(os.read(connection.fileno(), 100), b"HELLO")
                 with framefd.connect(":".join(address), key=OTHER) as connection:
-                    self.assertEqual(connection.socket.recv(100), b"")
+                    with self.assertRaises(ConnectionError):
+                        connection.recv()
 
             def serve(listener: socket.socket) -> None:
                 connection = listener.accept()[0]
@@ -155,6 +176,38 @@ class Keys(unittest.TestCase):
             framefd.load_key(self.path)
         for key in (framefd.load_key(self.path, short=True), framefd.Key(b"short", short=True)):
             self.assertTrue(self.matches(key, b"short"))
+
+    def test_a_text_is_no_key(self) -> None:
+        text: Any = "correct horse battery staple"
+        calls: list[Callable[[], Any]] = [
+            lambda: framefd.Key(text),
+            lambda: framefd.Keyring({"a": text}),
+            lambda: framefd.auth_client(0, text),
+            lambda: framefd.auth_server(0, text),
+            lambda: framefd.connect("127.0.0.1:1", key=text),
+        ]
+        for call in calls:
+            with self.assertRaisesRegex(TypeError, "encode"):
+                call()
+
+    def test_rings(self) -> None:
+        ring = framefd.Keyring()
+        ring.add("a", support.KEY)
+        with self.assertRaises(FileExistsError):
+            ring.add("a", OTHER)
+        with self.assertRaises(framefd.BadKeyError):
+            ring.add("b", support.KEY)
+        for wrong in ("", "a/b", "\0", "." * 3):
+            with self.assertRaises(ValueError):
+                ring.add(wrong, OTHER)
+        folder = self.path.parent / "keys"
+        folder.mkdir(0o700)
+        framefd.generate_key(folder / "one")
+        ring.load(folder)
+        with support.connections() as (ours, theirs):
+            with support.meanwhile(lambda: theirs.auth_server(ring)) as got:
+                ours.auth_client(framefd.load_key(folder / "one"))
+        self.assertEqual(got, ["one"])
 
     def test_a_key_shows_and_copies_nothing(self) -> None:
         key = framefd.Key(support.KEY)

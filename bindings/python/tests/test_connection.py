@@ -1,114 +1,755 @@
-"""connect() and what it gives."""
+"""Connections: how they are made and end, their messages, bodies in pieces and calls."""
 
 from __future__ import annotations
 
-import inspect
+import array
+import contextlib
+import copy
+import gc
+import io
+import os
 import pathlib
+import pickle
 import socket
+import ssl
+import subprocess
+import sys
 import tempfile
+import textwrap
+import threading
+import time
 import unittest
 from collections.abc import Callable
-from typing import Any, get_origin
+from multiprocessing.connection import Connection as OtherConnection
+from typing import Any
 
 import support
+from support import encoded
 
 import framefd
+from framefd import Connection, ErrorCode, Frame, Prefix
 
 
-def serve(listener: socket.socket) -> None:
-    """One client: a handshake, then two commands."""
-    connection = framefd.Connection(listener.accept()[0])
-    with connection:
-        connection.auth_server(support.KEY)
-        for _ in range(2):
-            with connection.recv_header() as request:
-                connection.exec_serve(request)
+class Making(unittest.TestCase):
+    def ask(self, address: Any, to: Any = None) -> None:
+        with framefd.listen(address) as listener:
 
+            def serve() -> None:
+                with listener.accept(timeout=20) as connection:
+                    connection.auth_server(support.KEY)
+                    for _ in range(2):
+                        connection.serve_exec(connection.recv_header())
 
-class Connect(unittest.TestCase):
-    def ask(self, listener: socket.socket, address: Any) -> None:
-        with listener, support.meanwhile(lambda: serve(listener)):
-            with framefd.connect(address, key=support.KEY, timeout=10) as connection:
-                self.assertEqual(connection.run("echo hello").text, "hello\n")
-                self.assertEqual(connection.run("exit 3").returncode, 3)
-                self.assertIsNone(connection.socket.gettimeout())
-            self.assertEqual(connection.fileno(), -1)
-            connection.close()
+            to = to or listener.address
+            with support.meanwhile(serve):
+                with framefd.connect(to, key=support.KEY, timeout=20) as connection:
+                    self.assertEqual(connection.run("echo hello").text, "hello\n")
+                    self.assertEqual(connection.run("exit 3").returncode, 3)
+                    self.assertEqual(connection.peer, listener.address)
+                self.assertEqual((connection.fileno(), connection.closed), (-1, True))
+                connection.close()
 
     def test_tcp(self) -> None:
-        for text in (False, True):
-            listener = socket.create_server(("127.0.0.1", 0))
-            host, port = listener.getsockname()
-            self.ask(listener, f"{host}:{port}" if text else (host, port))
-        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
-        self.ask(listener, f"[::1]:{listener.getsockname()[1]}")
+        for address in ("127.0.0.1:0", ("127.0.0.1", 0), "[::1]:0", ("::1", 0)):
+            self.ask(address)
 
     def test_unix(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            kinds: list[Callable[[str], Any]] = [lambda path: f"unix:{path}", pathlib.Path]
-            for n, kind in enumerate(kinds):
-                path = f"{directory}/{n}"
-                listener = socket.socket(socket.AF_UNIX)
-                listener.bind(path)
-                listener.listen()
-                self.ask(listener, kind(path))
+            self.ask(f"unix:{directory}/1")
+            self.ask(pathlib.Path(directory) / "2")
+            self.assertEqual(os.stat(f"{directory}/2").st_mode & 0o777, 0o600)
+        self.ask(f"unix:@framefd-test-{os.getpid()}")
 
     def test_addresses_that_are_none(self) -> None:
         for address in ("localhost", "/run/some.sock", "host:", "host:port", ""):
             with self.assertRaises(ValueError):
                 framefd.connect(address)
+        for wrong in (5, None, ("host",), b"host:1"):
+            with self.assertRaises(TypeError):
+                framefd.connect(wrong)  # type: ignore[arg-type]
 
     def test_nobody_is_there(self) -> None:
-        with tempfile.TemporaryDirectory() as directory, self.assertRaises(FileNotFoundError):
+        with tempfile.TemporaryDirectory() as directory, self.assertRaises(OSError) as none:
             framefd.connect(pathlib.Path(directory) / "socket")
+        self.assertIsInstance(none.exception, framefd.FrameError)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
-            with self.assertRaises(ConnectionRefusedError):
+            with self.assertRaises(ConnectionRefusedError) as refused:
                 framefd.connect(unused.getsockname())
+        self.assertIsInstance(refused.exception, framefd.DisconnectedError)
 
-    def test_a_handshake_that_fails_leaves_no_socket_open(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+    def test_times_hold(self) -> None:
+        with framefd.listen("127.0.0.1:0") as listener:
+            begin = time.monotonic()
             with self.assertRaises(framefd.FrameTimeoutError):
-                framefd.connect(listener.getsockname(), key=support.KEY, timeout=0.05)
-            connection = listener.accept()[0]
-            with connection:
-                self.assertEqual(connection.recv(1), b"")
+                framefd.connect(listener.address, key=support.KEY, connect_timeout=0.05)
+            with listener.accept() as left, self.assertRaises(framefd.ClosedError):
+                left.recv()
+            with framefd.connect(listener.address, timeout=0.05) as connection:
+                with self.assertRaises(framefd.FrameTimeoutError):
+                    connection.recv()
+                with self.assertRaises(framefd.FrameTimeoutError):
+                    connection.recv(timeout=0.01)
+            listener.accept().close()
+            with self.assertRaises(framefd.FrameTimeoutError):
+                listener.accept(timeout=0.01)
+            self.assertLess(time.monotonic() - begin, 5)
 
+    def test_descriptors_are_closed_unless_they_are_borrowed(self) -> None:
+        for own in (True, False):
+            ours, theirs = socket.socketpair()
+            with theirs, ours:
+                Connection(ours, own=own).close()
+                self.assertEqual(ours.fileno() == -1, own)
+                numbers = os.dup(theirs.fileno())
+                with Connection(numbers, own=own) as connection:
+                    self.assertEqual(connection.fileno(), numbers)
+                with contextlib.suppress(OSError):
+                    os.close(numbers)
+                    self.assertFalse(own)
 
-class Methods(unittest.TestCase):
-    def test_they_are_the_functions_of_the_package(self) -> None:
-        taking_streams = [
-            name
-            for name in framefd.__all__
-            if inspect.isfunction(function := getattr(framefd, name))
-            and next(iter(inspect.signature(function).parameters)) == "fd"
-        ]
-        self.assertGreater(len(taking_streams), 15)
-        for name in taking_streams:
-            method = inspect.getattr_static(framefd.Connection, name)
-            self.assertIs(method, getattr(framefd, name))
+    def test_one_direction(self) -> None:
+        read, write = os.pipe()
+        with Connection(read, -1) as receiver, Connection(-1, write) as sender:
+            sender.send({"n": 1}, b"x")
+            self.assertEqual(receiver.recv(), ({"n": 1}, b"x"))
+            for call in (sender.recv, receiver.send):
+                with self.assertRaises(framefd.BadDescriptorError):
+                    call()  # type: ignore[operator]
+        with self.assertRaises(framefd.BadDescriptorError):
+            Connection(10_000)
 
-    def test_every_public_name_says_what_it_is(self) -> None:
-        for name in framefd.__all__:
-            value = getattr(framefd, name)
-            if get_origin(value) or not (inspect.isclass(value) or inspect.isfunction(value)):
-                continue
-            self.assertTrue(inspect.getdoc(value), name)
-            for member, attribute in vars(value).items():
-                if not member.startswith("_") and inspect.isfunction(attribute):
-                    self.assertTrue(inspect.getdoc(attribute), f"{name}.{member}")
+    def test_objects_whose_descriptor_is_not_their_stream(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, OtherConnection(os.dup(theirs.fileno())) as other:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            tls = context.wrap_socket(ours, do_handshake_on_connect=False)
+            wrong: list[Any] = [tls, other, "host:1", b"x", None, io.BytesIO]
+            for fd in wrong:
+                with self.subTest(type(fd)), self.assertRaises(TypeError):
+                    Connection(fd)
+                with self.subTest(type(fd)), self.assertRaises(TypeError):
+                    framefd.send(fd)
+            tls.close()
 
-    def test_frames_files_and_packets(self) -> None:
-        ours, theirs = map(framefd.Connection, socket.socketpair())
+    def test_options_that_are_none(self) -> None:
+        ours, theirs = socket.socketpair()
         with ours, theirs:
-            ours.send({"n": 1}, b"x")
-            self.assertEqual(theirs.recv(timeout=5), ({"n": 1}, b"x"))
-            with ours.send_header({"n": 2}, 1) as frame:
-                frame.write(b"y")
-            with theirs.recv_header() as incoming:
-                self.assertEqual((incoming.header, incoming.gather()), ({"n": 2}, b"y"))
-            ours.send_packet(b"z")
-            self.assertEqual(theirs.recv_packet(), b"z")
+            for options in ({"max_body": 0}, {"max_header": -1}, {"timeout": -1}):
+                with self.assertRaises(ValueError):
+                    Connection(ours, **options)  # type: ignore[arg-type]
+            with self.assertRaises(TypeError):
+                Connection(ours, colour="red")  # type: ignore[call-arg]
+            self.assertNotEqual(ours.fileno(), -1)
+
+    def test_it_cannot_be_copied(self) -> None:
+        with support.connections() as (ours, _):
+            for again in (copy.copy, copy.deepcopy, pickle.dumps):
+                with self.assertRaisesRegex(TypeError, "socket"):
+                    again(ours)
+
+    def test_objects_may_live_until_the_interpreter_ends(self) -> None:
+        program = """
+            import socket, framefd
+            ours, theirs = map(framefd.Connection, socket.socketpair())
+            ours.queue({"n": 1}, b"lost")
+            cycle = [ours, theirs, framefd.Key(b"a key of 21 bytes ...")]
+            cycle.append(cycle)
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        env = {**os.environ, "PYTHONPATH": str(support.PACKAGE)}
+        done = subprocess.run(command, env=env, capture_output=True, timeout=20)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+class Messages(unittest.TestCase):
+    def setUp(self) -> None:
+        pair = support.connections()
+        self.ours, self.theirs = pair.__enter__()
+        self.addCleanup(pair.__exit__, None, None, None)
+
+    def test_of_all_kinds_in_order(self) -> None:
+        sent: list[tuple[dict[str, object], bytes]] = [
+            ({}, b""),
+            ({}, b"x" * 100),
+            ({"n": 1}, b"with a header"),
+            ({}, b"x" * 2049),
+            ({"ä": ["ö"]}, b""),
+            ({}, b"x" * 400_000),
+        ]
+
+        def send() -> None:
+            for header, body in sent:
+                self.ours.send(header, body)
+            for header, body in sent:
+                self.ours.queue(header, body)
+            self.assertEqual(self.ours.queue_many(sent), len(sent))
+            self.ours.send(None, bytearray(b"bytearray"))
+            self.ours.queue(None, memoryview(b"view"))
+            self.ours.queue_many([array.array("H", [1, 2]), memoryview(b"8 8")[::2], b"last"])
+            self.ours.end()
+
+        with support.meanwhile(send):
+            got = list(self.theirs)
+        self.assertEqual(got[: 3 * len(sent)], sent * 3)
+        self.assertEqual(
+            [body for _, body in got[3 * len(sent) :]],
+            [b"bytearray", b"view", b"\1\0\2\0", b"88", b"last"],
+        )
+        self.assertIs(type(got[0]), Frame)
+        self.assertEqual(list(self.theirs), [])
+        with self.assertRaises(framefd.ClosedError):
+            self.theirs.recv()
+
+    def test_many_more_than_one_batch(self) -> None:
+        bodies = [bytes([n % 256]) * (n % 300) for n in range(5000)]
+        got: list[bytes] = []
+        with support.meanwhile(lambda: (self.ours.queue_many(bodies), self.ours.flush())):
+            while len(got) < len(bodies):
+                frames = self.theirs.recv_many()
+                self.assertLessEqual(len(frames), 256)
+                got += [body for _, body in frames]
+        self.assertEqual(got, bodies)
+
+    def test_what_is_given_stays_when_more_is_read(self) -> None:
+        self.ours.send({}, b"first")
+        self.ours.send({"n": 1}, b"second")
+        first, second = self.theirs.recv(), self.theirs.recv()
+        self.ours.queue_many([b"x" * 5, b"x" * 6])
+        self.ours.flush()
+        self.theirs.recv_many()
+        first.header["n"] = 2
+        self.assertEqual((first.body, second), (b"first", ({"n": 1}, b"second")))
+
+    def test_recv_many_has_a_limit(self) -> None:
+        self.ours.queue_many([b"x"] * 10)
+        self.ours.flush()
+        self.assertEqual([len(self.theirs.recv_many(n)) for n in (1, 3, 1000)], [1, 3, 6])
+        for most in (0, -1):
+            with self.assertRaises(ValueError):
+                self.theirs.recv_many(most)
+
+    def test_nothing_is_sent_before_it_is_flushed_or_a_receive_waits(self) -> None:
+        for write in (self.ours.flush, lambda: self.ours.recv(timeout=0)):
+            self.ours.queue({"n": 1}, b"1")
+            self.assertGreater(self.ours.inspect().queued, 0)
+            with self.assertRaises(framefd.FrameTimeoutError):
+                self.theirs.recv(timeout=0)
+            with contextlib.suppress(framefd.FrameTimeoutError):
+                write()
+            self.assertEqual(self.theirs.recv(timeout=5), ({"n": 1}, b"1"))
+            self.assertEqual(self.ours.inspect().queued, 0)
+
+    def test_the_block_writes_what_is_queued_unless_an_exception_ends_it(self) -> None:
+        for fails in (False, True):
+            ours, theirs = map(Connection, socket.socketpair())
+            with theirs, contextlib.suppress(KeyError):
+                with ours:
+                    ours.queue({}, b"1")
+                    if fails:
+                        raise KeyError
+                self.assertTrue(ours.closed)
+            with theirs:
+                pass
+        with support.connections() as (ours, theirs):
+            with ours:
+                ours.queue({}, b"1")
+            self.assertEqual(list(theirs), [({}, b"1")])
+
+    def test_what_is_refused_leaves_the_rest_as_it_is(self) -> None:
+        refused: list[tuple[Any, type[BaseException]]] = [
+            ({"data_size": 1}, framefd.MalformedError),
+            ({"a": "x" * 70_000}, framefd.TooBigError),
+            ({"a": float("nan")}, ValueError),
+            ({"a": {1, 2}}, TypeError),
+            ([1], TypeError),
+            (b"a body", TypeError),
+        ]
+        for header, error in refused:
+            for call in (self.ours.send, self.ours.queue):
+                with self.assertRaises(error):
+                    call(header, b"refused")
+            with self.assertRaises(error):
+                self.ours.queue_many([b"accepted"] * 2 + [(header, b"refused")])
+        for body in ("text", 5, None):
+            with self.assertRaises(TypeError):
+                self.ours.send(None, body)
+            with self.assertRaises(TypeError):
+                self.ours.queue_many([body])
+        self.ours.end()
+        self.assertEqual({body for _, body in self.theirs}, {b"accepted"})
+
+    def test_a_full_queue_accepts_nothing_and_loses_nothing(self) -> None:
+        for way in ("send", "queue", "queue_many"):
+            with self.subTest(way), support.connections(max_queue=200_000) as (ours, theirs):
+                accepted: list[bytes] = []
+                with self.assertRaises(framefd.FrameTimeoutError):
+                    while True:
+                        body = b"%d " % len(accepted) * 900
+                        if way == "queue_many":
+                            bodies = [body, body + b".", body + b"..", body]
+                            accepted += bodies[: ours.queue_many(bodies, timeout=0)]
+                        else:
+                            getattr(ours, way)(None, body, timeout=0)
+                            accepted.append(body)
+                if way != "send":
+                    with self.assertRaises(framefd.FrameTimeoutError):
+                        ours.flush(timeout=0)
+                with support.meanwhile(lambda: list(theirs)) as got:
+                    ours.flush()
+                    ours.end()
+                self.assertEqual([body for _, body in got[0]], accepted)
+
+    def test_two_ends_that_send_to_each_other_do_not_wait_for_each_other(self) -> None:
+        def talk(connection: Connection) -> int:
+            for n in range(40):
+                connection.send({"n": n}, b"x" * (256 << 10))
+            return sum(len(connection.recv().body) for _ in range(40))
+
+        with support.meanwhile(lambda: talk(self.theirs)) as got:
+            size = talk(self.ours)
+        self.assertEqual((size, got), (40 * (256 << 10), [size]))
+
+    def test_a_timeout_loses_nothing(self) -> None:
+        data = encoded(({"n": 1}, b"12"), b"", b"345")
+        whole = [({"n": 1}, b"12"), ({}, b""), ({}, b"345")]
+        for at in range(len(data)):
+            ours, theirs = socket.socketpair()
+            with self.subTest(at), theirs, Connection(ours, timeout=0) as connection:
+                theirs.sendall(data[:at])
+                got = []
+                with self.assertRaises(framefd.FrameTimeoutError):
+                    while True:
+                        got += connection.recv_many()
+                self.assertLess(len(got), 3)
+                theirs.sendall(data[at:])
+                theirs.close()
+                self.assertEqual(got + list(connection), whole)
+
+    def test_a_stream_that_is_cut_at_any_byte(self) -> None:
+        data = encoded(b"123")
+        for at in range(1, len(data)):
+            ours, theirs = socket.socketpair()
+            with self.subTest(at), Connection(ours) as connection:
+                theirs.sendall(data + data[:at])
+                theirs.close()
+                self.assertEqual(connection.recv().body, b"123")
+                with self.assertRaises(framefd.TruncatedError):
+                    connection.recv()
+                with self.assertRaises(framefd.BrokenError):
+                    connection.recv()
+
+    def test_messages_before_an_error_come_first(self) -> None:
+        for bad, kind in (
+            (b"\xff\xff\xff\xff", framefd.MalformedError),
+            (b"\2\0\0\0[]", framefd.MalformedError),
+            (b"\1\0\1\0", framefd.TooBigError),
+        ):
+            ours, theirs = socket.socketpair()
+            with self.subTest(bad[:6]), theirs, Connection(ours) as connection:
+                theirs.sendall(encoded(b"1", b"2") + bad)
+                got = [frame.body for frame in connection.recv_many()]
+                self.assertEqual(got, [b"1", b"2"])
+                with self.assertRaises(kind):
+                    connection.recv()
+                with self.assertRaises(framefd.BrokenError):
+                    connection.send()
+                self.assertNotEqual(connection.inspect().broken, 0)
+
+    def test_a_number_beyond_json_breaks_the_connection(self) -> None:
+        ours, theirs = socket.socketpair()
+        digits = b'{"n":' + b"1" * 5000 + b"}"
+        with theirs, Connection(ours) as connection:
+            theirs.sendall(len(digits).to_bytes(4, "little") + digits)
+            with self.assertRaises(framefd.MalformedError):
+                connection.recv()
+
+    def test_limits(self) -> None:
+        for options in ({"max_body": 4}, {"max_header": 20}, {"max_depth": 1}):
+            with self.subTest(options), support.connections(**options) as (ours, theirs):
+                theirs.send({}, b"ok")
+                theirs.send({"deep": {"n": "long enough"}}, b"12345")
+                self.assertEqual(ours.recv().body, b"ok")
+                with self.assertRaises((framefd.TooBigError, framefd.MalformedError)):
+                    ours.recv()
+
+    def test_what_was_read_ahead_is_given_back(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, Connection(ours) as connection:
+            theirs.sendall(encoded(b"upgrade") + b"and now for something else")
+            self.assertEqual(connection.recv().body, b"upgrade")
+            self.assertEqual(connection.unread(), b"and now for something else")
+            with self.assertRaises(framefd.StateError):
+                connection.recv()
+
+    def test_exactly_a_message_is_read(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, ours, Connection(ours, own=False, exact=True) as connection:
+            theirs.sendall(encoded(b"upgrade") + b"rest")
+            self.assertEqual(connection.recv().body, b"upgrade")
+            self.assertEqual(ours.recv(100), b"rest")
+
+    def test_packets_of_every_prefix(self) -> None:
+        for width in (1, 2, 4, 8):
+            for byteorder in ("little", "big"):
+                prefix = Prefix(width, byteorder, False)  # type: ignore[arg-type]
+                ours, theirs = socket.socketpair()
+                with Connection(ours, prefix=prefix) as near, theirs:
+                    with Connection(theirs, prefix=prefix) as far:
+                        for data in (b"", b"x" * 100, bytearray(b"y")):
+                            near.send(None, data)
+                            self.assertEqual(far.recv(), ({}, data))
+                        near.queue_many([b"1", b"2"])
+                        near.flush()
+                        self.assertEqual(far.recv_many(), [({}, b"1"), ({}, b"2")])
+                        with self.assertRaises(framefd.StateError):
+                            far.recv_header(timeout=0)
+
+
+class Bodies(unittest.TestCase):
+    def setUp(self) -> None:
+        pair = support.connections()
+        self.ours, self.theirs = pair.__enter__()
+        self.addCleanup(pair.__exit__, None, None, None)
+
+    def test_in_pieces(self) -> None:
+        self.ours.begin({"n": 1}, 10)
+        self.assertEqual(self.ours.write(b"01234"), 5)
+        self.assertEqual(self.ours.to_send, 5)
+        with self.assertRaises(framefd.ArgumentError):
+            self.ours.write(b"567890")
+        for call in (self.ours.send, self.ours.end, lambda: self.ours.begin({}, 1)):
+            with self.assertRaises(framefd.StateError):
+                call()  # type: ignore[operator]
+        self.assertEqual(self.ours.write(memoryview(b"567")), 3)
+        self.assertEqual(self.ours.write(bytearray(b"89")), 2)
+        self.ours.send({}, b"next")
+        head = self.theirs.recv_header()
+        self.assertEqual((head.header, head.body_len), ({"n": 1}, 10))
+        self.assertEqual((self.theirs.read(4), self.theirs.to_receive), (b"0123", 6))
+        room = bytearray(4)
+        self.assertEqual((self.theirs.readinto(room), room), (4, b"4567"))
+        self.assertEqual((self.theirs.read(0), self.theirs.to_receive), (b"", 2))
+        self.assertEqual([*self.theirs.pieces(), self.theirs.read()], [b"89", b""])
+        self.assertEqual(self.theirs.recv().body, b"next")
+
+    def test_what_is_left_of_a_body_is_dropped(self) -> None:
+        self.ours.send({}, b"x" * 1000)
+        self.ours.send({}, b"next")
+        self.theirs.recv_header()
+        self.theirs.read(10)
+        self.assertEqual(self.theirs.recv().body, b"next")
+
+    def test_a_body_of_a_terabyte_is_only_a_number(self) -> None:
+        self.ours.begin({}, 1 << 40)
+        self.ours.write(b"begin")
+        self.assertEqual(self.theirs.recv_header().body_len, 1 << 40)
+        self.assertEqual(self.theirs.read(1 << 40), b"begin")
+        for wrong in (-1, 2**64):
+            with self.assertRaises(ValueError):
+                self.theirs.begin({}, wrong)
+
+    def test_from_file_to_file(self) -> None:
+        data = os.urandom(3_000_000)
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
+            source.write(data)
+            source.seek(0)
+
+            def send() -> None:
+                self.ours.begin({}, len(data))
+                self.assertEqual(self.ours.write_from(source, 1000), 1000)
+                self.assertEqual(self.ours.write_from(source), len(data) - 1000)
+
+            with support.meanwhile(send):
+                self.theirs.recv_header()
+                self.assertEqual(self.theirs.read_to(target), len(data))
+            target.seek(0)
+            self.assertEqual(target.read(), data)
+
+    def test_file_objects_stay_in_step_with_their_descriptors(self) -> None:
+        with tempfile.NamedTemporaryFile("w+b") as file:
+            file.write(b"line 1\nline 2\nline 3\n")
+            file.flush()
+            with open(file.name, "rb") as source:
+                self.assertEqual(source.readline(), b"line 1\n")  # has read all of it ahead
+                self.ours.begin({}, 7)
+                self.ours.write_from(source)
+                self.assertEqual(source.readline(), b"line 3\n")
+            with open(file.name) as text, self.assertRaises(TypeError):
+                self.ours.begin({}, 0)
+                self.ours.write_from(text)
+        with tempfile.NamedTemporaryFile("w+") as text_target:
+            text_target.write("before ")  # still in the object's buffer
+            self.theirs.recv_header()
+            self.theirs.read_to(text_target)
+            text_target.write("after")
+            text_target.seek(0)
+            self.assertEqual(text_target.read(), "before line 2\nafter")
+
+    def test_a_source_that_ends_early(self) -> None:
+        with tempfile.TemporaryFile() as source:
+            source.write(b"123")
+            source.seek(0)
+            self.ours.begin({}, 5)
+            self.assertEqual(self.ours.write_from(source), 3)
+            self.assertEqual(self.ours.to_send, 2)
+            self.ours.write(b"45")
+        self.assertEqual(self.theirs.recv().body, b"12345")
+
+    def test_a_target_that_cannot_be_written_leaves_the_body(self) -> None:
+        self.ours.send({}, b"12345")
+        self.theirs.recv_header()
+        with open("/dev/full", "wb", 0) as full, self.assertRaises(framefd.NoSpaceError):
+            self.theirs.read_to(full)
+        self.ours.send({}, b"next")
+        self.assertEqual(self.theirs.recv().body, b"next")
+
+    def test_reading_into_what_cannot_be_written(self) -> None:
+        self.ours.send({}, b"1234")
+        self.theirs.recv_header()
+        for room in (b"1234", memoryview(b"1234")):
+            with self.assertRaises(BufferError):
+                self.theirs.readinto(room)
+        with self.assertRaises(ValueError):
+            self.theirs.read(-1)
+        self.assertEqual(self.theirs.to_receive, 4)
+
+
+class Calls(unittest.TestCase):
+    def served(self, *answers: Callable[[Connection, Frame], None]) -> Any:
+        """A connection whose requests are answered in turn."""
+        stack = contextlib.ExitStack()
+        ours, theirs = stack.enter_context(support.connections(timeout=20))
+
+        def serve() -> None:
+            for answer in answers:
+                answer(theirs, theirs.recv())
+                theirs.flush()
+
+        stack.enter_context(support.meanwhile(serve))
+        self.addCleanup(stack.close)
+        return ours
+
+    def test_a_reply(self) -> None:
+        connection = self.served(
+            lambda c, r: c.reply(r, {"n": len(r.body)}, r.body), lambda c, r: c.reply(r.header)
+        )
+        header, body = connection.call("add", b"12")
+        self.assertEqual((header["status"], header["n"], body), ("ok", 2, b"12"))
+        self.assertEqual(connection.call({"cmd": "x", "n": 1}).body, b"")
+
+    def test_an_error_reply_is_its_exception(self) -> None:
+        connection = self.served(
+            lambda c, r: c.reply_error(r, ErrorCode.NOENT, "no such thing"),
+            lambda c, r: c.reply_error(r, framefd.DeniedError(ErrorCode.ACCES, "not you")),
+            lambda c, r: c.reply(r),
+        )
+        with self.assertRaisesRegex(FileNotFoundError, "no such thing") as missing:
+            connection.call("x")
+        self.assertTrue(missing.exception.remote)  # type: ignore[attr-defined]
+        with self.assertRaisesRegex(framefd.DeniedError, "not you"):
+            connection.call("x")
+        connection.call("x")
+
+    def test_an_error_reply_to_what_was_no_message(self) -> None:
+        with support.connections() as (ours, theirs):
+            theirs.reply_error(None, ErrorCode.BADJSON)
+            theirs.flush()
+            header = ours.recv().header
+            self.assertEqual((header["code"], "id" in header), ("bad_request", False))
+            with self.assertRaises(ValueError):
+                theirs.reply_error(None, ErrorCode.IO, "a NUL: \0")
+
+    def test_what_answers_something_else_breaks_the_connection(self) -> None:
+        connection = self.served(lambda c, r: c.reply({"id": "another"}))
+        with self.assertRaises(framefd.MalformedError):
+            connection.call("x")
+        with self.assertRaisesRegex(framefd.BrokenError, "another request"):
+            connection.call("x")
+
+    def test_a_call_that_times_out_breaks_the_connection(self) -> None:
+        with support.connections() as (ours, theirs):
+            with self.assertRaises(framefd.FrameTimeoutError):
+                ours.call("x", timeout=0.01)
+            theirs.reply(theirs.recv(), {}, b"late")
+            theirs.flush()
+            for call in (lambda: ours.call("y"), ours.recv, lambda: ours.run("true")):
+                with self.assertRaisesRegex(ConnectionError, "timed out"):
+                    call()
+
+    def test_what_is_no_request(self) -> None:
+        with support.connections() as (ours, _):
+            for wrong in ({"id": 1}, {"data_size": 1}):
+                with self.assertRaises(ValueError):
+                    ours.call(wrong)
+            with self.assertRaises(framefd.ArgumentError):
+                ours.call("x", timeout=0)
+
+
+class Ending(unittest.TestCase):
+    def test_abort_ends_what_waits(self) -> None:
+        with support.connections() as (ours, _):
+            timer = threading.Timer(0.05, ours.abort)
+            timer.start()
+            begin = time.monotonic()
+            with self.assertRaises(framefd.AbortedError):
+                ours.run("sleep 100")
+            self.assertLess(time.monotonic() - begin, 5)
+            timer.join()
+            with self.assertRaises(framefd.AbortedError):
+                ours.recv()
+
+    def test_close_in_another_thread_ends_what_waits(self) -> None:
+        with support.connections() as (ours, _):
+            timer = threading.Timer(0.05, ours.close)
+            timer.start()
+            with self.assertRaises(framefd.FrameError):
+                ours.recv()
+            timer.join()
+            for call in (ours.recv, ours.send, ours.flush, ours.inspect, ours.unread):
+                with self.assertRaisesRegex(framefd.StateError, "closed"):
+                    call()  # type: ignore[operator]
+            ours.abort()
+            self.assertIn("closed", repr(ours))
+
+    def test_the_last_reply_is_not_lost_where_input_is_left(self) -> None:
+        with framefd.listen("127.0.0.1:0") as listener:
+            with framefd.connect(listener.address) as client, listener.accept() as server:
+                client.send({}, b"x" * 1_000_000)
+                server.send({}, b"goodbye")
+                with support.meanwhile(lambda: server.end(linger=True)):
+                    self.assertEqual(client.recv().body, b"goodbye")
+                    client.end()
+
+    def test_a_peer_that_is_gone(self) -> None:
+        with support.connections() as (ours, theirs):
+            theirs.send({}, b"last words")
+            theirs.close()
+            with self.assertRaises(framefd.DisconnectedError):
+                while True:
+                    ours.send({}, b"x")
+            self.assertEqual(ours.recv().body, b"last words")
+
+    def test_a_child_cannot_use_it(self) -> None:
+        with support.connections() as (ours, theirs):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    ours.send({}, b"from the child")
+                except framefd.ForkedError:
+                    ours.close()
+                    os._exit(7)
+                os._exit(1)
+            self.assertEqual(os.waitpid(pid, 0)[1] >> 8, 7)
+            ours.send({}, b"from the parent")
+            self.assertEqual(theirs.recv().body, b"from the parent")
+
+    def test_memory_and_descriptors_are_given_back(self) -> None:
+        def used() -> tuple[int, int]:
+            gc.collect()
+            with open("/proc/self/statm") as statm:
+                size = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return size, len(os.listdir("/proc/self/fd"))
+
+        def work(times: int) -> None:
+            for _ in range(times):
+                with support.connections() as (ours, theirs):
+                    ours.send({"n": 1}, bytes(100_000))
+                    theirs.recv()
+
+        work(50)
+        size, descriptors = used()
+        work(500)
+        grown, left = used()
+        self.assertLess(grown - size, 8 << 20)  # of 50 MiB that came
+        self.assertEqual(left, descriptors)
+
+
+class Threads(unittest.TestCase):
+    def test_another_thread_is_told_that_it_is_in_use(self) -> None:
+        with support.connections() as (ours, theirs):
+
+            def receive() -> Frame:
+                while True:
+                    with contextlib.suppress(framefd.BusyError):
+                        return ours.recv()
+
+            with support.meanwhile(receive) as got:
+                for call in (
+                    lambda: ours.recv(timeout=0),
+                    lambda: ours.recv_many(timeout=0),
+                    lambda: ours.recv_header(timeout=0),
+                    lambda: ours.send(timeout=0),
+                    lambda: ours.inspect(),
+                ):
+                    busy = False
+                    while not busy:
+                        try:
+                            call()
+                        except framefd.BusyError:
+                            busy = True
+                        except framefd.FrameTimeoutError:
+                            pass
+                theirs.send({}, b"1")
+            self.assertEqual(got, [({}, b"1")])
+
+    def test_many_threads_never_get_the_bytes_of_others(self) -> None:
+        with support.connections() as (ours, theirs):
+
+            def serve() -> None:
+                for header, body in theirs:
+                    theirs.reply(header, {}, body)
+                    theirs.flush()
+
+            wrong: list[object] = []
+            done = [0]
+
+            def ask(number: int) -> None:
+                for n in range(50):
+                    body = b"%d %d" % (number, n)
+                    try:
+                        if ours.call("x", body).body != body:
+                            wrong.append(body)
+                        done[0] += 1
+                    except framefd.BusyError:
+                        pass
+
+            with support.meanwhile(serve):
+                threads = [threading.Thread(target=ask, args=[n]) for n in range(8)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                ours.end()
+            self.assertEqual(wrong, [])
+            self.assertGreater(done[0], 0)
+
+    def test_a_frame_that_has_ended_lends_no_more(self) -> None:
+        with support.connections() as (ours, theirs):
+
+            def skipped() -> None:
+                """As a receive whose `finally` an exception has skipped."""
+                ours._borrow(sys._getframe())
+
+            skipped()
+            theirs.send({}, b"1")
+            self.assertEqual(ours.recv().body, b"1")
+
+            def running() -> None:
+                ours._borrow(sys._getframe())
+                with self.assertRaises(framefd.BusyError):
+                    ours.recv(timeout=0)
+
+            running()
+
+    def test_duplex(self) -> None:
+        with support.connections(duplex=True) as (ours, theirs):
+            with support.meanwhile(ours.recv) as got:
+                time.sleep(0.02)
+                ours.send({}, b"question")
+                theirs.send(*theirs.recv())
+            self.assertEqual(got, [({}, b"question")])
 
 
 if __name__ == "__main__":

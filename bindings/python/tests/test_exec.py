@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
 import signal
 import socket
@@ -19,14 +21,15 @@ import framefd
 from framefd import ErrorCode, ExecOptions, Outcome
 
 
-def serve_one(fd: socket.socket, options: ExecOptions = ExecOptions()) -> framefd.ExecResult:
-    with framefd.recv_header(fd) as request:
-        return framefd.exec_serve(fd, request, options)
+def serve_one(
+    connection: framefd.Connection, options: ExecOptions = ExecOptions()
+) -> framefd.ExecResult:
+    return connection.serve_exec(connection.recv_header(), options)
 
 
 class Exec(unittest.TestCase):
     def setUp(self) -> None:
-        pair = support.stream()
+        pair = support.connections()
         self.ours, self.theirs = pair.__enter__()
         self.addCleanup(pair.__exit__, None, None, None)
         self.served: list[framefd.ExecResult] = []
@@ -35,7 +38,7 @@ class Exec(unittest.TestCase):
         """One command there and back; self.served has the server's result."""
         on_server = options.pop("server", ExecOptions())
         with support.meanwhile(lambda: serve_one(self.theirs, on_server)) as self.served:
-            return framefd.run(self.ours, command, **options)
+            return self.ours.run(command, **options)
 
     def test_both_outputs_and_the_status(self) -> None:
         done = self.run_one("printf out; printf err >&2; exit 3")
@@ -92,13 +95,17 @@ class Exec(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             done = self.run_one("pwd; echo $A", cwd=directory, env={"A": "b=c é"})
         self.assertEqual(done.stdout.decode(), f"{directory}\nb=c é\n")
+        self.assertEqual(self.run_one("echo $A", env={b"A": b"x"}).stdout, b"x\n")
         for env in ({"A=B": "c"}, {"": "c"}, {"A": "\0"}):
             with self.assertRaises(ValueError):
-                framefd.run(self.ours, "true", env=env)
+                self.ours.run("true", env=env)
+        for value in (None, 1):
+            with self.assertRaises(TypeError):
+                self.ours.run("true", env={"A": value})  # type: ignore[dict-item]
         with self.assertRaises(ValueError):
-            framefd.run(self.ours, "true", cwd="\0")
+            self.ours.run("true", cwd="\0")
         with self.assertRaises(ValueError):
-            framefd.run(self.ours, ["printf", "a\0b"])
+            self.ours.run(["printf", "a\0b"])
 
     def test_what_the_server_refuses(self) -> None:
         for command in ("", "a\0b", "x" * 100_000):
@@ -130,7 +137,7 @@ class Exec(unittest.TestCase):
             self.addCleanup(os.environ.pop, name)
         for host, expected in ((True, "SET_HERE \n"), (False, " \n")):
             options = ExecOptions(host_environment=host)
-            done = self.run_one("echo \"$SET_HERE $FRAMEFD_KEY\"", server=options)
+            done = self.run_one('echo "$SET_HERE $FRAMEFD_KEY"', server=options)
             self.assertEqual(done.text, expected)
         with self.assertRaises(framefd.CommandTimeout):
             self.run_one("sleep 20", server=ExecOptions(command_timeout=0.1))
@@ -139,9 +146,10 @@ class Exec(unittest.TestCase):
 
     def test_text_that_came_some_other_way(self) -> None:
         for command in ("printf '%s' hello", b"printf '%s' hello"):
-            result = framefd.exec_and_reply(self.theirs, command)
+            with support.stream() as (ours, theirs):
+                result = framefd.exec_and_reply(theirs, command)
+                header, body = framefd.recv(ours)
             self.assertEqual(result.outcome, Outcome.EXITED)
-            header, body = framefd.recv(self.ours)
             self.assertEqual((header["exit_code"], body), (0, b"hello"))
 
     def test_a_command_whose_output_is_sent_by_other_means(self) -> None:
@@ -157,25 +165,47 @@ class Exec(unittest.TestCase):
 
     def test_a_server_that_does_not_answer(self) -> None:
         with self.assertRaises(framefd.FrameTimeoutError):
-            framefd.run(self.ours, "true", exchange_timeout=0.01)
+            self.ours.run("true", exchange_timeout=0.01)
 
     def test_a_connection_that_ends(self) -> None:
         self.theirs.close()
         with self.assertRaises(ConnectionError):
-            framefd.run(self.ours, "true")
+            self.ours.run("true")
 
     def test_a_client_that_goes_away(self) -> None:
-        for survive, grace in ((True, None), (False, 0.1)):
-            with tempfile.TemporaryDirectory() as directory, support.stream() as (ours, theirs):
-                options = ExecOptions(survive_close=survive, close_grace=grace)
-                with support.meanwhile(lambda: serve_one(theirs, options)) as served:  # noqa: B023
-                    framefd.send(
-                        ours, {"cmd": "exec"}, f"sleep 0.4; touch {directory}/done".encode()
-                    )
-                    ours.shutdown(socket.SHUT_WR)
-                    framefd.recv(ours)
-                self.assertEqual(os.path.exists(f"{directory}/done"), survive)
-                self.assertEqual(served[0].client_gone, not survive)
+        for detached, grace in ((True, None), (False, 0.1)):
+            with tempfile.TemporaryDirectory() as directory:
+                with support.connections() as (ours, theirs):
+                    options = ExecOptions(detached=detached, close_grace=grace)
+                    with support.meanwhile(lambda: serve_one(theirs, options)) as served:  # noqa: B023
+                        script = f"sleep 0.4; touch {directory}/done".encode()
+                        ours.send({"cmd": "exec"}, script)
+                        ours.end()
+                        ours.recv()
+                self.assertEqual(os.path.exists(f"{directory}/done"), detached)
+                self.assertEqual(served[0].client_gone, not detached)
+
+    def test_a_call_that_ends_early_breaks_the_connection(self) -> None:
+        with support.meanwhile(lambda: serve_one(self.theirs)):
+            with self.assertRaises(framefd.FrameTimeoutError):
+                self.ours.run("sleep 0.3; echo LATE", exchange_timeout=0.05)
+            time.sleep(0.4)  # the late reply is there
+            with self.assertRaisesRegex(framefd.BrokenError, "timed out"):
+                self.ours.run("echo next")
+
+    def test_ctrl_c_ends_a_command(self) -> None:
+        def serve() -> None:
+            request = self.theirs.recv_header()
+            _thread.interrupt_main()
+            with contextlib.suppress(framefd.FrameError):
+                self.theirs.serve_exec(request)
+
+        begin = time.monotonic()
+        with support.meanwhile(serve):
+            with self.assertRaises(KeyboardInterrupt):
+                self.ours.run("sleep 20")
+            self.ours.close()
+        self.assertLess(time.monotonic() - begin, 10)
 
     def test_output_as_text(self) -> None:
         done = self.run_one(r"printf 'caf\303\251 \377'")
@@ -207,21 +237,25 @@ class PlainPeers(unittest.TestCase):
                 self.assertEqual(connection.run("kill -15 $$").returncode, -15)
 
     def test_a_plain_client_and_our_server(self) -> None:
-        self.ask("frame_client", serve_one)
+        def answer(sock: socket.socket) -> None:
+            with framefd.Connection(sock) as connection:
+                for _ in range(2):
+                    serve_one(connection)
+
+        self.ask("frame_client", answer)
 
     def test_a_plain_client_that_sends_bare_text(self) -> None:
-        self.ask("json_client", lambda fd: framefd.exec_and_reply(fd, fd.recv(1024)))
-
-    def ask(self, name: str, answer: Callable[[socket.socket], Any]) -> None:
-        def serve() -> None:
-            connection = listener.accept()[0]
-            with connection:
+        def answer(sock: socket.socket) -> None:
+            with sock:
                 for _ in range(2):
-                    answer(connection)
+                    framefd.exec_and_reply(sock, sock.recv(1024))
 
+        self.ask("json_client", answer)
+
+    def ask(self, name: str, answer: Callable[[socket.socket], None]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             host, port = listener.getsockname()
-            with support.meanwhile(serve):
+            with support.meanwhile(lambda: answer(listener.accept()[0])):
                 result = run(peer(name, host, str(port), "seq 5", "echo after"))
         self.assertEqual((result.stdout, result.stderr), (b"1\n2\n3\n4\n5\nafter\n", b""))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import gzip
 import hashlib
 import io
 import math
@@ -26,7 +27,7 @@ from framefd import ErrorCode
 
 class Files(unittest.TestCase):
     def setUp(self) -> None:
-        pair = support.stream()
+        pair = support.connections()
         self.ours, self.theirs = pair.__enter__()
         self.addCleanup(pair.__exit__, None, None, None)
         directory = tempfile.TemporaryDirectory()
@@ -39,16 +40,16 @@ class Files(unittest.TestCase):
         (self.local / "a").write_bytes(self.data)
 
     def serve(self, **options: Any) -> framefd.FileResult:
-        with framefd.recv_header(self.theirs) as request:
-            return framefd.serve_file(self.theirs, request, self.root, **options)
+        request = self.theirs.recv_header()
+        return self.theirs.serve_file(request, self.root, **options)
 
     def put(self, *args: Any, server: Any = (), **options: Any) -> framefd.FileResult:
         with support.meanwhile(lambda: self.serve(**dict(server))) as self.served:
-            return framefd.put(self.ours, *args, **options)
+            return self.ours.put(*args, **options)
 
     def get(self, *args: Any, server: Any = (), **options: Any) -> framefd.FileResult:
         with support.meanwhile(lambda: self.serve(**dict(server))) as self.served:
-            return framefd.get(self.ours, *args, **options)
+            return self.ours.get(*args, **options)
 
     def breaks_off(self, kind: type[BaseException], call: Callable[[], Any]) -> None:
         """A call that fails with the server in the middle of it: the connection is over."""
@@ -83,7 +84,7 @@ class Files(unittest.TestCase):
             self.assertEqual(self.get(name, self.local / "c").size, len(self.data))
         self.assertIn(b"\xff\xfe", os.listdir(os.fsencode(self.root)))
         with self.assertRaises(ValueError):
-            framefd.put(self.ours, self.local / "a", "a\0b")
+            self.ours.put(self.local / "a", "a\0b")
 
     def test_descriptors_and_file_objects(self) -> None:
         with open(self.local / "a", "rb") as source:
@@ -102,10 +103,26 @@ class Files(unittest.TestCase):
         self.assertEqual(
             (self.local / "c").read_bytes(), b"before" + self.data[:1000] + b"after"
         )
-        with self.assertRaises(io.UnsupportedOperation):
-            framefd.put(self.ours, io.BytesIO(b"no descriptor"), "name")
         with open(self.local / "a", "rb") as source, self.assertRaises(TypeError):
-            framefd.put(self.ours, source)
+            self.ours.put(source)
+
+    def test_objects_that_are_not_the_bytes_of_their_descriptor(self) -> None:
+        with gzip.open(self.local / "z", "wb") as packed:
+            packed.write(b"x" * 1000)
+        wrong: list[Any] = [
+            io.BytesIO(b"no descriptor"),
+            open(self.local / "a", encoding="latin-1"),  # noqa: SIM115
+            gzip.open(self.local / "z"),  # noqa: SIM115
+        ]
+        for file in wrong:
+            self.addCleanup(file.close)
+            with self.subTest(type(file).__name__), file, self.assertRaises(TypeError):
+                self.ours.put(file, "name")
+        self.assertEqual(os.listdir(self.root), [])
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"buffered")
+            file.seek(0)
+            self.assertEqual(self.put(file, "name").size, 8)
 
     def test_modes_and_overwriting(self) -> None:
         self.put(self.local / "a", mode=0o640)
@@ -119,10 +136,10 @@ class Files(unittest.TestCase):
         self.assertEqual(stat.S_IMODE((self.local / "c").stat().st_mode), 0o600)
         for mode in (0o4755, -1, 0):
             with self.assertRaises(ValueError):
-                framefd.put(self.ours, self.local / "a", mode=mode)
+                self.ours.put(self.local / "a", mode=mode)
         target = self.local / "c"
         self.breaks_off(
-            framefd.ExistsError, lambda: framefd.get(self.ours, "a", target, overwrite=False)
+            framefd.ExistsError, lambda: self.ours.get("a", target, overwrite=False)
         )
 
     def test_what_is_refused_leaves_the_connection_in_step(self) -> None:
@@ -132,7 +149,7 @@ class Files(unittest.TestCase):
         self.assertTrue(missing.exception.remote)
         self.assertFalse((self.local / "c").exists())
         with self.assertRaises(FileNotFoundError) as nothing:
-            framefd.put(self.ours, self.local / "missing")
+            self.ours.put(self.local / "missing")
         assert isinstance(nothing.exception, framefd.NotFoundError)
         self.assertFalse(nothing.exception.remote)
         with self.assertRaises(framefd.FrameError):
@@ -145,19 +162,18 @@ class Files(unittest.TestCase):
     def test_a_file_that_is_larger_than_is_wanted(self) -> None:
         self.put(self.local / "a")
         target = self.local / "c"
-        self.breaks_off(
-            framefd.TooBigError, lambda: framefd.get(self.ours, "a", target, max_size=1000)
-        )
+        self.breaks_off(framefd.TooBigError, lambda: self.ours.get("a", target, max_size=1000))
         self.assertFalse(target.exists())
 
     def test_without_checksum_and_sync(self) -> None:
-        self.assertEqual(self.put(self.local / "a", checksum=False, sync=False).sha256, "")
+        self.assertEqual(self.put(self.local / "a", checksum=False).sha256, "")
         self.assertEqual((self.root / "a").read_bytes(), self.data)
 
     def test_progress(self) -> None:
         seen: list[tuple[int, int]] = []
 
-        def note(done: int, total: int) -> None:
+        def note(name: str, done: int, total: int) -> None:
+            self.assertEqual(name, "a")
             seen.append((done, total))
 
         for transfer, *names in (
@@ -173,47 +189,45 @@ class Files(unittest.TestCase):
         class Enough(BaseException):
             pass
 
-        def stop(done: int, _: int) -> None:
+        def stop(_: str, done: int, total: int) -> None:
             if done:
                 raise Enough(done)
 
         source = self.local / "a"
-        self.breaks_off(Enough, lambda: framefd.put(self.ours, source, progress=stop))
+        self.breaks_off(Enough, lambda: self.ours.put(source, progress=stop))
         self.assertEqual(os.listdir(self.root), [])
 
     def test_a_server_that_stalls(self) -> None:
-        with self.assertRaises(TimeoutError):
-            framefd.get(self.ours, "a", self.local / "c", stall=0.01)
-        with self.assertRaises(TimeoutError):
-            framefd.get(self.ours, "a", self.local / "c", timeout=0.01)
+        for name in ("stall", "timeout"):
+            with support.connections() as (ours, _), self.assertRaises(TimeoutError):
+                ours.get("a", self.local / "c", **{name: 0.01})  # type: ignore[arg-type]
 
     def test_the_root_as_a_descriptor(self) -> None:
         root = os.open(self.root, os.O_RDONLY)
         before = os.listdir("/proc/self/fd")
 
         def serve() -> framefd.FileResult:
-            with framefd.recv_header(self.theirs) as request:
-                return framefd.serve_file(self.theirs, request, root)
+            request = self.theirs.recv_header()
+            return self.theirs.serve_file(request, root)
 
         with support.meanwhile(serve):
-            framefd.put(self.ours, self.local / "a")
+            self.ours.put(self.local / "a")
         self.assertEqual(os.listdir("/proc/self/fd"), before)
         os.close(root)
         self.assertEqual((self.root / "a").read_bytes(), self.data)
-
 
     def test_ctrl_c_ends_the_transfer_and_comes_out(self) -> None:
         source = self.local / "a"
 
         def serve() -> None:
             with contextlib.suppress(framefd.FrameError):
-                with framefd.recv_header(self.theirs) as request:
-                    _thread.interrupt_main()  # which is sending more than there is room for
-                    framefd.serve_file(self.theirs, request, self.root)
+                request = self.theirs.recv_header()
+                _thread.interrupt_main()  # which is sending more than there is room for
+                self.theirs.serve_file(request, self.root)
 
         with support.meanwhile(serve):
             with self.assertRaises(KeyboardInterrupt):
-                framefd.put(self.ours, source)
+                self.ours.put(source)
             self.ours.close()
         self.assertEqual(os.listdir(self.root), [])
 
@@ -227,11 +241,12 @@ class Files(unittest.TestCase):
         self.get("a", target, preserve=True)
         fetched = target.stat()
         self.assertEqual((stat.S_IMODE(fetched.st_mode), fetched.st_mtime), (0o640, 1e9 + 0.25))
-        self.put(source, "b", mtime=-1.5)
-        self.assertEqual((self.root / "b").stat().st_mtime, -1.5)
-        for wrong in (0, 1e-9, math.nan, math.inf, -1e30):
+        for seconds in (-1.5, 0):
+            self.put(source, "b", mtime=seconds)
+            self.assertEqual((self.root / "b").stat().st_mtime, seconds)
+        for wrong in (math.nan, math.inf, -1e30):
             with self.assertRaises(ValueError):
-                framefd.put(self.ours, source, mtime=wrong)
+                self.ours.put(source, mtime=wrong)
 
     def test_directories_that_are_missing(self) -> None:
         with self.assertRaises(framefd.NotFoundError):
@@ -260,7 +275,7 @@ class Files(unittest.TestCase):
                 self.get("a", target, offset=size + 1, checksum=False)
             for wrong in (-1, 2**64):
                 with self.assertRaises(ValueError):
-                    framefd.get(self.ours, "a", target, offset=wrong)
+                    self.ours.get("a", target, offset=wrong)
         (self.root / "b").write_bytes(self.data[:1000])
         with open(self.local / "a", "rb") as source:
             source.seek(1000)
@@ -280,7 +295,7 @@ class Files(unittest.TestCase):
             self.assertGreater(time.monotonic() - begin, 0.15)
         self.assertEqual((self.local / "c").read_bytes(), self.data[:300_000])
         with self.assertRaises(ValueError):
-            framefd.put(self.ours, self.local / "b", rate=0)
+            self.ours.put(self.local / "b", rate=0)
 
 
 class Resuming(unittest.TestCase):
@@ -295,16 +310,16 @@ class Resuming(unittest.TestCase):
         self.asked: list[framefd.FileInquiry] = []
 
     @contextlib.contextmanager
-    def server(self) -> Iterator[socket.socket]:
+    def server(self) -> Iterator[framefd.Connection]:
         """A connection, and its server until the client closes or breaks off."""
 
         def serve() -> None:
             with theirs, contextlib.suppress(framefd.FrameError):
                 while True:
-                    with framefd.recv_header(theirs) as request:
-                        framefd.serve_file(theirs, request, self.root, policy=self.asked.append)
+                    request = theirs.recv_header()
+                    theirs.serve_file(request, self.root, policy=self.asked.append)
 
-        with support.stream() as (ours, theirs), support.meanwhile(serve):
+        with support.connections() as (ours, theirs), support.meanwhile(serve):
             with ours:
                 yield ours
 
@@ -314,7 +329,7 @@ class Resuming(unittest.TestCase):
         class Cut(Exception):
             pass
 
-        def stop(done: int, total: int) -> None:
+        def stop(_: str, done: int, total: int) -> None:
             if done > total // 2:
                 raise Cut
 
@@ -324,19 +339,19 @@ class Resuming(unittest.TestCase):
     def test_a_put_goes_on_where_it_was_cut(self) -> None:
         source = self.local / "a"
         source.write_bytes(self.data)
-        self.cut(lambda fd, **options: framefd.put(fd, source, **options))
+        self.cut(lambda fd, **options: fd.put(source, **options))
         self.assertFalse((self.root / "a").exists())
         with self.server() as fd:
-            there = framefd.partial(fd, "a")
+            there = fd.partial("a")
             self.assertTrue(0 < there.size < len(self.data))
             self.assertEqual(there.sha256, sha256(self.data[: there.size]))
             self.asked.clear()
-            result = framefd.put(fd, source, resume=True)
+            result = fd.put(source, resume=True)
             put = next(inquiry for inquiry in self.asked if inquiry.cmd == "put")
             self.assertEqual(put.header["offset"], there.size)
             self.assertEqual(put.filesize, len(self.data))
             with self.assertRaises(framefd.NotFoundError):
-                framefd.partial(fd, "a")
+                fd.partial("a")
         self.assertEqual(result, (len(self.data), sha256(self.data), 0))
         self.assertEqual((self.root / "a").read_bytes(), self.data)
         self.assertEqual(os.listdir(self.root), ["a"])
@@ -344,14 +359,14 @@ class Resuming(unittest.TestCase):
     def test_a_get_goes_on_where_it_was_cut(self) -> None:
         target = self.local / "a"
         (self.root / "a").write_bytes(self.data)
-        self.cut(lambda fd, **options: framefd.get(fd, "a", target, **options))
+        self.cut(lambda fd, **options: fd.get("a", target, **options))
         self.assertFalse(target.exists())
         (left,) = self.local.iterdir()
         there = left.stat().st_size
         self.assertTrue(0 < there < len(self.data))
         self.asked.clear()
         with self.server() as fd:
-            result = framefd.get(fd, "a", target, resume=True)
+            result = fd.get("a", target, resume=True)
         self.assertEqual(self.asked[0].header["offset"], there)
         self.assertEqual(result, (len(self.data), sha256(self.data), 0))
         self.assertEqual(target.read_bytes(), self.data)
@@ -360,22 +375,22 @@ class Resuming(unittest.TestCase):
     def test_what_has_changed_meanwhile_is_sent_anew(self) -> None:
         source, target = self.local / "a", self.local / "b"
         source.write_bytes(self.data)
-        self.cut(lambda fd, **options: framefd.put(fd, source, **options))
+        self.cut(lambda fd, **options: fd.put(source, **options))
         changed = b"!" + self.data[1:]
         source.write_bytes(changed)
         with self.server() as fd:
-            framefd.put(fd, source, resume=True)
+            fd.put(source, resume=True)
         self.assertEqual((self.root / "a").read_bytes(), changed)
-        self.cut(lambda fd, **options: framefd.get(fd, "a", target, **options))
+        self.cut(lambda fd, **options: fd.get("a", target, **options))
         (self.root / "a").write_bytes(self.data)
         with self.server() as fd:
-            framefd.get(fd, "a", target, resume=True)
+            fd.get("a", target, resume=True)
         self.assertEqual(target.read_bytes(), self.data)
 
 
 class Policies(unittest.TestCase):
     def setUp(self) -> None:
-        pair = support.stream()
+        pair = support.connections()
         self.ours, self.theirs = pair.__enter__()
         self.addCleanup(pair.__exit__, None, None, None)
         directory = tempfile.TemporaryDirectory()
@@ -386,12 +401,12 @@ class Policies(unittest.TestCase):
         self.file.write_bytes(b"four")
 
     def serve(self, policy: Any) -> framefd.FileResult:
-        with framefd.recv_header(self.theirs) as request:
-            return framefd.serve_file(self.theirs, request, self.root, policy=policy)
+        request = self.theirs.recv_header()
+        return self.theirs.serve_file(request, self.root, policy=policy)
 
     def put(self, policy: Any, name: str | bytes) -> list[framefd.FileResult]:
         with support.meanwhile(lambda: self.serve(policy)) as served:
-            framefd.put(self.ours, self.file, name)
+            self.ours.put(self.file, name)
         return served
 
     def test_what_is_asked(self) -> None:
@@ -402,10 +417,10 @@ class Policies(unittest.TestCase):
         self.put(seen.append, b"\xff")
         self.assertEqual(seen[1].name, os.fsdecode(b"\xff"))
         asking: list[Callable[[], Any]] = [
-            lambda: framefd.get(self.ours, "a", self.file),
-            lambda: framefd.stat(self.ours),
-            lambda: framefd.listdir(self.ours, "b"),
-            lambda: framefd.mkdir(self.ours, "c"),
+            lambda: self.ours.get("a", self.file),
+            self.ours.stat,
+            lambda: self.ours.listdir("b"),
+            lambda: self.ours.mkdir("c"),
         ]
         for ask in asking:
             with support.meanwhile(lambda: self.serve(seen.append)):
@@ -428,7 +443,7 @@ class Policies(unittest.TestCase):
         ):
             with support.meanwhile(lambda: self.serve(policy)) as served:
                 with self.assertRaisesRegex(kind, text) as refused:
-                    framefd.put(self.ours, self.file, name)
+                    self.ours.put(self.file, name)
             self.assertTrue(refused.exception.remote)
             self.assertEqual(served[0].error, code)
         self.assertEqual(os.listdir(self.root), [])
@@ -452,7 +467,7 @@ class Policies(unittest.TestCase):
                 raised.append(error)
 
         with support.meanwhile(serve), self.assertRaises(framefd.DeniedError):
-            framefd.put(self.ours, self.file, "a")
+            self.ours.put(self.file, "a")
         self.assertIsInstance(raised[0], Defect)
         self.assertEqual(os.listdir(self.root), [])
         self.put(lambda _: None, "a")
@@ -486,9 +501,9 @@ class PlainPeers(unittest.TestCase):
 
     def test_a_client_of_old_that_reads_no_reply(self) -> None:
         def serve(listener: socket.socket) -> framefd.FileResult:
-            connection = listener.accept()[0]
-            with connection, framefd.recv_header(connection) as request:
-                return framefd.serve_file(connection, request, self.directory / "root")
+            with framefd.accept(listener) as connection:
+                request = connection.recv_header()
+                return connection.serve_file(request, self.directory / "root")
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             host, port = listener.getsockname()
