@@ -31,7 +31,13 @@ static const char help[] =
     "\n"
     "Where standard error is a terminal it shows how far a transfer is.\n";
 
-enum { MAX_WORDS = 10, BAR_WIDTH = 40, BAR_MS = 100 };
+enum {
+    MAX_WORDS = 10,
+    BAR_WIDTH = 40,
+    BAR_MS = 100,
+    BUSY_MS = 3000, /* patience while a file is busy */
+    RETRY_MS = 100
+};
 
 /* The options of requests are the library's flags. */
 enum {
@@ -135,6 +141,20 @@ static void wipe(const struct bar *bar)
 
 /* ---- requests */
 
+/* Puts or gets. With --resume it waits while the file is busy: the server may not have seen yet
+ * that the last attempt was cut. */
+static int move(struct frame_connection *c, bool put, const struct frame_file_transfer *what,
+                struct frame_file_result *result)
+{
+    int64_t end = now_ms() + BUSY_MS;
+    for (;;) {
+        int code = (put ? frame_file_put : frame_file_get)(c, what, FRAME_NO_TIMEOUT, result);
+        if (code != FRAME_EREMOTE_BUSY || !(what->flags & FRAME_FILE_RESUME) || now_ms() >= end)
+            return code;
+        usleep(RETRY_MS * 1000);
+    }
+}
+
 static int transfer(struct frame_connection *c, const struct request *request)
 {
     struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
@@ -149,7 +169,7 @@ static int transfer(struct frame_connection *c, const struct request *request)
         what.progress = draw;
         what.context = &bar;
     }
-    int code = (put ? frame_file_put : frame_file_get)(c, &what, FRAME_NO_TIMEOUT, &result);
+    int code = move(c, put, &what, &result);
     wipe(&bar);
     if (code != 0)
         return code;

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import common
@@ -42,6 +42,7 @@ Where standard error is a terminal it shows how far a transfer is.
 """
 
 BAR_WIDTH, BAR_SECONDS = 40, 0.1
+BUSY_SECONDS, RETRY_SECONDS = 3, 0.1  # patience while a file is busy
 
 # Options and how many names each request takes.
 TRANSFER = ("-r", "--resume", "--no-checksum")
@@ -125,16 +126,30 @@ def transfer(server: framefd.Connection, request: Request) -> None:
         options["progress"] = progress
         if "-r" in given:
             move_tree = server.put_tree if verb == "put" else server.get_tree
-            tree = move_tree(source, target, preserve=True, **options)
+            tree = patiently(move_tree, source, target, preserve=True, **options)
         else:
             move = server.put if verb == "put" else server.get
-            file = move(source, target, **options)
+            file = patiently(move, source, target, **options)
     if "-r" in given:
         said = f"{tree.bytes} bytes, files: {tree.files}"
         said += f", directories: {tree.directories}, left out: {tree.skipped}"
     else:
         said = f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else "")
     common.show(os.fsencode(f"{verb} {name}: {said}\n"))
+
+
+def patiently(move: Callable[..., Any], *names: str, **options: Any) -> Any:
+    """Puts or gets. With --resume it waits while the file is busy: the server may not have seen
+    yet that the last attempt was cut."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return move(*names, **options)
+        except framefd.BusyError as error:
+            is_remote = error.code == framefd.ErrorCode.REMOTE_BUSY
+            if not (is_remote and options["resume"]) or time.monotonic() >= end:
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 # ---- what is shown

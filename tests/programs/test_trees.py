@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import pathlib
 import shutil
+import threading
 import time
 import unittest
 
@@ -51,6 +53,26 @@ class Trees(Case):
                     self.assertLess(line.sent, len(CONTENT) - LEAST + 10_000)
                 self.assertEqual(said, f"put target: {len(CONTENT)} bytes, sha256 {DIGEST}\n")
                 self.assertEqual(os.listdir(root), ["target"])
+                self.assertTrue((root / "target").read_bytes() == CONTENT, "it is changed")
+
+        self.each(OURS, check)
+
+    def test_a_put_waits_for_the_one_before_to_be_given_up(self) -> None:
+        source = self.directory / "source"
+        source.write_bytes(CONTENT)
+
+        def check(server: str, client: str) -> None:
+            root = self.root(server, client)
+            with launch.server(file_server(server, root)) as running:
+                request = ("put", "--resume", str(source), "target")
+                with launch.Line(running, most=HALF) as line:
+                    kill_in_the_middle(line, root, client, *request)
+                launch.wait_for_partial(root, LEAST, free=True)
+                (partial,) = root.glob(".framefd-*.part")
+                with open(partial, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                    threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+                    self.succeed(running, client, *request)
                 self.assertTrue((root / "target").read_bytes() == CONTENT, "it is changed")
 
         self.each(OURS, check)
