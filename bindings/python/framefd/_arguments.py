@@ -26,6 +26,7 @@ class HasFileno(Protocol):
 
 Descriptor = Union[int, HasFileno]
 StrOrBytes = Union[str, bytes]
+Environment = Union[Mapping[str, StrOrBytes], Mapping[bytes, StrOrBytes]]
 StrOrBytesPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 C_INT_MAX = 2**31 - 1
@@ -187,7 +188,7 @@ def strings(values: Any) -> Iterator[str]:
         yield os.fsdecode(values[index])
 
 
-def environment(variables: Mapping[StrOrBytes, StrOrBytes]) -> ctypes.Array[ctypes.c_char_p]:
+def environment(variables: Environment) -> ctypes.Array[ctypes.c_char_p]:
     """Environment variables as "NAME=value". TypeError for what is not text."""
     names = [os.fsencode(name) for name in variables]
     for name in names:

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from . import _abi, _errors
@@ -14,7 +14,7 @@ from ._abi import ErrorCode
 from ._arguments import (
     Buffer,
     Descriptor,
-    StrOrBytes,
+    Environment,
     StrOrBytesPath,
     in_position,
     limit,
@@ -51,7 +51,7 @@ class Commands(Core):
         timeout: float | None = None,
         exchange_timeout: float | None = None,
         cwd: StrOrBytesPath | None = None,
-        env: Mapping[StrOrBytes, StrOrBytes] | None = None,
+        env: Environment | None = None,
         max_output: int | None = None,
         allow_truncated: bool = False,
         detached: bool = False,
@@ -94,7 +94,7 @@ class Commands(Core):
         timeout: float | None = None,
         exchange_timeout: float | None = None,
         cwd: StrOrBytesPath | None = None,
-        env: Mapping[StrOrBytes, StrOrBytes] | None = None,
+        env: Environment | None = None,
         max_output: int | None = None,
         detached: bool = False,
         input: bytes | bytearray | memoryview | None = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import _abi, _addresses, _errors, _headers, _interrupts
@@ -12,7 +11,7 @@ from ._addresses import Address
 from ._arguments import (
     Buffer,
     Descriptor,
-    StrOrBytes,
+    Environment,
     StrOrBytesPath,
     fileno,
     limit,
@@ -86,7 +85,7 @@ def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram
     _errors.check(lib.frame_datagram_recv(fileno(sock), options, out))
     try:
         header = _headers.decode(lib.frame_header(out, None))
-        source = _addresses.unpack(memory(lib.frame_source, out))
+        source = _addresses.unpack(memory(lib.frame_datagram_source, out))
         return Datagram(header, memory(lib.frame_body, out), source)
     finally:
         lib.frame_free(out)
@@ -141,7 +140,7 @@ def run_datagram(
     timeout: float | None = None,
     exchange_timeout: float | None = None,
     cwd: StrOrBytesPath | None = None,
-    env: Mapping[StrOrBytes, StrOrBytes] | None = None,
+    env: Environment | None = None,
     max_output: int | None = None,
     allow_truncated: bool = False,
     merge: bool = False,

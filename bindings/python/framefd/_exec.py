@@ -9,13 +9,13 @@ import dataclasses
 import enum
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Union
 
 from . import _abi, _errors, _interrupts, _policies
 from ._arguments import (
     Descriptor,
-    StrOrBytes,
+    Environment,
     StrOrBytesPath,
     c_string,
     c_strings,
@@ -167,7 +167,7 @@ class ExecRequest:
     command: Command
     timeout: float | None = None
     cwd: StrOrBytesPath | None = None
-    env: Mapping[StrOrBytes, StrOrBytes] | None = None
+    env: Environment | None = None
     max_output: int | None = None
     detached: bool = False
     input: Any = None
@@ -254,7 +254,7 @@ class ExecOptions:
     max_output: int | None = None
     max_command: int | None = None
     cwd: StrOrBytesPath | None = None
-    env: Mapping[StrOrBytes, StrOrBytes] | None = None
+    env: Environment | None = None
     detached: bool = False
     host_environment: bool = False
     end_at_limit: bool = False

@@ -1,4 +1,4 @@
-"""Streams of frames in asyncio: what comes, what goes, and what happens in between."""
+"""Connections in asyncio: what comes, what goes, exchanges, servers, and what is cancelled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import contextlib
 import os
 import resource
 import socket
+import subprocess
+import sys
 import tempfile
+import time
 import unittest
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -16,8 +19,8 @@ import support
 from support import encoded
 
 import framefd
-from framefd import aio
-from framefd.aio import FrameStream
+from framefd import ErrorCode, aio
+from framefd.aio import Connection
 
 T = TypeVar("T")
 
@@ -34,23 +37,18 @@ async def a_moment() -> None:
 
 
 class Case(unittest.IsolatedAsyncioTestCase):
-    """A stream, and the plain socket at its other end."""
+    """A connection, and the plain socket at its other end."""
 
     async def asyncSetUp(self) -> None:
         asyncio.get_running_loop().set_debug(False)  # which is for those who read along
 
-    async def connected(self, **options: Any) -> tuple[FrameStream, socket.socket]:
+    async def connected(self, **options: Any) -> tuple[Connection, socket.socket]:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         self.addCleanup(theirs.close)
-        stream = await aio.open_connection(sock=ours, **options)
-        self.addAsyncCleanup(self.closed, stream)
-        return stream, theirs
-
-    async def closed(self, stream: FrameStream) -> None:
-        stream.transport.abort()
-        with contextlib.suppress(OSError):
-            await stream.wait_closed()
+        connection = Connection(ours, **options)
+        self.addCleanup(connection.close)
+        return connection, theirs
 
     async def write(self, sock: socket.socket, data: bytes) -> None:
         await soon(asyncio.get_running_loop().sock_sendall(sock, data))
@@ -64,85 +62,139 @@ class Case(unittest.IsolatedAsyncioTestCase):
             data += piece
         return bytes(data)
 
-    async def received(self, stream: FrameStream, count: int) -> list[bytes]:
-        """The bodies of so many frames."""
+    async def received(self, connection: Connection, count: int) -> list[bytes]:
+        """The bodies of so many messages."""
 
         async def receive() -> list[bytes]:
-            return [(await stream.recv()).body for _ in range(count)]
+            return [(await connection.recv()).body for _ in range(count)]
 
         return await soon(receive())
 
-    async def wait_for_nothing(self, stream: FrameStream) -> asyncio.Task[framefd.Frame]:
-        """A task that waits for a frame."""
-        task = asyncio.ensure_future(stream.recv())
+    async def wait_for_nothing(self, connection: Connection) -> asyncio.Task[framefd.Frame]:
+        """A task that waits for a message."""
+        task = asyncio.ensure_future(connection.recv())
         await a_moment()
         self.assertFalse(task.done())
         return task
 
+    async def serving(self, handler: aio.Handler, **options: Any) -> str:
+        server = await aio.start_server(handler, "127.0.0.1:0", **options)
+        self.addAsyncCleanup(self.stopped, server)
+        return server.address
+
+    async def stopped(self, server: aio.Server) -> None:
+        server.close()
+        server.cancel()
+        await soon(server.wait_closed())
+
+    async def client(self, address: str, **options: Any) -> Connection:
+        connection = await aio.connect(address, **options)
+        self.addCleanup(connection.close)
+        return connection
+
+    def reported(self) -> list[dict[str, Any]]:
+        """What comes to the loop's exception handler."""
+        contexts: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: contexts.append(context))
+        return contexts
+
 
 class Receiving(Case):
-    async def test_frames_up_to_the_end(self) -> None:
-        stream, theirs = await self.connected()
+    async def test_messages_up_to_the_end(self) -> None:
+        connection, theirs = await self.connected()
         sent = [({}, b""), ({"n": 1}, b"x"), ({}, b"y" * 5000), ({"ä": [1]}, b"")]
         await self.write(theirs, encoded(*sent))
-        self.assertEqual([await soon(stream.recv()) for _ in sent[:2]], sent[:2])
+        self.assertEqual([await soon(connection.recv()) for _ in sent[:2]], sent[:2])
         theirs.close()
-        self.assertEqual([frame async for frame in stream], sent[2:])
+        self.assertEqual([frame async for frame in connection], sent[2:])
         for _ in range(2):
             with self.assertRaises(framefd.ClosedError):
-                await soon(stream.recv())
+                await soon(connection.recv())
 
     async def test_many_more_than_one_batch(self) -> None:
-        stream, theirs = await self.connected()
+        connection, theirs = await self.connected()
         bodies = [b"%d" % n for n in range(5000)]
         writing = asyncio.ensure_future(self.write(theirs, encoded(*bodies)))
-        self.assertEqual(await self.received(stream, len(bodies)), bodies)
+        self.assertEqual(await self.received(connection, 2000), bodies[:2000])
+        got: list[bytes] = []
+        while len(got) < 3000:
+            got += [body for _, body in await soon(connection.recv_many())]
+        self.assertEqual(got, bodies[2000:])
         await writing
 
-    async def test_frames_that_are_cut_at_any_byte_wait_for_the_rest(self) -> None:
+    async def test_messages_that_are_cut_at_any_byte_wait_for_the_rest(self) -> None:
         data = encoded(({"n": 1}, b"12"), b"345")
         for at in range(1, len(data)):
             with self.subTest(at):
-                stream, theirs = await self.connected()
+                connection, theirs = await self.connected()
                 await self.write(theirs, data[:at])
-                first = asyncio.ensure_future(stream.recv())
+                first = asyncio.ensure_future(connection.recv())
                 await asyncio.sleep(0.001)
                 await self.write(theirs, data[at:])
                 self.assertEqual(await soon(first), ({"n": 1}, b"12"))
-                self.assertEqual((await soon(stream.recv())).body, b"345")
+                self.assertEqual((await soon(connection.recv())).body, b"345")
 
-    async def test_frames_that_come_byte_by_byte(self) -> None:
-        stream, theirs = await self.connected()
+    async def test_messages_that_come_byte_by_byte(self) -> None:
+        connection, theirs = await self.connected()
         for byte in encoded(({"n": 1}, b"12")):
-            task = asyncio.ensure_future(stream.recv())
+            task = asyncio.ensure_future(connection.recv())
             await asyncio.sleep(0.001)
             self.assertFalse(task.done())
-            task.cancel()
-            # Until it has ended, it counts as receiving.
-            await asyncio.wait([task])
+            task.cancel()  # and the next one may begin before this one has run
             await self.write(theirs, bytes([byte]))
-        self.assertEqual(await soon(stream.recv()), ({"n": 1}, b"12"))
+        self.assertEqual(await soon(connection.recv()), ({"n": 1}, b"12"))
 
     async def test_large_bodies(self) -> None:
-        stream, theirs = await self.connected()
+        connection, theirs = await self.connected()
         body = os.urandom(5 << 20)
         writing = asyncio.ensure_future(self.write(theirs, encoded(b"a", body, b"b")))
-        self.assertEqual(await self.received(stream, 3), [b"a", body, b"b"])
+        self.assertEqual(await self.received(connection, 3), [b"a", body, b"b"])
         await writing
 
+    async def test_bodies_in_pieces(self) -> None:
+        connection, theirs = await self.connected()
+        body = os.urandom(3 << 20)
+        writing = asyncio.ensure_future(self.write(theirs, encoded(({"n": 1}, body), b"next")))
+        head = await soon(connection.recv_header())
+        self.assertEqual((head.header, head.body_len), ({"n": 1}, len(body)))
+        room = bytearray(10)
+        count = await soon(connection.readinto(room))
+        got = bytes(room[:count]) + await soon(connection.read(100))
+        async for piece in connection.pieces():
+            got += piece
+        self.assertTrue(got == body)
+        self.assertEqual((await soon(connection.recv())).body, b"next")
+        await writing
+
+    async def test_a_loop_over_a_body_is_left_when_it_is_cancelled(self) -> None:
+        connection, theirs = await self.connected()
+        await self.write(theirs, encoded(b"x" * 1000)[:-1])
+
+        async def read() -> None:
+            async with connection:
+                await connection.recv_header()
+                async for _ in connection.pieces():
+                    pass
+
+        begin = time.monotonic()
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(read(), 0.1)
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assertTrue(connection.closed)
+
     async def test_a_stream_that_is_cut(self) -> None:
-        stream, theirs = await self.connected()
+        connection, theirs = await self.connected()
         await self.write(theirs, encoded(b"1") + encoded(b"2")[:-1])
         theirs.close()
-        self.assertEqual((await soon(stream.recv())).body, b"1")
-        for _ in range(2):
-            with self.assertRaises(framefd.TruncatedError):
-                await soon(stream.recv())
+        self.assertEqual((await soon(connection.recv())).body, b"1")
         with self.assertRaises(framefd.TruncatedError):
-            async for _ in stream:
+            await soon(connection.recv())
+        with self.assertRaises(framefd.BrokenError):
+            async for _ in connection:
                 pass
 
-    async def test_what_is_no_frame_comes_after_those_before_it(self) -> None:
+    async def test_what_is_no_message_comes_after_those_before_it(self) -> None:
         for bad, options, error in (
             (b"\xff\xff\xff\xff", {}, framefd.MalformedError),
             (b"\2\0\0\0[]", {}, framefd.MalformedError),
@@ -152,394 +204,462 @@ class Receiving(Case):
         ):
             for is_waiting in (True, False):
                 with self.subTest((bad, is_waiting)):
-                    stream, theirs = await self.connected(**options)
-                    task = await self.wait_for_nothing(stream) if is_waiting else None
+                    connection, theirs = await self.connected(**options)
+                    task = await self.wait_for_nothing(connection) if is_waiting else None
                     await self.write(theirs, encoded(b"1", b"2") + bad)
                     await a_moment()
-                    got = [await soon(task or stream.recv()), await soon(stream.recv())]
+                    got = [await soon(task or connection.recv())]
+                    got += [await soon(connection.recv())]
                     self.assertEqual([frame.body for frame in got], [b"1", b"2"])
-                    stream.send(None, b"answer")
-                    for _ in range(2):
-                        with self.assertRaises(error):
-                            await soon(stream.recv())
-                    stream.close()
-                    await soon(stream.wait_closed())
-                    self.assertEqual(await self.read(theirs, 1000), encoded(b"answer"))
+                    with self.assertRaises(error):
+                        await soon(connection.recv())
 
-    async def test_an_end_that_is_reset(self) -> None:
+    async def test_a_peer_that_resets(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            stream = await aio.open_connection(*listener.getsockname())
+            connection = await self.client(f"127.0.0.1:{listener.getsockname()[1]}")
             theirs, _ = listener.accept()
-        task = await self.wait_for_nothing(stream)
+        task = await self.wait_for_nothing(connection)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         theirs.close()
         with self.assertRaises(framefd.DisconnectedError) as caught:
             await soon(task)
-        with self.assertRaises(framefd.DisconnectedError):
-            await soon(stream.recv())
         self.assertIsInstance(caught.exception, ConnectionError)
-        for call in (stream.drain, stream.wait_closed):
-            with self.assertRaises(framefd.DisconnectedError):
-                await soon(call())
-        with self.assertRaises(framefd.DisconnectedError):
-            stream.send(None, b"1")
-
-    async def test_cancelling_loses_nothing(self) -> None:
-        stream, theirs = await self.connected()
-        task = await self.wait_for_nothing(stream)
-        await self.write(theirs, encoded(b"1")[:5])
-        task.cancel()
-        with self.assertRaises(asyncio.CancelledError):
-            await task
-        await self.write(theirs, encoded(b"1")[5:])
-        self.assertEqual((await soon(stream.recv())).body, b"1")
-
-    async def test_cancelling_when_a_frame_has_just_come(self) -> None:
-        stream, _ = await self.connected()
-        task = await self.wait_for_nothing(stream)
-        protocol = stream._protocol
-        data = encoded(b"1", b"2")
-        protocol.get_buffer(-1)[: len(data)] = data
-        protocol.buffer_updated(len(data))
-        task.cancel()
-        with self.assertRaises(asyncio.CancelledError):
-            await task
-        self.assertEqual((await soon(stream.recv())).body, b"1")
-        self.assertEqual((await soon(stream.recv())).body, b"2")
+        with self.assertRaises(ConnectionError):
+            await soon(connection.send())
 
     async def test_with_a_timeout(self) -> None:
-        stream, theirs = await self.connected()
+        connection, theirs = await self.connected()
         for _ in range(2):
             with self.assertRaises(asyncio.TimeoutError):
-                await asyncio.wait_for(stream.recv(), 0.01)
+                await asyncio.wait_for(connection.recv(), 0.01)
         await self.write(theirs, encoded(b"1"))
-        self.assertEqual((await soon(stream.recv())).body, b"1")
+        self.assertEqual((await soon(connection.recv())).body, b"1")
 
     async def test_one_task_at_a_time(self) -> None:
-        stream, theirs = await self.connected()
-        task = await self.wait_for_nothing(stream)
-        with self.assertRaises(framefd.BusyError):
-            await soon(stream.recv())
+        connection, theirs = await self.connected()
+        task = await self.wait_for_nothing(connection)
+        for call in (connection.recv, connection.recv_header, lambda: connection.call("x")):
+            with self.assertRaises(framefd.BusyError):
+                await soon(call())
         await self.write(theirs, encoded(b"1"))
         self.assertEqual((await soon(task)).body, b"1")
 
-    async def test_closing_while_a_task_receives(self) -> None:
-        stream, _ = await self.connected()
-        task = await self.wait_for_nothing(stream)
-        stream.close()
-        with self.assertRaises(framefd.ClosedError):
-            await soon(task)
-        self.assertEqual([frame async for frame in stream], [])
-        await soon(stream.wait_closed())
-
-    async def test_what_had_come_before_it_was_closed_is_still_there(self) -> None:
-        stream, theirs = await self.connected()
-        await self.write(theirs, encoded(b"1", b"2"))
-        await soon(stream.recv())
-        stream.close()
-        await soon(stream.wait_closed())
-        self.assertEqual([frame.body async for frame in stream], [b"2"])
-
-    async def test_stopping_gives_what_has_come_and_ends(self) -> None:
-        stream, theirs = await self.connected()
-        await self.write(theirs, encoded(b"1", b"2", b"3")[:-1])
-        await soon(stream.recv())
-        stream.stop_receiving()
-        await self.write(theirs, encoded(b"4"))
-        await a_moment()
-        self.assertEqual([frame.body async for frame in stream], [b"2"])
-        stream.send(None, b"answer")
-        self.assertEqual(await self.read(theirs, len(encoded(b"answer"))), encoded(b"answer"))
-        other, _ = await self.connected()
-        task = await self.wait_for_nothing(other)
-        other.stop_receiving()
-        with self.assertRaises(framefd.ClosedError):
-            await soon(task)
+    async def test_a_connection_that_is_ended_while_a_task_receives(self) -> None:
+        for end, error in (("close", framefd.StateError), ("abort", framefd.AbortedError)):
+            connection, _ = await self.connected()
+            task = await self.wait_for_nothing(connection)
+            getattr(connection, end)()
+            with self.assertRaises(error):
+                await soon(task)
+            with self.assertRaises(error):
+                await soon(connection.send())
 
 
 class Sending(Case):
     async def test_of_all_kinds(self) -> None:
-        stream, theirs = await self.connected()
+        connection, theirs = await self.connected()
         large = os.urandom(100_000)
         body = bytearray(b"before")
-        stream.send()
-        stream.send({"n": 1}, b"x")
-        stream.send(None, body)
-        stream.send({"ä": "ö"}, memoryview(large))
-        frame = framefd.Frame({}, b"3")
-        stream.send_many([b"1", ({"n": 2}, b"2"), frame, memoryview(b"4 4")[::2]])
-        stream.send_many([])
-        body[:] = b"later!"
+
+        async def send() -> None:
+            await connection.send()
+            await connection.send({"n": 1}, b"x")
+            await connection.send(None, body)
+            await connection.send({"ä": "ö"}, memoryview(large))
+            await connection.queue({"n": 2}, b"2")
+            await connection.queue_many(
+                [b"1", framefd.Frame({}, b"3"), memoryview(b"4 4")[::2]]
+            )
+            await connection.queue_many([])
+            await connection.flush()
+            await connection.begin({"n": 3}, 6)
+            await connection.write(b"abc")
+            await connection.write(memoryview(b"def"))
+            await connection.end()
+
+        sending = asyncio.ensure_future(send())
         expected = encoded(
             b"",
             ({"n": 1}, b"x"),
             b"before",
             ({"ä": "ö"}, large),
-            b"1",
             ({"n": 2}, b"2"),
+            b"1",
             b"3",
             b"44",
+            ({"n": 3}, b"abcdef"),
         )
-        self.assertEqual(await self.read(theirs, len(expected)), expected)
+        self.assertEqual(await self.read(theirs, len(expected) + 1), expected)
+        await soon(sending)
+        await self.write(theirs, encoded(b"answer"))
+        self.assertEqual((await soon(connection.recv())).body, b"answer")
 
     async def test_what_is_refused_is_not_sent(self) -> None:
-        stream, theirs = await self.connected(max_header=40)
-        for header, error in (
+        connection, theirs = await self.connected(max_header=40)
+        refused: list[tuple[Any, type[Exception]]] = [
             ({"data_size": 1}, framefd.MalformedError),
             ({"a": "x" * 50}, framefd.TooBigError),
             ({"a": float("nan")}, ValueError),
             ({"a": {1}}, TypeError),
-        ):
+        ]
+        for header, error in refused:
             with self.assertRaises(error):
-                stream.send(header, b"refused")
-            with self.assertRaises(error):
-                stream.send_many([b"with it", (header, b"refused")])
+                await soon(connection.send(header, b"refused"))
         for body in ("text", 5):
             with self.assertRaises(TypeError):
-                stream.send(None, body)
-        stream.send(None, b"1")
-        stream.close()
+                await soon(connection.send(None, body))
+        await soon(connection.send(None, b"1"))
+        connection.close()
         self.assertEqual(await self.read(theirs, 1000), encoded(b"1"))
 
-    async def test_drain_waits_for_the_other_end_to_read(self) -> None:
-        stream, theirs = await self.connected()
+    async def test_sending_waits_for_the_peer_to_read(self) -> None:
+        connection, theirs = await self.connected()
         sent = 0
-        draining = asyncio.ensure_future(stream.drain())
-        await soon(draining)
-        while draining.done():
-            stream.send(None, b"x" * 50_000)
+        sending = asyncio.ensure_future(connection.send(None, b"x" * 50_000))
+        await soon(sending)
+        while sending.done():
             sent += 1
-            draining = asyncio.ensure_future(stream.drain())
+            sending = asyncio.ensure_future(connection.send(None, b"x" * 50_000))
             await a_moment()
         self.assertLess(sent, 200)
-        other = asyncio.ensure_future(stream.drain())
+        other = asyncio.ensure_future(connection.send(None, b"other"))
         await asyncio.sleep(0)
         other.cancel()
-        size = len(encoded(b"x" * 50_000)) * sent
+        size = len(encoded(b"x" * 50_000)) * (sent + 1)
         self.assertEqual(len(await self.read(theirs, size)), size)
-        await soon(draining)
+        await soon(sending)
 
-    async def test_drain_tells_of_an_end_that_goes_away(self) -> None:
-        stream, theirs = await self.connected()
-        while not stream._protocol._is_full:
-            stream.send(None, b"x" * 50_000)
-        draining = asyncio.ensure_future(stream.drain())
+    async def test_sending_tells_of_a_peer_that_goes_away(self) -> None:
+        connection, theirs = await self.connected()
+
+        async def send() -> None:
+            while True:
+                await connection.send(None, b"x" * 50_000)
+
+        sending = asyncio.ensure_future(send())
         await a_moment()
-        self.assertFalse(draining.done())
+        self.assertFalse(sending.done())
         theirs.close()
-        with self.assertRaises(framefd.DisconnectedError):
-            await soon(draining)
+        with self.assertRaises(ConnectionError):
+            await soon(sending)
 
-    async def test_a_closed_stream_takes_nothing(self) -> None:
-        stream, theirs = await self.connected()
-        stream.send(None, b"1")
-        self.assertFalse(stream.is_closing())
-        stream.close()
-        self.assertTrue(stream.is_closing())
-        for _ in range(2):
-            with self.assertRaises(framefd.StateError):
-                stream.send()
-            with self.assertRaises(framefd.StateError):
-                stream.send_many([b"2"])
-            with self.assertRaises(framefd.StateError):
-                await soon(stream.drain())
-            await soon(stream.wait_closed())
-        self.assertEqual(await self.read(theirs, 1000), encoded(b"1"))
-
-    async def test_half_of_it_may_be_closed(self) -> None:
-        stream, theirs = await self.connected()
-        stream.send(None, b"question")
-        stream.write_eof()
-        self.assertEqual(await self.read(theirs, 1000), encoded(b"question"))
-        await self.write(theirs, encoded(b"answer"))
-        self.assertEqual((await soon(stream.recv())).body, b"answer")
-
-    async def test_sending_goes_on_after_the_other_end_has_ended(self) -> None:
-        stream, theirs = await self.connected()
+    async def test_sending_goes_on_after_the_peer_has_ended(self) -> None:
+        connection, theirs = await self.connected()
         theirs.shutdown(socket.SHUT_WR)
         with self.assertRaises(framefd.ClosedError):
-            await soon(stream.recv())
-        stream.send(None, b"answer")
-        await soon(stream.drain())
+            await soon(connection.recv())
+        await soon(connection.send(None, b"answer"))
         self.assertEqual(await self.read(theirs, len(encoded(b"answer"))), encoded(b"answer"))
 
-    async def test_the_block_closes(self) -> None:
-        stream, theirs = await self.connected()
-        async with stream as same:
-            self.assertIs(same, stream)
-            stream.send(None, b"1")
+    async def test_the_block_writes_and_closes(self) -> None:
+        connection, theirs = await self.connected()
+        async with connection as same:
+            self.assertIs(same, connection)
+            await connection.queue(None, b"1")
         self.assertEqual(await self.read(theirs, 1000), encoded(b"1"))
         other, theirs = await self.connected()
         with self.assertRaises(KeyError):
             async with other:
+                await other.queue(None, b"1")
                 raise KeyError
         self.assertEqual(await self.read(theirs, 1000), b"")
 
+    async def test_a_block_is_left_at_once_when_it_is_cancelled(self) -> None:
+        connection, _ = await self.connected()
 
-class BackPressure(Case):
-    async def test_an_end_that_does_not_receive_takes_in_little(self) -> None:
-        for size in (100, 10_000, 1_000_000):
-            with self.subTest(size):
-                stream, theirs = await self.connected(limit=10_000)
-                data = encoded(*[b"x" * size] * (4_000_000 // size))
-                writing = asyncio.ensure_future(self.write(theirs, data))
-                await a_moment()
-                await a_moment()
-                self.assertFalse(writing.done())
-                self.assertLess(stream._protocol._unread, 10_000 + (256 << 10))
-                bodies = await self.received(stream, 4_000_000 // size)
-                self.assertEqual(set(map(len, bodies)), {size})
-                await writing
+        async def send() -> None:
+            async with connection:
+                while True:
+                    await connection.send({}, b"x" * (16 << 20))
 
-    async def test_a_slow_receiver_holds_the_sender_up_again_and_again(self) -> None:
-        stream, theirs = await self.connected(limit=10_000)
-        bodies = [b"%d" % n * 500 for n in range(2000)]
-        writing = asyncio.ensure_future(self.write(theirs, encoded(*bodies)))
-        most = 0
-        for n, body in enumerate(bodies):
-            if n % 100 == 0:
-                await asyncio.sleep(0.002)
-            most = max(most, stream._protocol._unread)
-            self.assertEqual((await soon(stream.recv())).body, body)
+        begin = time.monotonic()
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(send(), 0.2)
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assertTrue(connection.closed)
+
+    async def test_a_peer_that_does_not_receive_is_not_read_from(self) -> None:
+        connection, theirs = await self.connected()
+        data = encoded(*[b"x" * 10_000] * 400)
+        writing = asyncio.ensure_future(self.write(theirs, data))
+        await soon(connection.recv())
+        await a_moment()
+        await a_moment()
+        self.assertFalse(writing.done())
+        bodies = await self.received(connection, 399)
+        self.assertEqual(set(map(len, bodies)), {10_000})
         await writing
-        self.assertLess(most, 10_000 + (256 << 10))
 
-    async def test_a_limit_that_is_none(self) -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs, self.assertRaises(ValueError):
-            await aio.open_connection(sock=ours, limit=0)
+
+async def answers(connection: Connection) -> None:
+    """A server of a few requests."""
+    async for header, body in connection:
+        if header["cmd"] == "echo":
+            await connection.reply(header, {"n": header.get("n")}, body)
+        elif header["cmd"] == "slow":
+            await asyncio.sleep(0.3)
+            await connection.reply(header, {}, b"LATE")
+        elif header["cmd"] == "other":
+            await connection.reply({"id": "another"})
+        else:
+            await connection.reply_error(header, ErrorCode.NOENT, "no such thing")
+
+
+class Calls(Case):
+    async def test_calls_of_many_tasks(self) -> None:
+        connection = await self.client(await self.serving(answers))
+        replies = await soon(
+            asyncio.gather(*[connection.call({"cmd": "echo", "n": n}) for n in range(100)])
+        )
+        self.assertEqual([reply.header["n"] for reply in replies], list(range(100)))
+        self.assertEqual((await soon(connection.call("echo", b"body"))).body, b"body")
+
+    async def test_an_error_reply_is_its_exception(self) -> None:
+        connection = await self.client(await self.serving(answers))
+        with self.assertRaisesRegex(FileNotFoundError, "no such thing") as missing:
+            await soon(connection.call("x"))
+        self.assertTrue(missing.exception.remote)  # type: ignore[attr-defined]
+        self.assertEqual((await soon(connection.call("echo", b"on"))).body, b"on")
+        with self.assertRaises(framefd.ArgumentError):
+            await soon(connection.call({"id": 1}))
+
+    async def test_a_call_that_does_not_end_breaks_the_connection(self) -> None:
+        address = await self.serving(answers)
+        connection = await self.client(address)
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(connection.call("slow"), 0.05)
+        await asyncio.sleep(0.4)
+        for call in (connection.recv, connection.send, lambda: connection.call("echo")):
+            with self.assertRaises(framefd.BrokenError):
+                await soon(call())
+        connection = await self.client(address)
+        with self.assertRaises(framefd.MalformedError):
+            await soon(connection.call("other"))
+        with self.assertRaisesRegex(framefd.BrokenError, "another request"):
+            await soon(connection.call("echo"))
+
+
+class Features(Case):
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = directory.name
+
+    async def serve(self, connection: Connection) -> None:
+        with contextlib.suppress(framefd.ClosedError):
+            while True:
+                request = await connection.recv_header()
+                if request.header["cmd"] == "exec":
+                    await connection.serve_exec(request)
+                else:
+                    await connection.serve_file(request, self.root)
+
+    async def connection(self) -> Connection:
+        address = await self.serving(self.serve, keys={"me": support.KEY})
+        return await self.client(address, key=support.KEY)
+
+    async def test_a_wrong_key(self) -> None:
+        contexts = self.reported()
+        address = await self.serving(self.serve, keys=support.KEY)
+        connection = await self.client(address, key=b"another key, of 23 bytes")
+        with self.assertRaises(ConnectionError):
+            await soon(connection.run("true"))
+        await a_moment()
+        self.assertEqual(len(contexts), 1)
+        self.assertIsInstance(contexts[0]["exception"], framefd.AuthenticationError)
+
+    async def test_commands(self) -> None:
+        connection = await self.connection()
+        done = await soon(connection.run("cat; echo err >&2; exit 3", input=b"out"))
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (b"out", b"err\n", 3))
+        with self.assertRaises(framefd.CalledProcessError):
+            await soon(connection.run("false", check=True))
+        with self.assertRaises(framefd.CommandTimeout):
+            await soon(connection.run("sleep 20", timeout=0.1))
+        with self.assertRaises(framefd.SpawnError) as refused:
+            await soon(connection.run(["/no/such/program"]))
+        self.assertTrue(refused.exception.remote)
+        runs = [connection.run(["echo", str(n)]) for n in range(10)]
+        done_all = await soon(asyncio.gather(*runs))
+        self.assertEqual([done.text for done in done_all], [f"{n}\n" for n in range(10)])
+
+    async def test_a_streamed_command(self) -> None:
+        connection = await self.connection()
+        data = os.urandom(3 << 20)
+        async with await connection.start("cat; exit 4") as command:
+
+            async def write() -> None:
+                await command.write(data)
+                await command.end_input()
+
+            writing = asyncio.ensure_future(write())
+            got = b"".join([piece async for _, piece in command])
+            await soon(writing)
+        self.assertTrue(got == data)
+        self.assertEqual(command.result.returncode, 4)
+        async with await connection.start("echo up; exec cat") as command:
+            self.assertEqual(await soon(command.read()), (framefd.STDOUT, b"up\n"))
+            reading = asyncio.ensure_future(command.read())
+            await a_moment()
+            command.signal(15)
+            self.assertIsNone(await soon(reading))
+        self.assertEqual(command.result.signal, 15)
+        self.assertEqual((await soon(connection.run("echo on"))).text, "on\n")
+
+    async def test_a_command_that_is_cancelled_is_ended(self) -> None:
+        connection = await self.connection()
+        begin = time.monotonic()
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(connection.run("sleep 30"), 0.2)
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assertTrue(connection.closed)
+
+    async def test_files(self) -> None:
+        connection = await self.connection()
+        path = f"{self.root}/local"
+        with open(path, "wb") as file:
+            file.write(os.urandom(1 << 20))
+        result = await soon(connection.put(path, "a"))
+        self.assertEqual(result.size, 1 << 20)
+        self.assertEqual((await soon(connection.stat("a"))).size, 1 << 20)
+        await soon(connection.mkdir("d"))
+        names = [entry.name for entry in await soon(connection.listdir())]
+        self.assertEqual(names, ["a", "d", "local"])
+        self.assertEqual((await soon(connection.get("a", f"{self.root}/b"))).size, 1 << 20)
+        with self.assertRaises(FileNotFoundError):
+            await soon(connection.get("none", f"{self.root}/c"))
+
+    async def test_a_transfer_that_is_cancelled_breaks_the_connection(self) -> None:
+        connection, _ = await self.connected()
+        begin = time.monotonic()
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(connection.stat("a"), 0.1)
+        self.assertLess(time.monotonic() - begin, 5)
+        with self.assertRaises(framefd.BrokenError):
+            await soon(connection.stat("a"))
 
 
 class Servers(Case):
-    async def serving(self, handler: aio.Handler, **options: Any) -> tuple[str, int]:
-        server = await aio.start_server(handler, "127.0.0.1", 0, **options)
-        self.addAsyncCleanup(self.stopped, server)
-        return server.sockets[0].getsockname()[:2]  # type: ignore[no-any-return]
-
-    async def stopped(self, server: asyncio.Server) -> None:
-        server.close()
-
-    async def client(self, address: tuple[str, int]) -> FrameStream:
-        stream = await aio.open_connection(*address)
-        self.addAsyncCleanup(self.closed, stream)
-        return stream
-
-    def reported(self) -> list[dict[str, Any]]:
-        """What comes to the loop's exception handler."""
-        contexts: list[dict[str, Any]] = []
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: contexts.append(context))
-        return contexts
-
     async def test_an_echo(self) -> None:
-        async def echo(stream: FrameStream) -> None:
-            async for header, body in stream:
-                stream.send(header, body)
-                await stream.drain()
+        async def echo(connection: Connection) -> None:
+            async for header, body in connection:
+                await connection.send(header, body)
 
         contexts = self.reported()
-        stream = await self.client(await self.serving(echo))
-        self.assertEqual(stream.get_extra_info("peername")[0], "127.0.0.1")
+        address = await self.serving(echo)
+        connection = await self.client(address)
+        self.assertEqual(connection.peer, address)
         for n in (0, 1, 70_000, 1_000_000):
-            stream.send({"n": n}, b"x" * n)
-            self.assertEqual(await soon(stream.recv()), ({"n": n}, b"x" * n))
-        stream.write_eof()
-        self.assertEqual([frame async for frame in stream], [])  # closed after the handler
+            await soon(connection.send({"n": n}, b"x" * n))
+            self.assertEqual(await soon(connection.recv()), ({"n": n}, b"x" * n))
+        await soon(connection.end())
+        self.assertEqual([frame async for frame in connection], [])  # closed by the server
         self.assertEqual(contexts, [])
 
     async def test_an_exception_in_a_handler_is_reported_and_closes(self) -> None:
-        async def fail(stream: FrameStream) -> None:
-            await stream.recv()
+        async def fail(connection: Connection) -> None:
+            await connection.recv()
             raise KeyError("an error")
 
         contexts = self.reported()
-        stream = await self.client(await self.serving(fail))
-        stream.send()
+        address = await self.serving(fail)
+        (await self.client(address)).close()  # a client that goes away is no error
+        connection = await self.client(address)
+        await soon(connection.send())
         with self.assertRaises(framefd.ClosedError):
-            await soon(stream.recv())
+            await soon(connection.recv())
         self.assertEqual([str(context["exception"]) for context in contexts], ["'an error'"])
 
     async def test_a_handler_that_is_cancelled_closes(self) -> None:
-        tasks = []
+        async def wait(connection: Connection) -> None:
+            await connection.recv()
 
-        async def wait(stream: FrameStream) -> None:
-            tasks.append(asyncio.current_task())
-            await stream.recv()
-
-        contexts = self.reported()
-        stream = await self.client(await self.serving(wait))
+        server = await aio.start_server(wait, "127.0.0.1:0")
+        connection = await self.client(server.address)
         await a_moment()
-        tasks[0].cancel()  # type: ignore[union-attr]
+        await self.stopped(server)
         with self.assertRaises(framefd.ClosedError):
-            await soon(stream.recv())
-        self.assertEqual(contexts, [])
+            await soon(connection.recv())
+        with self.assertRaises(ConnectionError):
+            await aio.connect(server.address)
 
-    async def test_a_handler_that_is_no_coroutine(self) -> None:
-        streams: list[FrameStream] = []
-        stream = await self.client(await self.serving(streams.append))
-        stream.send(None, b"1")
-        await a_moment()
-        self.assertEqual((await soon(streams[0].recv())).body, b"1")
-        streams[0].close()
+    async def test_the_block_waits_for_the_handlers(self) -> None:
+        async def late(connection: Connection) -> None:
+            await asyncio.sleep(0.1)
+            await connection.send(None, b"late")
+
+        async with await aio.start_server(late, "127.0.0.1:0") as server:
+            connection = await self.client(server.address)
+            await a_moment()
+        self.assertEqual((await soon(connection.recv())).body, b"late")
 
     async def test_the_limits_are_for_every_client(self) -> None:
         errors: list[Exception] = []
 
-        async def receive(stream: FrameStream) -> None:
+        async def receive(connection: Connection) -> None:
             try:
-                await stream.recv()
+                await connection.recv()
             except framefd.FrameError as error:
                 errors.append(error)
 
-        stream = await self.client(await self.serving(receive, max_body=3))
-        stream.send(None, b"1234")
+        connection = await self.client(await self.serving(receive, max_body=3))
+        await soon(connection.send(None, b"1234"))
         with self.assertRaises(framefd.FrameError):
-            await soon(stream.recv())
+            await soon(connection.recv())
         self.assertEqual([type(error) for error in errors], [framefd.TooBigError])
 
     async def test_unix_sockets(self) -> None:
-        async def greet(stream: FrameStream) -> None:
-            stream.send({"hello": True})
+        async def greet(connection: Connection) -> None:
+            await connection.send({"hello": True})
 
         with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "socket")
-            server = await aio.start_unix_server(greet, path)
-            async with await aio.open_unix_connection(path) as stream:
-                self.assertEqual(await soon(stream.recv()), ({"hello": True}, b""))
-            server.close()
+            for address in (f"unix:{folder}/socket", f"unix:@framefd-aio-{os.getpid()}"):
+                async with await aio.start_server(greet, address):
+                    async with await aio.connect(address) as connection:
+                        self.assertEqual(await soon(connection.recv()), ({"hello": True}, b""))
 
-    async def test_a_socket_that_was_authenticated_before(self) -> None:
-        ours, theirs = socket.socketpair()
-        loop = asyncio.get_running_loop()
-        serving = loop.run_in_executor(None, framefd.auth_server, theirs, support.KEY)
-        await loop.run_in_executor(None, framefd.auth_client, ours, support.KEY)
-        await serving
-        async with await aio.open_connection(sock=ours) as stream:
-            framefd.send(theirs, {"n": 1})
-            self.assertEqual(await soon(stream.recv()), ({"n": 1}, b""))
-        theirs.close()
+    async def test_nobody_is_there(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            with self.assertRaises(ConnectionRefusedError):
+                await aio.connect(unused.getsockname())
+        for address in ("nowhere", "host:port"):
+            with self.assertRaises(ValueError):
+                await aio.connect(address)
 
     async def test_thousands_of_connections_that_are_idle(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         count = 1000 if hard != resource.RLIM_INFINITY and hard < 5000 else 2000
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * count + 200), hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-
-        async def echo(stream: FrameStream) -> None:
-            async for header, body in stream:
-                stream.send(header, body)
-
-        address = await self.serving(echo, backlog=count)
-        streams = [await self.client(address) for _ in range(count)]
-        for stream in (streams[0], streams[-1], streams[count // 2]):
-            stream.send({"n": 1}, b"x")
-            self.assertEqual(await soon(stream.recv()), ({"n": 1}, b"x"))
+        address = await self.serving(answers, backlog=count)
+        connections = [await self.client(address) for _ in range(count)]
+        for connection in (connections[0], connections[-1], connections[count // 2]):
+            self.assertEqual((await soon(connection.call("echo", b"x"))).body, b"x")
         before = resource.getrusage(resource.RUSAGE_SELF)
         await asyncio.sleep(0.3)
         after = resource.getrusage(resource.RUSAGE_SELF)
         self.assertLess(after.ru_utime - before.ru_utime, 0.1)
-        for stream in streams:
-            stream.close()
+
+
+class Loops(unittest.TestCase):
+    @unittest.skipIf(os.environ.get("FRAMEFD_LOOP"), "this is the other loop")
+    def test_the_same_on_uvloop(self) -> None:
+        found = [sys.executable, "-c", "import uvloop"]
+        if subprocess.run(found, stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("uvloop is not installed")
+        program = "import uvloop, unittest; uvloop.install(); unittest.main('test_aio')"
+        path = os.pathsep.join([str(support.PACKAGE), os.path.dirname(__file__)])
+        environment = {**os.environ, "PYTHONPATH": path, "FRAMEFD_LOOP": "uvloop"}
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":

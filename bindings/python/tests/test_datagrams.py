@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pathlib
 import socket
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import support
 
 import framefd
-from framefd import ErrorCode, ExecOptions, Outcome, _addresses
+from framefd import ErrorCode, Outcome, _addresses
 
 
 def udp(family: int = socket.AF_INET) -> socket.socket:
@@ -47,7 +48,7 @@ class Datagrams(unittest.TestCase):
                     theirs.bind(f"{directory}/theirs")
                     framefd.send_datagram(ours, {}, to=f"{directory}/theirs")
                     source = framefd.recv_datagram(theirs).source
-                    self.assertEqual(source, f"{directory}/ours".encode())
+                    self.assertEqual(source, f"{directory}/ours")
                     framefd.send_datagram(theirs, {"n": 2}, to=source)
                     self.assertEqual(framefd.recv_datagram(ours).header, {"n": 2})
 
@@ -69,13 +70,19 @@ class Datagrams(unittest.TestCase):
             ("127.0.0.1", 7000),
             ("::1", 7000, 5, 0),
             ("fe80::1", 7000, 0, 3),
-            b"/run/some.sock",
+            "/run/some.sock",
+            os.fsdecode(b"/run/\xff.sock"),
             b"\0abstract",
         ]
         for address in addresses:
-            packed = _addresses.pack(address, 0)
-            unpacked = _addresses.unpack(packed[:-1] if address == b"\0abstract" else packed)
-            self.assertEqual(unpacked, address)
+            self.assertEqual(_addresses.unpack(_addresses.pack(address, 0)), address)
+        for same in (b"/run/x", pathlib.Path("/run/x")):
+            self.assertEqual(_addresses.unpack(_addresses.pack(same, 0)), "/run/x")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
+            named.bind(f"\0framefd-test-{os.getpid()}")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+                framefd.send_datagram(ours, {"n": 1}, to=named.getsockname())
+            self.assertEqual(framefd.recv_datagram(named).header, {"n": 1})
         with self.assertRaises(OSError):
             _addresses.pack(("127.0.0.1", 7000), socket.AF_INET6)
 
@@ -93,7 +100,7 @@ class Exec(unittest.TestCase):
             results: list[framefd.ExecResult] = []
             while not (done.is_set() and results):
                 with contextlib.suppress(framefd.FrameTimeoutError):
-                    results.append(server.serve(theirs, ExecOptions(timeout=0.02)))
+                    results.append(server.serve(theirs, timeout=0.02))
             return results
 
         with udp() as ours, udp() as theirs:
@@ -140,7 +147,7 @@ class Exec(unittest.TestCase):
 
     def test_nobody_asks(self) -> None:
         with udp() as theirs, self.assertRaises(framefd.FrameTimeoutError):
-            framefd.DatagramServer().serve(theirs, ExecOptions(timeout=0.001))
+            framefd.DatagramServer().serve(theirs, timeout=0.001)
 
     def test_keys_that_cannot_be_used(self) -> None:
         for key in (b"", b"short"):

@@ -49,6 +49,15 @@ BUILTINS = {
 }
 
 
+# The errno with which the system raises them.
+ERRNO: dict[type[Exception], int] = {
+    FileNotFoundError: errno.ENOENT,
+    FileExistsError: errno.EEXIST,
+    PermissionError: errno.EACCES,
+    TimeoutError: errno.ETIMEDOUT,
+}
+
+
 class Classes(unittest.TestCase):
     def test_every_code_has_a_class_with_the_fitting_builtin(self) -> None:
         for code in ErrorCode:
@@ -59,7 +68,12 @@ class Classes(unittest.TestCase):
                 self.assertIsInstance(error, BUILTINS.get(code, OSError))
                 self.assertEqual((error.code, str(error)), (code, "details"))
                 self.assertEqual(error.remote, code <= -100)
-                self.assertIsNone(error.errno)
+                fitting = ERRNO.get(BUILTINS.get(code, OSError))
+                if code in (ErrorCode.NOSPC, ErrorCode.REMOTE_NO_SPACE):
+                    fitting = errno.ENOSPC
+                if code == ErrorCode.AUTH:
+                    fitting = None
+                self.assertEqual(error.errno, fitting)
 
     def test_builtins_catch_what_is_theirs_and_no_more(self) -> None:
         for code in ErrorCode:
@@ -75,6 +89,8 @@ class Classes(unittest.TestCase):
         self.assertEqual((error.code, error.remote), (-77, False))
 
     def test_a_lost_peer_is_told_from_other_system_errors(self) -> None:
+        refused = _errors.make(ErrorCode.IO, "", errno.ECONNREFUSED)
+        self.assertIsInstance(refused, ConnectionRefusedError)
         for number in (errno.EPIPE, errno.ECONNRESET):
             gone = _errors.make(ErrorCode.IO, "", number)
             self.assertIsInstance(gone, ConnectionError)
@@ -91,8 +107,8 @@ class Classes(unittest.TestCase):
                 self.assertEqual((again.code, again.errno, str(again)), (code, 32, "details"))
 
     def test_command_errors_are_subprocess_errors(self) -> None:
-        raw = _abi.ExecResult(exit_code=3, flags=_abi.EXEC_RESULT_TIMED_OUT)
-        done = framefd.CompletedCommand("false", b"out", b"err", "UTF-8", raw)
+        raw = _abi.ExecResult(exit_code=3, flags=_abi.EXEC_RESULT_TIMED_OUT, charset=b"UTF-8")
+        done = framefd.CompletedCommand("false", b"out", b"err", raw)
         failed = framefd.CalledProcessError(done, "failed")
         self.assertIsInstance(failed, subprocess.CalledProcessError)
         late = framefd.CommandTimeout(done, "late", 2.5)
@@ -156,7 +172,7 @@ class Details(unittest.TestCase):
         for number in (2**31, 2**32 + 1, -(2**40)):
             with self.assertRaises(ValueError):
                 framefd.send(number, {})
-        with self.assertRaises(AttributeError):
+        with self.assertRaises(TypeError):
             framefd.send("no descriptor", {})  # type: ignore[arg-type]
 
 

@@ -101,7 +101,7 @@ class Exec(unittest.TestCase):
                 self.ours.run("true", env=env)
         for value in (None, 1):
             with self.assertRaises(TypeError):
-                self.ours.run("true", env={"A": value})  # type: ignore[dict-item]
+                self.ours.run("true", env={"A": value})  # type: ignore[arg-type]
         with self.assertRaises(ValueError):
             self.ours.run("true", cwd="\0")
         with self.assertRaises(ValueError):

@@ -146,7 +146,7 @@ class Streams(unittest.TestCase):
                     self.assertEqual(self.collect(command)[STDOUT], b"given")
                 self.assertEqual(fd.run("cat", input=data).stdout, b"given")
             for options in ({"input": b""}, {"live_input": False}):
-                with fd.start("cat", **options) as command:  # type: ignore[arg-type]
+                with fd.start("cat", **options) as command:
                     self.assertEqual(self.collect(command)[STDOUT], b"")
             self.assertEqual(fd.run("cat").stdout, b"")
             nul = fd.run(["cat"], input=b"a\0b")

@@ -125,14 +125,14 @@ class Whole(unittest.TestCase):
             with self.subTest(str(limits)), support.stream() as (ours, theirs):
                 framefd.send(ours, {"deep": {"n": 1}}, b"x" * 100)
                 with self.assertRaises((framefd.TooBigError, framefd.MalformedError)):
-                    framefd.recv(theirs, **limits)
+                    framefd.recv(theirs, **limits)  # type: ignore[arg-type]
         framefd.send(self.ours, {"deep": {"n": 1}}, b"x" * 100)
         whole = framefd.recv(self.theirs, max_body=100, max_header=100, max_depth=2)
         self.assertEqual(len(whole.body), 100)
         for name in ("max_body", "max_header", "max_depth"):
             for value in (0, -1, 2**64):
                 with self.assertRaises(ValueError):
-                    framefd.recv(self.theirs, **{name: value})
+                    framefd.recv(self.theirs, **{name: value})  # type: ignore[arg-type]
 
     def test_timeouts(self) -> None:
         for seconds in (0, 0.001):
@@ -305,9 +305,10 @@ class Vectors(unittest.TestCase):
 
     def frame(self, fd: int, row: list[str], data: bytes, at: int) -> None:
         _, result, header, body, _, options = row
-        limits = dict(part.split("=") for part in options.split(",") if part != "-")
+        texts = dict(part.split("=") for part in options.split(",") if part != "-")
+        limits: dict[str, Any] = {name: int(value) for name, value in texts.items()}
         if result != "ok":
-            framefd.recv(fd, **{name: int(value) for name, value in limits.items()})
+            framefd.recv(fd, **limits)
         size = struct.unpack_from("<i", data, at)[0]
         text = data[at + 4 : at + 4 + size]
         if not header.startswith("@"):
@@ -318,7 +319,7 @@ class Vectors(unittest.TestCase):
             with self.assertRaises(framefd.MalformedError):
                 framefd.recv(fd)
             return
-        got = framefd.recv(fd, **{name: int(value) for name, value in limits.items()})
+        got = framefd.recv(fd, **limits)
         self.assertEqual(expected.pop("data_size", 0), len(got.body))
         self.assertEqual(got.header, expected)
         start = at + 4 + size

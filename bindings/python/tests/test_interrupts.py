@@ -249,8 +249,9 @@ def calls(directory: pathlib.Path) -> list[tuple[str, Callable[[framefd.Connecti
 
     def raw(call: Callable[[socket.socket], Any]) -> Any:
         def wait(_: framefd.Connection) -> None:
-            with support.stream() as (ours, _):
+            with support.stream() as (ours, theirs):
                 call(ours)
+                theirs.close()
 
         return wait
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _abi, _headers
 from .._abi import ErrorCode
-from .._arguments import Buffer, Descriptor, StrOrBytes, StrOrBytesPath
+from .._arguments import Buffer, Descriptor, Environment, StrOrBytesPath
 from .._auth import KeyLike, Keys, as_key, as_keyring
 from .._commands import RemoteCommand as BlockingCommand
 from .._connection import Connection as BlockingConnection
@@ -303,7 +303,7 @@ class Connection:
         check: bool = False,
         timeout: float | None = None,
         cwd: StrOrBytesPath | None = None,
-        env: Mapping[StrOrBytes, StrOrBytes] | None = None,
+        env: Environment | None = None,
         max_output: int | None = None,
         allow_truncated: bool = False,
         detached: bool = False,
@@ -492,7 +492,8 @@ class Connection:
             raise BusyError(ErrorCode.BUSY, "another task is receiving")
 
     def _failed(self, code: int, error: BaseException | None = None) -> BaseException:
-        if code == ErrorCode.ABORTED and self._cause is not None:
+        # The thread of a transfer may still be in the connection.
+        if self._cause is not None and code in (ErrorCode.ABORTED, ErrorCode.BUSY):
             text = f"the connection cannot be used any more: {self._cause}"
             return BrokenError(ErrorCode.BROKEN, text)
         return error if error is not None else self._blocking._failed(code)
@@ -519,6 +520,8 @@ class Connection:
             future = self._loop.run_in_executor(None, call)
             try:
                 return await asyncio.shield(future)
+            except FrameError as error:
+                raise self._failed(error.code, error) from None
             except asyncio.CancelledError:
                 with self._breaking():
                     future.add_done_callback(_forgotten)

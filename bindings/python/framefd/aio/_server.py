@@ -91,6 +91,7 @@ class Server:
     def __init__(self, handler: Handler, listener: Listener, keys: Keys | None) -> None:
         self._handler = handler
         self._listener = listener
+        self._address = listener.address
         self._ring = None if keys is None else as_keyring(keys)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,8 +100,8 @@ class Server:
 
     @property
     def address(self) -> str:
-        """The address that it listens at, as connect() takes it."""
-        return self._listener.address
+        """The address that it listens at, or did, as connect() takes it."""
+        return self._address
 
     def close(self) -> None:
         """Accepts no more; the connections that are there stay."""
