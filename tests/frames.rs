@@ -5,30 +5,32 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::channel::{Channel, Kind, every_channel, flags, socket_pair, tcp, unread};
+use common::channel::{Channel, Kind, every_channel, fill, flags, socket_pair, tcp, unread};
+use common::exec::{LONG, within};
+use common::process::{address_space, alone};
 use common::proxy::{Direction, Fault, at_every_offset};
-use common::{cases, encoded, kind};
+use common::{cases, encoded, kind, peer};
 use framefd::ErrorKind;
-use framefd::ops::frame::{self, Frame, Options};
+use framefd::io::wait::Interrupt;
+use framefd::ops::frame::{self, Frame, IfLarge, Options, Received};
 use framefd::wire::frame::packet::PrefixFormat;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
 
 fn recv(fd: impl AsFd) -> framefd::Result<Frame> {
-    frame::recv(fd.as_fd(), &within(Duration::from_secs(10)))
+    frame::recv(fd.as_fd(), &within(LONG))
 }
 
 fn send(fd: impl AsFd, header: Option<&str>, body: &[u8]) -> framefd::Result<()> {
-    frame::send(fd.as_fd(), header, body, &within(Duration::from_secs(10)))
-}
-
-fn within(timeout: Duration) -> Options {
-    Options { timeout: Some(timeout), ..Options::default() }
+    frame::send(fd.as_fd(), header, body, &within(LONG))
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn more_slices_than_one_system_call_takes_are_sent() {
     let slices: Vec<&[u8]> = [&b"abc"[..], b"", b"d"].into_iter().cycle().take(3000).collect();
     for kind in Kind::ALL {
         let Channel { writer, reader } = kind.open();
-        let options = within(Duration::from_secs(10));
+        let options = within(LONG);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 frame::send_slices(writer.as_fd(), None, &slices, &options).unwrap();
@@ -211,6 +213,108 @@ fn more_slices_than_one_system_call_takes_are_sent() {
             assert_eq!(recv(&reader).unwrap().body, slices.concat(), "{kind:?}");
         });
     }
+}
+
+#[test]
+fn more_bytes_than_one_system_call_takes_are_sent_at_once() {
+    // Never written to, so all of it is the kernel's one page of zeros.
+    let body = vec![0; 0x7fff_f000 + 5];
+    let (sender, receiver) = socket_pair();
+    std::thread::scope(|scope| {
+        scope.spawn(|| frame::send(sender.as_fd(), None, &body, &Options::default()).unwrap());
+        let mut frame = peer::next(&receiver).unwrap();
+        assert_eq!(frame.left, body.len() as u64);
+        frame.skip();
+        assert_eq!(frame.left, 0);
+    });
+    send(&sender, None, b"next").unwrap();
+    assert_eq!(recv(&receiver).unwrap().body, b"next");
+}
+
+#[test]
+fn a_declared_size_costs_nothing_until_its_bytes_come() {
+    alone("a_declared_size_costs_nothing_until_its_bytes_come", || {
+        let limited = Options { timeout: Some(Duration::from_millis(1)), ..Options::default() };
+        let pairs: Vec<_> = (0..100).map(|_| socket_pair()).collect();
+        let (mut peer, fd) = socket_pair();
+        let (started, wait_for_start) = std::sync::mpsc::channel();
+        let feeding = std::thread::spawn(move || {
+            started.send(()).unwrap();
+            peer.read_exact(&mut [0]).unwrap();
+            let zeros = vec![0; 65536];
+            let _ = peer.write_all(&encoded(r#"{"data_size":67108864}"#, b""));
+            while peer.write_all(&zeros).is_ok() {}
+        });
+        wait_for_start.recv().unwrap();
+        // From here on there is memory for half a body.
+        let most = address_space() + (32 << 20);
+        let limit = Rlimit { current: Some(most), maximum: None };
+        rustix::process::setrlimit(Resource::As, limit).unwrap();
+        for (mut peer, fd) in pairs {
+            peer.write_all(&encoded(r#"{"data_size":67108864}"#, b"ten bytes.")).unwrap();
+            assert_eq!(kind(frame::recv(fd.as_fd(), &limited)), ErrorKind::Stalled);
+            peer.write_all(b"\xff\xff\xff\x7f").unwrap();
+            assert_eq!(kind(frame::recv_packet(fd.as_fd(), &limited)), ErrorKind::TooBig);
+        }
+        // And when they do come, the lack of memory is an error like any other.
+        (&fd).write_all(b"x").unwrap();
+        assert_eq!(kind(frame::recv(fd.as_fd(), &within(LONG))), ErrorKind::NoMemory);
+        drop(fd);
+        feeding.join().unwrap();
+    });
+}
+
+#[test]
+fn a_message_larger_than_the_buffer_has_memory_of_its_own() {
+    let (peer, fd) = socket_pair();
+    let data: Vec<u8> = (0..100).collect();
+    for size in [0, 1, 99, 100, 101] {
+        let mut buf = vec![0; size];
+        frame::send_packet(peer.as_fd(), &data, &within(LONG)).unwrap();
+        let packet = frame::recv_packet_into(fd.as_fd(), &mut buf, IfLarge::Own, &within(LONG));
+        match packet.unwrap() {
+            Received::InBuffer(header, body) => assert_eq!((header, &buf[body]), (0..0, &data[..])),
+            Received::Own(message) => {
+                assert!(message.header.is_none() && message.body == data && size < 100);
+            }
+        }
+        frame::send(peer.as_fd(), None, &data, &within(LONG)).unwrap();
+        let frame = frame::recv_into(fd.as_fd(), &mut buf, IfLarge::Own, &within(LONG)).unwrap();
+        let Received::Own(message) = frame else { panic!("{frame:?}") };
+        assert_eq!(message.header.unwrap().text(), r#"{"data_size":100}"#);
+        assert_eq!(message.body, data);
+    }
+    frame::send_packet(peer.as_fd(), &[], &within(LONG)).unwrap();
+    let empty =
+        frame::recv_packet_into(fd.as_fd(), &mut [], IfLarge::Refuse, &within(LONG)).unwrap();
+    assert!(matches!(empty, Received::InBuffer(header, body) if header == body && body == (0..0)));
+
+    let small = Options { max_body: 99, ..within(LONG) };
+    for (if_large, options) in [(IfLarge::Refuse, within(LONG)), (IfLarge::Own, small)] {
+        let (peer, fd) = socket_pair();
+        frame::send_packet(peer.as_fd(), &data, &options).unwrap();
+        let refused = frame::recv_packet_into(fd.as_fd(), &mut [0; 9], if_large, &options);
+        assert_eq!(kind(refused), ErrorKind::TooBig);
+    }
+}
+
+#[test]
+fn an_interrupted_call_is_in_sync_only_between_messages() {
+    let interrupt = Arc::new(Interrupt::by_hook(Box::new(|| ControlFlow::Break(()))));
+    let options = Options { interrupt: Some(interrupt), ..within(LONG) };
+    let (mut peer, fd) = socket_pair();
+    assert_eq!(kind(frame::recv(fd.as_fd(), &options)), ErrorKind::Canceled);
+    frame::send(peer.as_fd(), None, b"whole", &options).unwrap();
+    assert_eq!(frame::recv(fd.as_fd(), &options).unwrap().body, b"whole");
+    peer.write_all(&encoded(r#"{"data_size":9}"#, b"abc")).unwrap();
+    assert_eq!(kind(frame::recv(fd.as_fd(), &options)), ErrorKind::Stalled);
+
+    assert_eq!(
+        kind(frame::send(fd.as_fd(), None, &vec![0; 9 << 20], &options)),
+        ErrorKind::Stalled
+    );
+    fill(&fd);
+    assert_eq!(kind(frame::send(fd.as_fd(), None, b"", &options)), ErrorKind::Canceled);
 }
 
 #[test]
@@ -259,7 +363,7 @@ fn the_deepest_header_fits_a_small_stack() {
         let header = format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         let bytes = encoded(&header, b"");
         let writing = std::thread::spawn(move || peer.write_all(&bytes));
-        let options = Options { max_header: 1 << 20, ..within(Duration::from_secs(10)) };
+        let options = Options { max_header: 1 << 20, ..within(LONG) };
         let small = std::thread::Builder::new().stack_size(64 * 1024);
         let receive = move || frame::recv(fd.as_fd(), &options)?.header.string("a").map(|_| ());
         let received = kind(small.spawn(receive).unwrap().join().unwrap());
@@ -362,7 +466,7 @@ proptest! {
         unsigned: bool,
     ) {
         let prefix = PrefixFormat::new(width, big_endian, unsigned).unwrap();
-        let options = Options { prefix, max_body: 1000, ..within(Duration::from_secs(10)) };
+        let options = Options { prefix, max_body: 1000, ..within(LONG) };
         let (mut peer, fd) = socket_pair();
         peer.write_all(&bytes).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();

@@ -39,13 +39,18 @@ pub fn options(prefix: PrefixFormat) -> Options {
     }
 }
 
-/// What all three find in `bytes`, which the connection and the decoder get in pieces that end at
+/// What all of them find in `bytes`, which connections and the decoder get in pieces that end at
 /// `cuts`.
 pub fn agree(bytes: &[u8], cuts: &[usize], what: What, prefix: PrefixFormat) -> Found {
     let options = options(prefix);
-    let found = by_stateless(bytes, what, &options);
-    assert_eq!(by_connection(bytes, cuts, what, &options), found, "a connection, {what:?}");
-    assert_eq!(by_decoder(bytes, cuts, what, &options), found, "the decoder, {what:?}");
+    let found = by_decoder(bytes, cuts, what, &options);
+    for exact in [false, true] {
+        let by_connection = by_connection(bytes, cuts, what, exact, &options);
+        assert_eq!(by_connection, found, "a connection, {what:?}, exact: {exact}");
+    }
+    if what != What::Streamed {
+        assert_eq!(by_stateless(bytes, what, &options), found, "stateless, {what:?}");
+    }
     found
 }
 
@@ -56,16 +61,11 @@ fn by_stateless(bytes: &[u8], what: What, options: &Options) -> Found {
     let mut messages = Vec::new();
     let end = loop {
         let next = match what {
-            What::Frames => frame::recv(fd.as_fd(), options)
-                .map(|frame| (frame.header.text().to_owned(), frame.body)),
             What::Packets => {
                 frame::recv_packet(fd.as_fd(), options).map(|body| (String::new(), body))
             }
-            What::Streamed => {
-                frame::recv_header(fd.as_fd(), options).and_then(|(header, mut body)| {
-                    Ok((header.text().to_owned(), body.read_all(u64::MAX, options.timeout)?))
-                })
-            }
+            _ => frame::recv(fd.as_fd(), options)
+                .map(|frame| (frame.header.text().to_owned(), frame.body)),
         };
         match next {
             Ok(message) => messages.push(message),
@@ -75,12 +75,18 @@ fn by_stateless(bytes: &[u8], what: What, options: &Options) -> Found {
     Found { messages, end }
 }
 
-fn by_connection(bytes: &[u8], cuts: &[usize], what: What, options: &Options) -> Found {
+fn by_connection(
+    bytes: &[u8],
+    cuts: &[usize],
+    what: What,
+    exact: bool,
+    options: &Options,
+) -> Found {
     let (mut peer, fd) = UnixStream::pair().unwrap();
     let Options { max_header, max_depth, max_body, prefix, .. } = *options;
     let format = if what == What::Packets { Format::Packets(prefix) } else { Format::Frames };
     let limits =
-        ConnectionOptions { max_header, max_depth, max_body, format, ..Default::default() };
+        ConnectionOptions { max_header, max_depth, max_body, format, exact, ..Default::default() };
     let mut connection = Connection::new(fd.as_fd(), limits).unwrap();
     let mut messages: Vec<(String, Vec<u8>)> = Vec::new();
     let mut next = |connection: &mut Connection<'_>| {

@@ -4,6 +4,7 @@
 pub mod agreement;
 pub mod channel;
 pub mod exec;
+pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod run;

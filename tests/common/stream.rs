@@ -1,12 +1,13 @@
 //! Both ends of a streamed command: a client of ours or as raw as can be, and a server.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::{Limits, Request, Running, ServeOptions, Served, Stream};
+use framefd::ops::exec::{Limits, Request, Running, ServeOptions, Served, Stream, is_late_input};
 use framefd::ops::frame::{self, Connection, Frame};
+use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::{ExecReply, ExecRequest};
 use framefd::{Duplex, Result};
 use rustix::event::PollFlags;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use super::channel::Channel;
 use super::exec::{LONG, exact, serve, within};
+use super::peer;
 
 /// No command outlives a test by long, even if it fails.
 pub fn limited() -> ServeOptions<'static> {
@@ -23,7 +25,6 @@ pub fn limited() -> ServeOptions<'static> {
 
 /// Two descriptors for each end: those of a client, and those of a server.
 pub fn duplexes<'a>(there: &'a Channel, back: &'a Channel) -> (Duplex<'a>, Duplex<'a>) {
-    use std::os::fd::AsFd as _;
     (
         Duplex { reader: back.reader.as_fd(), writer: there.writer.as_fd() },
         Duplex { reader: there.reader.as_fd(), writer: back.writer.as_fd() },
@@ -155,4 +156,13 @@ pub fn recv(client: Duplex<'_>) -> Frame {
 /// Its header, for comparison.
 pub fn json_of(frame: &Frame) -> Value {
     serde_json::from_str(frame.header.text()).unwrap()
+}
+
+/// Drops a frame that a client sent to a command that had ended. False if it has closed instead.
+pub fn drop_late_input(server: &impl AsFd) -> bool {
+    let Some(mut late) = peer::next(server) else { return false };
+    let header = Header::parse(late.text.clone().into_bytes(), 32).unwrap();
+    assert!(is_late_input(&header), "{}", late.text);
+    late.skip();
+    true
 }

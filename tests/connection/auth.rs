@@ -6,7 +6,7 @@ use framefd::ErrorKind;
 use framefd::ops::auth::keyring::Keyring;
 use framefd::wire::auth::{Key, KeyId, answer};
 
-use super::{LONG, NO_TIME, connection, exact, frame, pair};
+use super::{LONG, NO_TIME, connection, encoded, exact, pair};
 
 fn key(byte: u8) -> Key {
     Key::new(&[byte; 32]).unwrap()
@@ -50,7 +50,7 @@ fn an_answer_that_comes_in_parts_is_one() {
         assert_eq!(server.auth_server(&ring(), NO_TIME).unwrap_err().kind(), ErrorKind::TimedOut);
         client.write_all(&[byte]).unwrap();
     }
-    client.write_all(&frame("{}", b"")).unwrap();
+    client.write_all(&encoded("{}", b"")).unwrap();
     assert_eq!(server.auth_server(&ring(), NO_TIME).unwrap().as_str(), "one");
     assert_eq!(server.next(NO_TIME).unwrap().header(), "{}");
     client.set_nonblocking(true).unwrap();
@@ -78,7 +78,7 @@ fn any_other_failure_breaks_the_connection() {
     let mut server = connection(&server);
     let error = server.auth_server(&Keyring::new(), LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Key);
-    assert_eq!(super::unread(&client), 0);
+    assert_eq!(crate::unread(&client), 0);
 
     let (client, server) = pair();
     let mut client = connection(&client);

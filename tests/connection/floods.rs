@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use framefd::ErrorKind;
 use framefd::ops::frame::{Connection, ConnectionOptions, Ends};
 
-use crate::{LONG, NO_TIME, connection, fill, frame, numbered, pair};
+use crate::common::process::memory;
+use crate::{LONG, NO_TIME, connection, encoded, fill, numbered, pair};
 
 /// More than anybody sends.
 const ENDLESS: u64 = 1 << 62;
@@ -33,7 +34,7 @@ fn flood(to: impl Into<OwnedFd>, first: Vec<u8>, again: Vec<u8>) -> JoinHandle<(
 /// A message whose body does not end, on a pipe: the receiving end, and who floods it.
 fn endless_body(options: ConnectionOptions) -> (Connection<'static>, JoinHandle<()>) {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
-    let head = frame(&format!(r#"{{"data_size":{ENDLESS}}}"#), b"");
+    let head = encoded(&format!(r#"{{"data_size":{ENDLESS}}}"#), b"");
     let flooding = flood(writer, head, vec![0; 65536]);
     let mut receiver = Connection::new(Ends::Owned(Some(reader), None), options).unwrap();
     assert_eq!(receiver.recv_header(LONG).unwrap().1, ENDLESS);
@@ -152,25 +153,19 @@ fn a_drain_ends_at_256_kib_in_however_many_calls() {
     flooding.join().unwrap();
 }
 
-/// Bytes of memory that this process has in use.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 #[test]
 fn what_is_taken_in_is_bounded_over_many_sends() {
     let (ours, theirs) = pair();
     fill(&ours);
     let flooding = flood(theirs.try_clone().unwrap(), Vec::new(), numbered(1, 10).repeat(1000));
     let mut connection = connection(&ours);
-    let before = resident();
+    let before = memory();
     for _ in 0..12 {
         let error = connection.send(None, b"x", Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(connection.next(LONG).unwrap().body(), b"bbbbbbbbbb");
     }
-    let grown = resident().saturating_sub(before);
+    let grown = memory().saturating_sub(before);
     assert!(grown < 400 << 20, "{} MiB", grown >> 20);
     drop(connection);
     drop((ours, theirs));

@@ -2,7 +2,6 @@
 #![allow(unsafe_code)] // fork(2)
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
@@ -10,13 +9,7 @@ use framefd::ErrorKind;
 use framefd::ops::frame::{Connection, ConnectionOptions, Ends};
 use rustix::net::sockopt;
 
-use crate::{LONG, connection, numbered, pair, unread};
-
-fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (client, listener.accept().unwrap().0)
-}
+use crate::{LONG, connection, numbered, pair, tcp, unread};
 
 #[test]
 fn tcp_nodelay_is_set_and_stays_unless_it_is_to_be_left_alone() {

@@ -9,13 +9,12 @@ use framefd::ops::frame::{Connection, ConnectionOptions, Sent};
 use framefd::wire::frame::packet::PrefixFormat;
 use framefd::wire::frame::queue::Format;
 
-use crate::{LONG, NO_TIME, connection, exact, fill, frame, numbered, pair, unread};
+use crate::{LONG, NO_TIME, connection, encoded, exact, fill, numbered, pair, unread};
 
 #[test]
 fn a_receive_that_times_out_at_any_byte_loses_nothing() {
     let bytes = [numbered(1, 5), numbered(2, 0), numbered(3, 300)].concat();
-    for is_exact in [false, true] {
-        let make = if is_exact { exact } else { connection };
+    for make in [connection, exact] {
         let (ours, mut theirs) = pair();
         let mut receiver = make(&ours);
         let mut seen = Vec::new();
@@ -81,14 +80,15 @@ fn a_send_that_is_accepted_in_part_is_not_sent_again() {
     assert_eq!(sender.send(Some(r#"{"third":1}"#), b"", LONG).unwrap(), Sent::Whole);
     sender.end(false, LONG).unwrap();
     let header = format!(r#"{{"data_size":{}}}"#, body.len());
-    let third = frame(r#"{"data_size":0,"third":1}"#, b"");
-    assert!(reading.join().unwrap() == [frame(&header, &body), third].concat());
+    let third = encoded(r#"{"data_size":0,"third":1}"#, b"");
+    assert!(reading.join().unwrap() == [encoded(&header, &body), third].concat());
 }
 
 #[test]
 fn a_refused_send_leaves_no_byte_behind() {
     let (ours, mut theirs) = pair();
-    let before = fill(&ours);
+    fill(&ours);
+    let before = usize::try_from(unread(&theirs)).unwrap();
     let mut sender = connection(&ours);
     for len in [0, 10, 100_000] {
         let error = sender.send(None, &vec![b'x'; len], Duration::from_millis(5)).unwrap_err();
@@ -100,7 +100,7 @@ fn a_refused_send_leaves_no_byte_behind() {
     drop(ours);
     let mut rest = Vec::new();
     theirs.read_to_end(&mut rest).unwrap();
-    assert_eq!(rest, frame(r#"{"data_size":5}"#, b"hello"));
+    assert_eq!(rest, encoded(r#"{"data_size":5}"#, b"hello"));
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn to_queue_waits_only_for_room_in_the_queue() {
     sender.end(false, LONG).unwrap();
     let sent: Vec<u8> = sizes
         .iter()
-        .flat_map(|len| frame(&format!(r#"{{"data_size":{len}}}"#), &vec![b'x'; *len]))
+        .flat_map(|len| encoded(&format!(r#"{{"data_size":{len}}}"#), &vec![b'x'; *len]))
         .collect();
     assert!(reading.join().unwrap().ends_with(&sent));
 }

@@ -13,8 +13,8 @@ use framefd::wire::frame::queue::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::channel::Kind;
-use crate::frame;
+use crate::common::channel::Kind;
+use crate::encoded;
 
 /// One message: its number in the header, if it has one, and its body.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Content {
 
     fn encoded(&self, format: Format) -> Vec<u8> {
         match format {
-            Format::Frames => frame(&self.received(), &self.body()),
+            Format::Frames => encoded(&self.received(), &self.body()),
             Format::Packets(prefix) => {
                 let bytes = prefix.encode(self.body_len as u64).unwrap();
                 [&bytes[..prefix.width()], &self.body()].concat()
@@ -264,7 +264,7 @@ fn run(case: Case) {
     let sender = sending.join().unwrap();
     let (bytes, from, to) = relaying.join().unwrap();
     assert!(bytes == wire);
-    assert_eq!(crate::channel::unread(&from), 0, "nothing behind it");
+    assert_eq!(crate::unread(&from), 0, "nothing behind it");
     assert_eq!(receiver.recv(Duration::ZERO).unwrap_err().kind(), ErrorKind::TimedOut);
     drop((sender, to));
 }

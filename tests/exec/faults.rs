@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use crate::common::channel::{Kind, fill, socket_pair, tcp};
 use crate::common::exec::{LONG, Presence, ask, exact, serve, within};
-use crate::common::kind;
 use crate::common::process::{alone, memory};
 use crate::common::proxy::{Direction, Fault, at_every_offset};
+use crate::common::{kind, peer};
 use framefd::ops::exec::Limits;
 use framefd::ops::exec::{self, Reply, Report, Request, ServeOptions, Served};
 use framefd::ops::frame::{self, Frame};
 use framefd::wire::message::exec::OnClose;
 use framefd::{Duplex, ErrorKind, Result};
 use rustix::io::Errno;
+use serde_json::json;
 
 const SHORT: Duration = Duration::from_millis(50);
 /// No test waits for it.
@@ -269,11 +270,11 @@ fn a_client_that_reads_slowly_gets_all_of_its_reply() {
     client.send(&format!("head -c {SIZE} /dev/zero"));
     thread::scope(|scope| {
         let outcome = scope.spawn(|| serve(server.duplex(), &options));
-        let (_, mut body) = frame::recv_header(client.reader.as_fd(), &within(LONG)).unwrap();
+        let mut reply = peer::next(&client.reader).unwrap();
         let start = Instant::now();
         let mut piece = vec![0; SIZE / 60];
-        while body.left() > 0 {
-            body.read(&mut piece, Some(LONG)).unwrap();
+        while reply.left > 0 {
+            assert!(reply.read(&mut piece).unwrap() > 0);
             thread::sleep(Duration::from_millis(10));
         }
         assert!(start.elapsed() > patience, "it was not slow");
@@ -290,9 +291,8 @@ fn a_request_that_does_not_come_whole_is_not_run() {
         ..ServeOptions::default()
     };
     let (client, server) = unix();
-    let header = Some(r#"{"cmd":"exec"}"#);
-    let mut body = frame::send_header(client.writer.as_fd(), header, 20, &within(LONG)).unwrap();
-    body.write(b"touch ran;", Some(LONG)).unwrap();
+    peer::begin(&client.writer, json!({"cmd": "exec"}), 20);
+    peer::send_bytes(&client.writer, b"touch ran;");
     assert_eq!(kind(serve(server.duplex(), &options)), ErrorKind::Stalled);
     assert!(!root.path().join("ran").exists());
 }
@@ -302,10 +302,8 @@ fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
     let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
     for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::Stalled)] {
         for (client, server) in [unix(), over_tcp(), pipes()] {
-            let header = Some(r#"{"cmd":"exec","id":7}"#);
-            let writer = client.writer.as_fd();
-            let mut body = frame::send_header(writer, header, 1 << 30, &within(LONG)).unwrap();
-            body.write(b"too big", Some(LONG)).unwrap();
+            peer::begin(&client.writer, json!({"cmd": "exec", "id": 7}), 1 << 30);
+            peer::send_bytes(&client.writer, b"too big");
             let client = if half_closes { End::of(client.half_close()) } else { client };
             assert_eq!(kind(serve(server.duplex(), &options)), expected);
             let reply = client.recv();
@@ -322,11 +320,10 @@ fn a_refused_request_may_take_longer_than_a_reply() {
     let (client, server) = unix();
     thread::scope(|scope| {
         let outcome = scope.spawn(|| serve(server.duplex(), &options));
-        let (writer, start) = (client.writer.as_fd(), Instant::now());
-        let header = Some(r#"{"cmd":"exec"}"#);
-        let mut body = frame::send_header(writer, header, 1 << 20, &within(LONG)).unwrap();
-        while body.left() > 0 {
-            body.write(&[b' '; 1 << 14], Some(LONG)).unwrap();
+        let start = Instant::now();
+        peer::begin(&client.writer, json!({"cmd": "exec"}), 1 << 20);
+        for _ in 0..1 << 6 {
+            peer::send_bytes(&client.writer, &[b' '; 1 << 14]);
             thread::sleep(Duration::from_millis(6));
         }
         assert!(start.elapsed() > patience, "it was not slow");

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::channel::{Kind, socket_pair, tcp};
 use crate::common::exec::{LONG, ask, connect, serve, serve_next, within};
-use crate::common::kind;
 use crate::common::process::{alone, peak_memory};
+use crate::common::{kind, peer};
 use framefd::io::deadline::Deadline;
 use framefd::ops::exec::{self, Reply, Request, ServeOptions, Served};
 use framefd::ops::exec::{Limits, OnOutputLimit};
@@ -366,14 +366,13 @@ fn a_command_of_many_mebibytes_is_skipped() {
         thread::scope(|scope| {
             let options = &connection.options;
             let server = scope.spawn(|| serve(connection.server.as_fd().into(), options).unwrap());
-            let (client, size) = (connection.client.as_fd(), 20 << 20);
-            let header = Some(r#"{"cmd":"exec"}"#);
-            let mut body = frame::send_header(client, header, size, &within(LONG)).unwrap();
-            let piece = vec![b' '; 65_536];
-            while body.left() > 0 {
-                body.write(&piece, Some(LONG)).unwrap();
+            let client = &connection.client;
+            peer::begin(client, json!({"cmd": "exec"}), 20 << 20);
+            let piece = vec![b' '; 1 << 16];
+            for _ in 0..20 << 4 {
+                peer::send_bytes(client, &piece);
             }
-            let reply = frame::recv(client, &within(LONG)).unwrap();
+            let reply = frame::recv(client.as_fd(), &within(LONG)).unwrap();
             assert_eq!(reply.header.string("code").unwrap(), "too_big");
             assert!(matches!(server.join().unwrap(), Served::Refused(_)));
         });

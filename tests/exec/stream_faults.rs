@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use crate::common::channel::{Kind, drain, fill, socket_pair, tcp, unread};
 use crate::common::exec::{LONG, Presence, serve, within};
+use crate::common::peer::{self, send_bytes};
 use crate::common::process::{alone, peak_memory};
 use crate::common::proxy::{Direction, Fault, at_every_offset};
 use crate::common::stream::{
-    Remote, duplexes, finish, json_of, limited, read_all, read_until, recv, send, serving, shell,
-    shell_with, start,
+    Remote, drop_late_input, duplexes, finish, json_of, limited, read_all, read_until, recv, send,
+    serving, shell, shell_with, start,
 };
 use crate::common::{encoded, kind};
-use framefd::ops::exec::{Request, ServeOptions, Served, is_late_input};
+use framefd::ops::exec::{Request, ServeOptions, Served};
 use framefd::ops::frame;
 use framefd::wire::message::exec::{ExecReply, ExecRequest, OnClose};
 use framefd::{Duplex, Error, ErrorKind, Result};
@@ -80,10 +81,6 @@ fn send_too_much_input(client: &OwnedFd, server: &OwnedFd) -> usize {
             thread::yield_now();
         }
     }
-}
-
-fn send_bytes(client: &OwnedFd, bytes: &[u8]) {
-    File::from(client.try_clone().unwrap()).write_all(bytes).unwrap();
 }
 
 #[test]
@@ -596,17 +593,8 @@ fn a_client_that_writes_before_it_reads_is_read_from_to_the_end() {
                 }
                 assert_eq!(total, 3_000_000);
             });
-            let server: Duplex<'_> = server.as_fd().into();
-            assert!(matches!(serve(server, &limited()), Ok(Served::Ran(_))));
-            loop {
-                match frame::recv_header(server.reader, &within(LONG)) {
-                    Ok((header, mut body)) => {
-                        assert!(is_late_input(&header));
-                        body.skip(Some(LONG)).unwrap();
-                    }
-                    Err(error) => break assert_eq!(error.kind(), ErrorKind::Closed),
-                }
-            }
+            assert!(matches!(serve(server.as_fd().into(), &limited()), Ok(Served::Ran(_))));
+            while drop_late_input(&server) {}
         });
     }
 }
@@ -620,14 +608,11 @@ fn input_for_one_reply_takes_no_memory_and_its_client_may_go_away() {
         for (command, expected) in [("wc -c", Some(SIZE)), ("true", None)] {
             for (client, server) in connections() {
                 let (ran, ()) = serving(server.as_fd().into(), &limited(), || {
-                    let header = json!({"cmd": "exec", "stdin_size": SIZE}).to_string();
-                    let size = command.len() as u64 + SIZE;
-                    let mut body =
-                        frame::send_header(client.as_fd(), Some(&header), size, &within(LONG))
-                            .unwrap();
-                    body.write(command.as_bytes(), Some(LONG)).unwrap();
-                    while body.left() > 0 {
-                        body.write(&piece, Some(LONG)).unwrap();
+                    let header = json!({"cmd": "exec", "stdin_size": SIZE});
+                    peer::begin(&client, header, command.len() as u64 + SIZE);
+                    send_bytes(&client, command.as_bytes());
+                    for _ in 0..SIZE >> 20 {
+                        send_bytes(&client, &piece);
                     }
                     let text = String::from_utf8(recv(client.as_fd().into()).body).unwrap();
                     assert_eq!(text.trim().parse().ok(), expected);
@@ -642,16 +627,13 @@ fn input_for_one_reply_takes_no_memory_and_its_client_may_go_away() {
             for (client, server) in connections() {
                 let presence = Presence::new();
                 let command = presence.of("cat; sleep 1000");
-                let header = json!({"cmd": "exec", "stdin_size": SIZE}).to_string();
-                let size = command.len() as u64 + SIZE;
+                let header = json!({"cmd": "exec", "stdin_size": SIZE});
                 let options = on_close(on_close_of, FOR_EVER);
                 let (ran, ()) = serving(server.as_fd().into(), &options, || {
                     let client = client;
-                    let mut body =
-                        frame::send_header(client.as_fd(), Some(&header), size, &within(LONG))
-                            .unwrap();
-                    body.write(command.as_bytes(), Some(LONG)).unwrap();
-                    body.write(b"some", Some(LONG)).unwrap();
+                    peer::begin(&client, header, command.len() as u64 + SIZE);
+                    send_bytes(&client, command.as_bytes());
+                    send_bytes(&client, b"some");
                     presence.wait_for_begin();
                 });
                 assert!(
@@ -856,7 +838,7 @@ fn a_frame_that_has_begun_is_sent_to_its_end_and_no_other() {
         let input = vec![b'x'; if has_begun { 1 << 20 } else { 0 }];
         let request = Request { input: &input, ..shell("cat") };
         let mut remote = start(client.as_fd().into(), &request);
-        let (_, mut body) = frame::recv_header(server.as_fd(), &within(LONG)).unwrap();
+        let mut request = peer::next(&server).unwrap();
         if !has_begun {
             fill(&client);
             assert_eq!(remote.write(b"input", Some(LONG)).unwrap(), 5);
@@ -879,10 +861,10 @@ fn a_frame_that_has_begun_is_sent_to_its_end_and_no_other() {
                 client.shutdown(std::net::Shutdown::Write).unwrap();
             });
             if has_begun {
-                body.skip(Some(LONG)).unwrap();
+                request.skip();
+                assert_eq!(request.left, 0);
             }
-            let behind = frame::recv(server.as_fd(), &within(LONG));
-            assert_eq!(kind(behind), ErrorKind::Closed);
+            assert!(peer::next(&server).is_none());
         });
     }
 }

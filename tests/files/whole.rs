@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,11 +11,11 @@ use std::sync::Barrier;
 
 use framefd::ErrorKind;
 use framefd::ops::file::{ServeOptions, Served, Transfer, Transferred};
-use framefd::ops::frame;
 use framefd::wire::digest::Hasher;
+use serde_json::json;
 
-use crate::common::kind;
 use crate::common::process::{alone, peak_memory};
+use crate::common::{kind, peer};
 use crate::{
     End, Kind, Tree, against, content, file_of, get, get_fd, get_path, get_with, names, plain, put,
     put_fd, put_path, serve, unhashed_file, with_server,
@@ -141,17 +141,15 @@ fn more_bytes_than_32_bits_count_pass_in_little_memory() {
         let (zero, null) = (File::open("/dev/zero").unwrap(), File::create("/dev/null").unwrap());
         // A server that only counts, for what is stored would fill the disk.
         let (client, server) = Kind::Unix.connect();
-        let framing = frame::Options::default();
         let server = || {
-            let (_, mut body) = frame::recv_header(server.reader.as_fd(), &framing).unwrap();
-            let announced = body.left();
-            body.skip(None).unwrap();
+            let mut request = peer::next(&server.reader).unwrap();
+            let announced = request.left;
+            request.skip();
+            assert_eq!(request.left, 0);
             server.send_raw(&format!(r#"{{"status":"ok","filesize":{announced}}}"#), b"");
             server.recv();
-            let reply = format!(r#"{{"status":"ok","filesize":{size}}}"#);
-            let writer = server.writer.as_fd();
-            let mut body = frame::send_header(writer, Some(&reply), size, &framing).unwrap();
-            body.copy_from(zero.as_fd(), size, None).unwrap();
+            peer::begin(&server.writer, json!({"status": "ok", "filesize": size}), size);
+            io::copy(&mut (&zero).take(size), &mut peer::Raw(server.writer.as_fd())).unwrap();
         };
         std::thread::scope(|scope| {
             scope.spawn(server);
@@ -171,9 +169,8 @@ fn a_terabyte_is_announced_as_one() {
     sparse(&tree, size);
     let (end, _) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
         end.send_raw(r#"{"cmd":"get","filename":"sparse"}"#, b"");
-        let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
-        let (header, body) = received.unwrap();
-        (u64::try_from(header.integer("filesize").unwrap()).unwrap(), body.left())
+        let reply = peer::next(&end.reader).unwrap();
+        (reply.header()["filesize"].as_u64().unwrap(), reply.left)
     });
     assert_eq!(end, (size, size));
 
@@ -187,14 +184,14 @@ fn a_terabyte_is_announced_as_one() {
     let received = std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let End { reader, writer: _writer } = server;
-            frame::recv_header(reader.as_fd(), &frame::Options::default()).unwrap().0
+            peer::next(&reader).unwrap().left
         });
         let sent = put_fd(&client, b"x", source.as_fd(), None, &options);
         // The server is gone after the header, which may be before the first piece.
         assert!(matches!(kind(sent), ErrorKind::Canceled | ErrorKind::Io));
         server.join().unwrap()
     });
-    assert_eq!(received.data_size(), Some(size));
+    assert_eq!(received, size);
 }
 
 #[test]
@@ -423,14 +420,13 @@ fn who_gets_a_file_that_is_put_meanwhile_gets_the_old_one_whole() {
     with_server(&tree, |getter| {
         let header = r#"{"cmd":"get","filename":"file"}"#;
         getter.send_raw(header, b"");
-        let received = frame::recv_header(getter.reader.as_fd(), &frame::Options::default());
-        let (_, mut body) = received.unwrap();
+        let reply = peer::next(&getter.reader).unwrap();
         with_server(&tree, |putter| {
             let source = file_of(&new);
             put_fd(putter, b"file", source.as_fd(), None, &unhashed).unwrap();
         });
         assert!(tree.read("file") == new);
-        assert!(body.read_all(u64::MAX, None).unwrap() == old);
+        assert!(reply.body() == old);
     });
 }
 
@@ -441,12 +437,11 @@ fn what_grows_is_sent_as_large_as_it_was() {
     fs::write(tree.at("log"), vec![b'x'; size]).unwrap();
     with_server(&tree, |end| {
         end.send_raw(r#"{"cmd":"get","filename":"log"}"#, b"");
-        let received = frame::recv_header(end.reader.as_fd(), &frame::Options::default());
-        let (header, mut body) = received.unwrap();
+        let reply = peer::next(&end.reader).unwrap();
         let mut log = File::options().append(true).open(tree.at("log")).unwrap();
         log.write_all(b"more").unwrap();
-        assert_eq!(header.integer("filesize").unwrap(), i64::try_from(size).unwrap());
-        assert!(body.read_all(u64::MAX, None).unwrap() == vec![b'x'; size]);
+        assert_eq!(reply.header()["filesize"], size);
+        assert!(reply.body() == vec![b'x'; size]);
         end.assert_in_sync();
     });
 }
