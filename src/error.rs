@@ -51,8 +51,8 @@ error_kinds! {
     Closed = -1, FRAME_ECLOSED, c"the peer closed the connection";
     /// The stream ended inside a frame, a packet or a handshake.
     Truncated = -2, FRAME_ETRUNCATED, c"the stream ended in the middle of a message";
-    /// Timed out before anything was sent or received, or all of it is in a buffer. The stream
-    /// is still usable: call again.
+    /// Timed out before a byte was sent or received, or all received bytes are in a buffer. The
+    /// stream is still usable: call again.
     TimedOut = -3, FRAME_ETIMEDOUT, c"timed out";
     /// Invalid length prefix: negative, zero for a header, or incomplete.
     BadLength = -4, FRAME_EBADLENGTH, c"the length prefix is not valid";
@@ -90,7 +90,7 @@ error_kinds! {
     NoMemory = -20, FRAME_ENOMEM, c"out of memory";
     /// The object is not in a state that allows this call.
     State = -21, FRAME_ESTATE, c"the call is not possible in this state";
-    /// The object, or the partial file of a transfer, is in use by another.
+    /// Another thread or transfer is using the object or the partial file.
     Busy = -22, FRAME_EBUSY, c"in use by another";
     /// A system call failed; errno says why.
     Io = -23, FRAME_EIO, c"a system call failed";

@@ -17,42 +17,42 @@ use crate::ops::auth::key_file::{self, Rules};
 use crate::ops::auth::keyring::Keyring;
 use crate::wire::auth::{Key, KeyId};
 
-/// For auth_options.flags: the plain handshake. It proves that the client held the key when
-/// the connection opened, and no more: the server is not authenticated, the bytes that follow
-/// are neither secret nor protected against change, and whoever sits in between can pass the
-/// challenge on. It is for networks that are trusted.
+/// For auth_options.flags: the plain handshake, for trusted networks. It proves that the client
+/// held the key when the connection opened, and nothing else. The server is not authenticated,
+/// the bytes that follow are neither secret nor protected against change, and a man in the
+/// middle can relay the challenge.
 pub const AUTH_PLAIN: u32 = 1;
-/// For flags: take keys of 1 to 15 bytes, for peers that cannot change theirs. Whoever sees a
-/// handshake can try all such keys.
+/// For flags: accept keys of 1 to 15 bytes, for peers that cannot use longer ones. An observer
+/// of a handshake can guess such a key by trying all of them.
 pub const AUTH_SHORT_KEY: u32 = 2;
-/// For the flags of auth_key_load() and auth_keyring_load(): the group of a key file may read
-/// it, it may belong to root, and there may be symbolic links to it.
+/// For the flags of auth_key_load() and auth_keyring_load(): a key file may be readable by its
+/// group, may belong to root, and may be reached through symbolic links.
 pub const AUTH_GROUP_READABLE: u32 = 4;
 
-/// How the handshake is done. Initialise it with AUTH_OPTIONS_INIT; a member that is 0 has its
+/// Options of the handshake. Initialise it with AUTH_OPTIONS_INIT; a member that is 0 has its
 /// default.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct AuthOptions {
     /// sizeof(struct auth_options), set by AUTH_OPTIONS_INIT.
     pub size: u32,
-    /// Milliseconds for the whole handshake; default 10 s, and never more than 60 s.
+    /// Milliseconds for the whole handshake; default 10 s, at most 60 s.
     pub timeout_ms: i32,
     /// AUTH_PLAIN and AUTH_SHORT_KEY.
     pub flags: u32,
-    /// For auth_server() and auth_client(): the descriptor to write to, if it is not the one
-    /// that is read from.
+    /// For auth_server() and auth_client(): the descriptor to write to, if it is another one
+    /// than fd.
     pub write_fd: i32,
-    /// For auth_server() and auth_client(), as in frame_options; a connection has its own.
+    /// For auth_server() and auth_client(), as in frame_options. A connection uses its own.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Passed to interrupted.
+    /// Passed to interrupted().
     pub context: *mut c_void,
 }
 
 // SAFETY: numbers and pointers, `size` first, no padding at the end.
 unsafe impl SizedStruct for AuthOptions {}
 
-/// What a handshake proved.
+/// Result of a handshake.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct AuthResult {
@@ -65,24 +65,24 @@ pub struct AuthResult {
 // SAFETY: numbers only, `size` first, no padding.
 unsafe impl SizedStruct for AuthResult {}
 
-/// Keys by id, whose bytes are wiped when they are replaced or freed.
+/// Keys by id. Their bytes are wiped when they are replaced or freed.
 ///
-/// It belongs to the caller and is freed with auth_keyring_free(), once no call uses it any
-/// more. Any number of threads may use and change it.
+/// It belongs to the caller. Free it with auth_keyring_free() after the last call that uses it.
+/// Any number of threads may use and change it.
 pub struct AuthKeyring(Keyring);
 
-/// Asks the peer to prove that it holds the key: sends a challenge of 32 random bytes, takes
-/// HMAC-SHA256(key, challenge) back (RFC 2104) and compares it in constant time. Nothing that
-/// follows is read before the verdict. AUTH_PLAIN says what it proves.
+/// Asks the peer to prove that it holds the key: sends a challenge of 32 random bytes, receives
+/// HMAC-SHA256(key, challenge) (RFC 2104) and compares it in constant time. No byte after the
+/// answer is read. See AUTH_PLAIN for what this proves.
 ///
-/// key is key_len bytes, 16 to 1,024; HMAC pads with zeros, so a key and the same key with NULs
-/// behind it are one. opts may be NULL. Everything is borrowed for the call. Threads may call it
-/// at the same time on different descriptors.
+/// key is key_len bytes, 16 to 1,024. HMAC pads with zeros, so NULs at the end of a key make no
+/// difference. opts may be NULL. Everything is borrowed for the call. Threads may call it at the
+/// same time on different descriptors.
 ///
-/// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or there
-/// are no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED, FRAME_ECANCELED,
-/// FRAME_ECLOSED, FRAME_ETRUNCATED: no answer. FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL.
-/// Close the descriptor after any of them.
+/// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: the key cannot be used, or there are
+/// no random numbers; nothing was sent. FRAME_ETIMEDOUT, FRAME_ESTALLED, FRAME_ECANCELED,
+/// FRAME_ECLOSED, FRAME_ETRUNCATED: no complete answer. FRAME_EBADF, FRAME_EIO with errno,
+/// FRAME_EINVAL. Close the descriptor after any of them.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_server(
     fd: Fd,
@@ -97,15 +97,15 @@ pub extern "C" fn auth_server(
     })
 }
 
-/// Proves to the peer that this side holds the key: takes its challenge of 32 bytes and answers
+/// Proves to the peer that this side holds the key: receives a challenge of 32 bytes and answers
 /// with HMAC-SHA256(key, challenge).
 ///
-/// The wire has no verdict: 0 says that the answer was sent, and a server that refuses it
-/// closes the connection, which the next receive shows. Whoever can be the server chooses what
-/// is answered: use the key for nothing else.
+/// The server sends no result: 0 means that the answer was sent. A server that refuses it closes
+/// the connection, and the next receive reports that. The server chooses the bytes that are
+/// answered, so use the key for nothing else.
 ///
-/// Parameters and codes are as for auth_server(), without FRAME_EAUTH; FRAME_ECLOSED: the
-/// server closed before its challenge.
+/// Parameters and codes are as for auth_server(), without FRAME_EAUTH. FRAME_ECLOSED: the server
+/// closed the stream before its challenge.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_client(
     fd: Fd,
@@ -120,15 +120,15 @@ pub extern "C" fn auth_client(
     })
 }
 
-/// Reads a key from the file at path into buf, less one newline at its end.
+/// Reads a key from the file at path into buf, without one newline at its end.
 ///
-/// flags is AUTH_SHORT_KEY and AUTH_GROUP_READABLE. buf takes up to cap bytes; 1,024 are
-/// enough. Wipe it after use. Any thread.
+/// flags are AUTH_SHORT_KEY and AUTH_GROUP_READABLE, or 0. buf has cap bytes; 1,024 are enough.
+/// Wipe it after use. Any thread.
 ///
 /// Returns the length of the key. FRAME_EKEY: others may read or write the file, it belongs to
-/// another user, is a symbolic link or no regular file, or the key is empty, too short or too
-/// long; frame_last_error() says which. FRAME_ETOOBIG: longer than buf. FRAME_ENOENT,
-/// FRAME_EACCES, FRAME_EIO, with errno. FRAME_EINVAL.
+/// another user, it is a symbolic link or not a regular file, or the key is empty, too short or
+/// too long; frame_last_error() says which. FRAME_ETOOBIG: the key is longer than buf.
+/// FRAME_ENOENT, FRAME_EACCES, FRAME_EIO, with errno. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_key_load(path: Text, flags: u32, buf: Room, cap: usize) -> c_int {
     small(|| {
@@ -147,9 +147,9 @@ pub extern "C" fn auth_key_load(path: Text, flags: u32, buf: Room, cap: usize) -
 
 /// Writes a new key of 32 random bytes into a new file at path, of mode 0600.
 ///
-/// Any thread. Returns 0. FRAME_EEXIST: there is something at path, and it stays. FRAME_EKEY:
-/// no random numbers. FRAME_ENOENT (the directory), FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO, with
-/// errno; no file is left. FRAME_EINVAL.
+/// Any thread. Returns 0. FRAME_EEXIST: path exists, and is not changed. FRAME_EKEY: there are
+/// no random numbers. FRAME_ENOENT (no such directory), FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO,
+/// with errno: no file is left. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_key_generate(path: Text) -> c_int {
     code(|| key_file::generate(path.path("path")?))
@@ -157,8 +157,8 @@ pub extern "C" fn auth_key_generate(path: Text) -> c_int {
 
 /// Makes an empty ring of keys.
 ///
-/// On success *out is the ring, freed with auth_keyring_free(); on failure NULL. Returns 0 or
-/// FRAME_EINVAL.
+/// On success *out is the ring, freed with auth_keyring_free(); on failure it is NULL. Returns 0
+/// or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_keyring_new(out: Out<AuthKeyring>) -> c_int {
     code(|| {
@@ -167,13 +167,13 @@ pub extern "C" fn auth_keyring_new(out: Out<AuthKeyring>) -> c_int {
     })
 }
 
-/// Adds a key, which is copied.
+/// Adds a key to a ring. The key is copied.
 ///
 /// id is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot; NULL is a key without an
 /// id. key is key_len bytes, 16 to 1,024. flags is AUTH_SHORT_KEY or 0. Any thread.
 ///
-/// Returns 0. FRAME_EEXIST: the id has a key already. FRAME_EKEY: another id has this key, or
-/// the key or the id cannot be used. FRAME_EINVAL.
+/// Returns 0. FRAME_EEXIST: the ring has a key of this id. FRAME_EKEY: another id has this key,
+/// or the key or the id cannot be used. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_keyring_add(
     ring: Handle<AuthKeyring>,
@@ -190,14 +190,14 @@ pub extern "C" fn auth_keyring_add(
     })
 }
 
-/// Replaces all keys of a ring by those in the files of a directory, whose names are the ids,
-/// or by the one in a file, which has no id. All or nothing.
+/// Replaces all keys of a ring, or none. If path is a directory, each of its files is a key, and
+/// the file's name is the id. If path is a file, it is one key without an id.
 ///
-/// Names that begin with a dot are left out. flags and the rules for each file are as for
-/// auth_key_load(). Any thread; handshakes that run go on.
+/// Files whose names begin with a dot are ignored. flags and the rules for each file are as for
+/// auth_key_load(). Any thread; running handshakes are not affected.
 ///
-/// Returns 0, or a code of auth_key_load(): the ring is then as it was. FRAME_EKEY also: a name
-/// that is no id, two files with one key, or no key at all.
+/// Returns 0, or a code of auth_key_load(): the ring is then unchanged. FRAME_EKEY also for a
+/// name that is not an id, two files with the same key, and a directory without keys.
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_keyring_load(ring: Handle<AuthKeyring>, path: Text, flags: u32) -> c_int {
     code(|| ring.get("ring")?.0.load(path.path("path")?, rules(flags)?))
@@ -211,14 +211,15 @@ pub extern "C" fn auth_keyring_free(ring: Handle<AuthKeyring>) {
 
 /// Proves to the peer that this side holds the key, before anything else is sent.
 ///
-/// opts->flags has to have AUTH_PLAIN: the handshake of auth_client(). write_fd and interrupted
+/// opts->flags must include AUTH_PLAIN: the handshake of auth_client(). write_fd and interrupted
 /// do not apply. key is borrowed for the call.
 ///
-/// Returns 0: the answer was accepted; a server that refuses it closes the connection, which the
-/// next receive shows. FRAME_ETIMEDOUT with FRAME_DONT_WAIT as timeout_ms: call again. These
-/// change nothing: FRAME_ENOTSUP (without AUTH_PLAIN), FRAME_EKEY (the key cannot be used),
-/// FRAME_EINVAL, FRAME_ESTATE (a body in pieces is not complete), FRAME_EBUSY. Any other failure
-/// breaks the connection: the codes of frame_connection_recv() and frame_connection_send().
+/// Returns 0: the answer was sent or queued. A server that refuses it closes the connection, and
+/// the next receive reports that. FRAME_ETIMEDOUT with FRAME_DONT_WAIT as timeout_ms: call
+/// again. These change nothing: FRAME_ENOTSUP (without AUTH_PLAIN), FRAME_EKEY (the key cannot
+/// be used), FRAME_EINVAL, FRAME_ESTATE (a body in pieces is not complete), FRAME_EBUSY. Every
+/// other failure breaks the connection: the codes of frame_connection_recv() and
+/// frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_auth_client(
     c: Handle<FrameConnection>,
@@ -234,10 +235,10 @@ pub extern "C" fn frame_connection_auth_client(
     })
 }
 
-/// Has the peer prove that it holds a key of ring, before anything else is received.
+/// Asks the peer to prove that it holds a key of ring, before anything else is received.
 ///
-/// opts->flags has to be AUTH_PLAIN: the handshake of auth_server(), which tries every key.
-/// write_fd and interrupted do not apply. who may be NULL; on success *who says whose key it is.
+/// opts->flags must be AUTH_PLAIN: the handshake of auth_server(), with every key of the ring.
+/// write_fd and interrupted do not apply. who may be NULL; on success it has the id of the key.
 ///
 /// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: ring is empty, or there are no
 /// random numbers. Otherwise as frame_connection_auth_client().

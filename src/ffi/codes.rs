@@ -1,16 +1,16 @@
-//! Versions, texts of error codes, defaults. The codes themselves are in src/error.rs.
+//! Versions, and the texts of error codes. The codes themselves are in src/error.rs.
 
 use std::ffi::{c_char, c_int};
 
 use super::boundary::outcome;
 
-/// The version that this header belongs to.
+/// The version of the library that this header belongs to.
 pub const FRAME_VERSION_MAJOR: i32 = 0;
 /// See FRAME_VERSION_MAJOR.
 pub const FRAME_VERSION_MINOR: i32 = 1;
 /// See FRAME_VERSION_MAJOR.
 pub const FRAME_VERSION_PATCH: i32 = 0;
-/// Changes when a program must be rebuilt; compare it with frame_abi_version().
+/// It changes when programs must be rebuilt. Compare it with frame_abi_version().
 pub const FRAME_ABI_VERSION: i32 = 0;
 
 /// The version of the library as text, such as "0.1.0".
@@ -22,8 +22,8 @@ pub extern "C" fn frame_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The number of the library's binary interface: a program loaded with another
-/// FRAME_ABI_VERSION than this must not use it.
+/// The version of the library's binary interface. A program that was built with another
+/// FRAME_ABI_VERSION must not use the library.
 ///
 /// May be called from any thread and from a signal handler. Cannot fail.
 #[unsafe(no_mangle)]
@@ -40,12 +40,12 @@ pub extern "C" fn frame_strerror(code: c_int) -> *const c_char {
     outcome::text(code).as_ptr()
 }
 
-/// This thread's last failure: the line of its code, and the details: what was expected, what
-/// came, the text of the errno. For people; a program branches on the code.
+/// This thread's last failure in words: the line of its code, then the details, such as the
+/// expected value, the received one and the text of the errno. It is for people; a program
+/// branches on the code.
 ///
-/// The text is empty before the first failure. It is in a buffer of the thread, which the next
-/// failure overwrites and nothing frees before the thread ends. Bytes of the peer are escaped
-/// in it. May be called from any thread. Cannot fail.
+/// The text is empty before the first failure. It is valid until the thread's next failure or
+/// its end. Bytes of the peer are escaped. May be called from any thread. Cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_last_error() -> *const c_char {
     outcome::last()

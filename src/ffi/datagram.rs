@@ -22,18 +22,18 @@ use crate::ops::datagram;
 pub struct FrameDatagramOptions {
     /// sizeof(struct frame_datagram_options), set by FRAME_DATAGRAM_OPTIONS_INIT.
     pub size: u32,
-    /// Milliseconds for the whole call, on the monotonic clock; the default is
-    /// FRAME_NO_TIMEOUT. FRAME_DONT_WAIT fails at once where the call would wait.
+    /// Milliseconds for the whole call, on the monotonic clock; the default is FRAME_NO_TIMEOUT.
+    /// FRAME_DONT_WAIT fails at once if the call would have to wait.
     pub timeout_ms: i32,
-    /// Bytes of a datagram to be sent; default 8 KiB, at most 65,507. What has to cross
-    /// the Internet unfragmented is better kept to 1,200. Received are all up to 65,507.
+    /// The largest datagram that is sent, in bytes; default 8 KiB, at most 65,507. Use 1,200 to
+    /// avoid fragments on the Internet. Datagrams of any size up to 65,507 are received.
     pub max_datagram: u32,
-    /// None are defined: 0.
+    /// Must be 0: none are defined.
     pub flags: u32,
-    /// Asked before each wait and after each signal, and at least once a second while a call
-    /// waits: a result other than 0 ends the call with FRAME_ECANCELED. NULL: nothing is asked.
+    /// Called before each wait, after each signal, and at least once a second while a call
+    /// waits. Return non-zero to end the call with FRAME_ECANCELED. May be NULL.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Passed to interrupted.
+    /// Passed to interrupted().
     pub context: *mut c_void,
 }
 
@@ -42,19 +42,19 @@ unsafe impl SizedStruct for FrameDatagramOptions {}
 
 /// Sends one frame as one datagram.
 ///
-/// to is a struct sockaddr of to_len bytes; NULL and 0 send to where the socket is connected.
-/// header is a JSON object in UTF-8, without the key data_size, which the library adds; NULL is
-/// an empty one. body may be NULL if body_len is 0. opts may be NULL.
+/// to is a struct sockaddr of to_len bytes; NULL and 0 send to the address that the socket is
+/// connected to. header is a JSON object in UTF-8 without the key data_size, which the library
+/// adds; NULL is an empty object. body may be NULL if body_len is 0. opts may be NULL.
 ///
 /// Everything is borrowed for the call. fd is a UDP or Unix datagram socket, blocking or not.
 /// Threads may send on one descriptor at the same time.
 ///
-/// Returns 0: it is on its way, and may be lost on it. Nothing was sent with any other code.
-/// FRAME_ETOOBIG: the datagram is above max_datagram, or too large for the network (errno
-/// EMSGSIZE). FRAME_ETIMEDOUT: no room in the queue. FRAME_ECANCELED, FRAME_EBADJSON,
-/// FRAME_EBADFIELD (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not a datagram
-/// socket. FRAME_EIO with errno; ECONNREFUSED tells that nobody received an earlier datagram,
-/// and this one may be sent again.
+/// Returns 0: the datagram was sent, and may still be lost. After any other code nothing was
+/// sent. FRAME_ETOOBIG: the datagram exceeds max_datagram, or is too large for the network
+/// (errno EMSGSIZE). FRAME_ETIMEDOUT: the socket's queue is full. FRAME_ECANCELED,
+/// FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size), FRAME_EINVAL. FRAME_EBADF: not
+/// a datagram socket. FRAME_EIO with errno; ECONNREFUSED means that an earlier datagram was not
+/// received by anyone, and this one may be sent again.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_datagram_send(
     fd: Fd,
@@ -74,19 +74,19 @@ pub extern "C" fn frame_datagram_send(
     })
 }
 
-/// Receives one datagram, which has to be one whole frame, into memory.
+/// Receives one datagram, which must be exactly one frame.
 ///
 /// On success *out is the frame, which the caller frees with frame_free(); on failure it is
-/// NULL. frame_datagram_source() says who sent it, which on a network anybody can forge. opts
-/// may be NULL. fd is borrowed, a UDP or Unix datagram socket, blocking or not. Threads may
-/// receive on one descriptor at the same time.
+/// NULL. frame_datagram_source() returns the sender's address, which anyone on a network can
+/// forge. opts may be NULL. fd is borrowed, a UDP or Unix datagram socket, blocking or not.
+/// Threads may receive on one descriptor at the same time.
 ///
-/// Returns 0. Whatever is returned, the next call receives the next datagram. FRAME_ETIMEDOUT,
-/// FRAME_ECANCELED: none came. FRAME_ELIMIT: it was cut, being larger than 65,507 bytes.
-/// FRAME_EBADLENGTH: it is empty, or its length or data_size does not lead exactly to its end.
-/// FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size is beyond 63 bits). Such a datagram
-/// is gone. FRAME_EIO with errno: ECONNREFUSED tells that nobody received an earlier datagram.
-/// FRAME_EBADF: not a datagram socket. FRAME_EINVAL.
+/// Returns 0. After any code the next call receives the next datagram. FRAME_ETIMEDOUT,
+/// FRAME_ECANCELED: none was received. FRAME_ELIMIT: the datagram was larger than 65,507 bytes
+/// and was truncated. FRAME_EBADLENGTH: it is empty, or its length or data_size does not match
+/// its size. FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_ETOOBIG (data_size exceeds 63 bits). Such a
+/// datagram is lost. FRAME_EIO with errno: ECONNREFUSED means that an earlier datagram was not
+/// received by anyone. FRAME_EBADF: not a datagram socket. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_datagram_recv(
     fd: Fd,
@@ -102,11 +102,11 @@ pub extern "C" fn frame_datagram_recv(
     })
 }
 
-/// The struct sockaddr of the sender of a received datagram, fit for frame_datagram_send().
+/// The sender of a received datagram: a struct sockaddr for frame_datagram_send().
 ///
 /// *len, if len is not NULL, is its length. It is valid until frame_free(). NULL with a length
-/// of 0 if there is none: a Unix socket without a name sent it, the frame came in a stream, or
-/// it is NULL.
+/// of 0 if there is none: the sender is a Unix socket without a name, the frame was received
+/// from a stream, or frame is NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_datagram_source(
     frame: Ref<FrameHandle>,

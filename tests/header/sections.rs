@@ -1,12 +1,12 @@
-//! What stands where in include/framefd.h. This is the table to edit; `make header` does the
-//! rest, and says what it does not find.
+//! The sections of include/framefd.h and their order. Edit this table; `make header` does the
+//! rest, and reports names that it cannot find.
 //!
 //! - A new function, constant or struct in a file that is listed here needs nothing: it goes
 //!   into the section of its file, in the order of the file. Its `///` comment is its manual.
 //! - A new file of src/ffi: add its path, without `.rs`, to the sources of its section.
 //! - A file with things of two sections: list it plainly in one, and in the other with the
 //!   names that go there, such as `"exec/calls: exec_serve exec_run*"`. A name that ends
-//!   in `*` stands for all that begin so.
+//!   in `*` stands for all names that begin so.
 //! - A new section: add it to `SECTIONS`; numbers, contents and counts follow.
 //! - A struct is named for its Rust type: `FrameOptions` is `frame_options`. For another name
 //!   add a line to cbindgen.toml.
@@ -43,7 +43,7 @@ pub const SECTIONS: &[Section] = &[
         usage: "
   frame_send(fd, \"{\\\"cmd\\\":\\\"add\\\"}\", body, len, NULL);
   frame_recv(fd, &frame, NULL);  frame_body(frame, &len);  frame_free(frame);
-No state, and not a byte beyond the message. A conversation is better held on a connection.",
+These keep no state and read no byte beyond the message. For a conversation use a connection.",
         sources: &["frame/raw", "frame/view"],
     },
     Section {
@@ -52,7 +52,7 @@ No state, and not a byte beyond the message. A conversation is better held on a 
         usage: "
   frame_header_string(view.header, \"cmd\", cmd, sizeof cmd);    the text of any header
   b = frame_builder_new();  frame_builder_int(b, \"n\", 3);  text = frame_builder_text(b, NULL);
-A failure sticks in a builder, and each function takes NULL: check the text alone.",
+A failure sticks in a builder, and each function accepts NULL: check the text only.",
         sources: &["frame/header", "frame/builder"],
     },
     Section {
@@ -72,8 +72,8 @@ or \"vsock:cid:port\".",
   frame_connection_send(c, header, body, len, -1);
   while ((n = frame_connection_next(c, views, 64, -1)) > 0) ...
   frame_connection_call(c, \"{\\\"cmd\\\":\\\"get\\\"}\", NULL, 0, 5000, &reply);
-timeout_ms as a parameter is poll(2)'s: 0 does not wait, -1 waits for ever, and
-FRAME_DEFAULT_TIMEOUT is the connection's.",
+A parameter timeout_ms is as for poll(2): 0 does not wait, -1 waits forever, and
+FRAME_DEFAULT_TIMEOUT is the connection's own.",
         sources: &[
             "connection/mod",
             "connection/receive",
@@ -115,7 +115,7 @@ While a streamed command runs, exec_signal() sends it Ctrl-C.",
         usage: "
   frame_connection_recv_header(c, -1, &view, NULL);
   exec_serve(c, view.header, NULL, &result);
-  exec_and_reply(fd, command, len, NULL, &result);          a command from anywhere else",
+  exec_and_reply(fd, command, len, NULL, &result);          a command from any other source",
         sources: &["exec/options", "exec/server"],
     },
     Section {
@@ -125,8 +125,8 @@ While a streamed command runs, exec_signal() sends it Ctrl-C.",
   struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
   what.name = \"notes/a\";  what.path = \"a\";
   frame_file_put(c, &what, -1, &result);
-  what.flags |= FRAME_FILE_TREE;                     a directory with all that is in it
-Each is an exchange on a connection: 0 as timeout_ms is FRAME_EINVAL.",
+  what.flags |= FRAME_FILE_TREE;                     a directory with everything in it
+Each is an exchange on a connection: a timeout_ms of 0 is FRAME_EINVAL.",
         sources: &["file/transfer", "file/query"],
     },
     Section {
@@ -152,11 +152,11 @@ pub const APPENDIX: Section = Section {
     about: "every error code, in words",
     usage: "
 -100 and below were reported by the peer in an error reply: the connection is still usable.
-The numbers never change and are never reused. frame_strerror() has a line for each.",
+The numbers never change and are never reused. frame_strerror() returns a line for each.",
     sources: &[],
 };
 
-/// What stands before the contents, and behind them.
+/// The text before the contents, and after them.
 pub const CONVENTIONS: [&str; 2] = [
     "\
 /* framefd: messages, proof of a key, remote commands and files over any file descriptor.
@@ -164,24 +164,25 @@ pub const CONVENTIONS: [&str; 2] = [
  *
 ",
     " *
- * True of every function, unless it says otherwise:
+ * For every function, unless its comment says otherwise:
  *
- * - It returns 0 or a count, or a negative FRAME_E... code. frame_strerror() has a line for
- *   each code, frame_last_error() this thread's details in words. A code of -100 or below
- *   came from the peer in an error reply: the connection is still usable.
+ * - It returns 0 or a count, or a negative FRAME_E... code. frame_strerror() returns a line
+ *   for each code, frame_last_error() the details of this thread's last failure. A code of
+ *   -100 or below was received in an error reply: the connection is still usable.
  * - Descriptors are borrowed. They are never closed, their flags are never changed, and
  *   nothing beyond the message is read, except by a connection. They may block or not.
- * - No call changes the process: no signal handler or mask, no SIGPIPE, no working directory,
- *   environment or locale, no global state. Nothing is printed.
+ * - No call changes the process: its signal handlers and mask, working directory,
+ *   environment, locale or global state. No SIGPIPE is raised, and nothing is printed.
  * - One deadline covers a whole call, on the monotonic clock.
  * - Options may be NULL. Their first member is their size, which ..._INIT sets:
  *       struct frame_options opts = FRAME_OPTIONS_INIT;
  *   A member that is 0 has its default. No struct has padding at its end.
- * - An output pointer may be NULL if its function says so. It is NULL after a failure.
- * - Objects are freed with the function of their own name; NULL is ignored.
- * - Threads may call everything at the same time, on different objects and descriptors. Each
- *   object and function says more if it allows more.
- * - Everything is there since version 0.1, unless it says another.
+ * - An output parameter may be NULL only if its function says so. After a failure an output
+ *   pointer is set to NULL.
+ * - Each kind of object has its own ..._free(), which ignores NULL.
+ * - Threads may make any calls at the same time on different objects and descriptors. An
+ *   object or function that allows more says so.
+ * - Everything exists since version 0.1, unless its comment names another.
  */
 ",
 ];

@@ -109,8 +109,8 @@ class ErrorCode(enum.IntEnum):
     """The stream ended inside a frame, a packet or a handshake."""
 
     TIMEDOUT = -3
-    """Timed out before anything was sent or received, or all of it is in a buffer. The stream
-    is still usable: call again."""
+    """Timed out before a byte was sent or received, or all received bytes are in a buffer. The
+    stream is still usable: call again."""
 
     BADLENGTH = -4
     """Invalid length prefix: negative, zero for a header, or incomplete."""
@@ -167,7 +167,7 @@ class ErrorCode(enum.IntEnum):
     """The object is not in a state that allows this call."""
 
     BUSY = -22
-    """The object, or the partial file of a transfer, is in use by another."""
+    """Another thread or transfer is using the object or the partial file."""
 
     IO = -23
     """A system call failed; errno says why."""

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::ffi::boundary::arguments::invalid;
 
-/// For a `timeout_ms`: wait for ever.
+/// For a `timeout_ms`: wait forever.
 pub const FRAME_NO_TIMEOUT: i32 = -1;
 /// For a `timeout_ms`: do not wait at all.
 pub const FRAME_DONT_WAIT: i32 = -2;
@@ -111,7 +111,7 @@ pub fn time(milliseconds: i32, default: Option<Duration>, what: &str) -> Result<
     }
 }
 
-/// As a timeout parameter: that of the object. As a member it is 0.
+/// As a timeout parameter: the object's own timeout. As a member, 0 means the default.
 pub const FRAME_DEFAULT_TIMEOUT: i32 = i32::MIN;
 
 /// A `timeout_ms` parameter, as poll(2) has it: 0 does not wait, -1 waits for ever, and

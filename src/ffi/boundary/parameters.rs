@@ -223,7 +223,7 @@ impl<T> Mut<T> {
         unsafe { self.0.as_mut() }
     }
 
-    /// Ends the object; NULL is ignored.
+    /// Frees the object; NULL is ignored.
     pub fn free(self) {
         // SAFETY: it came from `Out::put`, and is not used again: the header says so.
         unsafe { arguments::free(self.0) };
@@ -243,7 +243,7 @@ impl<T: Sync> Handle<T> {
         unsafe { arguments::object(self.0.cast_const(), what) }
     }
 
-    /// Ends the object; NULL is ignored.
+    /// Frees the object; NULL is ignored.
     pub fn free(self) {
         // SAFETY: it came from `Place::put`, and is not used again: the header says so.
         unsafe { arguments::free(self.0) };

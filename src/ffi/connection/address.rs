@@ -14,13 +14,13 @@ use crate::ops::frame::Connection;
 
 /// Connects to an address and makes a connection, which owns the descriptor.
 ///
-/// If a name has several addresses, they are tried in order. opts may be NULL; its
-/// connect_timeout_ms is for all of it, except that the lookup of a name is the C library's and
-/// keeps to no deadline. FRAME_CONNECTION_OWN is implied.
+/// If a name has several addresses, they are tried in order. opts may be NULL;
+/// FRAME_CONNECTION_OWN is implied. connect_timeout_ms covers all of it except the lookup of a
+/// name, which the C library does without a deadline.
 ///
-/// On success *out is the connection, on failure NULL. Returns 0, FRAME_ETIMEDOUT, FRAME_EIO
-/// with errno (ECONNREFUSED, EHOSTUNREACH and so on), FRAME_ENOENT (no such name), FRAME_EINVAL
-/// (the address, named in frame_last_error()), FRAME_ENOMEM.
+/// On success *out is the connection; on failure it is NULL. Returns 0, FRAME_ETIMEDOUT,
+/// FRAME_EIO with errno (ECONNREFUSED, EHOSTUNREACH and so on), FRAME_ENOENT (no such name),
+/// FRAME_EINVAL (invalid address, named in frame_last_error()), FRAME_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connect(
     address: Text,
@@ -39,11 +39,11 @@ pub extern "C" fn frame_connect(
     })
 }
 
-/// Makes a listening socket, which is the caller's and closed on exec.
+/// Makes a listening socket. The caller owns it; it is closed on exec.
 ///
-/// backlog is the length of its queue, 0 for the default of 4,096. mode is that of a Unix socket's
-/// file, 0 for 0600. The file of a Unix socket that nobody listens on is replaced; anything else
-/// there stays. A TCP port can be had again at once after its last listener.
+/// backlog is the length of its queue; 0 is the default, 4,096. mode is that of a Unix socket's
+/// file; 0 is 0600. A socket file that nobody listens on is replaced; any other file stays and
+/// is an error. A TCP port can be used again at once after its last listener (SO_REUSEADDR).
 ///
 /// Returns the descriptor, FRAME_EIO with errno (EADDRINUSE, EACCES and so on), FRAME_EEXIST,
 /// FRAME_ENOENT or FRAME_EINVAL.
@@ -56,13 +56,14 @@ pub extern "C" fn frame_listen(address: Text, backlog: c_int, mode: u32) -> c_in
     })
 }
 
-/// Takes the next connection of a listening socket, which stays as it is, blocking or not.
+/// Accepts the next connection of a listening socket. The socket may block or not, and keeps its
+/// flags.
 ///
-/// On success *out is the connection, which owns its descriptor; on failure NULL. opts may be
-/// NULL; FRAME_CONNECTION_OWN is implied. Any number of threads may accept from one socket.
+/// On success *out is the connection, which owns its descriptor; on failure it is NULL. opts may
+/// be NULL; FRAME_CONNECTION_OWN is implied. Any number of threads may accept from one socket.
 ///
-/// Returns 0, FRAME_ETIMEDOUT (none came), FRAME_EIO with errno (EMFILE: the connection stays in
-/// the queue), FRAME_EBADF, FRAME_EINVAL, FRAME_ENOMEM.
+/// Returns 0, FRAME_ETIMEDOUT, FRAME_EIO with errno (EMFILE: the connection stays in the queue),
+/// FRAME_EBADF, FRAME_EINVAL, FRAME_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_accept(
     listening_fd: Fd,
@@ -81,12 +82,12 @@ pub extern "C" fn frame_accept(
     })
 }
 
-/// Writes the text of a socket's own address, or of its peer's, to buf, with a NUL. Functions
-/// that take an address take this text. A Unix socket without a name is "unix:".
+/// Writes the address of a socket, or of its peer, to buf as text with a NUL. Functions that
+/// take an address accept this text. A Unix socket without a name is "unix:".
 ///
-/// buf may be NULL, to learn the length. Returns the length without the NUL, FRAME_ETOOBIG (cap
-/// is too small; nothing was written), FRAME_EBADF (no socket), FRAME_ENOTSUP (another family),
-/// FRAME_EIO with errno (ENOTCONN).
+/// buf may be NULL to ask for the length only. Returns the length without the NUL, FRAME_ETOOBIG
+/// (cap is too small; nothing was written), FRAME_EBADF (not a socket), FRAME_ENOTSUP (another
+/// address family), FRAME_EIO with errno (ENOTCONN).
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_address(fd: Fd, of_peer: bool, buf: TextRoom, cap: usize) -> i64 {
     count(|| {

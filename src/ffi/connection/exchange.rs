@@ -9,18 +9,17 @@ use crate::ffi::boundary::parameters::{Bytes, Handle, Out, Text};
 use crate::ffi::connection::FrameConnection;
 use crate::ffi::frame::FrameHandle;
 
-/// Sends a request and takes its reply, which repeats the request's id and says
-/// "status":"ok".
+/// Sends a request and receives its reply, which repeats the request's id and has "status":"ok".
 ///
-/// header is a JSON object without an id, which the library chooses, and without data_size. On
-/// success *reply is the reply, which the caller frees with frame_free(); on failure NULL.
-/// timeout_ms is for the whole exchange, and not 0: a call cannot be resumed.
+/// header is a JSON object without id and data_size, which the library adds. On success *reply
+/// is the reply, which the caller frees with frame_free(); on failure it is NULL. timeout_ms
+/// covers the whole exchange, and must not be 0: a call cannot be resumed.
 ///
-/// Returns 0. -100 and below: an error reply, whose message frame_last_error() has; the
-/// connection is in sync. Once a byte of the request was accepted every other failure breaks
-/// the connection: FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (it answers another
-/// request, or does not say "ok"), FRAME_ECLOSED, and the codes of frame_connection_recv() and
-/// frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0.
+/// Returns 0. -100 and below: an error reply; frame_last_error() has its message, and the
+/// connection is in sync. Once a byte of the request was accepted, every other failure breaks
+/// the connection: FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (the reply is for another
+/// request, or has no "status":"ok"), FRAME_ECLOSED, and the codes of frame_connection_recv()
+/// and frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_call(
     c: Handle<FrameConnection>,
@@ -43,9 +42,9 @@ pub extern "C" fn frame_connection_call(
 /// Queues the reply to a request: "status":"ok", the request's id, the members of header, and
 /// body_len bytes of body.
 ///
-/// request is the text of the request's header. header is a JSON object, or NULL for none;
-/// members that the library writes (status, id, data_size) are FRAME_EBADFIELD. It waits only
-/// while more than max_queue would be queued, so 0 as timeout_ms will do.
+/// request is the text of the request's header. header is a JSON object or NULL. Members that
+/// the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only while
+/// more than max_queue bytes would be queued, so a timeout_ms of 0 is usually enough.
 ///
 /// Returns 0 or a code of frame_connection_send().
 #[unsafe(no_mangle)]
@@ -65,10 +64,10 @@ pub extern "C" fn frame_connection_reply(
     })
 }
 
-/// Queues the error reply to a request: the reply code that stands for code, and a message for
+/// Queues the error reply to a request, with the reply code for `code`. message is text for
 /// people, or NULL.
 ///
-/// code is a FRAME_E... code; one of FRAME_EREMOTE_... names its reply code. Otherwise as
+/// code is a FRAME_E... code; FRAME_EREMOTE_... chooses a reply code directly. Otherwise as
 /// frame_connection_reply().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_reply_error(

@@ -1,5 +1,4 @@
-//! A conversation over one or two descriptors: made, watched and ended here; its messages and
-//! exchanges have files of their own.
+//! A conversation over one or two descriptors: how it is made, inspected and ended.
 
 mod address;
 mod exchange;
@@ -30,19 +29,19 @@ use crate::limits;
 use crate::ops::exec::Running;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
 
-/// For frame_connection_options.flags: the connection owns the descriptors, once
-/// frame_connection_new() has returned 0; frame_connection_free() closes them.
+/// For frame_connection_options.flags: the connection owns the descriptors once
+/// frame_connection_new() has returned 0, and frame_connection_free() closes them.
 pub const FRAME_CONNECTION_OWN: u32 = 1;
-/// One thread may send while another receives. Then neither direction serves the other: a
-/// receive does not write the queue, and a send does not take in what comes.
+/// The same: one thread may send while another receives. Then a receive does not write queued
+/// messages, and a send does not read from the peer.
 pub const FRAME_CONNECTION_DUPLEX: u32 = 2;
-/// Not a byte is read beyond the message at hand, so that the descriptor can be handed on after
-/// any of them. A send does not take in what comes, either.
+/// The same: no byte is read beyond the current message, so the descriptor can be passed on
+/// after each message. A send does not read from the peer either.
 pub const FRAME_CONNECTION_EXACT: u32 = 4;
-/// TCP_NODELAY stays as it is. Without this flag a connection sets it on a TCP socket, and
-/// leaves it set: that is the only thing that the library changes on a borrowed descriptor.
+/// The same: TCP_NODELAY is not changed. Without this flag a connection sets it on a TCP socket
+/// and leaves it set. The library changes nothing else on a borrowed descriptor.
 pub const FRAME_CONNECTION_AS_IS: u32 = 8;
-/// Keepalive probes are switched on: SO_KEEPALIVE of socket(7).
+/// The same: keepalive probes are enabled (SO_KEEPALIVE of socket(7)).
 pub const FRAME_CONNECTION_KEEPALIVE: u32 = 16;
 
 /// How a connection is made.
@@ -51,11 +50,11 @@ pub const FRAME_CONNECTION_KEEPALIVE: u32 = 16;
 pub struct FrameConnectionOptions {
     /// sizeof(struct frame_connection_options).
     pub size: u32,
-    /// FRAME_CONNECTION_... added up.
+    /// FRAME_CONNECTION_... flags, combined with |.
     pub flags: u32,
-    /// Milliseconds that FRAME_DEFAULT_TIMEOUT stands for; default FRAME_NO_TIMEOUT.
+    /// Milliseconds that FRAME_DEFAULT_TIMEOUT means; default FRAME_NO_TIMEOUT.
     pub timeout_ms: i32,
-    /// Milliseconds for all of frame_connect(), every address of the name; default 30,000.
+    /// Milliseconds for frame_connect() with all addresses of the name; default 30,000.
     pub connect_timeout_ms: i32,
     /// Bytes of header text; default 64 KiB, at most 16 MiB.
     pub max_header: u64,
@@ -71,13 +70,13 @@ pub struct FrameConnectionOptions {
     pub prefix: u32,
     /// 0.
     pub reserved: u32,
-    /// Bytes that are accepted and not written; default 32 MiB.
+    /// The most bytes that may be accepted and not yet written; default 32 MiB.
     pub max_queue: u64,
-    /// Asked before each wait and after each signal, and at least once a second while a call
-    /// lasts: a result other than 0 ends the call with FRAME_ECANCELED. A call that need not wait,
-    /// and one with 0 as timeout, does not ask. NULL: nothing is asked.
+    /// Called before each wait, after each signal, and at least once a second while a call
+    /// lasts. Return non-zero to end the call with FRAME_ECANCELED. A call that does not have to
+    /// wait, or has a timeout of 0, does not call it. May be NULL.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Passed to interrupted.
+    /// Passed to interrupted().
     pub context: *mut c_void,
 }
 
@@ -129,17 +128,17 @@ impl FrameConnectionOptions {
 /// A conversation over one or two descriptors: messages, bodies in pieces, calls, commands and
 /// files, one after the other.
 ///
-/// It belongs to the caller, and is freed with frame_connection_free(). One thread at a time
-/// may use it, or one in each direction with FRAME_CONNECTION_DUPLEX; a second one gets
-/// FRAME_EBUSY. What allows any thread, or a signal handler, says so.
+/// It belongs to the caller, and is freed with frame_connection_free(). One thread at a time may
+/// use it, or one in each direction with FRAME_CONNECTION_DUPLEX; another thread gets
+/// FRAME_EBUSY. Functions that any thread or a signal handler may call say so.
 ///
-/// Messages lose nothing: after FRAME_ETIMEDOUT and FRAME_ECANCELED call again. Exchanges
-/// (calls, commands, files) are whole, or break the connection once their request has begun to
-/// go out. A framing error and an end of stream inside a message break it too. Then every call
-/// but frame_connection_inspect(), _unread(), _abort() and _free() returns FRAME_EBROKEN, and
+/// After FRAME_ETIMEDOUT and FRAME_ECANCELED no message is lost: call again. An exchange (call,
+/// command, file) that fails after a part of its request was accepted breaks the connection. A
+/// framing error breaks it too, and so does an end of stream inside a message. Then every call
+/// except frame_connection_inspect(), _unread(), _abort() and _free() returns FRAME_EBROKEN, and
 /// frame_last_error() names the first cause.
 ///
-/// After fork(2) a child gets FRAME_EFORKED from everything but _unread() and _free().
+/// After fork(2) every call in the child except _unread() and _free() returns FRAME_EFORKED.
 pub struct FrameConnection {
     pub(in crate::ffi) cell: ConnectionCell,
     timeout: Option<Duration>,
@@ -168,16 +167,16 @@ impl FrameConnection {
     }
 }
 
-/// Makes a connection of read_fd and write_fd: one socket twice, a pair of pipes, or -1 for a
-/// direction that is not there.
+/// Makes a connection of read_fd and write_fd: the same socket twice, or two pipes. -1 is a
+/// missing direction.
 ///
-/// On success *out is the connection, on failure NULL, and no descriptor was taken. They are
-/// borrowed and have to stay open until frame_connection_free(), which closes them only with
-/// FRAME_CONNECTION_OWN. They are sockets of type SOCK_STREAM, pipes or terminals in raw mode,
-/// blocking or not. opts may be NULL.
+/// On success *out is the connection; on failure it is NULL, and the caller keeps the
+/// descriptors. They are borrowed and must stay open until frame_connection_free(), which closes
+/// them only with FRAME_CONNECTION_OWN. They are sockets of type SOCK_STREAM, pipes or terminals
+/// in raw mode, blocking or not. opts may be NULL.
 ///
 /// Returns 0, FRAME_EBADF (not open), FRAME_EINVAL (a datagram socket, or options), FRAME_ENOMEM
-/// or FRAME_EIO with errno (EMFILE: what is no socket needs an eventfd(2)).
+/// or FRAME_EIO with errno (EMFILE: a descriptor that is not a socket needs an eventfd(2)).
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_new(
     read_fd: Fd,
@@ -206,24 +205,24 @@ pub extern "C" fn frame_connection_new(
     })
 }
 
-/// Ends the object; NULL is ignored. What is queued is dropped, and nothing is sent or shut
+/// Frees a connection; NULL is ignored. Queued bytes are dropped, and nothing is sent or shut
 /// down: see frame_connection_end(). The descriptors are closed if the connection owns them.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_free(c: Handle<FrameConnection>) {
     value((), || c.free());
 }
 
-/// Writes what is queued, and ends this direction: the peer sees an end of stream (on a socket;
-/// anything else ends when it is closed).
+/// Writes all queued bytes and ends this direction: the peer sees an end of stream. (Only on a
+/// socket; other descriptors end when they are closed.)
 ///
-/// With linger it then drops what the peer sends, until the peer has ended its direction too,
-/// at most 256 KiB: a close with unread input would take the last reply from the peer. Nothing is
-/// received after that. Without it one direction ends and the other goes on, with
-/// FRAME_CONNECTION_DUPLEX beside a thread that receives.
+/// With linger it then reads and drops at most 256 KiB until the peer has ended its direction
+/// too: if a socket is closed with unread input, the peer may lose the last reply. Nothing can
+/// be received after that. Without linger only this direction ends. With FRAME_CONNECTION_DUPLEX
+/// another thread may be receiving meanwhile.
 ///
 /// Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again. FRAME_ESTATE: a body in pieces is
-/// not complete, or there is nothing to drop after frame_connection_unread(). FRAME_EIO with
-/// errno, FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY.
+/// not complete, or linger was asked for after frame_connection_unread(). FRAME_EIO with errno,
+/// FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_end(
     c: Handle<FrameConnection>,
@@ -241,11 +240,11 @@ pub extern "C" fn frame_connection_end(
     })
 }
 
-/// Makes whatever waits on the connection return FRAME_EABORTED within 100 ms, and every later
-/// call at once; but not a name lookup, and not what the kernel does with a file.
+/// Aborts the connection. Waiting calls return FRAME_EABORTED within 100 ms, later calls at
+/// once. It does not interrupt a name lookup or the kernel's work on a file.
 ///
-/// A socket is shut down, which every process that shares it feels. In a child of fork(2) it
-/// does nothing. Any thread, and any signal handler, while the connection is not freed.
+/// A socket is shut down, for all processes that share it. In a child of fork(2) the call does
+/// nothing. Any thread and any signal handler may call it until the connection is freed.
 ///
 /// Returns 0 or FRAME_EINVAL (NULL).
 #[unsafe(no_mangle)]
@@ -256,14 +255,14 @@ pub extern "C" fn frame_connection_abort(c: Handle<FrameConnection>) -> c_int {
     })
 }
 
-/// Gives receiving up for good, and gives back what was read ahead: the next part of the
-/// stream, for whoever goes on with the descriptor.
+/// Stops receiving for good, and returns the bytes that were read ahead. They are the next part
+/// of the stream, for code that continues to read from the descriptor.
 ///
-/// *bytes is borrowed until frame_connection_free(), and *len its length. It works on a broken
-/// connection, and in a child of fork(2).
+/// *bytes is valid until frame_connection_free(), and *len is its length. The call works on a
+/// broken connection, and in a child of fork(2).
 ///
-/// Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, or FRAME_EFORKED: in a child, if another
-/// thread of its parent was in the connection when it forked.
+/// Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, or FRAME_EFORKED: this is a child of
+/// fork(2), and another thread was using the connection during the fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_unread(
     c: Handle<FrameConnection>,
@@ -283,43 +282,43 @@ pub extern "C" fn frame_connection_unread(
 
 /// For frame_connection_state.flags: this side has ended its direction.
 pub const FRAME_STATE_ENDED: u32 = 1;
-/// The same: the peer has ended its own.
+/// The same: the peer has ended its direction.
 pub const FRAME_STATE_PEER_ENDED: u32 = 2;
-/// The same: a streamed command runs, see exec_start().
+/// The same: a streamed command is running, see exec_start().
 pub const FRAME_STATE_EXEC: u32 = 4;
 
-/// What a connection is about to do.
+/// The state of a connection, and the events that it waits for.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameConnectionState {
     /// sizeof(struct frame_connection_state).
     pub size: u32,
-    /// FRAME_STATE_... added up.
+    /// FRAME_STATE_... flags, combined with |.
     pub flags: u32,
-    /// The code that broke the connection, or its sending; 0 if nothing did.
+    /// The code of the failure that broke the connection or its sending direction, or 0.
     pub broken: i32,
-    /// Where to poll(2) for reading, or -1.
+    /// The descriptor to poll(2) for reading, or -1.
     pub read_fd: i32,
-    /// Where to poll for writing, or -1.
+    /// The descriptor to poll(2) for writing, or -1.
     pub write_fd: i32,
-    /// For poll(2); poll only after a receive has returned FRAME_ETIMEDOUT, since messages may
-    /// have been read already.
+    /// Events to poll read_fd for. Poll only after a receive has returned FRAME_ETIMEDOUT:
+    /// messages may have been read ahead.
     pub read_events: i16,
-    /// For poll(2): 0 if nothing is queued.
+    /// Events to poll write_fd for; 0 if nothing is queued.
     pub write_events: i16,
-    /// Bytes of a body in pieces that were not read.
+    /// Bytes of a received body in pieces that were not read yet.
     pub to_receive: u64,
-    /// Bytes of a body that was begun, which were not given.
+    /// Bytes of a body in pieces that were not passed to frame_connection_write() yet.
     pub to_send: u64,
-    /// Bytes that were accepted and not written.
+    /// Bytes that were accepted and not written yet.
     pub queued: u64,
 }
 
 // SAFETY: numbers only, `size` first, no padding.
 unsafe impl SizedStruct for FrameConnectionState {}
 
-/// Writes what a connection is about to do to *out. For a program with its own event loop:
-/// receive with 0 as timeout until FRAME_ETIMEDOUT, then poll.
+/// Writes the state of a connection to *out. A program with its own event loop receives with a
+/// timeout of 0 until FRAME_ETIMEDOUT, then polls.
 ///
 /// Returns 0, FRAME_EINVAL or FRAME_EBUSY; never FRAME_EBROKEN.
 #[unsafe(no_mangle)]

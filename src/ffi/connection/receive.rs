@@ -1,5 +1,5 @@
-//! Receiving on a connection. What is left of a body in pieces is dropped when the next message
-//! is asked for.
+//! Receiving on a connection. The unread rest of a body in pieces is dropped when the next
+//! message is received.
 
 use std::ffi::c_int;
 
@@ -10,12 +10,13 @@ use crate::ffi::boundary::parameters::{Array, Fd, Handle, Out, Room, Value};
 use crate::ffi::connection::FrameConnection;
 use crate::ffi::frame::{FrameHandle, FrameView, view_of};
 
-/// Receives one message into memory of its own.
+/// Receives one message into newly allocated memory.
 ///
-/// On success *out is the frame, which the caller frees with frame_free(); on failure NULL.
+/// On success *out is the message, which the caller frees with frame_free(); on failure it is
+/// NULL.
 ///
 /// Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing is lost, call again. FRAME_ECLOSED:
-/// the peer ended the stream between two messages. These break the connection:
+/// the peer closed the stream between two messages. These break the connection:
 /// FRAME_ETRUNCATED, FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body),
 /// FRAME_EBADJSON, FRAME_EBADFIELD (data_size), FRAME_EIO with errno. FRAME_EBROKEN,
 /// FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY, FRAME_EINVAL, FRAME_ENOMEM, FRAME_EBADF (the
@@ -35,13 +36,14 @@ pub extern "C" fn frame_connection_recv(
     })
 }
 
-/// Takes the messages that are there, in order, max at most, and waits if there is none.
+/// Receives at most max messages in order: those that were received already, or it waits for
+/// one.
 ///
-/// views has room for max of them, and max is at least 1. They are borrowed until the next
-/// receive on this connection, or until it is freed.
+/// views has room for max messages, and max is at least 1. They are valid until the next receive
+/// on this connection, or until it is freed.
 ///
-/// Returns how many, at least 1, or a code of frame_connection_recv(); one that breaks the
-/// connection comes after all messages before it.
+/// Returns their number, at least 1, or a code of frame_connection_recv(). A failure is returned
+/// after all messages before it.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_next(
     c: Handle<FrameConnection>,
@@ -69,11 +71,11 @@ pub extern "C" fn frame_connection_next(
     })
 }
 
-/// Receives the header of the next message; its body is then read with frame_connection_read()
-/// and frame_connection_read_to(), or by exec_serve() and frame_file_serve().
+/// Receives the header of the next message. Read its body with frame_connection_read() and
+/// frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve().
 ///
-/// *view has the header, borrowed until the next receive, and no body. *body_len is the length
-/// of the body, of any size, and may be NULL.
+/// *view has the header, which is valid until the next receive, and no body. *body_len is the
+/// length of the body, of any size; body_len may be NULL.
 ///
 /// Returns 0 or a code of frame_connection_recv(); FRAME_ESTATE for packets, which have no
 /// header.
@@ -96,10 +98,10 @@ pub extern "C" fn frame_connection_recv_header(
     })
 }
 
-/// Reads 1 to cap bytes of the body into buf, as they come.
+/// Reads 1 to cap bytes of the body into buf, as they are received.
 ///
-/// Returns how many, 0 at the end of the body, or a code of frame_connection_recv(). cap is at
-/// least 1.
+/// Returns their number, 0 at the end of the body, or a code of frame_connection_recv(). cap is
+/// at least 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_read(
     c: Handle<FrameConnection>,
@@ -120,10 +122,10 @@ pub extern "C" fn frame_connection_read(
 
 /// Copies the rest of the body to a descriptor, which is borrowed.
 ///
-/// Returns how many bytes were copied: less than the rest if the time was up, and then
-/// frame_connection_inspect() has the number that is left. A failure of to_fd is its own code
-/// (FRAME_EIO with errno, FRAME_ENOSPC), and leaves the connection in sync and the rest of the
-/// body to be read. The codes of frame_connection_recv().
+/// Returns the number of bytes copied. It is less than the rest if the call timed out;
+/// frame_connection_inspect() reports the bytes that are left. A failure of to_fd (FRAME_EIO
+/// with errno, FRAME_ENOSPC) leaves the connection in sync, and the rest of the body can still
+/// be read. Otherwise a code of frame_connection_recv().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_read_to(
     c: Handle<FrameConnection>,

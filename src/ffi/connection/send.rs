@@ -13,16 +13,18 @@ use crate::ops::frame::Sent;
 /// Sends one message: a JSON header and body_len bytes of body, in one system call if the
 /// descriptor takes it.
 ///
-/// header is a JSON object without data_size, which the library adds; NULL is an empty one, and
-/// the only one for packets. body may be NULL if body_len is 0. Both are borrowed for the call.
+/// header is a JSON object without data_size, which the library adds. NULL is an empty object;
+/// for packets header must be NULL. body may be NULL if body_len is 0. Both are borrowed for the
+/// call.
 ///
-/// Returns 0: all of it was written. 1: it was accepted and some of it is queued, do not send it
-/// again. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing of it was accepted, it can be sent again.
-/// FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size), FRAME_ETOOBIG
-/// (above max_header, or beyond the prefix), FRAME_ESTATE (a body in pieces is not complete, or
-/// this direction was ended): nothing was accepted. FRAME_EIO with errno: nothing can be sent
-/// any more, but what the peer sent before can be received. FRAME_EBROKEN, FRAME_EABORTED,
-/// FRAME_EFORKED, FRAME_EBUSY, FRAME_ENOMEM, FRAME_EBADF (nothing to write to).
+/// Returns 0: the whole message was written. 1: it was accepted and a part is queued; do not
+/// send it again. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing was accepted; it can be sent
+/// again. FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size),
+/// FRAME_ETOOBIG (above max_header, or too long for the prefix), FRAME_ESTATE (a body in pieces
+/// is not complete, or this direction was ended): nothing was accepted. FRAME_EIO with errno:
+/// nothing can be sent any more, but messages that the peer has sent can be received.
+/// FRAME_EBROKEN, FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY, FRAME_ENOMEM, FRAME_EBADF (nothing
+/// to write to).
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_send(
     c: Handle<FrameConnection>,
@@ -42,14 +44,15 @@ pub extern "C" fn frame_connection_send(
     })
 }
 
-/// Accepts messages to be written together: once they are 64 KiB, by frame_connection_flush(),
-/// and before a receive waits. It waits only while more than max_queue would be queued.
+/// Queues messages, to be written together: once there are 64 KiB, by frame_connection_flush(),
+/// and before a receive waits. The call waits only while more than max_queue bytes would be
+/// queued.
 ///
-/// messages are count of them, borrowed for the call; headers and bodies are as for
+/// messages is an array of count messages, borrowed for the call. Headers and bodies are as for
 /// frame_connection_send().
 ///
-/// Returns how many were accepted, less than count if the time was up or one of them is refused.
-/// A failure before the first is a code of frame_connection_send().
+/// Returns the number of accepted messages. It is less than count if the call timed out or one
+/// of them is refused. If the first one fails: a code of frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_queue(
     c: Handle<FrameConnection>,
@@ -77,10 +80,11 @@ pub extern "C" fn frame_connection_queue(
     })
 }
 
-/// Writes all that is queued.
+/// Writes all queued bytes.
 ///
-/// Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: not all, call again; frame_connection_inspect()
-/// has the number of bytes that are left. The other codes of frame_connection_send().
+/// Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: not all bytes were written, call again;
+/// frame_connection_inspect() reports how many are left. Otherwise a code of
+/// frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_flush(c: Handle<FrameConnection>, timeout_ms: c_int) -> c_int {
     code(|| {
@@ -90,11 +94,11 @@ pub extern "C" fn frame_connection_flush(c: Handle<FrameConnection>, timeout_ms:
     })
 }
 
-/// Begins a message whose body of body_len bytes, any number, is given in pieces with
+/// Begins a message with a body of body_len bytes, any number. Pass the body in pieces with
 /// frame_connection_write() and frame_connection_write_from().
 ///
-/// Its header is written together with the first piece. Until the last byte was given every
-/// other function that sends returns FRAME_ESTATE.
+/// The header is written together with the first piece. Until the body is complete every other
+/// function that sends returns FRAME_ESTATE.
 ///
 /// Returns 0 or a code of frame_connection_send(). It never waits.
 #[unsafe(no_mangle)]
@@ -109,11 +113,11 @@ pub extern "C" fn frame_connection_begin(
     })
 }
 
-/// Gives the next len bytes of the body.
+/// Sends the next len bytes of the body.
 ///
-/// Returns how many were accepted: all, or less if the time was up; give the others again.
-/// FRAME_EINVAL: more than the body needs, nothing was accepted. The codes of
-/// frame_connection_send().
+/// Returns the number of accepted bytes. It is less than len if the call timed out; pass the
+/// others again. FRAME_EINVAL: more bytes than the body has left; nothing was accepted.
+/// Otherwise a code of frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_write(
     c: Handle<FrameConnection>,
@@ -128,12 +132,12 @@ pub extern "C" fn frame_connection_write(
     })
 }
 
-/// Gives the next len bytes of the body from a descriptor, which is borrowed.
+/// Sends the next len bytes of the body from a descriptor, which is borrowed.
 ///
-/// Returns how many: less than len if from_fd has no more, or if the time was up. What was read
-/// from from_fd was accepted. A failure of from_fd is FRAME_EIO with errno, and leaves the
-/// connection in sync and the rest of the body to be given. The codes of
-/// frame_connection_write().
+/// Returns the number of accepted bytes. It is less than len if from_fd has ended or the call
+/// timed out. All bytes that were read from from_fd were accepted. A failure of from_fd is
+/// FRAME_EIO with errno; the connection stays in sync, and the rest of the body can still be
+/// sent. Otherwise a code of frame_connection_write().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_write_from(
     c: Handle<FrameConnection>,

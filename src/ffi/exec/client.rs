@@ -1,4 +1,4 @@
-//! A command at the peer, for one reply.
+//! A command at the peer whose output is in one reply.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -17,7 +17,7 @@ pub const EXEC_STDOUT: i32 = 1;
 /// The same: standard error.
 pub const EXEC_STDERR: i32 = 2;
 
-/// What a command wrote.
+/// The output of a command.
 ///
 /// It belongs to the caller and is freed with exec_output_free(). It never changes: any number
 /// of threads may use it.
@@ -46,21 +46,20 @@ impl ExecOutput {
     }
 }
 
-/// Runs a command at the peer, and waits for its reply.
+/// Runs a command at the peer, and waits for the reply.
 ///
-/// what is the command. timeout_ms is for the whole exchange, and not 0: a call cannot be
-/// resumed. It is beside command_timeout_ms, by which the server ends the command and still
-/// replies. result may be NULL. On success *out is the output, freed with exec_output_free(); on
-/// failure NULL.
+/// timeout_ms covers the whole exchange, and must not be 0: a call cannot be resumed. When
+/// command_timeout_ms expires, the server ends the command and still replies. result may be
+/// NULL. On success *out is the output, freed with exec_output_free(); on failure it is NULL.
 ///
-/// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more): anything but EXEC_EXITED says that the
-/// output or the status is not what a command left to itself would give. -100 and below: an
-/// error reply, such as FRAME_EREMOTE_SPAWN_FAILED or FRAME_EREMOTE_DENIED; the connection is in
-/// sync. Once a byte of the request was accepted every other failure breaks the connection:
-/// FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_ECLOSED (the peer closed instead of replying, as one
-/// that refuses a key does), FRAME_EBADREPLY, FRAME_ETOOBIG (more than twice max_output), and
-/// the codes of frame_connection_recv() and frame_connection_send(). FRAME_EINVAL: nothing was
-/// sent, and frame_last_error() names the member.
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST (0 or more). Only after EXEC_EXITED are the output
+/// and the status complete. -100 and below: an error reply, such as FRAME_EREMOTE_SPAWN_FAILED
+/// or FRAME_EREMOTE_DENIED; the connection is in sync. Once a byte of the request was accepted,
+/// every other failure breaks the connection: FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_ECLOSED
+/// (the peer closed instead of replying, as after a refused key), FRAME_EBADREPLY, FRAME_ETOOBIG
+/// (more than twice max_output), and the codes of frame_connection_recv() and
+/// frame_connection_send(). FRAME_EINVAL: nothing was sent, and frame_last_error() names the
+/// member.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_call(
     c: Handle<FrameConnection>,
@@ -83,11 +82,12 @@ pub extern "C" fn exec_call(
     })
 }
 
-/// What the command wrote to EXEC_STDOUT or EXEC_STDERR, which is `which`, with a NUL behind it.
+/// The output that the command wrote to `which`, EXEC_STDOUT or EXEC_STDERR, with a NUL after
+/// it.
 ///
-/// The bytes are the command's own, valid until exec_output_free(). *len is their number; len
-/// may be NULL. "" with a length of 0 if there are none. NULL if output is, and for any other
-/// `which`.
+/// The bytes are not converted, and are valid until exec_output_free(). *len is their number;
+/// len may be NULL. "" with a length of 0 if there are none. NULL for a NULL output and for any
+/// other `which`.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_output_bytes(
     output: Ref<ExecOutput>,
@@ -101,7 +101,7 @@ pub extern "C" fn exec_output_bytes(
     })
 }
 
-/// Ends the object; NULL is ignored.
+/// Frees the object; NULL is ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_output_free(output: Mut<ExecOutput>) {
     value((), || output.free());

@@ -1,4 +1,4 @@
-//! Commands in datagrams: asked of a server, and run for a client.
+//! Commands in datagrams: requested from a server, and served.
 
 use std::ffi::c_int;
 
@@ -17,13 +17,13 @@ use crate::ops::exec::{Policy, ServeOptions};
 use crate::wire::auth::Key;
 use crate::wire::message::exec::ExecReply;
 
-/// Server of datagrams: the request was served before, and the same reply was sent again.
+/// Datagram server: the request was served before, and the same reply was sent again.
 pub const EXEC_REPEATED: i32 = 7;
-/// Server of datagrams: what came is not served, and not answered; error in exec_result says why.
+/// Datagram server: the datagram is ignored, without a reply; error in exec_result says why.
 pub const EXEC_IGNORED: i32 = 8;
 
-/// Runs commands for clients that ask in datagrams, each of them once: it remembers requests
-/// and their replies for 30 s at least, of the last 1,024 requests, and 32 MiB of replies.
+/// Serves commands that are requested in datagrams. Each request runs once: the server remembers
+/// requests and replies for at least 30 s, up to 1,024 requests and 32 MiB of replies.
 ///
 /// It belongs to the caller and is freed with exec_datagram_server_free(). Any number of threads
 /// may use it.
@@ -31,12 +31,12 @@ pub struct ExecDatagramServer(Server);
 
 /// Makes a server.
 ///
-/// key is key_len bytes, 16 to 1,024, shared with the clients; it is copied. A datagram that
-/// does not end in the tag that the key makes of it, that was made more than 30 s ago by this
-/// machine's clock, or before this call, gets no answer at all. NULL and 0 are no key: then
-/// whoever is on this machine is served, every user of it, and nobody else.
+/// key is key_len bytes, 16 to 1,024, shared with the clients; it is copied. A datagram gets no
+/// answer if its tag does not match the key, or if it was made more than 30 s ago by this
+/// machine's clock, or before this call. NULL and 0 are no key: then all users of this machine
+/// are served, and nobody else.
 ///
-/// On success *out is the server, freed with exec_datagram_server_free(); on failure NULL.
+/// On success *out is the server, freed with exec_datagram_server_free(); on failure it is NULL.
 /// Returns 0, FRAME_EKEY or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_datagram_server_new(
@@ -51,24 +51,24 @@ pub extern "C" fn exec_datagram_server_new(
     })
 }
 
-/// Receives one datagram, runs the command that it asks for and sends the reply, in as many
-/// datagrams of up to 8 KiB as it takes.
+/// Receives one datagram, runs the requested command, and sends the reply in as many datagrams
+/// of up to 8 KiB as needed.
 ///
-/// A request that comes twice runs once: while it runs the second one is dropped, and later the
-/// same reply is sent again, to the same address only. What is run, and how, is as for
-/// exec_serve(). opts and result may be NULL. In opts max_output is 1 MiB by default, at most
-/// 16 MiB; write_fd, reply_timeout_ms, close_grace_ms, interrupted and EXEC_DETACHED do not apply:
-/// a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed for the call; threads
-/// may serve on one descriptor side by side, and the call lasts as long as the command.
-/// timeout_ms is the wait for a datagram.
+/// A request that is received twice runs once: while it runs the second one is dropped, and
+/// later the same reply is sent again, to the same address only. Commands run as for
+/// exec_serve(). opts and result may be NULL. In opts, max_output is 1 MiB by default, at most
+/// 16 MiB; write_fd, reply_timeout_ms, close_grace_ms, interrupted and EXEC_DETACHED do not
+/// apply: a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed
+/// for the call; threads may serve on one descriptor at the same time. The call lasts as long as
+/// the command; timeout_ms is for the wait for a datagram.
 ///
-/// Returns EXEC_EXITED to EXEC_REFUSED for a new request: the reply was sent, unless error in
-/// result is the code of what kept it, or a part of it, from being sent; the client will ask
+/// Returns EXEC_EXITED to EXEC_REFUSED for a new request: the reply was sent. If a part of it
+/// could not be sent, error in result is the code of that failure, and the client will ask
 /// again. EXEC_REPEATED. EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one),
-/// FRAME_EACCES (not from this machine, or its time is not acceptable, or it was sent from
-/// another address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH,
-/// FRAME_EBADJSON, FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no request).
-/// Below 0: FRAME_ETIMEDOUT, no datagram came; FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL.
+/// FRAME_EACCES (not from this machine, its time is not acceptable, or it was sent from another
+/// address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH, FRAME_EBADJSON,
+/// FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no request). Below 0:
+/// FRAME_ETIMEDOUT, no datagram was received; FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_datagram_serve(
     server: Handle<ExecDatagramServer>,
@@ -86,7 +86,7 @@ pub extern "C" fn exec_datagram_serve(
         unused(opts.close_grace_ms, "exec_options.close_grace_ms")?;
         unused(opts.interrupted.map(|_| 1), "exec_options.interrupted")?;
         unused(opts.flags & EXEC_DETACHED, "EXEC_DETACHED")?;
-        // A reply that is lost is sent again whole: less output is kept.
+        // Less output is kept, because a lost reply is sent again as a whole.
         let (default, hard) = (limits::DATAGRAM_OUTPUT, limits::MAX_OUTPUT);
         opts.max_output = limit(opts.max_output, default, hard, "max_output")?;
         let policy = opts.policy();
@@ -99,30 +99,29 @@ pub extern "C" fn exec_datagram_serve(
     })
 }
 
-/// Ends a server that no thread uses any more; NULL is ignored.
+/// Frees a server that no thread uses any more; NULL is ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_datagram_server_free(server: Handle<ExecDatagramServer>) {
     value((), || server.free());
 }
 
-/// Asks for a command in a datagram, sends it again while no whole reply comes (after 200 ms,
-/// then twice as long, up to 2 s), and puts the reply together.
+/// Runs a command through a datagram server. The request is sent again until the whole reply was
+/// received: after 200 ms, then after twice as long each time, up to 2 s.
 ///
-/// fd is a UDP or Unix datagram socket that is connected to the server, so that nobody else's
-/// datagrams are taken; a Unix socket needs a name of its own to be answered. It is borrowed for
-/// the call, and used by one thread at a time. what is the command, which with all that goes with
-/// it has to fit one datagram of 65,507 bytes: input, EXEC_TTY and EXEC_NO_INPUT do not apply,
-/// max_output is 1 MiB by default and at most 16 MiB. key is key_len bytes, 16 to 1,024, as the
-/// server has them; NULL and 0 are no key. timeout_ms is for the whole exchange;
-/// FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out is the output, freed with
-/// exec_output_free(); on failure NULL.
+/// fd is a UDP or Unix datagram socket that is connected to the server, so that only the
+/// server's datagrams are received. A Unix socket needs a name to get a reply. fd is borrowed
+/// for the call, for one thread at a time. what must fit one datagram of 65,507 bytes: input,
+/// EXEC_TTY and EXEC_NO_INPUT do not apply, max_output is 1 MiB by default and at most 16 MiB.
+/// key is key_len bytes, 16 to 1,024, as the server has them; NULL and 0 are no key. timeout_ms
+/// covers the whole exchange; FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out
+/// is the output, freed with exec_output_free(); on failure it is NULL.
 ///
-/// Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once, or with a code below 0 perhaps
-/// not at all. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply, or a part of
-/// it, did not come. FRAME_EIO with errno: ECONNREFUSED if nobody receives, at once.
-/// FRAME_EBADREPLY: the reply contradicts itself. FRAME_ETOOBIG: the request does not fit, or the
-/// reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was sent.
-/// The socket can be used again after any of them.
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may
+/// not have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not
+/// received completely. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody receives.
+/// FRAME_EBADREPLY: the reply contradicts itself. FRAME_ETOOBIG: the request does not fit, or
+/// the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was
+/// sent. The socket can be used again after any of them.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_datagram_call(
     fd: Fd,

@@ -1,4 +1,4 @@
-//! Commands: asked of a peer, streamed, and run for one.
+//! Commands: run at a peer, streamed, and served.
 
 mod client;
 mod datagram;
@@ -20,32 +20,32 @@ use crate::ffi::boundary::options::SizedStruct;
 use crate::ops::exec::Reply;
 use crate::wire::message::exec::{ExecReply, Outcome};
 
-/// The command ended by itself; exit_code is its status.
+/// The command exited; exit_code is its status.
 pub const EXEC_EXITED: i32 = 0;
 /// A signal ended the command.
 pub const EXEC_SIGNALED: i32 = 1;
-/// The command was ended since its time was up.
+/// The command was ended because it exceeded its time limit.
 pub const EXEC_TIMED_OUT: i32 = 2;
-/// The command wrote more than was kept; what was kept is there.
+/// The command wrote more than the output limit; the kept output is the first part.
 pub const EXEC_OUTPUT_LIMIT: i32 = 3;
-/// The command ended, but how is not known: the server's host reaps or ignores its children, or
-/// the server does not report it.
+/// The command ended, but its status is not known: the server's program reaps or ignores its
+/// children, or the server does not report the status.
 pub const EXEC_STATUS_LOST: i32 = 4;
 /// Server: the command could not be started; an error reply was sent.
 pub const EXEC_SPAWN_FAILED: i32 = 5;
 /// Server: the request was refused (an empty command, a NUL byte in it, a length above the
-/// limit, a bad field, a policy), or memory was out; an error reply was sent.
+/// limit, an invalid field, a policy), or there was no memory; an error reply was sent.
 pub const EXEC_REFUSED: i32 = 6;
 
 /// In exec_result.flags: the command was ended since its time was up.
 pub const EXEC_RESULT_TIMED_OUT: u32 = 1;
 /// In exec_result.flags: the command wrote more than was kept.
 pub const EXEC_RESULT_TRUNCATED: u32 = 2;
-/// In exec_result.flags: another process still held the command's output open after its end,
-/// which was not waited for.
+/// In exec_result.flags: another process kept the command's output open after the command had
+/// ended. It was not waited for.
 pub const EXEC_RESULT_PIPE_HELD: u32 = 4;
-/// In exec_result.flags, on a server: the client closed its sending side meanwhile. With
-/// EXEC_DETACHED it is not watched, and this is never set.
+/// In exec_result.flags, on a server: the client closed its sending direction during the
+/// command. It is never set with EXEC_DETACHED.
 pub const EXEC_RESULT_CLIENT_GONE: u32 = 8;
 
 /// How a command ended.
@@ -54,23 +54,23 @@ pub const EXEC_RESULT_CLIENT_GONE: u32 = 8;
 pub struct ExecResult {
     /// sizeof(struct exec_result).
     pub size: u32,
-    /// EXEC_EXITED or the like, as returned.
+    /// EXEC_EXITED, EXEC_SIGNALED and so on, as returned by the call.
     pub outcome: i32,
-    /// 0 to 255; 128 and the signal for a death by signal; -1 if it is not known.
+    /// 0 to 255; 128 plus the signal if a signal ended the command; -1 if it is not known.
     pub exit_code: i32,
     /// The signal that ended the command, or 0.
     pub signal: i32,
-    /// EXEC_RESULT_... added up.
+    /// EXEC_RESULT_... flags, combined with |.
     pub flags: u32,
-    /// Server: the code of what was reported to the client for EXEC_SPAWN_FAILED and
-    /// EXEC_REFUSED; else 0.
+    /// Server: for EXEC_SPAWN_FAILED and EXEC_REFUSED the code of the error that was reported to
+    /// the client; otherwise 0.
     pub error: i32,
     /// Bytes that the command wrote to its standard output, kept or not.
     pub stdout_total: u64,
     /// Bytes that the command wrote to its standard error, kept or not.
     pub stderr_total: u64,
-    /// The encoding of the server's locale, such as "UTF-8"; "" if the server did not say. The
-    /// output is the command's own bytes, and never converted.
+    /// The encoding of the server's locale, such as "UTF-8"; "" if the server did not send it.
+    /// The output is never converted.
     pub charset: [c_char; 40],
 }
 

@@ -1,4 +1,4 @@
-//! How a server runs commands, and the policy that it asks.
+//! How a server runs commands, and its policy.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,37 +19,36 @@ use crate::limits;
 use crate::ops::exec::{Inquiry, Limits, OnOutputLimit, ServeOptions};
 use crate::wire::message::exec::OnClose;
 
-/// For exec_options.flags: commands get all of the host's environment instead of a clean one.
+/// For exec_options.flags: commands get the host's whole environment instead of a clean one.
 pub const EXEC_HOST_ENVIRONMENT: u32 = 16;
-/// For exec_options.flags: a command is ended at the output limit. Without it the command runs
-/// on, and the rest of its output is dropped.
+/// For exec_options.flags: a command is ended at the output limit. Without this flag the command
+/// runs on and the rest of its output is dropped.
 pub const EXEC_END_AT_LIMIT: u32 = 32;
 /// For exec_options.flags: commands have the umask of exec_options.umask instead of the host's.
 pub const EXEC_UMASK: u32 = 64;
-/// For exec_options.flags of a server that runs as root: commands have exec_options.uid and gid,
-/// and no other group; HOME, USER and LOGNAME only if env sets them.
+/// For exec_options.flags of a server that runs as root: commands run as exec_options.uid and
+/// gid, without other groups. HOME, USER and LOGNAME are set only if env sets them.
 pub const EXEC_USER: u32 = 128;
 
-/// What a client wants to have run, for a policy. Everything in it is valid until the policy
-/// returns.
+/// A client's request, as a policy sees it. Everything in it is valid until the policy returns.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct ExecInquiry {
     /// sizeof(struct exec_inquiry) of this library: members beyond it do not exist.
     pub size: u32,
-    /// EXEC_MERGE, EXEC_TTY, EXEC_DETACHED, as the request has them.
+    /// EXEC_MERGE, EXEC_TTY and EXEC_DETACHED of the request.
     pub flags: u32,
-    /// The header of the request, JSON text; NULL from exec_and_reply().
+    /// The header of the request, as JSON text; NULL from exec_and_reply().
     pub header: *const c_char,
-    /// The shell code, command_len bytes; none if there is an argv.
+    /// The shell code, command_len bytes; empty if there is an argv.
     pub command: *const c_char,
     /// Bytes of command.
     pub command_len: u64,
-    /// A program and its arguments, and NULL behind them; NULL for shell code.
+    /// A program and its arguments, then NULL; NULL for shell code.
     pub argv: *const *const c_char,
-    /// The working directory that is asked for, or NULL.
+    /// The requested working directory, or NULL.
     pub cwd: *const c_char,
-    /// The variables that are asked for, "NAME=value", and NULL behind them; never NULL.
+    /// The requested variables "NAME=value", then NULL. Never NULL itself.
     pub env: *const *const c_char,
 }
 
@@ -61,31 +60,32 @@ pub struct ExecOptions {
     pub size: u32,
     /// EXEC_DETACHED, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT, EXEC_UMASK, EXEC_USER.
     pub flags: u32,
-    /// Milliseconds that the reply may wait without a byte for a client that does not read, and
-    /// so may a streamed command's output once the command has ended; default 30 s.
+    /// Milliseconds without a byte written after which a client that does not read is given up;
+    /// default 30 s. It applies to the reply, and to a streamed command's output once the
+    /// command has ended.
     pub reply_timeout_ms: i32,
-    /// Milliseconds that a command may run; default FRAME_NO_TIMEOUT.
+    /// Milliseconds after which a command is ended; default FRAME_NO_TIMEOUT.
     pub command_timeout_ms: i32,
     /// Milliseconds from SIGTERM to SIGKILL; default 2 s.
     pub grace_ms: i32,
-    /// Milliseconds that output is read on after the command's end while another process holds
+    /// Milliseconds for which output is read after the command's end while another process keeps
     /// it open; default 500 ms.
     pub drain_ms: i32,
-    /// Milliseconds from the client's end of stream, which may be a half-close, to the end of
-    /// its command; default 2 s. A hang-up ends it at once.
+    /// Milliseconds from the client's end of stream, which may be a half-close, until its
+    /// command is ended; default 2 s. A hang-up ends it at once.
     pub close_grace_ms: i32,
-    /// exec_and_reply() only: where to write, if that is not the same descriptor; 0 is the same.
+    /// exec_and_reply() only: the descriptor to write to, if it is another one than fd.
     pub write_fd: i32,
     /// Bytes kept of each of the two outputs; default 16 MiB.
     pub max_output: u64,
     /// Bytes of a command; default 64 KiB, at most 131,071.
     pub max_command: u64,
-    /// Seconds of processor time for each process of a command (RLIMIT_CPU of setrlimit(2)); 0
-    /// is the host's own limit, here and for the next three.
+    /// Seconds of processor time for each process of a command (RLIMIT_CPU of setrlimit(2)). 0
+    /// is the host's own limit, as for the next three members.
     pub cpu_seconds: u64,
     /// Bytes of memory for each process of a command (RLIMIT_AS).
     pub memory: u64,
-    /// Processes that the command's user may have at once, in all (RLIMIT_NPROC).
+    /// Processes that the command's user may have in all (RLIMIT_NPROC).
     pub processes: u64,
     /// Bytes of a file that a command writes (RLIMIT_FSIZE).
     pub file_size: u64,
@@ -97,14 +97,14 @@ pub struct ExecOptions {
     pub gid: u32,
     /// 0.
     pub reserved: u32,
-    /// The directory that commands start in; NULL is the host's own.
+    /// The working directory of commands; NULL is the host's own.
     pub cwd: *const c_char,
-    /// Variables, "NAME=value", and NULL behind them, added to the clean environment.
+    /// Variables "NAME=value", then NULL. They are added to the clean environment.
     pub env: *const *const c_char,
-    /// Asked before anything is run; may be NULL. 0 allows the request. A FRAME_E... code
-    /// refuses it: the client gets the reply code that stands for it, and what was written to
-    /// reason, a C string of reason_size bytes at most, as the message. Any other number is
-    /// FRAME_EACCES. It is called on the thread of the call.
+    /// Called before a command is run; may be NULL. Return 0 to allow the request, or a
+    /// FRAME_E... code to refuse it; any other number is FRAME_EACCES. The client receives the
+    /// reply code for it, and as message the C string that was written to reason, which has
+    /// reason_size bytes. It is called on the thread of the call.
     pub policy: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -113,10 +113,9 @@ pub struct ExecOptions {
             reason_size: usize,
         ) -> c_int,
     >,
-    /// exec_and_reply() and exec_run() only: asked before each wait and after each signal, as in
-    /// frame_options. A connection has its own.
+    /// exec_and_reply() and exec_run() only: as in frame_options. A connection uses its own.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Passed to policy and interrupted.
+    /// Passed to policy() and interrupted().
     pub context: *mut c_void,
 }
 

@@ -1,4 +1,4 @@
-//! What a client asks for, in one struct: for a reply, for a stream, and in datagrams.
+//! The request for a command, in one struct: for a reply, for a stream, and in datagrams.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void};
@@ -11,48 +11,47 @@ use crate::ffi::boundary::parameters::{Bytes, Options, Text, Texts};
 use crate::ops::exec::Request;
 use crate::wire::message::exec::{ExecRequest as Wire, OnClose, Tty};
 
-/// For exec_request.flags: standard error goes where standard output goes, in the order in which
+/// For exec_request.flags: standard error is merged into standard output, in the order in which
 /// the command writes.
 pub const EXEC_MERGE: u32 = 1;
-/// For exec_request.flags of exec_start(): the command gets a terminal of rows and columns as
-/// its three standard streams; all that it writes is standard output.
+/// For exec_request.flags of exec_start(): the command's three standard streams are a terminal
+/// of `rows` and `columns`. All of its output is standard output.
 pub const EXEC_TTY: u32 = 2;
-/// For exec_request.flags of exec_start(): no input will be written; the command's standard
-/// input ends at once.
+/// For exec_request.flags of exec_start(): there is no input; the command's standard input ends
+/// at once.
 pub const EXEC_NO_INPUT: u32 = 4;
-/// For exec_request.flags and exec_options.flags: a client that goes away does not end its
-/// command.
+/// For exec_request.flags and exec_options.flags: a command runs on if its client disconnects.
 pub const EXEC_DETACHED: u32 = 8;
 
-/// A command, and how the peer runs it: shell code, or a program and its arguments.
+/// A command for the peer: shell code, or a program and its arguments; and how to run it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct ExecRequest {
     /// sizeof(struct exec_request).
     pub size: u32,
-    /// EXEC_MERGE, EXEC_TTY, EXEC_NO_INPUT, EXEC_DETACHED, added up.
+    /// EXEC_MERGE, EXEC_TTY, EXEC_NO_INPUT, EXEC_DETACHED, combined with |.
     pub flags: u32,
-    /// Shell code, for /bin/sh of the server. Never build it of untrusted input: use argv.
+    /// Shell code for the server's /bin/sh. Never build it from untrusted input; use argv.
     pub command: *const c_char,
-    /// Bytes of command; 0: it ends with a NUL.
+    /// Bytes of command; 0 if it ends with a NUL.
     pub command_len: u64,
-    /// A program and its arguments, in UTF-8, and NULL behind them: no shell reads them. A
-    /// program without a slash is looked for in the server's PATH. command is NULL then.
+    /// A program and its arguments in UTF-8, then NULL. No shell interprets them. A program
+    /// without a slash is searched in the server's PATH. command must be NULL then.
     pub argv: *const *const c_char,
     /// The working directory; NULL is the server's own.
     pub cwd: *const c_char,
-    /// Variables, "NAME=value", and NULL behind them, added to the command's clean environment;
+    /// Variables "NAME=value", then NULL. They are added to the command's clean environment.
     /// NULL is none.
     pub env: *const *const c_char,
-    /// All of the command's standard input: input_len bytes. NULL is none, or for exec_start()
-    /// what exec_write() gives. Input that the command does not read is dropped and no error.
+    /// The whole standard input of the command, input_len bytes. NULL is no input; for
+    /// exec_start() it is the input of exec_write(). Input that the command does not read is
+    /// dropped without an error.
     pub input: *const c_void,
     /// Bytes of input.
     pub input_len: u64,
-    /// Bytes kept of each of the two outputs; default 16 MiB. A streamed command has no limit
-    /// unless one is set here.
+    /// Bytes kept of each of the two outputs; default 16 MiB, for a streamed command no limit.
     pub max_output: u64,
-    /// Milliseconds that the command may run; default FRAME_NO_TIMEOUT. The server ends it then.
+    /// Milliseconds after which the server ends the command; default FRAME_NO_TIMEOUT.
     pub command_timeout_ms: i32,
     /// With EXEC_TTY: lines of the terminal; default 24.
     pub rows: u16,

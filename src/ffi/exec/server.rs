@@ -16,26 +16,26 @@ use crate::ops::exec::{self, Policy, ServeOptions, Served};
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::ExecReply;
 
-/// Runs shell code and sends one reply on a raw descriptor: what the command wrote to its two
-/// outputs, and how it ended.
+/// Runs shell code and sends one reply on a raw descriptor, with the command's two outputs and
+/// its exit status.
 ///
-/// command is command_len bytes for /bin/sh, however they came; whoever may send them may do
-/// anything that the host's user may. opts and result may be NULL.
+/// command is command_len bytes for /bin/sh, received in any way. Their sender can do everything
+/// that the host's user can. opts and result may be NULL.
 ///
 /// The command's standard input is /dev/null. It leads its own process group, with default
-/// signal actions, nothing blocked and no descriptor of the host's. Its environment is clean:
+/// signal actions, no blocked signals and no descriptor of the host. Its environment is clean:
 /// PATH, SHELL, and the host's HOME, USER, LOGNAME, TMPDIR, TZ, LANG and the LC_* of locale(7).
-/// When its time is up, or the client goes away, the group gets SIGTERM, and SIGKILL after
-/// grace_ms. If the calling thread dies, the command is killed. fd is not read.
+/// When its time limit expires or the client disconnects, the group gets SIGTERM, then SIGKILL
+/// after grace_ms. If the calling thread dies, the command is killed. fd is not read.
 ///
-/// No signal handler is touched: a host that ignores SIGCHLD or reaps all its children works,
-/// and on Linux before 6.15 only loses the exit status (EXEC_STATUS_LOST). Any number of threads
-/// may run commands at once, on different descriptors.
+/// No signal handler is changed. A host may ignore SIGCHLD or reap all its children; on Linux
+/// before 6.15 the exit status is then lost (EXEC_STATUS_LOST). Any number of threads may run
+/// commands at once, on different descriptors.
 ///
 /// Returns EXEC_EXITED to EXEC_REFUSED (0 or more): a reply was sent, and the stream is usable.
 /// FRAME_ECLOSED: the client hung up, and its command was ended. FRAME_ESTALLED, FRAME_EIO with
-/// errno, FRAME_EBADF: the reply did not get through. FRAME_ECANCELED: the hook ended it, and the
-/// command. Close the stream after those. FRAME_EINVAL: nothing was run.
+/// errno, FRAME_EBADF: the reply could not be sent. FRAME_ECANCELED: interrupted() ended the
+/// call and the command. Close the stream after these. FRAME_EINVAL: nothing was run.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_and_reply(
     fd: Fd,
@@ -57,19 +57,20 @@ pub extern "C" fn exec_and_reply(
     })
 }
 
-/// Serves an exec request, whose header was just received with frame_connection_recv_header():
-/// reads its body, runs what it asks for and sends one reply.
+/// Serves an exec request whose header was just received with frame_connection_recv_header():
+/// reads the body, runs the command and sends the reply.
 ///
-/// request is the text of the header. Its argv, cwd, env, timeout_ms, max_output, on_close,
-/// merge, tty, stdin_size, stream and id are followed, its limits only if they are lower than
-/// those of opts. If the client asked for a stream, output is sent as it appears, the reply
-/// comes last, and input, signals and sizes are received meanwhile; those that come too late are
-/// dropped by the connection. A client that does not read slows the command down.
+/// request is the text of the header. Its members argv, cwd, env, timeout_ms, max_output,
+/// on_close, merge, tty, stdin_size, stream and id apply; a limit applies only if it is lower
+/// than that of opts. If the client asked for a stream, output is sent while the command runs,
+/// and the reply comes last; input, signals and terminal sizes are received meanwhile. Those
+/// that arrive too late are dropped by the connection. A client that does not read slows the
+/// command down.
 ///
-/// Otherwise as exec_and_reply(). Every code below 0 but FRAME_EINVAL and FRAME_ESTATE (the body
-/// was received before) breaks the connection: FRAME_ECLOSED (the client went away from its
-/// command), FRAME_ETRUNCATED, FRAME_ESTALLED (it does not read), FRAME_EBADFIELD (a frame that
-/// is not for a running command).
+/// Otherwise as exec_and_reply(). FRAME_EINVAL and FRAME_ESTATE (the body was received already)
+/// change nothing. Every other code below 0 breaks the connection: FRAME_ECLOSED (the client
+/// disconnected from its command), FRAME_ETRUNCATED, FRAME_ESTALLED (the client does not read),
+/// FRAME_EBADFIELD (a frame that is not for a running command).
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_serve(
     c: Handle<FrameConnection>,
@@ -99,15 +100,16 @@ pub extern "C" fn exec_serve(
     })
 }
 
-/// Runs shell code here for its output alone: nothing is sent. For servers of older wires.
+/// Runs shell code and returns its output; nothing is sent. It is for servers of other
+/// protocols.
 ///
-/// On success *out is the output, freed with exec_output_free(); on failure NULL. opts and
-/// result may be NULL; write_fd, reply_timeout_ms, close_grace_ms, policy and EXEC_DETACHED do
+/// On success *out is the output, freed with exec_output_free(); on failure it is NULL. opts and
+/// result may be NULL. write_fd, reply_timeout_ms, close_grace_ms, policy and EXEC_DETACHED do
 /// not apply.
 ///
-/// Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: it could not be started.
-/// FRAME_EINVAL: empty, or a NUL byte in it. FRAME_ETOOBIG: above max_command. FRAME_ECANCELED,
-/// FRAME_ENOMEM.
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST. FRAME_ESPAWN with errno: the command could not be
+/// started. FRAME_EINVAL: it is empty or has a NUL byte. FRAME_ETOOBIG: it is longer than
+/// max_command. FRAME_ECANCELED, FRAME_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_run(
     command: Text,

@@ -1,5 +1,5 @@
-//! A command at the peer whose output comes as it appears. Until it has ended, the connection is
-//! for these functions alone.
+//! A command at the peer whose output is received while it runs. Until it has ended, only these
+//! functions may use the connection.
 
 use std::ffi::c_int;
 
@@ -15,15 +15,15 @@ use crate::io::process::terminal::WindowSize;
 use crate::ops::exec::{Running, Stream};
 use crate::ops::frame::Connection;
 
-/// Starts a command whose output comes as it appears.
+/// Starts a command whose output is received while it runs.
 ///
-/// what is the command. Until exec_finish() or exec_copy() has returned how it ended, every
-/// other function that receives or sends on the connection returns FRAME_ESTATE. The first
-/// exec_read() reports whether the server accepted the command. To give it up, free the
-/// connection and close its descriptors: that ends the command, unless it is EXEC_DETACHED.
+/// Until exec_finish() or exec_copy() has returned the outcome, every other function that
+/// receives or sends on the connection returns FRAME_ESTATE. The first exec_read() reports
+/// whether the server accepted the command. To give up, free the connection and close its
+/// descriptors: that ends the command, unless it is EXEC_DETACHED.
 ///
-/// Returns 0: the request was accepted, and what is not written yet will be by the calls that
-/// follow. FRAME_ETIMEDOUT: nothing was accepted. FRAME_EINVAL, which names the member, and the
+/// Returns 0: the request was accepted; the calls that follow write the rest of it.
+/// FRAME_ETIMEDOUT: nothing was accepted. FRAME_EINVAL, whose detail names the member, and the
 /// codes of frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_start(
@@ -39,14 +39,15 @@ pub extern "C" fn exec_start(
     })
 }
 
-/// Reads 1 to cap bytes of output into buf, as they come. *which is EXEC_STDOUT or EXEC_STDERR.
+/// Reads 1 to cap bytes of output into buf, as they are received. *which is then EXEC_STDOUT or
+/// EXEC_STDERR.
 ///
-/// Returns how many; 0: the command has ended and all of its output was read, exec_finish() says
-/// how it ended. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again; 0 as timeout_ms does not wait.
-/// -100 and below: the server refused the command; the connection is in sync and free. Other
-/// failures break the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing came at all),
-/// FRAME_EBADREPLY, and the codes of frame_connection_recv(). FRAME_ESTATE: no command was
-/// started. FRAME_EINVAL.
+/// Returns their number. 0: the command has ended and all of its output was read; exec_finish()
+/// returns its outcome. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again; a timeout_ms of 0 does
+/// not wait. -100 and below: the server refused the command; the connection is in sync and free
+/// again. Every other failure breaks the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing
+/// was received at all), FRAME_EBADREPLY, and the codes of frame_connection_recv().
+/// FRAME_ESTATE: no command was started. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_read(
     c: Handle<FrameConnection>,
@@ -71,10 +72,10 @@ pub extern "C" fn exec_read(
     })
 }
 
-/// Gives the command input.
+/// Sends input to the command.
 ///
-/// Returns how much of it was taken; 0: output waits and has to be read first, or the command
-/// has ended. FRAME_ETIMEDOUT: nothing was taken. FRAME_ESTATE: the input has ended. Otherwise as
+/// Returns the number of accepted bytes. 0: output must be read first, or the command has ended.
+/// FRAME_ETIMEDOUT: nothing was accepted. FRAME_ESTATE: the input has ended. Otherwise as
 /// exec_read().
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_write(
@@ -90,10 +91,10 @@ pub extern "C" fn exec_write(
     })
 }
 
-/// Ends the input, and waits until all of it was written, or output has to be read first, or the
+/// Ends the input. Then it waits until all input was written, output must be read first, or the
 /// command has ended. A second call only waits.
 ///
-/// Returns 0. FRAME_ETIMEDOUT: not all was written, and will be by the calls that follow.
+/// Returns 0. FRAME_ETIMEDOUT: a part is not written yet; the calls that follow write it.
 /// Otherwise as exec_read().
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_end_input(c: Handle<FrameConnection>, timeout_ms: c_int) -> c_int {
@@ -104,14 +105,14 @@ pub extern "C" fn exec_end_input(c: Handle<FrameConnection>, timeout_ms: c_int) 
     })
 }
 
-/// Copies between descriptors and the command until it has ended: input from in_fd (-1: none, it
-/// ends), output to out_fd and err_fd. All three are borrowed; none is read or written beyond
-/// what the command gets and gave.
+/// Copies between descriptors and the command until it has ended: input from in_fd (-1 is no
+/// input), output to out_fd and err_fd. All three are borrowed. Only bytes that are sent to the
+/// command are read from in_fd.
 ///
-/// result may be NULL. Returns how the command ended, EXEC_EXITED to EXEC_STATUS_LOST; the
-/// connection is free then. FRAME_ETIMEDOUT, FRAME_ECANCELED, and a failure of one of the
-/// descriptors (FRAME_EIO or FRAME_ENOSPC, with errno): the command runs on, and the call can be
-/// made again without a loss. Otherwise as exec_read().
+/// result may be NULL. Returns the outcome, EXEC_EXITED to EXEC_STATUS_LOST; the connection is
+/// then free again. FRAME_ETIMEDOUT, FRAME_ECANCELED, and a failure of one of the descriptors
+/// (FRAME_EIO or FRAME_ENOSPC, with errno): the command runs on and nothing is lost; the call
+/// can be made again. Otherwise as exec_read().
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_copy(
     c: Handle<FrameConnection>,
@@ -130,10 +131,10 @@ pub extern "C" fn exec_copy(
     })
 }
 
-/// Drops the output that is left, ends the input, and waits for the end of the command.
+/// Drops the unread output, ends the input, and waits for the end of the command.
 ///
-/// result may be NULL. Returns how the command ended, EXEC_EXITED to EXEC_STATUS_LOST; the
-/// connection is free then. Otherwise as exec_read().
+/// result may be NULL. Returns the outcome, EXEC_EXITED to EXEC_STATUS_LOST; the connection is
+/// then free again. Otherwise as exec_read().
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_finish(
     c: Handle<FrameConnection>,
@@ -148,8 +149,8 @@ pub extern "C" fn exec_finish(
     })
 }
 
-/// Sends a signal to the command's process group: whoever is in a call for the command does
-/// that, or makes the next one. What is sent twice before that arrives once.
+/// Sends a signal to the command's process group. The running call for the command transmits it,
+/// or the next one does. A signal that is sent twice before that arrives once.
 ///
 /// signal is a number of signal(7) of this system: HUP, INT, QUIT, TERM, KILL, USR1, USR2, CONT,
 /// TSTP, STOP, WINCH, ALRM or PIPE. Any thread, and any signal handler.
@@ -160,7 +161,7 @@ pub extern "C" fn exec_signal(c: Handle<FrameConnection>, signal: c_int) -> c_in
     code(|| c.get("c")?.cell.handle().signal(signal))
 }
 
-/// Gives the command's terminal another size, in the same way. Any thread, and any signal
+/// Changes the size of the command's terminal, in the same way. Any thread, and any signal
 /// handler. Returns 0 or FRAME_ESTATE.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_resize(c: Handle<FrameConnection>, rows: u16, columns: u16) -> c_int {

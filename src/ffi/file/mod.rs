@@ -1,4 +1,4 @@
-//! Files: put on a server, got from one, asked about, and served.
+//! Files: put to a server, fetched from one, described, and served.
 
 mod query;
 mod server;

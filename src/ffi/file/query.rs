@@ -1,4 +1,4 @@
-//! What a file server has, without the files themselves: names are described, listed and made.
+//! Requests about names on a file server: stat, list and mkdir.
 
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
@@ -11,19 +11,19 @@ use crate::ffi::boundary::parameters::{Handle, Mut, Out, Ref, Results, Text, Val
 use crate::ffi::connection::FrameConnection;
 use crate::ops::file::{self, Entry, Kind, PartialFile, Stat};
 
-/// For frame_file_stat(): the partial file of a put with FRAME_FILE_RESUME that was cut.
+/// For frame_file_stat(): the partial file of an interrupted put with FRAME_FILE_RESUME.
 pub const FRAME_FILE_PARTIAL: u32 = 4096;
 
 /// In frame_file_info.kind: a regular file.
 pub const FRAME_FILE_REGULAR: u32 = 1;
 /// The same: a directory.
 pub const FRAME_FILE_DIRECTORY: u32 = 2;
-/// The same: a symbolic link, which is itself described.
+/// The same: a symbolic link; the struct describes the link itself.
 pub const FRAME_FILE_SYMLINK: u32 = 3;
 /// The same: a FIFO, a socket or a device.
 pub const FRAME_FILE_OTHER: u32 = 4;
 
-/// What a name on the server is.
+/// A file, directory or other entry on the server.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileInfo {
@@ -33,13 +33,13 @@ pub struct FrameFileInfo {
     pub kind: u32,
     /// Bytes of a regular file.
     pub file_size: u64,
-    /// Milliseconds since 1970: the time of modification; 0 for a partial file.
+    /// The modification time, in milliseconds since 1970; 0 for a partial file.
     pub mtime_ms: i64,
     /// Permission bits, of 07777; 0 for a partial file.
     pub mode: u32,
     /// 0.
     pub reserved: u32,
-    /// For a partial file: its SHA-256 in 64 lower-case hex digits and a NUL. Else "".
+    /// For a partial file: its SHA-256 in 64 lower-case hex digits and a NUL. Otherwise "".
     pub sha256: [c_char; 72],
 }
 
@@ -60,10 +60,11 @@ struct Listed {
     stat: Stat,
 }
 
-/// Asks what a name on the server is, and writes it to *info. Links are not followed.
+/// Asks the server about a name, and writes the answer to *info. Links are not followed.
 ///
-/// name is as in frame_file_transfer; "" is the root. flags are 0 or FRAME_FILE_PARTIAL: how much
-/// the server has of a put that was cut, and its digest. timeout_ms is not 0.
+/// name is as in frame_file_transfer; "" is the root. flags are 0 or FRAME_FILE_PARTIAL: the
+/// size and digest of the part of an interrupted put that the server has. timeout_ms must not be
+/// 0.
 ///
 /// Returns 0. -100 and below: an error reply, such as FRAME_EREMOTE_NOT_FOUND or
 /// FRAME_EREMOTE_DENIED; the connection is in sync. Otherwise the codes of
@@ -92,12 +93,13 @@ pub extern "C" fn frame_file_stat(
     })
 }
 
-/// Makes the directory name on the server; it may be there already.
+/// Makes the directory `name` on the server. It is no error if it exists.
 ///
-/// mode is its permission bits, of 0777, less the server's umask; 0 is 0777. flags are 0 or
-/// FRAME_FILE_PARENTS: those that are missing above it are made as well. timeout_ms is not 0.
+/// mode is its permission bits, of 0777, reduced by the server's umask; 0 is 0777. flags are 0
+/// or FRAME_FILE_PARENTS: missing parent directories are made as well. timeout_ms must not be 0.
 ///
-/// Returns 0 or a code of frame_file_stat(); FRAME_EREMOTE_EXISTS: it is there, and no directory.
+/// Returns 0 or a code of frame_file_stat(); FRAME_EREMOTE_EXISTS: the name exists and is not a
+/// directory.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_mkdir(
     c: Handle<FrameConnection>,
@@ -115,13 +117,13 @@ pub extern "C" fn frame_file_mkdir(
     })
 }
 
-/// Lists the directory name on the server; "" is the root.
+/// Lists the directory `name` on the server; "" is the root.
 ///
-/// On success *out is the list, which the caller frees with frame_file_listing_free(); on failure
-/// NULL. timeout_ms is not 0.
+/// On success *out is the list, which the caller frees with frame_file_listing_free(); on
+/// failure it is NULL. timeout_ms must not be 0.
 ///
-/// Returns how many entries there are, or a code of frame_file_stat(). A list of more than 64 MiB
-/// is FRAME_ETOOBIG and breaks the connection.
+/// Returns the number of entries, or a code of frame_file_stat(). A list of more than 64 MiB is
+/// FRAME_ETOOBIG and breaks the connection.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_list(
     c: Handle<FrameConnection>,
@@ -141,13 +143,13 @@ pub extern "C" fn frame_file_list(
     })
 }
 
-/// The name of the entry at index, counted from 0; NULL beyond the last one, and if the size member
-/// of *info is not set.
+/// The name of the entry at index, counted from 0. NULL beyond the last one, and if the size
+/// member of *info is not set.
 ///
-/// Writes what the name is to *info, and to *target where a symbolic link leads, or NULL for
-/// anything else. Both parameters may be NULL. The strings end in a NUL, are valid until
-/// frame_file_listing_free(), and are the server's own, in any encoding: look for / and .. before
-/// you make a path of a name.
+/// *info describes the entry. *target is the target of a symbolic link, or NULL for other
+/// entries. Both parameters may be NULL. The strings end with a NUL and are valid until
+/// frame_file_listing_free(). They are untrusted and in any encoding: check for / and .. before
+/// you use a name in a path.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_listing_entry(
     list: Ref<FrameFileListing>,
@@ -156,7 +158,7 @@ pub extern "C" fn frame_file_listing_entry(
     target: Value<*const c_char>,
 ) -> *const c_char {
     let mut name = ptr::null();
-    // Remembers a size that is not set for frame_last_error().
+    // Makes a size that is not set visible in frame_last_error().
     code(|| {
         let list = list.optional();
         let Some(entry) = list.and_then(|list| list.entries.get(index)) else { return Ok(()) };
@@ -168,7 +170,7 @@ pub extern "C" fn frame_file_listing_entry(
     name
 }
 
-/// Ends the object; NULL is ignored.
+/// Frees the object; NULL is ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_listing_free(list: Mut<FrameFileListing>) {
     value((), || list.free());

@@ -1,4 +1,4 @@
-//! Files served below one directory, and what cut transfers leave there swept away.
+//! A file server below one directory, and the removal of leftovers of interrupted transfers.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -19,8 +19,8 @@ use crate::ffi::exec::header_of;
 use crate::limits;
 use crate::ops::file::{self, Inquiry, Policy, ServeOptions, Served, Transferred};
 
-/// What a client asks of a file server, for a policy. Everything in it is valid until the policy
-/// returns.
+/// A client's request, as the policy of a file server sees it. Everything in it is valid until
+/// the policy returns.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileInquiry {
@@ -30,43 +30,44 @@ pub struct FrameFileInquiry {
     pub reserved: u32,
     /// "put", "get", "stat", "list", "mkdir" or "symlink".
     pub cmd: *const c_char,
-    /// The name, relative to the root: name_len bytes and a NUL, in any encoding. It was found to
-    /// be acceptable; "" is the root.
+    /// The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked
+    /// and is acceptable; "" is the root.
     pub name: *const c_char,
     /// Bytes of name.
     pub name_len: u64,
-    /// Bytes of the file that a put wants to store; FRAME_NO_LIMIT for the others.
+    /// For a put, the size of the file in bytes; otherwise FRAME_NO_LIMIT.
     pub filesize: u64,
-    /// The header of the request, JSON text.
+    /// The header of the request, as JSON text.
     pub header: *const c_char,
 }
 
-/// How files are served. A request cannot go beyond max_size, rate and FRAME_FILE_NO_OVERWRITE.
+/// How files are served. A request cannot override max_size, rate and FRAME_FILE_NO_OVERWRITE.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileOptions {
     /// sizeof(struct frame_file_options).
     pub size: u32,
     /// FRAME_FILE_NO_OVERWRITE, FRAME_FILE_NO_CHECKSUM, FRAME_FILE_NO_SYNC, FRAME_FILE_NO_REPLY,
-    /// FRAME_FILE_PARENTS, added up.
+    /// FRAME_FILE_PARENTS, combined with |.
     pub flags: u32,
     /// Milliseconds for the whole request; default FRAME_NO_TIMEOUT.
     pub timeout_ms: i32,
-    /// Milliseconds without a byte; default 30 s, or FRAME_NO_TIMEOUT.
+    /// Milliseconds without a byte after which the request fails; default 30 s, or
+    /// FRAME_NO_TIMEOUT.
     pub stall_ms: i32,
-    /// Bytes of a file that is stored; default FRAME_NO_LIMIT.
+    /// The largest file that is stored, in bytes; default FRAME_NO_LIMIT.
     pub max_size: u64,
-    /// Bytes per second that are sent or received; 0 is as fast as it goes.
+    /// The most bytes per second that are sent or received; 0 is no limit.
     pub rate: u64,
-    /// Permission bits of a file that is stored, of 0777, if the request does not say; 0 is 0666.
-    /// The umask is taken off.
+    /// Permission bits of a stored file, of 0777, if the request does not say; 0 is 0666. They
+    /// are reduced by the umask.
     pub mode: u32,
     /// 0.
     pub reserved: u32,
-    /// Asked before anything is opened or stored; may be NULL. 0 allows the request. A FRAME_E...
-    /// code refuses it: the client gets the reply code that stands for it, and what was written
-    /// to reason, a C string of reason_size bytes at most, as the message. Any other number is
-    /// FRAME_EACCES. It is called on the thread of the call.
+    /// Called before anything is opened or stored; may be NULL. Return 0 to allow the request,
+    /// or a FRAME_E... code to refuse it; any other number is FRAME_EACCES. The client receives
+    /// the reply code for it, and as message the C string that was written to reason, which has
+    /// reason_size bytes. It is called on the thread of the call.
     pub policy: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -75,36 +76,36 @@ pub struct FrameFileOptions {
             reason_size: usize,
         ) -> c_int,
     >,
-    /// Passed to policy.
+    /// Passed to policy().
     pub context: *mut c_void,
 }
 
 // SAFETY: numbers and pointers, `size` first, no padding at the end.
 unsafe impl SizedStruct for FrameFileOptions {}
 
-/// Serves a put, get, stat, list, mkdir or symlink below the directory root_fd, whose header was
-/// just received with frame_connection_recv_header(): reads its body and replies. Any other cmd
-/// is answered as unsupported.
+/// Serves a file request below the directory root_fd: put, get, stat, list, mkdir or symlink.
+/// Its header was just received with frame_connection_recv_header(); the call reads the body and
+/// replies. The reply to any other cmd is `unsupported`.
 ///
 /// request is the text of the header. root_fd is opened with O_PATH or O_RDONLY. Everything is
-/// borrowed for the call. opts and result may be NULL. Threads may serve side by side, also in
-/// one root, on different connections.
+/// borrowed for the call. opts and result may be NULL. Threads may serve different connections
+/// at the same time, also in the same root.
 ///
-/// No name leads out of root_fd: symbolic links are followed nowhere, only regular files are read
-/// or replaced, and names that begin with .framefd- are the library's own. A file that is put is
-/// written beside its place, and takes that place once it is complete and matches the digest that
-/// was sent. Whatever fails, the old file stays, and nothing else is left, except for the partial
-/// file of a put that is to be resumed. A symbolic link is made only if it cannot lead out. A put
-/// that is refused is received to its end all the same, so that the connection stays in sync.
+/// No name leads out of root_fd: symbolic links are never followed, only regular files are read
+/// or replaced, and names that begin with .framefd- are reserved for the library. A put writes a
+/// temporary file, which replaces the old one once it is complete and matches its digest. After
+/// a failure the old file stays, and nothing else is left except the partial file of a put that
+/// can be resumed. A symbolic link is made only if it cannot lead out. A refused put is received
+/// to its end, so that the connection stays in sync.
 ///
-/// Returns 0: the client got a reply, or did not wait for it; the error member of *result has the
-/// code of an error reply. These leave the connection as it was: FRAME_EINVAL, FRAME_EBADF
-/// (root_fd is no directory), FRAME_EBADJSON (request is no header), FRAME_ESTATE (a part of the
-/// body was received before). Every other failure breaks the connection: FRAME_ETRUNCATED (a put
-/// was cut, or a file that is being sent became shorter, which the client learns when the
-/// connection is closed), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADFIELD and FRAME_ETOOBIG
-/// (nobody knows where the put ends; the client was told), FRAME_EIO with errno, and the codes of
-/// frame_connection_recv() and frame_connection_send().
+/// Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply,
+/// the error member of *result has its code. These change nothing: FRAME_EINVAL, FRAME_EBADF
+/// (root_fd is not a directory), FRAME_EBADJSON (request is not a header), FRAME_ESTATE (a part
+/// of the body was received already). Every other failure breaks the connection:
+/// FRAME_ETRUNCATED (a put ended early, or a file became shorter while it was sent; close the
+/// connection to report that), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADFIELD and
+/// FRAME_ETOOBIG (the end of the put cannot be known; an error reply was sent), FRAME_EIO with
+/// errno, and the codes of frame_connection_recv() and frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_serve(
     c: Handle<FrameConnection>,
@@ -133,12 +134,12 @@ pub extern "C" fn frame_file_serve(
     })
 }
 
-/// Removes what is left of transfers that were cut, in root_fd and all directories below it:
-/// files whose names begin with .framefd-, that nobody writes at present, and that were last
-/// written older_than_ms milliseconds ago or earlier; 0 is the default, 24 h. A process that was
-/// killed leaves such files, and so does a transfer with FRAME_FILE_RESUME that was cut.
+/// Removes the leftovers of interrupted transfers, in root_fd and all directories below it.
+/// These are files whose names begin with .framefd-, that no transfer is writing, and that were
+/// last written at least older_than_ms milliseconds ago; 0 is the default, 24 h. Killed
+/// processes and interrupted transfers with FRAME_FILE_RESUME leave such files.
 ///
-/// root_fd is borrowed; symbolic links are not followed. Returns how many files were removed.
+/// root_fd is borrowed; symbolic links are not followed. Returns the number of removed files.
 /// FRAME_EINVAL, FRAME_EBADF, FRAME_EIO with errno (some may have been removed).
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_sweep(root_fd: Fd, older_than_ms: i64) -> i64 {

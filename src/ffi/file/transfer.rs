@@ -1,4 +1,4 @@
-//! Files and trees, put on a server and got from one: one struct says what passes, and how.
+//! Files and trees, put to a server and fetched from one. One struct describes the transfer.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -16,120 +16,121 @@ use crate::ops::file::{self, Links, Progress, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::digest::Digest;
 
-/// For frame_file_transfer.flags: a directory, with all that is in it. Without this flag it is
-/// one file.
+/// For frame_file_transfer.flags: transfer a directory with everything in it. Without this flag
+/// one file is transferred.
 pub const FRAME_FILE_TREE: u32 = 1;
-/// For frame_file_transfer.flags and frame_file_options.flags: a file that exists is not
-/// replaced, and the transfer fails. One system call decides, also between several transfers
-/// at once.
+/// For frame_file_transfer.flags and frame_file_options.flags: an existing file is not replaced,
+/// and the transfer fails. The check is atomic, also between simultaneous transfers.
 pub const FRAME_FILE_NO_OVERWRITE: u32 = 2;
-/// The same: no digest is computed. A server still checks a digest that a client sends.
+/// The same: no digest is computed. A server still checks the digest that a client sends.
 pub const FRAME_FILE_NO_CHECKSUM: u32 = 4;
-/// For a get to a path and frame_file_options.flags: a file that was stored need not survive a
-/// power loss.
+/// For a get to a path and frame_file_options.flags: stored files are not synced, and may be
+/// lost in a power failure.
 pub const FRAME_FILE_NO_SYNC: u32 = 8;
-/// For the put of one file: the server is an old one that never replies, and 0 only says that all
-/// was sent.
-/// In frame_file_options.flags: a put without data_size gets no reply. The oldest clients read
-/// none, and would lose what is still on its way if they closed with a reply unread.
+/// For the put of one file: the server is an old one that never replies. 0 then only means that
+/// everything was sent. In frame_file_options.flags: a put without data_size gets no reply. The
+/// oldest clients do not read one, and if they close with an unread reply, bytes that are still
+/// in transit are lost.
 pub const FRAME_FILE_NO_REPLY: u32 = 16;
-/// For a put, or a get to a path: what arrives of a transfer that is cut is kept in a partial
-/// file, and the next transfer with this flag goes on from there, if both sides have the same
-/// bytes until then. A tree passes over files of the same size and time of modification as well,
-/// and implies FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part, and
-/// frame_file_sweep() removes old ones.
+/// For a put, or a get to a path: if the transfer is interrupted, the received bytes are kept in
+/// a partial file. The next transfer with this flag continues it if both sides have the same
+/// bytes so far. A tree also skips files of the same size and modification time, and implies
+/// FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part; frame_file_sweep() removes
+/// old ones.
 pub const FRAME_FILE_RESUME: u32 = 32;
-/// For a put and frame_file_mkdir(): directories that are missing on the way to the name are made.
-/// For frame_file_options.flags: that is so if the request does not say.
+/// For a put and frame_file_mkdir(): missing parent directories are made. For
+/// frame_file_options.flags: the default for requests that do not say.
 pub const FRAME_FILE_PARENTS: u32 = 64;
-/// For a put, or a get to a path: permission bits and time of modification are those of the
-/// source. Directories keep no time, and those that a put makes keep all rights for their owner.
+/// For a put, or a get to a path: permission bits and modification time are those of the source.
+/// Directories do not keep their times, and directories that a put makes keep all permissions
+/// for their owner.
 pub const FRAME_FILE_PRESERVE: u32 = 128;
-/// For a tree: a symbolic link ends the transfer with FRAME_EPATH. Without a flag for links they
-/// are left out and counted; at most one of the three flags can be set.
+/// For a tree: a symbolic link ends the transfer with FRAME_EPATH. Without one of the three
+/// flags for links, links are skipped and counted; at most one flag may be set.
 pub const FRAME_FILE_REFUSE_LINKS: u32 = 256;
-/// For the put of a tree: the file that a symbolic link leads to is sent in its place; a link
+/// For the put of a tree: the target of a symbolic link is sent in place of the link. A link
 /// that leads out of the tree ends the transfer. FRAME_ENOTSUP without openat2(2), before Linux
 /// 5.6.
 pub const FRAME_FILE_FOLLOW_LINKS: u32 = 512;
-/// For a tree: symbolic links are made anew; one that leads out of the tree ends the transfer.
+/// For a tree: symbolic links are copied as links. A link that leads out of the tree ends the
+/// transfer.
 pub const FRAME_FILE_COPY_LINKS: u32 = 1024;
-/// For frame_file_transfer.flags: the file that is stored gets mtime_ms as its time of
-/// modification.
+/// For frame_file_transfer.flags: the stored file gets mtime_ms as its modification time.
 pub const FRAME_FILE_MTIME: u32 = 8192;
 
-/// What is put or got, and how. A member or flag that does not apply is FRAME_EINVAL, and
-/// frame_last_error() names it.
+/// A transfer: the names on both sides, and its options. A member or flag that does not apply is
+/// FRAME_EINVAL, and frame_last_error() names it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileTransfer {
     /// sizeof(struct frame_file_transfer).
     pub size: u32,
-    /// FRAME_FILE_... added up.
+    /// FRAME_FILE_... flags, combined with |.
     pub flags: u32,
-    /// The name at the server, relative to its root: components with one / between each two, in
-    /// any encoding. "" is the root itself, which only a tree can be.
+    /// The name at the server, relative to its root: components separated by single slashes, in
+    /// any encoding. "" is the root itself, for a tree only.
     pub name: *const c_char,
-    /// The file or the directory here, or NULL: then it is fd.
+    /// The local file or directory, or NULL to use fd.
     pub path: *const c_char,
-    /// If path is NULL: a file, from where it stands, a pipe, a socket or a terminal. It is
-    /// borrowed. 0 if path is set.
+    /// If path is NULL: a regular file, from its current offset, or a pipe, socket or terminal.
+    /// It is borrowed. Must be 0 if path is set.
     pub fd: i32,
-    /// Permission bits of the file that is stored, of 0777; 0 is 0666. The umask there is taken
-    /// off.
+    /// Permission bits of the stored file, of 0777, reduced by the umask there; 0 is 0666.
     pub mode: u32,
-    /// Put of fd: bytes to send; 0 is all to the end of a regular file. A pipe or a socket needs
+    /// Put of fd: bytes to send; 0 is up to the end of a regular file. A pipe or a socket needs
     /// a length.
     pub length: u64,
-    /// Put of one file: bytes that the server has already. They are not sent: those before where
-    /// fd stands, or the first ones at path. Get to fd: bytes that fd has before where it stands;
-    /// only the rest is asked for. They have to be readable, for their digest, unless
+    /// Put of one file: bytes that the server has already, which are not sent: those before the
+    /// offset of fd, or the first bytes of path. Get to fd: bytes that fd has before its offset;
+    /// only the rest is requested. They must be readable, for the digest, unless
     /// FRAME_FILE_NO_CHECKSUM is set.
     pub offset: u64,
-    /// Get: bytes of a file that are taken; default FRAME_NO_LIMIT. A larger file is
-    /// FRAME_ETOOBIG, and nothing of it is written.
+    /// Get: the largest file accepted, in bytes; default FRAME_NO_LIMIT. A larger one is
+    /// FRAME_ETOOBIG, and nothing is written.
     pub max_size: u64,
-    /// Bytes per second that are sent or received; 0 is as fast as it goes.
+    /// The most bytes per second that are sent or received; 0 is no limit.
     pub rate: u64,
-    /// With FRAME_FILE_MTIME: milliseconds since 1970, or before if it is negative. Else 0.
+    /// With FRAME_FILE_MTIME: milliseconds since 1970, negative before. Otherwise 0.
     pub mtime_ms: i64,
-    /// Milliseconds without a byte; default 30 s, or FRAME_NO_TIMEOUT. A server that syncs a
-    /// large file before it replies is silent for as long as that takes.
+    /// Milliseconds without a byte after which the transfer fails; default 30 s, or
+    /// FRAME_NO_TIMEOUT. A server sends nothing while it syncs a large file before its reply.
     pub stall_ms: i32,
     /// 0.
     pub reserved: u32,
-    /// Called after each piece, at most 1 MiB: name is that of the file at the server, done of
-    /// total bytes have passed, in a tree those of the whole tree. A result other than 0 ends the
-    /// transfer with FRAME_ECANCELED. May be NULL.
+    /// Called after each piece of at most 1 MiB, with the file's name at the server, and with
+    /// the bytes done of the total, in a tree those of the whole tree. Return non-zero to end
+    /// the transfer with FRAME_ECANCELED. May be NULL.
     pub progress: Option<
         extern "C" fn(context: *mut c_void, name: *const c_char, done: u64, total: u64) -> c_int,
     >,
-    /// Passed to progress.
+    /// Passed to progress().
     pub context: *mut c_void,
 }
 
 // SAFETY: numbers and pointers, `size` first, no padding at the end.
 unsafe impl SizedStruct for FrameFileTransfer {}
 
-/// What came of a transfer: written after a failure too, and then it says how far it came.
+/// Result of a transfer. After a failure it shows how far the transfer came.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileResult {
     /// sizeof(struct frame_file_result).
     pub size: u32,
-    /// Server: the code of what was reported to the client; FRAME_ECLOSED if the request was
-    /// followed and the client did not wait for the reply. Else 0.
+    /// Server: the code of the error that was reported to the client; FRAME_ECLOSED if the
+    /// request was served and the client did not wait for the reply; otherwise 0.
     pub error: i32,
-    /// Bytes of the file, those that did not have to pass included. In a tree, files that were
-    /// the same on both sides do not count.
+    /// Bytes of the file, including those that did not have to be transferred. In a tree, files
+    /// that were the same on both sides do not count.
     pub bytes: u64,
-    /// Regular files that passed or, with FRAME_FILE_RESUME, were the same on both sides.
+    /// Regular files that were transferred or, with FRAME_FILE_RESUME, were the same on both
+    /// sides.
     pub files: u64,
-    /// Directories of a tree that are there now, the uppermost one included.
+    /// Directories of a tree that now exist, including the topmost one.
     pub directories: u64,
     /// Symbolic links that were made.
     pub links: u64,
-    /// Left out of a tree: links without a flag for them, FIFOs, sockets and devices.
+    /// Entries of a tree that were skipped: links without a flag for them, FIFOs, sockets,
+    /// devices.
     pub skipped: u64,
     /// The SHA-256 of the whole file in 64 lower-case hex digits and a NUL; "" if none was
     /// computed, and for a tree.
@@ -139,28 +140,28 @@ pub struct FrameFileResult {
 // SAFETY: numbers only, `size` first, no padding.
 unsafe impl SizedStruct for FrameFileResult {}
 
-/// Stores a file on the server, or with FRAME_FILE_TREE a directory with all that is in it.
+/// Stores a file on the server, or with FRAME_FILE_TREE a directory with everything in it.
 ///
-/// what is borrowed for the call. timeout_ms is for the whole transfer, and not 0: it cannot be
-/// resumed in the middle. result may be NULL. Memory is constant: 1 MiB, and what a directory's
-/// list takes.
+/// what is borrowed for the call. timeout_ms covers the whole transfer, and must not be 0: the
+/// call cannot be resumed. result may be NULL. Memory is constant: 1 MiB, plus the list of one
+/// directory.
 ///
-/// A file is replaced as a whole or not at all. Its digest follows the content, so that the
-/// server stores nothing else, and what the server says it has stored is compared once more. An
-/// error reply comes once the whole file was sent.
+/// A file is replaced as a whole or not at all. Its digest is sent after the content, and the
+/// server stores the file only if it matches. The digest in the server's reply is compared as
+/// well. An error reply is received after the whole file was sent.
 ///
-/// What a directory on the server has already stays. Nothing outside path is sent. The first
-/// failure ends a tree, and frame_last_error() says at which name; files that were sent before
+/// Other files of an existing directory on the server stay. Nothing outside path is sent. The
+/// first failure ends a tree, and frame_last_error() names the file; files that were sent before
 /// are stored.
 ///
-/// Returns 0: stored. These leave the connection in sync: -100 and below, an error reply, such as
-/// FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE or
-/// FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_ECHECKSUM, the server says that it has
-/// stored something else; FRAME_EPATH (path is no regular file, or no directory; a link; a name
-/// that the server would not take), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
-/// request was accepted every other failure breaks the connection: FRAME_ETRUNCATED (the source
+/// Returns 0: the file is stored. These leave the connection in sync: -100 and below, an error
+/// reply, such as FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE
+/// or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_ECHECKSUM, the server's reply has
+/// another digest; FRAME_EPATH (path is not a regular file, or not a directory; a link; a name
+/// that the server would not accept), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
+/// request was accepted, every other failure breaks the connection: FRAME_ETRUNCATED (the source
 /// ended too early), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_ECLOSED, FRAME_EBADREPLY, FRAME_EIO
-/// with errno (of the source as well), and the codes of frame_connection_send() and
+/// with errno (also of the source), and the codes of frame_connection_send() and
 /// frame_connection_recv().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_put(
@@ -172,29 +173,29 @@ pub extern "C" fn frame_file_put(
     code(|| transfer(c, what, timeout_ms, &result, |c, what, time| file::put(c, what, time)))
 }
 
-/// Takes a file of the server's, or with FRAME_FILE_TREE a directory with all that is in it.
+/// Fetches a file from the server, or with FRAME_FILE_TREE a directory with everything in it.
 ///
 /// what, timeout_ms, result and memory are as for frame_file_put().
 ///
-/// A file at path is there once it is complete, matches its digest and, without
-/// FRAME_FILE_NO_SYNC, would survive a power loss. Until then, and after a failure, what was
-/// there stays, and nothing else is left, except for the partial file of FRAME_FILE_RESUME. Only
-/// a regular file is replaced, and no symbolic link. fd has what was received, also after a
-/// failure.
+/// A file appears at path once it is complete, matches its digest and, without
+/// FRAME_FILE_NO_SYNC, would survive a power failure. Until then, and after a failure, an old
+/// file stays, and nothing else is left except the partial file of FRAME_FILE_RESUME. Only a
+/// regular file is replaced, never a symbolic link. fd gets all bytes that are received, also
+/// before a failure.
 ///
-/// Nothing that the server says leads out of path: a name that is not one component, and a
-/// symbolic link that could lead out, end a tree with FRAME_EPATH. What the directory at path has
-/// already stays.
+/// A server cannot make the client write outside of path: a name that is not one component, or a
+/// symbolic link that could lead out, ends a tree with FRAME_EPATH. Other files of an existing
+/// directory at path stay.
 ///
-/// Returns 0: it came whole, and matches the digest, if the server sends one. These leave the
-/// connection in sync: -100 and below, an error reply, such as FRAME_EREMOTE_NOT_FOUND or
-/// FRAME_EREMOTE_DENIED; FRAME_ECHECKSUM; FRAME_EINVAL; and if 1 MiB or less of the file is still
-/// to come a local failure: FRAME_EPATH, FRAME_EEXIST, FRAME_ENOENT (the directory),
+/// Returns 0: the file is complete, and matches the digest if the server sends one. These leave
+/// the connection in sync: -100 and below, an error reply, such as FRAME_EREMOTE_NOT_FOUND or
+/// FRAME_EREMOTE_DENIED; FRAME_ECHECKSUM; FRAME_EINVAL; and, if 1 MiB or less of the file is
+/// left to receive, a local failure: FRAME_EPATH, FRAME_EEXIST, FRAME_ENOENT (the directory),
 /// FRAME_EACCES, FRAME_ENOSPC, FRAME_EIO with errno, FRAME_ETOOBIG (above max_size),
-/// FRAME_ECANCELED (progress). Every other failure breaks the connection once a byte of the
-/// request was accepted: FRAME_ETRUNCATED (the server gave up, as it does if the file becomes
-/// shorter), FRAME_ETIMEDOUT, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts itself), and
-/// the codes of frame_connection_send() and frame_connection_recv().
+/// FRAME_ECANCELED (progress). Once a byte of the request was accepted, every other failure
+/// breaks the connection: FRAME_ETRUNCATED (the server gave up, for example because the file
+/// became shorter), FRAME_ETIMEDOUT, FRAME_ECLOSED, FRAME_EBADREPLY (the reply contradicts
+/// itself), and the codes of frame_connection_send() and frame_connection_recv().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_get(
     c: Handle<FrameConnection>,

@@ -1,5 +1,5 @@
-//! The header builder, for C programs without a JSON library. Failures stick, so that only the
-//! text has to be checked.
+//! The header builder, for C programs without a JSON library. Failures stick, so a program
+//! checks the text only.
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
@@ -9,7 +9,7 @@ use crate::ffi::boundary::outcome::{code, value};
 use crate::ffi::boundary::parameters::{Mut, Ref, Text, Value};
 use crate::wire::json::writer::HeaderBuilder;
 
-/// A header that is being put together.
+/// A header under construction.
 ///
 /// It belongs to the caller, is freed with frame_builder_free() and may be used by one thread
 /// at a time. A failure sticks: every later call returns its code, and there is no text.
@@ -18,8 +18,8 @@ pub struct FrameBuilder {
     failed: Option<Error>,
 }
 
-/// A new, empty object; freed with frame_builder_free(). NULL if memory is out, which the other
-/// functions take.
+/// Makes a builder with an empty object, freed with frame_builder_free(). Returns NULL if there
+/// is no memory; the other functions accept a NULL builder and fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_new() -> *mut FrameBuilder {
     value(ptr::null_mut(), || {
@@ -30,10 +30,11 @@ pub extern "C" fn frame_builder_new() -> *mut FrameBuilder {
 /// Adds a string; quotes, newlines and the like are escaped.
 ///
 /// key and value are UTF-8 and are copied. value_len is the number of bytes of value, or
-/// SIZE_MAX: it ends with a NUL. value may be NULL if value_len is 0.
+/// SIZE_MAX if value ends with a NUL. value may be NULL if value_len is 0.
 ///
-/// Returns 0, or the first failure of this builder: FRAME_EBADFIELD (the key is there already,
-/// or is data_size; value is not UTF-8), FRAME_ENOMEM (builder is NULL) or FRAME_EINVAL.
+/// Returns 0, or the first failure of this builder: FRAME_EBADFIELD (the object has the key
+/// already, or it is data_size; value is not UTF-8), FRAME_ENOMEM (builder is NULL) or
+/// FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_string(
     builder: Mut<FrameBuilder>,
@@ -50,40 +51,40 @@ pub extern "C" fn frame_builder_string(
     })
 }
 
-/// Adds an integer. The codes of frame_builder_string().
+/// Adds an integer. Returns as frame_builder_string().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_int(builder: Mut<FrameBuilder>, key: Text, value: i64) -> c_int {
     code(|| add(builder, |header| header.integer(key.get("key")?, value)))
 }
 
-/// Adds true or false. The codes of frame_builder_string().
+/// Adds true or false. Returns as frame_builder_string().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_bool(builder: Mut<FrameBuilder>, key: Text, value: bool) -> c_int {
     code(|| add(builder, |header| header.boolean(key.get("key")?, value)))
 }
 
-/// Adds a value that is JSON already: an array, an object, null, a fraction.
+/// Adds a value that is already JSON text: an array, an object, null, a fraction.
 ///
-/// The codes of frame_builder_string(), and FRAME_EBADJSON.
+/// Returns as frame_builder_string(), or FRAME_EBADJSON.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_json(builder: Mut<FrameBuilder>, key: Text, json: Text) -> c_int {
     code(|| add(builder, |header| header.json(key.get("key")?, json.get("json")?)))
 }
 
-/// Adds the members of another header as they stand in its text, for a relay: all but data_size
-/// and those whose key is there already.
+/// Adds the members of another header, byte for byte, as a relay does. It leaves out data_size,
+/// and members whose key the object has already.
 ///
-/// The codes of frame_builder_string(), and FRAME_EBADJSON.
+/// Returns as frame_builder_string(), or FRAME_EBADJSON.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_merge(builder: Mut<FrameBuilder>, header: Text) -> c_int {
     code(|| add(builder, |built| built.merge(header.get("header")?)))
 }
 
-/// The object as it is now: JSON text with a NUL after it.
+/// The current object as JSON text with a NUL after it.
 ///
-/// *len, if len is not NULL, is its length without the NUL. Valid until the builder is changed
-/// or freed. NULL with a length of 0 after a failure, whose code the builder's other functions
-/// return, and for a NULL builder.
+/// *len, if len is not NULL, is its length without the NUL. The text is valid until the builder
+/// is changed or freed. NULL with a length of 0 for a NULL builder and after a failure; the
+/// builder's other functions return the code of that failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_builder_text(
     builder: Ref<FrameBuilder>,

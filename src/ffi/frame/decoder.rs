@@ -1,5 +1,4 @@
-//! Messages without a descriptor: a decoder and an encoder for programs that do their own
-//! reading and writing, such as those with an event loop.
+//! A decoder and an encoder without descriptors, for programs that read and write themselves.
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -15,10 +14,10 @@ use crate::wire::frame::decoder::{Decoder, Span};
 use crate::wire::frame::head::Head;
 use crate::wire::frame::queue::Format;
 
-/// Takes messages out of bytes as they come. It reads no descriptor and never waits.
+/// Finds messages in the bytes of a stream. It reads no descriptor and never waits.
 ///
-/// It belongs to the caller, is freed with frame_decoder_free() and may be used by one thread
-/// at a time. An error of the stream sticks: from then on every call returns it.
+/// It belongs to the caller, is freed with frame_decoder_free() and may be used by one thread at
+/// a time. An error of the stream sticks: every later call returns it.
 pub struct FrameDecoder {
     decoder: Decoder,
     format: Format,
@@ -28,16 +27,16 @@ pub struct FrameDecoder {
     in_body: bool,
 }
 
-/// Writes what goes before a body: the length and the header of a frame, or the length of a
-/// packet. The program then sends it and body_len bytes of body, with one writev(2) for
-/// instance.
+/// Writes the bytes that precede a body: the length and the header of a frame, or the length of
+/// a packet. The program then sends them and body_len bytes of body, for example with one
+/// writev(2).
 ///
-/// buf takes up to cap bytes; NULL asks for the length alone. header is as for frame_send(); 43
-/// bytes more than its length are enough. opts may be NULL; timeout_ms and interrupted do not
-/// apply. Any thread.
+/// buf has cap bytes; the length of header plus 43 is enough. NULL asks for the length only.
+/// header is as for frame_send(). opts may be NULL; timeout_ms and interrupted do not apply. Any
+/// thread.
 ///
-/// Returns how many bytes it is. FRAME_ETOOBIG: more than cap, and nothing was written; the
-/// header is above max_header; or body_len is beyond the prefix. FRAME_EINVAL, FRAME_EBADJSON,
+/// Returns the number of bytes. FRAME_ETOOBIG: more than cap, and nothing was written; or the
+/// header exceeds max_header; or body_len does not fit the prefix. FRAME_EINVAL, FRAME_EBADJSON,
 /// FRAME_EBADFIELD (the header has a data_size).
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_encode(
@@ -64,8 +63,8 @@ pub extern "C" fn frame_encode(
 
 /// Makes a decoder for a stream that is at the start of a message.
 ///
-/// On success *out is the decoder, on failure NULL. opts may be NULL; timeout_ms and interrupted
-/// do not apply.
+/// On success *out is the decoder; on failure it is NULL. opts may be NULL; timeout_ms and
+/// interrupted do not apply.
 ///
 /// Returns 0 or FRAME_EINVAL.
 #[unsafe(no_mangle)]
@@ -79,22 +78,22 @@ pub extern "C" fn frame_decoder_new(opts: Options<FrameOptions>, out: Out<FrameD
     })
 }
 
-/// Frees a decoder and what it lent; NULL is ignored.
+/// Frees a decoder and the memory of its messages; NULL is ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_free(decoder: Mut<FrameDecoder>) {
     value((), || decoder.free());
 }
 
-/// Memory for the next bytes of the stream, so that read(2) puts them where they are decoded.
-/// frame_decoder_commit() then says how many came.
+/// Reserves memory for the next bytes of the stream, to be filled by read(2). Then call
+/// frame_decoder_commit() with their number.
 ///
-/// *room, if room is not NULL, is how many bytes fit, at least one. The memory belongs to the
-/// decoder and is valid until the next call for it. It is 8 KiB at first and 128 KiB if that
-/// much comes again and again; for a longer body it grows with the bytes that came, here or of
-/// the message before, never with what was declared.
+/// *room, if room is not NULL, is the number of bytes that fit, at least 1. The memory belongs
+/// to the decoder and is valid until the next call on it. It is 8 KiB at first, and 128 KiB once
+/// reads keep filling it. For a longer body it grows with the bytes that were received, never
+/// with the declared size.
 ///
-/// NULL with a room of 0 once the decoder has failed, or if memory is out; the next
-/// frame_decoder_next() returns the error that sticks, if there is one.
+/// Returns NULL with a room of 0 if the decoder has failed or there is no memory. After a
+/// failure frame_decoder_next() returns its code.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_reserve(
     decoder: Mut<FrameDecoder>,
@@ -113,9 +112,9 @@ pub extern "C" fn frame_decoder_reserve(
     space.0
 }
 
-/// Says that n bytes of the stream were put where frame_decoder_reserve() said.
+/// Reports that n bytes of the stream were written to the memory of frame_decoder_reserve().
 ///
-/// Returns 0, or FRAME_EINVAL: it is more than there was room for.
+/// Returns 0, or FRAME_EINVAL: n is larger than the room was.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_commit(decoder: Mut<FrameDecoder>, n: usize) -> c_int {
     code(|| {
@@ -131,15 +130,15 @@ pub extern "C" fn frame_decoder_commit(decoder: Mut<FrameDecoder>, n: usize) -> 
     })
 }
 
-/// Takes the messages of which all bytes were committed, in order, max at most.
+/// Takes at most max complete messages out of the committed bytes, in order.
 ///
-/// views has room for max of them, and max is at least 1. They are borrowed until the next
-/// frame_decoder_reserve(), and until the decoder is freed.
+/// views has room for max messages, and max is at least 1. They are valid until the next
+/// frame_decoder_reserve(), or until the decoder is freed.
 ///
-/// Returns how many, 0 if the next one is not whole yet. FRAME_EBADLENGTH, FRAME_ETOOBIG (above
-/// max_header or max_body: as soon as that is known), FRAME_EBADJSON, FRAME_EBADFIELD: it
-/// sticks, and comes after all messages before it were taken. FRAME_ESTATE: bytes of a body in
-/// pieces are left. FRAME_EINVAL.
+/// Returns their number, 0 if the next message is not complete. FRAME_EBADLENGTH, FRAME_ETOOBIG
+/// (above max_header or max_body), FRAME_EBADJSON, FRAME_EBADFIELD: the error sticks, and is
+/// returned after all messages before it. FRAME_ESTATE: bytes of a body in pieces are left.
+/// FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_next(
     decoder: Mut<FrameDecoder>,
@@ -158,14 +157,14 @@ pub extern "C" fn frame_decoder_next(
     })
 }
 
-/// Takes the header of the next frame if all of it was committed. Its body is then taken with
+/// Takes the header of the next frame if all of it was committed. Take its body with
 /// frame_decoder_body(); max_body does not apply.
 ///
-/// *view has the header, borrowed as from frame_decoder_next(), and no body. *body_len is the
-/// length of the body, of any size, and may be NULL.
+/// *view has the header, valid as long as a message of frame_decoder_next(), and no body.
+/// *body_len is the length of the body, of any size; body_len may be NULL.
 ///
-/// Returns 1, or 0 if the header is not whole yet. FRAME_ESTATE for packets too, which have no
-/// header; the other codes of frame_decoder_next().
+/// Returns 1, or 0 if the header is not complete. FRAME_ESTATE also for packets, which have no
+/// header. Otherwise a code of frame_decoder_next().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_next_header(
     decoder: Mut<FrameDecoder>,
@@ -185,11 +184,12 @@ pub extern "C" fn frame_decoder_next_header(
     })
 }
 
-/// Takes the bytes of a body in pieces that were committed.
+/// Takes the committed bytes of a body in pieces.
 ///
-/// *piece is where they are, borrowed as from frame_decoder_next(); NULL if there are none.
+/// *piece points to them and is valid as long as a message of frame_decoder_next(). It is NULL
+/// if there are none.
 ///
-/// Returns how many, 0 at the end of the body. FRAME_ETIMEDOUT: more bytes are needed.
+/// Returns their number, 0 at the end of the body. FRAME_ETIMEDOUT: more bytes are needed.
 /// FRAME_ESTATE: no header was taken with frame_decoder_next_header(). FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_body(
@@ -213,10 +213,11 @@ pub extern "C" fn frame_decoder_body(
     })
 }
 
-/// What was committed and not taken, for a program that goes on with the stream in another way.
+/// The bytes that were committed and not taken, for a program that continues without the
+/// decoder.
 ///
-/// *len, if len is not NULL, is its length. The bytes are borrowed as from frame_decoder_next();
-/// NULL with a length of 0 if there are none.
+/// *len, if len is not NULL, is their number. The bytes are valid as long as a message of
+/// frame_decoder_next(). NULL with a length of 0 if there are none.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_unread(
     decoder: Ref<FrameDecoder>,
@@ -229,11 +230,11 @@ pub extern "C" fn frame_decoder_unread(
     })
 }
 
-/// Says that the stream has ended, after all whole messages were taken, and returns what that
-/// means, which is never 0.
+/// Call it at the end of the stream, after all complete messages were taken. It never returns 0.
 ///
-/// Returns FRAME_ECLOSED: between two messages, a clean end. FRAME_ETRUNCATED: bytes are left
-/// that are no whole message; it sticks. The error that sticks already. FRAME_EINVAL.
+/// Returns FRAME_ECLOSED: the stream ended between two messages, a clean end. FRAME_ETRUNCATED:
+/// it ended inside a message; the error sticks. Or the error that sticks already, or
+/// FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_decoder_end(decoder: Mut<FrameDecoder>) -> c_int {
     code(|| Err(taking(decoder)?.decoder.end()))

@@ -1,5 +1,4 @@
-//! Fields of a header, found in its text: that of a received message, a borrowed one or an
-//! inquiry.
+//! Fields of a header, read from its JSON text.
 
 use std::ffi::{c_char, c_int};
 
@@ -10,12 +9,12 @@ use crate::wire::json::reader;
 
 /// Copies the string at the top-level key `key` to buf, unescaped and with a NUL after it.
 ///
-/// header is the text of a header; NULL, as a packet has it, has no fields. buf takes up to cap
-/// bytes, the NUL among them; NULL asks for the length alone. Any thread.
+/// header is the text of a header. NULL, which is the header of a packet, has no fields. buf has
+/// cap bytes, one of them for the NUL; NULL asks for the length only. Any thread.
 ///
 /// Returns the length without the NUL. FRAME_EMISSING: no such key. FRAME_EBADFIELD: not a
-/// string, or one with a NUL inside, or the key is there twice. FRAME_ETOOBIG: longer than buf,
-/// and nothing was written. FRAME_EBADJSON: header is not a JSON object. FRAME_EINVAL.
+/// string, a string with a NUL inside, or the key is given twice. FRAME_ETOOBIG: longer than
+/// buf; nothing was written. FRAME_EBADJSON: header is not a JSON object. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_header_string(header: Text, key: Text, buf: TextRoom, cap: usize) -> i64 {
     count(|| {
@@ -30,11 +29,11 @@ pub extern "C" fn frame_header_string(header: Text, key: Text, buf: TextRoom, ca
 
 /// Reads the integer at the top-level key `key` into *value.
 ///
-/// header is as for frame_header_string(). After a failure *value is unchanged: a default can
-/// be set first. Any thread.
+/// header is as for frame_header_string(). After a failure *value is unchanged, so it can hold a
+/// default before the call. Any thread.
 ///
-/// Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, beyond 64 bits with a sign, or
-/// the key is there twice), FRAME_EBADJSON or FRAME_EINVAL.
+/// Returns 0, FRAME_EMISSING, FRAME_EBADFIELD (not an integer, outside of int64_t, or the key is
+/// given twice), FRAME_EBADJSON or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_header_int(header: Text, key: Text, value: Value<i64>) -> c_int {
     code(|| {
@@ -45,7 +44,7 @@ pub extern "C" fn frame_header_int(header: Text, key: Text, value: Value<i64>) -
     })
 }
 
-/// Reads the boolean at the top-level key `key` into *value. As frame_header_int() otherwise.
+/// Reads the boolean at the top-level key `key` into *value. Otherwise as frame_header_int().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_header_bool(header: Text, key: Text, value: Value<bool>) -> c_int {
     code(|| {
@@ -56,12 +55,12 @@ pub extern "C" fn frame_header_bool(header: Text, key: Text, value: Value<bool>)
     })
 }
 
-/// Finds the value at the top-level key `key`, of any type, as it stands in the text.
+/// Finds the JSON text of the value at the top-level key `key`, which may have any type.
 ///
-/// On success *json points to it inside header, without a NUL behind it; on failure it is NULL.
-/// header is as for frame_header_string(). Any thread.
+/// On success *json points into header and is not NUL-terminated; on failure it is NULL. header
+/// is as for frame_header_string(). Any thread.
 ///
-/// Returns its length, FRAME_EMISSING, FRAME_EBADFIELD (the key is there twice), FRAME_EBADJSON
+/// Returns its length, FRAME_EMISSING, FRAME_EBADFIELD (the key is given twice), FRAME_EBADJSON
 /// or FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_header_json(header: Text, key: Text, json: Value<*const c_char>) -> i64 {

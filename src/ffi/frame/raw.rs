@@ -18,18 +18,19 @@ use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::frame::queue::Format;
 use crate::wire::json::header::Header;
 
-/// For frame_options.format and frame_connection_options.format: a JSON header and a body.
+/// For frame_options.format and frame_connection_options.format: a message is a JSON header and
+/// a body.
 pub const FRAME_FORMAT_FRAMES: u32 = 0;
-/// The same: a length and bytes. Headers are NULL.
+/// The same: a message is a length and bytes. Headers are NULL.
 pub const FRAME_FORMAT_PACKETS: u32 = 1;
 
-/// For frame_options.prefix, to be added to the width in bytes (1, 2, 4 or 8): the most
-/// significant byte comes first.
+/// For frame_options.prefix, added to the width in bytes (1, 2, 4 or 8): the most significant
+/// byte comes first.
 pub const FRAME_PREFIX_BIG_ENDIAN: u32 = 0x100;
-/// For frame_options.prefix, to be added to the width: the length has no sign bit.
+/// For frame_options.prefix, added to the width: the length has no sign bit.
 pub const FRAME_PREFIX_UNSIGNED: u32 = 0x200;
 
-/// How messages are sent and received on a raw descriptor, or without one. Initialise it with
+/// How messages are sent and received on a raw descriptor or without one. Initialise it with
 /// FRAME_OPTIONS_INIT; a member that is 0 has its default.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -49,22 +50,22 @@ pub struct FrameOptions {
     pub format: u32,
     /// For packets: the width of the length in bytes (1, 2, 4 or 8), plus
     /// FRAME_PREFIX_BIG_ENDIAN and FRAME_PREFIX_UNSIGNED; default 4, little-endian, signed.
-    /// Erlang's {packet,N} and tokio's LengthDelimitedCodec are both: big-endian and unsigned.
+    /// Erlang's {packet,N} and tokio's LengthDelimitedCodec are big-endian and unsigned.
     pub prefix: u32,
-    /// None are defined: 0.
+    /// Must be 0: none are defined.
     pub flags: u32,
-    /// Asked before each wait and after each signal, and at least once a second while a call
-    /// waits: a result other than 0 ends the call with FRAME_ECANCELED, or with FRAME_ESTALLED
-    /// inside a message. NULL: nothing is asked.
+    /// Called before each wait, after each signal, and at least once a second while a call
+    /// waits. Return non-zero to end the call with FRAME_ECANCELED, or with FRAME_ESTALLED
+    /// inside a message. May be NULL.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Passed to interrupted.
+    /// Passed to interrupted().
     pub context: *mut c_void,
 }
 
 // SAFETY: numbers and pointers, `size` first, no padding at the end.
 unsafe impl SizedStruct for FrameOptions {}
 
-/// A received message, in memory of its own.
+/// A received message that owns its memory.
 ///
 /// It belongs to the caller and is freed with frame_free(). It never changes: any number of
 /// threads may read it.
@@ -90,19 +91,19 @@ impl FrameHandle {
 /// Sends one message: a JSON header and body_len bytes of body, in one system call if the
 /// descriptor takes it.
 ///
-/// header is a JSON object in UTF-8, without the key data_size, which the library adds; NULL is
-/// an empty one, and the only one for packets. body may be NULL if body_len is 0. opts may be
-/// NULL.
+/// header is a JSON object in UTF-8 without the key data_size, which the library adds. NULL is
+/// an empty object; for packets header must be NULL. body may be NULL if body_len is 0. opts may
+/// be NULL.
 ///
-/// Everything is borrowed for the call. fd is a socket, pipe or terminal, blocking or not; it
-/// is not closed and none of its flags is changed. On a TCP socket set TCP_NODELAY: else a
-/// small message may wait for the peer's delayed acknowledgement. Threads that send on one
-/// descriptor have to take turns; one may send while another receives.
+/// Everything is borrowed for the call. fd is a socket, pipe or terminal, blocking or not; it is
+/// not closed and none of its flags is changed. Set TCP_NODELAY on a TCP socket: otherwise a
+/// small message may wait for the peer's delayed acknowledgement. Only one thread at a time may
+/// send on a descriptor; another may receive meanwhile.
 ///
-/// Returns 0. Nothing was sent, and the stream is in sync: FRAME_ETIMEDOUT, FRAME_ECANCELED,
+/// Returns 0. Nothing was sent and the stream is in sync: FRAME_ETIMEDOUT, FRAME_ECANCELED,
 /// FRAME_EINVAL, FRAME_EBADJSON, FRAME_EBADFIELD (the header has a data_size), FRAME_ETOOBIG
-/// (the header is above max_header, or the length beyond the prefix). Out of sync, close the
-/// stream: FRAME_ESTALLED (a part was sent when the time was up, or the call was interrupted),
+/// (the header exceeds max_header, or the length does not fit the prefix). The stream is out of
+/// sync, close it: FRAME_ESTALLED (a part was sent before the timeout or the interruption),
 /// FRAME_EBADF, FRAME_EIO with errno (EPIPE if the peer is gone; no SIGPIPE is raised).
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_send(
@@ -123,19 +124,19 @@ pub extern "C" fn frame_send(
     })
 }
 
-/// Receives one message into memory of its own.
+/// Receives one message into newly allocated memory.
 ///
 /// On success *out is the message, which the caller frees with frame_free(); on failure it is
 /// NULL. opts may be NULL. fd is borrowed, is not read beyond the message, and keeps its flags.
-/// Threads that receive on one descriptor have to take turns.
+/// Only one thread at a time may receive on a descriptor.
 ///
-/// Returns 0. In sync: FRAME_ECLOSED (the peer closed between messages), FRAME_ETIMEDOUT and
-/// FRAME_ECANCELED (nothing came). Out of sync, close the stream: FRAME_ETRUNCATED (it ended
-/// inside the message), FRAME_ESTALLED (the time was up inside the message, or the call was
-/// interrupted there), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body; nothing
-/// is allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a plain integer, or
-/// there twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL, FRAME_EBADF: nothing was
-/// read.
+/// Returns 0. The stream is in sync: FRAME_ECLOSED (the peer closed it between messages),
+/// FRAME_ETIMEDOUT and FRAME_ECANCELED (nothing was received). The stream is out of sync, close
+/// it: FRAME_ETRUNCATED (it ended inside the message), FRAME_ESTALLED (the timeout or the
+/// interruption came inside the message), FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or
+/// max_body; nothing is allocated for it), FRAME_EBADJSON, FRAME_EBADFIELD (data_size is not a
+/// plain integer, or is given twice), FRAME_ENOMEM, FRAME_EIO with errno. FRAME_EINVAL,
+/// FRAME_EBADF: nothing was read.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_recv(fd: Fd, out: Out<FrameHandle>, opts: Options<FrameOptions>) -> c_int {
     code(|| {
@@ -155,17 +156,17 @@ pub extern "C" fn frame_recv(fd: Fd, out: Out<FrameHandle>, opts: Options<FrameO
     })
 }
 
-/// Receives one message into the caller's buffer: the header's text with a NUL after it, and
-/// the body behind it, 16 bytes aligned to buf; the bytes of a packet are at its start. The
-/// library asks for no memory if it fits and the header has less than 64 bytes.
+/// Receives one message into the caller's buffer: the header's text, a NUL, then the body at a
+/// multiple of 16 bytes from buf. A packet's bytes start at buf. The library allocates nothing
+/// if the message fits and its header has less than 64 bytes.
 ///
-/// buf takes up to cap bytes and may be NULL if cap is 0. On success either *view says where in
-/// buf the message is, and *rest is NULL; or it does not fit, and *rest is the whole message as
-/// from frame_recv(), freed with frame_free(), and *view shows it until then. max_body is for
-/// *rest alone. rest may be NULL: then a message that does not fit is refused. opts may be NULL.
+/// buf has cap bytes and may be NULL if cap is 0. If the message fits, *view points into buf and
+/// *rest is NULL. If it does not fit, *rest is the whole message as from frame_recv(), and *view
+/// points into it until frame_free(). max_body applies to *rest only. rest may be NULL: then a
+/// message that does not fit is refused. opts may be NULL.
 ///
-/// Returns 0 or a code of frame_recv(). FRAME_ETOOBIG: it does not fit and rest is NULL, or it
-/// is above max_body; the stream is then out of sync.
+/// Returns 0 or a code of frame_recv(). FRAME_ETOOBIG: the message does not fit and rest is
+/// NULL, or it exceeds max_body. The stream is then out of sync.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_recv_into(
     fd: Fd,
@@ -196,7 +197,7 @@ pub extern "C" fn frame_recv_into(
     })
 }
 
-/// The header of a message: the JSON text as it came, with a NUL after it.
+/// The header of a message: the JSON text as it was received, with a NUL after it.
 ///
 /// *len, if len is not NULL, is its length without the NUL. The text is valid until
 /// frame_free(). NULL with a length of 0 for a packet or a NULL message.
@@ -209,7 +210,7 @@ pub extern "C" fn frame_header(frame: Ref<FrameHandle>, len: Value<usize>) -> *c
     })
 }
 
-/// The body of a message, or a packet's bytes.
+/// The body of a message, or the bytes of a packet.
 ///
 /// *len, if len is not NULL, is their number. The bytes are valid until frame_free(). NULL with
 /// a length of 0 for an empty body or a NULL message.

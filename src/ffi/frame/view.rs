@@ -1,4 +1,4 @@
-//! A message that is in somebody else's memory.
+//! A message in borrowed memory.
 
 use std::ffi::{c_char, c_void};
 use std::ops::Range;
@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::ffi::boundary::parameters::{Bytes, Text};
 use crate::wire::frame::decoder::Span;
 
-/// A message that is in somebody else's memory: a connection's, a decoder's or the caller's.
-/// The function that fills it says how long it lasts. Also a message to be queued.
+/// A message in borrowed memory: that of a connection, of a decoder or of the caller. The
+/// function that fills it says how long it is valid. It also describes a message to be queued.
 ///
 /// The struct never grows: it is used in arrays.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ use crate::wire::frame::decoder::Span;
 pub struct FrameView {
     /// The JSON text of the header with a NUL after it; NULL for a packet.
     pub header: *const c_char,
-    /// Its length without the NUL. It is not read of a message to be queued.
+    /// Its length without the NUL. It is ignored for a message to be queued.
     pub header_len: usize,
     /// The body, or the bytes of a packet; NULL if there are none.
     pub body: *const c_void,
