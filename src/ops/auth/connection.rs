@@ -10,11 +10,11 @@ use crate::ops::frame::Connection;
 use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, KeyId, answer};
 
 impl<'fd> Connection<'fd> {
-    /// Has the peer prove that it holds a key of `ring`, and says which, before anything else
-    /// is received. It proves that and no more: what follows is not protected.
+    /// Asks the peer to prove that it holds a key of `ring`, before anything else is received,
+    /// and returns the id of that key. Nothing else is proved: later bytes are not protected.
     ///
-    /// With zero as `timeout`, [`ErrorKind::TimedOut`] says that it can be called again. Any
-    /// other failure breaks the connection.
+    /// With a `timeout` of zero, [`ErrorKind::TimedOut`] means: call again. Any other failure
+    /// breaks the connection.
     pub fn auth_server(&mut self, ring: &Keyring, timeout: Duration) -> Result<KeyId> {
         self.handshake(timeout, |connection, deadline| {
             if connection.challenge.is_none() {
@@ -33,14 +33,14 @@ impl<'fd> Connection<'fd> {
         })
     }
 
-    /// Proves to the peer that this side holds `key`. The wire has no verdict: a wrong key shows
-    /// at the next receive. As [`auth_server`](Self::auth_server) otherwise.
+    /// Proves to the peer that this side holds `key`. The server sends no result: a refused key
+    /// is reported by the next receive. Otherwise as [`auth_server`](Self::auth_server).
     pub fn auth_client(&mut self, key: &Key, timeout: Duration) -> Result<()> {
         self.handshake(timeout, |connection, deadline| {
             let challenge = connection.raw_array::<CHALLENGE_SIZE>(deadline)?;
             connection.send_raw(&answer(key, &challenge), deadline)?;
             match connection.flush(deadline) {
-                // It was accepted, and goes out with what is sent next.
+                // It was accepted, and is written with the next message.
                 Err(error) if error.kind() == ErrorKind::TimedOut && timeout.is_zero() => Ok(()),
                 flushed => flushed,
             }

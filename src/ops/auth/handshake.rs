@@ -19,9 +19,9 @@ use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, KeyId, answ
 /// How a handshake is done.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For the whole handshake, which never takes more than a minute.
+    /// For the whole handshake, at most one minute.
     pub timeout: Duration,
-    /// What ends it besides.
+    /// Ends the handshake early.
     pub interrupt: Option<Arc<Interrupt>>,
 }
 
@@ -31,11 +31,11 @@ impl From<Duration> for Options {
     }
 }
 
-/// Proves to this side that the other one holds one of `keys`, and says which. On
-/// [`ErrorKind::Auth`] the caller closes the connection.
+/// Asks the peer to prove that it holds one of `keys`, and returns which. On [`ErrorKind::Auth`]
+/// the caller closes the connection.
 ///
-/// It proves that and no more: the server is not authenticated, later bytes are not
-/// protected, and whoever sits in between can relay it.
+/// Nothing else is proved: the server is not authenticated, later bytes are not protected, and a
+/// man in the middle can relay the handshake.
 pub fn server(duplex: Duplex<'_>, keys: &[&Key], options: impl Into<Options>) -> Result<usize> {
     if keys.is_empty() {
         return Err(Error::new(ErrorKind::Key, "no key was given"));
@@ -44,8 +44,8 @@ pub fn server(duplex: Duplex<'_>, keys: &[&Key], options: impl Into<Options>) ->
     challenge.verify(keys, &answer)
 }
 
-/// As [`server`] with the keys that `ring` holds when the answer has come. It tries all of
-/// them, and takes one HMAC for each.
+/// As [`server`] with the keys that `ring` holds when the answer is received. It tries all of
+/// them, with one HMAC for each.
 pub fn server_ring(
     duplex: Duplex<'_>,
     ring: &Keyring,
@@ -66,8 +66,8 @@ fn challenge(duplex: Duplex<'_>, options: &Options) -> Result<(Challenge, [u8; A
     Ok((challenge, receive(duplex.reader, deadline, options)?))
 }
 
-/// Answers the other side's challenge with `key`. The wire has no verdict: a wrong key
-/// shows as a closed connection at the next receive.
+/// Answers the peer's challenge with `key`. The server sends no result: after a wrong key the
+/// next receive finds the connection closed.
 pub fn client(duplex: Duplex<'_>, key: &Key, options: impl Into<Options>) -> Result<()> {
     let options = options.into();
     let deadline = handshake_deadline(options.timeout);
@@ -81,8 +81,8 @@ fn send(fd: BorrowedFd<'_>, bytes: &[u8], deadline: Deadline, options: &Options)
     sink.write_all(bytes)
 }
 
-/// Receives the next message. The peer has only just got its turn, so that a read
-/// before the wait would find nothing.
+/// Receives the next message. It waits before the first read, because the peer cannot have
+/// answered yet.
 fn receive<const SIZE: usize>(
     fd: BorrowedFd<'_>,
     deadline: Deadline,
@@ -100,7 +100,7 @@ fn receive<const SIZE: usize>(
     Ok(bytes)
 }
 
-/// However long the caller would wait, a peer that says nothing is not waited for.
+/// A silent peer is given up after this time, however long the caller's timeout is.
 pub(super) fn handshake_deadline(timeout: Duration) -> Deadline {
     Deadline::after(timeout.min(limits::AUTH_TIMEOUT_HARD))
 }

@@ -1,4 +1,4 @@
-//! Keys in files: what is refused to be one, and a new one.
+//! Keys in files: reading them with checks, and making a new one.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,8 +15,8 @@ use crate::limits;
 use crate::wire::auth::{Key, KeyId};
 use crate::wire::quote;
 
-/// What a key file may be, beyond a regular file that only its owner may use, who is the
-/// process's user, and that holds at least 16 bytes.
+/// Exceptions to the default rules: a key file is a regular file of at least 16 bytes, owned by
+/// the process's user and accessible to that user only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
     /// The key may be as short as 1 byte.
@@ -26,20 +26,20 @@ pub struct Rules {
     pub group_readable: bool,
 }
 
-/// Reads the key in the file at `path`, less one newline at its end. Refused are a file
-/// that others may read or write, one of another user's, a symbolic link, anything that
-/// is not a regular file, and a key that is too short or too long, unless `rules` say else.
+/// Reads the key in the file at `path`, without one newline at its end. Unless `rules` allow it,
+/// these are refused: a file that others may read or write, a file of another user, a symbolic
+/// link, anything but a regular file, and a key that is too short or too long.
 pub fn load(path: &Path, rules: Rules) -> Result<Key> {
     let opened = private::open(path, rules.group_readable)?;
     let key = opened.into_file().and_then(|file| read(&file, rules));
     key.map_err(|error| error.context(&quote(path.as_os_str().as_bytes())))
 }
 
-/// Reads the keys in the files of the directory at `path`, by their names, or the one in the
-/// file there, which has the empty id.
+/// Reads the keys in the files of the directory at `path`, whose names are the ids. If `path` is
+/// a file, it is one key with the empty id.
 ///
-/// Names that begin with a dot are left out; one that cannot be an id is an error, and so is
-/// a directory that others may write to or that has no key.
+/// Names that begin with a dot are ignored. A name that cannot be an id is an error, and so is a
+/// directory without keys or one that others may write to.
 pub(super) fn load_all(path: &Path, rules: Rules) -> Result<Vec<(KeyId, Key)>> {
     let opened = private::open(path, rules.group_readable)?;
     let loaded = if opened.is_directory() {
@@ -80,12 +80,12 @@ fn read(file: &OwnedFd, rules: Rules) -> Result<Key> {
     if rules.allow_short { Key::new_short(key) } else { Key::new(key) }
 }
 
-/// Makes a new key of 32 random bytes in a new file at `path`, readable and writable by
-/// its owner alone.
+/// Makes a new key of 32 random bytes in a new file at `path`, readable and writable by its
+/// owner only.
 pub fn generate(path: &Path) -> Result<()> {
     let key = loop {
         let key = Key::generate()?;
-        // `load` would take a newline at the end for the text editor's.
+        // `load` would remove a newline at the end.
         if key.as_bytes().last() != Some(&b'\n') {
             break key;
         }
@@ -93,7 +93,7 @@ pub fn generate(path: &Path) -> Result<()> {
     let file = private::create(path)?;
     let fd = file.as_fd();
     let stored = Sink::new(fd, Deadline::NEVER).write_all(key.as_bytes());
-    // Half a key is none; the first error is the one to report.
+    // No partial key is left; the first error is the one to report.
     stored.and_then(|()| private::sync(fd)).inspect_err(|_| private::remove(path))
 }
 
@@ -220,7 +220,7 @@ mod tests {
                 let sub = files.0.path().join("sub");
                 std::fs::create_dir(&sub).unwrap();
                 for (dir, good) in [(files.0.path(), true), (&sub, false), (Path::new(""), false)] {
-                    // SAFETY: this process runs this test alone, on its only thread.
+                    // SAFETY: this process runs only this test, on its only thread.
                     #[allow(unsafe_code)]
                     unsafe {
                         std::env::set_var("CREDENTIALS_DIRECTORY", dir);

@@ -9,8 +9,8 @@ use super::key_file::{self, Rules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::auth::{ANSWER_SIZE, Challenge, Key, KeyId};
 
-/// Keys by id. No two ids have the same key, so that a client that proves a key cannot be
-/// taken for another one. Keys are wiped when they are replaced and when the ring is dropped.
+/// Keys by id. No two ids have the same key, so a proved key identifies one client. Keys are
+/// wiped when they are replaced and when the ring is dropped.
 #[derive(Default)]
 pub struct Keyring {
     keys: RwLock<BTreeMap<KeyId, Key>>,
@@ -36,11 +36,12 @@ impl Keyring {
         Ok(())
     }
 
-    /// Replaces all keys by those in the files of a directory, whose names are the ids, or by
-    /// the one in a file, which has the empty id. After an error the ring is as it was.
+    /// Replaces all keys. If `path` is a directory, each of its files is a key and the file's
+    /// name is the id; if it is a file, it is one key with the empty id. After an error the ring
+    /// is unchanged.
     ///
-    /// Names that begin with a dot are left out. Any other file that cannot be used is an
-    /// error, and named, and so is a directory without a key.
+    /// Names that begin with a dot are ignored. Any other file that cannot be used is an error
+    /// that names it, and a directory without keys is an error.
     pub fn load(&self, path: &Path, rules: Rules) -> Result<()> {
         let loaded = key_file::load_all(path, rules)?;
         let mut blocks: Vec<_> = loaded.iter().map(|(id, key)| (key.block(), id)).collect();
@@ -73,14 +74,13 @@ impl Keyring {
         self.read().keys().cloned().collect()
     }
 
-    /// The id of the key that the answer was made with. Every key is tried, whichever
-    /// matches.
+    /// The id of the key that the answer was made with. Every key is tried, even after a match.
     pub fn verify(&self, challenge: Challenge, answer: &[u8; ANSWER_SIZE]) -> Result<KeyId> {
         challenge.verify_named(self.read().iter(), answer).cloned()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<KeyId, Key>> {
-        // No panic can leave the map half changed.
+        // A panic cannot leave the map half changed.
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! One request in a datagram, sent again until its reply is whole.
+//! One request in a datagram, sent again until its reply is complete.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,14 +12,14 @@ use crate::wire::datagram::parts::{Mark, Reassembly};
 use crate::wire::json::header::Header;
 use crate::wire::message;
 
-/// Sends a request, which carries `mark`, to where the socket is connected, and returns
-/// the reply to it: its header, and its body of `max_body` bytes at most.
+/// Sends a request, which carries `mark`, to the connected address, and returns the header of
+/// its reply and the body of at most `max_body` bytes.
 ///
-/// `request` makes the datagram: of the request itself, or, given numbers, of one for
-/// these parts of the reply. It is sent again where nothing comes: after 200 ms, then
-/// after twice as long, and so on up to 2 s. What is not part of the reply is ignored:
-/// datagrams with another id or nonce or a wrong tag, cut and malformed ones. No whole
-/// reply by the deadline is [`ErrorKind::TimedOut`].
+/// `request` makes the datagram: the request itself or, given numbers, a request for these parts
+/// of the reply. It is sent again if nothing is received: after 200 ms, then after twice as long
+/// each time, up to 2 s. Datagrams with another id or nonce or a wrong tag, truncated and
+/// malformed ones are ignored. Without a complete reply by the deadline the call is
+/// [`ErrorKind::TimedOut`].
 pub(crate) fn exchange(
     fd: BorrowedFd<'_>,
     request: impl Fn(&[u32]) -> Result<Vec<u8>>,

@@ -1,5 +1,5 @@
-//! Commands asked for in datagrams: each runs once at most, whatever is lost, repeated or
-//! comes out of order.
+//! Commands requested in datagrams. Each runs at most once, even if datagrams are lost, repeated
+//! or reordered.
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,36 +22,36 @@ use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id, Message as _};
 use rustix::io::Errno;
 
-/// Answers exec requests that come in datagrams, and remembers the replies. Any number of
-/// threads may serve with one at the same time, on one descriptor or several.
+/// Serves exec requests in datagrams, and remembers the replies. Any number of threads may serve
+/// with one at the same time, on one descriptor or several.
 ///
-/// With a key a datagram that does not have its tag, and one that was made more than 30 s
-/// ago or before this server, gets no answer at all. Without one only senders on this
-/// machine are served, which is every user of it.
+/// With a key, a datagram gets no answer if its tag is wrong, or if it was made more than 30 s
+/// ago or before this server. Without a key all users of this machine are served, and nobody
+/// else.
 #[derive(Debug)]
 pub struct Server {
     key: Option<DatagramKey>,
     table: Mutex<Table>,
 }
 
-/// What became of a datagram.
+/// Outcome of a received datagram.
 #[derive(Debug)]
 pub enum Answer {
     /// It was a new request.
     Served {
         /// What the reply says.
         served: Served,
-        /// Why the reply, or a part of it, could not be sent: the client will ask again.
+        /// Why the reply, or a part of it, could not be sent. The client will ask again.
         unsent: Option<Error>,
     },
-    /// It was a request that came before: its reply was sent again, if it was there.
+    /// It was a repeated request: its reply was sent again if it was still stored.
     Repeated,
     /// It got no answer, for this reason.
     Ignored(Error),
 }
 
 impl Server {
-    /// A server for clients that hold `key`, or without one for those on this machine.
+    /// A server for clients that hold `key`, or without a key for those on this machine.
     pub fn new(key: Option<&Key>) -> Result<Server> {
         let key = key.map(DatagramKey::derive).transpose()?;
         Ok(Server { key, table: Mutex::new(Table::new(Now::read())) })
@@ -106,7 +106,7 @@ impl Server {
         let reply = match admission {
             Admission::Run => Running { server: self, name: Some(name) },
             Admission::Repeated(reply) => {
-                // Lost again it may be asked for again.
+                // If it is lost again, the client asks again.
                 let _ = send_all(fd, source, reply.iter().flat_map(|reply| reply.iter()));
                 return Ok(Answer::Repeated);
             }
@@ -169,7 +169,7 @@ impl Server {
         parts::split(mark, reply, body, self.key.as_ref(), limits::DATAGRAM_SEND)
     }
 
-    /// What the table knows a request by.
+    /// Identifies a request in the table.
     fn name(&self, mark: &Mark, source: Option<&Address>) -> Result<Name> {
         if matches!(&mark.id, Id::Text(text) if text.len() > limits::DATAGRAM_ID) {
             return Err(Error::new(ErrorKind::BadField, "its id is too long"));
@@ -188,8 +188,8 @@ impl Server {
     }
 }
 
-/// A request that has been admitted. Without a reply, because of a panic perhaps, it has
-/// run all the same.
+/// A request that was admitted. If there is no reply, perhaps because of a panic, it still
+/// counts as run.
 struct Running<'a> {
     server: &'a Server,
     name: Option<Name>,
@@ -211,13 +211,12 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Asks the server that the socket is connected to for a command, and takes its reply. The
-/// command runs once at most, and that it ran does not follow from an error.
+/// Runs a command at the server that the socket is connected to, and returns its reply. The
+/// command runs at most once; after an error it may not have run.
 ///
-/// The request is sent again until the whole reply is there; see [`exec::call`] for
-/// what is a reply and what an error. Without a whole reply in time it is
-/// [`ErrorKind::TimedOut`]. Where nobody receives at the other end, and the network says
-/// so, it is [`ErrorKind::Io`] with ECONNREFUSED at once.
+/// The request is sent again until the whole reply was received. Replies and errors are as for
+/// [`exec::call`]. [`ErrorKind::TimedOut`]: no complete reply in time. If nobody receives and
+/// the network reports that, it is [`ErrorKind::Io`] with ECONNREFUSED at once.
 pub fn request(
     fd: BorrowedFd<'_>,
     request: &Request<'_>,
@@ -274,8 +273,8 @@ fn new_mark(with_key: bool) -> Result<Mark> {
     })
 }
 
-/// Sends datagrams of a reply. A pause now and then lets the client take them off a queue
-/// that would else drop them.
+/// Sends datagrams of a reply. Short pauses let the client empty its queue, which would
+/// otherwise drop some.
 fn send_all<'a>(
     fd: BorrowedFd<'_>,
     to: Option<&Address>,
@@ -293,8 +292,8 @@ fn send_all<'a>(
     Ok(())
 }
 
-/// Whether a receive failed because of a datagram that was sent before: on a connected
-/// socket the network's complaints about them come up there (ip(7), IP_RECVERR).
+/// Whether a receive failed because of a datagram that was sent before: a connected socket
+/// reports such errors on receive (ip(7), IP_RECVERR).
 fn is_of_an_earlier_datagram(error: &Error) -> bool {
     let complaints = [
         Errno::CONNREFUSED,
@@ -328,7 +327,7 @@ mod tests {
         server.answer(socket.as_fd(), datagram, Some(&source.into()), &ServeOptions::default())
     }
 
-    /// What a request with this header, asking for `true`, is ignored for.
+    /// The error for which a request for `true` with this header is ignored.
     fn ignored(key: Option<&Key>, header: &str) -> Option<ErrorKind> {
         let server = Server::new(key).unwrap();
         let tag_key = key.map(|key| DatagramKey::derive(key).unwrap());

@@ -15,11 +15,11 @@ use crate::wire;
 /// How datagrams are sent and received.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For the whole call; `None` waits for ever, zero does not wait.
+    /// For the whole call; `None` waits forever, zero does not wait.
     pub timeout: Option<Duration>,
-    /// Bytes of a datagram to be sent, at most.
+    /// The largest datagram that is sent, in bytes.
     pub max_datagram: usize,
-    /// What ends the call besides.
+    /// Ends the call early.
     pub interrupt: Option<Arc<Interrupt>>,
 }
 
@@ -29,8 +29,8 @@ impl Default for Options {
     }
 }
 
-/// Sends one frame as one datagram: to `to`, or to where the socket is connected. One that
-/// is too large for a datagram is refused, and nothing is sent.
+/// Sends one frame as one datagram: to `to`, or to the connected address. A frame that is too
+/// large for a datagram is refused, and nothing is sent.
 pub fn send(
     fd: BorrowedFd<'_>,
     to: Option<&Address>,
@@ -43,8 +43,8 @@ pub fn send(
     datagram::send(fd, to, &datagram, deadline, options.interrupt.as_deref())
 }
 
-/// Receives one datagram, which has to be one frame, and says where it came from. One that
-/// is refused is gone; the next one is whole.
+/// Receives one datagram, which must be one frame, and returns its sender. A datagram that is
+/// refused is lost; the next call receives the next one.
 pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<(Frame, Option<Address>)> {
     let mut buffer = vec![0; limits::DATAGRAM_HARD];
     let deadline = Deadline::from_timeout(options.timeout);

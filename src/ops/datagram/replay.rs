@@ -1,5 +1,5 @@
-//! The datagram requests that came, so that each runs once at most and one that is
-//! repeated gets the reply that was made for it.
+//! The table of received datagram requests: each runs at most once, and a repeated one gets the
+//! stored reply.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use crate::io::stream::datagram::Address;
 use crate::limits;
 use crate::wire::message::Id;
 
-/// What tells one request from all others.
+/// Identifies one request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Name {
     /// Of a client that has the key.
     Nonce(u128),
-    /// The sender's own; one client's are unlike another's by their address.
+    /// Chosen by the sender; the address tells clients apart.
     Id(Option<Address>, Id),
 }
 
-/// Where a request came from and, with a key, when it was made: milliseconds since 1970.
+/// The sender of a request and, with a key, when it was made: milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub source: Option<Address>,
@@ -29,12 +29,12 @@ pub(crate) struct Origin {
 /// The datagrams of a reply.
 pub(crate) type Reply = Arc<[Vec<u8>]>;
 
-/// What is to be done with a request.
+/// Decision about a request.
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// It is new: run it, then [`Table::finish`] it.
     Run,
-    /// It came before: send the reply again, if it is there.
+    /// It was received before: send the reply again if it is still stored.
     Repeated(Option<Reply>),
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Admission {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     monotonic: Instant,
-    /// Milliseconds since 1970, which is what a request's time is told by.
+    /// Milliseconds since 1970, as in a request's time.
     wall: i64,
 }
 
@@ -58,7 +58,7 @@ impl Now {
     }
 }
 
-/// The requests of the last 30 s, as many as there is room for.
+/// The requests of the last 30 s, up to the table's limit.
 #[derive(Debug)]
 pub(crate) struct Table {
     entries: HashMap<Name, Entry>,
@@ -78,16 +78,15 @@ struct Entry {
 #[derive(Debug)]
 enum State {
     Running,
-    /// The reply is gone where there was no room for it.
+    /// `None` if there was no room for the reply.
     Finished {
         at: Instant,
         reply: Option<Reply>,
     },
 }
 
-/// Requests made at `time` or before may have run, and the table does not know of it: they
-/// came before this server was there, or had to make room for others. They are refused
-/// until they are too old anyway.
+/// Requests made at `time` or before may have run without an entry here: they are older than
+/// this server, or were removed for newer ones. They are refused until they are too old anyway.
 #[derive(Clone, Copy, Debug)]
 struct Forgotten {
     time: i64,
@@ -100,13 +99,13 @@ impl Table {
     }
 
     fn with_limits(now: Now, max_entries: usize, max_bytes: usize) -> Table {
-        // A request of this very millisecond is the first client's, most likely.
+        // A request of the same millisecond most likely comes from the first client.
         let forgotten = Forgotten::new(now.wall - 1, now);
         Table { entries: HashMap::new(), max_entries, max_bytes, forgotten }
     }
 
-    /// Decides about a request. An error is one that is not to be answered: too old, from
-    /// the future, possibly run before, sent by somebody else than before, or one too many.
+    /// Decides about a request. An error is a request that gets no answer: too old, from the
+    /// future, possibly run before, repeated from another address, or above the limit.
     pub(crate) fn admit(&mut self, name: &Name, origin: Origin, now: Now) -> Result<Admission> {
         self.entries.retain(|_, entry| !entry.is_over(now));
         if let known @ Admission::Repeated(_) = self.find(name, origin.source.as_ref())? {
@@ -122,11 +121,12 @@ impl Table {
         Ok(Admission::Run)
     }
 
-    /// Whether a request came before, from the same `source`.
+    /// Whether a request was received before, from the same `source`.
     pub(crate) fn find(&self, name: &Name, source: Option<&Address>) -> Result<Admission> {
         let Some(entry) = self.entries.get(name) else { return Ok(Admission::Run) };
         if entry.origin.source.as_ref() != source {
-            // The reply would go to whoever sends a copy of the request, or is said to.
+            // Otherwise the reply could be sent to anyone who copies the request or forges its
+            // sender.
             return Err(denied("it was sent from another address before"));
         }
         Ok(Admission::Repeated(match &entry.state {
@@ -135,8 +135,8 @@ impl Table {
         }))
     }
 
-    /// Keeps the reply to a request that has run. The oldest replies go where there are
-    /// too many bytes; that the requests have run is still known.
+    /// Keeps the reply to a request that has run. If there are too many bytes, the oldest
+    /// replies are dropped; their requests still count as run.
     pub(crate) fn finish(&mut self, name: &Name, reply: Option<Reply>, now: Now) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.state = State::Finished { at: now.monotonic, reply };
@@ -157,7 +157,7 @@ impl Table {
         }
     }
 
-    /// How far ahead of this clock a request's is.
+    /// How far a request's clock is ahead of this one.
     fn check_time(&self, time: i64, now: Now) -> Result<Duration> {
         let off = Duration::from_millis(time.abs_diff(now.wall));
         if off > limits::DATAGRAM_REPLAY {
@@ -188,7 +188,7 @@ impl Table {
 }
 
 impl Entry {
-    /// Neither a client that repeats it nor a copy of it needs to be known any more.
+    /// By now neither a repeated request nor a copy of it can be accepted.
     fn is_over(&self, now: Now) -> bool {
         match self.state {
             State::Running => false,

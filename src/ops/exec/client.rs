@@ -1,4 +1,4 @@
-//! Asks the peer for a command, and takes its reply.
+//! Runs a command at the peer and receives its reply.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
@@ -7,7 +7,7 @@ use crate::ops::frame::Connection;
 use crate::wire::message::exec::{self, ExecReply, ExecRequest, Outcome};
 use crate::wire::message::{self, Id, Message as _};
 
-/// What a client asks for: shell code, or a program and its arguments.
+/// A command for the peer: shell code, or a program and its arguments.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     /// Shell code; empty if `options` has an `argv`.
@@ -16,10 +16,9 @@ pub struct Request<'a> {
     /// nothing, and that of a [`RemoteCommand`](super::RemoteCommand) reads what is written to
     /// it, unless `options` has a `stdin_size` of 0.
     pub input: &'a [u8],
-    /// What the header says. A `max_output` is always sent with [`call`],
-    /// [`limits::MAX_OUTPUT`] if none is here: twice that is what the reply may have. A
-    /// `stdin_size` has to be the length of `input`, and need not be here. `id` and `stream`
-    /// are the library's.
+    /// The members of the header. [`call`] always sends a `max_output`, by default
+    /// [`limits::MAX_OUTPUT`]; the reply may have twice as many bytes. `stdin_size` is optional,
+    /// and must be the length of `input`. The library sets `id` and `stream`.
     pub options: ExecRequest,
 }
 
@@ -46,7 +45,7 @@ impl Request<'_> {
     }
 }
 
-/// What came back.
+/// The reply to a command.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The header.
@@ -82,10 +81,10 @@ impl Reply {
     }
 }
 
-/// Asks the peer to run a command, and takes its reply. A command that failed, was ended or
-/// wrote too much is a reply; an error reply is an error of a remote kind.
+/// Runs a command at the peer, and returns its reply, also if the command failed, was ended or
+/// wrote too much. An error reply is an error of a remote kind.
 ///
-/// Any other error breaks the connection, once a byte of the request was accepted.
+/// Every other error breaks the connection once a byte of the request was accepted.
 pub fn call(
     connection: &mut Connection<'_>,
     request: &Request<'_>,
@@ -118,7 +117,7 @@ fn send(
     if input.len() <= limits::GROW_STEP {
         return connection.send_by(Some(header), [command, input], time.patience());
     }
-    // Whatever is not taken in time of a large input is not worth a copy.
+    // The rest of a large input that is not accepted in time is not copied.
     let length = command.len() as u64 + input.len() as u64;
     connection.begin_by(header, length, command, time.patience())?;
     connection.write_by(input, time.patience())

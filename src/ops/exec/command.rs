@@ -1,4 +1,4 @@
-//! What to run, in which surroundings, and what it may use.
+//! A command to run, its environment and its limits.
 
 use std::time::Duration;
 
@@ -9,26 +9,25 @@ use crate::limits;
 
 pub use crate::io::process::stdio::Stdio;
 
-/// What to run, and in which surroundings. It leads a process group of its own.
+/// A command to run and its environment. It leads a process group of its own.
 #[derive(Clone, Debug)]
 pub struct Command<'a> {
     /// The program.
     pub program: Program<'a>,
-    /// Where it starts: in the host's directory, if nowhere else.
+    /// Its working directory; by default the host's.
     pub directory: Option<Directory<'a>>,
     /// Its variables.
     pub environment: Environment,
     /// Its descriptors 0, 1 and 2; it has no other.
     pub stdio: Stdio,
-    /// What it may not do that the host may.
+    /// Its limits beyond the host's.
     pub confinement: Confinement,
 }
 
 /// The program of a command.
 #[derive(Clone, Debug)]
 pub enum Program<'a> {
-    /// Shell code, run by `/bin/sh -c`. What is put together from other people's strings
-    /// belongs in `Argv`.
+    /// Shell code, run by `/bin/sh -c`. Never build it from untrusted input; use `Argv`.
     Shell(&'a [u8]),
     /// A program and its arguments, without a shell.
     Argv(Vec<&'a [u8]>),
@@ -59,23 +58,23 @@ impl<'a> Command<'a> {
 /// What a command may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of shell code, or of all arguments together, each with its NUL. What is
-    /// above, or above [`limits::MAX_COMMAND_HARD`], is refused.
+    /// Bytes of shell code, or of all arguments together, each with its NUL. A longer command is
+    /// refused, and so is one above [`limits::MAX_COMMAND_HARD`].
     pub max_command: u64,
     /// How long it may run.
     pub time: Option<Duration>,
-    /// From SIGTERM to SIGKILL, for a command that has to end.
+    /// From SIGTERM to SIGKILL, for a command that is ended.
     pub term_grace: Duration,
-    /// How long its output is read on after its end, while something that it started
-    /// holds a pipe open.
+    /// How long its output is read after its end, while a process that it started keeps a pipe
+    /// open.
     pub drain_grace: Duration,
     /// Bytes of output kept, for each stream.
     pub max_output: u64,
-    /// What happens to a command that writes more.
+    /// Applies to a command that writes more.
     pub on_output_limit: OnOutputLimit,
 }
 
-/// What happens to a command that writes more than is kept.
+/// The treatment of a command that writes more than is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOutputLimit {
     /// It runs on, and the rest of its output is dropped.
@@ -97,7 +96,7 @@ impl Default for Limits {
     }
 }
 
-/// The argument vector of a program that is within the limits.
+/// The argument vector, if it is within the limits.
 pub(super) fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Vec<&'a [u8]>> {
     let (argv, length, empty) = match program {
         // "--": a command may begin with a dash.

@@ -1,4 +1,4 @@
-//! How a run went, what the command wrote, and what a reply says of both.
+//! The result of a run, the command's output, and the reply made of both.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::wire::memory::reserve;
 use crate::wire::message::Id;
 use crate::wire::message::exec::ExecReply;
 
-/// How a run went.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Completion {
     /// How the command ended.
     pub status: Status,
-    /// It was ended because its time was up.
+    /// It was ended because it exceeded its time limit.
     pub timed_out: bool,
-    /// Something that it started still held a pipe open when the reading stopped.
+    /// A process that it started still kept a pipe open when reading stopped.
     pub pipe_held: bool,
     /// Bytes it wrote to its standard output.
     pub stdout_total: u64,
@@ -30,13 +30,13 @@ pub struct Completion {
 /// How a run went, and what the command wrote.
 #[derive(Clone, Debug)]
 pub struct Captured {
-    /// How it went.
+    /// Its result.
     pub completion: Completion,
     /// The first [`Limits::max_output`] bytes of its standard output.
     pub stdout: Vec<u8>,
     /// The same of its standard error.
     pub stderr: Vec<u8>,
-    /// There was more on one of them than was kept.
+    /// One of them had more bytes than were kept.
     pub truncated: bool,
 }
 
@@ -63,7 +63,7 @@ impl Captured {
         }
     }
 
-    /// The body of the reply: both outputs, one behind the other.
+    /// The body of the reply: standard output, then standard error.
     pub(super) fn into_body(self) -> Result<Vec<u8>> {
         let Captured { mut stdout, stderr, .. } = self;
         if stdout.is_empty() {
@@ -93,7 +93,7 @@ impl Collector {
         }
     }
 
-    /// After a run: what was kept, which leaves nothing here.
+    /// After a run: takes the kept output.
     pub(super) fn captured(&mut self, completion: Completion) -> Captured {
         let [stdout, stderr] = std::mem::take(&mut self.kept);
         Captured { completion, stdout, stderr, truncated: self.truncated }
@@ -127,7 +127,8 @@ fn charset() -> Option<String> {
     codeset_of(&locale.unwrap_or_default()).map(str::to_owned)
 }
 
-/// Of `language_TERRITORY.codeset@modifier`. Where it names none, only the C library knows.
+/// The codeset of `language_TERRITORY.codeset@modifier`. Without one only the C library knows
+/// it.
 fn codeset_of(locale: &str) -> Option<&str> {
     let (locale, _) = locale.split_once('@').unwrap_or((locale, ""));
     match locale.split_once('.') {

@@ -15,13 +15,13 @@ use crate::io::stream::source::Source;
 use crate::ops::frame::Connection;
 
 impl Running {
-    /// Carries input from `stdin` to the command and its output to `stdout` and `stderr`
-    /// until it has ended: then [`reply`](Self::reply) says how it went. The end of `stdin`
-    /// is that of the input; without one it ends at once. Flags of descriptors are not
-    /// changed, and none is read or written that poll(2) does not report as ready.
+    /// Copies input from `stdin` to the command and its output to `stdout` and `stderr` until it
+    /// has ended: then [`reply`](Self::reply) returns its result. The end of `stdin` ends the
+    /// input; without `stdin` the input ends at once. Flags of descriptors are not changed, and
+    /// a descriptor is used only if poll(2) reports it as ready.
     ///
-    /// [`TimedOut`](crate::ErrorKind::TimedOut): the time was up; the call can be made again,
-    /// and nothing is lost. An error of one of the three descriptors says which.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut): nothing is lost, and the call can be made
+    /// again. An error of one of the three descriptors names it.
     pub fn copy(
         &mut self,
         connection: &mut Connection<'_>,
@@ -76,7 +76,7 @@ impl Running {
         got.map_err(|error| error.context("standard input"))
     }
 
-    /// Writes what is taken of the output that is held; whether some was.
+    /// Writes held output as far as it is accepted; whether some was.
     fn write_held(&mut self, sinks: &mut [Sink<'_>; 2]) -> Result<bool> {
         let Some((stream, held)) = self.held() else { return Ok(false) };
         let written = sinks[stream as usize].try_write(&[IoSlice::new(held)]);

@@ -45,24 +45,24 @@ use crate::io::wait::{Interrupt, poll};
 
 /// Runs a command and keeps its output.
 ///
-/// The whole group is ended when the time is up: with SIGTERM, and after the grace with
-/// SIGKILL; with a terminal the whole session is, the jobs of a shell included. A process
-/// that has left that lives on, and what a command leaves behind when it ends in time is
-/// left alone. If the host dies, the command is killed, though
-/// not what it has started.
+/// When the time limit expires, the whole process group is ended: with SIGTERM, then after the
+/// grace with SIGKILL. With a terminal that is the whole session with the jobs of a shell. A
+/// process that has left the group or session lives on. Processes that a command leaves behind
+/// when it ends in time are not ended. If the host dies, the command is killed, but not the
+/// processes that it has started.
 ///
-/// [`ErrorKind::Argument`] is an empty command, a NUL byte, a malformed variable or no user,
-/// [`ErrorKind::TooBig`] a command above the limit: nothing was run. [`ErrorKind::Spawn`]
-/// is a command that could not be started, and tells the step and the errno. A status
-/// other than 0, a limit that was reached and a lost status are no errors.
+/// [`ErrorKind::Argument`] is an empty command, a NUL byte, a malformed variable or an invalid
+/// user, [`ErrorKind::TooBig`] a command above the limit: nothing was run. [`ErrorKind::Spawn`]
+/// is a command that could not be started; it names the step and the errno. A status other than
+/// 0, a limit that was reached and a lost status are not errors.
 pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Captured> {
     let mut collector = Collector::new(limits);
     let completion = run_with(command, limits, &mut collector)?;
     Ok(collector.captured(completion))
 }
 
-/// Runs a command and hands its output to `handler` as it comes. As [`run`] otherwise;
-/// `handler` has to keep `max_output` and `on_output_limit`.
+/// Runs a command and passes its output to `handler` as it is read. Otherwise as [`run`];
+/// `handler` must apply `max_output` and `on_output_limit`.
 pub fn run_with(
     command: &Command<'_>,
     limits: &Limits,
@@ -74,11 +74,11 @@ pub fn run_with(
     Ok(run.finish(started))
 }
 
-/// A command that runs.
+/// A running command.
 struct Run<'a> {
     limits: &'a Limits,
     child: Child,
-    /// Open to the end: its last descriptor hangs up.
+    /// Kept open to the end: closing the last descriptor hangs up.
     terminal: Option<Terminal>,
     /// By [`Stream`]; `None` once at its end.
     outputs: [Option<Channel>; 2],
@@ -87,14 +87,14 @@ struct Run<'a> {
     totals: [u64; 2],
     buffer: Vec<u8>,
     phase: Phase,
-    /// When the phase is over.
+    /// When the phase ends.
     deadline: Deadline,
     /// The leader has ended. It is reaped last: until then its group has its number.
     ended: bool,
     timed_out: bool,
 }
 
-/// What a run waits for, besides the end of the command and of its output: the table above.
+/// The phases of the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The end of its time.
@@ -105,12 +105,12 @@ enum Phase {
     Killed,
     /// The end of the grace for pipes that are held open.
     Draining {
-        /// There is nobody left to be signalled.
+        /// No process is left to be signalled.
         after_kill: bool,
-        /// What is left of the grace, while no output is taken.
+        /// The rest of the grace, while no output is read.
         paused: Option<Duration>,
     },
-    /// What the pipes held at the end of that grace: until the totals are these.
+    /// The bytes that the pipes held at the end of that grace: until the totals are these.
     Emptying { until: [u64; 2] },
 }
 
@@ -119,7 +119,7 @@ struct Stdin {
     channel: Channel,
     /// The last byte was not the end of a line.
     in_a_line: bool,
-    /// There is no more input, and these characters say so.
+    /// The input has ended, and these characters report that to the terminal.
     eof_bytes: Option<Vec<u8>>,
 }
 
@@ -129,7 +129,7 @@ impl Stdin {
     }
 }
 
-/// What is to be written next.
+/// The bytes to write next.
 fn next_bytes<'a>(eof_bytes: Option<&'a Vec<u8>>, handler: &'a dyn Handler) -> &'a [u8] {
     match eof_bytes {
         Some(eof_bytes) => eof_bytes,
@@ -140,7 +140,7 @@ fn next_bytes<'a>(eof_bytes: Option<&'a Vec<u8>>, handler: &'a dyn Handler) -> &
     }
 }
 
-/// What a wait found.
+/// The result of a wait.
 struct Ready {
     /// By [`Stream`].
     outputs: [bool; 2],
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Until the command and its output have ended, or need no longer be waited for.
+    /// Runs until the command and its output have ended, or the waiting is over.
     fn drive(&mut self, handler: &mut dyn Handler) -> Result<()> {
         while !self.ended || Stream::BOTH.iter().any(|stream| self.reads(*stream)) {
             if !self.turn(handler)? {
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
     /// 4. Each output is read once, before the end is noted: output that was there first
     ///    does not count against the grace.
     /// 5. The input is written once.
-    /// 6. The handler uses its descriptors, and is told of its deadline.
+    /// 6. The handler uses its descriptors, and its deadline is checked.
     /// 7. The leader's end is noted.
     /// 8. The phase ends if its deadline has passed. Last, so that the turn after a long
     ///    stop of this process still reads what is there.
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
             return Ok(false);
         }
         for stream in Stream::BOTH {
-            // The other one may have filled whatever takes it.
+            // The other output may have filled the destination.
             if ready.outputs[stream as usize] && handler.takes_output() {
                 let flow = self.read(stream, handler)?;
                 self.follow(flow);
@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
         Ok(!self.deadline.passed() || self.next_phase()?)
     }
 
-    /// Whether there is, or may be, something to be read from an output.
+    /// Whether an output has, or may have, bytes to read.
     fn reads(&self, stream: Stream) -> bool {
         let index = stream as usize;
         self.outputs[index].is_some()
@@ -260,7 +260,7 @@ impl<'a> Run<'a> {
             }
     }
 
-    /// Whether the pipes, which nothing is waited for any more, have nothing left.
+    /// Whether the pipes, which are no longer waited for, are empty.
     fn is_drained(&self, ready: &Ready) -> bool {
         matches!(self.phase, Phase::Emptying { .. }) && ready.outputs == [false; 2]
     }
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
         };
         let stdin = self.stdin.as_ref().map(|stdin| {
             let is_idle = next_bytes(stdin.eof_bytes.as_ref(), handler).is_empty();
-            // Then only for the error that tells that nobody reads.
+            // Otherwise only for the error that reports that nobody reads.
             let what = if is_idle { PollFlags::empty() } else { PollFlags::OUT };
             (stdin.channel.as_fd(), what)
         });
@@ -319,7 +319,7 @@ impl<'a> Run<'a> {
         Ok(Flow::Continue)
     }
 
-    /// Closes the input when there is no more, or says so on the terminal.
+    /// Closes the input at its end, or types the end-of-file character on a terminal.
     fn end_input(&mut self, handler: &dyn Handler) {
         let Some(stdin) = &mut self.stdin else { return };
         if stdin.eof_bytes.is_none() && handler.input() == Input::End {
@@ -368,14 +368,13 @@ impl<'a> Run<'a> {
             Flow::End => self.terminate(),
             Flow::Signal(signal) => self.signal(signal),
             Flow::Resize(size) => {
-                // That a terminal may not be resized is no harm.
+                // A terminal that cannot be resized is no error.
                 let _ = self.terminal.as_ref().map(|terminal| terminal.resize(size));
             }
         }
     }
 
-    /// Signals the group, and the job in the foreground if that is another one. There may
-    /// be nobody left.
+    /// Signals the group, and the foreground job if that is another group. Both may have ended.
     fn signal(&self, signal: Signal) {
         let _ = self.child.signal(signal);
         let foreground = self.terminal.as_ref().and_then(Terminal::foreground);
@@ -384,10 +383,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Asks the group to end, and everybody on the terminal.
+    /// Sends SIGTERM to the group, and to all processes of the terminal's session.
     fn terminate(&mut self) {
         if matches!(self.phase, Phase::Running | Phase::Draining { after_kill: false, .. }) {
-            // What cannot be signalled will not be killed either: the next phase tells.
+            // A process that cannot be signalled cannot be killed either: the next phase handles
+            // that.
             let _ = self.child.signal(Signal::TERM);
             self.child.signal_session(None, Signal::TERM);
             self.phase = Phase::Terminating;
@@ -395,13 +395,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The leader has ended. What it wrote is read, and a little of what others write.
+    /// The leader has ended. Its output is read, and for a short time the output of others.
     fn drain(&mut self) {
         self.phase = Phase::Draining { after_kill: self.phase != Phase::Running, paused: None };
         self.deadline = Deadline::after(self.limits.drain_grace);
     }
 
-    /// The grace for the output goes by only while the output is read.
+    /// The grace for the output counts only while output can be read.
     fn pause(&mut self, pause: bool) {
         let Phase::Draining { paused, .. } = &mut self.phase else { return };
         match *paused {
@@ -417,7 +417,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The phase is over. False if the run is.
+    /// Ends the phase. False if the run is over.
     fn next_phase(&mut self) -> Result<bool> {
         match self.phase {
             Phase::Running => {
@@ -441,8 +441,8 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Even if the grace went by while this process was not running, nothing that the
-    /// command itself wrote is lost.
+    /// No output of the command itself is lost, even if the grace expired while this process was
+    /// stopped.
     fn empty(&mut self) -> Result<()> {
         let mut until = self.totals;
         for (output, until) in self.outputs.iter().zip(&mut until) {
@@ -460,7 +460,7 @@ impl<'a> Run<'a> {
         Completion {
             pipe_held: self.ended
                 && self.outputs.iter().flatten().any(|output| !output.is_at_end()),
-            // Not to be had from a command that cannot be killed.
+            // A command that cannot be killed has no status.
             status: if self.ended { self.child.wait() } else { Status::Lost },
             timed_out: self.timed_out,
             stdout_total,
@@ -484,13 +484,13 @@ fn poll_each<const N: usize>(
         .map(|interest| interest.and_then(|_| revents.next()).unwrap_or(PollFlags::empty())))
 }
 
-/// Empties the buffer of one read, which somebody may have exchanged for another.
+/// Empties the read buffer, which the handler may have exchanged for another one.
 fn make_room(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
     buffer.clear();
     buffer.try_reserve_exact(size).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
 }
 
-/// How often a command without a [`Child::wait_fd`] is looked at.
+/// How often a command without a [`Child::wait_fd`] is checked.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
@@ -502,7 +502,7 @@ mod tests {
     use super::*;
     use crate::io::process::spawn::pipe;
 
-    /// Calls a function with each piece of output, and ends the command when told to.
+    /// Calls a function with each piece of output, and ends the command if it says so.
     struct Script<'a> {
         on_output: &'a mut dyn FnMut(&[u8]) -> Result<Flow>,
         stop: Option<OwnedFd>,

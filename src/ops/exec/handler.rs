@@ -1,4 +1,4 @@
-//! What a run asks whoever started it, and what it is told.
+//! The callbacks of a run.
 
 use std::os::fd::BorrowedFd;
 
@@ -23,10 +23,10 @@ impl Stream {
     pub(super) const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 }
 
-/// What becomes of a command.
+/// What to do with a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// It goes on.
+    /// It runs on.
     Continue,
     /// It is ended: SIGTERM, and SIGKILL after [`Limits::term_grace`]. Its output is still
     /// read meanwhile.
@@ -40,41 +40,41 @@ pub enum Flow {
     Resize(WindowSize),
 }
 
-/// What there is for a command to read.
+/// Input for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input<'a> {
     /// These bytes come next.
     Bytes(&'a [u8]),
     /// Nothing at the moment.
     Later,
-    /// No more; on a terminal the character for that is typed. Not asked for again.
+    /// The end of the input; on a terminal the end-of-file character is typed. It is not asked
+    /// for again.
     End,
 }
 
-/// A descriptor to wait for, and what it has to be ready for.
+/// A descriptor to wait for, and the events to wait for.
 pub type Interest<'a> = Option<(BorrowedFd<'a>, PollFlags)>;
 
-/// Handles what happens while a command runs. No call may wait, and each does one step: a
-/// run looks at its limits between them. An error kills the command's group at once, and
+/// Handles the events of a running command. No call may wait, and each does one step: a run
+/// checks its limits between them. An error kills the command's group at once, and
 /// [`run_with`](super::run_with) returns it.
 pub trait Handler {
     /// The command wrote `bytes`, one or more, to `stream`. The buffer may be taken if
     /// another one is left in its place.
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow>;
 
-    /// Whether there is room for more output. Until there is, nothing is read, and the
-    /// command has to wait once its pipes are full; none of its output is lost. Asked
-    /// before each wait.
+    /// Whether there is room for more output. Without room nothing is read, and the command
+    /// waits once its pipes are full; no output is lost. Called before each wait.
     fn takes_output(&self) -> bool {
         true
     }
 
-    /// What the command may read next. Asked before each wait, if its stdin is open.
+    /// The next input of the command. Called before each wait while its stdin is open.
     fn input(&self) -> Input<'_> {
         Input::End
     }
 
-    /// The command's stdin took the first `length` bytes of that.
+    /// The command's stdin accepted the first `length` bytes of that.
     fn consumed(&mut self, _length: usize) {}
 
     /// The command reads no more, and input can be dropped. Not called after an
@@ -84,7 +84,7 @@ pub trait Handler {
     /// The command has ended; output may still come.
     fn ended(&mut self) {}
 
-    /// What else to wait for. Asked before each wait.
+    /// More descriptors to wait for. Called before each wait.
     fn interests(&self) -> [Interest<'_>; 2] {
         [None; 2]
     }
@@ -94,18 +94,18 @@ pub trait Handler {
         false
     }
 
-    /// What may end the wait besides. It fails the run.
+    /// May end the wait early, which fails the run.
     fn interrupt(&self) -> Option<&Interrupt> {
         None
     }
 
-    /// What those of the last wait are ready for, each in its place. Called when one of
-    /// them is, or there was [more](Self::has_more).
+    /// The events of the last wait, in the same order. Called if one descriptor is ready or
+    /// there was [more](Self::has_more).
     fn ready(&mut self, _ready: [PollFlags; 2]) -> Result<Flow> {
         Ok(Flow::Continue)
     }
 
-    /// When to be asked even if nothing happens. Asked before each wait and after it.
+    /// When to be called even if nothing happens. Called before and after each wait.
     fn deadline(&mut self) -> Deadline {
         Deadline::NEVER
     }

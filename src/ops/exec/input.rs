@@ -1,5 +1,4 @@
-//! What a command reads: the rest of its request's body, and after that what its client
-//! sends.
+//! A command's input: the rest of its request's body, then the frames that its client sends.
 //!
 //! | State   | Means                                              | The client's descriptor   |
 //! |---------|----------------------------------------------------|---------------------------|
@@ -20,40 +19,40 @@ use crate::ops::frame::Connection;
 use crate::wire::memory::reserve;
 use crate::wire::message::exec::{ClientFrame, Tty};
 
-/// A command's input on its way. One piece of it is held at a time, and no more is read
-/// until the command has taken that.
+/// A command's input. One piece of it is held at a time, and no more is read until the command
+/// has taken that.
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub(super) struct ClientInput {
     /// Frames follow the body of the request.
     has_frames: bool,
-    /// The body at hand is input; else it is dropped.
+    /// The current body is input; otherwise it is dropped.
     is_input: bool,
     /// The piece that is held, from `start` on.
     piece: Vec<u8>,
     start: usize,
-    /// The rest of the body at hand is all that there will be.
+    /// The rest of the current body is the last input.
     is_last: bool,
     /// The command reads no more.
     is_closed: bool,
     /// The client has closed its sending side.
     at_end: bool,
-    /// What was read ahead is not enough: more has to come.
+    /// The bytes that were read ahead are not enough: more must be received.
     is_dry: bool,
 }
 
-/// What a client does while its command runs, besides giving input.
+/// An event from the client of a running command, other than input.
 pub(super) enum ClientEvent {
-    /// It has the command signalled.
+    /// It sends the command a signal.
     Signal(Signal),
-    /// It has another terminal size.
+    /// Its terminal has a new size.
     Resize(Tty),
     /// It has closed its sending side.
     End,
 }
 
 impl ClientInput {
-    /// The input is the rest of the body at hand, and, unless that is the last, what comes in
-    /// frames. Without input, frames may still come.
+    /// The input is the rest of the current body and, unless that is the last, of later frames.
+    /// Frames may also be received if there is no input.
     pub(super) fn new(has_frames: bool, is_last: bool) -> ClientInput {
         ClientInput {
             has_frames,
@@ -67,7 +66,7 @@ impl ClientInput {
         }
     }
 
-    /// What the command may read next.
+    /// The next input of the command.
     pub(super) fn input(&self, connection: &Connection<'_>) -> Input<'_> {
         let more_of_body = self.is_input && self.is_in_body(connection);
         if self.is_closed {
@@ -81,7 +80,7 @@ impl ClientInput {
         }
     }
 
-    /// The command took so many bytes of that.
+    /// The command has taken this many bytes of it.
     pub(super) fn consumed(&mut self, length: usize) {
         self.start += length;
     }
@@ -98,17 +97,17 @@ impl ClientInput {
         !self.is_held() && self.has_unread(connection)
     }
 
-    /// Whether more may come from the client that has to be read.
+    /// Whether the client may send more that must be read.
     pub(super) fn has_unread(&self, connection: &Connection<'_>) -> bool {
         !self.at_end && (self.has_frames || connection.to_receive() > 0)
     }
 
-    /// Whether some of what was read ahead can be used now.
+    /// Whether bytes that were read ahead can be used now.
     pub(super) fn has_more(&self, connection: &Connection<'_>) -> bool {
         !self.is_dry && connection.has_input() && self.reads(connection)
     }
 
-    /// Whether the rest of a body has to come.
+    /// Whether the rest of a body must be received.
     pub(super) fn is_in_body(&self, connection: &Connection<'_>) -> bool {
         !self.at_end && connection.to_receive() > 0
     }
@@ -117,14 +116,14 @@ impl ClientInput {
         self.start < self.piece.len()
     }
 
-    /// Nothing more can come from the client.
+    /// The client can send nothing more.
     pub(super) fn cut(&mut self) {
         self.at_end = true;
         self.is_last = true;
     }
 
-    /// One step: takes the next frame, or what is there of the body at hand. A frame that is
-    /// not for a running command is an error, as is end-of-stream inside of one.
+    /// One step: takes the next frame, or the received part of the current body. A frame that is
+    /// not for a running command is an error, and so is end of stream inside a frame.
     pub(super) fn advance(
         &mut self,
         connection: &mut Connection<'_>,
@@ -141,7 +140,7 @@ impl ClientInput {
         Ok(None)
     }
 
-    /// Takes the header of the next frame, if all of it is there.
+    /// Takes the header of the next frame if all of it was received.
     fn take_frame(&mut self, connection: &mut Connection<'_>) -> Result<Option<ClientEvent>> {
         if !self.has_frames {
             return Ok(None);
@@ -169,7 +168,7 @@ impl ClientInput {
         })
     }
 
-    /// Reads what is there of the body at hand, and holds it if the command reads it.
+    /// Reads the received part of the current body, and holds it if the command reads it.
     fn take_piece(&mut self, connection: &mut Connection<'_>) -> Result<()> {
         self.piece.clear();
         self.start = 0;

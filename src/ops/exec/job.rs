@@ -1,4 +1,4 @@
-//! What a request asks for, within what the server allows.
+//! A request's command, within the server's limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,8 +32,8 @@ impl<'a> Job<'a> {
         Job { request, limits, directory, options }
     }
 
-    /// Reads a request that can be followed, and the length of its command, which the input
-    /// follows.
+    /// Reads a request, and the length of its command. The input follows the command in the
+    /// body.
     pub(super) fn parse(
         header: &Header,
         body_len: u64,
@@ -66,12 +66,12 @@ impl<'a> Job<'a> {
         run_with(&self.command(text)?, &self.limits, handler)
     }
 
-    /// What may end it, if it runs without a connection.
+    /// May end it early, if it runs without a connection.
     pub(super) fn interrupt(&self) -> Option<&'a Interrupt> {
         self.options.interrupt
     }
 
-    /// Whether its output is sent as it appears.
+    /// Whether its output is sent while it runs.
     pub(super) fn is_streamed(&self) -> bool {
         self.request.stream == Some(true)
     }
@@ -99,8 +99,8 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The server's limits, and the request's where they are lower. Output that is not kept
-/// has a limit only where the request asks for one.
+/// The server's limits, or the request's if they are lower. Output that is not kept has a limit
+/// only if the request sets one.
 fn narrowed(server: &Limits, request: &ExecRequest) -> Limits {
     let asked = request.timeout_ms.map(Duration::from_millis);
     let kept = if request.stream == Some(true) { u64::MAX } else { server.max_output };

@@ -1,4 +1,4 @@
-//! Commands for somebody else: run one and reply, or ask for one to be run.
+//! Remote commands: run one at the peer, or serve a request for one.
 
 mod client;
 mod command;

@@ -13,42 +13,42 @@ use crate::limits;
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecRequest, OnClose};
 
-/// How a server runs a command. What a request asks for can only lower the limits.
+/// How a server runs a command. A request can only lower the limits.
 #[derive(Clone)]
 pub struct ServeOptions<'a> {
-    /// What the command may use.
+    /// Limits of a command.
     pub limits: Limits,
-    /// What becomes of it when the client goes away.
+    /// What to do when the client disconnects.
     pub on_close: OnClose,
-    /// How long a command goes on after its client has closed its sending side, which may
+    /// How long a command runs on after its client has closed its sending direction, which may
     /// be a half-close.
     pub close_grace: Duration,
-    /// How long the reply may wait for a client that does not read, and so may the output
-    /// of a stream once its command has ended.
+    /// How long the reply may wait for a client that does not read. It applies also to the
+    /// output of a stream once its command has ended.
     pub reply_timeout: Duration,
     /// The command's variables, before those of the request.
     pub environment: Environment,
-    /// Where it starts, and what a relative path in the request is relative to; `None` is
-    /// the host's directory.
+    /// Its working directory, which relative paths of the request are relative to; `None` is the
+    /// host's.
     pub directory: Option<PathBuf>,
-    /// What may end a run whose client is not on a connection, which has its own. The run fails
-    /// then, and the command is killed.
+    /// May end a run without a connection, which has its own. The run fails then, and the
+    /// command is killed.
     pub interrupt: Option<&'a Interrupt>,
-    /// What it may not do that the host may.
+    /// Its limits beyond the host's.
     pub confinement: Confinement,
-    /// Asked before a client's command is run, once its request is found to be one that can
-    /// be followed.
+    /// Called for each valid request before its command is run.
     pub policy: Option<Policy<'a>>,
 }
 
-/// Says whether a command is run. An error refuses it: the code that stands for its kind,
-/// [`ErrorKind::Denied`](crate::ErrorKind::Denied) as a rule, and its details go to the client.
+/// Decides whether a command is run. An error refuses it, usually
+/// [`ErrorKind::Denied`](crate::ErrorKind::Denied): the client receives its reply code and its
+/// details.
 pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>) -> Result<()> + Sync);
 
-/// What a client wants to have run.
+/// A client's request, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry<'a> {
-    /// Shell code; empty where `request` has an `argv`.
+    /// Shell code; empty if `request` has an `argv`.
     pub command: &'a [u8],
     /// The options of the request.
     pub request: &'a ExecRequest,

@@ -1,4 +1,4 @@
-//! Where a command's output goes: kept for one reply, or sent as it comes.
+//! The destination of a command's output: kept for one reply, or sent at once.
 
 use super::command::{Limits, OnOutputLimit};
 use super::completion::{Captured, Collector, Completion};
@@ -8,7 +8,7 @@ use crate::ops::frame::Connection;
 use crate::wire::message::Id;
 use crate::wire::message::exec::output_header;
 
-/// Where the output of a client's command goes.
+/// The destination of a command's output.
 pub(super) enum Destination {
     /// Into memory.
     Kept(Collector),
@@ -36,7 +36,7 @@ impl Destination {
         })
     }
 
-    /// The header of a frame of output, if it is sent as it comes.
+    /// The header of a frame of output, if output is sent at once.
     pub(super) fn stream_header(&self) -> Option<&str> {
         match self {
             Destination::Kept(_) => None,
@@ -44,13 +44,13 @@ impl Destination {
         }
     }
 
-    /// Whether it is sent as it comes.
+    /// Whether it is sent at once.
     pub(super) fn is_stream(&self) -> bool {
         self.stream_header().is_some()
     }
 
-    /// Keeps `bytes`, or sends them. What is not taken at once is moved to the queue, which
-    /// has to be empty. Without a connection they are counted and dropped.
+    /// Keeps `bytes`, or sends them. Bytes that are not accepted at once are moved to the queue,
+    /// which must be empty. Without a connection they are counted and dropped.
     pub(super) fn take(
         &mut self,
         connection: Option<&mut Connection<'_>>,
@@ -63,7 +63,7 @@ impl Destination {
         }
     }
 
-    /// After a run: what was kept of it.
+    /// After a run: the kept output.
     pub(super) fn captured(&mut self, completion: Completion) -> Captured {
         match self {
             Destination::Kept(collector) => collector.captured(completion),

@@ -1,4 +1,4 @@
-//! Whether the client of a command is still there, and what its going away means.
+//! Whether the client of a command is still connected, and what to do when it is not.
 //!
 //! | Event                                  | Then                                           |
 //! |----------------------------------------|------------------------------------------------|
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::wire::message::exec::OnClose;
 
-/// What was heard of a client's going.
+/// Signs that a client has disconnected.
 pub(super) struct Presence {
     on_close: OnClose,
     grace: Duration,
@@ -49,7 +49,7 @@ impl Presence {
         }
     }
 
-    /// Whether the client's going away ends the command.
+    /// Whether the command ends when the client disconnects.
     pub(super) fn kills(&self) -> bool {
         self.on_close == OnClose::Kill
     }
@@ -62,7 +62,7 @@ impl Presence {
         matches!(self.client, Client::Gone)
     }
 
-    /// Its end-of-stream was seen, and all that it sent before was read.
+    /// Its end of stream was seen, and everything before it was read.
     pub(super) fn close(&mut self) {
         if self.kills() && self.is_present() {
             self.client = Client::Closed { until: Deadline::after(self.grace) };
@@ -74,7 +74,7 @@ impl Presence {
         if self.kills() { self.reset() } else { Flow::Continue }
     }
 
-    /// Its input was cut, and a command must not run on with a part of it.
+    /// Its input was truncated, and a command must not run on with a part of it.
     pub(super) fn reset(&mut self) -> Flow {
         self.client = Client::Gone;
         Flow::End
@@ -97,7 +97,7 @@ impl Presence {
         Flow::End
     }
 
-    /// After a run: an error if nobody is there to get a reply.
+    /// After a run: an error if the client cannot receive a reply.
     pub(super) fn check(&self) -> Result<()> {
         if self.is_gone() {
             return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
@@ -106,7 +106,7 @@ impl Presence {
     }
 }
 
-/// A descriptor of the connection cannot be used: its host has closed it.
+/// A descriptor of the connection cannot be used: the host has closed it.
 pub(super) fn check_open(ready: [PollFlags; 2]) -> Result<()> {
     if (ready[0] | ready[1]).contains(PollFlags::NVAL) {
         return Err(Error::system("poll", Errno::BADF));
@@ -114,12 +114,12 @@ pub(super) fn check_open(ready: [PollFlags; 2]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a descriptor that is written to says that nobody reads.
+/// Whether a write descriptor reports that nobody reads.
 pub(super) fn hangs_up(writer: PollFlags) -> bool {
     writer.intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// Whether the host wants the call to end: then its client is told nothing.
+/// Whether the host wants the call to end: then no reply is sent.
 pub(super) fn is_interrupt(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Aborted | ErrorKind::Forked)
 }

@@ -1,4 +1,4 @@
-//! One command and its reply on raw descriptors: the client is watched, and not read.
+//! One command and its reply on raw descriptors: the client is watched, but not read.
 
 use rustix::event::PollFlags;
 
@@ -48,7 +48,7 @@ pub fn run_and_reply(
     Ok(Served::Ran(Report { reply, client_gone }))
 }
 
-/// A command whose output is kept, and whose client has nothing to say.
+/// A command whose output is kept, and whose client sends nothing.
 struct Watched<'fd, 'a> {
     duplex: Duplex<'fd>,
     interrupt: Option<&'a Interrupt>,

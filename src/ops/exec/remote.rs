@@ -1,4 +1,4 @@
-//! A command at the peer that is fed and read while it runs, and its connection.
+//! A command at the peer that is written to and read while it runs.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,10 +12,10 @@ use crate::io::deadline::Time;
 use crate::ops::frame::{Connection, Handle};
 use crate::wire::message::exec::ExecReply;
 
-/// Starts a command whose output is read, and whose input is written, while it runs. What is
-/// not taken at once of the request is sent by the calls that follow.
+/// Starts a command whose output is read, and whose input is written, while it runs. The calls
+/// that follow send the rest of the request.
 ///
-/// [`ErrorKind::TimedOut`] and [`ErrorKind::Argument`] say that nothing was accepted.
+/// After [`ErrorKind::TimedOut`] and [`ErrorKind::Argument`] nothing was accepted.
 ///
 /// [`ErrorKind::TimedOut`]: crate::ErrorKind::TimedOut
 /// [`ErrorKind::Argument`]: crate::ErrorKind::Argument
@@ -32,9 +32,9 @@ pub fn start<'c, 'fd>(
 /// [`copy`](Self::copy) or [`finish`](Self::finish) has reported its end, the connection is
 /// free for the next exchange.
 ///
-/// After [`TimedOut`], [`Canceled`] and [`State`] a call can be made again. An error reply that
-/// came before any output leaves the connection in sync. Any other error breaks it and comes
-/// again from every later call. Dropping a command before its end breaks the connection;
+/// After [`TimedOut`], [`Canceled`] and [`State`] a call can be made again. An error reply
+/// before any output leaves the connection in sync. Any other error breaks it, and every later
+/// call returns the error again. Dropping a command before its end breaks the connection;
 /// closing that ends the command, unless the request says otherwise.
 ///
 /// [`TimedOut`]: crate::ErrorKind::TimedOut
@@ -47,7 +47,7 @@ pub struct RemoteCommand<'c, 'fd> {
 }
 
 impl RemoteCommand<'_, '_> {
-    /// Reads output as it comes: [`Running::read`].
+    /// Reads output as it is received: [`Running::read`].
     pub fn read(
         &mut self,
         buf: &mut [u8],
@@ -56,7 +56,7 @@ impl RemoteCommand<'_, '_> {
         self.running.read(self.connection, buf, timeout)
     }
 
-    /// Gives input: [`Running::write`].
+    /// Sends input: [`Running::write`].
     pub fn write(&mut self, bytes: &[u8], timeout: impl Into<Time>) -> Result<usize> {
         self.running.write(self.connection, bytes, timeout)
     }
@@ -77,12 +77,12 @@ impl RemoteCommand<'_, '_> {
         self.running.copy(self.connection, stdin, [stdout, stderr], timeout)
     }
 
-    /// Drops the output that is left, and waits for the end: [`Running::finish`].
+    /// Drops the unread output, and waits for the end: [`Running::finish`].
     pub fn finish(&mut self, timeout: impl Into<Time>) -> Result<&ExecReply> {
         self.running.finish(self.connection, timeout)
     }
 
-    /// How the command went: [`Running::reply`].
+    /// The result of the command: [`Running::reply`].
     pub fn reply(&self) -> Option<&ExecReply> {
         self.running.reply()
     }
@@ -92,7 +92,7 @@ impl RemoteCommand<'_, '_> {
         self.running.events(self.connection)
     }
 
-    /// What sends signals and sizes, from any thread and from signal handlers.
+    /// The handle to send signals and sizes, from any thread and from signal handlers.
     pub fn handle(&self) -> Handle {
         self.connection.handle()
     }

@@ -1,5 +1,4 @@
-//! A command that runs at the peer: the state of its exchange, beside the connection that it
-//! runs on.
+//! A command that runs at the peer: the state of its exchange.
 //!
 //! | State    | How it is reached                     | What the calls do                      |
 //! |----------|---------------------------------------|----------------------------------------|
@@ -11,8 +10,8 @@
 //! | failed   | an error that no later call mends     | report it again; the connection is     |
 //! |          |                                       | broken                                 |
 //!
-//! Each call goes round its loop until it has something to report: one step that sends what
-//! is taken and takes one frame, and a wait if that step found nothing.
+//! Each call loops until it has something to report. A step sends as much as is accepted and
+//! takes one frame; if there was nothing to do, the call waits.
 
 use std::os::fd::BorrowedFd;
 
@@ -31,35 +30,35 @@ use crate::wire::memory::reserve;
 use crate::wire::message::exec::{self, ClientFrame, ExecReply, ExecRequest};
 use crate::wire::message::{self, Id, Message as _};
 
-/// A command that runs at the peer. Every call is given the connection that it was started
-/// on, which nothing else may use until the command has ended.
+/// A command that runs at the peer. Every call gets the connection that it was started on, which
+/// nothing else may use until the command has ended.
 #[derive(Debug)]
 pub struct Running {
     id: Id,
-    /// Where in the sent stream the frames behind the request begin.
+    /// The position in the sent stream of the first frame after the request.
     behind: u64,
-    /// No more input can be given.
+    /// The input has ended.
     input_ended: bool,
     /// The next piece of input.
     piece: Vec<u8>,
-    /// The body at hand is output, this much of it, at its end, standard error.
+    /// The current body is output; this many bytes at its end are standard error.
     stderr_len: u64,
-    /// Output that was read to be copied, and not written yet.
+    /// Output that was read to be copied and is not written yet.
     held: Held,
     /// Bytes of output that were received, by [`Stream`].
     received: [u64; 2],
     /// Something was received.
     answered: bool,
-    /// What the last frame said.
+    /// The reply in the last frame.
     end: Option<Result<ExecReply>>,
-    /// Why no call can go on.
+    /// The error that no call can continue after.
     failure: Option<Error>,
 }
 
 impl Running {
-    /// Accepts `request` with `stream`; what is not taken at once is sent by the calls that
-    /// follow. [`ErrorKind::TimedOut`] says that it was not accepted: what was queued before it
-    /// is not taken.
+    /// Accepts `request` with `stream`; the calls that follow send the rest of it.
+    /// [`ErrorKind::TimedOut`]: it was not accepted, because the messages queued before it could
+    /// not be written.
     pub fn start(
         connection: &mut Connection<'_>,
         request: &Request<'_>,
@@ -94,14 +93,14 @@ impl Running {
         })
     }
 
-    /// Reads 1 to `buf.len()` bytes of output as they come. `None`: the command has ended,
-    /// all of its output was read, and [`reply`](Self::reply) says how it went.
+    /// Reads 1 to `buf.len()` bytes of output as they are received. `None`: the command has
+    /// ended, all of its output was read, and [`reply`](Self::reply) returns its result.
     ///
-    /// [`ErrorKind::TimedOut`] says that nothing came in time, and that the call can be made
-    /// again; zero does not wait. An error reply is an error of a remote kind. A stream
-    /// that ends before the reply is [`ErrorKind::Truncated`], or [`ErrorKind::Closed`] if
-    /// nothing came at all; a reply that does not account for what came, and a frame that
-    /// is none of this request's, is [`ErrorKind::BadReply`].
+    /// [`ErrorKind::TimedOut`]: nothing was received in time, and the call can be made again;
+    /// zero does not wait. An error reply is an error of a remote kind. A stream that ends
+    /// before the reply is [`ErrorKind::Truncated`], or [`ErrorKind::Closed`] if nothing was
+    /// received at all. A reply that does not match the received output, and a frame of another
+    /// request, is [`ErrorKind::BadReply`].
     pub fn read(
         &mut self,
         connection: &mut Connection<'_>,
@@ -130,13 +129,13 @@ impl Running {
         }
     }
 
-    /// Gives input: 1 to `bytes.len()` bytes are taken, and their count returned. 0 says
-    /// that output waits and has to be read first, as the peer may take no input before; or
-    /// that the command has ended, as [`read`](Self::read) will report.
+    /// Sends input: 1 to `bytes.len()` bytes are accepted, and their number is returned. 0:
+    /// output must be read first, because the peer may accept no input before; or the command
+    /// has ended, as [`read`](Self::read) will report.
     ///
-    /// [`ErrorKind::TimedOut`]: nothing was taken in time. [`ErrorKind::State`]: the input
-    /// has ended, or went along with the request. That the command reads none of it is no
-    /// error.
+    /// [`ErrorKind::TimedOut`]: nothing was accepted in time. [`ErrorKind::State`]: the input
+    /// has ended, or was sent with the request. It is no error if the command does not read its
+    /// input.
     pub fn write(
         &mut self,
         connection: &mut Connection<'_>,
@@ -167,10 +166,10 @@ impl Running {
         }
     }
 
-    /// Ends the input, and waits until all of it has been sent, or output has to be read
-    /// first, or the command has ended. A second call only waits.
+    /// Ends the input, and waits until all of it was sent, output must be read first, or the
+    /// command has ended. A second call only waits.
     ///
-    /// [`ErrorKind::TimedOut`]: it has not all been sent, and will be by the next calls.
+    /// [`ErrorKind::TimedOut`]: a part is not sent yet; the next calls send it.
     pub fn end_input(
         &mut self,
         connection: &mut Connection<'_>,
@@ -187,8 +186,8 @@ impl Running {
         }
     }
 
-    /// Drops the output that is left, and waits for the end: then [`reply`](Self::reply) says
-    /// how the command went. Its input ends here.
+    /// Ends the input, drops the unread output, and waits for the end: then
+    /// [`reply`](Self::reply) returns the command's result.
     pub fn finish(
         &mut self,
         connection: &mut Connection<'_>,
@@ -208,8 +207,8 @@ impl Running {
         self.reply().ok_or_else(|| Error::new(ErrorKind::State, "the command has not ended"))
     }
 
-    /// How the command went, once a call has reported its end. Its totals are those of the
-    /// output that was received, unless it is `truncated`.
+    /// The command's result, once a call has reported its end. Its totals are those of the
+    /// received output, unless it is `truncated`.
     pub fn reply(&self) -> Option<&ExecReply> {
         match &self.end {
             Some(Ok(reply)) if self.failure.is_none() => Some(reply),
@@ -217,9 +216,8 @@ impl Running {
         }
     }
 
-    /// What the descriptors have to be ready for before a call can do something: `OUT` of
-    /// the one that is written to, `IN` of the one that is read from. Signals and sizes are
-    /// sent by any call.
+    /// The events to wait for before a call can do something: `OUT` of the write descriptor,
+    /// `IN` of the read descriptor. Any call sends signals and sizes.
     pub fn events(&self, connection: &Connection<'_>) -> PollFlags {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, self.expects_more(connection));
@@ -232,14 +230,14 @@ impl Running {
         self.failure.is_some() || !matches!(self.has_ended(connection), Ok(false))
     }
 
-    /// Whether there is no end of the command to report: it was refused, or the connection is
-    /// broken, aborted or another process's.
+    /// Whether the command has no end to report: it was refused, or the connection is broken,
+    /// aborted or belongs to another process.
     pub fn is_lost(&self, connection: &Connection<'_>) -> bool {
         self.has_ended(connection).is_err() || connection.shared().check().is_err()
     }
 
-    /// Gives the command up: if its exchange is not over, the connection is broken, since what
-    /// the peer still sends is no answer to anything else.
+    /// Gives up the command. If its exchange is not over, this breaks the connection: the rest
+    /// of the exchange must not be taken for another reply.
     pub fn abandon(&self, connection: &mut Connection<'_>) {
         if !self.is_over(connection) {
             let error = Error::new(ErrorKind::State, "a running command was given up");
@@ -247,8 +245,8 @@ impl Running {
         }
     }
 
-    /// One step: sends what is taken, and takes a frame, up to that of output or of the reply.
-    /// Output is not read. Whether a frame was taken.
+    /// One step: sends as much as is accepted, and takes at most one frame, without reading
+    /// output. Returns whether a frame was taken.
     pub(super) fn advance(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -341,7 +339,7 @@ impl Running {
 
     fn accept(&mut self, reply: ExecReply, length: u64) -> Result<ExecReply> {
         if self.received == [0; 2] {
-            // All of it is here if the peer knows no streams.
+            // A peer without streams sends all output in the reply.
             self.stderr_len = length - reply.split(length)?;
         } else if length > 0 {
             return Err(Error::new(ErrorKind::BadReply, "a body in the reply of a stream"));
@@ -351,7 +349,7 @@ impl Running {
         Ok(reply)
     }
 
-    /// Reads output that is there, of one stream.
+    /// Reads received output of one stream.
     fn read_output(
         &mut self,
         connection: &mut Connection<'_>,
@@ -379,8 +377,8 @@ impl Running {
         connection.to_receive() > 0 || self.held.bytes().is_some()
     }
 
-    /// Whether the reply is there and was read, and the peer has all that it needs to be in
-    /// sync; the error, if it is an error reply.
+    /// Whether the reply was received and read, and all frames were sent completely; or the
+    /// error of an error reply.
     pub(super) fn has_ended(&self, connection: &Connection<'_>) -> Result<bool> {
         match &self.end {
             Some(_) if queued(connection) > 0 || self.has_output(connection) => Ok(false),
@@ -397,7 +395,7 @@ impl Running {
         self.end.is_none() && connection.takes_control()
     }
 
-    /// Reads output that is there, to be written; whether there was some.
+    /// Reads received output, to be written; whether there was some.
     pub(super) fn hold_output(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
         if connection.to_receive() == 0 || self.held.bytes().is_some() {
             return Ok(false);
@@ -415,12 +413,12 @@ impl Running {
         Ok(got.is_some())
     }
 
-    /// Output that is held, and where it goes.
+    /// Output that is held, and its destination.
     pub(super) fn held(&self) -> Option<(Stream, &[u8])> {
         self.held.bytes()
     }
 
-    /// That much of what is held was written.
+    /// This many bytes of the held output were written.
     pub(super) fn written(&mut self, count: usize) {
         self.held.start += count;
     }
@@ -438,7 +436,7 @@ impl Running {
         self.wait(connection, turns.deadline, true, [(None, PollFlags::IN); 2]).map(drop)
     }
 
-    /// Until something can be sent, received if `receives`, or one of `others` is ready;
+    /// Waits until bytes can be sent, or received if `receives`, or one of `others` is ready;
     /// whether those are.
     pub(super) fn wait(
         &self,
@@ -488,7 +486,7 @@ impl Running {
     }
 }
 
-/// Output on its way from the connection to a descriptor.
+/// Output that is copied from the connection to a descriptor.
 #[derive(Debug)]
 struct Held {
     stream: Stream,
@@ -509,7 +507,7 @@ impl Held {
     }
 }
 
-/// The time of a call: frames that come without a pause do not hold it.
+/// The time of a call, which a continuous stream of frames cannot extend.
 pub(super) struct Turns {
     pub(super) deadline: Deadline,
     count: u32,
@@ -535,13 +533,13 @@ fn still_runs() -> Error {
     Error::new(ErrorKind::TimedOut, "the command runs on")
 }
 
-/// Bytes that are still to be written; none can be once a write has failed.
+/// Bytes that are not written yet; 0 once a write has failed.
 fn queued(connection: &Connection<'_>) -> usize {
     if connection.send_failure().is_none() { connection.queued() } else { 0 }
 }
 
-/// That the peer takes nothing more is no failure: its reply may still come, and if it does
-/// not, that is.
+/// It is no failure if the peer accepts nothing more: its reply may still be received. If it is
+/// not, that is the failure.
 fn tolerate(sent: Result<()>) -> Result<()> {
     match sent {
         Err(error) if error.kind() == ErrorKind::Io => Ok(()),
@@ -549,9 +547,9 @@ fn tolerate(sent: Result<()>) -> Result<()> {
     }
 }
 
-/// Bytes of input in one frame: a signal behind it is not kept waiting for long.
+/// Bytes of input in one frame, so that a signal after it does not wait long.
 pub(super) const INPUT_STEP: usize = limits::GROW_STEP;
 /// Bytes of output that are copied at once.
 const OUTPUT_STEP: usize = 4 * limits::GROW_STEP;
-/// Frames without content that a call takes which is not to wait.
+/// Frames without content that a call without a wait takes at most.
 const MAX_TURNS: u32 = 256;

@@ -1,4 +1,4 @@
-//! Runs what a client asks for, and replies.
+//! Serves a client's request for a command.
 
 use super::client::Reply;
 use super::completion::Collector;
@@ -15,7 +15,7 @@ use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id};
 
-/// What a server told its client; in each case the stream is in step.
+/// What a server reported to its client; in each case the stream is in sync.
 #[derive(Debug)]
 pub enum Served {
     /// The command ran.
@@ -27,7 +27,7 @@ pub enum Served {
 }
 
 impl Served {
-    /// What is reported of a command that did not run because of `error`.
+    /// The report of a command that did not run because of `error`.
     pub(crate) fn failed(error: Error) -> Served {
         match error.kind() {
             ErrorKind::Spawn => Served::SpawnFailed(error),
@@ -36,25 +36,25 @@ impl Served {
     }
 }
 
-/// How a command that a client asked for went.
+/// The result of serving a request.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The reply's header.
     pub reply: ExecReply,
-    /// The client went away meanwhile, or only closed its sending side.
+    /// The client disconnected during the command, or closed its sending direction.
     pub client_gone: bool,
 }
 
-/// Serves an exec request whose header was just received on `connection`: reads its body,
-/// runs what it asks for and sends one reply, and if it asks for a stream, output before that
-/// as it comes. What the client sends too late for a streamed command, the connection drops.
+/// Serves an exec request whose header was just received on `connection`: reads its body, runs
+/// the command and sends the reply. If the request asks for a stream, output is sent before that
+/// while the command runs. The connection drops input that arrives too late for a streamed
+/// command.
 ///
-/// If the body of a request that is refused, or not read by its command, does not come
-/// whole, the reply is sent all the same, and an error returned. Input that is cut while the
-/// command runs, and a frame that is not for a running command, are errors as well: the
-/// command is killed, and the client told so. [`ErrorKind::Closed`] is a client that went
-/// away from its command, [`ErrorKind::Stalled`] one that did not go on for too long.
-/// Every error breaks the connection.
+/// If a request is refused or its command does not read the body, and the body is not received
+/// completely, the reply is sent and an error is returned. Truncated input, and a frame that is
+/// not for a running command, are errors as well: the command is killed, and an error reply is
+/// sent. [`ErrorKind::Closed`]: the client disconnected from its command.
+/// [`ErrorKind::Stalled`]: it made no progress for too long. Every error breaks the connection.
 pub fn serve(
     connection: &mut Connection<'_>,
     request: &Header,
@@ -88,7 +88,7 @@ fn serve_request(
     execute(connection, job, &command, options)
 }
 
-/// A client that is given up is not to be waited for again, as a time that was up says.
+/// A client that was given up is not waited for again, although the error is a timeout.
 fn given_up(error: Error) -> Error {
     match error.kind() {
         ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, error.detail().to_owned()),
@@ -130,14 +130,14 @@ fn refuse(
     Ok(Served::failed(error))
 }
 
-/// Runs a command for its output alone, as a server of an older wire does.
+/// Runs a command for its output only, for servers of other protocols.
 pub fn run_locally(command: &[u8], options: &ServeOptions<'_>) -> Result<Reply> {
     let (header, body) = run_alone(&Job::new(ExecRequest::default(), options), command)?;
     Reply::new(header, body)
 }
 
-/// Runs what a request asks for, whatever becomes of the client. The header and the body
-/// of the reply; the id is the caller's to add.
+/// Runs the command of a request, even if the client disconnects. Returns the header and the
+/// body of the reply; the caller adds the id.
 pub(crate) fn run_request(
     request: &Header,
     command: &[u8],
@@ -160,7 +160,7 @@ fn run_alone(job: &Job<'_>, text: &[u8]) -> Result<(ExecReply, Vec<u8>)> {
     Ok((header, captured.into_body()?))
 }
 
-/// A command that nobody on a connection waits for.
+/// A command without a client on a connection.
 struct Alone<'a> {
     collector: Collector,
     interrupt: Option<&'a Interrupt>,

@@ -1,5 +1,5 @@
-//! A command that runs for a client: its output goes to the client, and input and signals
-//! come from it.
+//! A command that runs for a client: output is sent to the client, and input and signals are
+//! received from it.
 //!
 //! The state of a session is that of its client (presence.rs) and that of its input
 //! (input.rs). Together they say what it waits for:
@@ -12,9 +12,9 @@
 //! | `Closed`, `ClosedLong`     | IN            | none                         | `Run`, nothing   |
 //! | `Gone`                     | none          | none                         | none             |
 //!
-//! A client that closes behind input that the command does not take cannot be told from one
-//! that goes on. A streamed command has a way to ask: it sends a frame without output, at
-//! once when RDHUP is seen and then every [`PROBE`]; a client that has gone answers it with
+//! If a client closes its stream after input that the command does not take, that looks the same
+//! as a client that goes on. A streamed command can probe it with a frame without output, once
+//! when RDHUP is seen and then every [`PROBE`]; a client that has closed its socket answers with
 //! a reset.
 
 use std::os::fd::BorrowedFd;
@@ -48,23 +48,23 @@ pub(super) struct Session<'a, 'fd> {
     presence: Presence,
     output: Destination,
     input: ClientInput,
-    /// Why nobody reads what is sent.
+    /// Why nobody reads the sent bytes.
     lost: Option<Error>,
-    /// The client has closed its sending side behind input that was not read yet.
+    /// The client has closed its sending direction after input that was not read yet.
     closed_early: bool,
-    /// When to ask a client whether it is there, while its input is not read.
+    /// When to probe a client whose input is not read.
     probe_at: Option<Deadline>,
-    /// When the rest of the output has to have made progress, once the command has ended.
+    /// When the rest of the output must have made progress, once the command has ended.
     stalls: Deadline,
     has_ended: bool,
-    /// Why the run was broken off, if its client is to blame, and not for going away.
+    /// Why the client's fault ended the run, other than a disconnect.
     abort: Option<Abort>,
 }
 
-/// Why a run was broken off.
+/// Why a run was ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Abort {
-    /// What the client sent cannot be understood; it can still be told so.
+    /// The client sent something invalid; an error reply can still be sent.
     Protocol,
     /// The client does not read, or its descriptors cannot be used.
     Stalled,
@@ -120,11 +120,11 @@ impl<'a, 'fd> Session<'a, 'fd> {
         Ok(reply)
     }
 
-    /// After a run that failed with `error`: whether the client is to blame. If what it
-    /// sent is, it is told so.
+    /// After a run that failed with `error`: whether that is the client's fault. If it sent
+    /// something invalid, an error reply is sent.
     pub(super) fn blame(&mut self, error: &Error, id: Option<&Id>) -> bool {
         if self.abort == Some(Abort::Protocol) {
-            // What failed first counts.
+            // The first failure counts.
             let _ = self.refuse(error, id);
         }
         self.abort.is_some()
@@ -136,8 +136,8 @@ impl<'a, 'fd> Session<'a, 'fd> {
         self.finish(Some(&reply))
     }
 
-    /// After a run: sends the rest of its output, and `reply`, while the rest of a body that has
-    /// begun is read. [`ErrorKind::TimedOut`] says that for too long neither went on.
+    /// After a run: sends the rest of its output and `reply`, and reads the rest of a begun body
+    /// meanwhile. [`ErrorKind::TimedOut`]: neither made progress for too long.
     pub(super) fn finish(&mut self, reply: Option<&str>) -> Result<()> {
         if let (Some(reply), None) = (reply, &self.lost) {
             self.connection.put_anyway(reply, &mut Vec::new())?;
@@ -154,7 +154,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
             if sent > 0 {
                 deadline = Deadline::after(self.reply_timeout);
             }
-            // A client that writes without reading has to get rid of its input first.
+            // A client that writes before it reads must be able to send its input first.
             let reads = self.input.reads(self.connection);
             if self.wait_to_finish(reads, is_sent, deadline)? {
                 if let Err(error) = self.input.advance(self.connection) {
@@ -168,7 +168,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         }
     }
 
-    /// Whether there is something to be read.
+    /// Whether there is something to read.
     fn wait_to_finish(&self, reads: bool, is_sent: bool, deadline: Deadline) -> Result<bool> {
         if self.input.has_more(self.connection) {
             return Ok(true);
@@ -197,7 +197,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         self.presence.lose()
     }
 
-    /// Sends what is taken of the output.
+    /// Sends output as far as it is accepted.
     fn flush(&mut self) -> Result<Flow> {
         if self.lost.is_some() {
             return Ok(Flow::Continue);
@@ -239,7 +239,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         }
     }
 
-    /// Sends a frame without output: if nobody is there, a reset comes back.
+    /// Sends a frame without output: if the client has gone, it is answered by a reset.
     fn probe(&mut self) -> Result<Flow> {
         let Some(header) = self.output.stream_header().filter(|_| self.presence.kills()) else {
             return Ok(Flow::Continue);
@@ -250,8 +250,8 @@ impl<'a, 'fd> Session<'a, 'fd> {
         self.flush()
     }
 
-    /// Whether the client's going away cannot be seen, since the command does not take what
-    /// it sent before.
+    /// Whether a disconnect cannot be seen, because the command does not take the input before
+    /// it.
     fn is_blind(&self) -> bool {
         let is_held = self.input.has_unread(self.connection) && !self.input.reads(self.connection);
         is_held && self.presence.kills() && self.output.is_stream() && self.is_sent()
@@ -302,8 +302,7 @@ impl Handler for Session<'_, '_> {
             return [None; 2];
         }
         let kills = self.presence.kills();
-        // Behind input that was not read, RDHUP does not tell whether the client has gone.
-        // Only a probe does.
+        // With unread input, RDHUP does not show whether the client has gone. Only a probe does.
         let can_tell = !self.input.has_unread(self.connection)
             || (self.output.is_stream() && !self.closed_early);
         let reader = if self.input.reads(self.connection) {
@@ -326,7 +325,7 @@ impl Handler for Session<'_, '_> {
 
     fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {
         check_open(ready).inspect_err(|_| {
-            // Before anything was sent, the writer may still take a reply.
+            // If nothing was sent yet, the reply may still be accepted.
             self.abort = self.output.is_stream().then_some(Abort::Stalled);
         })?;
         let [reader, writer] = ready;
@@ -375,7 +374,7 @@ impl Handler for Session<'_, '_> {
     }
 }
 
-/// The descriptors of a connection, which has to have both directions.
+/// The descriptors of a connection, which must have both directions.
 fn ends_of<'fd>(connection: &Connection<'fd>) -> Result<[BorrowedFd<'fd>; 2]> {
     match (connection.read_fd(), connection.write_fd()) {
         (Some(reader), Some(writer)) => Ok([reader, writer]),
@@ -383,5 +382,5 @@ fn ends_of<'fd>(connection: &Connection<'fd>) -> Result<[BorrowedFd<'fd>; 2]> {
     }
 }
 
-/// How often a client is asked whether it is there while its input is not read.
+/// How often a client is probed while its input is not read.
 const PROBE: Duration = limits::CLOSE_GRACE;

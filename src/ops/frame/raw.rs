@@ -21,7 +21,7 @@ use crate::wire::memory::reserve;
 /// How frames and packets are sent and received.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For the whole call; `None` waits for ever, zero does not wait.
+    /// For the whole call; `None` waits forever, zero does not wait.
     pub timeout: Option<Duration>,
     /// Bytes of header text.
     pub max_header: u64,
