@@ -42,6 +42,7 @@ EXTRAS = STYLE | {
     "mypy": "python3 -m pip install mypy",
     "setuptools 77": "python3 -m pip install 'setuptools>=77'",
     "tqdm": "python3 -m pip install tqdm",
+    "uvloop": "python3 -m pip install uvloop",
     "rich": "python3 -m pip install rich",
 }
 
@@ -303,7 +304,7 @@ def counted(output: str) -> Count:
 def present(name: str) -> bool:
     if name == OLDEST:
         return has_toolchain(name)
-    if name in ("mypy", "tqdm", "rich"):
+    if name in ("mypy", "tqdm", "rich", "uvloop"):
         return importlib.util.find_spec(name) is not None
     if name.startswith("setuptools"):
         return version_of("setuptools") >= (77,)
