@@ -10,8 +10,7 @@ import math
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, Union
 
 from . import _abi, _native
@@ -63,7 +62,6 @@ def refuse(fd: Any) -> None:
 # Objects whose fileno() is that of a stream in which other bytes go than they are given.
 WRAPPERS = [
     ("ssl", "SSLSocket", "its descriptor has the ciphertext, so it cannot be used"),
-    ("ssl", "SSLObject", "it has no descriptor of its own"),
     ("multiprocessing.connection", "_ConnectionBase", "it has messages of its own"),
 ]
 
@@ -132,15 +130,6 @@ def milliseconds(seconds: float | None) -> int:
     if not seconds > 0:
         raise ValueError(f"a time is 0 seconds or more: {seconds}")
     return min(math.ceil(seconds * 1000), C_INT_MAX)  # 24 days, which are as good as more
-
-
-def countdown(seconds: float | None) -> Callable[[], int]:
-    """What is left of a time that begins now, in milliseconds, whenever it is called."""
-    whole = milliseconds(seconds)
-    if seconds is None or whole <= 0:
-        return lambda: whole
-    end = time.monotonic() + seconds
-    return lambda: milliseconds(max(end - time.monotonic(), 0))
 
 
 def timestamp(seconds: float) -> int:

@@ -57,7 +57,6 @@ PYTHON_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "PyBuffer_Release": (None, (POINTER(PyBuffer),)),
     "PyBytes_AsString": (c_void_p, (py_object,)),
     "PyBytes_FromStringAndSize": (py_object, (c_void_p, c_ssize_t)),
-    "PyMemoryView_FromMemory": (py_object, (c_void_p, c_ssize_t, c_int)),
 }
 
 
