@@ -550,7 +550,8 @@ int64_t frame_connection_next(struct frame_connection *c, struct frame_view *vie
                               int timeout_ms);
 
 /* Receives the header of the next message. Read its body with frame_connection_read() and
- * frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve().
+ * frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve(). The
+ * next receive drops what is left of it.
  *
  * view has the header, which is valid until the next receive, and no body. *body_len is the
  * length of the body, of any size; body_len may be NULL.
@@ -658,6 +659,8 @@ int frame_connection_call(struct frame_connection *c, const char *header, const 
  * request is the text of the request's header. header is a JSON object or NULL. Members that
  * the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only while
  * more than max_queue bytes would be queued, so a timeout_ms of 0 is usually enough.
+ * The next receive writes it; before frame_connection_free() call frame_connection_flush() or
+ * frame_connection_end().
  *
  * Returns 0 or a code of frame_connection_send(). */
 int frame_connection_reply(struct frame_connection *c, const char *request, const char *header,
@@ -666,8 +669,9 @@ int frame_connection_reply(struct frame_connection *c, const char *request, cons
 /* Queues the error reply to a request, with the reply code for `code`. message is text for
  * people, or NULL.
  *
- * code is a FRAME_E... code; FRAME_EREMOTE_... chooses a reply code directly. Otherwise as
- * frame_connection_reply(). */
+ * code is a FRAME_E... code; FRAME_EREMOTE_... chooses a reply code directly. If the request
+ * asks for a streamed command, input and signals that follow it are dropped, unless the
+ * connection has FRAME_CONNECTION_DUPLEX. Otherwise as frame_connection_reply(). */
 int frame_connection_reply_error(struct frame_connection *c, const char *request, int code,
                                  const char *message, int timeout_ms);
 

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use crate::common::channel::{fill, socket_pair, unread};
 use crate::common::exec::{LONG, Presence, connect, next_header, serve_next};
-use crate::common::stream::{limited, shell};
+use crate::common::stream::{limited, shell, shell_with};
 use crate::common::{encoded, kind};
 use framefd::ops::exec::{self, Limits, Reply, Request, ServeOptions, Served, Stream};
 use framefd::ops::frame::{Connection, ConnectionOptions};
+use framefd::wire::message::exec::ExecRequest;
 use framefd::{ErrorKind, Result};
 
 /// Long enough for a thread to have begun to wait.
@@ -184,6 +185,54 @@ fn a_refusal_leaves_the_connection_in_sync() {
         }
     });
     assert_eq!(end, ErrorKind::Closed);
+}
+
+/// Whatever refuses it, input and a signal behind the request are not taken for requests.
+#[test]
+fn a_refused_stream_whose_input_was_sent_leaves_the_connection_in_sync() {
+    let nowhere = ExecRequest { cwd: Some("/nowhere".into()), ..Default::default() };
+    for (request, refusal) in [
+        (shell(""), ErrorKind::RemoteBadRequest),
+        (shell_with("cat", nowhere), ErrorKind::RemoteSpawnFailed),
+    ] {
+        let ((), end) = with_server(|connection| {
+            let mut remote = exec::start(connection, &request, LONG).unwrap();
+            remote.write(b"input", LONG).unwrap();
+            remote.handle().signal(libc::SIGINT).unwrap();
+            remote.end_input(LONG).unwrap();
+            assert_eq!(kind(remote.read(&mut [0], LONG)), refusal);
+            drop(remote);
+            assert_eq!(call(connection, "printf on").unwrap().stdout(), b"on");
+        });
+        assert_eq!(end, ErrorKind::Closed);
+    }
+}
+
+#[test]
+fn a_server_without_commands_drops_the_input_of_a_stream_that_it_refuses() {
+    let (ours, theirs) = socket_pair();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut server = connect(theirs.as_fd());
+            while let Ok((header, _)) = server.recv_header(LONG) {
+                let request = header.header().to_owned();
+                if request.contains("news") {
+                    server.reply(&request, None, b"", LONG).unwrap();
+                } else {
+                    let unsupported = ErrorKind::Unsupported;
+                    server.reply_error(&request, unsupported, None, LONG).unwrap();
+                }
+            }
+        });
+        let mut client = connect(ours.as_fd());
+        let mut remote = exec::start(&mut client, &shell("cat"), LONG).unwrap();
+        remote.write(b"input", LONG).unwrap();
+        assert_eq!(kind(remote.read(&mut [0], LONG)), ErrorKind::RemoteUnsupported);
+        drop(remote);
+        client.call(r#"{"cmd":"news"}"#, b"", LONG).unwrap();
+        drop(client);
+        drop(ours);
+    });
 }
 
 #[test]

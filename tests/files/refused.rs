@@ -148,6 +148,19 @@ fn what_is_neither_put_nor_get() {
     });
 }
 
+/// Input for a streamed command, which may come right behind its request, is none.
+#[test]
+fn a_streamed_command_is_refused_once() {
+    let tree = Tree::new();
+    with_server(&tree, |end| {
+        let code = end.ask(r#"{"cmd":"exec","stream":true,"data_size":3}"#, b"cat");
+        assert_eq!(code, "unsupported");
+        end.send_raw(r#"{"stream":"stdin","data_size":3}"#, b"new");
+        end.send_raw(r#"{"stream":"stdin","eof":true}"#, b"");
+        end.assert_in_sync();
+    });
+}
+
 #[test]
 fn more_than_the_limit() {
     let tree = Tree::new();

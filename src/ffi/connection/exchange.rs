@@ -45,6 +45,8 @@ pub extern "C" fn frame_connection_call(
 /// request is the text of the request's header. header is a JSON object or NULL. Members that
 /// the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only while
 /// more than max_queue bytes would be queued, so a timeout_ms of 0 is usually enough.
+/// The next receive writes it; before frame_connection_free() call frame_connection_flush() or
+/// frame_connection_end().
 ///
 /// Returns 0 or a code of frame_connection_send().
 #[unsafe(no_mangle)]
@@ -67,8 +69,9 @@ pub extern "C" fn frame_connection_reply(
 /// Queues the error reply to a request, with the reply code for `code`. message is text for
 /// people, or NULL.
 ///
-/// code is a FRAME_E... code; FRAME_EREMOTE_... chooses a reply code directly. Otherwise as
-/// frame_connection_reply().
+/// code is a FRAME_E... code; FRAME_EREMOTE_... chooses a reply code directly. If the request
+/// asks for a streamed command, input and signals that follow it are dropped, unless the
+/// connection has FRAME_CONNECTION_DUPLEX. Otherwise as frame_connection_reply().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_reply_error(
     c: Handle<FrameConnection>,

@@ -63,6 +63,10 @@ pub fn serve(
     connection.check_exchange()?;
     let served = serve_request(connection, request, options).map_err(given_up);
     connection.release();
+    if request.boolean("stream").is_ok_and(|streams| streams) {
+        // Of a command that was refused, too: its client may have sent input behind the request.
+        connection.drop_late_input();
+    }
     served.inspect_err(|error| connection.shared().break_by(error))
 }
 

@@ -109,7 +109,6 @@ impl<'a, 'fd> Session<'a, 'fd> {
         let reply = captured.reply(id);
         if self.output.is_stream() {
             self.finish(Some(&reply.header()))?;
-            self.connection.drop_late_input();
             return Ok(reply);
         }
         let mut body = captured.into_body()?;

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::ops::frame::Connection;
 use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;
+use crate::wire::message::exec::is_stream_request;
 use crate::wire::message::file::{
     FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, done,
 };
@@ -98,6 +99,9 @@ impl Session<'_, '_, '_> {
                 }
             }
             other => {
+                if is_stream_request(request.text()) {
+                    self.connection.drop_late_input();
+                }
                 let detail = format!("{} is not served here", quote(other.as_bytes()));
                 self.refuse_after(Error::new(ErrorKind::Unsupported, detail))
             }

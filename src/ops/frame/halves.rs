@@ -17,6 +17,7 @@ use crate::limits;
 use crate::wire::frame::decoder::{FrameView, Span};
 use crate::wire::json::header::Header;
 use crate::wire::memory::reserve;
+use crate::wire::message::exec::is_stream_request;
 use crate::wire::message::{self, ErrorReply};
 
 /// Receives messages. What is left of a body in pieces is dropped when the next message is
@@ -260,7 +261,13 @@ impl SendHalf<'_, '_> {
         let id = message::id_in(request);
         let text = message.unwrap_or(kind.text());
         let reply = ErrorReply::new(kind, text, id.as_ref()).header();
-        self.queue(Some(&reply), &[], timeout)
+        self.queue(Some(&reply), &[], timeout)?;
+        if let Some(receiving) = &mut self.receiving
+            && is_stream_request(request)
+        {
+            receiving.drop_late_input();
+        }
+        Ok(())
     }
 
     /// Writes what is queued and ends this direction. The other one goes on.

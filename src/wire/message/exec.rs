@@ -189,6 +189,15 @@ pub fn is_late_input(header: &Header) -> bool {
     })
 }
 
+/// Whether the text of a header is that of a request for a stream: more than the reply may
+/// follow it, from the client too.
+pub fn is_stream_request(request: &str) -> bool {
+    Fields::parse(request).is_ok_and(|fields| {
+        let is_exec = fields.text("cmd").is_ok_and(|cmd| cmd.as_deref() == Some("exec"));
+        is_exec && fields.boolean("stream").is_ok_and(|streams| streams == Some(true))
+    })
+}
+
 /// The name that stands for a signal in a frame: that of signal(7) without SIG. One that
 /// cannot be sent is [`ErrorKind::Argument`].
 pub fn signal_name(number: i32) -> Result<&'static str> {
