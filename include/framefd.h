@@ -550,8 +550,8 @@ int64_t frame_connection_next(struct frame_connection *c, struct frame_view *vie
                               int timeout_ms);
 
 /* Receives the header of the next message. Read its body with frame_connection_read() and
- * frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve(). The
- * next receive drops what is left of it.
+ * frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve(). The next receive
+ * drops what is left of it.
  *
  * view has the header, which is valid until the next receive, and no body. *body_len is the
  * length of the body, of any size; body_len may be NULL.
@@ -1084,7 +1084,7 @@ int exec_start(struct frame_connection *c, const struct exec_request *what, int 
  * Returns their number. 0: the command has ended and all of its output was read; exec_finish()
  * returns its outcome. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again; a timeout_ms of 0 does
  * not wait. -100 and below: the server refused the command; the connection is in sync and free
- * again. Every other failure breaks the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing
+ * again, but it is broken if output was received before. Every other failure breaks the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing
  * was received at all), FRAME_EBADREPLY, and the codes of frame_connection_recv().
  * FRAME_ESTATE: no command was started. FRAME_EINVAL. */
 int64_t exec_read(struct frame_connection *c, void *buf, size_t cap, int timeout_ms,

@@ -80,6 +80,8 @@ fn only_a_reply_of_its_own_kind_and_id_is_one() {
         (r#"{"status":"ok"}"#, None),
         (r#"{"status":"ok","id":"~7"}"#, Some(ErrorKind::BadReply)),
         (r#"{"status":"ok","id":1}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":"ok","id":["ID"]}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":"ok","id":"other","id":"ID"}"#, Some(ErrorKind::BadReply)),
         (r#"{"id":"ID"}"#, Some(ErrorKind::BadReply)),
         (r"{}", Some(ErrorKind::BadReply)),
         (r#"{"cmd":"get","id":"ID"}"#, Some(ErrorKind::BadReply)),

@@ -725,6 +725,7 @@ fn a_server_that_lies_is_not_believed() {
         &[(r#"{"stream":"","data_size":3}"#, b"abc"), (good, empty)],
         &[(r#"{"stream":"stdout","data_size":3,"id":7}"#, b"out"), err, (good, empty)],
         &[out, err, (r#"{"id":7,"exit_code":0,"stdout_total":3,"stderr_total":3}"#, empty)],
+        &[(r#"{"status":"error","code":"busy","data_size":1}"#, b"x")],
     ] {
         assert_eq!(kind(answered(frames, none())), ErrorKind::BadReply, "{frames:?}");
     }

@@ -324,8 +324,11 @@ impl Running {
         }
         let end = match message::check_reply(&fields) {
             Ok(()) => Ok(self.accept(ExecReply::of(&fields)?, length)?),
-            Err(refusal) if refusal.kind().is_remote() && length == 0 => Err(refusal),
-            Err(error) => return Err(error),
+            Err(refusal) if !refusal.kind().is_remote() => return Err(refusal),
+            Err(_) if length > 0 => {
+                return Err(Error::new(ErrorKind::BadReply, "an error reply has a body"));
+            }
+            Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &end
             && self.received != [0; 2]

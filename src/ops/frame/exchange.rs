@@ -48,10 +48,13 @@ impl<'fd> Connection<'fd> {
     /// error `bad_request`: that of a peer that could not make out the id.
     pub(crate) fn check_answer(&mut self, answer: &Header, asked: &Id) -> Result<()> {
         let fields = answer.fields()?;
-        let id = fields.id().ok().flatten();
+        // One that cannot be read is there all the same.
+        let id = fields.id();
+        let has_id = !matches!(id, Ok(None));
         let is_ours = match &id {
-            Some(id) => id == asked,
-            None => {
+            Ok(Some(id)) => id == asked,
+            Err(_) => false,
+            Ok(None) => {
                 self.echoes != Some(true)
                     || message::check_reply(&fields)
                         .is_err_and(|error| error.kind() == ErrorKind::RemoteBadRequest)
@@ -60,8 +63,8 @@ impl<'fd> Connection<'fd> {
         if !is_ours {
             return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
         }
-        if id.is_some() || self.echoes.is_none() {
-            self.echoes = Some(id.is_some());
+        if has_id || self.echoes.is_none() {
+            self.echoes = Some(has_id);
         }
         Ok(())
     }
