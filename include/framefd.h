@@ -595,8 +595,8 @@ int frame_connection_send(struct frame_connection *c, const char *header, const 
                           size_t body_len, int timeout_ms);
 
 /* Queues messages, to be written together: once there are 64 KiB, by frame_connection_flush(),
- * and before a receive waits. The call waits only while more than max_queue bytes would be
- * queued.
+ * and before a receive waits. With 64 KiB queued the call waits for room, up to timeout_ms.
+ * After that, and at once with 0, it accepts more, up to max_queue.
  *
  * messages is an array of count messages, borrowed for the call. Headers and bodies are as for
  * frame_connection_send().
@@ -657,8 +657,8 @@ int frame_connection_call(struct frame_connection *c, const char *header, const 
  * body_len bytes of body.
  *
  * request is the text of the request's header. header is a JSON object or NULL. Members that
- * the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only while
- * more than max_queue bytes would be queued, so a timeout_ms of 0 is usually enough.
+ * the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only as
+ * frame_connection_queue() does: with 0 as timeout_ms not at all.
  * The next receive writes it; before frame_connection_free() call frame_connection_flush() or
  * frame_connection_end().
  *

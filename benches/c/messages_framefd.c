@@ -1,11 +1,11 @@
 /* framefd: frame_send() and frame_recv() on a raw descriptor, and a connection: a message at a
- * time, and queued and borrowed. */
+ * time, and queued, 64 in a call, and borrowed. */
 
 #include "messages.h"
 
 #include <framefd.h>
 
-enum { VIEWS = 256 };
+enum { VIEWS = 256, BATCH = 64 };
 
 /* Ends the program where a call failed. */
 static int64_t done(int64_t code)
@@ -86,10 +86,12 @@ static void send_connection(int fd, size_t size)
 static void send_buffered(int fd, size_t size)
 {
     char *body = allocate(size);
-    struct frame_view message = {NULL, 0, body, size};
+    struct frame_view messages[BATCH];
     struct frame_connection *c = connection(fd);
+    for (int index = 0; index < BATCH; index++)
+        messages[index] = (struct frame_view){NULL, 0, body, size};
     while (!time_is_up)
-        done(frame_connection_queue(c, &message, 1, -1));
+        done(frame_connection_queue(c, messages, BATCH, -1));
     done(frame_connection_flush(c, -1));
     frame_connection_free(c);
     free(body);

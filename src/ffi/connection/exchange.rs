@@ -43,8 +43,8 @@ pub extern "C" fn frame_connection_call(
 /// body_len bytes of body.
 ///
 /// request is the text of the request's header. header is a JSON object or NULL. Members that
-/// the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only while
-/// more than max_queue bytes would be queued, so a timeout_ms of 0 is usually enough.
+/// the library writes (status, id, data_size) are FRAME_EBADFIELD. The call waits only as
+/// frame_connection_queue() does: with 0 as timeout_ms not at all.
 /// The next receive writes it; before frame_connection_free() call frame_connection_flush() or
 /// frame_connection_end().
 ///

@@ -45,8 +45,8 @@ pub extern "C" fn frame_connection_send(
 }
 
 /// Queues messages, to be written together: once there are 64 KiB, by frame_connection_flush(),
-/// and before a receive waits. The call waits only while more than max_queue bytes would be
-/// queued.
+/// and before a receive waits. With 64 KiB queued the call waits for room, up to timeout_ms.
+/// After that, and at once with 0, it accepts more, up to max_queue.
 ///
 /// messages is an array of count messages, borrowed for the call. Headers and bodies are as for
 /// frame_connection_send().

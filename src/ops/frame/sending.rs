@@ -150,8 +150,6 @@ impl<'fd> Sending<'fd> {
                 _ => {}
             }
         }
-        let mut no_time = Deadline::PAST.into();
-        let time = if fits { &mut no_time } else { time };
         self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
     }
 
