@@ -3,8 +3,15 @@
 use framefd::Result;
 use framefd::io::deadline::Deadline;
 use framefd::ops::exec::{
-    Command, Completion, Flow, Handler, Input, Limits, Stdio, Stream, run_with,
+    Captured, Collector, Command, Completion, Flow, Handler, Input, Limits, Stdio, Stream, run_with,
 };
+
+/// Runs a command and keeps its output.
+pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Captured> {
+    let mut collector = Collector::new(limits);
+    let completion = run_with(command, limits, &mut collector)?;
+    Ok(collector.captured(completion))
+}
 
 /// Why a script is asked what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::{Limits, Request, Running, ServeOptions, Served, Stream, is_late_input};
+use framefd::ops::exec::{Limits, Request, Running, ServeOptions, Served, Stream};
 use framefd::ops::frame::{self, Connection, Frame};
 use framefd::wire::json::header::Header;
-use framefd::wire::message::exec::{ExecReply, ExecRequest};
+use framefd::wire::message::exec::{ExecReply, ExecRequest, is_late_input};
 use framefd::{Duplex, Result};
 use rustix::event::PollFlags;
 use serde_json::Value;

@@ -7,9 +7,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use framefd::ErrorKind;
-use framefd::ops::exec::{Command, Limits, run};
+use framefd::ops::exec::{Command, Limits};
 use framefd::ops::frame::{Connection, ConnectionOptions, Sent};
 
+use crate::common::run::run;
 use crate::{LONG, NO_TIME, connection, exact, fill, numbered, pair};
 
 #[test]

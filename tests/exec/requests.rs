@@ -14,14 +14,12 @@ use crate::common::channel::{Kind, socket_pair, tcp};
 use crate::common::exec::{LONG, ask, connect, serve, serve_next, within};
 use crate::common::process::{alone, peak_memory};
 use crate::common::{kind, peer};
-use framefd::io::deadline::Deadline;
 use framefd::ops::exec::{self, Reply, Request, ServeOptions, Served};
 use framefd::ops::exec::{Limits, OnOutputLimit};
 use framefd::ops::frame;
-use framefd::ops::frame::reply;
+use framefd::wire::message;
 use framefd::wire::message::exec::{ExecRequest, Outcome};
-use framefd::wire::message::{self, Id};
-use framefd::{Duplex, Error, ErrorKind, Result};
+use framefd::{Duplex, ErrorKind, Result};
 use serde_json::{Value, json};
 
 /// A client, as raw as can be, and its server.
@@ -696,35 +694,4 @@ fn every_error_of_a_server_reaches_the_client_as_one_of_its_own() {
     let unknown = r#"{"status":"error","code":"new","message":"bell \u0007"}"#;
     let error = answered(unknown, b"", ExecRequest::default()).unwrap_err();
     assert_eq!((error.kind(), error.detail()), (ErrorKind::RemoteOther, r"bell \u{7}"));
-}
-
-#[test]
-fn a_hello_says_what_is_served() {
-    let (client, server) = socket_pair();
-    let id = Id::Number(7);
-    reply::send_hello(server.as_fd(), &["hello", "exec"], Some(&id), Deadline::after(LONG))
-        .unwrap();
-    let hello = frame::recv(client.as_fd(), &within(LONG)).unwrap();
-    let hello: Value = serde_json::from_str(hello.header.text()).unwrap();
-    assert_eq!(
-        hello,
-        json!({
-            "data_size": 0, "status": "ok", "version": env!("CARGO_PKG_VERSION"), "id": 7,
-            "cmds": ["hello", "exec"],
-            "limits": {
-                "max_header": 64 << 10, "max_body": 64 << 20,
-                "max_command": 64 << 10, "max_output": 16 << 20,
-            },
-        })
-    );
-    reply::send_error(
-        server.as_fd(),
-        &Error::new(ErrorKind::Busy, "later"),
-        None,
-        Deadline::after(LONG),
-    )
-    .unwrap();
-    let error = frame::recv(client.as_fd(), &within(LONG)).unwrap();
-    assert_eq!(error.header.string("code").unwrap(), "busy");
-    assert!(error.header.string("id").is_err());
 }

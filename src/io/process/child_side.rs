@@ -23,7 +23,7 @@ pub(super) struct Plan {
     pub programs: Vec<CString>,
     pub argv: Pointers,
     pub environment: Pointers,
-    pub directory: Option<Target>,
+    pub directory: Option<CString>,
     /// All of them 3 or higher: none is overwritten before it is used.
     pub stdio: [c_int; 3],
     pub on_terminal: bool,
@@ -65,12 +65,6 @@ impl Pointers {
     fn as_ptr(&self) -> *const *const c_char {
         self.pointers.as_ptr()
     }
-}
-
-/// A working directory, as the child needs it.
-pub(super) enum Target {
-    Path(CString),
-    Fd(c_int),
 }
 
 /// The child's way: on the parent's memory, and never back. `plan` is a [`Plan`].
@@ -119,10 +113,8 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
                 libc::_exit(127);
             }
         }
-        match &plan.directory {
-            Some(Target::Path(path)) => Step::Directory.check(libc::chdir(path.as_ptr()))?,
-            Some(Target::Fd(fd)) => Step::Directory.check(libc::fchdir(*fd))?,
-            None => {}
+        if let Some(path) = &plan.directory {
+            Step::Directory.check(libc::chdir(path.as_ptr()))?;
         }
         set_signal_mask(0);
         let mut verdict = libc::ENOENT;

@@ -31,7 +31,7 @@ use crate::io::deadline::Deadline;
 use crate::io::last_errno;
 use crate::io::process::child::Child;
 use crate::io::process::child_side::{
-    self, Failure, FailureChannel, Plan, Pointers, SEEN, Target, UNSEEN, set_signal_mask,
+    self, Failure, FailureChannel, Plan, Pointers, SEEN, UNSEEN, set_signal_mask,
 };
 pub use crate::io::process::confinement::Confinement;
 use crate::io::process::environment::Environment;
@@ -49,7 +49,7 @@ pub struct Process<'a> {
     /// Its variables.
     pub environment: &'a Environment,
     /// Where it starts: in the host's directory, if nowhere else.
-    pub directory: Option<Directory<'a>>,
+    pub directory: Option<&'a Path>,
     /// Its descriptor 0.
     pub stdin: BorrowedFd<'a>,
     /// Its descriptor 1.
@@ -64,15 +64,6 @@ pub struct Process<'a> {
     /// only for a thread that waits for the process. What the process starts itself and
     /// a set-user-ID program are not reached by this.
     pub die_with_parent: bool,
-}
-
-/// A working directory.
-#[derive(Clone, Copy, Debug)]
-pub enum Directory<'a> {
-    /// By path; a relative one is relative to the host's.
-    Path(&'a Path),
-    /// An open directory.
-    Fd(BorrowedFd<'a>),
 }
 
 impl Process<'_> {
@@ -103,7 +94,10 @@ impl Process<'_> {
             programs,
             argv: Pointers::new(argv),
             environment: Pointers::new(variables.into_strings()?),
-            directory: self.directory.map(target).transpose()?,
+            directory: self
+                .directory
+                .map(|path| c_string(path.as_os_str().as_bytes()))
+                .transpose()?,
             stdio: [number(0), number(1), number(2)],
             on_terminal: self.on_terminal,
             confinement: self.confinement,
@@ -297,13 +291,6 @@ fn candidates(program: &[u8], path: &OsStr) -> Result<Vec<CString>> {
         .collect()
 }
 
-fn target(directory: Directory<'_>) -> Result<Target> {
-    Ok(match directory {
-        Directory::Path(path) => Target::Path(c_string(path.as_os_str().as_bytes())?),
-        Directory::Fd(fd) => Target::Fd(fd.as_raw_fd()),
-    })
-}
-
 fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes)
         .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
@@ -331,7 +318,7 @@ mod tests {
     use crate::io::process::environment::Base;
 
     /// Starts `argv` with `path` to look for it, and returns what it writes to `stdout`.
-    fn output(argv: &[&[u8]], path: &str, directory: Option<Directory<'_>>) -> Result<String> {
+    fn output(argv: &[&[u8]], path: &str, directory: Option<&Path>) -> Result<String> {
         let (mut reader, writer) = pipe().map(|(reader, writer)| (File::from(reader), writer))?;
         let null = File::open("/dev/null").unwrap();
         let additions = vec![(b"PATH".to_vec(), path.into())];
@@ -392,28 +379,23 @@ mod tests {
         assert_eq!(spawn_errno(&output(&[b"broken"], other, None)), libc::ENOEXEC);
 
         // An empty part and a name with a slash are relative to where the program starts.
-        let there = Some(Directory::Path(Path::new(open)));
+        let there = Some(Path::new(open));
         assert_eq!(output(&[b"prog"], "/none:", there).unwrap(), "open\n");
         assert_eq!(output(&[b"./prog"], "", there).unwrap(), "open\n");
         assert_eq!(spawn_errno(&output(&[b"./prog"], open, None)), libc::ENOENT);
     }
 
     #[test]
-    fn a_directory_is_a_path_or_a_descriptor() {
+    fn it_starts_in_its_directory_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
         let real = root.path().canonicalize().unwrap();
-        let expected = format!("{}\n", real.display());
-        let open = File::open(&real).unwrap();
-        for directory in [Directory::Path(&real), Directory::Fd(open.as_fd())] {
-            assert_eq!(output(&[b"/bin/pwd"], "", Some(directory)).unwrap(), expected);
-        }
-
-        let null = File::open("/dev/null").unwrap();
-        for (directory, errno) in [
-            (Directory::Path(&real.join("none")), libc::ENOENT),
-            (Directory::Path(Path::new("/dev/null")), libc::ENOTDIR),
-            (Directory::Fd(null.as_fd()), libc::ENOTDIR),
-        ] {
+        assert_eq!(
+            output(&[b"/bin/pwd"], "", Some(&real)).unwrap(),
+            format!("{}\n", real.display())
+        );
+        for (directory, errno) in
+            [(&*real.join("none"), libc::ENOENT), (Path::new("/dev/null"), libc::ENOTDIR)]
+        {
             let error = output(&[b"/bin/pwd"], "", Some(directory)).unwrap_err();
             assert_eq!((error.kind(), error.errno()), (ErrorKind::Spawn, errno));
             assert!(error.detail().starts_with("working directory: "), "{error}");
@@ -426,7 +408,7 @@ mod tests {
             let error = output(&argv, "", None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Argument, "{argv:?}");
         }
-        let directory = Directory::Path(Path::new("/\0"));
+        let directory = Path::new("/\0");
         let error = output(&[b"/bin/true"], "", Some(directory)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument);
     }

@@ -1,10 +1,11 @@
 //! A command to run, its environment and its limits.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::environment::Environment;
-use crate::io::process::spawn::{Confinement, Directory};
+use crate::io::process::spawn::Confinement;
 use crate::limits;
 
 pub use crate::io::process::stdio::Stdio;
@@ -15,7 +16,7 @@ pub struct Command<'a> {
     /// The program.
     pub program: Program<'a>,
     /// Its working directory; by default the host's.
-    pub directory: Option<Directory<'a>>,
+    pub directory: Option<&'a Path>,
     /// Its variables.
     pub environment: Environment,
     /// Its descriptors 0, 1 and 2; it has no other.

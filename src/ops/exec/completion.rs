@@ -1,7 +1,5 @@
 //! The result of a run, the command's output, and the reply made of both.
 
-use std::time::Duration;
-
 use super::command::{Limits, OnOutputLimit};
 use super::handler::{Flow, Handler, Stream};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,8 +21,6 @@ pub struct Completion {
     pub stdout_total: u64,
     /// Bytes it wrote to its standard error.
     pub stderr_total: u64,
-    /// From before its start to the end of the run.
-    pub elapsed: Duration,
 }
 
 /// How a run went, and what the command wrote.
@@ -76,7 +72,8 @@ impl Captured {
 }
 
 /// Keeps the first bytes of both streams.
-pub(super) struct Collector {
+#[derive(Debug)]
+pub struct Collector {
     kept: [Vec<u8>; 2],
     max: usize,
     on_limit: OnOutputLimit,
@@ -84,7 +81,8 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(limits: &Limits) -> Collector {
+    /// Keeps what the limits allow.
+    pub fn new(limits: &Limits) -> Collector {
         Collector {
             kept: [Vec::new(), Vec::new()],
             max: usize::try_from(limits.max_output).unwrap_or(usize::MAX),
@@ -94,7 +92,7 @@ impl Collector {
     }
 
     /// After a run: takes the kept output.
-    pub(super) fn captured(&mut self, completion: Completion) -> Captured {
+    pub fn captured(&mut self, completion: Completion) -> Captured {
         let [stdout, stderr] = std::mem::take(&mut self.kept);
         Captured { completion, stdout, stderr, truncated: self.truncated }
     }

@@ -26,14 +26,14 @@
 //! the run is over.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::command::{Command, Limits, arguments};
-use super::completion::{Captured, Collector, Completion};
+use super::completion::Completion;
 use super::handler::{Flow, Handler, Input, Interest, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
@@ -43,7 +43,8 @@ use crate::io::process::stdio::{Channel, Ends, PIPE_SIZE};
 use crate::io::process::terminal::Terminal;
 use crate::io::wait::{Interrupt, poll};
 
-/// Runs a command and keeps its output.
+/// Runs a command and passes its output to `handler` as it is read. `handler` must apply
+/// `max_output` and `on_output_limit`.
 ///
 /// When the time limit expires, the whole process group is ended: with SIGTERM, then after the
 /// grace with SIGKILL. With a terminal that is the whole session with the jobs of a shell. A
@@ -55,23 +56,14 @@ use crate::io::wait::{Interrupt, poll};
 /// user, [`ErrorKind::TooBig`] a command above the limit: nothing was run. [`ErrorKind::Spawn`]
 /// is a command that could not be started; it names the step and the errno. A status other than
 /// 0, a limit that was reached and a lost status are not errors.
-pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Captured> {
-    let mut collector = Collector::new(limits);
-    let completion = run_with(command, limits, &mut collector)?;
-    Ok(collector.captured(completion))
-}
-
-/// Runs a command and passes its output to `handler` as it is read. Otherwise as [`run`];
-/// `handler` must apply `max_output` and `on_output_limit`.
 pub fn run_with(
     command: &Command<'_>,
     limits: &Limits,
     handler: &mut dyn Handler,
 ) -> Result<Completion> {
-    let started = Instant::now();
     let mut run = Run::start(command, limits)?;
     run.drive(handler)?;
-    Ok(run.finish(started))
+    Ok(run.finish())
 }
 
 /// A running command.
@@ -455,7 +447,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn finish(self, started: Instant) -> Completion {
+    fn finish(self) -> Completion {
         let [stdout_total, stderr_total] = self.totals;
         Completion {
             pipe_held: self.ended
@@ -465,7 +457,6 @@ impl<'a> Run<'a> {
             timed_out: self.timed_out,
             stdout_total,
             stderr_total,
-            elapsed: started.elapsed(),
         }
     }
 }
@@ -496,11 +487,13 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 #[cfg(test)]
 mod tests {
     use std::os::fd::OwnedFd;
+    use std::time::Instant;
 
     use rustix::process::{Pid, test_kill_process};
 
     use super::*;
     use crate::io::process::spawn::pipe;
+    use crate::ops::exec::Collector;
 
     /// Calls a function with each piece of output, and ends the command if it says so.
     struct Script<'a> {
@@ -545,8 +538,9 @@ mod tests {
             let mut on_output = |_: &[u8]| Ok(Flow::End);
             let mut handler = Script { on_output: &mut on_output, stop: None };
             let limits = Limits { drain_grace: Duration::from_secs(60), ..Limits::default() };
+            let start = Instant::now();
             let completion = run_with(&Command::shell(text), &limits, &mut handler).unwrap();
-            assert!(completion.elapsed < Duration::from_secs(30));
+            assert!(start.elapsed() < Duration::from_secs(30));
             assert!(!completion.timed_out && !completion.pipe_held);
         }
     }
@@ -580,7 +574,7 @@ mod tests {
             let mut run = Run::start(&Command::shell(text), &limits).unwrap();
             run.child.forget_pidfd();
             run.drive(&mut collector).unwrap();
-            let completion = run.finish(Instant::now());
+            let completion = run.finish();
             assert_eq!((completion.status, completion.timed_out), (status, time.is_some()));
             assert_eq!(collector.captured(completion).stdout, b"x\n");
         }
@@ -599,7 +593,7 @@ mod tests {
         run.drain();
         assert!(run.next_phase().unwrap());
         run.drive(&mut collector).unwrap();
-        let captured = collector.captured(run.finish(Instant::now()));
+        let captured = collector.captured(run.finish());
         assert_eq!((&captured.stdout[..], &captured.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
         assert!(captured.completion.pipe_held);
     }

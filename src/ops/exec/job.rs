@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::command::{Command, Limits, Program, Stdio};
+use super::command::{Command, Limits, Stdio};
 use super::completion::Completion;
 use super::engine::run_with;
 use super::handler::Handler;
 use super::options::{Inquiry, ServeOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::process::spawn::Directory;
 use crate::io::process::terminal::WindowSize;
 use crate::io::wait::Interrupt;
 use crate::limits;
@@ -77,25 +76,23 @@ impl<'a> Job<'a> {
     }
 
     fn command<'b>(&'b self, text: &'b [u8]) -> Result<Command<'b>> {
-        let program = match &self.request.argv {
-            None => Program::Shell(text),
+        let mut command = match &self.request.argv {
+            None => Command::shell(text),
             Some(_) if !text.is_empty() => {
                 return Err(Error::new(ErrorKind::BadField, "argv and a command text"));
             }
-            Some(argv) => Program::Argv(argv.iter().map(String::as_bytes).collect()),
+            Some(argv) => Command::argv(argv.iter().map(String::as_bytes).collect()),
         };
-        let mut environment = self.options.environment.clone();
+        command.environment = self.options.environment.clone();
         let additions = self.request.env.iter().flatten();
-        environment
+        command
+            .environment
             .additions
             .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
-        Ok(Command {
-            program,
-            directory: self.directory.as_deref().map(Directory::Path),
-            environment,
-            stdio: stdio_of(&self.request),
-            confinement: self.options.confinement,
-        })
+        command.directory = self.directory.as_deref();
+        command.stdio = stdio_of(&self.request);
+        command.confinement = self.options.confinement;
+        Ok(command)
     }
 }
 

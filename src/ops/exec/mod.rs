@@ -19,15 +19,13 @@ mod session;
 
 pub use client::{Reply, Request, call};
 pub use command::{Command, Limits, OnOutputLimit, Program, Stdio};
-pub use completion::{Captured, Completion};
-pub use engine::{run, run_with};
+pub use completion::{Captured, Collector, Completion};
+pub use engine::run_with;
 pub use handler::{Flow, Handler, Input, Interest, Stream};
 pub use options::{Inquiry, Policy, ServeOptions};
 pub use raw::run_and_reply;
 pub use remote::{RemoteCommand, start};
 pub use running::Running;
 pub use server::{Report, Served, run_locally, serve};
-
-pub use crate::wire::message::exec::is_late_input;
 
 pub(crate) use server::run_request;

@@ -8,11 +8,12 @@ use super::job::Job;
 use super::options::ServeOptions;
 use super::presence::{Presence, check_open, hangs_up, is_interrupt};
 use super::server::{Report, Served};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Patience};
 use crate::io::wait::Interrupt;
 use crate::ops::Duplex;
-use crate::ops::frame::{self, reply};
+use crate::ops::frame;
+use crate::wire::message::ErrorReply;
 use crate::wire::message::exec::ExecRequest;
 
 /// Runs `command` through `/bin/sh -c` and sends one reply.
@@ -33,7 +34,9 @@ pub fn run_and_reply(
         Ok(completion) => completion,
         Err(error) if is_interrupt(&error) => return Err(error),
         Err(error) => {
-            reply::send_error(duplex.writer, &error, None, patience).map_err(reply::overdue)?;
+            let message = error.to_string();
+            let refusal = ErrorReply::new(error.kind(), &message, None).header();
+            send_reply(duplex, &refusal, &[], patience)?;
             return Ok(Served::failed(error));
         }
     };
@@ -41,11 +44,20 @@ pub fn run_and_reply(
     let client_gone = !watched.presence.is_present();
     let captured = watched.collector.captured(completion);
     let reply = captured.reply(None);
-    let (header, body) = (reply.header(), [&captured.stdout[..], &captured.stderr]);
-    let framing = frame::Options::default();
-    frame::send_by(duplex.writer, Some(&header), &body, &framing, patience)
-        .map_err(reply::overdue)?;
+    let body = [&captured.stdout[..], &captured.stderr];
+    send_reply(duplex, &reply.header(), &body, patience)?;
     Ok(Served::Ran(Report { reply, client_gone }))
+}
+
+/// Sends a reply. A deadline that passes before it leaves the stream out of sync, on both ends:
+/// this one still has a reply to send, and the other may still get it.
+fn send_reply(duplex: Duplex<'_>, header: &str, body: &[&[u8]], patience: Patience) -> Result<()> {
+    let framing = frame::Options::default();
+    let sent = frame::send_by(duplex.writer, Some(header), body, &framing, patience);
+    sent.map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, "there was no reply in time"),
+        _ => error,
+    })
 }
 
 /// A command whose output is kept, and whose client sends nothing.

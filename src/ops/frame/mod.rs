@@ -7,7 +7,6 @@ mod halves;
 mod messages;
 mod raw;
 mod receiving;
-pub mod reply;
 mod sending;
 mod shared;
 
