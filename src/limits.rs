@@ -58,8 +58,6 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// A reply's way to a client that reads slowly or not at all.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a client waits for its reply beyond the time that the command may take.
-pub const REPLY_MARGIN: Duration = Duration::from_secs(10);
 /// A file's content on its way, without a byte.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what is left of a cut transfer is kept for another try: over a night and the

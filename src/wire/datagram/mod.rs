@@ -4,4 +4,4 @@ pub mod parts;
 mod whole;
 
 use whole::size;
-pub use whole::{DatagramKey, TAG_SIZE, decode, encode};
+pub use whole::{DatagramKey, decode, encode};

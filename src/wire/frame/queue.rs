@@ -46,11 +46,6 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Bytes that were written in all: the position of the stream.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Bytes that were accepted in all: where the next message begins.
     pub fn accepted(&self) -> u64 {
         self.written + self.len() as u64
@@ -152,12 +147,6 @@ impl Queue {
         self.drop_sent();
     }
 
-    /// Drops everything: the stream is broken.
-    pub fn clear(&mut self) {
-        self.parts = Default::default();
-        self.sent = 0;
-    }
-
     /// The last part, with room for `len` bytes more.
     #[inline(always)]
     fn room_for(&mut self, len: usize) -> Result<&mut Vec<u8>> {
@@ -235,7 +224,7 @@ mod tests {
             assert_eq!(queue.accepted(), all.len() as u64);
             assert!(all.ends_with(b"movedbehind"));
             assert_eq!(drain(&mut queue, step), all, "{step}");
-            assert_eq!((queue.written(), queue.takes_body()), (all.len() as u64, true));
+            assert_eq!((queue.written, queue.takes_body()), (all.len() as u64, true));
             queue.append(&[b"again"]).unwrap();
             assert_eq!(drain(&mut queue, step), b"again");
         }

@@ -61,22 +61,6 @@ impl<'a> ErrorReply<'a> {
     }
 }
 
-/// The reply to `{"cmd":"hello"}`: what is served, what is taken, and the request's id.
-pub fn hello(cmds: &[&str], limits: &[(&str, u64)], id: Option<&Id>) -> String {
-    let taken = written(&|header| {
-        for (name, limit) in limits {
-            header.plain(name, Some(*limit));
-        }
-    });
-    written(&|header| {
-        header.text("status", Some("ok"));
-        header.text("version", Some(env!("CARGO_PKG_VERSION")));
-        header.texts("cmds", Some(cmds));
-        header.json("limits", Some(&taken));
-        header.id(id);
-    })
-}
-
 /// The id of a request that may be bad in other ways.
 pub fn id_of(request: &Header) -> Option<Id> {
     request.fields().and_then(|fields| fields.id()).ok().flatten()

@@ -20,4 +20,3 @@ pub use accept::accept;
 pub use connect::connect;
 pub use listen::listen;
 pub use socket::address_of;
-pub use text::Address;
