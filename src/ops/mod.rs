@@ -12,9 +12,9 @@ use std::os::fd::BorrowedFd;
 /// input and output.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplex<'fd> {
-    /// Where bytes of the other end come from.
+    /// To read from the peer.
     pub reader: BorrowedFd<'fd>,
-    /// Where bytes to the other end go.
+    /// To write to the peer.
     pub writer: BorrowedFd<'fd>,
 }
 

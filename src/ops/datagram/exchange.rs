@@ -62,7 +62,7 @@ struct Replies<'a> {
     mark: &'a Mark,
     key: Option<&'a DatagramKey>,
     buffer: Vec<u8>,
-    /// Why the last datagram was ignored.
+    /// The error for which the last datagram was ignored.
     last: Option<Error>,
 }
 

@@ -23,7 +23,7 @@ pub struct Completion {
     pub stderr_total: u64,
 }
 
-/// How a run went, and what the command wrote.
+/// The result of a run, and the command's output.
 #[derive(Clone, Debug)]
 pub struct Captured {
     /// Its result.

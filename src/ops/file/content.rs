@@ -1,4 +1,4 @@
-//! The content of a file and the trailer behind it, as they pass on a connection.
+//! The content of a file and the trailer after it, on a connection.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::wire::json::header::Header;
 use crate::wire::message::file::Trailer;
 
 /// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
-/// expects. If `source` fails before the first of them, nothing was sent.
+/// expects. If `source` fails before the first byte, nothing was sent.
 pub(super) fn send_content(
     connection: &mut Connection<'_>,
     header: &str,

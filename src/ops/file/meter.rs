@@ -1,4 +1,4 @@
-//! Counts, hashes and reports a content as it passes, and holds it back to a rate.
+//! Counts, hashes and reports the bytes of a transfer, and limits its rate.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::io::wait::{Interrupt, poll};
 use crate::limits;
 use crate::wire::digest::{Digest, Hasher};
 
-/// How a content may pass.
+/// How a content is transferred.
 #[derive(Clone)]
 pub(super) struct Flow<'a> {
-    /// Who is told, and the name.
+    /// The progress callback, and the name it gets.
     pub progress: Option<(Progress<'a>, &'a [u8])>,
-    /// Bytes in a second; `None` is as fast as it goes, 0 is taken as 1.
+    /// Bytes per second; `None` is no limit, 0 is treated as 1.
     pub rate: Option<u64>,
     /// Ends the wait for the rate.
     pub deadline: Deadline,
@@ -25,7 +25,7 @@ pub(super) struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// Fails if the time is up, or if the host wants the call to end.
+    /// Fails after the deadline, or if the host wants the call to end.
     pub(super) fn check(&self) -> Result<()> {
         self.interrupt.ask()?;
         if self.deadline.passed() {
@@ -35,7 +35,7 @@ impl Flow<'_> {
     }
 }
 
-/// A content that is passing.
+/// A content in transfer.
 pub(super) struct Meter<'a> {
     done: u64,
     total: u64,
@@ -51,7 +51,7 @@ impl<'a> Meter<'a> {
         Meter { done: 0, total, hasher, progress: flow.progress, pace: Pace::new(flow) }
     }
 
-    /// A piece that both sides have already, and that does not pass.
+    /// A piece that both sides have, and that is not transferred.
     pub(super) fn skip(&mut self, piece: &[u8]) {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(piece);
@@ -59,12 +59,12 @@ impl<'a> Meter<'a> {
         self.done += piece.len() as u64;
     }
 
-    /// Bytes that both sides have already and nobody looks at.
+    /// Bytes that both sides have, and that are not hashed.
     pub(super) fn skip_unread(&mut self, bytes: u64) {
         self.done += bytes;
     }
 
-    /// Compares what was skipped with its digest.
+    /// Compares the skipped bytes with their digest.
     pub(super) fn check_skipped(&self, expected: Option<Digest>) -> Result<()> {
         Transferred { sha256: self.digest(), ..Transferred::default() }.check(expected)
     }
@@ -79,27 +79,27 @@ impl<'a> Meter<'a> {
         self.hasher.is_some()
     }
 
-    /// The digest of what was skipped and has passed until now.
+    /// The digest of all bytes that were skipped or transferred so far.
     pub(super) fn digest(&self) -> Option<Digest> {
         self.hasher.clone().map(Hasher::finish)
     }
 
-    /// Bytes that were skipped or have passed.
+    /// Bytes that were skipped or transferred.
     pub(super) fn done(&self) -> u64 {
         self.done
     }
 
-    /// Bytes that are still to pass.
+    /// Bytes that are left to transfer.
     pub(super) fn left(&self) -> u64 {
         self.total.saturating_sub(self.done)
     }
 
-    /// Bytes that pass at once at most.
+    /// The most bytes that are transferred at once.
     pub(super) fn step(&self) -> usize {
         self.pace.step()
     }
 
-    /// Takes note of a piece that has passed, and returns when the next one may.
+    /// Records a piece that was transferred, and waits until the next one may follow.
     pub(super) fn pass(&mut self, piece: &[u8]) -> Result<()> {
         self.skip(piece);
         match self.progress.map(|(progress, name)| progress(name, self.done, self.total)) {
@@ -111,25 +111,25 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// What has passed.
+    /// The number of transferred bytes.
     pub(super) fn finish(self) -> Transferred {
         let sha256 = self.hasher.map(Hasher::finish);
         Transferred { bytes: self.done, files: 1, sha256, ..Transferred::default() }
     }
 
-    /// The pace, to go on with if the content is not looked at any more.
+    /// The pace, to continue at if the content is dropped from now on.
     pub(super) fn pace(&self) -> &Pace {
         &self.pace
     }
 }
 
-/// A token bucket that is empty at first: each byte is paid for with time once it has
-/// passed, the last one too, so that many small files are as slow as a large one. Time in
-/// which nothing came is credited, up to [`DEPTH`].
+/// A token bucket that is empty at first. Each byte is paid for with time after it was
+/// transferred, including the last one, so that many small files are as slow as a large one.
+/// Idle time is credited, up to [`DEPTH`].
 #[derive(Clone)]
 pub(super) struct Pace {
     rate: Option<u64>,
-    /// When all that has passed is paid for.
+    /// When all transferred bytes are paid for.
     paid: Instant,
     deadline: Deadline,
     interrupt: Arc<Interrupt>,
@@ -145,7 +145,7 @@ impl Pace {
         }
     }
 
-    /// Bytes that pass at once at most: few enough that the peer sees some several
+    /// The most bytes that are transferred at once: few enough that the peer sees some several
     /// times a second.
     pub(super) fn step(&self) -> usize {
         let step = self.rate.map_or(u64::MAX, |rate| (rate / STEPS_PER_SECOND).max(1));
@@ -177,12 +177,12 @@ impl Pace {
 
 /// The time that `bytes` take.
 fn price(bytes: usize, rate: u64) -> Duration {
-    // In 64 bits, which hold what a piece has.
+    // 64 bits are enough for the bytes of a piece.
     Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / rate)
 }
 
 const STEPS_PER_SECOND: u64 = 4;
-/// How much of the time that was not used can be made up for.
+/// How much idle time can be credited.
 const DEPTH: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How files are served, and who decides about a request.
+//! How files are served, and the policy that decides about a request.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use crate::wire::json::header::Header;
 pub struct ServeOptions<'a> {
     /// For the whole request; `None` has no limit.
     pub timeout: Option<Duration>,
-    /// How long a request goes on without a byte; `None` is for ever.
+    /// How long a request may go without a byte; `None` is forever.
     pub stall: Option<Duration>,
-    /// Bytes of a file that is taken; `None` has no limit.
+    /// The largest file that is accepted, in bytes; `None` has no limit.
     pub max_size: Option<u64>,
-    /// Permission bits of what is stored if the request does not say, less the umask. The
+    /// Permission bits of stored files if the request does not say, reduced by the umask. The
     /// default is 0666, and 0777 for directories.
     pub mode: Option<u32>,
     /// Whether files may be replaced. If not, a request cannot ask for it.
     pub overwrite: bool,
-    /// Whether a file that is stored would survive a power loss when it is answered.
+    /// Whether a stored file would survive a power failure when the reply is sent.
     pub sync: bool,
-    /// Whether directories that are missing on the way are made if the request does not say.
+    /// Whether missing parent directories are made if the request does not say.
     pub parents: bool,
-    /// Whether the digest of what is stored is computed if nobody has asked for it.
+    /// Whether the digest of a stored file is computed even if the request does not ask for it.
     pub checksum: bool,
-    /// Whether puts without `data_size` are answered: the oldest uploaders read nothing.
+    /// Whether puts without `data_size` get a reply: the oldest clients do not read one.
     pub reply: bool,
-    /// Bytes of content in a second; `None` is as fast as it goes. A get may ask for less.
+    /// Bytes of content per second; `None` is no limit. A get may ask for less.
     pub rate: Option<u64>,
-    /// Asked before anything is opened or made. Its error is the reply; a refusal without a
-    /// reason of its own is [`ErrorKind::Denied`](crate::ErrorKind::Denied).
+    /// Called before anything is opened or made. Its error is the reply; use
+    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) for a plain refusal.
     pub policy: Option<Policy<'a>>,
-    /// Set if a put or a get is cut: how much of the file had passed.
+    /// Set if a put or a get is interrupted: how much of the file was transferred.
     pub so_far: Option<&'a Cell<Transferred>>,
 }
 
@@ -60,14 +60,14 @@ impl Default for ServeOptions<'_> {
 }
 
 impl ServeOptions<'_> {
-    /// Says how much of a file had passed when its transfer was cut.
+    /// Records how much of a file was transferred before an interruption.
     pub(super) fn cut(&self, bytes: u64) {
         if let Some(so_far) = self.so_far {
             so_far.set(Transferred { bytes, ..Transferred::default() });
         }
     }
 
-    /// Asks the policy, if there is one.
+    /// Calls the policy, if there is one.
     pub(super) fn permit(
         &self,
         cmd: &str,
@@ -79,17 +79,17 @@ impl ServeOptions<'_> {
     }
 }
 
-/// Decides whether a request is followed.
+/// Decides whether a request is served.
 pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
 
-/// What a policy is asked about.
+/// A client's request, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry<'a> {
     /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`.
     pub cmd: &'a str,
     /// The name in the request. It is acceptable, or empty for the root.
     pub name: &'a [u8],
-    /// Bytes of the whole file that is put.
+    /// For a put, bytes of the whole file.
     pub filesize: Option<u64>,
     /// The whole request.
     pub header: &'a Header,

@@ -1,4 +1,4 @@
-//! The side that is asked: stores files beneath its root, sends them, and tells of them.
+//! The server: stores files beneath its root, sends them, and describes them.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -28,30 +28,30 @@ use crate::wire::message::{self, ErrorReply, Id};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// What became of a request; in each case the connection is in sync.
+/// Outcome of a request; in each case the connection is in sync.
 #[derive(Debug)]
 pub enum Served {
-    /// The request was followed. A file that was stored or sent, or the list of a directory,
-    /// is counted.
+    /// The request was served. A file that was stored or sent, or the list of a directory, is
+    /// counted.
     Done(Transferred),
-    /// The same, but the client is gone and did not wait for the reply, as the oldest
-    /// uploaders do not. What it sent before can still be received, and then its end.
+    /// The same, but the client has disconnected and did not wait for the reply, like the oldest
+    /// clients. Messages that it sent before can still be received, then the end of the stream.
     Unanswered(Transferred),
-    /// Nothing was done. The client was told why, if it is still there.
+    /// Nothing was done. An error reply was sent, unless the client has disconnected.
     Refused(Error),
 }
 
-/// Serves a put, get, stat, list, mkdir or symlink beneath `root`, whose header `connection`
-/// has just received, and not its body; anything else is refused as unsupported.
+/// Serves a put, get, stat, list, mkdir or symlink beneath `root`. `connection` has just
+/// received its header, but not its body. Any other request is refused as unsupported.
 ///
-/// A put is received whole before it is answered, also one that is refused: then the
-/// connection stays in sync. After an error it is broken: close it. A client that can be told
-/// why was told, and nothing was stored, unless only the reply failed. A get whose file
-/// becomes shorter meanwhile ends in such an error: the close shows the client that its file
-/// is not complete.
+/// A put is received completely before the reply, even if it is refused, so that the connection
+/// stays in sync. After an error the connection is broken: close it. An error reply was sent if
+/// possible, and nothing was stored, unless only the reply failed. A get whose file becomes
+/// shorter meanwhile ends in such an error: the close tells the client that its file is not
+/// complete.
 ///
-/// [`ErrorKind::State`] if a part of the body was received before, and
-/// [`ErrorKind::BadDescriptor`] for a root that is no directory: nothing was done.
+/// [`ErrorKind::State`] if a part of the body was received already, and
+/// [`ErrorKind::BadDescriptor`] for a root that is not a directory: nothing was done.
 pub fn serve(
     connection: &mut Connection<'_>,
     request: &Header,
@@ -136,7 +136,7 @@ impl Session<'_, '_, '_> {
         }
     }
 
-    /// Receives all of a put, whatever has become of the file.
+    /// Receives all of a put, also if the file was refused.
     fn receive(&mut self, upload: &mut Upload<'_>, has_trailer: bool) -> Result<Option<Header>> {
         let step = upload.step();
         self.connection.for_each_chunk(step, self.patience, |piece| upload.take(piece))?;
@@ -165,7 +165,7 @@ impl Session<'_, '_, '_> {
         Ok(Served::Done(sent))
     }
 
-    /// The file that is asked for, at the place where it is to be sent from.
+    /// The requested file, positioned at the first byte to send.
     fn open(
         &self,
         header: &Header,
@@ -198,7 +198,7 @@ impl Session<'_, '_, '_> {
         Ok((request, stat, file, passed))
     }
 
-    /// Does what a request about a name asks for; the header and the body of the reply.
+    /// Serves a request about a name; returns the header and the body of the reply.
     fn path(&self, cmd: &str, header: &Header, root: Root<'_>) -> Result<(String, Vec<u8>)> {
         let request = PathRequest::read(header)?;
         let bytes = request.name()?;
@@ -240,7 +240,7 @@ impl Session<'_, '_, '_> {
         Ok((header, body))
     }
 
-    /// How the content passes: at the lower of the two rates.
+    /// How the content is transferred: at the lower of the two rates.
     fn flow(&self, rate: Option<u64>) -> Flow<'static> {
         Flow {
             progress: None,
@@ -250,7 +250,7 @@ impl Session<'_, '_, '_> {
         }
     }
 
-    /// Drops a body that is not looked at.
+    /// Drops a body that is not needed.
     fn skip(&mut self) -> Result<()> {
         self.connection.skip_by(self.patience)
     }
@@ -280,7 +280,7 @@ impl Session<'_, '_, '_> {
         }
     }
 
-    /// The connection is out of sync: the client may still be told why, and that is all.
+    /// The connection is out of sync: an error reply may still be sent, and nothing else.
     fn give_up(&mut self, error: Error) -> Error {
         let _ = self.report(&error);
         error
@@ -295,14 +295,14 @@ impl Session<'_, '_, '_> {
         self.connection.send_last(&header, self.patience)
     }
 
-    /// Whether nobody is there to read what was sent.
+    /// Whether nobody is left to read the reply.
     fn is_client_gone(&self) -> bool {
         let errno = self.connection.send_failure().map(Error::errno);
         [Errno::PIPE, Errno::CONNRESET].iter().any(|gone| Some(gone.raw_os_error()) == errno)
     }
 }
 
-/// The array of what is in a directory, in at most `max` bytes.
+/// The entries of a directory as a JSON array of at most `max` bytes.
 fn list(root: Root<'_>, name: Option<Name<'_>>, max: u64) -> Result<Vec<u8>> {
     let dir = root.open_directory(name)?;
     let mut body = vec![b'['];

@@ -1,4 +1,4 @@
-//! What a client puts or gets, and how. What cannot apply is refused, and named.
+//! The options of a put or a get. An option that does not apply is refused, and named.
 
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
@@ -16,85 +16,84 @@ use crate::limits;
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Transfer<'a> {
-    /// Its name at the peer; empty, for a tree, is the root.
+    /// Its name at the peer; empty is the root, for a tree only.
     pub name: &'a [u8],
-    /// What it is here.
+    /// The local file.
     pub local: Local<'a>,
-    /// It is a directory, with all that is in it.
+    /// It is a directory, with everything in it.
     pub tree: bool,
-    /// Put of a descriptor: how many bytes. A regular file has its own length.
+    /// Put of a descriptor: the number of bytes. A regular file has its own length.
     pub length: Option<u64>,
-    /// Bytes of the file that the receiving side has already: those of the source, or of the
-    /// destination, before where it stands.
+    /// Bytes of the file that the receiving side already has: those before the offset of the
+    /// source or of the destination.
     pub offset: u64,
-    /// Permission bits of the file that is stored, less the umask there. The default is 0666.
+    /// Permission bits of the stored file, reduced by the umask there. The default is 0666.
     pub mode: Option<u32>,
-    /// Its time of modification in milliseconds since 1970; by default, now.
+    /// Its modification time in milliseconds since 1970; by default, now.
     pub mtime: Option<i64>,
     /// Whether it may replace a file.
     pub overwrite: bool,
-    /// Put: directories that are missing on the way to it are made.
+    /// Put: missing parent directories are made.
     pub parents: bool,
     /// Get of a path or a tree: whether it returns only when the files would survive a power
-    /// loss.
+    /// failure.
     pub sync: bool,
-    /// The mode and the time of modification of the source are taken along.
+    /// The mode and the modification time of the source are preserved.
     pub preserve: bool,
-    /// The bytes of a file that is cut are kept, and the next time goes on from there. Files of
-    /// a tree that are the same on both sides are passed over.
+    /// The bytes of an interrupted transfer are kept, and the next one continues there. Files of
+    /// a tree that are the same on both sides are skipped.
     pub resume: bool,
-    /// Whether the digest of the content passes as well, and is compared.
+    /// Whether the digest of the content is sent as well, and is compared.
     pub checksum: bool,
-    /// Put: whether the server replies. One that does not knows neither checksums nor options.
+    /// Put: whether the server replies. A server that does not knows neither checksums nor
+    /// options.
     pub reply: bool,
-    /// What becomes of symbolic links in a tree.
+    /// The treatment of symbolic links in a tree.
     pub links: Links,
-    /// Get: bytes that are taken of a file; `None` has no limit.
+    /// Get: the largest file that is accepted, in bytes; `None` has no limit.
     pub max_size: Option<u64>,
-    /// Bytes of content in a second; `None` is as fast as it goes. A get asks the server to
-    /// keep to it as well. A server that receives slows the client down by not reading on: the
-    /// client sees that go on in steps of up to 64 KiB, so below 4 KiB/s it may take it for a
-    /// stall.
+    /// Bytes of content per second; `None` is no limit. A get asks the server to keep to it as
+    /// well. A receiving server slows the client down by not reading. The client then makes
+    /// progress in steps of up to 64 KiB, so below 4 KiB/s it may report a stall.
     pub rate: Option<u64>,
-    /// How long it goes on without a byte; `None` is for ever.
+    /// How long it may go without a byte; `None` is forever.
     pub stall: Option<Duration>,
-    /// Told after each piece.
+    /// Called after each piece.
     pub progress: Option<Progress<'a>>,
-    /// Set when the call ends, also when it fails: how far it came.
+    /// Set when the call ends, also after a failure: how far it came.
     pub so_far: Option<&'a Cell<Transferred>>,
 }
 
-/// A file or a directory here.
+/// A local file or directory.
 #[derive(Clone, Copy, Debug)]
 pub enum Local<'a> {
     /// At a path.
     Path(&'a Path),
-    /// A descriptor, which is borrowed: of a file, from where it stands, or of a pipe or a
-    /// socket.
+    /// A borrowed descriptor: a regular file, from its offset, or a pipe or a socket.
     Fd(BorrowedFd<'a>),
 }
 
-/// What a client does about the symbolic links of a tree.
+/// How a client treats the symbolic links of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Links {
-    /// Leaves them out, and counts them.
+    /// Skips them, and counts them.
     #[default]
     Skip,
-    /// Ends with [`ErrorKind::Path`] at the first.
+    /// Ends with [`ErrorKind::Path`] at the first one.
     Refuse,
-    /// Puts what they lead to, as long as that is within the tree.
+    /// Puts their targets, which must be within the tree.
     Follow,
     /// Makes the same links on the other side.
     Copy,
 }
 
 impl<'a> Transfer<'a> {
-    /// The file at a path here.
+    /// The local file at a path.
     pub fn path(name: &'a [u8], path: &'a Path) -> Transfer<'a> {
         Transfer::new(name, Local::Path(path))
     }
 
-    /// The directory at a path here, with all that is in it.
+    /// The local directory at a path, with everything in it.
     pub fn tree(name: &'a [u8], path: &'a Path) -> Transfer<'a> {
         Transfer { tree: true, ..Transfer::path(name, path) }
     }
@@ -129,7 +128,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Refuses what cannot apply to a put.
+    /// Refuses options that do not apply to a put.
     pub(super) fn check_put(&self) -> Result<()> {
         refuse("a put", [("max_size", self.max_size.is_some()), ("sync", !self.sync)])?;
         if !self.reply {
@@ -143,7 +142,7 @@ impl<'a> Transfer<'a> {
         refuse("a single file", [("links", self.links != Links::Skip)])
     }
 
-    /// Refuses what cannot apply to a get.
+    /// Refuses options that do not apply to a get.
     pub(super) fn check_get(&self) -> Result<()> {
         let members = [("parents", self.parents), ("reply", !self.reply)];
         refuse("a get", members)?;
@@ -179,7 +178,7 @@ impl<'a> Transfer<'a> {
         )
     }
 
-    /// What a file that is stored may be asked to have.
+    /// The attributes that a put requests for the stored file.
     fn asked_for(&self) -> [(&'static str, bool); 7] {
         [
             ("offset", self.offset > 0),
@@ -192,7 +191,7 @@ impl<'a> Transfer<'a> {
         ]
     }
 
-    /// How a get stores what comes.
+    /// How a get stores the content.
     pub(super) fn store(&self) -> StoreOptions {
         let Transfer { mode, mtime, overwrite, sync, .. } = *self;
         StoreOptions { mode, mtime, overwrite, sync, parents: false }
@@ -203,7 +202,7 @@ impl<'a> Transfer<'a> {
         Ok(Patience { deadline: to_wait(time)?.deadline, stall: self.stall })
     }
 
-    /// Says how far it came.
+    /// Records how far it came.
     pub(super) fn conclude(&self, done: Transferred, outcome: Result<()>) -> Result<Transferred> {
         if let Some(so_far) = self.so_far {
             so_far.set(done);
@@ -212,7 +211,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// How long a request may take. It has to wait for its reply: no time at all is refused.
+/// How long a request may take. It must wait for its reply, so a timeout of zero is refused.
 pub(super) fn to_wait(time: impl Into<Time>) -> Result<Patience> {
     let mut time = time.into();
     if time.is_none() {

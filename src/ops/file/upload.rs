@@ -1,4 +1,4 @@
-//! A file that a server receives, or refuses: either way its content passes to the end.
+//! A file that a server receives or refuses; its content is read to the end in both cases.
 
 use super::meter::{Flow, Meter, Pace};
 use super::{ServeOptions, Transferred, check_size};
@@ -9,11 +9,11 @@ use crate::wire::json::header::Header;
 use crate::wire::message::file::{PutRequest, Trailer};
 use crate::wire::name::Name;
 
-/// What has become of a put.
+/// The state of a put.
 pub(super) enum Upload<'a> {
     /// The content is being stored.
     Open(Box<Open<'a>>),
-    /// It is dropped, as fast as it would be stored; the client is told why in the end.
+    /// It is dropped, as fast as it would be stored; the error reply follows at the end.
     Refused(Error, Pace),
 }
 
@@ -25,8 +25,8 @@ pub(super) struct Open<'a> {
 }
 
 impl<'a> Upload<'a> {
-    /// Checks all that can be checked, and only then creates anything. If the file is
-    /// continued, the bytes that are there already are hashed and compared first.
+    /// Checks everything that can be checked before it creates a file. If a file is continued,
+    /// its existing bytes are hashed and compared first.
     pub(super) fn begin(
         header: &Header,
         root: Root<'_>,
@@ -39,7 +39,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Bytes that pass at once at most.
+    /// The most bytes that are transferred at once.
     pub(super) fn step(&self) -> usize {
         match self {
             Upload::Open(open) => open.meter.step(),
@@ -47,7 +47,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Bytes of the file that are here.
+    /// Bytes of the file that were received.
     pub(super) fn done(&self) -> u64 {
         match self {
             Upload::Open(open) => open.meter.done(),
@@ -55,8 +55,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Takes the next piece of the content, and returns when the one after it may come. It
-    /// fails only if the rest is not to be received.
+    /// Takes the next piece of the content, and waits until another one may follow. It fails
+    /// only if the rest must not be received.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
         if let Upload::Open(open) = self {
             match open.file.write(piece) {
@@ -70,7 +70,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Stores the file, if it is what its digests say.
+    /// Stores the file if it matches its digests.
     pub(super) fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
         match self {
             Upload::Open(open) => open.finish(trailer),
@@ -78,8 +78,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Ends it before its end, because of `error`; returns what the client is told. What has
-    /// come stays if that was asked for, and if only the connection was at fault.
+    /// Gives up the file because of `error`, and returns the error for the client. The received
+    /// part is kept if that was requested and only the connection failed.
     pub(super) fn cut(self, error: Error) -> Error {
         let Open { request, file, .. } = match self {
             Upload::Open(open) => *open,

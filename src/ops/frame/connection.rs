@@ -1,5 +1,5 @@
-//! A conversation over one or two descriptors: what was read ahead, what is queued, and
-//! whether both ends still agree on where they are.
+//! A conversation over one or two descriptors: bytes that were read ahead, queued bytes, and
+//! whether the stream is in sync.
 //!
 //! | state | how it is reached | what is left |
 //! |---|---|---|
@@ -32,7 +32,7 @@ use crate::wire::frame::decoder::Limits;
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::frame::queue::Format;
 
-/// How a connection is made.
+/// Options of a connection.
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct ConnectionOptions {
     /// Bytes of header text.
@@ -41,20 +41,21 @@ pub struct ConnectionOptions {
     pub max_depth: u32,
     /// Bytes of a body or a packet that is received into memory.
     pub max_body: u64,
-    /// Bytes that are accepted and not written.
+    /// The most bytes that may be accepted and not yet written.
     pub max_queue: u64,
-    /// How its messages look.
+    /// The format of its messages.
     pub format: Format,
-    /// Nothing is read beyond the message at hand, so that the descriptor can be handed on
-    /// after any of them. Then nothing is taken in while a send waits, either.
+    /// No byte is read beyond the current message, so that the descriptor can be passed on after
+    /// each message. Then a send that waits does not read either.
     pub exact: bool,
-    /// One thread may send while another receives: neither direction serves the other.
+    /// One thread may send while another receives. Then a receive does not write, and a send
+    /// does not read.
     pub duplex: bool,
-    /// TCP_NODELAY is left alone.
+    /// TCP_NODELAY is not changed.
     pub as_is: bool,
-    /// Keepalive probes of tcp(7) are switched on.
+    /// Keepalive probes of tcp(7) are enabled.
     pub keepalive: bool,
-    /// Asked before each wait and after each signal.
+    /// Called before each wait and after each signal.
     pub interrupted: Option<Hook>,
 }
 
@@ -84,8 +85,8 @@ impl<'fd> From<Duplex<'fd>> for Ends<'fd> {
 /// A conversation: messages, bodies in pieces, calls, commands and files, one after the
 /// other, over the same descriptors.
 ///
-/// Messages lose nothing: after [`ErrorKind::TimedOut`] and [`ErrorKind::Canceled`] a receive
-/// or a send can be called again. Exchanges (calls, commands, files) are whole, or break the
+/// After [`ErrorKind::TimedOut`] and [`ErrorKind::Canceled`] no message is lost: call the
+/// receive or send again. An exchange (call, command, file) that fails halfway breaks the
 /// connection: then everything but [`state`](Self::state) and [`unread`](Self::unread) is
 /// [`ErrorKind::Broken`].
 #[derive(Debug)]
@@ -95,38 +96,38 @@ pub struct Connection<'fd> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) is_duplex: bool,
     max_body: u64,
-    /// How many requests of the library's have gone out.
+    /// The number of requests that the library has sent.
     pub(super) requests: u64,
-    /// What the peer has to answer before anything else: see `ops/auth/connection.rs`.
+    /// The challenge that the peer must answer first: see `ops/auth/connection.rs`.
     pub(crate) challenge: Option<Challenge>,
-    /// Whether the peer repeats ids, once it has answered.
+    /// Whether the peer repeats ids; known once it has replied.
     pub(super) echoes: Option<bool>,
     /// Closed last: an abort uses them.
     owned: [Option<OwnedFd>; 2],
 }
 
-/// What a connection is about to do.
+/// The state of a connection.
 #[derive(Clone, Debug)]
 pub struct State {
     /// What broke it, or what ended its sending.
     pub broken: Option<Error>,
     /// This side has ended its direction.
     pub ended: bool,
-    /// The peer has ended its own.
+    /// The peer has ended its direction.
     pub peer_ended: bool,
-    /// What to poll the descriptors for, reading and writing.
+    /// The events to poll the descriptors for, to read and to write.
     pub events: [PollFlags; 2],
-    /// Bytes of a body that were not read.
+    /// Bytes of a received body that were not read yet.
     pub to_receive: u64,
-    /// Bytes of a body that were announced and not given.
+    /// Bytes of a body in pieces that were not passed to a write yet.
     pub to_send: u64,
     /// Bytes that were accepted and not written.
     pub queued: u64,
 }
 
 impl<'fd> Connection<'fd> {
-    /// Makes a connection of descriptors. A TCP socket gets TCP_NODELAY, which stays; nothing
-    /// else of a borrowed descriptor is changed.
+    /// Makes a connection of descriptors. It sets TCP_NODELAY on a TCP socket and leaves it set;
+    /// nothing else of a borrowed descriptor is changed.
     pub fn new(ends: impl Into<Ends<'fd>>, options: ConnectionOptions) -> Result<Connection<'fd>> {
         let (fds, owned) = ends.into().lend();
         for fd in fds.iter().flatten() {
@@ -157,7 +158,7 @@ impl<'fd> Connection<'fd> {
         })
     }
 
-    /// The same connection, which closes these descriptors: they are those that it was made of.
+    /// Gives the connection the descriptors that it was made of, to close them.
     pub(crate) fn owning(
         mut self,
         reader: Option<OwnedFd>,
@@ -167,13 +168,13 @@ impl<'fd> Connection<'fd> {
         self
     }
 
-    /// The numbers of its descriptors, to read from and to write to; -1 is none.
+    /// The numbers of its read and write descriptors; -1 is none.
     pub(crate) fn descriptors(&self) -> [i32; 2] {
         let number = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
         [number(self.receiving.fd()), number(self.sending.fd())]
     }
 
-    /// What ends its waits from elsewhere.
+    /// The handle to abort it from another thread or a signal handler.
     pub fn handle(&self) -> Handle {
         Handle::new(&self.shared)
     }
@@ -183,12 +184,12 @@ impl<'fd> Connection<'fd> {
         self.max_body
     }
 
-    /// What ends its waits, for a feature that waits for other descriptors as well.
+    /// Its interrupt, for a feature that waits for other descriptors as well.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// What it is about to do. It never fails.
+    /// Its state. It never fails.
     pub fn state(&self) -> State {
         let queued = self.sending.queued() as u64;
         let reads = self.receiving.fd().is_some() && !self.receiving.is_over();
@@ -205,22 +206,22 @@ impl<'fd> Connection<'fd> {
         }
     }
 
-    /// Gives up receiving for good, and returns what was read ahead: the next part of the
-    /// stream, for whoever goes on with the descriptor.
+    /// Stops receiving for good, and returns the bytes that were read ahead. They are the next
+    /// part of the stream, for code that continues to read from the descriptor.
     pub fn unread(&mut self) -> Result<&[u8]> {
         self.receiving.unread()
     }
 
-    /// Takes the descriptors that it owns out of it: they are closed with what is returned.
+    /// Takes out the descriptors that it owns. Dropping the returned value closes them.
     pub(crate) fn take_owned(&mut self) -> [Option<OwnedFd>; 2] {
         std::mem::take(&mut self.owned)
     }
 
-    /// Writes what is queued and ends this direction. `linger` drains the other one until the
-    /// peer has ended it, 256 KiB at most: a close with unread input would take the last reply
-    /// from the peer.
+    /// Writes all queued bytes and ends this direction. `linger` then reads and drops at most
+    /// 256 KiB until the peer has ended its direction: if a socket is closed with unread input,
+    /// the peer may lose the last reply.
     pub fn end(&mut self, linger: bool, timeout: impl Into<Time>) -> Result<()> {
-        // For both of its parts.
+        // The time covers both parts.
         let mut time = Time::from(timeout.into().patience());
         if linger {
             self.receiving.check_drain()?;
@@ -252,7 +253,7 @@ fn prepare(fd: BorrowedFd<'_>, options: &ConnectionOptions) -> Result<()> {
         return Err(Error::new(ErrorKind::Argument, detail));
     }
     if !options.as_is {
-        // It fails on what is not TCP.
+        // It fails on a socket that is not TCP.
         let _ = sockopt::set_tcp_nodelay(fd, true);
     }
     if options.keepalive {

@@ -10,9 +10,8 @@ use crate::error::{Error, Result};
 use crate::io::process::terminal::WindowSize;
 use crate::wire::message::exec::{ClientFrame, Tty, signal_name};
 
-/// Signals and sizes that have to be sent to a command at the peer. Whoever is in a call for
-/// that command sends them, or calls one next. What comes twice before it is sent is sent
-/// once, as with signals.
+/// Signals and sizes to be sent to a command at the peer. The running call for that command
+/// sends them, or the next one does. A signal that is given twice before that is sent once.
 ///
 /// [`signal`](Self::signal) and [`resize`](Self::resize) are async-signal-safe: they change an
 /// atomic and write to an eventfd(2).
@@ -42,7 +41,7 @@ impl Control {
         Ok(())
     }
 
-    /// Gives the command's terminal another size. One of 0 by 0 is not sent.
+    /// Changes the size of the command's terminal. A size of 0 by 0 is not sent.
     pub(super) fn resize(&self, size: WindowSize) {
         self.size.store(size.pack(), Ordering::Release);
         self.wake();
@@ -53,13 +52,13 @@ impl Control {
         self.event.as_fd()
     }
 
-    /// Makes it unreadable. To be called before [`take`](Self::take), not after.
+    /// Makes it unreadable. Call it before [`take`](Self::take), not after.
     pub(crate) fn clear(&self) {
         // Another thread may have been faster.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }
 
-    /// What has to be sent.
+    /// The signals and the size to send.
     pub(crate) fn take(&self) -> impl Iterator<Item = ClientFrame> + use<> {
         let signals = self.signals.swap(0, Ordering::AcqRel);
         let size = WindowSize::unpack(self.size.swap(0, Ordering::AcqRel));

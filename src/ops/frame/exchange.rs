@@ -1,4 +1,5 @@
-//! Exchanges on a connection: a request and its reply, whole or the end of the connection.
+//! Exchanges on a connection: a request and its reply. One that fails halfway breaks the
+//! connection.
 
 use super::connection::Connection;
 use super::raw::Message;
@@ -8,9 +9,9 @@ use crate::wire::json::header::Header;
 use crate::wire::message::{self, Id};
 
 impl<'fd> Connection<'fd> {
-    /// Runs an exchange. If it fails for any reason but an error reply, once a byte of its
-    /// request was accepted, the connection is broken: the reply may still come, and must not
-    /// be taken for that of the next request.
+    /// Runs an exchange. If it fails after a byte of its request was accepted, and not by an
+    /// error reply, the connection is broken: a late reply must not be taken for that of the
+    /// next request.
     pub(crate) fn exchange<T>(
         &mut self,
         work: impl FnOnce(&mut Connection<'fd>) -> Result<T>,
@@ -31,21 +32,21 @@ impl<'fd> Connection<'fd> {
         outcome
     }
 
-    /// Whether there can be requests and replies: they have headers.
+    /// Fails for packets: requests and replies need headers.
     pub(crate) fn check_exchange(&self) -> Result<()> {
         self.shared.check()?;
         self.receiving.check_format()
     }
 
-    /// The id of the next request of the library's own: `~1`, `~2` and so on.
+    /// The id of the library's next request: `~1`, `~2` and so on.
     pub(crate) fn next_id(&mut self) -> Id {
         self.requests += 1;
         Id::Text(format!("~{}", self.requests))
     }
 
-    /// Whether a frame answers the request with this id. The first answer without an id marks
-    /// a peer that repeats none; after one with an id none without is taken, unless it is the
-    /// error `bad_request`: that of a peer that could not make out the id.
+    /// Whether a frame is the reply to the request with this id. If the first reply has no id,
+    /// the peer does not repeat ids. After a reply with an id, one without is accepted only if
+    /// it is the error `bad_request`: the peer could not read the id.
     pub(crate) fn check_answer(&mut self, answer: &Header, asked: &Id) -> Result<()> {
         let fields = answer.fields()?;
         // One that cannot be read is there all the same.
@@ -69,7 +70,7 @@ impl<'fd> Connection<'fd> {
         Ok(())
     }
 
-    /// Sends a request with an id of the library's and takes its reply, which says
+    /// Sends a request with an id of the library and receives its reply, which has
     /// `"status":"ok"`. An error reply is an error of a remote kind.
     pub fn call(&mut self, header: &str, body: &[u8], timeout: impl Into<Time>) -> Result<Message> {
         let mut time = timeout.into();

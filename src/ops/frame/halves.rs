@@ -20,10 +20,10 @@ use crate::wire::memory::reserve;
 use crate::wire::message::exec::is_stream_request;
 use crate::wire::message::{self, ErrorReply};
 
-/// Receives messages. What is left of a body in pieces is dropped when the next message is
-/// asked for.
+/// Receives messages. The unread rest of a body in pieces is dropped when the next message is
+/// received.
 ///
-/// Unless the connection is duplex, what is queued is written before a receive waits.
+/// Unless the connection is duplex, queued bytes are written before a receive waits.
 #[derive(Debug)]
 pub struct ReceiveHalf<'a, 'fd> {
     pub(crate) receiving: &'a mut Receiving<'fd>,
@@ -33,7 +33,7 @@ pub struct ReceiveHalf<'a, 'fd> {
 
 /// Sends messages, each whole or not at all.
 ///
-/// Unless the connection is duplex, what comes is taken in while a send waits.
+/// Unless the connection is duplex, a send that waits also reads from the peer.
 #[derive(Debug)]
 pub struct SendHalf<'a, 'fd> {
     pub(crate) sending: &'a mut Sending<'fd>,
@@ -42,7 +42,8 @@ pub struct SendHalf<'a, 'fd> {
 }
 
 impl<'fd> Connection<'fd> {
-    /// Both directions, for two threads. From then on neither serves the other.
+    /// Both directions, for two threads. From then on a receive does not write, and a send does
+    /// not read.
     pub fn split(&mut self) -> (ReceiveHalf<'_, 'fd>, SendHalf<'_, 'fd>) {
         let Connection { receiving, sending, shared, .. } = self;
         let (receive, send) = (None, None);
@@ -64,17 +65,17 @@ impl<'fd> Connection<'fd> {
 }
 
 impl<'fd> ReceiveHalf<'_, 'fd> {
-    /// The next message, borrowed until the next call. Both of `timeout`'s extremes hold: zero
-    /// does not wait, `None` waits for ever.
+    /// The next message, borrowed until the next call. A `timeout` of zero does not wait, `None`
+    /// waits forever.
     pub fn next(&mut self, timeout: impl Into<Time>) -> Result<FrameView<'_>> {
         let span = self.next_span(timeout)?;
         Ok(self.receiving.decoder().view(&span))
     }
 
-    /// The next message in memory of its own.
+    /// The next message as an owned value.
     pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Message> {
         let span = self.next_span(timeout)?;
-        // It was taken: without it the connection is out of sync.
+        // It was consumed: if it is lost, the connection is out of sync.
         self.copied(&span).inspect_err(|error| self.shared.break_by(error))
     }
 
@@ -82,7 +83,7 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         let view = self.receiving.decoder().view(span);
         let copy = |bytes: &[u8]| {
             let mut copy = Vec::new();
-            // With room for the NUL that is put behind a header.
+            // With room for the NUL after a header.
             reserve(&mut copy, bytes.len() + 1)?;
             copy.extend_from_slice(bytes);
             Ok::<_, Error>(copy)
@@ -94,8 +95,8 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         Ok(Message { header, body: copy(view.body())? })
     }
 
-    /// The header of the next message, borrowed alike, and the length of its body, which
-    /// [`read`](Self::read) and [`read_to`](Self::read_to) then take.
+    /// The header of the next message, borrowed until the next call, and the length of its body.
+    /// Read the body with [`read`](Self::read) and [`read_to`](Self::read_to).
     pub fn recv_header(&mut self, timeout: impl Into<Time>) -> Result<(FrameView<'_>, u64)> {
         let mut time = timeout.into();
         let span = self.receive(|receiving, sending| receiving.next_header(sending, &mut time))?;
@@ -103,21 +104,21 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         Ok((self.receiving.decoder().view(&span), left))
     }
 
-    /// Where the next header is in the decoder's buffer.
+    /// The position of the next header in the decoder's buffer.
     pub(crate) fn header_span(&mut self, timeout: impl Into<Time>) -> Result<Span> {
         let mut time = timeout.into();
         self.receive(|receiving, sending| receiving.next_header(sending, &mut time))
     }
 
-    /// Reads 1 to `buf.len()` bytes of the body as they come; 0 is its end.
+    /// Reads 1 to `buf.len()` bytes of the body as they are received; 0 is its end.
     pub fn read(&mut self, buf: &mut [u8], timeout: impl Into<Time>) -> Result<usize> {
         let mut time = timeout.into();
         self.receive(|receiving, sending| receiving.read(buf, sending, &mut time))
     }
 
-    /// Copies the rest of the body to a descriptor; returns how many bytes were copied. A
-    /// failure of that descriptor leaves the connection in sync, and the rest of the body to be
-    /// read.
+    /// Copies the rest of the body to a descriptor; returns the number of copied bytes. A
+    /// failure of that descriptor leaves the connection in sync, and the rest of the body can
+    /// still be read.
     pub fn read_to(&mut self, to: BorrowedFd<'_>, timeout: impl Into<Time>) -> Result<u64> {
         let mut time = timeout.into();
         let mut sink = Sink::new(to, Deadline::NEVER);
@@ -150,19 +151,19 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         Ok(copied)
     }
 
-    /// Where the next message is in the decoder's buffer.
+    /// The position of the next message in the decoder's buffer.
     pub(crate) fn next_span(&mut self, timeout: impl Into<Time>) -> Result<Span> {
         let mut time = timeout.into();
         self.receive(|receiving, sending| receiving.next(sending, &mut time))
     }
 
-    /// Where the one after it is, if that was read already.
+    /// The position of the one after it, if that was read already.
     pub(crate) fn next_span_there(&mut self) -> Option<Span> {
-        // A failure comes again when the next call asks for this message.
+        // The next call for this message reports a failure again.
         self.receiving.next_there().unwrap_or(None)
     }
 
-    /// Runs a receive, whose failure breaks the connection unless it can be called again.
+    /// Runs a receive. A failure breaks the connection, unless the call can be repeated.
     #[inline]
     pub(super) fn receive<T>(
         &mut self,
@@ -195,7 +196,7 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
 
 impl SendHalf<'_, '_> {
     /// Sends one message: `header`, a JSON object without `data_size` or nothing, and `body`.
-    /// [`ErrorKind::TimedOut`] says that it was not accepted, and can be sent again.
+    /// [`ErrorKind::TimedOut`]: it was not accepted, and can be sent again.
     pub fn send(
         &mut self,
         header: Option<&str>,
@@ -208,8 +209,9 @@ impl SendHalf<'_, '_> {
         self.sending.send(header, [body, &[]], other, &mut time)
     }
 
-    /// Accepts a message to be written with others: at 64 KiB, by [`flush`](Self::flush), and
-    /// before a receive waits. [`ErrorKind::TimedOut`] says that the queue is full.
+    /// Queues a message, to be written with others: once there are 64 KiB, by
+    /// [`flush`](Self::flush), and before a receive waits. [`ErrorKind::TimedOut`]: the queue is
+    /// full.
     #[inline]
     pub fn queue(
         &mut self,
@@ -223,7 +225,7 @@ impl SendHalf<'_, '_> {
         self.sending.queue(header, body, other, &mut time)
     }
 
-    /// The same for one message of several, whose time is for all of them.
+    /// The same for one message of several that share a deadline.
     #[inline]
     pub(crate) fn queue_by(
         &mut self,
@@ -236,7 +238,7 @@ impl SendHalf<'_, '_> {
         self.sending.queue(header, body, other, time)
     }
 
-    /// Queues the reply to a request, whose header this is the text of: `"status":"ok"`, its id,
+    /// Queues the reply to `request`, the text of a request's header: `"status":"ok"`, its id,
     /// and the members of `header`.
     pub fn reply(
         &mut self,
@@ -249,8 +251,7 @@ impl SendHalf<'_, '_> {
         self.queue(Some(&reply), body, timeout)
     }
 
-    /// Queues the error reply to a request: the code that stands for `kind`, and a message for
-    /// people.
+    /// Queues the error reply to a request: the reply code for `kind`, and a message for people.
     pub fn reply_error(
         &mut self,
         request: &str,
@@ -270,7 +271,7 @@ impl SendHalf<'_, '_> {
         Ok(())
     }
 
-    /// Writes what is queued and ends this direction. The other one goes on.
+    /// Writes all queued bytes and ends this direction. The other one goes on.
     pub fn end(&mut self, timeout: impl Into<Time>) -> Result<()> {
         self.shared.check()?;
         let mut time = timeout.into();
@@ -278,7 +279,7 @@ impl SendHalf<'_, '_> {
         self.sending.end(other, &mut time)
     }
 
-    /// Writes all that is queued.
+    /// Writes all queued bytes.
     pub fn flush(&mut self, timeout: impl Into<Time>) -> Result<()> {
         self.shared.check()?;
         let mut time = timeout.into();
@@ -286,16 +287,16 @@ impl SendHalf<'_, '_> {
         self.sending.flush(other, &mut time)
     }
 
-    /// Announces a message whose body of `body_len` bytes is given with
-    /// [`write`](Self::write). Its head is written with the first piece. Until the last byte
-    /// everything else that sends is [`ErrorKind::State`].
+    /// Begins a message with a body of `body_len` bytes, to be sent with [`write`](Self::write).
+    /// The head is written with the first piece. Until the body is complete every other send is
+    /// [`ErrorKind::State`].
     pub fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
         self.shared.check()?;
         self.sending.begin(header, body_len)
     }
 
-    /// Gives the next piece of the body; returns how much of it was accepted: all, unless the
-    /// time was up.
+    /// Sends the next piece of the body; returns the number of accepted bytes, all unless the
+    /// call timed out.
     pub fn write(&mut self, piece: &[u8], timeout: impl Into<Time>) -> Result<usize> {
         self.shared.check()?;
         let mut time = timeout.into();
@@ -303,9 +304,9 @@ impl SendHalf<'_, '_> {
         self.sending.write(piece, other, &mut time)
     }
 
-    /// Gives the next `len` bytes of the body from a descriptor, or as many as it has; returns
-    /// how many. A failure of that descriptor leaves the connection in sync, and the rest of
-    /// the body to be given.
+    /// Sends the next `len` bytes of the body from a descriptor, or as many as it has; returns
+    /// their number. A failure of that descriptor leaves the connection in sync, and the rest of
+    /// the body can still be sent.
     pub fn write_from(
         &mut self,
         from: BorrowedFd<'_>,
@@ -328,7 +329,7 @@ impl SendHalf<'_, '_> {
                 0 => Ok(()),
                 _ => self.shared.interrupt().turn(&mut time),
             };
-            // What is read is accepted: not more than the peer takes.
+            // Bytes that were read must be accepted, so no more are read than there is room for.
             let other = meanwhile(self.receiving.as_deref_mut());
             match turn.and_then(|()| self.sending.flush_to(limits::WRITE_BEHIND, other, &mut time))
             {
@@ -350,15 +351,15 @@ impl SendHalf<'_, '_> {
                 Err(error) if is_resumable(&error) => 0,
                 Err(error) => return Err(error),
             };
-            // `from` will not give it again.
+            // `from` cannot be read again.
             self.sending.queue_piece(&piece[given..])?;
             copied += piece.len() as u64;
         }
         Ok(copied)
     }
 
-    /// Reads the next piece of a body from a descriptor. Before it waits for that, it writes what
-    /// is queued: whoever gives the body may wait for it.
+    /// Reads the next piece of a body from a descriptor. Before it waits, it writes all queued
+    /// bytes: the source of the body may depend on them.
     fn read_piece(
         &mut self,
         source: &mut Source<'_>,
@@ -415,7 +416,7 @@ impl SendHalf<'_, '_> {
         }
     }
 
-    /// Gives the next piece of the body, all of it.
+    /// Sends the next piece of the body, all of it.
     pub(super) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
         let mut time = patience.into();
         let mut given = 0;
@@ -426,7 +427,7 @@ impl SendHalf<'_, '_> {
         Ok(())
     }
 
-    /// Sends bytes that are no message.
+    /// Sends bytes that are not a message.
     pub(super) fn send_raw(&mut self, bytes: &[u8], time: impl Into<Time>) -> Result<Sent> {
         self.shared.check()?;
         let mut time = time.into();

@@ -13,21 +13,21 @@ use crate::wire::json::header::Header;
 
 /// Receiving: as [`ReceiveHalf`](super::ReceiveHalf).
 impl Connection<'_> {
-    /// The next message, borrowed until the next call. A `timeout` of zero does not wait,
-    /// `None` waits for ever.
+    /// The next message, borrowed until the next call. A `timeout` of zero does not wait, `None`
+    /// waits forever.
     #[inline]
     pub fn next(&mut self, timeout: impl Into<Time>) -> Result<FrameView<'_>> {
         let span = self.receive_half().next_span(timeout)?;
         Ok(self.receiving.decoder().view(&span))
     }
 
-    /// The next message in memory of its own.
+    /// The next message as an owned value.
     pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Message> {
         self.receive_half().recv(timeout)
     }
 
-    /// The header of the next message, borrowed alike, and the length of its body, which
-    /// [`read`](Self::read) and [`read_to`](Self::read_to) then take.
+    /// The header of the next message, borrowed until the next call, and the length of its body.
+    /// Read the body with [`read`](Self::read) and [`read_to`](Self::read_to).
     pub fn recv_header(&mut self, timeout: impl Into<Time>) -> Result<(FrameView<'_>, u64)> {
         let mut time = timeout.into();
         let span = self
@@ -37,19 +37,19 @@ impl Connection<'_> {
         Ok((self.receiving.decoder().view(&span), left))
     }
 
-    /// Reads 1 to `buf.len()` bytes of the body as they come; 0 is its end.
+    /// Reads 1 to `buf.len()` bytes of the body as they are received; 0 is its end.
     pub fn read(&mut self, buf: &mut [u8], timeout: impl Into<Time>) -> Result<usize> {
         self.receive_half().read(buf, timeout)
     }
 
-    /// Copies the rest of the body to a descriptor; returns how many bytes were copied. A
-    /// failure of that descriptor leaves the connection in sync, and the rest of the body to be
-    /// read.
+    /// Copies the rest of the body to a descriptor; returns the number of copied bytes. A
+    /// failure of that descriptor leaves the connection in sync, and the rest of the body can
+    /// still be read.
     pub fn read_to(&mut self, to: BorrowedFd<'_>, timeout: impl Into<Time>) -> Result<u64> {
         self.receive_half().read_to(to, timeout)
     }
 
-    /// Bytes of a body in pieces that were not read.
+    /// Bytes of a body in pieces that were not read yet.
     pub fn to_receive(&self) -> u64 {
         self.receiving.left()
     }
@@ -58,7 +58,7 @@ impl Connection<'_> {
 /// Sending: as [`SendHalf`](super::SendHalf).
 impl Connection<'_> {
     /// Sends one message: `header`, a JSON object without `data_size` or nothing, and `body`.
-    /// [`ErrorKind::TimedOut`] says that it was not accepted, and can be sent again.
+    /// [`ErrorKind::TimedOut`]: it was not accepted, and can be sent again.
     pub fn send(
         &mut self,
         header: Option<&str>,
@@ -68,8 +68,9 @@ impl Connection<'_> {
         self.send_half().send(header, body, timeout)
     }
 
-    /// Accepts a message to be written with others: at 64 KiB, by [`flush`](Self::flush), and
-    /// before a receive waits. [`ErrorKind::TimedOut`] says that the queue is full.
+    /// Queues a message, to be written with others: once there are 64 KiB, by
+    /// [`flush`](Self::flush), and before a receive waits. [`ErrorKind::TimedOut`]: the queue is
+    /// full.
     #[inline]
     pub fn queue(
         &mut self,
@@ -80,7 +81,7 @@ impl Connection<'_> {
         self.send_half().queue(header, body, timeout)
     }
 
-    /// Queues the reply to a request, whose header this is the text of: `"status":"ok"`, its id,
+    /// Queues the reply to `request`, the text of a request's header: `"status":"ok"`, its id,
     /// and the members of `header`.
     pub fn reply(
         &mut self,
@@ -92,8 +93,7 @@ impl Connection<'_> {
         self.send_half().reply(request, header, body, timeout)
     }
 
-    /// Queues the error reply to a request: the code that stands for `kind`, and a message for
-    /// people.
+    /// Queues the error reply to a request: the reply code for `kind`, and a message for people.
     pub fn reply_error(
         &mut self,
         request: &str,
@@ -104,27 +104,27 @@ impl Connection<'_> {
         self.send_half().reply_error(request, kind, message, timeout)
     }
 
-    /// Writes all that is queued.
+    /// Writes all queued bytes.
     pub fn flush(&mut self, timeout: impl Into<Time>) -> Result<()> {
         self.send_half().flush(timeout)
     }
 
-    /// Announces a message whose body of `body_len` bytes is given with
-    /// [`write`](Self::write). Its head is written with the first piece. Until the last byte
-    /// everything else that sends is [`ErrorKind::State`].
+    /// Begins a message with a body of `body_len` bytes, to be sent with [`write`](Self::write).
+    /// The head is written with the first piece. Until the body is complete every other send is
+    /// [`ErrorKind::State`].
     pub fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
         self.send_half().begin(header, body_len)
     }
 
-    /// Gives the next piece of the body; returns how much of it was accepted: all, unless the
-    /// time was up.
+    /// Sends the next piece of the body; returns the number of accepted bytes, all unless the
+    /// call timed out.
     pub fn write(&mut self, piece: &[u8], timeout: impl Into<Time>) -> Result<usize> {
         self.send_half().write(piece, timeout)
     }
 
-    /// Gives the next `len` bytes of the body from a descriptor, or as many as it has; returns
-    /// how many. A failure of that descriptor leaves the connection in sync, and the rest of
-    /// the body to be given.
+    /// Sends the next `len` bytes of the body from a descriptor, or as many as it has; returns
+    /// their number. A failure of that descriptor leaves the connection in sync, and the rest of
+    /// the body can still be sent.
     pub fn write_from(
         &mut self,
         from: BorrowedFd<'_>,
@@ -135,15 +135,15 @@ impl Connection<'_> {
     }
 }
 
-/// For features, whose time covers more than one call.
+/// For features with a deadline that covers several calls.
 impl Connection<'_> {
-    /// The header of the next message in memory of its own; its body is taken in pieces.
+    /// The header of the next message as an owned value; its body is read in pieces.
     pub(crate) fn header_by(&mut self, time: impl Into<Time>) -> Result<Header> {
         let mut time = time.into();
         self.receive_half().receive(|receiving, sending| receiving.header(sending, &mut time))
     }
 
-    /// The rest of the body in memory, if it is at most `max` bytes; if it is more, nothing is
+    /// The rest of the body in memory, if it has at most `max` bytes; otherwise nothing is
     /// consumed.
     pub(crate) fn body_by(&mut self, max: u64, time: impl Into<Time>) -> Result<Vec<u8>> {
         check_size(self.to_receive(), max)?;
@@ -156,8 +156,8 @@ impl Connection<'_> {
         self.receive_half().receive(|receiving, sending| receiving.front(len, sending, &mut time))
     }
 
-    /// Hands the rest of the body to `take`, at most `step` bytes at a time. An error of
-    /// `take` leaves the connection in sync, and the rest to be read.
+    /// Passes the rest of the body to `take`, at most `step` bytes at a time. After an error of
+    /// `take` the connection is in sync, and the rest can still be read.
     pub(crate) fn for_each_chunk(
         &mut self,
         step: usize,
@@ -186,13 +186,13 @@ impl Connection<'_> {
         self.receive_half().receive(|receiving, sending| receiving.skip(sending, &mut time))
     }
 
-    /// Takes the next `len` bytes of the stream as the body of the message whose header was
-    /// received last, which declares none: the oldest programs send one all the same.
+    /// Treats the next `len` bytes of the stream as the body of the last received header, which
+    /// declares none: the oldest programs send such a body.
     pub(crate) fn expect_body(&mut self, len: u64) {
         self.receiving.decoder().expect_body(len);
     }
 
-    /// `len` bytes that are no message, all of them or none.
+    /// Receives `len` bytes that are not a message, all of them or none.
     pub(crate) fn raw_by(&mut self, len: usize, time: impl Into<Time>) -> Result<&[u8]> {
         let mut time = time.into();
         self.shared.check()?;
@@ -200,7 +200,7 @@ impl Connection<'_> {
         self.receiving.raw(len, sending, &mut time)
     }
 
-    /// Sends bytes that are no message.
+    /// Sends bytes that are not a message.
     pub(crate) fn send_raw(&mut self, bytes: &[u8], time: impl Into<Time>) -> Result<Sent> {
         self.send_half().send_raw(bytes, time)
     }
@@ -216,7 +216,7 @@ impl Connection<'_> {
     }
 
     /// Sends a message without a body, even if receiving has broken the connection: the last
-    /// one, which tells the peer why.
+    /// one, an error reply.
     pub(crate) fn send_last(&mut self, header: &str, patience: impl Into<Time>) -> Result<()> {
         let mut time = patience.into();
         match self.sending.send(Some(header), [&[], &[]], None, &mut time)? {
@@ -226,7 +226,7 @@ impl Connection<'_> {
     }
 
     /// Sends the head of a message whose body has `body_len` bytes, and the `first` of them.
-    /// [`ErrorKind::TimedOut`] with nothing accepted says that it can be sent again.
+    /// [`ErrorKind::TimedOut`] before a byte was accepted: it can be sent again.
     pub(crate) fn begin_by(
         &mut self,
         header: &str,
@@ -237,12 +237,12 @@ impl Connection<'_> {
         self.send_half().begin_by(header, body_len, first, patience)
     }
 
-    /// Why nothing can be sent any more, if that is so.
+    /// The error after which nothing can be sent any more, if there is one.
     pub(crate) fn send_failure(&self) -> Option<&Error> {
         self.sending.failure()
     }
 
-    /// Gives the next piece of the body, all of it.
+    /// Sends the next piece of the body, all of it.
     pub(crate) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
         self.send_half().write_by(piece, patience)
     }
@@ -250,22 +250,22 @@ impl Connection<'_> {
 
 /// For loops that wait for several descriptors at once.
 impl<'fd> Connection<'fd> {
-    /// Where to wait for what the peer sends.
+    /// The descriptor and events to wait for input.
     pub(crate) fn read_fd(&self) -> Option<BorrowedFd<'fd>> {
         self.receiving.fd()
     }
 
-    /// Where to wait for room.
+    /// The descriptor and events to wait for room.
     pub(crate) fn write_fd(&self) -> Option<BorrowedFd<'fd>> {
         self.sending.fd()
     }
 
-    /// Whether bytes were read that no call has taken: they have to be used before a wait.
+    /// Whether bytes were read ahead that no call has taken: they must be used before a wait.
     pub(crate) fn has_input(&self) -> bool {
         self.receiving.has_input()
     }
 
-    /// The header of the next message, if all of it is there.
+    /// The header of the next message, if all of it was received.
     pub(crate) fn try_header(&mut self) -> Result<Option<Header>> {
         match self
             .receive_half()
@@ -277,8 +277,8 @@ impl<'fd> Connection<'fd> {
         }
     }
 
-    /// Appends bytes of the body that are there, as many as `out` has room for; `None`: more
-    /// have to come.
+    /// Appends received bytes of the body, as many as `out` has room for; `None`: more must be
+    /// received.
     pub(crate) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
         self.receive_half().receive(|receiving, _| receiving.try_read_more(out, max))
     }
@@ -289,25 +289,25 @@ impl<'fd> Connection<'fd> {
         self.sending.put(header)
     }
 
-    /// Queues a frame whose body is moved and not copied, if
-    /// [`takes_body`](Self::takes_body), and writes what is taken at once.
+    /// Queues a frame whose body is moved and not copied, if [`takes_body`](Self::takes_body),
+    /// and writes as much as is accepted at once.
     pub(crate) fn put_body(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
         self.shared.check()?;
         self.sending.put_body(header, body)
     }
 
-    /// Queues a frame with a body or without, as those two do, even if receiving has broken the
-    /// connection: the peer can still be told why.
+    /// Queues a frame as those two do, even if receiving has broken the connection: an error
+    /// reply can still be sent.
     pub(crate) fn put_anyway(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
         if body.is_empty() { self.sending.put(header) } else { self.sending.put_body(header, body) }
     }
 
-    /// Gives back the buffer of a large body that was written.
+    /// Returns the buffer of a large body that was written.
     pub(crate) fn release(&mut self) {
         self.sending.release();
     }
 
-    /// Writes what is taken of the queue without a wait; returns how many bytes.
+    /// Writes queued bytes without a wait; returns their number.
     pub(crate) fn try_flush(&mut self) -> Result<usize> {
         let before = self.sending.queued();
         match self.sending.flush(None, &mut Deadline::PAST.into()) {
@@ -326,27 +326,27 @@ impl<'fd> Connection<'fd> {
         self.sending.takes_body()
     }
 
-    /// Whether a frame without a body should be queued: the peer decides how fast they are
-    /// written, and must not decide how many there are.
+    /// Whether a frame without a body should be queued. A slow peer must not let their number
+    /// grow.
     pub(crate) fn takes_control(&self) -> bool {
         self.sending.failure().is_none() && self.sending.queued_small() < CONTROL_ROOM
     }
 
-    /// Where the next message begins in the stream that is sent.
+    /// The position of the next message in the sent stream.
     pub(crate) fn accepted(&self) -> u64 {
         self.sending.accepted()
     }
 
-    /// Drops messages that begin there or behind it, and have not begun to be written.
+    /// Drops messages that begin at this position or later, and of which nothing was written.
     pub(crate) fn drop_behind(&mut self, position: u64) {
         self.sending.drop_behind(position);
     }
 
-    /// Has input for a streamed command that has ended dropped.
+    /// Drops input for a streamed command that has ended.
     pub(crate) fn drop_late_input(&mut self) {
         self.receiving.drop_late_input();
     }
 }
 
-/// Bytes of frames without a body that may wait: dozens of them.
+/// The most bytes of frames without a body that may be queued: dozens of them.
 const CONTROL_ROOM: usize = 4096;

@@ -1,4 +1,4 @@
-//! Frames and packets: one on a raw descriptor, or many through a buffer.
+//! Frames and packets: one on a raw descriptor, or many on a connection.
 
 pub mod connection;
 mod control;

@@ -49,7 +49,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What a decoder has to know of them.
+    /// The part of them for a decoder.
     pub fn limits(&self) -> Limits {
         let Options { max_header, max_depth, max_body, prefix, .. } = *self;
         Limits { max_header, max_depth, max_body, prefix }
@@ -157,14 +157,14 @@ pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<Frame> {
 /// A message that was received into a buffer.
 #[derive(Debug)]
 pub enum Received {
-    /// It is in the buffer: the header's text with a NUL behind it, which is empty for a packet,
+    /// It is in the buffer: the header's text with a NUL after it, which is empty for a packet,
     /// and the body.
     InBuffer(Range<usize>, Range<usize>),
     /// It did not fit, and has memory of its own.
     Own(Message),
 }
 
-/// What becomes of a message that does not fit a buffer.
+/// How a message that does not fit a buffer is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfLarge {
     /// It gets memory of its own, up to `max_body`.
@@ -173,8 +173,8 @@ pub enum IfLarge {
     Refuse,
 }
 
-/// Receives one frame into `buf`. No memory is asked for if it fits and its header has less
-/// than 64 bytes.
+/// Receives one frame into `buf`. Nothing is allocated if it fits and its header has less than
+/// 64 bytes.
 pub fn recv_into(
     fd: BorrowedFd<'_>,
     buf: &mut [u8],

@@ -1,5 +1,4 @@
-//! The receiving direction of a connection: what was read ahead, and where in the stream it
-//! is.
+//! The receiving direction of a connection: its buffer and its position in the stream.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -19,8 +18,8 @@ use crate::wire::json::header::Header;
 use crate::wire::memory::{reserve, reserve_step};
 use crate::wire::message::exec::is_late_input;
 
-/// Reads from one descriptor. Each call that may wait takes the sending direction as well:
-/// its queue is written first, since the peer may wait for that.
+/// Reads from one descriptor. Each call that may wait gets the sending direction as well: its
+/// queue is written first, since the peer may be waiting for that.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Receiving<'fd> {
@@ -29,22 +28,23 @@ pub struct Receiving<'fd> {
     decoder: Decoder,
     format: Format,
     max_depth: u32,
-    /// Nothing is read beyond the message at hand.
+    /// No byte is read beyond the current message.
     is_exact: bool,
-    /// What came while a send waited. The next call decodes it: the decoder's memory may be
-    /// lent, and its borrower may be sending it.
+    /// Bytes that were received while a send waited. The next call decodes them: the decoder's
+    /// memory may be borrowed, by the very message that is being sent.
     taken_in: Vec<u8>,
-    /// A receive waits, and not a send: what comes is all that it waits for.
+    /// A receive waits, and not a send.
     is_waited_for: bool,
-    /// Why nothing more was taken in. The descriptor reports that once.
+    /// The error that ended reading. The descriptor reports it only once.
     failed: Option<Error>,
     /// The peer has ended its direction.
     has_ended: bool,
-    /// The bytes that were read ahead were given back: there is no more receiving.
+    /// The bytes that were read ahead were returned to the caller: nothing can be received any
+    /// more.
     is_given_up: bool,
-    /// Bytes that were dropped while this connection ends: there is no more receiving either.
+    /// Bytes that were dropped while this connection ends. Nothing can be received then either.
     drained: Option<u64>,
-    /// A streamed command has ended: what the peer still sends to it is dropped.
+    /// A streamed command has ended: the peer's further input to it is dropped.
     drops_late_input: bool,
 }
 
@@ -93,18 +93,18 @@ impl<'fd> Receiving<'fd> {
         self.has_ended || self.is_given_up
     }
 
-    /// Whether bytes were read that no call has taken: whoever waits for the descriptor first
-    /// has to use them.
+    /// Whether bytes were read that no call has taken. They must be used before a wait for the
+    /// descriptor.
     pub(super) fn has_input(&self) -> bool {
         !self.taken_in.is_empty() || !self.decoder.rest().is_empty() || self.has_ended
     }
 
-    /// Bytes of a body in pieces that were not taken.
+    /// Bytes of a body in pieces that were not taken yet.
     pub(crate) fn left(&self) -> u64 {
         self.decoder.left()
     }
 
-    /// Has input for a command that has ended dropped, until the next other frame.
+    /// Drops input for a command that has ended, until the next other frame.
     pub(super) fn drop_late_input(&mut self) {
         self.drops_late_input = true;
     }
@@ -114,12 +114,12 @@ impl<'fd> Receiving<'fd> {
         &mut self.decoder
     }
 
-    /// The same, to look at.
+    /// The same, by shared reference.
     pub(crate) fn buffer(&mut self) -> &[u8] {
         self.decoder.buffer()
     }
 
-    /// Gives up receiving; returns what was read and not taken.
+    /// Stops receiving; returns the bytes that were read and not taken.
     pub(super) fn unread(&mut self) -> Result<&[u8]> {
         self.is_given_up = true;
         self.decode_taken_in()?;
@@ -147,7 +147,7 @@ impl<'fd> Receiving<'fd> {
         }
     }
 
-    /// The header of the next message; its body is then taken in pieces.
+    /// The header of the next message; its body is then read in pieces.
     pub(super) fn next_header(
         &mut self,
         sending: Option<&mut Sending<'_>>,
@@ -157,7 +157,7 @@ impl<'fd> Receiving<'fd> {
         self.message(sending, time, Decoder::next_header_span)
     }
 
-    /// The header of the next message in memory of its own, as [`next_header`].
+    /// The header of the next message as an owned value, as [`next_header`].
     ///
     /// [`next_header`]: Self::next_header
     pub(super) fn header(
@@ -169,13 +169,13 @@ impl<'fd> Receiving<'fd> {
         let text = &self.decoder.buffer()[span.header];
         let text = &text[..text.len().saturating_sub(1)];
         let mut copy = Vec::new();
-        // With room for the NUL that is put behind it.
+        // With room for the NUL after it.
         reserve(&mut copy, text.len() + 1)?;
         copy.extend_from_slice(text);
         Header::parse(copy, self.max_depth)
     }
 
-    /// `len` bytes that are no message, all of them or none.
+    /// Receives `len` bytes that are not a message, all of them or none.
     pub(super) fn raw(
         &mut self,
         len: usize,
@@ -186,8 +186,8 @@ impl<'fd> Receiving<'fd> {
         Ok(&self.decoder.buffer()[span])
     }
 
-    /// Reads 1 to `buf.len()` bytes of a body in pieces, as they come; 0 is its end. What is
-    /// not in the buffer yet goes past it.
+    /// Reads 1 to `buf.len()` bytes of a body in pieces, as they are received; 0 is its end.
+    /// Bytes that are not in the buffer yet are read directly into `buf`.
     pub(super) fn read(
         &mut self,
         buf: &mut [u8],
@@ -232,7 +232,7 @@ impl<'fd> Receiving<'fd> {
         }
     }
 
-    /// What was read of a body in pieces.
+    /// The received bytes of a body in pieces.
     pub(super) fn body_there(&self) -> &[u8] {
         self.decoder.body_there()
     }
@@ -242,7 +242,7 @@ impl<'fd> Receiving<'fd> {
         self.decoder.body(count);
     }
 
-    /// Hands the rest of a body in pieces to `take`, at most `step` bytes at a time.
+    /// Passes the rest of a body in pieces to `take`, at most `step` bytes at a time.
     pub(super) fn for_each_chunk(
         &mut self,
         step: usize,
@@ -279,8 +279,8 @@ impl<'fd> Receiving<'fd> {
         Ok(())
     }
 
-    /// The next `len` bytes of a body in pieces, no more than there are, in memory that grows
-    /// with what comes.
+    /// The next `len` bytes of a body in pieces, which has at least as many. The memory grows
+    /// with the bytes that are received.
     pub(super) fn front(
         &mut self,
         len: u64,
@@ -315,8 +315,8 @@ impl<'fd> Receiving<'fd> {
         }
     }
 
-    /// Appends body bytes that are there, `max` at most and as many as `out` has room for;
-    /// `None`: more have to come.
+    /// Appends received bytes of the body, at most `max` and as many as `out` has room for;
+    /// `None`: more must be received.
     pub(super) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
         self.check()?;
         self.decode_taken_in()?;
@@ -357,13 +357,13 @@ impl<'fd> Receiving<'fd> {
         Ok(())
     }
 
-    /// Fails if what comes is not this connection's any more, to be dropped or taken.
+    /// Fails if this connection has stopped receiving.
     pub(super) fn check_drain(&self) -> Result<()> {
         if self.is_given_up && self.drained.is_none() { Err(given_back()) } else { Ok(()) }
     }
 
-    /// Drops what comes until the peer has ended its direction, or sent `max` bytes; one that
-    /// was interrupted goes on.
+    /// Drops received bytes until the peer has ended its direction or sent `max` bytes. A call
+    /// after an interruption continues.
     pub(super) fn drain(&mut self, max: u64, time: &mut Time) -> Result<()> {
         self.is_given_up = true;
         let mut dropped = self.drained.unwrap_or(self.taken_in.len() as u64);
@@ -391,7 +391,7 @@ impl<'fd> Receiving<'fd> {
         Ok(())
     }
 
-    /// Drops what is left of a body, and waits until `take` finds a message.
+    /// Drops the rest of a body, and waits until `take` finds a message.
     fn message(
         &mut self,
         mut sending: Option<&mut Sending<'_>>,
@@ -431,7 +431,7 @@ impl<'fd> Receiving<'fd> {
         Ok(is_late)
     }
 
-    /// Reads on until `take` finds something in what came.
+    /// Reads until `take` finds something in the received bytes.
     #[inline]
     fn wait_for<T>(
         &mut self,
@@ -454,7 +454,7 @@ impl<'fd> Receiving<'fd> {
         }
     }
 
-    /// Takes in at least a byte, unless a send took some in meanwhile.
+    /// Reads at least one byte, unless a send has read some meanwhile.
     fn fill(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<()> {
         if self.flush(sending, time)? {
             return Ok(());
@@ -471,9 +471,9 @@ impl<'fd> Receiving<'fd> {
         }
     }
 
-    /// Writes what is queued, until something comes meanwhile: true then. Should it fail, the
-    /// next send reports that: what the peer sent before is not lost. But the host may ask only
-    /// once to end the call.
+    /// Writes queued bytes until something is received: true then. The next send reports a
+    /// failure of it, so that messages that the peer has sent are not lost. But an interrupt is
+    /// returned at once, because the host may ask only once.
     fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<bool> {
         if let Some(sending) = sending.filter(|sending| sending.queued() > 0) {
             self.is_waited_for = true;
@@ -527,7 +527,8 @@ impl<'fd> Receiving<'fd> {
         Ok(source)
     }
 
-    /// `got` bytes of a body went past the buffer; 0 is the end of the stream.
+    /// `got` bytes of a body were read directly, not into the buffer; 0 is the end of the
+    /// stream.
     fn passed_by(&mut self, got: usize) -> Result<usize> {
         if got == 0 {
             return Err(self.end());

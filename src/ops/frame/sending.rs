@@ -1,4 +1,4 @@
-//! The sending direction of a connection: what was accepted, and how far it was written.
+//! The sending direction of a connection: its queue and its position in the stream.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -12,38 +12,38 @@ use crate::limits;
 use crate::wire::frame::head::{Head, MORE_THAN_KEYS};
 use crate::wire::frame::queue::{Format, Queue};
 
-/// What became of a message that was accepted.
+/// Outcome of a message that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// All of it was written.
     Whole,
-    /// Some of it waits in the queue. It must not be sent again.
+    /// A part of it is queued. It must not be sent again.
     Queued,
 }
 
-/// What a send does with a message if the time is up before a byte of it was written.
+/// What a send does with a message if it times out before a byte of it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IfLate {
     Refuse,
     Queue,
 }
 
-/// Writes to one descriptor. Each call that may wait takes the receiving direction as well,
-/// and reads it meanwhile: the peer may wait for that.
+/// Writes to one descriptor. Each call that may wait gets the receiving direction as well, and
+/// reads meanwhile: the peer may be waiting for that.
 ///
-/// [`ErrorKind::TimedOut`] and [`ErrorKind::Canceled`] say that nothing was accepted. Every
-/// other failure of the descriptor sticks.
+/// After [`ErrorKind::TimedOut`] and [`ErrorKind::Canceled`] nothing was accepted. Every other
+/// failure of the descriptor sticks.
 #[derive(Debug)]
 pub struct Sending<'fd> {
     sink: Option<Sink<'fd>>,
     interrupt: Arc<Interrupt>,
     queue: Queue,
-    /// Bytes of it that the last write left, for want of room.
+    /// Bytes of it that the last write left, because there was no room.
     left_over: usize,
     format: Format,
     max_header: u64,
     max_queue: u64,
-    /// Bytes of a body that was announced, which are still to be given.
+    /// Bytes that a begun body still needs.
     to_send: u64,
     has_ended: bool,
     failed: Option<Error>,
@@ -87,17 +87,17 @@ impl<'fd> Sending<'fd> {
         self.queue.len()
     }
 
-    /// Bytes of them that are no moved body.
+    /// Bytes of them that are not a moved body.
     pub(super) fn queued_small(&self) -> usize {
         self.queue.small()
     }
 
-    /// Bytes that were accepted in all.
+    /// Total of accepted bytes.
     pub(super) fn accepted(&self) -> u64 {
         self.queue.accepted()
     }
 
-    /// Bytes of a body that are still to be given.
+    /// Bytes that a begun body still needs.
     pub(super) fn to_send(&self) -> u64 {
         self.to_send
     }
@@ -107,7 +107,7 @@ impl<'fd> Sending<'fd> {
         self.has_ended
     }
 
-    /// Why nothing can be sent any more, if that is so.
+    /// The error after which nothing can be sent any more, if there is one.
     pub(super) fn failure(&self) -> Option<&Error> {
         self.failed.as_ref()
     }
@@ -123,7 +123,7 @@ impl<'fd> Sending<'fd> {
         self.accept(header, bodies, other, time, IfLate::Refuse)
     }
 
-    /// Accepts a message to be written later: with others at 64 KiB, and before a receive
+    /// Queues a message, to be written with others: once there are 64 KiB, and before a receive
     /// waits.
     #[inline]
     pub(super) fn queue(
@@ -136,7 +136,7 @@ impl<'fd> Sending<'fd> {
         let len = header.map_or(0, str::len) + body.len() + MORE_THAN_KEYS;
         let gathered = self.queue.len() + len;
         let fits = gathered as u64 <= self.max_queue;
-        // Where there was no room not each of many messages tries to be written.
+        // If there was no room, not every further message tries to write.
         if fits && gathered <= self.left_over + limits::WRITE_BEHIND {
             self.check_message()?;
             match (self.format, header) {
@@ -153,14 +153,14 @@ impl<'fd> Sending<'fd> {
         self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
     }
 
-    /// Queues a frame without a body, whatever is queued already.
+    /// Queues a frame without a body, however much is queued.
     pub(super) fn put(&mut self, header: &str) -> Result<()> {
         self.check_message()?;
         self.queue.append_frame(Some(header), &[], self.max_header)
     }
 
     /// Queues a frame whose body is moved and not copied, and writes as much of it as is
-    /// taken at once. `body` is an empty buffer then, the same one if all of it was.
+    /// accepted at once. `body` is then an empty buffer, the same one if everything was written.
     pub(super) fn put_body(&mut self, header: &str, body: &mut Vec<u8>) -> Result<()> {
         self.check_message()?;
         let head = Head::new(Some(header), body.len() as u64, self.max_header)?;
@@ -173,7 +173,7 @@ impl<'fd> Sending<'fd> {
         }
     }
 
-    /// Gives back the buffer of a moved body that was written.
+    /// Returns the buffer of a moved body that was written.
     pub(super) fn release(&mut self) {
         self.queue.give_back(&mut Vec::new());
     }
@@ -183,13 +183,13 @@ impl<'fd> Sending<'fd> {
         self.failed.is_none() && self.queue.takes_body()
     }
 
-    /// Drops what was accepted behind this position and has not begun to be written.
+    /// Drops messages that were accepted after this position and of which nothing was written.
     pub(super) fn drop_behind(&mut self, position: u64) {
         self.queue.drop_behind(position);
     }
 
-    /// Announces a message whose body of `body_len` bytes is given in pieces. Its head is
-    /// written with the first of them.
+    /// Begins a message whose body of `body_len` bytes is sent in pieces. The head is written
+    /// with the first of them.
     pub(super) fn begin(&mut self, header: Option<&str>, body_len: u64) -> Result<()> {
         self.check_message()?;
         if self.queue.len() as u64 >= self.max_queue {
@@ -229,7 +229,7 @@ impl<'fd> Sending<'fd> {
         Ok(sent)
     }
 
-    /// Gives the next piece of an announced body; returns how much of it was accepted.
+    /// Sends the next piece of a begun body; returns the number of accepted bytes.
     pub(super) fn write(
         &mut self,
         piece: &[u8],
@@ -261,16 +261,16 @@ impl<'fd> Sending<'fd> {
         Ok(accepted)
     }
 
-    /// Accepts the rest of a piece that cannot be given again.
+    /// Accepts the rest of a piece that cannot be read again.
     pub(super) fn queue_piece(&mut self, piece: &[u8]) -> Result<()> {
-        // Without it the stream is lost.
+        // Without it the stream is out of sync.
         let queued = self.queue.append(&[piece]);
         queued.inspect_err(|error| self.failed = Some(error.clone()))?;
         self.to_send -= piece.len() as u64;
         Ok(())
     }
 
-    /// Sends bytes that are no message.
+    /// Sends bytes that are not a message.
     pub(super) fn send_raw(
         &mut self,
         bytes: &[u8],
@@ -281,7 +281,7 @@ impl<'fd> Sending<'fd> {
         self.write_through([bytes, &[], &[], &[]], other, time, IfLate::Queue)
     }
 
-    /// Writes all that is queued.
+    /// Writes all queued bytes.
     pub(super) fn flush(
         &mut self,
         other: Option<&mut dyn Meanwhile>,
@@ -291,7 +291,7 @@ impl<'fd> Sending<'fd> {
         self.flush_to(0, other, time)
     }
 
-    /// Writes of what is queued until no more than `most` bytes are left.
+    /// Writes queued bytes until at most `most` are left.
     pub(super) fn flush_to(
         &mut self,
         most: usize,
@@ -309,7 +309,7 @@ impl<'fd> Sending<'fd> {
         Ok(())
     }
 
-    /// Ends this direction once all is written: a socket is shut down for writing.
+    /// Ends this direction once everything is written: a socket is shut down for writing.
     pub(super) fn end(&mut self, other: Option<&mut dyn Meanwhile>, time: &mut Time) -> Result<()> {
         if self.has_ended {
             return Ok(());
@@ -321,7 +321,7 @@ impl<'fd> Sending<'fd> {
         self.has_ended = true;
         let Some(fd) = self.fd() else { return Ok(()) };
         match rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
-            // What is no socket ends when its owner closes it.
+            // Other descriptors end when their owner closes them.
             Ok(()) | Err(rustix::io::Errno::NOTSOCK | rustix::io::Errno::NOTCONN) => Ok(()),
             Err(errno) => Err(Error::system("shutdown", errno)),
         }
@@ -352,8 +352,8 @@ impl<'fd> Sending<'fd> {
         }
     }
 
-    /// Writes what is queued and `pieces` behind it. If the time is up, the rest of a message
-    /// that has begun is queued: it was accepted.
+    /// Writes queued bytes and then `pieces`. After a timeout the rest of a message that has
+    /// begun is queued: it was accepted.
     fn write_through(
         &mut self,
         pieces: [&[u8]; 4],
@@ -391,7 +391,7 @@ impl<'fd> Sending<'fd> {
                     }
                     let queued = self.queue.append(&pieces);
                     if accepted > 0 {
-                        // Without its rest the stream is lost.
+                        // Without its rest the stream is out of sync.
                         queued.inspect_err(|error| self.failed = Some(error.clone()))?;
                     } else {
                         queued?;
@@ -403,8 +403,8 @@ impl<'fd> Sending<'fd> {
         Ok(Sent::Whole)
     }
 
-    /// Writes at least a byte of what is queued and of `pieces` behind it; returns how much
-    /// of `pieces`.
+    /// Writes at least one byte of the queue and then `pieces`; returns the number of bytes of
+    /// `pieces`.
     fn write_some(
         &mut self,
         pieces: &[&[u8]],
@@ -458,7 +458,7 @@ impl<'fd> Sending<'fd> {
 /// A message up to this size is written in one piece.
 const FLAT: usize = 2048;
 
-/// Whether a call that failed so can be made again.
+/// Whether a call can be made again after this error.
 pub(super) fn is_resumable(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Canceled)
 }

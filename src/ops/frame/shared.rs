@@ -1,5 +1,5 @@
-//! What other threads and signal handlers see of a connection: whether it is broken, aborted,
-//! or another process's.
+//! The part of a connection that other threads and signal handlers use: whether it is broken,
+//! aborted, or belongs to another process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,16 +10,16 @@ use crate::io::process::fork::Origin;
 use crate::io::process::terminal::WindowSize;
 use crate::io::wait::Interrupt;
 
-/// What other threads and signal handlers see of a connection.
+/// The part of a connection that other threads and signal handlers use.
 #[derive(Debug)]
 pub(crate) struct Shared {
     interrupt: Arc<Interrupt>,
     origin: Origin,
     is_broken: AtomicBool,
-    /// Without a lock, which a child of fork(2) might find taken by a thread that it has not.
+    /// No lock: in a child of fork(2) it could be held by a thread that does not exist there.
     cause: OnceLock<Error>,
-    /// For the command that runs at the peer. Made by the first of them, and kept: a signal
-    /// handler may use it at any time.
+    /// For the command that runs at the peer. It is made for the first command, and kept: a
+    /// signal handler may use it at any time.
     control: OnceLock<Control>,
 }
 
@@ -34,7 +34,7 @@ impl Shared {
         self.control.get()
     }
 
-    /// The same for a command that is about to start: nothing is left of the one before.
+    /// The same for a new command, without the signals for the one before.
     pub(crate) fn new_control(&self) -> Result<&Control> {
         let control = if let Some(control) = self.control.get() {
             control
@@ -47,7 +47,7 @@ impl Shared {
         Ok(control)
     }
 
-    /// What ends the waits of the connection.
+    /// Ends the waits of the connection.
     pub(crate) fn interrupt(&self) -> &Arc<Interrupt> {
         &self.interrupt
     }
@@ -93,8 +93,8 @@ impl Shared {
         self.origin.is_here()
     }
 
-    /// The descriptors may be closed from now on. In a child of fork(2) there is nobody to wait
-    /// for, even if another thread of its parent was aborting.
+    /// The descriptors may be closed from now on. In a child of fork(2) there is no thread to
+    /// wait for, even if another thread of its parent was aborting.
     pub(super) fn end(&self) {
         if self.is_here() {
             self.interrupt.end();
@@ -102,8 +102,7 @@ impl Shared {
     }
 }
 
-/// Reaches a connection from elsewhere: any thread, or a signal handler. Every method is
-/// async-signal-safe.
+/// Controls a connection from any thread or signal handler. Every method is async-signal-safe.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Shared>);
 
@@ -112,15 +111,15 @@ impl Handle {
         Handle(Arc::clone(shared))
     }
 
-    /// Sends a signal to the process group of the command that runs at the peer: whoever is in
-    /// a call for the command does that, or calls one next. Only HUP, INT, QUIT, TERM, KILL,
+    /// Sends a signal to the process group of the command that runs at the peer. The running
+    /// call for the command sends it, or the next one does. Only HUP, INT, QUIT, TERM, KILL,
     /// USR1, USR2, CONT, TSTP, STOP, WINCH, ALRM and PIPE have a name on the wire; any other is
     /// [`ErrorKind::Argument`]. [`ErrorKind::State`]: no command was ever started.
     pub fn signal(&self, number: i32) -> Result<()> {
         self.control()?.signal(number)
     }
 
-    /// Gives the terminal of that command another size, in the same way. One of 0 by 0 is not
+    /// Changes the size of that command's terminal, in the same way. A size of 0 by 0 is not
     /// sent.
     pub fn resize(&self, size: WindowSize) -> Result<()> {
         self.control()?.resize(size);
@@ -135,8 +134,8 @@ impl Handle {
         control.ok_or_else(|| Error::new(ErrorKind::State, "no command was started"))
     }
 
-    /// Whatever waits on the connection fails with [`ErrorKind::Aborted`], and so does every
-    /// later call. A socket is shut down, which every process that shares it feels.
+    /// Aborts the connection: waiting and later calls fail with [`ErrorKind::Aborted`]. A socket
+    /// is shut down, for all processes that share it.
     ///
     /// In a forked child it does nothing.
     pub fn abort(&self) {

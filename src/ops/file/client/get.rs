@@ -1,4 +1,4 @@
-//! A file that is taken: whole, or behind what is here of it already.
+//! A file that is fetched: whole, or the rest after the bytes that are already here.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -22,16 +22,16 @@ use crate::ops::frame::Connection;
 use crate::wire::message::file::{FileName, GetReply, GetRequest, Trailer};
 use crate::wire::name::Name;
 
-/// Where a content goes.
+/// The destination of a content.
 trait Dest {
-    /// Is told of the reply before its content comes. `is_whole`: it is that of the whole
-    /// file, and not the rest of it.
+    /// Gets the reply before its content. `is_whole`: the content is the whole file, and not the
+    /// rest of it.
     fn begin(&mut self, reply: &GetReply, is_whole: bool) -> Result<()>;
     /// Takes the next piece.
     fn write(&mut self, piece: &[u8]) -> Result<()>;
 }
 
-/// A descriptor, and the bytes of the file that it has already.
+/// A descriptor, and the number of bytes of the file that it already has.
 struct ToFd<'a>(Sink<'a>, u64);
 
 impl Dest for ToFd<'_> {
@@ -100,7 +100,7 @@ pub(in crate::ops::file) struct Place<'a> {
     pub name: Name<'a>,
 }
 
-/// Stores the file at `place`; `what.local` is not looked at.
+/// Stores the file at `place`; `what.local` is ignored.
 pub(in crate::ops::file) fn get_to(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
@@ -122,7 +122,7 @@ pub(in crate::ops::file) fn get_to(
     match (got, dest.file) {
         (Ok(()), Some(file)) => file.commit(),
         (Err(error), Some(file)) => {
-            // A get that only was cut can be continued.
+            // A get that was only interrupted can be continued.
             if matches!(error.kind(), ErrorKind::Checksum | ErrorKind::BadField) {
                 file.discard();
             }
@@ -132,19 +132,19 @@ pub(in crate::ops::file) fn get_to(
     }
 }
 
-/// A file that takes its place once it is complete.
+/// A file that replaces the old one once it is complete.
 struct ToPlace<'a> {
     /// None only while another one is made.
     file: Option<NewFile>,
     place: Place<'a>,
     what: &'a Transfer<'a>,
-    /// It begins with what an earlier get has left.
+    /// It begins with the bytes of an earlier get.
     is_continued: bool,
 }
 
 impl ToPlace<'_> {
     fn start_over(&mut self) -> Result<()> {
-        // The old one has the lock of the partial file.
+        // The old one holds the lock of the partial file.
         self.file = None;
         self.is_continued = false;
         self.file = Some(self.place.resume(0, self.what, &mut |_| ())?);
@@ -174,7 +174,7 @@ impl Dest for ToPlace<'_> {
 }
 
 impl Place<'_> {
-    /// The file that is to be written, and a meter that has skipped what is in it.
+    /// The file to write, and a meter that has skipped the bytes in it.
     fn begin<'a>(&self, what: &Transfer<'a>, flow: &Flow<'a>) -> Result<(NewFile, Meter<'a>)> {
         let meter = |checksum| Meter::new(0, checksum, flow);
         if !what.resume {
@@ -184,7 +184,7 @@ impl Place<'_> {
         let there = open_partial(self.root, self.name)?.map_or(0, |(_, size)| size);
         let mut skipped = meter(what.checksum || there > 0);
         match self.resume(there, what, &mut |piece| skipped.skip(piece)) {
-            // Somebody else has shortened it meanwhile.
+            // Another process has shortened it meanwhile.
             Err(error) if there > 0 && error.kind() == ErrorKind::BadField => {
                 Ok((self.resume(0, what, &mut |_| ())?, meter(what.checksum)))
             }
@@ -219,7 +219,7 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Asks for what `meter` has not skipped, and hands it to `dest`.
+    /// Requests the bytes that `meter` has not skipped, and passes them to `dest`.
     fn run(
         &self,
         connection: &mut Connection<'_>,
@@ -239,7 +239,7 @@ impl Fetch<'_> {
         };
         let got = connection.exchange(|connection| {
             let header = ask(connection, &request.header(), &id, self.patience)?;
-            // A server that knows no offset sends all of the file.
+            // A server that does not know offsets sends the whole file.
             let whole = GetReply::read(&header, 0);
             let is_whole = whole.is_ok();
             let reply = whole.or_else(|_| GetReply::read(&header, meter.done()))?;
@@ -267,8 +267,8 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Hands the content to `dest`. A local failure is the outcome, one of the connection an
-    /// error.
+    /// Passes the content to `dest`. A local failure is the outcome; a failure of the connection
+    /// is an error.
     fn receive(
         &self,
         connection: &mut Connection<'_>,
@@ -294,8 +294,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Drops what is still to come of a file that cannot be taken, because of `error`: that is
-    /// the outcome if it is little, and else breaks the connection.
+    /// Drops the rest of a file that cannot be stored because of `error`. If the rest is small,
+    /// `error` is the outcome; otherwise the connection is broken.
     fn drop_rest(
         &self,
         connection: &mut Connection<'_>,
@@ -319,5 +319,5 @@ impl Fetch<'_> {
     }
 }
 
-/// How long the rest of a file that cannot be taken may take.
+/// How long the rest of a file that cannot be stored may take.
 const DROP_TIME: Duration = Duration::from_secs(1);

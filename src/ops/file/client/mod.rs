@@ -1,4 +1,4 @@
-//! The side that asks: sends files, takes them, and asks about them.
+//! The client: sends files, fetches them, and asks about them.
 
 mod get;
 mod put;
@@ -15,8 +15,7 @@ pub(super) use put::{put_fd, put_path};
 pub(super) use query::make_link;
 pub use query::{list, mkdir, partial, stat};
 
-/// Sends a request without a body and receives the header of its reply, whose body is still to
-/// come.
+/// Sends a request without a body and receives the header of its reply, but not the body.
 fn ask(
     connection: &mut Connection<'_>,
     request: &str,
@@ -27,8 +26,8 @@ fn ask(
     recv_reply(connection, id, patience)
 }
 
-/// The header of the reply to the request `id`, whose body is still to come. An error reply is
-/// an error of a remote kind, and has none.
+/// Receives the header of the reply to the request `id`, but not the body. An error reply is an
+/// error of a remote kind, and has no body.
 fn recv_reply(connection: &mut Connection<'_>, id: &Id, patience: Patience) -> Result<Header> {
     let reply = connection.header_by(patience)?;
     connection.check_answer(&reply, id)?;
@@ -52,8 +51,8 @@ fn check_no_body(connection: &Connection<'_>) -> Result<()> {
     }
 }
 
-/// Whether the peer has refused what was said of the first bytes of a file, so that all of it
-/// has to pass.
+/// Whether the peer does not have the first bytes of a file as declared, so that the whole file
+/// must be transferred.
 fn starts_over(error: &Error) -> bool {
     use ErrorKind::{RemoteBadRequest, RemoteChecksum, RemoteUnsupported};
     matches!(error.kind(), RemoteBadRequest | RemoteChecksum | RemoteUnsupported)

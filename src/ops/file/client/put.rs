@@ -1,4 +1,4 @@
-//! A file that is sent: whole, or behind what the server has of it already.
+//! A file that is sent: whole, or the rest after the bytes that the server has.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::wire::json::header::Header;
 use crate::wire::message::file::{FileMode, FileName, PutReply, PutRequest};
 use crate::wire::message::{Id, read_reply};
 
-/// Stores the regular file at `path`, all of it but its first `offset` bytes.
+/// Stores the regular file at `path`, without its first `offset` bytes.
 pub(in crate::ops::file) fn put_path(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
@@ -36,7 +36,7 @@ pub(in crate::ops::file) fn put_path(
     put_fd(connection, &what, file.as_fd(), patience, done)
 }
 
-/// Stores the next bytes of `source`; `what.local` is not looked at.
+/// Stores the next bytes of `source`; `what.local` is ignored.
 pub(in crate::ops::file) fn put_fd(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
@@ -71,10 +71,10 @@ pub(in crate::ops::file) fn put_fd(
     Put { connection, what, source, flow, patience }.run(done)
 }
 
-/// What is sent.
+/// The source of a put.
 struct Source<'a> {
     fd: BorrowedFd<'a>,
-    /// Where in it the file begins.
+    /// The offset in it at which the file begins.
     begins: u64,
     /// Bytes of the whole file.
     size: u64,
@@ -115,7 +115,7 @@ impl<'a> Put<'a, '_, '_> {
         };
         let is_continued = meter.done() > 0;
         match self.send(meter, true, done) {
-            // Somebody else has put the file meanwhile, or the source has changed.
+            // Another client has put the file meanwhile, or the source has changed.
             Err(error) if is_continued && starts_over(&error) => {
                 seek(self.source.fd, self.source.begins)?;
                 self.send(self.meter(checksum), true, done)
@@ -124,8 +124,8 @@ impl<'a> Put<'a, '_, '_> {
         }
     }
 
-    /// A meter that has skipped what the server has of the file, and the source stands behind
-    /// it; `None` if the server cannot resume.
+    /// A meter that has skipped the bytes that the server has, with the source positioned after
+    /// them; `None` if the server cannot resume.
     fn agree(&mut self) -> Result<Option<Meter<'a>>> {
         let Source { fd, begins, size, .. } = self.source;
         let theirs = match query::partial(self.connection, self.what.name, self.patience) {
@@ -147,7 +147,7 @@ impl<'a> Put<'a, '_, '_> {
         Meter::new(self.source.size, checksum, &self.flow)
     }
 
-    /// Sends what `meter` has not skipped.
+    /// Sends the bytes that `meter` has not skipped.
     fn send(&mut self, mut meter: Meter<'_>, resume: bool, done: &mut Transferred) -> Result<()> {
         let Put { what, patience, .. } = *self;
         let has_trailer = meter.is_hashed() && what.reply;
@@ -199,8 +199,8 @@ impl<'a> Put<'a, '_, '_> {
     }
 }
 
-/// Compares what the server says it has stored with what was sent. A reply of another file is
-/// an error; that something else was stored is the outcome.
+/// Compares the reply with the sent file. A reply for another file is an error; a wrong digest
+/// is the outcome.
 fn check_stored(reply: &Header, name: &[u8], sent: &Transferred) -> Result<Result<()>> {
     let reply: PutReply = read_reply(reply)?;
     reply.name.check(name)?;

@@ -1,4 +1,4 @@
-//! Questions about names rather than contents, and names that are made without any.
+//! Requests about names, without contents: stat, list, mkdir and symlink.
 
 use super::{ask, check_no_body};
 use crate::error::Result;
@@ -10,13 +10,13 @@ use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{FileMode, PathRequest, StatReply};
 
-/// What the server has as `name`, be it a link; an empty name is its root.
+/// Describes `name` on the server, without following a link; an empty name is the root.
 pub fn stat(connection: &mut Connection<'_>, name: &[u8], time: impl Into<Time>) -> Result<Stat> {
     ask_bare(connection, "stat", PathRequest::new(name), time, StatReply::read)
 }
 
-/// What the server has of a put of `name` that was cut, to be resumed.
-/// [`ErrorKind::RemoteNotFound`](crate::ErrorKind::RemoteNotFound) if there is nothing.
+/// The size and digest of the part that the server has of an interrupted put of `name`.
+/// [`ErrorKind::RemoteNotFound`](crate::ErrorKind::RemoteNotFound) if there is none.
 pub fn partial(
     connection: &mut Connection<'_>,
     name: &[u8],
@@ -30,9 +30,9 @@ pub fn partial(
     })
 }
 
-/// What is in the server's directory `name`; an empty name is its root.
+/// The entries of the server's directory `name`; an empty name is the root.
 ///
-/// The names are the server's: look at one before it is shown or made a path. A reply of more
+/// The names are untrusted: check one before you show it or use it in a path. A reply of more
 /// than 64 MiB is [`ErrorKind::TooBig`](crate::ErrorKind::TooBig), and breaks the connection.
 pub fn list(
     connection: &mut Connection<'_>,
@@ -49,9 +49,10 @@ pub fn list(
     })
 }
 
-/// Makes the directory `name` on the server, with this mode, less the umask there, if one is
-/// given; with `parents`, those that are missing on the way to it as well. It may be there
-/// already; [`ErrorKind::RemoteExists`](crate::ErrorKind::RemoteExists) if something else is.
+/// Makes the directory `name` on the server, with `mode`, if given, reduced by the server's
+/// umask. With `parents`, missing parent directories are made as well. It is no error if the
+/// directory exists; [`ErrorKind::RemoteExists`](crate::ErrorKind::RemoteExists) if the name is
+/// something else.
 pub fn mkdir(
     connection: &mut Connection<'_>,
     name: &[u8],

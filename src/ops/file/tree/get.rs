@@ -1,4 +1,4 @@
-//! A tree that is taken.
+//! A tree that is fetched.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::ops::frame::Connection;
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// Takes a directory of the server's, and all that is in it, to the directory at `path`.
-/// Nothing that the server says leads out of it, and no link in it is followed.
+/// Fetches a directory of the server, and everything in it, to the directory at `path`. No name
+/// from the server leads out of it, and no link in it is followed.
 pub(in crate::ops::file) fn get_tree(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
@@ -37,14 +37,14 @@ struct Receiver<'a, 'c, 'fd> {
     path: &'a Path,
     what: &'a Transfer<'a>,
     patience: Patience,
-    /// None: nothing is taken, only counted.
+    /// `None`: nothing is fetched, only counted.
     tally: Option<&'a Tally<'a>>,
     /// The directory at the path.
     top: Option<OwnedFd>,
 }
 
 impl Receiver<'_, '_, '_> {
-    /// What the server says is in the directory.
+    /// The server's list of the directory.
     fn list(&mut self, at: &TreeName) -> Result<Vec<Entry>> {
         let mut entries = list(self.connection, at.name(), self.patience)?;
         Entry::sort(&mut entries);
@@ -81,7 +81,7 @@ impl Receiver<'_, '_, '_> {
         Ok(Directory { fd, mode: mode.filter(|_| is_new) })
     }
 
-    /// Whether the file is here as the server has it.
+    /// Whether the local file is the same as the server's.
     fn is_here(&self, dir: &Directory, entry: &Entry) -> Result<bool> {
         if !self.what.resume || self.what.mtime.is_some() {
             return Ok(false);

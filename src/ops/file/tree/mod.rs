@@ -1,4 +1,4 @@
-//! Whole trees, sent and taken.
+//! Whole trees, sent and fetched.
 
 mod get;
 mod put;
@@ -14,8 +14,8 @@ use super::{Kind, Progress, Stat, Transfer, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::frame::Connection;
 
-/// Runs `pass` with what holds for each file of a tree. If somebody wants to be told how much
-/// of the tree has passed, it is run before that without a tally, and only counts.
+/// Runs `pass` with the options for each file of a tree. If there is a progress callback, it
+/// first runs once without a tally, only to count.
 fn run<'fd>(
     connection: &mut Connection<'fd>,
     what: &Transfer<'_>,
@@ -27,7 +27,7 @@ fn run<'fd>(
         &mut Transferred,
     ) -> Result<()>,
 ) -> Result<()> {
-    // The time of modification is what tells whether a file has to pass again.
+    // The modification time decides whether a file must be transferred again.
     let what = Transfer { preserve: what.preserve || what.resume, ..*what };
     let Some(progress) = what.progress else {
         return pass(connection, &what, Some(&Tally::default()), done);
@@ -40,12 +40,12 @@ fn run<'fd>(
     pass(connection, &Transfer { progress: Some(&report), ..what }, Some(&tally), done)
 }
 
-/// Whether one is the file that the other one is, as far as can be told without reading.
+/// Whether both are the same file, judged without reading them.
 fn is_same(one: &Stat, other: &Stat) -> bool {
     one.kind == Kind::File && (one.size, one.mtime) == (other.size, other.mtime)
 }
 
-/// How much of a tree has passed.
+/// How much of a tree was transferred.
 #[derive(Default)]
 struct Tally<'a> {
     progress: Option<Progress<'a>>,
@@ -54,7 +54,7 @@ struct Tally<'a> {
 }
 
 impl Tally<'_> {
-    /// `done` bytes of the present file have passed. The files may have changed since they
+    /// `done` bytes of the current file were transferred. The files may have changed since they
     /// were counted.
     fn report(&self, name: &[u8], done: u64) -> ControlFlow<()> {
         let passed = self.passed.get().saturating_add(done);
@@ -63,12 +63,12 @@ impl Tally<'_> {
         })
     }
 
-    /// A file of so many bytes is there.
+    /// A file of this many bytes was found.
     fn add(&self, bytes: u64) {
         self.passed.set(self.passed.get().saturating_add(bytes));
     }
 
-    /// A file of so many bytes does not have to pass.
+    /// A file of this many bytes does not have to be transferred.
     fn pass_over(&self, name: &[u8], bytes: u64) -> Result<()> {
         self.add(bytes);
         match self.report(name, 0) {

@@ -16,8 +16,8 @@ use crate::ops::file::{Entry, Kind, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::name::{Name, check_link_target};
 
-/// Stores the directory at `path`, and all that is in it, on the server. It is gone through by
-/// descriptors.
+/// Stores the directory at `path`, and everything in it, on the server. The walk uses
+/// descriptors, not paths.
 pub(in crate::ops::file) fn put_tree(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
@@ -39,14 +39,14 @@ struct Sender<'a, 'c, 'fd> {
     top: Root<'a>,
     what: &'a Transfer<'a>,
     patience: Patience,
-    /// None: nothing is sent, only counted.
+    /// `None`: nothing is sent, only counted.
     tally: Option<&'a Tally<'a>>,
-    /// What the server has in the present directory, in the order of the names.
+    /// The server's entries of the current directory, sorted by name.
     theirs: Vec<Entry>,
 }
 
 impl Sender<'_, '_, '_> {
-    /// Makes the directory on the server, and takes note of what is there already.
+    /// Makes the directory on the server, and remembers its existing entries.
     fn make(&mut self, dir: BorrowedFd<'_>, at: &TreeName, is_top: bool) -> Result<()> {
         let Sender { what, patience, .. } = *self;
         if !at.name().is_empty() {
@@ -61,7 +61,7 @@ impl Sender<'_, '_, '_> {
         Ok(())
     }
 
-    /// Whether the server has the file as it is here.
+    /// Whether the server's file is the same as the local one.
     fn is_there(&self, name: &[u8], here: &Stat) -> bool {
         if !self.what.resume || self.what.mtime.is_some() {
             return false;

@@ -1,4 +1,4 @@
-//! The way through a tree: of each directory its files first, then its directories.
+//! The walk through a tree: in each directory first the files, then the directories.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -8,9 +8,9 @@ use crate::ops::file::{Entry, Kind, Links, Transferred};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// What is done on the way.
+/// The steps of a walk.
 pub(super) trait Side {
-    /// Opens a directory, and makes it where it goes; the tree's own has nothing above it.
+    /// Opens a directory, and makes it at the destination; the tree's own has no parent.
     fn enter(
         &mut self,
         above: Option<&Directory>,
@@ -18,22 +18,22 @@ pub(super) trait Side {
         entry: Option<&Entry>,
     ) -> Result<(Directory, Vec<Entry>)>;
 
-    /// Passes a file, or what a link leads to, and returns how many bytes have passed.
+    /// Transfers a file, or the target of a link, and returns the number of bytes.
     fn file(&mut self, dir: &Directory, at: &TreeName, entry: &Entry) -> Result<u64>;
 
-    /// Makes a link where it goes.
+    /// Makes a link at the destination.
     fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()>;
 
-    /// Is done with a directory and all in it.
+    /// Finishes a directory and everything in it.
     fn leave(&mut self, dir: &Directory) -> Result<()>;
 }
 
 /// A directory of a tree.
 #[derive(Default)]
 pub(super) struct Directory {
-    /// The local one; where nothing is done but to count, there may be none.
+    /// The local one; there may be none if files are only counted.
     pub fd: Option<OwnedFd>,
-    /// The permission bits that it gets when all is in it.
+    /// The permission bits that it gets when it is complete.
     pub mode: Option<u32>,
 }
 
@@ -44,7 +44,7 @@ impl Directory {
     }
 }
 
-/// Where in a tree, as a name on the server.
+/// A place in a tree, as a name on the server.
 pub(super) struct TreeName {
     name: Vec<u8>,
     /// Bytes of the name of the tree itself.
@@ -63,8 +63,8 @@ impl TreeName {
         self.name.get(self.tree + slash..).unwrap_or_default()
     }
 
-    /// Goes on to what has this name in the directory. It may be anybody's: only one
-    /// acceptable component is taken.
+    /// Moves to this name in the directory. The name is untrusted: it must be one acceptable
+    /// component.
     fn push(&mut self, component: &[u8]) -> Result<()> {
         Name::new(component)?;
         if component.contains(&b'/') {
@@ -79,8 +79,8 @@ impl TreeName {
     }
 }
 
-/// Goes through the tree `name`, without recursion, and counts what is `done`. The first error
-/// ends it, and says where it was met.
+/// Walks the tree `name` without recursion, and counts in `done`. The first error ends it, and
+/// names the place.
 pub(super) fn walk(
     side: &mut dyn Side,
     name: &[u8],
@@ -118,7 +118,7 @@ struct Level {
     dir: Directory,
     /// Bytes of its name.
     length: usize,
-    /// The directories in it that are still to come, the last one first.
+    /// The directories in it that are still to be visited, the last one first.
     rest: Vec<Entry>,
 }
 
@@ -127,12 +127,12 @@ struct Walk<'a> {
     links: Links,
     at: TreeName,
     done: &'a mut Transferred,
-    /// Bytes of the directories that are still to come.
+    /// Memory of the directories that are still to be visited.
     waiting: usize,
 }
 
 impl Walk<'_> {
-    /// Enters the directory that is reached, and does its files.
+    /// Enters a directory, and transfers its files.
     fn visit(&mut self, above: Option<&Directory>, entry: Option<&Entry>) -> Result<Level> {
         let entered = self.side.enter(above, &self.at, entry);
         let (dir, entries) = entered.map_err(|error| self.context(error))?;
@@ -180,7 +180,7 @@ impl Walk<'_> {
     }
 }
 
-/// What a directory that is still to come takes, about.
+/// The approximate memory of a directory that is still to be visited.
 fn memory_of(entry: &Entry) -> usize {
     size_of::<Entry>() + entry.name.len()
 }
