@@ -1,14 +1,14 @@
-//! One point in time that a whole call has to meet, on the monotonic clock.
+//! The deadline of a whole call, on the monotonic clock.
 
 use std::time::{Duration, Instant};
 
-/// When a call has to be done.
+/// When a call must be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(At);
 
 #[derive(Clone, Copy, Debug)]
 enum At {
-    /// Nothing is waited for, and the clock is not asked.
+    /// The call does not wait, and does not read the clock.
     Past,
     Point(Instant),
     Never,
@@ -17,10 +17,10 @@ enum At {
 impl Deadline {
     /// No deadline.
     pub const NEVER: Deadline = Deadline(At::Never);
-    /// At once: nothing is waited for.
+    /// At once: the call does not wait.
     pub const PAST: Deadline = Deadline(At::Past);
 
-    /// `timeout` from now; what lies beyond the clock's range is never.
+    /// `timeout` from now; never, if that exceeds the clock's range.
     pub fn after(timeout: Duration) -> Deadline {
         if timeout.is_zero() {
             return Deadline::PAST;
@@ -38,7 +38,7 @@ impl Deadline {
         matches!(self.0, At::Never)
     }
 
-    /// Whether nothing is waited for at all.
+    /// Whether the call must not wait at all.
     pub fn is_past(self) -> bool {
         matches!(self.0, At::Past)
     }
@@ -68,16 +68,16 @@ impl Deadline {
     }
 }
 
-/// How long a transfer may take: in all, and without a byte.
+/// How long a transfer may take: in total, and without a byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// For the whole of it.
     pub deadline: Deadline,
-    /// For each step, counted anew.
+    /// For each step, starting anew.
     pub stall: Option<Duration>,
 }
 
-/// All in all, by then.
+/// In total, until then.
 impl From<Deadline> for Patience {
     fn from(deadline: Deadline) -> Patience {
         Patience { deadline, stall: None }
@@ -85,12 +85,12 @@ impl From<Deadline> for Patience {
 }
 
 impl Patience {
-    /// As long as it takes, but never longer than `stall` without a byte.
+    /// No limit in total, but at most `stall` without a byte.
     pub fn without_stall(stall: Duration) -> Patience {
         Patience { deadline: Deadline::NEVER, stall: Some(stall) }
     }
 
-    /// All in all, `timeout` from now; `None` is for ever.
+    /// In total, `timeout` from now; `None` is forever.
     pub fn whole(timeout: Option<Duration>) -> Patience {
         Deadline::from_timeout(timeout).into()
     }
@@ -106,24 +106,24 @@ impl Patience {
     }
 }
 
-/// How long a call that is not to wait goes on with what is there: a peer that sends, or reads,
-/// without a pause has always something there.
+/// How long a call that must not wait may work. Without this limit a peer that sends or reads
+/// without a pause could keep it busy forever.
 const WORK: Duration = Duration::from_millis(100);
 
-/// How long one call may take, as its caller says it: a span, whose clock starts with the
-/// first wait, or a limit that covers more than this call.
+/// How long one call may take: a timeout, which starts at the first wait, or a limit that covers
+/// several calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Time {
     limit: Limit,
-    /// When its host was asked last, or its second turn began.
+    /// When the host was last asked, or the second turn began.
     mark: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Limit {
-    /// For this call; `None` waits for ever, zero does not wait.
+    /// For this call; `None` waits forever, zero does not wait.
     Span(Option<Duration>),
-    /// For more than this call.
+    /// For several calls.
     By(Patience),
 }
 
@@ -132,12 +132,12 @@ impl Time {
         Time { limit, mark: None }
     }
 
-    /// Whether the caller gave the call no time at all.
+    /// Whether the call has a timeout of zero.
     pub fn is_none(&self) -> bool {
         matches!(self.limit, Limit::Span(Some(span)) if span.is_zero())
     }
 
-    /// The limit, which from now on counts.
+    /// The limit, which starts now.
     pub fn patience(&mut self) -> Patience {
         let patience = match self.limit {
             Limit::Span(span) => Patience::whole(span),
@@ -147,7 +147,7 @@ impl Time {
         patience
     }
 
-    /// Whether it is up, after a turn of the call's loop that brought it on.
+    /// Whether the time is over, after a turn of the call's loop that made progress.
     pub fn is_up(&mut self) -> bool {
         match self.patience().deadline {
             never if never.is_never() => false,
@@ -156,7 +156,7 @@ impl Time {
         }
     }
 
-    /// Whether the call has gone on for so long since its second turn, or since this was last
+    /// Whether this much time has passed since the call's second turn, or since this was last
     /// true.
     pub fn has_worked(&mut self, long: Duration) -> bool {
         let now = Instant::now();

@@ -11,7 +11,7 @@ pub mod stream;
 pub(crate) mod testing;
 pub mod wait;
 
-/// Why the last call of the C library failed in this thread.
+/// The errno of this thread.
 fn last_errno() -> rustix::io::Errno {
     rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
         .unwrap_or(rustix::io::Errno::IO)

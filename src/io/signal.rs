@@ -3,15 +3,14 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Runs `call` with SIGPIPE and SIGXFSZ blocked in this thread and takes back the one that
-/// `call` raised, so that the host sees neither an end nor a handler. They are the signals
-/// that the kernel sends to the thread in the middle of a system call: write(2) to a pipe
-/// without readers, and beyond `RLIMIT_FSIZE` (setrlimit(2)).
+/// Runs `call` with SIGPIPE and SIGXFSZ blocked in this thread, and removes the one that `call`
+/// raised, so that the host is not killed and no handler of it runs. The kernel sends these
+/// signals to the thread during a system call: write(2) to a pipe without readers, and beyond
+/// `RLIMIT_FSIZE` (setrlimit(2)).
 ///
-/// It is taken back whatever `call` returns: a write that is cut short after its first
-/// bytes raises the signal as well, and returns their count. Everything else stays as
-/// it was: the mask, a signal that was pending before, and one that somebody else sends
-/// meanwhile, which is delivered afterwards.
+/// The signal is removed whatever `call` returns: a write that stops after its first bytes also
+/// raises the signal, and returns their number. Nothing else changes: the mask, a signal that
+/// was pending before, and one from another process, which is delivered afterwards.
 pub fn with_blocked<T>(call: impl FnOnce() -> T) -> T {
     let _blocked = Blocked::new();
     call()
@@ -54,13 +53,13 @@ impl Blocked {
         }
         // SAFETY: zeroed is a valid siginfo_t, and the call has filled it in.
         let info = unsafe { info.assume_init() };
-        // SAFETY: si_pid is there for every si_code that says who sent the signal.
+        // SAFETY: si_pid is set for every si_code that names a sender.
         let sender = unsafe { info.si_pid() };
         let raised_here = info.si_code == libc::SI_USER
             && sender == rustix::process::getpid().as_raw_nonzero().get();
         if !raised_here {
-            // Back to the process, as if it came just now. Only a thread's own number
-            // is accepted here; the signal goes to the process all the same.
+            // Returned to the process as if it had just arrived. Only a thread's own number is
+            // accepted here; the signal still goes to the process.
             let thread = rustix::thread::gettid().as_raw_nonzero().get();
             // SAFETY: `info` is a valid siginfo_t that the kernel has made.
             unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, thread, signal, &raw const info) };
@@ -96,7 +95,7 @@ fn pending() -> libc::sigset_t {
     }
 }
 
-/// Those of the two signals that `include` says.
+/// The set of those signals that `include` selects.
 fn set_of(include: impl Fn(libc::c_int) -> bool) -> libc::sigset_t {
     let mut set = MaybeUninit::zeroed();
     // SAFETY: sigemptyset makes the set that sigaddset adds to.

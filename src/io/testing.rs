@@ -1,4 +1,4 @@
-//! What tests of system calls need: files, a process of their own, and calls that fail.
+//! Helpers for tests of system calls: files, processes of their own, and calls that fail.
 
 use std::fs;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -16,7 +16,7 @@ use crate::io::fs::root::Root;
 use crate::io::fs::store::{NewFile, StoreOptions};
 use crate::wire::name::Name;
 
-/// How many random cases a property gets: `usual`, unless PROPTEST_CASES says otherwise.
+/// The number of random cases of a property: `usual`, unless PROPTEST_CASES is set.
 pub fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").map_or(usual, |cases| cases.parse().unwrap())
 }
@@ -61,7 +61,7 @@ impl Tree {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// That nothing was added to the root or changed in it.
+    /// Checks that nothing in the root was added or changed.
     pub fn assert_untouched(&self) {
         let found = (self.names(""), self.read("old"));
         assert_eq!(found, (vec!["dir".into(), "old".into()], "old".into()));
@@ -81,8 +81,8 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Runs `body` in a process of its own: this test binary again, with only the test
-/// called `name`, which is the caller. `wrapper` is a command that runs it.
+/// Runs `body` in a process of its own: this test binary with only the calling test, `name`.
+/// `wrapper` is a command that runs it.
 pub fn alone(name: &str, wrapper: &[&str], body: impl FnOnce()) {
     const CHILD: &str = "FRAMEFD_TEST_ALONE";
     if std::env::var_os(CHILD).is_some() {
@@ -97,8 +97,8 @@ pub fn alone(name: &str, wrapper: &[&str], body: impl FnOnce()) {
             command
         }
     };
-    // With one thread at a time the test runs on the main one: there is no other for the
-    // kernel to hand a signal to.
+    // With one test thread the test runs on the main thread: there is no other that a signal
+    // could be delivered to.
     let output = command.args(["--exact", "--test-threads=1", name]).env(CHILD, "1").output();
     let output = output.unwrap();
     let (stdout, stderr) =
@@ -110,7 +110,7 @@ pub fn alone(name: &str, wrapper: &[&str], body: impl FnOnce()) {
     );
 }
 
-/// Runs `body` on a thread of its own, where each system call in `calls` fails with its
+/// Runs `body` on a thread of its own, in which each system call in `calls` fails with its
 /// errno: seccomp(2).
 pub fn failing<T: Send>(calls: &[(libc::c_long, Errno)], body: impl FnOnce() -> T + Send) -> T {
     on_thread(|| {
@@ -119,7 +119,7 @@ pub fn failing<T: Send>(calls: &[(libc::c_long, Errno)], body: impl FnOnce() -> 
     })
 }
 
-/// Runs `body` with openat2(2), where there is none, and where a sandbox forbids it.
+/// Runs `body` with openat2(2), without it, and with a sandbox that forbids it.
 pub fn with_each_resolver(body: impl Fn() + Sync) {
     body();
     for errno in [Errno::NOSYS, Errno::PERM] {
@@ -132,8 +132,7 @@ pub fn with_each_resolver(body: impl Fn() + Sync) {
     }
 }
 
-/// Runs `body` on a thread of its own that has the rights of nobody, where it had those
-/// of root.
+/// Runs `body` on a thread of its own; if the user is root, with the rights of nobody.
 pub fn unprivileged<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     on_thread(|| {
         if rustix::process::geteuid().is_root() {

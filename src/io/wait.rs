@@ -1,4 +1,4 @@
-//! The one way to wait: for descriptors, under a deadline, until the host interrupts it.
+//! All waits: for descriptors, under a deadline, until the host interrupts them.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -13,26 +13,26 @@ use rustix::net::Shutdown;
 use super::deadline::{Deadline, Time};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Asked before each wait, after each signal, and once a second; `Break` ends the call.
+/// Called before each wait, after each signal, and once a second; `Break` ends the call.
 pub type Hook = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
 
-/// With a hook no wait lasts longer than this at a time: the signal that the hook looks for
-/// may have gone to another thread.
+/// With a hook no single wait lasts longer than this: the signal that the hook looks for may
+/// have been delivered to another thread.
 const SLICE: Duration = Duration::from_secs(1);
-/// Nor with sockets that can be aborted and are not waited for.
+/// The longest single wait if a socket can be aborted that is not waited for.
 const ABORT_SLICE: Duration = Duration::from_millis(50);
 
-/// What may end the waits of one conversation, or of one call.
+/// Ends the waits of one conversation, or of one call.
 pub struct Interrupt {
     hook: Option<Hook>,
     aborted: AtomicBool,
-    /// The descriptors are not those of the conversation any more.
+    /// The descriptors no longer belong to the conversation.
     is_over: AtomicBool,
     /// How many aborts are using the descriptors.
     aborting: AtomicU32,
-    /// The sockets that an abort shuts down, which wakes whoever waits on them.
+    /// The sockets that an abort shuts down, which ends waits on them.
     sockets: [Option<BorrowedFd<'static>>; 2],
-    /// What wakes a wait on anything else: an eventfd(2).
+    /// An eventfd(2), which ends waits on other descriptors.
     event: Option<OwnedFd>,
 }
 
@@ -45,7 +45,7 @@ impl Interrupt {
     /// A hook, if any, and an abort for these descriptors. An eventfd is made only if one of
     /// them is no socket.
     ///
-    /// The descriptors have to stay open as long as [`abort`](Self::abort) can be called.
+    /// The descriptors must stay open as long as [`abort`](Self::abort) can be called.
     pub fn for_descriptors(
         hook: Option<Hook>,
         fds: [Option<BorrowedFd<'static>>; 2],
@@ -69,7 +69,7 @@ impl Interrupt {
         Interrupt { hook, aborted, is_over, aborting: AtomicU32::new(0), sockets, event }
     }
 
-    /// From now on an abort leaves the descriptors alone: they may be closed.
+    /// From now on an abort does not use the descriptors: they may be closed.
     pub fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
         while self.aborting.load(Ordering::SeqCst) > 0 {
@@ -78,7 +78,7 @@ impl Interrupt {
         }
     }
 
-    /// Whatever waits, and every later wait, fails with [`ErrorKind::Aborted`].
+    /// Makes current and later waits fail with [`ErrorKind::Aborted`].
     ///
     /// Async-signal-safe: it sets an atomic, and calls shutdown(2) and write(2).
     pub fn abort(&self) {
@@ -86,11 +86,12 @@ impl Interrupt {
         self.aborting.fetch_add(1, Ordering::SeqCst);
         if !self.is_over.load(Ordering::SeqCst) {
             for socket in self.sockets.iter().flatten() {
-                // One that is not connected any more has nobody waiting on it.
+                // It fails if the socket is no longer connected; then nobody waits on it.
                 let _ = rustix::net::shutdown(socket, Shutdown::Both);
             }
             if let Some(event) = &self.event {
-                // It can only fail if the counter is at its end, and then it is readable too.
+                // It can only fail if the counter is at its maximum, and then it is readable
+                // too.
                 let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
             }
         }
@@ -102,20 +103,20 @@ impl Interrupt {
         self.aborted.load(Ordering::Acquire)
     }
 
-    /// Whether a call may block in the kernel and still be ended: on a socket that an abort
-    /// shuts down, without a hook.
+    /// Whether a call may block in the kernel: on a socket that an abort shuts down, if there is
+    /// no hook.
     pub(crate) fn lets_block(&self, fd: BorrowedFd<'_>) -> bool {
         let is_ours = |socket: &BorrowedFd<'_>| socket.as_raw_fd() == fd.as_raw_fd();
         self.hook.is_none() && self.sockets.iter().flatten().any(is_ours)
     }
 
-    /// When a wait for `fds` has to ask again, though nothing woke it.
+    /// The longest single wait for `fds`.
     fn slice(&self, fds: &[PollFd<'_>]) -> Deadline {
         let is_ours = |fd: BorrowedFd<'_>| {
             self.sockets.iter().flatten().any(|socket| socket.as_raw_fd() == fd.as_raw_fd())
         };
         let has_sockets = self.sockets.iter().any(Option::is_some);
-        // An abort shuts down the sockets, which nobody feels who waits for something else.
+        // An abort shuts down the sockets, which does not end waits for other descriptors.
         if has_sockets && self.event.is_none() && !fds.iter().any(|fd| is_ours(fd.as_fd())) {
             Deadline::after(ABORT_SLICE)
         } else if self.hook.is_some() {
@@ -136,8 +137,8 @@ impl Interrupt {
         }
     }
 
-    /// Fails if a call is to end although it need not wait: after each turn of its loop. A peer
-    /// that sends, or reads, without a pause must hold it no longer than one that does nothing.
+    /// Called after each turn of a call's loop; fails if the call must end. A peer that sends or
+    /// reads without a pause must not hold a call longer than a silent one.
     pub(crate) fn turn(&self, time: &mut Time) -> Result<()> {
         if self.is_aborted() {
             return Err(aborted());
@@ -155,8 +156,8 @@ impl fmt::Debug for Interrupt {
     }
 }
 
-/// Waits until one of `fds` is ready or the deadline passes: `Ok(0)` says that it passed. A
-/// signal does not end the wait, but has the hook asked.
+/// Waits until one of `fds` is ready or the deadline passes (`Ok(0)`). A signal does not end the
+/// wait; it calls the hook.
 pub fn poll(
     fds: &mut [PollFd<'_>],
     deadline: Deadline,
@@ -197,7 +198,7 @@ fn poll_interrupted(
     deadline: Deadline,
     interrupt: &Interrupt,
 ) -> Result<usize> {
-    // The eventfd goes behind the caller's descriptors, whose results are copied back.
+    // The eventfd follows the caller's descriptors, whose results are copied back.
     let mut with_event: Vec<PollFd<'_>> = Vec::new();
     loop {
         if !deadline.is_past() {
@@ -231,7 +232,7 @@ fn poll_interrupted(
 
 /// One poll(2), which a signal ends.
 fn poll_once(fds: &mut [PollFd<'_>], deadline: Deadline) -> Result<usize, Errno> {
-    // Beyond the kernel's range is as good as never.
+    // A timeout beyond the kernel's range is treated as none.
     let longest = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
     let timeout = deadline.remaining().map(|left| Timespec::try_from(left).unwrap_or(longest));
     rustix::event::poll(fds, timeout.as_ref())

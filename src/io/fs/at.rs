@@ -1,4 +1,4 @@
-//! System calls on one name in a directory. None of them follows a link that has the name.
+//! System calls on one name in a directory. None of them follows a link of that name.
 //!
 //! Each is compiled once, and not into every caller: the conversion of a path takes more
 //! code than the call.
@@ -48,9 +48,9 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     rustix::fs::unlinkat(dir, name, AtFlags::empty())
 }
 
-/// Makes what was made and renamed in `dir` survive a power loss, as `PostgreSQL`'s
-/// `fsync_fname` does: if a directory cannot be read, or its file system has no fsync
-/// for directories, there is nothing more to do.
+/// Makes new and renamed entries of `dir` survive a power failure, as `PostgreSQL`'s
+/// `fsync_fname` does. It is no error if the directory cannot be read or its file system has no
+/// fsync for directories.
 pub(super) fn sync(dir: BorrowedFd<'_>) -> Result<()> {
     let dir = match open(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
         Err(Errno::ACCESS) => return Ok(()),

@@ -1,4 +1,4 @@
-//! What is found under a name: whether it is acceptable, and how an error says so.
+//! Checks of the entry that a name leads to, and the errors for it.
 
 use std::os::fd::BorrowedFd;
 
@@ -9,11 +9,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::entry::{self, Kind};
 use crate::wire::quote;
 
-/// What `errno` means for a request that carried `name`.
+/// The error for an `errno` of a request for `name`.
 pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
     let what = format!("{doing} {}", quote(name));
     let kind = match errno {
-        // One text for all: which of them it is depends on the way it was found.
+        // One text for all of them, since the errno depends on the way of the lookup.
         Errno::XDEV | Errno::LOOP | Errno::NOTDIR => {
             let why = "a component is not a directory, and links are not followed";
             return Error::new(ErrorKind::Path, format!("{what}: {why}"));
@@ -38,7 +38,7 @@ pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
     Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
 }
 
-/// What `fd` is open on.
+/// The file that `fd` is open on.
 pub fn stat(fd: BorrowedFd<'_>) -> Result<entry::Stat> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
     Ok(stat_of(&stat))

@@ -1,4 +1,4 @@
-//! What is in a directory, and directories and links made in one.
+//! Listing a directory, and making directories and links in it.
 
 use std::collections::BinaryHeap;
 use std::mem::MaybeUninit;
@@ -18,15 +18,15 @@ use crate::limits;
 use crate::wire::entry::{Entry, Kind};
 use crate::wire::name::{Name, check_link_target, is_reserved};
 
-/// The names in a directory that is open for reading and has not been read yet, whatever
-/// they are, in the order of their bytes; those of the library's own files are left out.
-/// [`ErrorKind::TooBig`] if they take more than 64 MiB of memory.
+/// All names in a directory, in the order of their bytes, without the library's own files. The
+/// directory is open for reading and was not read yet. [`ErrorKind::TooBig`] if they take more
+/// than 64 MiB of memory.
 pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
     names_within(dir, limits::MAX_BODY)
 }
 
-/// The file under the name `leaf`, with the target if it is a link; `None` if there is none,
-/// or not any more.
+/// The file of the name `leaf`, with the target if it is a link; `None` if there is none, or not
+/// any more.
 pub fn entry(dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<Option<Entry>> {
     let found = at::stat(dir, leaf).and_then(|stat| {
         let stat = stat_of(&stat);
@@ -37,14 +37,14 @@ pub fn entry(dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<Option<Entry>> {
         Ok(Entry { name: leaf.to_vec(), stat, target })
     });
     match found {
-        // EINVAL: what was a link has been replaced.
+        // EINVAL: the link was replaced by something else.
         Err(Errno::NOENT | Errno::INVAL) => Ok(None),
         found => found.map(Some).map_err(|errno| refused("stat", leaf, errno)),
     }
 }
 
-/// Makes a directory with the mode, 0777 if there is none, less the process's umask.
-/// One that is there is left as it is; [`ErrorKind::Exists`] if it is something else.
+/// Makes a directory with the mode, by default 0777, reduced by the process's umask. An existing
+/// one is not changed; [`ErrorKind::Exists`] if the name is something else.
 pub fn make_directory(root: Root<'_>, name: Name<'_>, options: &StoreOptions) -> Result<()> {
     let refused = |errno| refused("make the directory", name.as_bytes(), errno);
     let parent = open_parent(root, name, options)?;
@@ -59,7 +59,7 @@ pub fn make_directory(root: Root<'_>, name: Name<'_>, options: &StoreOptions) ->
     }
 }
 
-/// Takes the permission bits from a directory that `mode` does not have.
+/// Removes the permission bits of a directory that are not in `mode`.
 pub fn restrict(dir: BorrowedFd<'_>, mode: u32) -> Result<()> {
     let failed = |errno| Error::system("the mode of the directory", errno);
     let there = rustix::fs::fstat(dir).map_err(failed)?.st_mode & 0o7777;
@@ -70,9 +70,9 @@ pub fn restrict(dir: BorrowedFd<'_>, mode: u32) -> Result<()> {
     }
 }
 
-/// Makes a symbolic link, if [`check_link_target`] takes its target. One that is there and
-/// leads to the same is left; another is replaced, as a whole, if it may be.
-/// [`ErrorKind::Exists`] if it may not, or if it is no link.
+/// Makes a symbolic link, if [`check_link_target`] accepts its target. An existing link with the
+/// same target stays; another one is replaced atomically, if allowed. [`ErrorKind::Exists`] if
+/// it is not allowed, or if the name is not a link.
 pub fn make_link(
     root: Root<'_>,
     name: Name<'_>,
@@ -113,18 +113,18 @@ fn names_within(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<Box<[u8]>>> {
         names.push(name.into());
         Ok(())
     })?;
-    // What sorts a slice quicker takes ten times the code.
+    // A faster sort takes ten times the code.
     Ok(BinaryHeap::from(names).into_sorted_vec())
 }
 
-/// Hands every name in a directory but `.` and `..` to `take`, with its type where the
-/// file system tells it.
+/// Passes every name in a directory except `.` and `..` to `take`, with its type if the file
+/// system reports it.
 pub(crate) fn for_each_name(
     dir: BorrowedFd<'_>,
     take: &mut dyn FnMut(&[u8], FileType) -> Result<()>,
 ) -> Result<()> {
     let failed = |errno| match errno {
-        // It was removed since it was opened.
+        // It was removed after it was opened.
         Errno::NOENT => Error::system_as(ErrorKind::NotFound, "read the directory", errno),
         errno => Error::system("read the directory", errno),
     };
@@ -153,7 +153,7 @@ fn sync(parent: &OwnedFd, options: &StoreOptions) -> rustix::io::Result<()> {
     if options.sync { at::sync(parent.as_fd()) } else { Ok(()) }
 }
 
-/// What a name takes in memory beside its bytes.
+/// The memory of a name, without its bytes.
 const NAME_OVERHEAD: usize = 48;
 
 #[cfg(test)]
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(testing::names(&tree.dir.path().join("outside")), ["file"]);
     }
 
-    /// Names and targets from few components, so that they meet.
+    /// Names and targets of few components, so that they often collide.
     fn path(depth: usize) -> impl Strategy<Value = String> {
         prop::collection::vec("[a-c]", 1..=depth).prop_map(|components| components.join("/"))
     }

@@ -4,13 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// A file that is unlocked when this is dropped. To close it would not be enough: a child
-/// that another thread has just started shares it until it becomes its program.
+/// A file that is unlocked when this is dropped. Closing it would not be enough: a child that
+/// another thread has just started shares it until its execve(2).
 #[derive(Debug)]
 pub struct Locked(OwnedFd);
 
 impl Locked {
-    /// Takes over a file that has its lock.
+    /// Takes a file that is already locked.
     pub(super) fn new(file: OwnedFd) -> Locked {
         Locked(file)
     }

@@ -1,4 +1,4 @@
-//! Partial files: the received part of a file whose transfer was cut.
+//! Partial files: the received part of a file whose transfer was interrupted.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::wire::quote;
 /// How the names of partial files end.
 pub(super) const PARTIAL: &str = ".part";
 
-/// Opens the partial file of `name` for reading; with its size, and `None` where there is
-/// none. Nobody can continue it as long as it is open: [`ErrorKind::Busy`] if somebody
-/// does already. [`ErrorKind::Path`] if something else has its name.
+/// Opens the partial file of `name` for reading, and returns its size as well; `None` if there
+/// is none. No transfer can continue it while it is open: [`ErrorKind::Busy`] if one does
+/// already. [`ErrorKind::Path`] if something else has its name.
 pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(Locked, u64)>> {
     let parent = root.open_parent(name)?;
     let shared = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockShared);
     open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
 }
 
-/// The partial file of `name`, to be written; made if there is none. Its size as well.
+/// Opens the partial file of `name` for writing, or makes it; returns its size as well.
 pub(super) fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(OwnFile, u64)> {
     let exclusive = |file: &OwnedFd| flock(file, FlockOperation::NonBlockingLockExclusive);
     match open_locked(parent.as_fd(), name, OFlags::RDWR | OFlags::CREATE, &exclusive)? {
@@ -37,8 +37,8 @@ pub(super) fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(OwnFile, u6
     }
 }
 
-/// Opens the partial file of `name`, locks it and makes sure that it is ours; with
-/// `O_CREAT` it is made if there is none.
+/// Opens the partial file of `name`, locks it and checks that it is ours; with `O_CREAT` it is
+/// made if there is none.
 fn open_locked(
     parent: BorrowedFd<'_>,
     name: Name<'_>,
@@ -49,7 +49,7 @@ fn open_locked(
     let refused = |errno| refused("open the partial file of", name.as_bytes(), errno);
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
     for _ in 0..ATTEMPTS {
-        // Looked at before it is opened: opening alone makes some devices act.
+        // Checked before it is opened, because some devices act when they are opened.
         let flags = match at::stat(parent, partial.as_bytes()) {
             Ok(stat) => {
                 check_ours(name, &stat)?;
@@ -62,7 +62,7 @@ fn open_locked(
         let mode = Mode::RUSR | Mode::WUSR;
         let file = match at::open(parent, partial.as_bytes(), flags, mode) {
             Err(Errno::EXIST) => continue,
-            // If even a new one cannot be made, the directory is gone.
+            // If a new one cannot be made either, the directory is gone.
             Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => continue,
             opened => opened.map_err(refused)?,
         };
@@ -72,7 +72,7 @@ fn open_locked(
         }
         let file = Locked::new(file);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
-        // Who had the lock before may have given the file its final name, or removed it.
+        // The previous holder of the lock may have given the file its final name, or removed it.
         let there = at::stat(parent, partial.as_bytes());
         if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)) {
             check_ours(name, &stat)?;
@@ -83,7 +83,7 @@ fn open_locked(
     Err(Error::new(ErrorKind::Busy, detail))
 }
 
-/// Refuses what somebody else has put there, and what has another name as well.
+/// Refuses a file of another user, and one that has another name as well.
 fn check_ours(name: Name<'_>, stat: &Stat) -> Result<()> {
     let ours = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1;
     if ours && regular(name.as_bytes(), stat).is_ok() {
@@ -93,8 +93,8 @@ fn check_ours(name: Name<'_>, stat: &Stat) -> Result<()> {
     Err(Error::new(ErrorKind::Path, detail))
 }
 
-/// The same for each call; it says nothing of the name itself, which may be as long as a
-/// name can be.
+/// The name of the partial file: the same for each call, and short even if `name` is as long as
+/// a name can be.
 fn partial_name(name: Name<'_>) -> String {
     let mut hasher = Hasher::default();
     hasher.update(name.split().1);
@@ -102,7 +102,7 @@ fn partial_name(name: Name<'_>) -> String {
     format!("{RESERVED}{}{PARTIAL}", &digest[..16])
 }
 
-/// How often a partial file may turn out to be gone before that counts as in use.
+/// How often a partial file may be found removed before it counts as in use.
 const ATTEMPTS: u32 = 8;
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
         Ok((file, String::from_utf8(prefix).unwrap()))
     }
 
-    /// A file that was cut after `bytes`.
+    /// A file whose transfer was interrupted after `bytes`.
     fn cut_after(tree: &Tree, bytes: &[u8]) {
         resume(tree, 0).unwrap().0.write(bytes).unwrap();
     }
@@ -203,7 +203,7 @@ mod tests {
         file.write(b"X").unwrap();
         drop(file);
         assert_eq!((tree.read(PART), tree.read("old")), ("olX".into(), "old".into()));
-        // Two bytes are there in each: the partial file comes first.
+        // Both have two bytes: the partial file is preferred.
         assert_eq!(resume(&tree, 3).unwrap().1, "olX");
         fs::remove_file(tree.path(PART)).unwrap();
 
@@ -224,7 +224,7 @@ mod tests {
         cut_after(&tree, b"x");
         let parent = Arc::new(rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).unwrap());
         let (partial, _) = lock(&parent, name()).unwrap();
-        // As a child has it between its start and its program.
+        // As in a child between its start and its execve(2).
         let _shared = rustix::io::fcntl_dupfd_cloexec(&partial, 0).unwrap();
         drop(partial);
         resume(&tree, 0).unwrap();
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(tree.read("old"), "plain");
         file.commit().unwrap();
         assert_eq!(tree.read("old"), "abc");
-        // Who only reads it is not in the way of another who does.
+        // Two readers do not exclude each other.
         cut_after(&tree, b"abc");
         let reading = open_partial(tree.root(), name()).unwrap();
         assert!(reading.is_some() && open_partial(tree.root(), name()).is_ok());
@@ -389,7 +389,7 @@ mod tests {
                 "device",
                 Box::new(|path| {
                     let full = rustix::fs::makedev(1, 7);
-                    // Not every container may.
+                    // Not every container is allowed to.
                     if rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::RWXU, full)
                         .is_err()
                     {

@@ -1,4 +1,4 @@
-//! Files by the host's own paths, which lead where open(2) says.
+//! Files by paths of the host, which are resolved as by open(2).
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,7 +12,7 @@ use crate::io::fs::at;
 use crate::io::fs::check::{refused, regular, stat_of};
 use crate::wire::entry::Stat;
 
-/// Opens the regular file at `path` for reading, and never waits for a FIFO.
+/// Opens the regular file at `path` for reading, without waiting for a FIFO.
 /// [`ErrorKind::Path`](crate::ErrorKind::Path) for anything else.
 pub fn open_file(path: &Path) -> Result<(OwnedFd, Stat)> {
     let name = path.as_os_str().as_bytes();
@@ -24,8 +24,8 @@ pub fn open_file(path: &Path) -> Result<(OwnedFd, Stat)> {
     Ok((file, stat_of(&stat)))
 }
 
-/// Opens the directory that `path` is in, as an `O_PATH` descriptor, and gives the last
-/// component, empty if the path ends in a slash.
+/// Opens the directory that `path` is in, as an `O_PATH` descriptor, and returns the last
+/// component, empty if the path ends with a slash.
 pub fn open_parent(path: &Path) -> Result<(OwnedFd, &[u8])> {
     let name = path.as_os_str().as_bytes();
     let (parent, leaf) = match name.iter().rposition(|byte| *byte == b'/') {
@@ -44,8 +44,8 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd> {
         .map_err(|errno| refused("open", path.as_os_str().as_bytes(), errno))
 }
 
-/// Makes the directory at `path`, with the mode 0777 less the process's umask and, with
-/// `sync`, to survive a power loss, if nothing is there; whether it did.
+/// Makes the directory at `path` if nothing is there, with the mode 0777 reduced by the
+/// process's umask; with `sync` it survives a power failure. Returns whether it was made.
 pub fn make_directory(path: &Path, sync: bool) -> Result<bool> {
     let refused = |errno| refused("make the directory", path.as_os_str().as_bytes(), errno);
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {

@@ -1,4 +1,4 @@
-//! Files for their owner alone, such as those with a key.
+//! Files for their owner only, such as key files.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::directory::names;
 use crate::wire::quote;
 
-/// What was opened, and is looked at before anything is read from it. What is refused is
+/// An opened file or directory, which is checked before anything is read from it. A refusal is
 /// [`ErrorKind::Key`].
 #[derive(Debug)]
 pub struct Opened {
@@ -24,7 +24,7 @@ pub struct Opened {
 /// Opens the file or the directory at `path`.
 ///
 /// With `group_readable`, the group may read a file, it may belong to root, and there may be
-/// symbolic links to it: so do Kubernetes and systemd hand over secrets. What is in systemd's
+/// symbolic links to it: Kubernetes and systemd provide secrets that way. Files in systemd's
 /// `$CREDENTIALS_DIRECTORY` may be so in any case.
 pub fn open(path: &Path, group_readable: bool) -> Result<Opened> {
     open_at(CWD, path, group_readable || is_credential(path))
@@ -36,18 +36,19 @@ impl Opened {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
     }
 
-    /// The file, if it is a regular one that only its owner may use, who is the process's
-    /// user. Root may use everybody's.
+    /// The file, if it is a regular one that belongs to the process's user, and that only its
+    /// owner may use. Root may use the files of all users.
     pub fn into_file(self) -> Result<OwnedFd> {
         self.check(None)?;
         Ok(self.file)
     }
 
-    /// The names in a directory that only its owner may change, in the order of their bytes;
-    /// not those that begin with a dot.
+    /// The names in a directory that only its owner may change, in the order of their bytes,
+    /// without those that begin with a dot.
     pub fn names(&self) -> Result<Vec<Box<[u8]>>> {
         let mode = self.stat.st_mode & 0o7777;
-        // Everybody may add files to a directory of Kubernetes, but their owner tells.
+        // All users may add files to a directory of Kubernetes, but the owner of each file is
+        // checked.
         let is_sticky = self.group_readable && mode & 0o1000 != 0;
         if mode & 0o022 != 0 && !is_sticky {
             return refuse(format!("others may add files (mode {mode:04o}): chmod go-w it"));
@@ -60,8 +61,8 @@ impl Opened {
         Ok(names)
     }
 
-    /// The file `name` in the directory, as [`into_file`](Self::into_file) has it. Root may use
-    /// those of the directory's owner, too.
+    /// The file `name` in the directory, with the rules of [`into_file`](Self::into_file). Root
+    /// may use those of the directory's owner, too.
     pub fn file(&self, name: &[u8]) -> Result<OwnedFd> {
         let path = Path::new(OsStr::from_bytes(name));
         let opened = open_at(self.file.as_fd(), path, self.group_readable)?;
@@ -84,8 +85,8 @@ impl Opened {
         Ok(())
     }
 
-    /// Whether a file of `owner` may be used. Root takes everybody's, but not what others than
-    /// the owner of its directory put there.
+    /// Whether a file of `owner` may be used. Root may use the files of all users, but in a
+    /// directory only those of its owner.
     fn trusts(&self, owner: u32, directory: Option<&Stat>) -> bool {
         let me = rustix::process::geteuid();
         owner == me.as_raw()
@@ -104,7 +105,7 @@ fn open_at(dir: BorrowedFd<'_>, path: &Path, group_readable: bool) -> Result<Ope
     Ok(Opened { file, stat, group_readable })
 }
 
-/// Whether systemd has put it there for this process.
+/// Whether it is a credential from systemd for this process.
 fn is_credential(path: &Path) -> bool {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
     let climbs = path.components().any(|part| part == Component::ParentDir);
@@ -127,7 +128,7 @@ pub fn sync(file: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::fsync(file).map_err(|errno| Error::system("fsync", errno))
 }
 
-/// Removes the file at `path`, if that can be done.
+/// Removes the file at `path`, if possible.
 pub fn remove(path: &Path) {
     let _ = rustix::fs::unlinkat(CWD, path, AtFlags::empty());
 }

@@ -7,7 +7,7 @@ use rustix::io::{Errno, Result, pread, retry_on_intr};
 
 use crate::limits;
 
-/// Hands the first `length` bytes of `file` to `take`, as [`read_range`] does.
+/// Passes the first `length` bytes of `file` to `take`, as [`read_range`] does.
 pub fn read_start(
     file: BorrowedFd<'_>,
     length: u64,
@@ -16,8 +16,8 @@ pub fn read_start(
     read_range(file, 0, length, take)
 }
 
-/// Hands `length` bytes of `file` to `take`, from the byte `from` on and at most 1 MiB at a
-/// time. The position of `file` does not matter, and stays. EINVAL if it has fewer.
+/// Passes `length` bytes of `file` to `take`, starting at `from`, at most 1 MiB at a time. It
+/// ignores and keeps the file's position. EINVAL if the file is shorter.
 pub fn read_range(
     file: BorrowedFd<'_>,
     from: u64,
@@ -42,7 +42,7 @@ pub fn read_range(
     Ok(())
 }
 
-/// The position of `file`: where it is read or written next.
+/// The position of `file`.
 pub fn position(file: BorrowedFd<'_>) -> Result<u64> {
     rustix::fs::tell(file)
 }

@@ -12,17 +12,17 @@ use crate::wire::entry;
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// The directory that names are relative to. Symbolic links are followed nowhere, not
-/// even where they stay inside; mount points are crossed.
+/// The directory that names are relative to. Symbolic links are never followed, even if they
+/// stay inside; mount points are crossed.
 ///
 /// Each call resolves the name's directory once, with openat2(2), and does the rest
 /// relative to the descriptor that it got, so a rename meanwhile cannot redirect it.
 /// If openat2 is missing or forbidden, one openat(2) per component gives the same
 /// results.
 ///
-/// Errors of every call: [`ErrorKind::Path`] if the name leads over something that is
-/// not a directory, or to something that is not a regular file, [`ErrorKind::NotFound`],
-/// [`ErrorKind::Denied`], and what [`Error::system`] makes of the rest.
+/// Errors of every call: [`ErrorKind::Path`] if a part of the name is not a directory, or if the
+/// name is not a regular file; [`ErrorKind::NotFound`], [`ErrorKind::Denied`]; for other errnos
+/// see [`Error::system`].
 #[derive(Clone, Copy, Debug)]
 pub struct Root<'fd> {
     dir: BorrowedFd<'fd>,
@@ -31,8 +31,8 @@ pub struct Root<'fd> {
 }
 
 impl<'fd> Root<'fd> {
-    /// Takes the directory that `dir` is open on; `O_PATH` is enough.
-    /// [`ErrorKind::BadDescriptor`] if it is something else.
+    /// The directory that `dir` is open on; `O_PATH` is enough. [`ErrorKind::BadDescriptor`] if
+    /// it is not a directory.
     pub fn new(dir: BorrowedFd<'fd>) -> Result<Root<'fd>> {
         let stat = rustix::fs::fstat(dir).map_err(|errno| Error::system("fstat", errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -41,15 +41,15 @@ impl<'fd> Root<'fd> {
         Ok(Root { dir, make_parents: false, sync_parents: true })
     }
 
-    /// Whether [`open_parent`](Self::open_parent) makes the directories that are missing,
-    /// with the mode 0777 less the process's umask, and whether each is to survive a power
-    /// loss. By default it makes none.
+    /// Whether [`open_parent`](Self::open_parent) makes missing directories, with the mode 0777
+    /// reduced by the process's umask, and whether each must survive a power failure. By default
+    /// it makes none.
     #[must_use]
     pub fn make_parents(self, make: bool, sync: bool) -> Root<'fd> {
         Root { make_parents: make, sync_parents: sync, ..self }
     }
 
-    /// What is there under `name`, be it a link; without a name, the root.
+    /// Describes `name`, without following a link; without a name, the root.
     pub fn stat(self, name: Option<Name<'_>>) -> Result<entry::Stat> {
         let Some(name) = name else {
             let stat = rustix::fs::fstat(self.dir);
@@ -61,27 +61,27 @@ impl<'fd> Root<'fd> {
             .map_err(|errno| refused("stat", name.as_bytes(), errno))
     }
 
-    /// Opens an existing regular file for reading; its state is that when it was opened.
-    /// Never waits for a FIFO; a device that is found there is not even opened.
+    /// Opens an existing regular file for reading. It never waits for a FIFO, and does not open
+    /// a device.
     pub fn open_file(self, name: Name<'_>) -> Result<(OwnedFd, entry::Stat)> {
         let parent = self.directory_of(name, false)?;
-        // Looked at before it is opened: opening alone makes some devices act.
+        // Checked before it is opened, because some devices act when they are opened.
         let found = at::stat(parent.as_fd(), name.split().1);
         regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
         let (file, stat) = open_regular(parent.as_fd(), name)?;
         Ok((file, stat_of(&stat)))
     }
 
-    /// As [`open_file`](Self::open_file), but symbolic links are followed as long as they
-    /// stay within: [`ErrorKind::Path`] if one leads out. [`ErrorKind::Unsupported`]
-    /// without openat2(2). Needs /proc.
+    /// As [`open_file`](Self::open_file), but follows symbolic links that stay inside:
+    /// [`ErrorKind::Path`] if one leads out. [`ErrorKind::Unsupported`] without openat2(2).
+    /// Needs /proc.
     pub fn open_followed(self, name: Name<'_>) -> Result<(OwnedFd, entry::Stat)> {
         let name = name.as_bytes();
         let found = self.follow(name).map_err(|errno| refused_link(name, errno))?;
         let failed = |errno| refused("open", name, errno);
         let stat = rustix::fs::fstat(&found).map_err(failed)?;
         regular(name, &stat)?;
-        // Opened by what was found, so that the name is not resolved again.
+        // Opened by its descriptor, so that the name is not resolved again.
         let found = format!("/proc/self/fd/{}", found.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::open(&*found, flags, Mode::empty()));
@@ -92,7 +92,7 @@ impl<'fd> Root<'fd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let open = || rustix::fs::openat2(self.dir, path, flags, Mode::empty(), resolve);
-        // A rename anywhere is a reason to try again.
+        // EAGAIN: something was renamed meanwhile, try again.
         let mut opened = Err(Errno::AGAIN);
         for _ in 0..FOLLOW_ATTEMPTS {
             opened = retry_on_intr(open);
@@ -128,8 +128,8 @@ impl<'fd> Root<'fd> {
         let opened =
             retry_on_intr(|| rustix::fs::openat2(self.dir, path, flags, Mode::empty(), resolve));
         match opened {
-            // Missing before Linux 5.6, EPERM from sandboxes; EAGAIN asks to try again,
-            // and the walk has nothing to wait for.
+            // Missing before Linux 5.6, EPERM from sandboxes. After EAGAIN the walk is used
+            // instead of another try.
             Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG | Errno::INVAL | Errno::AGAIN) => {
                 self.walk(path, flags, make)
             }
@@ -176,8 +176,7 @@ fn refused_link(name: &[u8], errno: Errno) -> Error {
     }
 }
 
-/// Whatever has taken the leaf's place since it was looked at is opened without waiting
-/// and refused.
+/// If the leaf was replaced after the check, the new file is opened without waiting and refused.
 pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
     let refused = |errno| refused("open", name.as_bytes(), errno);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -187,7 +186,7 @@ pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(Ow
     Ok((file, stat))
 }
 
-/// How often a link is tried to be followed while something is being renamed.
+/// How often following a link is tried while something is being renamed.
 const FOLLOW_ATTEMPTS: u32 = 128;
 
 const DIRECTORY: OFlags =
@@ -365,7 +364,7 @@ mod tests {
         let magic = Root::new(proc.as_fd()).unwrap();
         let magic = magic.open_followed(Name::new(b"self/exe").unwrap());
         assert_eq!(kind(magic), ErrorKind::Path);
-        // Nothing is followed in a way that a rename could make use of.
+        // No rename can make a link be followed.
         for errno in [Errno::NOSYS, Errno::PERM] {
             let within = || root.open_followed(Name::new(b"within").unwrap());
             let followed = failing(&[(libc::SYS_openat2, errno)], within);

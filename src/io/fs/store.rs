@@ -1,4 +1,4 @@
-//! A file that is written beside its target and takes its place whole, or not at all.
+//! A file that is written beside its target, and replaces it as a whole or not at all.
 
 use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use crate::wire::quote;
 /// How a file is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Its permission bits, less the process's umask. Of others than 0777 (setuid,
-    /// setgid, sticky) nothing is taken. The default is 0666.
+    /// Its permission bits, reduced by the process's umask. Bits other than 0777 (setuid,
+    /// setgid, sticky) are ignored. The default is 0666.
     pub mode: Option<u32>,
     /// Its time of modification in milliseconds since 1970; by default, now.
     pub mtime: Option<i64>,
     /// Whether it may replace a file; by default it may.
     pub overwrite: bool,
-    /// Whether [`NewFile::commit`] returns only when it would survive a power loss; by
-    /// default so.
+    /// Whether [`NewFile::commit`] returns only when it would survive a power failure; by
+    /// default it does.
     pub sync: bool,
-    /// Whether directories that are missing on the way to it are made; by default not.
+    /// Whether missing parent directories are made; by default not.
     pub parents: bool,
 }
 
@@ -40,12 +40,12 @@ impl Default for StoreOptions {
     }
 }
 
-/// A file that has its name only once it is complete. Until [`commit`](Self::commit) it
-/// is a file of the library's own in the target's directory.
+/// A file that gets its name only once it is complete. Until [`commit`](Self::commit) it is an
+/// unfinished file in the target's directory.
 ///
-/// The target is replaced and never written to: who has it open, or has it under another
-/// name (a hard link), keeps the old content. Only a regular file is replaced:
-/// [`ErrorKind::Path`] if the target is anything else, a link included.
+/// The target is replaced and never written to: open descriptors and other names (hard links)
+/// keep the old content. Only a regular file is replaced: [`ErrorKind::Path`] if the target is
+/// anything else, including a link.
 #[derive(Debug)]
 pub struct NewFile {
     file: OwnFile,
@@ -55,33 +55,32 @@ pub struct NewFile {
     pending: Option<Pending>,
 }
 
-/// What is put off until there is something to write, so that whoever compares the prefix
-/// first, and does not go on, has changed nothing.
+/// Work that is delayed until the first write, so that a caller that only compares the prefix
+/// changes nothing.
 #[derive(Debug)]
 enum Pending {
-    /// Cutting the partial file to so many bytes.
+    /// Truncate the partial file to this many bytes.
     Cut(u64),
-    /// Taking the place of this partial file.
+    /// Replace this partial file.
     Replace(OwnFile),
 }
 
 impl NewFile {
-    /// Begins to store `name`: a temporary, which goes when this is dropped. What
-    /// [`commit`](Self::commit) would refuse is refused here if it can be seen already.
+    /// Begins to store `name` as a temporary file, which is removed when this is dropped. Errors
+    /// of [`commit`](Self::commit) that can be detected now are returned here.
     pub fn create(root: Root<'_>, name: Name<'_>, options: StoreOptions) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
         let (file, mode) = new_temporary(&parent, &target, &options)?;
         Ok(NewFile { file, target, mode, options, pending: None })
     }
 
-    /// Continues to store `name` behind its first `offset` bytes, which `prefix` is given
-    /// in pieces. They are those of the partial file or, if that has fewer, those of the
-    /// stored file, copied; [`ErrorKind::BadField`] if there are not as many.
+    /// Continues to store `name` after its first `offset` bytes, which are passed to `prefix` in
+    /// pieces. They are those of the partial file or, if that has fewer, a copy of those of the
+    /// stored file; [`ErrorKind::BadField`] if neither has as many.
     ///
-    /// With an offset of 0 the partial file begins anew. It stays when this is dropped,
-    /// with what was written until then; before the first write it stays as it was.
-    /// [`ErrorKind::Busy`] if somebody is writing it, [`ErrorKind::Path`] if
-    /// something else has its name.
+    /// With an offset of 0 the partial file begins anew. It stays when this is dropped, with the
+    /// bytes written so far; before the first write it is unchanged. [`ErrorKind::Busy`] if
+    /// another transfer is writing it, [`ErrorKind::Path`] if something else has its name.
     pub fn resume(
         root: Root<'_>,
         name: Name<'_>,
@@ -98,7 +97,7 @@ impl NewFile {
                 Ok(())
             })
             .map_err(refused)?;
-            // The umask shows in a new file alone.
+            // Only a new file shows the umask.
             let (_, mode) = new_temporary(&parent, &target, &options)?;
             let pending = Some(Pending::Cut(offset));
             return Ok(NewFile { file: partial, target, mode, options, pending });
@@ -114,21 +113,19 @@ impl NewFile {
         Ok(NewFile { file, target, mode, options, pending })
     }
 
-    /// Takes the mode and the time of modification of where it comes from, where the
-    /// options name none.
+    /// Uses the mode and the modification time of the source if the options set none.
     pub fn adopt(&mut self, mode: Option<u32>, mtime: Option<i64>) -> Result<()> {
         self.options.mtime = self.options.mtime.or(mtime);
         if self.options.mode.is_none() && mode.is_some() {
             self.options.mode = mode;
-            // The umask shows in a new file alone.
+            // Only a new file shows the umask.
             let parent = self.file.parent();
             (_, self.mode) = new_temporary(parent, &self.target, &self.options)?;
         }
         Ok(())
     }
 
-    /// Appends all of `bytes`. After an error there is nothing to do but to drop this, and
-    /// then nothing is left of it.
+    /// Appends all of `bytes`. After an error drop this; nothing is left of it then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.begin().and_then(|()| write_all(self.file.as_fd(), bytes));
         written.map_err(|errno| {
@@ -137,7 +134,7 @@ impl NewFile {
         })
     }
 
-    /// Ends it with nothing left of it, a partial file neither.
+    /// Gives up without leaving anything, not even a partial file.
     pub fn discard(mut self) {
         self.file.give_up();
         if let Some(Pending::Replace(partial)) = &mut self.pending {
@@ -147,9 +144,9 @@ impl NewFile {
 
     /// Gives the file its mode, its time and, last, its name.
     ///
-    /// [`ErrorKind::Exists`] if the name is taken and may not be replaced. After any
-    /// error the target is as it was and nothing else is left, with one exception: when
-    /// its directory alone could not be synced, the new file is in place.
+    /// [`ErrorKind::Exists`] if the name exists and may not be replaced. After any error the
+    /// target is unchanged and nothing else is left, with one exception: if only its directory
+    /// could not be synced, the new file is in place.
     pub fn commit(mut self) -> Result<()> {
         let begun = self.begin();
         let NewFile { mut file, target, mode, options, pending: _ } = self;
@@ -163,11 +160,11 @@ impl NewFile {
             rustix::fs::futimens(&file, &modified_at(mtime)).map_err(refused)?;
         }
         if options.sync {
-            // Never again after an error: the kernel forgets the pages that it could not
+            // Never repeated after an error: the kernel forgets the pages that it could not
             // write, and a second fsync would succeed without them.
             retry_on_intr(|| rustix::fs::fsync(&file)).map_err(refused)?;
         }
-        // The file itself stays open, and so locked, until it has its name.
+        // The file stays open, and thus locked, until it has its name.
         rustix::io::fcntl_dupfd_cloexec(&file, 0).and_then(close).map_err(refused)?;
         target.check(file.parent().as_fd(), options.overwrite)?;
         if options.overwrite {
@@ -193,7 +190,7 @@ impl NewFile {
     }
 }
 
-/// What is to be stored: the name as it was asked for, and its last component.
+/// The target of a store: the requested name and its last component.
 #[derive(Debug)]
 struct Target {
     name: Box<[u8]>,
@@ -213,7 +210,7 @@ impl Target {
         Ok((Arc::new(parent), target))
     }
 
-    /// What is there now, if that is a file of at least `size` bytes.
+    /// The existing file, if it has at least `size` bytes.
     fn open_stored(&self, parent: BorrowedFd<'_>, name: Name<'_>, wanted: u64) -> Result<OwnedFd> {
         match open_regular(parent, name) {
             Ok((file, stat)) if size(&stat) >= wanted => Ok(file),
@@ -241,13 +238,11 @@ impl Target {
     }
 }
 
-/// A new temporary for `target`, closed to others; the mode that it is to have in the end,
-/// if that differs.
+/// A new temporary for `target`, not accessible to others; and its final mode, if that differs.
 ///
-/// It is created with its final mode, so that it is the kernel that has applied the umask,
-/// or the directory's default ACL in its place: umask(2) cannot be asked without being
-/// set. Whoever opens the file in between gains nothing that the finished file would not
-/// give.
+/// It is created with its final mode, so that the kernel applies the umask or the directory's
+/// default ACL: umask(2) cannot be read without setting it. A process that opens the file in
+/// between gains nothing that the finished file would not give.
 fn new_temporary(
     parent: &Arc<OwnedFd>,
     target: &Target,
@@ -284,7 +279,7 @@ fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     })
 }
 
-/// Closes with the error that a network file system has kept until then.
+/// Closes the file, and returns the error that a network file system reports only then.
 fn close(file: OwnedFd) -> rustix::io::Result<()> {
     // SAFETY: the descriptor was owned, and nothing uses it any more.
     if unsafe { libc::close(file.into_raw_fd()) } == 0 {
@@ -545,8 +540,8 @@ mod tests {
         }
     }
 
-    /// Whoever waits for the lock of a file that is given up finds it without a name: nobody
-    /// can go on with a file that is about to be removed.
+    /// A file that is given up loses its name before its lock, so nobody can continue a file
+    /// that is about to be removed.
     #[test]
     fn what_is_given_up_is_removed_before_it_is_unlocked() {
         let tree = Tree::new();
@@ -577,7 +572,7 @@ mod tests {
         }
     }
 
-    /// Different for each number, and more than one write long.
+    /// Different for each number, and longer than one write.
     fn content(number: u8) -> Vec<u8> {
         vec![b'0' + number; 100_000]
     }
@@ -687,7 +682,7 @@ mod tests {
     fn the_directory_is_synced_once_the_file_is_in_place() {
         let tree = Tree::new();
         let file = tree.create("old", DEFAULT).unwrap();
-        // It is opened for that; nothing else is opened by then.
+        // Only the file itself is opened by then.
         let error = failing(&[(libc::SYS_openat, Errno::IO)], || file.commit()).unwrap_err();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, libc::EIO));
         assert_eq!((tree.read("old"), tree.names("").len()), (String::new(), 2));
@@ -729,7 +724,7 @@ mod tests {
         unprivileged(|| {
             with_each_resolver(|| {
                 assert_eq!(kind(tree.create("dir/x", DEFAULT)), ErrorKind::Denied);
-                // Where names cannot be listed, files can be left all the same.
+                // A directory that cannot be listed can still have unfinished files.
                 tree.store("drop/x", b"new", DEFAULT).unwrap();
             });
         });

@@ -1,4 +1,4 @@
-//! Finds unfinished files by their names, and removes them.
+//! Removes unfinished files, which it finds by their names.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
@@ -15,12 +15,12 @@ use crate::io::fs::root::Root;
 use crate::io::fs::temporary::TEMPORARY;
 use crate::wire::name::{MAX_COMPONENTS, RESERVED};
 
-/// Removes the temporary and partial files below `root` that nobody is writing and that
-/// were last written longer ago than `older_than`; returns how many. What is younger than
-/// a second always stays: it may not be locked yet.
+/// Removes the temporary and partial files below `root` that no transfer is writing, and that
+/// were last written longer ago than `older_than`; returns their number. A file younger than a
+/// second always stays: it may not be locked yet.
 ///
-/// Symbolic links are not followed. What cannot be read or removed is passed over; an
-/// error says that the root itself cannot be read.
+/// Symbolic links are not followed. Entries that cannot be read or removed are skipped; it is an
+/// error only if the root itself cannot be read.
 pub fn sweep(root: BorrowedFd<'_>, older_than: Duration) -> Result<u64> {
     let age = older_than.max(Duration::from_secs(1));
     let Some(before) = SystemTime::now().checked_sub(age) else { return Ok(0) };
@@ -42,7 +42,7 @@ pub fn sweep(root: BorrowedFd<'_>, older_than: Duration) -> Result<u64> {
     Ok(removed)
 }
 
-/// A directory that was swept, and the names of those in it that were not.
+/// A directory that was swept, and the names of its directories that were not yet.
 struct Directory {
     fd: OwnedFd,
     below: Vec<Box<[u8]>>,
@@ -63,7 +63,7 @@ impl Directory {
     }
 }
 
-/// Whether a name is one of those that are given to unfinished files.
+/// Whether a name is that of an unfinished file.
 fn is_unfinished(name: &[u8]) -> bool {
     let stem = |suffix: &str| name.strip_suffix(suffix.as_bytes());
     let stem = stem(TEMPORARY).or_else(|| stem(PARTIAL));
@@ -81,7 +81,7 @@ fn remove_if_dead(
         return Ok(false);
     }
     let _locked = match FileType::from_raw_mode(found.st_mode) {
-        // It is given its name as soon as it is made.
+        // It gets its name as soon as it is made.
         FileType::Symlink => None,
         FileType::RegularFile => {
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -244,7 +244,7 @@ mod tests {
         symlink("../outside/file", tree.path(TEMP)).unwrap();
         age(outside.join("file"));
         symlink("../outside/file", tree.path(PART)).unwrap();
-        // A link's own time cannot be set by File.
+        // `File` cannot set a link's own time.
         let stamp = rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 },
             last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 },

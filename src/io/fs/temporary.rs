@@ -15,8 +15,8 @@ use crate::wire::name::RESERVED;
 /// How the names of temporaries end.
 pub(super) const TEMPORARY: &str = ".tmp";
 
-/// A name of the library's own in a directory. On drop it is removed, unless it is to be
-/// kept and has something in it.
+/// A name of the library in a directory. On drop it is removed, unless the file is to be kept
+/// and is not empty.
 #[derive(Debug)]
 pub(super) struct Temporary {
     pub parent: Arc<OwnedFd>,
@@ -26,12 +26,12 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    /// What is there under `name`, and is the library's.
+    /// An existing file of the library under `name`.
     pub fn existing(parent: &Arc<OwnedFd>, name: String, keep: bool) -> Temporary {
         Temporary { parent: Arc::clone(parent), name, keep, exists: true }
     }
 
-    /// A new name, of what `make` has made under it, to be stored as `target`.
+    /// A new name for something to be stored as `target`; `make` creates it.
     pub fn create(
         parent: &Arc<OwnedFd>,
         target: &[u8],
@@ -40,12 +40,12 @@ impl Temporary {
         Temporary::make(parent, target, &mut random_name, make)
     }
 
-    /// A new symbolic link, to be given the name `link`.
+    /// A new symbolic link, to be renamed to `link`.
     pub fn create_link(parent: &Arc<OwnedFd>, link: &[u8], target: &[u8]) -> Result<Temporary> {
         Temporary::create(parent, link, &mut |name| at::make_link(parent.as_fd(), name, target))
     }
 
-    /// Tries one of `names` after another: whatever is there already is left alone.
+    /// Tries one of `names` after another; existing files are not touched.
     fn make(
         parent: &Arc<OwnedFd>,
         target: &[u8],
@@ -63,7 +63,7 @@ impl Temporary {
         Err(Error::system("no free name for a temporary file", Errno::EXIST))
     }
 
-    /// Takes the place of `leaf`.
+    /// Replaces `leaf`.
     pub fn replace(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
         self.rename(leaf, RenameFlags::empty())
     }
@@ -88,7 +88,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// Takes the place, and the name, of `other`, and is kept from now on.
+    /// Replaces `other` under its name, and is kept from now on.
     pub fn take_over(&mut self, other: &mut Temporary) -> rustix::io::Result<()> {
         self.replace(other.name.as_bytes())?;
         other.exists = false;
@@ -98,7 +98,7 @@ impl Temporary {
     }
 
     fn remove(&mut self) {
-        // If it fails, there is nobody to tell; the name says whose the file is.
+        // A failure cannot be reported; the name shows that the file is the library's.
         let _ = at::unlink(self.parent.as_fd(), self.name.as_bytes());
         self.exists = false;
     }
@@ -116,8 +116,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Names tried for a temporary. With 64 random bits the first is free, unless somebody
-/// knows them beforehand.
+/// Names tried for a temporary. With 64 random bits the first is free, unless an attacker can
+/// predict them.
 const ATTEMPTS: u32 = 8;
 
 fn random_name() -> Result<String> {

@@ -21,16 +21,15 @@ pub enum Status {
     Exited(i32),
     /// This signal ended it.
     Signaled(i32),
-    /// It cannot be known: the host ignores or reaps its children itself and the kernel
-    /// is older than 6.15, or the command outlived SIGKILL because it had become
-    /// another user's.
+    /// It is not known: the host ignores or reaps its children itself and the kernel is older
+    /// than 6.15, or the command survived SIGKILL because it had become another user's.
     Lost,
 }
 
 /// A running command, the leader of a process group of its own, and maybe of a session.
 ///
-/// Dropping it ends all of that with SIGKILL and waits for the leader: a killed
-/// process is gone as soon as the kernel lets go of it.
+/// Dropping it kills all of that with SIGKILL and waits for the leader, which takes only as long
+/// as the kernel needs to end it.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -40,33 +39,33 @@ pub struct Child {
 }
 
 impl Child {
-    /// Takes over a child that nobody has waited for, and the descriptor for it, which
-    /// kernels before 5.3 do not have.
+    /// Takes a child that nobody has waited for, and its pidfd, which kernels before 5.3 do not
+    /// have.
     pub(super) fn new(pid: Pid, pidfd: Option<OwnedFd>, leads_session: bool) -> Child {
         Child { pid, pidfd, leads_session, reaped: false }
     }
 
-    /// Its process id, which is its group's as well.
+    /// Its process id, which is also its group's.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Readable once the command has ended. Without it, on kernels before 5.3,
-    /// [`has_ended`](Child::has_ended) has to be asked from time to time.
+    /// Readable once the command has ended. Without it, on kernels before 5.3, call
+    /// [`has_ended`](Child::has_ended) from time to time.
     pub fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the command has ended. It stays a zombie until [`wait`](Child::wait), so
-    /// that its group's number cannot be given to another.
+    /// Whether the command has ended. It stays a zombie until [`wait`](Child::wait), so that its
+    /// group's number cannot be reused.
     pub fn has_ended(&self) -> bool {
         matches!(self.look(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT), Ok(Some(_)))
             || self.was_reaped_by_the_host()
     }
 
-    /// Sends `signal` to every process of the group. `SRCH` says that none is left, or
-    /// that the host has reaped the leader on a kernel before 6.9, where the group can no
-    /// longer be told from another; `PERM` that all of them belong to another user.
+    /// Sends `signal` to every process of the group. `SRCH`: none is left, or the host has
+    /// reaped the leader on a kernel before 6.9, and the group's number may have been reused.
+    /// `PERM`: all of them belong to another user.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         // Since Linux 6.9 the group is named by the descriptor and cannot be mistaken for
         // another, not even after the host has reaped the leader.
@@ -81,18 +80,17 @@ impl Child {
     /// Sends `signal` to the other groups of the session that the command leads, or to one
     /// of them. Shells make these for their jobs.
     pub fn signal_session(&self, group: Option<Pid>, signal: Signal) {
-        // After it was reaped its number may be another session's.
+        // After the leader was reaped its number may belong to another session.
         if self.leads_session && !self.was_reaped_by_the_host() {
             sessions::signal(self.pid, group, signal);
         }
     }
 
-    /// Sends SIGKILL to every process of the group, and of the session if it leads one.
-    /// False if the leader may not be signalled, as it took another user's identity, and
-    /// thus may run on.
+    /// Sends SIGKILL to every process of the group, and of the session if it leads one. False if
+    /// the leader may not be signalled because it has become another user's; it may run on then.
     pub fn kill(&self) -> bool {
-        // It is the leader's own answer that counts: one member that may be signalled is
-        // enough for the group's.
+        // The result for the leader itself counts: the call for the group succeeds if one member
+        // may be signalled.
         let _ = self.signal(Signal::KILL);
         self.signal_session(None, Signal::KILL);
         match self.wait_fd().map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
@@ -122,11 +120,12 @@ impl Child {
         }
     }
 
-    /// Whoever reaps a process takes its status away, but since Linux 6.15 a descriptor
-    /// of the process still tells it.
+    /// If another thread has reaped the process, its status is lost, except that since Linux
+    /// 6.15 the pidfd still reports it.
     fn status_kept_by_the_kernel(&self) -> Option<Status> {
         let pidfd = self.wait_fd()?;
-        // It is told a moment after waitid(2) has failed: once the reaper is through.
+        // It may be reported shortly after waitid(2) has failed, once the other thread's call is
+        // done.
         let deadline = Deadline::after(Duration::from_millis(100));
         loop {
             if let Some(status) = pidfd_exit_status(pidfd).ok()? {
@@ -186,7 +185,7 @@ fn pidfd_signal_group(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno
 /// The `PIDFD_GET_INFO` request of pidfs, Linux 6.15: the status of a process that was
 /// reaped, `None` while it is not.
 fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<Status>, Errno> {
-    // SAFETY: it is made of integers, for which zero is a value.
+    // SAFETY: a struct of integers, for which zero is valid.
     let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
     info.mask = libc::PIDFD_INFO_EXIT.into();
     // SAFETY: the kernel writes no more than the size that is part of the request's number.

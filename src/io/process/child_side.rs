@@ -1,8 +1,8 @@
 //! The child between clone(2) and execve(2): async-signal-safe calls only.
 //!
-//! It runs on the host's memory, or on a copy in which another thread may have held any lock.
-//! So it may not allocate, panic, touch a lock or pass a cancellation point. Everything it
-//! needs is in a [`Plan`], which the host has prepared.
+//! It runs on the host's memory, or on a copy in which any lock may be held. So it must not
+//! allocate, panic, use a lock or pass a cancellation point. Everything it needs is in a
+//! [`Plan`], which the host has prepared.
 
 use std::convert::Infallible;
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
@@ -17,7 +17,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::io::process::confinement::Confinement;
 
-/// All that the child needs, ready to use.
+/// Everything that the child needs, ready to use.
 pub(super) struct Plan {
     /// To be tried in this order.
     pub programs: Vec<CString>,
@@ -28,11 +28,11 @@ pub(super) struct Plan {
     pub stdio: [c_int; 3],
     pub on_terminal: bool,
     pub confinement: Confinement,
-    /// The process to die with.
+    /// The parent, whose death kills the child.
     pub parent: Option<u32>,
     pub channel: FailureChannel,
-    /// [`UNSEEN`] as long as the child has not written here, which the host sees only if
-    /// memory is shared; then [`SEEN`], or its failure, encoded.
+    /// [`UNSEEN`] until the child writes here, which the host sees only if memory is shared;
+    /// then [`SEEN`], or its failure, encoded.
     pub outcome: AtomicI32,
 }
 
@@ -52,7 +52,7 @@ pub(super) const SEEN: c_int = 0;
 /// A NULL-terminated array of strings, as execve(2) takes it.
 pub(super) struct Pointers {
     pointers: Vec<*const c_char>,
-    /// What they point to.
+    /// The strings that they point to.
     _strings: Vec<CString>,
 }
 
@@ -67,7 +67,7 @@ impl Pointers {
     }
 }
 
-/// The child's way: on the parent's memory, and never back. `plan` is a [`Plan`].
+/// Runs the child on the parent's memory; it never returns. `plan` is a [`Plan`].
 pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
     // SAFETY: the parent passes a plan, which outlives this function.
     let plan = unsafe { &*plan.cast::<Plan>() };
@@ -104,7 +104,7 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
         }
         close_the_rest_on_exec()?;
         confine(&plan.confinement)?;
-        // From here on it is the user's doing.
+        // From here on failures are those of the user's program.
         if let Some(parent) = plan.parent {
             Step::DieWithParent.check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             // It may have died before; 0 is a parent outside our PID namespace.
@@ -121,8 +121,8 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
         for program in &plan.programs {
             libc::execve(program.as_ptr(), plan.argv.as_ptr(), plan.environment.as_ptr());
             match errno() {
-                // As execvp(3): a program that may not be run is worth reporting, one
-                // that is not there is not, and neither ends the search.
+                // As execvp(3): neither a missing program nor one that may not be run ends the
+                // search, and only the latter is reported.
                 libc::EACCES => verdict = libc::EACCES,
                 libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
                 other => return Err(Failure { step: Step::Program as c_int, errno: other }),
@@ -132,8 +132,8 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
     }
 }
 
-/// Gives up the controlling terminal, which only this process does. To leave the session as
-/// well would make the group an orphan, which cannot be stopped by SIGTSTP.
+/// Gives up the controlling terminal for this process only. Leaving the session as well would
+/// make the group an orphan, which SIGTSTP cannot stop.
 fn leave_the_hosts_terminal() {
     let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
     // SAFETY: the path is NUL-terminated. Raw, as open(2) and close(2) are cancellation points.
@@ -174,8 +174,8 @@ fn confine(confinement: &Confinement) -> std::result::Result<(), Failure> {
     Ok(())
 }
 
-/// Default actions for all signals: execve(2) itself would leave the ignored ones so,
-/// and until then a handler would run on the host's memory.
+/// Sets default actions for all signals: execve(2) would keep ignored ones ignored, and until
+/// then a handler would run on the host's memory.
 fn reset_signals() {
     for signal in 1..=64 {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
@@ -206,7 +206,7 @@ fn close_the_rest_on_exec() -> std::result::Result<(), Failure> {
     if marked == 0 { Ok(()) } else { mark_each_descriptor() }
 }
 
-/// The same by way of /proc/self/fd.
+/// The same with /proc/self/fd.
 fn mark_each_descriptor() -> std::result::Result<(), Failure> {
     /// Of `struct linux_dirent64`, see getdents64(2).
     const RECORD_LENGTH: usize = 16;
@@ -240,7 +240,7 @@ fn mark_each_descriptor() -> std::result::Result<(), Failure> {
     }
 }
 
-/// The number a NUL-terminated name consists of.
+/// The number that a NUL-terminated name consists of.
 fn leading_number(name: &[u8]) -> Option<c_int> {
     let mut number: Option<c_int> = None;
     for byte in name.iter().take_while(|byte| **byte != 0) {
@@ -275,7 +275,7 @@ fn errno() -> c_int {
     unsafe { *libc::__errno_location() }
 }
 
-/// What the child was about when it failed.
+/// The step in which the child failed.
 #[derive(Clone, Copy)]
 #[repr(i32)]
 enum Step {

@@ -1,8 +1,8 @@
-//! What a process may not do that the host may.
+//! The limits of a process beyond those of the host, and the user it runs as.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Limits of a process, and the user that it becomes. The default is none.
+/// Limits of a process, and the user that it becomes. By default there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// Its file mode creation mask, see umask(2).

@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Where a command finds its programs, unless an addition says otherwise.
+/// The default `PATH` of a command.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the additions are added to.
+/// The base that variables are added to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Base {
     /// `PATH` is [`DEFAULT_PATH`] and `SHELL` is `/bin/sh`. From the host come only
@@ -22,18 +22,18 @@ pub enum Base {
     /// `USER` and `LOGNAME`.
     #[default]
     Clean,
-    /// Everything the host has, `LD_*` included, but no `FRAMEFD_*`: there a host keeps
-    /// where its keys are.
+    /// All variables of the host, including `LD_*`, but no `FRAMEFD_*`: those may say where a
+    /// host's keys are.
     Host,
 }
 
 /// The variables of a new process.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// What it starts from.
+    /// The base.
     pub base: Base,
-    /// Names and values on top; each replaces a variable of the same name, and a later
-    /// one an earlier one. They are not judged: whoever takes them from a stranger does.
+    /// Names and values to add. Each replaces an earlier variable of the same name. They are not
+    /// filtered: a caller that receives them from a peer must do that.
     pub additions: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -43,9 +43,9 @@ pub(super) struct Variables<'a>(Map<'a>);
 type Map<'a> = BTreeMap<Cow<'a, OsStr>, Cow<'a, OsStr>>;
 
 impl Environment {
-    /// Reads the host's variables; those of the clean base that tell of its user are of no
-    /// use to `another_user`. A name that is empty or has a `=`, and a NUL byte
-    /// anywhere, are refused as [`ErrorKind::Argument`].
+    /// Reads the host's variables; those of the clean base that describe its user are left out
+    /// for `another_user`. A name that is empty or has a `=`, and a NUL byte anywhere, are
+    /// refused as [`ErrorKind::Argument`].
     pub(super) fn variables(&self, another_user: bool) -> Result<Variables<'_>> {
         let mut variables = BTreeMap::new();
         match self.base {
@@ -66,12 +66,12 @@ impl Environment {
 }
 
 impl Variables<'_> {
-    /// Where programs are looked for.
+    /// Its `PATH`.
     pub(super) fn path(&self) -> &OsStr {
         self.0.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path)
     }
 
-    /// As execve(2) wants them: `name=value`.
+    /// As for execve(2): `name=value`.
     pub(super) fn into_strings(self) -> Result<Vec<CString>> {
         self.0
             .into_iter()
@@ -96,8 +96,8 @@ fn add_all_of_the_host(variables: &mut Map<'_>) {
     }
 }
 
-/// Asks for each by name: to copy all that a host has takes a hundredth of what a command
-/// costs.
+/// Reads each by name: copying the whole environment would take a hundredth of the time of a
+/// command.
 fn add_clean(variables: &mut Map<'_>, another_user: bool) {
     let of_user = if another_user { &[][..] } else { &OF_USER };
     for name in of_user.iter().chain(&OF_ANYBODY) {
@@ -110,9 +110,9 @@ fn add_clean(variables: &mut Map<'_>, another_user: bool) {
     }
 }
 
-/// Of the host's variables, those that tell of its user.
+/// Variables of the host that describe its user.
 const OF_USER: [&str; 3] = ["HOME", "USER", "LOGNAME"];
-/// What else the clean base has of the host's.
+/// Other variables of the host in the clean base.
 const OF_ANYBODY: [&str; 16] = [
     "TMPDIR",
     "TZ",
@@ -181,7 +181,7 @@ mod tests {
             }
             let environment = Environment { base: Base::Host, additions: Vec::new() };
             assert_eq!(environment.variables(false).unwrap().0, expected);
-            // What is added on purpose is added.
+            // Variables that are added explicitly are kept.
             let additions = vec![(b"FRAMEFD_SECRET".to_vec(), b"2".to_vec())];
             let environment = Environment { base: Base::Host, additions };
             let added = strings(&environment);

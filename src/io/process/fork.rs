@@ -1,4 +1,4 @@
-//! Whether this is still the process that made an object, or a child that fork(2) made of it.
+//! Whether this is still the process that made an object, or a child of fork(2).
 
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -17,8 +17,8 @@ impl Origin {
         if known != 0 {
             return Origin(known);
         }
-        // The first object of this process. The counter goes on in a child, where the mark is
-        // wiped: no two of them have the same.
+        // The first object of this process. The counter continues in a child, where the mark is
+        // wiped, so no two processes have the same mark.
         let new = NEXT.fetch_add(1, Ordering::Relaxed);
         match mark.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Origin(new),
@@ -26,7 +26,7 @@ impl Origin {
         }
     }
 
-    /// Whether this is the same process. It reads one word of memory.
+    /// Whether this is the same process. It only reads one word of memory.
     #[inline]
     pub fn is_here(self) -> bool {
         match mark() {

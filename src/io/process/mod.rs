@@ -1,4 +1,4 @@
-//! Processes: starting one, its terminal and environment, and its end.
+//! Processes: start, environment, terminal and end.
 
 pub mod child;
 mod child_side;

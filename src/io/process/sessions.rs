@@ -1,4 +1,4 @@
-//! The processes of a session, as /proc shows them: no system call names them all.
+//! The processes of a session, found in /proc because no system call lists them.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,9 +10,8 @@ use rustix::process::{
 use crate::io::fs::at;
 use crate::io::fs::directory::for_each_name;
 
-/// Sends `signal` once to each process of one group of the session, or of all but that of
-/// its leader. Processes that are made meanwhile get it as well, unless they are made faster
-/// than they are found.
+/// Sends `signal` once to each process of one group of the session, or of all groups but the
+/// leader's. New processes get it as well, unless they are made faster than they are found.
 pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
     let mut signalled = Vec::new();
     for _ in 0..PASSES {
@@ -23,14 +22,14 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
         if !shows_us(proc) {
             return;
         }
-        // What could be read counts.
+        // The part that could be read counts.
         let _ = for_each_name(proc, &mut |name, _| {
             let Some(pid) = pid_of(name) else { return Ok(()) };
             if signalled.contains(&pid) || !belongs(proc, name, session, group) {
                 return Ok(());
             }
-            // Once it is open, the descriptor means the process that /proc then shows, or
-            // one that is gone: never a later one of the same number.
+            // The open descriptor is for the process that /proc then shows, or for one that has
+            // ended, never for a later one with the same number.
             let pidfd = pidfd_open(pid, PidfdFlags::empty());
             if belongs(proc, name, session, group) {
                 // It may be gone, or another user's.
@@ -48,7 +47,7 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
     }
 }
 
-/// Whether /proc is of this process' PID namespace: else its numbers are others.
+/// Whether /proc is of this process's PID namespace; otherwise its numbers are different.
 fn shows_us(proc: BorrowedFd<'_>) -> bool {
     let this = rustix::fs::readlinkat(proc, c"self", Vec::new());
     this.is_ok_and(|this| pid_of(this.to_bytes()) == Some(getpid()))

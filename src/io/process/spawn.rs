@@ -1,16 +1,15 @@
-//! Starts one process the way `posix_spawn` does: nothing of the host is copied, and
-//! nothing of it is changed.
+//! Starts one process like `posix_spawn`: the host's memory is neither copied nor changed.
 //!
-//! The child shares the host's memory and the calling thread stands still until the
-//! child has become the program (`CLONE_VM | CLONE_VFORK`), so the price does not grow
-//! with the host and no lock of the host's can be found held. In return the child may
-//! not allocate, panic, touch a lock or pass a cancellation point: everything it needs
-//! is prepared before, and it runs on a stack of its own with all signals blocked, as a
-//! handler of the host's would otherwise run in it. Its side is in `child_side.rs`.
+//! The child shares the host's memory, and the calling thread waits until the child has run
+//! execve(2) (`CLONE_VM | CLONE_VFORK`). So the cost does not grow with the host's memory. In
+//! return the child must not allocate, panic, use a lock or pass a cancellation point:
+//! everything it needs is prepared before. It runs on a stack of its own with all signals
+//! blocked, because otherwise a handler of the host could run in it. Its code is in
+//! `child_side.rs`.
 //!
-//! A child that becomes another user gets a copy of the memory instead, under the same
-//! rules: that user's processes may look into it and at its memory, and the kernel takes
-//! the permission to dump core from a memory whose user changes.
+//! A child that becomes another user gets a copy of the memory instead, under the same rules:
+//! that user's processes may read the child's memory, and the kernel forbids core dumps of a
+//! memory whose user changes.
 
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::mem::size_of;
@@ -48,7 +47,7 @@ pub struct Process<'a> {
     pub argv: &'a [&'a [u8]],
     /// Its variables.
     pub environment: &'a Environment,
-    /// Where it starts: in the host's directory, if nowhere else.
+    /// Its working directory; by default the host's.
     pub directory: Option<&'a Path>,
     /// Its descriptor 0.
     pub stdin: BorrowedFd<'a>,
@@ -56,13 +55,13 @@ pub struct Process<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Its descriptor 2.
     pub stderr: BorrowedFd<'a>,
-    /// What it may not do.
+    /// Its limits.
     pub confinement: Confinement,
     /// Whether it leads a new session, whose controlling terminal is `stdin`.
     pub on_terminal: bool,
-    /// Whether it gets SIGKILL when the calling *thread* ends (`PR_SET_PDEATHSIG`):
-    /// only for a thread that waits for the process. What the process starts itself and
-    /// a set-user-ID program are not reached by this.
+    /// Whether it gets SIGKILL when the calling *thread* ends (`PR_SET_PDEATHSIG`): only for a
+    /// thread that waits for the process. It does not affect the process's own children or a
+    /// set-user-ID program.
     pub die_with_parent: bool,
 }
 
@@ -147,7 +146,7 @@ fn start(plan: &Plan) -> Result<Child> {
     Ok(Child::new(pid, pidfd, plan.on_terminal))
 }
 
-/// Why the child of `plan` has not become the program, if so. By now it has said that.
+/// The failure of the child of `plan`, if any. By now it was reported.
 fn failure_of(plan: Plan) -> Result<Option<Failure>> {
     let outcome = match (plan.outcome.load(Ordering::Relaxed), plan.channel) {
         (UNSEEN, FailureChannel::SharedMemory) => SEEN,
@@ -163,13 +162,11 @@ fn failure_of(plan: Plan) -> Result<Option<Failure>> {
     Ok((outcome != SEEN).then(|| Failure::decode(outcome)))
 }
 
-/// What a child that got a copy of the memory says of its failure, [`SEEN`] if there was
-/// none.
+/// The failure that a child with a copy of the memory reports, [`SEEN`] if there was none.
 fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
-    // An emulator that turns the call into a plain fork (valgrind, qemu-user) does not wait
-    // for the child. If memory is never shared, it is not known whether there is one, and
-    // the end of the pipe does not tell: a process that the host forks at the wrong moment
-    // holds it open for as long as it likes.
+    // An emulator that turns the call into a plain fork (valgrind, qemu-user) does not wait for
+    // the child. If memory is never shared, an emulator cannot be detected, and the end of the
+    // pipe is no proof: a process that the host forks at the same time may keep it open.
     let deadline = if is_other_user { Deadline::after(SOON) } else { Deadline::NEVER };
     match wait::wait(report.as_fd(), PollFlags::IN, deadline, None) {
         Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
@@ -183,18 +180,18 @@ fn read_report(report: &OwnedFd, is_other_user: bool) -> Result<c_int> {
     }
 }
 
-/// A pipe whose ends are above the standard descriptors, so that a host that has closed
-/// one of those does not write into it by accident.
+/// A pipe whose ends are above the standard descriptors, so that a host that has closed one of
+/// those cannot write to it by accident.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe_with_flags(PipeFlags::empty())
 }
 
-/// A system call that failed on the way to a running command.
+/// The error of a system call that failed before the command ran.
 pub(crate) fn spawn_error(what: &str, errno: Errno) -> Error {
     Error::system_as(ErrorKind::Spawn, what, errno)
 }
 
-/// The child's stack, with a guard below that it cannot cross.
+/// The child's stack, with a guard page below.
 struct Stack(*mut c_void);
 
 impl Stack {
@@ -296,13 +293,13 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
         .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
 }
 
-/// A [`Stack`] that no child runs on, or NULL: to map one takes a hundredth of what a command
-/// costs, and to keep one a page or two.
+/// A [`Stack`] that no child uses, or NULL. Mapping one takes a hundredth of the time of a
+/// command; keeping one takes a page or two.
 static SPARE_STACK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-/// Whether a child was seen to share this process' memory, so that no emulator turns the
-/// call into a plain fork: from then on a failure is reported without a pipe.
+/// Whether a child was seen to share this process's memory, so that no emulator turns the call
+/// into a plain fork. From then on a failure is reported without a pipe.
 static MEMORY_IS_SHARED: AtomicBool = AtomicBool::new(false);
-/// What an emulator may take to run the child's few system calls.
+/// How long an emulator may take for the child's few system calls.
 const SOON: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -317,7 +314,7 @@ mod tests {
     use crate::io::process::child::Status;
     use crate::io::process::environment::Base;
 
-    /// Starts `argv` with `path` to look for it, and returns what it writes to `stdout`.
+    /// Starts `argv`, searched in `path`, and returns its standard output.
     fn output(argv: &[&[u8]], path: &str, directory: Option<&Path>) -> Result<String> {
         let (mut reader, writer) = pipe().map(|(reader, writer)| (File::from(reader), writer))?;
         let null = File::open("/dev/null").unwrap();
@@ -433,7 +430,7 @@ mod tests {
             })
         };
         let survivor = start(false, None).join().unwrap();
-        // The kernel forgets the wish when the user changes.
+        // The kernel clears PR_SET_PDEATHSIG when the user changes.
         let another = rustix::process::geteuid().is_root().then_some((65534, 65534));
         for user in [None, another] {
             let orphan = start(true, user).join().unwrap();

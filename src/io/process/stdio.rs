@@ -1,4 +1,4 @@
-//! A command's three standard descriptors, and this process' ends of them.
+//! A command's three standard descriptors, and this process's ends of them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -16,19 +16,19 @@ use crate::io::process::terminal::{Terminal, WindowSize};
 use crate::io::signal::with_blocked;
 use crate::io::wait::poll;
 
-/// What a command reads from and writes to.
+/// The kinds of standard descriptors of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdio {
     /// Its outputs are pipes, and it has no terminal.
     Pipes {
-        /// Its standard input is a pipe that is fed while it runs, else /dev/null.
+        /// Its standard input is a pipe that is written while it runs; otherwise /dev/null.
         input: bool,
-        /// Its standard error goes where its standard output goes, in the order in which
-        /// it writes them.
+        /// Its standard error is merged into its standard output, in the order in which it
+        /// writes.
         merge: bool,
     },
     /// A pseudo-terminal of this size is all three, and the controlling terminal of a new
-    /// session that the command leads. All that comes from it counts as standard output.
+    /// session that the command leads. All of its output counts as standard output.
     Terminal(WindowSize),
 }
 
@@ -48,7 +48,7 @@ pub struct Ends {
     pub outputs: [Option<Channel>; 2],
     /// Where its input is written.
     pub input: Option<Channel>,
-    /// What all of them are, if it is one.
+    /// The terminal that all of them are, if there is one.
     pub terminal: Option<Terminal>,
 }
 
@@ -83,7 +83,7 @@ impl Stdio {
     }
 }
 
-/// One of this process' ends.
+/// One of this process's ends.
 #[derive(Debug)]
 pub struct Channel {
     fd: Rc<OwnedFd>,
@@ -93,7 +93,7 @@ pub struct Channel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Pipe,
-    /// A pipe that was found full, so that one end waits for the other.
+    /// A pipe that was found full, so that one end waited for the other.
     EnlargedPipe,
     Terminal,
 }
@@ -103,26 +103,25 @@ impl Channel {
         Channel { fd, kind }
     }
 
-    /// The most that can be there to be read.
+    /// The most bytes that can be there to be read.
     pub fn read_size(&self) -> usize {
         if self.kind == Kind::EnlargedPipe { ENLARGED_SIZE } else { PIPE_SIZE }
     }
 
-    /// Reads some of what is there into the buffer's spare capacity. 0 is the end.
+    /// Reads available bytes into the buffer's spare capacity. 0 is the end.
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
             Ok(length) if length >= PIPE_SIZE => {
                 self.enlarge();
                 Ok(length)
             }
-            // Nobody has the terminal open any more.
+            // No process has the terminal open any more.
             Err(Errno::IO) if self.kind == Kind::Terminal => Ok(0),
             answer => answer,
         }
     }
 
-    /// Writes some of `bytes` without waiting. `PIPE` says that nobody reads, and raises no
-    /// signal.
+    /// Writes some of `bytes` without waiting. `PIPE`: nobody reads; no signal is raised.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         let write = || retry_on_intr(|| rustix::io::write(&self.fd, bytes));
         let written = with_blocked(write)?;
@@ -132,7 +131,8 @@ impl Channel {
         Ok(written)
     }
 
-    /// How much there is to be read, or more: a terminal does not tell all of it.
+    /// The number of bytes to be read, or an upper limit: a terminal does not report all of
+    /// them.
     pub fn unread(&self) -> Result<u64, Errno> {
         match self.kind {
             Kind::Terminal => Ok(TERMINAL_SIZE),
@@ -140,15 +140,15 @@ impl Channel {
         }
     }
 
-    /// Whether nothing is left to be read, and nobody who could write more.
+    /// Whether nothing is left to be read and no writer is left.
     pub fn is_at_end(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::IN)];
         let ready = poll(&mut fds, Deadline::PAST, None);
         ready.is_ok() && fds[0].revents() == PollFlags::HUP
     }
 
-    /// Makes a pipe in which one end has to wait for the other larger. That it may not be
-    /// larger is no harm.
+    /// Enlarges a pipe in which one end had to wait for the other. It is no error if that is not
+    /// allowed.
     fn enlarge(&mut self) {
         if self.kind == Kind::Pipe {
             let _ = fcntl_setpipe_size(&self.fd, ENLARGED_SIZE);
@@ -180,8 +180,8 @@ fn null() -> Result<OwnedFd> {
 
 /// A pipe as the kernel makes it, see pipe(7).
 pub const PIPE_SIZE: usize = 64 * 1024;
-/// A pipe that was found full: 1 MiB is the most that anybody may have
+/// A pipe that was found full: 1 MiB is the limit for ordinary users
 /// (`/proc/sys/fs/pipe-max-size`).
 const ENLARGED_SIZE: usize = 1024 * 1024;
-/// More than the kernel keeps of what was written to a terminal.
+/// More than the kernel buffers for a terminal.
 const TERMINAL_SIZE: u64 = 128 * 1024;

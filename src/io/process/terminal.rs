@@ -12,7 +12,7 @@ use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgr
 use crate::error::Result;
 use crate::io::process::spawn::{above_standard, spawn_error};
 
-/// How many characters a terminal shows; 0 if it is not known.
+/// The size of a terminal in characters; 0 if it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSize {
     /// Lines.
@@ -35,8 +35,8 @@ impl WindowSize {
     }
 }
 
-/// The master of a pseudo-terminal. Whoever has the terminal as their own is hung up on
-/// (SIGHUP) when the last descriptor of it is closed.
+/// The master of a pseudo-terminal. When its last descriptor is closed, the session of the
+/// terminal gets SIGHUP.
 #[derive(Debug)]
 pub struct Terminal {
     master: Rc<OwnedFd>,
@@ -44,16 +44,16 @@ pub struct Terminal {
 
 impl Terminal {
     /// Makes a terminal with the kernel's modes: lines, echo, signals. The master does not
-    /// block; the slave, which is returned with it, does. It belongs to `owner`, which
-    /// is this process' user if nobody else.
+    /// block; the slave, which is returned with it, does. It belongs to `owner`, by default to
+    /// this process's user.
     pub fn open(size: WindowSize, owner: Option<u32>) -> Result<(Terminal, OwnedFd)> {
         let failed = |errno| spawn_error("terminal", errno);
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = above_standard(openpt(flags).map_err(failed)?)?;
         unlockpt(&master).map_err(failed)?;
         ioctl_fionbio(&master, true).map_err(failed)?;
-        // Before Linux 4.13 there is only the name, which is of no use where /dev/pts is
-        // another one than the master's.
+        // Before Linux 4.13 there is only the name, which is wrong if /dev/pts is another one
+        // than the master's.
         let slave =
             ioctl_tiocgptpeer(&master, flags).or_else(|_| open_by_name(&master)).map_err(failed)?;
         if let Some(owner) = owner {
@@ -70,7 +70,7 @@ impl Terminal {
         Rc::clone(&self.master)
     }
 
-    /// Changes its size, and tells whoever is in its foreground (SIGWINCH).
+    /// Changes its size, and sends SIGWINCH to its foreground group.
     pub fn resize(&self, size: WindowSize) -> Result<(), Errno> {
         let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.master, size)
@@ -81,8 +81,8 @@ impl Terminal {
         tcgetpgrp(&self.master).ok()
     }
 
-    /// The characters that end what is typed, as whoever reads has set them. After a part of
-    /// a line the first one only hands that over.
+    /// The end-of-file characters, as the reading program has set them. After a part of a line
+    /// the first one only submits that part.
     pub fn end_of_input(&self, after_part_of_a_line: bool) -> Vec<u8> {
         let Ok(modes) = tcgetattr(&self.master) else { return Vec::new() };
         match modes.special_codes[SpecialCodeIndex::VEOF] {

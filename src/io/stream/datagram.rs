@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::wait::{Interrupt, poll, wait};
 
-/// Where a datagram comes from or goes to.
+/// The sender or receiver of a datagram.
 pub type Address = SocketAddrAny;
 
 /// The address whose `struct sockaddr` has these bytes.
@@ -36,11 +36,11 @@ pub fn address(bytes: &[u8]) -> Result<Address> {
     Ok(unsafe { SocketAddrAny::read(bytes.as_ptr().cast(), len) })
 }
 
-/// Sends one datagram: to `to`, or to where the socket is connected. One that is larger
-/// than the network takes is [`ErrorKind::TooBig`].
+/// Sends one datagram: to `to`, or to the connected address. [`ErrorKind::TooBig`] if the
+/// network cannot carry its size.
 ///
-/// A full queue is waited for until the deadline. What became of an earlier datagram may
-/// be reported here (udp(7): ECONNREFUSED); this one is then not sent.
+/// It waits for a full queue until the deadline. The failure of an earlier datagram may be
+/// reported here (udp(7): ECONNREFUSED); this one is then not sent.
 pub fn send(
     fd: BorrowedFd<'_>,
     to: Option<&Address>,
@@ -77,12 +77,11 @@ pub fn send(
     }
 }
 
-/// Receives one datagram into `buffer`, and says where it came from; a Unix socket
-/// without a name has no address. One that is larger than `buffer` is taken off the
-/// queue, and is [`ErrorKind::Limit`].
+/// Receives one datagram into `buffer`, and returns its sender; a Unix socket without a name has
+/// no address. A datagram larger than `buffer` is lost, and is [`ErrorKind::Limit`].
 ///
-/// What became of an earlier datagram may be reported here (udp(7): ECONNREFUSED); the
-/// next call receives again.
+/// The failure of an earlier datagram may be reported here (udp(7): ECONNREFUSED); the next call
+/// receives again.
 pub fn recv<'a>(
     fd: BorrowedFd<'_>,
     buffer: &'a mut [u8],
@@ -129,7 +128,7 @@ pub fn is_local(fd: BorrowedFd<'_>, source: Option<&Address>) -> bool {
     }
 }
 
-/// On a stream MSG_TRUNC would throw bytes away, and nothing keeps frames apart.
+/// On a stream MSG_TRUNC would drop bytes, and nothing would separate frames.
 fn check_type(fd: BorrowedFd<'_>) -> Result<()> {
     let kind = sockopt::socket_type(fd).map_err(|errno| Error::system("getsockopt", errno))?;
     if kind != SocketType::DGRAM {
@@ -138,8 +137,8 @@ fn check_type(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Lets a queue drain that poll(2) says nothing about: the network device's, and that of
-/// a Unix socket this one is not connected to.
+/// Waits for a queue that poll(2) does not report on: the network device's, and that of a Unix
+/// socket this one is not connected to.
 fn pause(deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
     if deadline.passed() {
         return Err(Error::new(ErrorKind::TimedOut, "the queue is full"));
@@ -147,7 +146,7 @@ fn pause(deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
     poll(&mut [], deadline.min(Deadline::after(PAUSE)), interrupt).map(|_| ())
 }
 
-/// Short beside any deadline, long beside a system call.
+/// Short compared with any deadline, long compared with a system call.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

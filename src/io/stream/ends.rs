@@ -1,4 +1,4 @@
-//! The two directions of a stream, and whose the descriptors are.
+//! The two directions of a stream, and who owns their descriptors.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -7,9 +7,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 pub enum Ends<'fd> {
     /// The caller's, to read from and to write to: they stay open, and the caller closes them.
     Borrowed(Option<BorrowedFd<'fd>>, Option<BorrowedFd<'fd>>),
-    /// The conversation's, one for each direction.
+    /// Owned, one for each direction.
     Owned(Option<OwnedFd>, Option<OwnedFd>),
-    /// The conversation's, one for both directions.
+    /// Owned, one for both directions.
     Both(OwnedFd),
 }
 
@@ -19,8 +19,8 @@ pub(crate) type Lent = [Option<BorrowedFd<'static>>; 2];
 impl Ends<'_> {
     /// The descriptors, and those of them that are owned.
     ///
-    /// The first may be used as long as the second are kept and `'fd` lasts: whoever calls
-    /// this keeps both in one object that has `'fd` in its type.
+    /// The first may be used while the second are kept and `'fd` lasts: the caller keeps both in
+    /// one object that has `'fd` in its type.
     pub(crate) fn lend(self) -> (Lent, [Option<OwnedFd>; 2]) {
         // SAFETY: open for `'fd`, or as long as the caller keeps what owns it.
         let lent = |fd: i32| unsafe { BorrowedFd::borrow_raw(fd) };

@@ -1,5 +1,4 @@
-//! Writing to a descriptor under a deadline: all of it, in as few system calls as the
-//! descriptor takes it.
+//! Writing to a descriptor under a deadline, with as few system calls as possible.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -17,59 +16,59 @@ use crate::io::last_errno;
 use crate::io::signal::with_blocked;
 use crate::io::wait::{Interrupt, poll};
 
-/// What a blocking pipe that is ready surely takes without blocking, where the kernel has no
-/// other way: PIPE_BUF, pipe(7).
+/// Bytes that a ready blocking pipe accepts without blocking, if the kernel has no other way:
+/// PIPE_BUF, pipe(7).
 const PIPE_STEP: usize = 4096;
 /// The same for a terminal, whose buffers grow in units of this.
 const TTY_STEP: usize = 256;
-/// How many slices sendmsg(2) and pwritev2(2) take, IOV_MAX; for writev(2) `rustix` sees to it.
+/// The most slices of sendmsg(2) and pwritev2(2), IOV_MAX; `rustix` handles it for writev(2).
 const MAX_SLICES: usize = 1024;
 
 /// SIOCOUTQ, which is its number too. The type of the constant differs between C libraries.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 const OUTPUT_QUEUE: Opcode = libc::TIOCOUTQ as Opcode;
 
-/// The writing side of a call or of a writer: a descriptor, how long it may take, and whether
-/// a message has begun to be sent: a timeout before that leaves the stream in step.
+/// The writing side of a call: a descriptor, its time limit, and whether a part of a message was
+/// sent. A timeout before that leaves the stream in sync.
 #[derive(Debug)]
 pub struct Sink<'fd> {
     fd: BorrowedFd<'fd>,
     patience: Patience,
     mid_message: bool,
     is_socket: bool,
-    /// Of what is no socket, once it has been asked for.
+    /// The file type of a descriptor that is not a socket, once it was needed.
     without_waiting: Option<WithoutWaiting>,
     interrupt: Option<Arc<Interrupt>>,
 }
 
-/// The other direction of a conversation, which is read while a write waits: the peer may
-/// wait for that.
+/// The other direction of a conversation, which is read while a write waits: the peer may be
+/// waiting for that.
 pub trait Meanwhile {
-    /// Where to read, unless nothing may be taken in.
+    /// The descriptor to read, unless nothing may be read.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
-    /// Takes in what is there.
+    /// Reads available bytes.
     fn take_in(&mut self) -> Taken;
 }
 
-/// What a write does once something was read meanwhile.
+/// How a write continues after something was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It goes on to wait for both.
     More,
-    /// It waits for room alone: nothing more comes, or is to be held.
+    /// It waits for room only: nothing more can be received or stored.
     Last,
-    /// It waits no longer, as if its time were up.
+    /// It stops waiting, as after a timeout.
     Enough,
 }
 
-/// How a pipe, terminal or file is written to so that the call does not wait. A blocking one
-/// takes no flag of its own that says so, and those it has are the host's.
+/// How to write to a pipe, terminal or file without waiting, although it may block. Its flags
+/// belong to the host and are not changed.
 #[derive(Clone, Copy, Debug)]
 enum WithoutWaiting {
     /// pwritev2(2) with `RWF_NOWAIT`: a pipe of a recent kernel.
     Nowait,
-    /// Once poll(2) says that there is room, and no more than this while it is blocking, which
-    /// the host may change.
+    /// After poll(2) has reported room; at most this many bytes while the descriptor is
+    /// blocking, which the host may change.
     Step(usize),
 }
 
@@ -81,7 +80,7 @@ impl<'fd> Sink<'fd> {
         Sink { fd, patience, mid_message: false, is_socket: true, without_waiting, interrupt: None }
     }
 
-    /// Has `interrupt` end what this waits for.
+    /// Lets `interrupt` end its waits.
     pub fn set_interrupt(&mut self, interrupt: Option<Arc<Interrupt>>) {
         self.interrupt = interrupt;
     }
@@ -91,12 +90,12 @@ impl<'fd> Sink<'fd> {
         self.fd
     }
 
-    /// Goes on writing under another deadline.
+    /// Continues to write under another deadline.
     pub fn set_patience(&mut self, patience: impl Into<Patience>) {
         self.patience = patience.into();
     }
 
-    /// Takes what is written next as the start of a message, or as the middle of one.
+    /// Sets whether the next bytes are the start or the middle of a message.
     pub fn set_mid_message(&mut self, mid_message: bool) {
         self.mid_message = mid_message;
     }
@@ -106,8 +105,8 @@ impl<'fd> Sink<'fd> {
         self.write_all_vectored(&mut [IoSlice::new(bytes)])
     }
 
-    /// Writes all of `slices`, in order. [`ErrorKind::TimedOut`] says that nothing was
-    /// sent, [`ErrorKind::Stalled`] that a part was.
+    /// Writes all of `slices`, in order. [`ErrorKind::TimedOut`]: nothing was sent.
+    /// [`ErrorKind::Stalled`]: a part was.
     pub fn write_all_vectored(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
@@ -118,8 +117,8 @@ impl<'fd> Sink<'fd> {
         Ok(())
     }
 
-    /// Writes what `slices` have, in order, as far as it is taken without waiting; `None`
-    /// says that nothing was. They have at least one byte, and the first of them too.
+    /// Writes as much of `slices`, in order, as is accepted without waiting; `None` if nothing
+    /// was. The first slice has at least one byte.
     pub fn try_write(&mut self, slices: &[IoSlice<'_>]) -> Result<Option<usize>> {
         self.set_patience(Deadline::PAST);
         match self.write(slices) {
@@ -131,12 +130,12 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    /// Writes at least one byte, and returns how many. `slices` are not empty.
+    /// Writes at least one byte, and returns the number. `slices` are not empty.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
         self.write_beside(slices, None)
     }
 
-    /// The same, and reads `other` as long as it waits.
+    /// The same, and reads `other` while it waits.
     pub(crate) fn write_beside(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -169,7 +168,7 @@ impl<'fd> Sink<'fd> {
                 Ok(sent) => return Ok(sent),
                 Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
                 Err(Errno::INTR) => {}
-                // Ready it may be, and still lack the memory for more.
+                // A ready descriptor may still lack the memory for more.
                 Err(Errno::AGAIN) if is_ready && self.patience.deadline.passed() => {
                     return Err(self.late());
                 }
@@ -182,7 +181,7 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    /// Whether a call that blocks in the kernel will do: nothing but the peer ends it.
+    /// Whether a call may block in the kernel: only the peer can end that wait.
     fn may_block(&self) -> bool {
         self.patience.is_endless()
             && self.interrupt.as_ref().is_none_or(|interrupt| interrupt.lets_block(self.fd))
@@ -206,7 +205,7 @@ impl<'fd> Sink<'fd> {
         let step = match self.without_waiting()? {
             WithoutWaiting::Step(step) => step,
             WithoutWaiting::Nowait => match with_blocked(|| self.write_nowait(slices)) {
-                // The last is a sandbox's.
+                // EPERM is from a sandbox.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
                     self.without_waiting = Some(WithoutWaiting::Step(PIPE_STEP));
                     PIPE_STEP
@@ -265,8 +264,8 @@ impl<'fd> Sink<'fd> {
             if self.wait_once(other)? {
                 return Ok(());
             }
-            // A socket is ready only once a good part of its buffer is free, which takes
-            // a slow reader longer than a stall may.
+            // A socket is reported as ready only once a large part of its buffer is free. With a
+            // slow reader that can take longer than a stall may.
             let before = std::mem::replace(&mut unread, self.unread());
             if unread < before && !self.patience.deadline.passed() {
                 continue;
@@ -275,7 +274,7 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    /// Waits until there is room, and reads `other` meanwhile; false if the time is up.
+    /// Waits until there is room, and reads `other` meanwhile; false after a timeout.
     fn wait_once(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<bool> {
         let until = self.patience.next();
         loop {
@@ -301,7 +300,7 @@ impl<'fd> Sink<'fd> {
             }
             match other.as_mut().filter(|_| !readable.is_empty()).map(|other| other.take_in()) {
                 Some(Taken::Enough) => return Ok(false),
-                // The next receive reports why nothing more comes.
+                // The next receive reports this failure.
                 Some(Taken::Last) => *other = None,
                 Some(Taken::More) | None => {}
             }
@@ -319,7 +318,7 @@ impl<'fd> Sink<'fd> {
         }
     }
 
-    /// A call that is interrupted inside a message leaves the stream out of sync.
+    /// An interruption inside a message leaves the stream out of sync.
     fn interrupted(&self, error: Error) -> Error {
         if self.mid_message && error.kind() == ErrorKind::Canceled {
             return Error::new(ErrorKind::Stalled, "it was interrupted inside the message");
@@ -327,7 +326,7 @@ impl<'fd> Sink<'fd> {
         error
     }
 
-    /// What was sent and the other end has not taken yet, where the kernel tells, and it
+    /// The sent bytes that the peer has not received yet, if the kernel reports that and it
     /// matters.
     fn unread(&self) -> Option<i32> {
         self.patience.stall?;
@@ -344,7 +343,7 @@ mod tests {
     use super::*;
     use crate::io::testing;
 
-    /// With pwritev2(2), where there is none, and where a sandbox forbids it.
+    /// With pwritev2(2), without it, and with a sandbox that forbids it.
     fn each_way(body: impl Fn() + Sync) {
         body();
         for errno in [Errno::NOSYS, Errno::PERM, Errno::OPNOTSUPP] {
@@ -373,7 +372,7 @@ mod tests {
                 sink.set_patience(Deadline::after(Duration::from_millis(20)));
                 assert_eq!(sink.write_all(b"y").unwrap_err().kind(), ErrorKind::TimedOut, "{name}");
                 assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
-                // What was taken is there, and room that comes is used.
+                // The accepted bytes were written, and new room is used.
                 let reading = std::thread::spawn(move || {
                     let mut all = Vec::new();
                     std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut all).unwrap();
@@ -422,7 +421,7 @@ mod tests {
         let mut sink = Sink::new(writer.as_fd(), Deadline::NEVER);
         let piece = vec![b'x'; 2 * size];
         let taken = sink.try_write(&[IoSlice::new(&piece)]).unwrap();
-        // A kernel before 6.5 is asked for a page at a time.
+        // On a kernel before 6.5 a page is written at a time.
         assert!(taken == Some(size) || taken == Some(PIPE_STEP), "{taken:?} of {size}");
     }
 }

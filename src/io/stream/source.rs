@@ -1,5 +1,5 @@
-//! Reading from a descriptor under one deadline: exactly as many bytes as asked for,
-//! never one more.
+//! Reading from a descriptor under one deadline: exactly the requested number of bytes, and none
+//! beyond.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -16,9 +16,9 @@ use crate::io::wait::{Interrupt, wait};
 use crate::limits;
 use crate::wire::memory::reserve_step;
 
-/// The reading side of a call or of a reader: a descriptor, its deadline, and whether a
-/// message has begun to be consumed. That is what tells a clean end from a cut one, and a timeout
-/// that leaves the stream in step from one that does not.
+/// The reading side of a call: a descriptor, its deadline, and whether a part of a message was
+/// read. That decides whether an end of stream is clean, and whether the stream is in sync after
+/// a timeout.
 #[derive(Debug)]
 pub struct Source<'fd> {
     fd: BorrowedFd<'fd>,
@@ -28,14 +28,14 @@ pub struct Source<'fd> {
     interrupt: Option<Arc<Interrupt>>,
 }
 
-/// How a descriptor is read so that the call does not wait, whatever its flags are.
+/// How to read a descriptor without waiting, whatever its flags are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum WithoutWaiting {
     /// preadv2(2) with `RWF_NOWAIT`: sockets and pipes of a recent kernel.
     Nowait,
     /// recv(2) with `MSG_DONTWAIT`: sockets.
     Recv,
-    /// Once poll(2) says that something is there.
+    /// After poll(2) has reported bytes to read.
     Poll,
 }
 
@@ -47,7 +47,7 @@ impl<'fd> Source<'fd> {
         Source { fd, deadline, mid_message: false, without_waiting, interrupt: None }
     }
 
-    /// Has `interrupt` end what this waits for.
+    /// Lets `interrupt` end its waits.
     pub fn set_interrupt(&mut self, interrupt: Option<Arc<Interrupt>>) {
         self.interrupt = interrupt;
     }
@@ -57,19 +57,19 @@ impl<'fd> Source<'fd> {
         self.fd
     }
 
-    /// Goes on reading under another deadline.
+    /// Continues to read under another deadline.
     pub fn set_deadline(&mut self, deadline: Deadline) {
         self.deadline = deadline;
     }
 
-    /// Takes what comes next as the start of a message, or as the middle of one.
+    /// Sets whether the next bytes are the start or the middle of a message.
     pub fn set_mid_message(&mut self, mid_message: bool) {
         self.mid_message = mid_message;
     }
 
-    /// Fills `buf`. End-of-stream before the first byte of a message is
-    /// [`ErrorKind::Closed`], after it [`ErrorKind::Truncated`]; a deadline that passes
-    /// is [`ErrorKind::TimedOut`] or [`ErrorKind::Stalled`] in the same way.
+    /// Fills `buf`. End of stream before the first byte of a message is [`ErrorKind::Closed`],
+    /// after it [`ErrorKind::Truncated`]. In the same way a timeout is [`ErrorKind::TimedOut`]
+    /// or [`ErrorKind::Stalled`].
     #[inline]
     pub fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
         let mut got = 0;
@@ -82,8 +82,8 @@ impl<'fd> Source<'fd> {
         Ok(())
     }
 
-    /// Adds `len` bytes to `out`, whose memory grows with what arrives, never with what
-    /// was declared. After an error `out` has the bytes that came before it.
+    /// Adds `len` bytes to `out`, whose memory grows with the received bytes, never with a
+    /// declared size. After an error `out` has the bytes before it.
     pub fn read_vec(&mut self, out: &mut Vec<u8>, len: u64) -> Result<()> {
         let mut left = len;
         while left > 0 {
@@ -98,8 +98,7 @@ impl<'fd> Source<'fd> {
         Ok(())
     }
 
-    /// Adds 1 to `max` bytes to `out` as they come, within the capacity it has; 0 is
-    /// end-of-stream.
+    /// Adds 1 to `max` received bytes to `out`, within its capacity; 0 is end of stream.
     #[inline]
     pub fn read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<usize> {
         let room = out.spare_capacity_mut();
@@ -110,7 +109,7 @@ impl<'fd> Source<'fd> {
         Ok(got)
     }
 
-    /// As [`read_more`](Self::read_more) without waiting; `None` says that nothing is there.
+    /// As [`read_more`](Self::read_more) without waiting; `None` if nothing is there.
     pub fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
         self.deadline = Deadline::PAST;
         match self.read_more(out, max) {
@@ -122,7 +121,7 @@ impl<'fd> Source<'fd> {
         }
     }
 
-    /// Reads 1 to `buf.len()` bytes as they come; 0 is end-of-stream.
+    /// Reads 1 to `buf.len()` bytes as they are received; 0 is end of stream.
     #[inline]
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         // SAFETY: `read_uninit` only ever writes initialised bytes.
@@ -165,10 +164,10 @@ impl<'fd> Source<'fd> {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if is_ready && self.without_waiting == WithoutWaiting::Nowait => {
-                    // A file that is not in memory is ready all the same.
+                    // A file that is not in the page cache is reported as ready too.
                     self.without_waiting = WithoutWaiting::Recv;
                 }
-                // Ready it may be, and still have nothing to give.
+                // A ready descriptor may still have nothing to read.
                 Err(Errno::AGAIN) if is_ready && self.deadline.passed() => {
                     return Err(self.late());
                 }
@@ -177,7 +176,7 @@ impl<'fd> Source<'fd> {
                     is_ready = true;
                 }
                 Err(errno) if self.try_another_way(errno) => {}
-                // What a pty says when its other side is closed.
+                // The errno of a pty whose other side is closed.
                 Err(Errno::IO) if rustix::termios::isatty(self.fd) => return Ok(0),
                 Err(errno) => return Err(Error::system("read", errno)),
             }
@@ -203,11 +202,11 @@ impl<'fd> Source<'fd> {
         usize::try_from(got).map_err(|_| last_errno())
     }
 
-    /// Takes up the next way to read without waiting, if `errno` says that this one cannot
-    /// be had.
+    /// Switches to the next way to read without waiting, if `errno` shows that this one is not
+    /// available.
     fn try_another_way(&mut self, errno: Errno) -> bool {
         self.without_waiting = match (self.without_waiting, errno) {
-            // The last is a sandbox's.
+            // EPERM is from a sandbox.
             (WithoutWaiting::Nowait, Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
                 WithoutWaiting::Recv
             }
@@ -236,7 +235,7 @@ impl<'fd> Source<'fd> {
         }
     }
 
-    /// End-of-stream after `got` of `expected` bytes.
+    /// End of stream after `got` of `expected` bytes.
     pub(crate) fn cut(&self, got: u64, expected: u64) -> Error {
         if self.mid_message {
             Error::new(ErrorKind::Truncated, format!("{got} of {expected} bytes came"))
@@ -262,7 +261,7 @@ mod tests {
         vec![("socket", socket.into(), OwnedFd::from(peer).into()), ("pipe", pipe, writer.into())]
     }
 
-    /// With preadv2(2), where there is none, and where a sandbox forbids it.
+    /// With preadv2(2), without it, and with a sandbox that forbids it.
     fn each_way(body: impl Fn() + Sync) {
         body();
         for errno in [Errno::NOSYS, Errno::PERM, Errno::OPNOTSUPP] {

@@ -17,13 +17,13 @@ use crate::io::wait::Interrupt;
 /// The next connection, as a socket that blocks and is closed on exec.
 ///
 /// [`ErrorKind::TimedOut`] if there was none in time. A connection that ended before it was
-/// accepted is passed over. If the process has no descriptor left, the error has the errno
-/// EMFILE, and the connection stays in the queue. `interrupt` ends the wait.
+/// accepted is skipped. If the process has no descriptor left, the error has the errno EMFILE,
+/// and the connection stays in the queue. `interrupt` ends the wait.
 ///
-/// The socket may block or not, and its flags stay as they are. Any number of threads may
-/// accept from one socket. If other processes, or the host's own accept(2), do too, it should
-/// not block: on one that does, a connection that they take between poll(2) and accept(2)
-/// makes this call wait for the next one, whatever the deadline.
+/// The socket may block or not, and keeps its flags. Any number of threads may accept from one
+/// socket. If other processes or the host's own accept(2) use it too, it should not block: if
+/// they take the connection between poll(2) and accept(2), this call would wait for the next one
+/// beyond its deadline.
 pub fn accept(
     listening: BorrowedFd<'_>,
     deadline: Deadline,
@@ -52,14 +52,14 @@ pub fn accept(
     }
 }
 
-/// A connection from a socket that does not block, or that has one.
+/// A connection from a socket that does not block or is ready.
 fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     match accept_with(listening, SocketFlags::CLOEXEC) {
         Ok(socket) => Ok(Some(socket)),
         Err(
             Errno::AGAIN
             | Errno::INTR
-            // What became of that one connection: accept(2), "Error handling".
+            // Errors of that one connection: accept(2), "Error handling".
             | Errno::CONNABORTED
             | Errno::NETDOWN
             | Errno::PROTO
@@ -73,8 +73,8 @@ fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The same from a socket that blocks. Linux has no MSG_DONTWAIT for accept(2). So it is
-/// called only if poll(2) has just said that it will not wait, and by one thread at a time.
+/// The same from a socket that blocks. Linux has no MSG_DONTWAIT for accept(2), so it is called
+/// only right after poll(2) has reported a connection, and by one thread at a time.
 fn try_accept_blocking(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let _turn = Turn::take();
     let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
@@ -87,8 +87,8 @@ fn try_accept_blocking(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 /// The right to accept from a socket that blocks. Held for two system calls that do not wait.
 struct Turn(());
 
-/// The process whose thread has its turn, or 0. A thread that was in its turn when another
-/// one forked does not exist in the child, which sees the parent's number here and goes on.
+/// The process whose thread has its turn, or 0. In a child of fork(2) the parent's number here
+/// is ignored, because that thread does not exist in the child.
 static HOLDER: AtomicU32 = AtomicU32::new(0);
 
 impl Turn {

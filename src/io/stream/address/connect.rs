@@ -1,4 +1,4 @@
-//! Connecting to an address: every one that its name has, under one deadline.
+//! Connecting to an address, or to each address of a name in turn, under one deadline.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -16,10 +16,10 @@ use crate::io::wait::Interrupt;
 
 /// Connects to `address` and returns a stream socket that blocks and is closed on exec.
 ///
-/// If a name has several addresses, they are tried in the order of the lookup, and each may
-/// take an equal share of the time that is left. The error is that of the first, with all of
-/// them in its details, or [`ErrorKind::TimedOut`] once the deadline has passed. What the
-/// kernel says keeps its errno. `interrupt` ends every wait, but not the lookup of a name.
+/// If a name has several addresses, they are tried in the order of the lookup, each with an
+/// equal share of the remaining time. The error is that of the first, with all of them in its
+/// details, or [`ErrorKind::TimedOut`] once the deadline has passed. A system error keeps its
+/// errno. `interrupt` ends every wait, but not the lookup of a name.
 pub fn connect(
     address: impl AsRef<[u8]>,
     deadline: Deadline,
@@ -69,7 +69,7 @@ fn connect_to_any(
     Err(failed.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "the name has no address")))
 }
 
-/// One part of `count` of the time that is left.
+/// The remaining time divided by `count`.
 fn share(deadline: Deadline, count: usize) -> Deadline {
     match deadline.remaining() {
         Some(left) if count > 1 => Deadline::after(left / u32::try_from(count).unwrap_or(u32::MAX)),
@@ -87,8 +87,8 @@ fn connect_to(
     loop {
         match rustix::net::connect(&socket, address) {
             Ok(()) => break,
-            // Only a Unix socket says so: the queue of the listener is full, and poll(2)
-            // does not tell when that ends.
+            // Only for a Unix socket: the queue of the listener is full, and poll(2) does not
+            // report when that ends.
             Err(Errno::AGAIN) if is_unix(address) => {
                 if deadline.passed() {
                     return Err(Error::new(ErrorKind::TimedOut, "the listener's queue is full"));
@@ -110,7 +110,7 @@ fn connect_to(
     Ok(socket)
 }
 
-/// Waits for the verdict on a connection that has begun.
+/// Waits for the result of a connection attempt.
 fn finish(socket: BorrowedFd<'_>, deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
     if !wait(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], deadline, interrupt)? {
         return Err(Error::new(ErrorKind::TimedOut, "no answer"));

@@ -13,15 +13,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::limits;
 
-/// Listens on `address` and returns a stream socket that does not block and is closed on
-/// exec. If a name has several addresses, it is the first that can be had.
+/// Listens on `address` and returns a stream socket that does not block and is closed on exec.
+/// If a name has several addresses, the first usable one counts.
 ///
-/// `backlog` connections wait to be accepted, 0 stands for the default; the kernel lowers it
-/// to net.core.somaxconn. `mode` is of a Unix socket's file, 0 stands for 0600, and the umask
-/// takes nothing from it. The file never has a wider one.
+/// `backlog` is the length of its queue, 0 is the default; the kernel lowers it to
+/// net.core.somaxconn. `mode` is that of a Unix socket's file, 0 is 0600; the umask does not
+/// apply. The file never has a wider mode.
 ///
-/// A TCP address can be had again at once after its last listener (SO_REUSEADDR). `[::]`
-/// takes IPv4 connections too, unless net.ipv6.bindv6only is set.
+/// A TCP address can be used again at once after its last listener (SO_REUSEADDR). `[::]` takes
+/// IPv4 connections too, unless net.ipv6.bindv6only is set.
 ///
 /// An address in use has the errno EADDRINUSE, in every family. The file of a Unix socket that
 /// nobody listens on is replaced. Anything else there stays, and is [`ErrorKind::Exists`].
@@ -79,8 +79,8 @@ fn listen_on_path(address: &Address, path: &[u8], backlog: i32, mode: Mode) -> R
     let address = &address.resolve()?[0];
     let listening = || {
         let socket = socket_for(address)?;
-        // The file that bind(2) makes has the mode of the socket, less the umask: there is no
-        // moment at which it has more.
+        // The file that bind(2) makes has the mode of the socket, reduced by the umask, so it
+        // never has a wider mode.
         rustix::fs::fchmod(&socket, mode).map_err(|errno| Error::system("fchmod", errno))?;
         let mut bound = rustix::net::bind(&socket, address);
         let mut _lock = None;
@@ -99,7 +99,7 @@ fn listen_on_path(address: &Address, path: &[u8], backlog: i32, mode: Mode) -> R
     listening().map_err(naming(address, "listen on"))
 }
 
-/// Gives the new file the bits that the umask took.
+/// Restores the bits that the umask has removed from the new file.
 fn widen(path: &[u8], mode: Mode) -> Result<()> {
     let failed = |errno| refused("the mode of the socket", errno);
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -113,7 +113,7 @@ fn widen(path: &[u8], mode: Mode) -> Result<()> {
     rustix::fs::chmod(file, mode).map_err(failed)
 }
 
-/// Removes the file of a socket that nobody listens on. If somebody does, it is in use.
+/// Removes the file of a socket that nobody listens on; otherwise it is in use.
 fn remove_stale(address: &SocketAddrAny, path: &[u8]) -> Result<()> {
     for pause in [Some(STARTING), None] {
         let there = match rustix::fs::lstat(path) {
@@ -128,10 +128,10 @@ fn remove_stale(address: &SocketAddrAny, path: &[u8]) -> Result<()> {
             Err(Errno::CONNREFUSED) => {}
             Err(Errno::NOENT) => return Ok(()),
             Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(refused("connect", errno)),
-            // It took the connection, or its queue is full, or it is of another type.
+            // It accepted the connection, or its queue is full, or it is of another type.
             _ => return Err(Error::system("bind", Errno::ADDRINUSE)),
         }
-        // A socket that was just bound refuses too, until it listens.
+        // A bound socket also refuses until it listens.
         if let Some(pause) = pause {
             wait(&mut [], Deadline::after(pause), None)?;
         }
@@ -142,9 +142,9 @@ fn remove_stale(address: &SocketAddrAny, path: &[u8]) -> Result<()> {
     }
 }
 
-/// Keeps two processes that find the same stale file from removing each other's new one. It
-/// is best effort: a directory that cannot be read has no lock, and one that somebody holds
-/// for a second has another purpose.
+/// Prevents two processes that find the same stale file from removing each other's new one. It
+/// is best effort: a directory that cannot be read is not locked, and a lock that is held for
+/// more than a second is ignored.
 fn lock_directory(path: &[u8]) -> Result<Option<OwnedFd>> {
     let parent = match path.iter().rposition(|&byte| byte == b'/') {
         None => &b"."[..],
@@ -162,7 +162,7 @@ fn lock_directory(path: &[u8]) -> Result<Option<OwnedFd>> {
     Ok(Some(directory))
 }
 
-/// Whether somebody else has the lock; if not, this descriptor now does.
+/// Tries to take the lock; whether another process holds it.
 fn is_locked(directory: BorrowedFd<'_>) -> bool {
     let lock = FlockOperation::NonBlockingLockExclusive;
     matches!(rustix::fs::flock(directory, lock), Err(Errno::WOULDBLOCK | Errno::INTR))
@@ -172,7 +172,7 @@ fn is_socket(mode: u32) -> bool {
     FileType::from_raw_mode(mode) == FileType::Socket
 }
 
-/// Far more than what lies between bind(2) and listen(2).
+/// Far longer than the time between bind(2) and listen(2).
 const STARTING: Duration = Duration::from_millis(10);
 /// Longest wait for another process that replaces a socket in the same directory.
 const LOCK: Duration = Duration::from_secs(1);
@@ -206,8 +206,7 @@ mod tests {
                     let left = rustix::process::umask(Mode::empty());
                     assert_eq!(left.as_raw_mode(), umask, "it is the process's");
                 }
-                // Without chmod(2) there is no wider mode, and the narrow one is there from the
-                // beginning.
+                // Without chmod(2) the mode stays narrow, as it is from the beginning.
                 testing::failing(&[(libc::SYS_fchmodat, Errno::PERM)], || {
                     rustix::process::umask(Mode::empty());
                     let path = dir.path().join("narrow");

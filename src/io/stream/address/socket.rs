@@ -1,4 +1,4 @@
-//! What connecting, listening and accepting share: lookups, sockets, errors, waiting.
+//! Helpers of connecting, listening and accepting: lookups, sockets, errors, waiting.
 
 use std::net::ToSocketAddrs as _;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -15,8 +15,8 @@ use crate::io::deadline::Deadline;
 use crate::io::wait::{Interrupt, poll};
 use crate::wire::{escape, quote};
 
-/// The text of a socket's own address, or of its peer's. [`connect`](super::connect()) and
-/// [`listen`](super::listen()) take it.
+/// The address of a socket, or of its peer, as text for [`connect`](super::connect()) and
+/// [`listen`](super::listen()).
 ///
 /// A Unix socket without a name is `unix:`, which nobody can connect to. An IPv4 address that
 /// an IPv6 socket shows as `::ffff:192.0.2.1` is `192.0.2.1`. [`ErrorKind::Unsupported`] for
@@ -33,7 +33,7 @@ pub fn address_of(fd: BorrowedFd<'_>, of_peer: bool) -> Result<Vec<u8>> {
 impl Address {
     /// The socket addresses, in the order of preference that the lookup of a name gives.
     ///
-    /// Only names are looked up. The C library does it and heeds no deadline.
+    /// Only names are looked up. The C library does that without a deadline.
     pub(super) fn resolve(&self) -> Result<Vec<SocketAddrAny>> {
         let unix = |address: rustix::io::Result<SocketAddrUnix>| {
             address.map(Into::into).map_err(|errno| Error::system("the Unix address", errno))
@@ -75,7 +75,7 @@ pub(super) fn socket_for(address: &SocketAddrAny) -> Result<OwnedFd> {
         .map_err(|errno| refused("socket", errno))
 }
 
-/// Tells which address failed.
+/// Adds the failed address to an error.
 pub(super) fn naming(address: &SocketAddrAny, doing: &str) -> impl Fn(Error) -> Error {
     let text = shown(address).unwrap_or_default();
     let doing = format!("{doing} {}", escape(&text));

@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType, netdevi
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::quote;
 
-/// Where to connect to, or to listen.
+/// A parsed address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A name that has to be looked up.
@@ -35,7 +35,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The address that `text` stands for. [`ErrorKind::Argument`] says what is wrong with it.
+    /// Parses an address. The details of [`ErrorKind::Argument`] name the mistake.
     ///
     /// The scope of an IPv6 address is an interface's name or number; it is looked up here.
     pub fn parse(text: &[u8]) -> Result<Address> {
@@ -110,8 +110,8 @@ fn vsock_numbers(bytes: &[u8]) -> Option<Address> {
     Some(Address::Vsock { port: number(4)?, cid: number(8)? })
 }
 
-/// What is behind the family in a Unix socket's address. The kernel ends a path with a NUL,
-/// which may be the byte behind the struct.
+/// The bytes after the family in a Unix socket's address. The kernel ends a path with a NUL,
+/// which may be the byte after the struct.
 fn unix_name(name: &[u8]) -> Address {
     match name {
         [0, name @ ..] => Address::Abstract(name.to_vec()),
@@ -206,14 +206,14 @@ fn interface_name(index: u32) -> String {
         .unwrap_or_else(|_| index.to_string())
 }
 
-/// The kernel answers questions about interfaces through any socket.
+/// Any socket can be used to ask the kernel about interfaces.
 fn any_socket() -> rustix::io::Result<std::os::fd::OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
 }
 
-/// Bytes of a path or of an abstract name: `sun_path` has 108, and one is for the NUL.
+/// The longest path or abstract name: `sun_path` has 108 bytes, one of them for the NUL.
 const UNIX_NAME: usize = 107;
-/// Bytes of the family, which every address begins with.
+/// Bytes of the family at the start of every address.
 const FAMILY: usize = size_of::<libc::sa_family_t>();
 
 #[cfg(test)]
