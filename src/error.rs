@@ -1,4 +1,4 @@
-//! The one error type: what went wrong as a stable code, and the details in words.
+//! The one error type: a stable code, and the details in words.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use std::fmt;
 /// meanings from here, and Python has them from the header (`make header`).
 macro_rules! error_kinds {
     ($($(#[doc = $doc:literal])* $kind:ident = $code:literal, $c_name:ident, $text:literal;)*) => {
-        /// What went wrong. The numbers are the C interface's `FRAME_E...` codes:
-        /// they never change and are never reused.
+        /// The kind of an error. The numbers are the C interface's `FRAME_E...` codes: they
+        /// never change and are never reused.
         ///
         /// Codes of -100 and below were reported by the peer in an error reply
         /// (docs/protocol.md, "Requests and replies"); all others are local findings.
@@ -20,7 +20,7 @@ macro_rules! error_kinds {
         pub enum ErrorKind { $($(#[doc = $doc])* $kind = $code),* }
 
         impl ErrorKind {
-            /// Every kind there is, by falling number.
+            /// Every kind, by falling number.
             pub const ALL: &[ErrorKind] = &[$(ErrorKind::$kind),*];
 
             /// The name of its code in C, such as `FRAME_ETIMEDOUT`.
@@ -28,7 +28,7 @@ macro_rules! error_kinds {
                 match self { $(ErrorKind::$kind => stringify!($c_name)),* }
             }
 
-            /// What it means, as the documentation says it: one line for each of its lines.
+            /// Its meaning, as in the documentation, line by line.
             pub const fn meaning(self) -> &'static str {
                 match self { $(ErrorKind::$kind => concat!($($doc, "\n"),*)),* }
             }
@@ -165,7 +165,7 @@ impl ErrorKind {
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with the details in words and, for a failed system call, its errno.
+/// An error: its kind, the details in words and, for a failed system call, its errno.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -179,7 +179,7 @@ impl Error {
         Error { kind, errno: 0, detail: detail.into() }
     }
 
-    /// A failed system call, with the kind that its errno stands for.
+    /// A failed system call, with the kind for its errno.
     pub fn system(what: &str, errno: rustix::io::Errno) -> Error {
         use rustix::io::Errno;
         let kind = match errno {
@@ -191,7 +191,7 @@ impl Error {
         Error::system_as(kind, what, errno)
     }
 
-    /// A failed system call whose kind the caller knows better than its errno tells.
+    /// A failed system call with another kind than that for its errno.
     pub fn system_as(kind: ErrorKind, what: &str, errno: rustix::io::Errno) -> Error {
         let text = std::io::Error::from(errno);
         Error { kind, errno: errno.raw_os_error(), detail: format!("{what}: {text}").into() }
@@ -207,7 +207,7 @@ impl Error {
         self.errno
     }
 
-    /// The details: what was expected, what came, the text of the errno.
+    /// The details, such as the expected value, the received one and the text of the errno.
     pub fn detail(&self) -> &str {
         &self.detail
     }

@@ -5,14 +5,14 @@
 //! - [`frame`]: messages, one on a raw descriptor, or a conversation on a
 //!   [`Connection`](frame::Connection); addresses; a decoder for event loops.
 //! - [`auth`]: proof of a shared key, keys in files, rings of keys.
-//! - [`exec`]: commands, run for a peer or asked of one.
-//! - [`mod@file`]: files and trees, served, put and got.
+//! - [`exec`]: commands, run at a peer or for one.
+//! - [`mod@file`]: files and trees, served, put and fetched.
 //! - [`datagram`]: messages and commands in datagrams.
 //!
-//! Failures are one [`Error`] with an [`ErrorKind`], whose numbers are those of the C interface,
-//! `include/framefd.h`. Times are a `Duration`, or `None` to wait for ever.
+//! Every failure is an [`Error`] with an [`ErrorKind`], whose numbers are those of the C
+//! interface, `include/framefd.h`. A timeout is a `Duration`, or `None` to wait forever.
 //!
-//! docs/protocol.md of the source has the wire, docs/architecture.md how the code is laid out.
+//! In the source, docs/protocol.md describes the wire and docs/architecture.md the code.
 
 pub mod error;
 pub mod limits;
@@ -55,8 +55,8 @@ pub mod frame {
     pub use crate::wire::json::writer::HeaderBuilder;
 }
 
-/// Proof of a shared key. It proves the client to the server when the connection opens, and no
-/// more: what follows is not protected.
+/// Proof of a shared key. It proves the client to the server when the connection opens, and
+/// nothing else: later bytes are not protected.
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -82,7 +82,7 @@ pub mod auth {
     pub use crate::wire::auth::{Key, KeyId};
 }
 
-/// Commands: run for a peer, asked of one, or streamed.
+/// Commands: run at a peer, streamed, or served.
 ///
 /// ```
 /// use std::os::fd::OwnedFd;
@@ -118,7 +118,7 @@ pub mod exec {
     pub use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome, Tty};
 }
 
-/// Files and trees: served, put on a server, and got from one.
+/// Files and trees: put to a server, fetched from one, or served.
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -164,8 +164,8 @@ pub mod datagram {
     pub use crate::ops::datagram::{Options, recv, send};
 }
 
-// The layers, each importing only from those below it. They are public for the tests of this
-// crate alone, and change without notice.
+// The layers, each importing only from those below it. They are public only for the tests of
+// this crate, and change without notice.
 
 #[doc(hidden)]
 pub mod ffi;

@@ -1,5 +1,5 @@
-//! The C interface: each function checks its arguments, calls one operation, converts
-//! the outcome. Types and functions are named as C sees them in include/framefd.h.
+//! The C interface: each function checks its arguments, calls one operation and converts the
+//! result. Types and functions have the names of include/framefd.h.
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // the comment is the header's: all of it is the contract
 

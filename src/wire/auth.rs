@@ -1,4 +1,5 @@
-//! The challenge and its answer: keys, HMAC-SHA256 (RFC 2104, FIPS 180-4), the verdict.
+//! The handshake's bytes: keys, the challenge, and its answer by HMAC-SHA256 (RFC 2104, FIPS
+//! 180-4).
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::TryRng as _;
@@ -18,8 +19,8 @@ pub const ANSWER_SIZE: usize = 32;
 pub struct Key(Zeroizing<Vec<u8>>);
 
 impl Key {
-    /// A key of 16 to 1,024 bytes; HMAC pads with zeros, so a key and the same key with
-    /// NULs behind it are one.
+    /// A key of 16 to 1,024 bytes. HMAC pads with zeros, so NULs at the end of a key make no
+    /// difference.
     pub fn new(bytes: &[u8]) -> Result<Key> {
         if bytes.len() < limits::MIN_KEY {
             return Err(Error::new(
@@ -30,7 +31,7 @@ impl Key {
         Key::new_short(bytes)
     }
 
-    /// A key that may be as short as 1 byte, for peers that cannot change theirs.
+    /// A key that may be as short as 1 byte, for peers that cannot use longer ones.
     pub fn new_short(bytes: &[u8]) -> Result<Key> {
         match bytes.len() {
             0 => Err(Error::new(ErrorKind::Key, "the key is empty")),
@@ -54,8 +55,8 @@ impl Key {
         &self.0
     }
 
-    /// Whether no HMAC tells the two apart. It hashes a key that is longer than its block, and
-    /// takes NULs at the end for padding.
+    /// Whether both keys give the same HMACs. HMAC hashes a key that is longer than its block,
+    /// and pads a shorter one with NULs.
     pub fn is_same_as(&self, other: &Key) -> bool {
         match [self, other].map(|key| key.as_bytes().len() > HMAC_BLOCK) {
             [false, false] => unpadded(self.as_bytes()) == unpadded(other.as_bytes()),
@@ -63,7 +64,7 @@ impl Key {
         }
     }
 
-    /// What is the same for two keys exactly if no HMAC tells them apart.
+    /// Equal for two keys exactly if they give the same HMACs.
     pub(crate) fn block(&self) -> Zeroizing<Vec<u8>> {
         if self.0.len() > HMAC_BLOCK {
             let hash = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(&*self.0)));
@@ -126,19 +127,19 @@ impl std::fmt::Display for KeyId {
     }
 }
 
-/// A challenge that was sent and waits for its answer: good for one answer only.
+/// A challenge that was sent. It accepts one answer only.
 #[derive(Debug)]
 pub struct Challenge([u8; CHALLENGE_SIZE]);
 
 impl Challenge {
-    /// A new one from the kernel's random numbers; without them there is none.
+    /// A new one from the kernel's random numbers; fails without them.
     pub fn new() -> Result<Challenge> {
         let mut bytes = [0; CHALLENGE_SIZE];
         fill_random(&mut bytes)?;
         Ok(Challenge(bytes))
     }
 
-    /// What to send.
+    /// The bytes to send.
     pub fn as_bytes(&self) -> &[u8; CHALLENGE_SIZE] {
         &self.0
     }
@@ -148,8 +149,8 @@ impl Challenge {
         self.verify_named(keys.iter().copied().enumerate(), answer)
     }
 
-    /// The name of the key that the answer was made with. Every key is tried, each compared
-    /// in constant time, so the time taken tells nothing.
+    /// The name of the key that the answer was made with. Every key is tried and compared in
+    /// constant time, so the time does not depend on the match.
     pub fn verify_named<'key, Name>(
         self,
         keys: impl IntoIterator<Item = (Name, &'key Key)>,
@@ -171,7 +172,7 @@ pub fn answer(key: &Key, challenge: &[u8; CHALLENGE_SIZE]) -> [u8; ANSWER_SIZE] 
     key.mac().chain_update(challenge).finalize().into_bytes().into()
 }
 
-/// Fills `bytes` from getrandom(2): no state of our own that a fork could repeat.
+/// Fills `bytes` from getrandom(2). There is no generator state that a fork could repeat.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     rand::rngs::SysRng
         .try_fill_bytes(bytes)

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
-/// A digest in the making.
+/// A digest that is being computed.
 #[derive(Clone, Debug, Default)]
 pub struct Hasher(Sha256);
 

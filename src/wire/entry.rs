@@ -1,6 +1,6 @@
-//! What is known of a file without reading it, and what a directory lists.
+//! Attributes of a file, and the entries of a directory.
 
-/// What a name stands for.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -9,16 +9,16 @@ pub enum Kind {
     Dir,
     /// A symbolic link itself, not what it leads to.
     Symlink,
-    /// A device, a FIFO, a socket, and whatever else there may be.
+    /// A device, a FIFO, a socket or anything else.
     Other,
 }
 
-/// What is known of a file without reading it.
+/// Attributes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// What it is.
     pub kind: Kind,
-    /// Bytes of a regular file; of the others what their file system says.
+    /// Bytes of a regular file; for others the value of their file system.
     pub size: u64,
     /// Permission bits, those of 07777.
     pub mode: u32,
@@ -26,7 +26,7 @@ pub struct Stat {
     pub mtime: i64,
 }
 
-/// What a directory has under one name.
+/// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The name, one component. In a list from the peer it can be anything.

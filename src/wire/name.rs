@@ -1,19 +1,19 @@
-//! The file names that a request may carry: relative paths that cannot lead anywhere else.
+//! File names in requests: relative paths that cannot lead out of the root.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::quote;
 
-/// How the names of the library's own files begin. A peer can neither read nor replace
-/// them; the case of the letters is ignored, as some file systems ignore it.
+/// The prefix of names of the library's own files. A peer can neither read nor replace them. The
+/// case of letters is ignored, because some file systems ignore it.
 pub const RESERVED: &str = ".framefd-";
 
-/// A file name as bytes, relative to a root: components with one `/` between each two.
+/// A file name as bytes, relative to a root: components separated by single slashes.
 ///
-/// Refused are an empty name, an absolute one, components that are empty, `.` or `..`
-/// or begin with [`RESERVED`], NUL and the other control characters of ASCII, and what
-/// is longer than [`MAX_NAME`], [`MAX_COMPONENT`] or [`MAX_COMPONENTS`]. All else is
-/// taken literally, byte for byte: a leading `-`, a trailing space or dot, text that is
-/// not UTF-8. Two spellings of one character are two names.
+/// These are refused: an empty name, an absolute one, components that are empty, `.` or `..` or
+/// begin with [`RESERVED`], NUL and other ASCII control characters, and names longer than
+/// [`MAX_NAME`], [`MAX_COMPONENT`] or [`MAX_COMPONENTS`]. Everything else is accepted byte for
+/// byte: a leading `-`, a trailing space or dot, text that is not UTF-8. Two spellings of one
+/// character are two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name<'a>(&'a [u8]);
 
@@ -25,7 +25,7 @@ pub const MAX_COMPONENT: usize = 255;
 pub const MAX_COMPONENTS: usize = 255;
 
 impl<'a> Name<'a> {
-    /// Checks `bytes`; the error is of the kind [`ErrorKind::Path`] and says what is wrong.
+    /// Checks `bytes`; the error is of the kind [`ErrorKind::Path`] and names the mistake.
     pub fn new(bytes: &'a [u8]) -> Result<Name<'a>> {
         match fault(bytes) {
             None => Ok(Name(bytes)),
@@ -53,13 +53,13 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Checks what a symbolic link with this name would lead to: `..` as often as the link's
-/// directory is deep and not more, and then components such as a name has. The error is of
-/// the kind [`ErrorKind::Path`].
+/// Checks the target of a symbolic link with this name: at most as many `..` as the link's
+/// directory is deep, then components as in a name. The error is of the kind
+/// [`ErrorKind::Path`].
 ///
-/// No chain of such links leads out: each `..` goes up from a real directory, as the
-/// kernel has followed all links before it, and what comes behind only goes down, or over
-/// links of which the same is true.
+/// No chain of such links leads out: each `..` goes up from a real directory, since the kernel
+/// has followed all links before it. The components after it only go down, or through links of
+/// the same kind.
 pub fn check_link_target(name: Name<'_>, target: &[u8]) -> Result<()> {
     let ups = target.split(|byte| *byte == b'/').take_while(|part| *part == b"..").count();
     let fault = match target.get(3 * ups..) {
@@ -103,7 +103,7 @@ fn fault(name: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Whether a component begins as those of the library's own files do.
+/// Whether a component is reserved for the library's own files.
 pub fn is_reserved(component: &[u8]) -> bool {
     component
         .get(..RESERVED.len())

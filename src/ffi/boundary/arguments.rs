@@ -1,4 +1,4 @@
-//! Arguments from C, checked before anything is done with them.
+//! Checks of arguments from C.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::os::fd::BorrowedFd;
@@ -15,7 +15,7 @@ fn null(what: &str) -> Error {
     invalid(format!("{what} is NULL"))
 }
 
-/// The caller's descriptor, borrowed for as long as the caller keeps it open.
+/// The caller's descriptor, borrowed while the caller keeps it open.
 #[inline]
 pub fn descriptor(fd: c_int) -> Result<BorrowedFd<'static>> {
     if fd < 0 {
@@ -26,7 +26,7 @@ pub fn descriptor(fd: c_int) -> Result<BorrowedFd<'static>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// `len` bytes at `bytes`; NULL is fine for none.
+/// `len` bytes at `bytes`; NULL is allowed for none.
 ///
 /// # Safety
 /// `bytes` is NULL or points to `len` readable bytes that live for `'a`.
@@ -51,7 +51,7 @@ fn no_bytes(bytes: *const u8, len: usize, what: &str) -> Error {
     })
 }
 
-/// `len` bytes to write to at `bytes`; NULL is fine for none.
+/// `len` bytes to write to at `bytes`; NULL is allowed for none.
 ///
 /// # Safety
 /// `bytes` is NULL or points to `len` bytes that nobody else uses for `'a`.
@@ -140,7 +140,7 @@ pub unsafe fn object_mut<'a, T>(object: *mut T, what: &str) -> Result<&'a mut T>
     unsafe { object.as_mut() }.ok_or_else(|| null(what))
 }
 
-/// Where a new object goes. It is NULL until the call has succeeded.
+/// The place for a new object. It is NULL until the call has succeeded.
 ///
 /// # Safety
 /// `out` is NULL or points to memory for a pointer.
@@ -167,7 +167,7 @@ pub unsafe fn write_optional<T>(out: *mut T, value: T) {
     }
 }
 
-/// Frees an object that the library made; NULL is nothing.
+/// Frees an object that the library made; NULL is ignored.
 ///
 /// # Safety
 /// `object` is NULL or came from `Box::into_raw` and is not used again.

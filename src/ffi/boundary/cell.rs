@@ -1,4 +1,4 @@
-//! A connection that C shares between threads: who is in which direction of it.
+//! A connection that C may share between threads: which directions are in use.
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -8,21 +8,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::exec::Running;
 use crate::ops::frame::{Connection, Handle, ReceiveHalf, SendHalf};
 
-/// A connection, and the directions that a call is in. A second call in one of them is
-/// [`ErrorKind::Busy`], also one by a signal handler that interrupted the first.
+/// A connection, and the directions that a call is using. Another call in the same direction is
+/// [`ErrorKind::Busy`], also from a signal handler that interrupted the first.
 ///
-/// A child that fork(2) made meanwhile has the object as that call left it: halfway.
+/// After fork(2) during a call the child has an object that is halfway changed.
 pub struct ConnectionCell {
     busy: AtomicU8,
     handle: Handle,
     connection: ManuallyDrop<UnsafeCell<Connection<'static>>>,
-    /// The streamed command that runs, which the connection is for until it has ended.
+    /// The running streamed command, which uses the connection until it has ended.
     running: ManuallyDrop<UnsafeCell<Option<Running>>>,
     is_running: AtomicBool,
 }
 
-// SAFETY: `connection` and `running` are reached only by who holds the bits of the directions, one
-// thread at a time each; everything in them may be used by any thread.
+// SAFETY: `connection` and `running` are used only by the holder of a direction's bit, one
+// thread at a time; everything in them may be used by any thread.
 unsafe impl Sync for ConnectionCell {}
 
 const RECEIVING: u8 = 1;
@@ -41,12 +41,12 @@ impl ConnectionCell {
         }
     }
 
-    /// What ends its waits.
+    /// Its interrupt.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Runs a call that takes both directions, while no streamed command runs.
+    /// Runs a call that uses both directions, if no streamed command is running.
     pub fn both<T>(&self, work: impl FnOnce(&mut Connection<'static>) -> Result<T>) -> Result<T> {
         self.any(|connection, running| match running {
             None => work(connection),
@@ -68,7 +68,7 @@ impl ConnectionCell {
         })
     }
 
-    /// Runs a call that takes both directions, whatever runs.
+    /// Runs a call that uses both directions, also during a streamed command.
     pub fn any<T>(
         &self,
         work: impl FnOnce(&mut Connection<'static>, &mut Option<Running>) -> Result<T>,
@@ -93,8 +93,8 @@ impl ConnectionCell {
         let is_duplex = unsafe { (*connection).is_duplex };
         let _turn = self.enter(if is_duplex { RECEIVING } else { BOTH })?;
         self.check_free()?;
-        // SAFETY: whoever sends beside this call has a reference to the field `sending` alone,
-        // which is not taken here then. `shared` is never changed.
+        // SAFETY: a thread that sends meanwhile has a reference to the field `sending` only,
+        // which is not used here then. `shared` is never changed.
         let half = unsafe {
             let sending = if is_duplex { None } else { Some(&mut (*connection).sending) };
             let receiving = &mut (*connection).receiving;
@@ -120,8 +120,8 @@ impl ConnectionCell {
         work(half)
     }
 
-    /// Whether no streamed command runs. One starts and ends in both directions, so this
-    /// direction's bit is enough to know.
+    /// Whether no streamed command is running. Starting and ending one needs both directions, so
+    /// holding one bit is enough to check.
     #[inline]
     fn check_free(&self) -> Result<()> {
         if self.is_running.load(Ordering::Relaxed) { Err(is_streaming()) } else { Ok(()) }
@@ -162,13 +162,13 @@ impl Drop for ConnectionCell {
                 ManuallyDrop::drop(&mut self.connection);
             }
         } else {
-            // Its memory is left alone, but not its descriptors, which no call changes.
+            // Its memory is not touched. Its descriptors are closed, since no call changes them.
             drop(self.connection.get_mut().take_owned());
         }
     }
 }
 
-/// The directions that a call is in, until it returns.
+/// The directions that a call is using, until it returns.
 struct Turn<'a> {
     busy: &'a AtomicU8,
     directions: u8,

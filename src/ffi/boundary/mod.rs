@@ -1,4 +1,4 @@
-//! The border to C: arguments, options and callbacks come in here, outcomes go out.
+//! The border to C: arguments, options, callbacks and results.
 
 pub mod options;
 

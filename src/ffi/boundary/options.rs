@@ -53,7 +53,7 @@ pub unsafe fn read<T: SizedStruct>(options: *const T, what: &str) -> Result<T> {
     Ok(value)
 }
 
-/// Writes a result into the caller's struct: no further than the size that it says.
+/// Writes a result into the caller's struct, up to the size that the caller set.
 ///
 /// # Safety
 /// `result` is NULL or points to as many bytes as its `size` says.
@@ -93,7 +93,7 @@ pub unsafe fn check_result<T: SizedStruct>(result: *const T, what: &str) -> Resu
     Ok(size)
 }
 
-/// A `timeout_ms` member: `None` is for ever, 0 the default.
+/// A `timeout_ms` member: `None` is forever, 0 the default.
 #[inline]
 pub fn timeout(milliseconds: i32, default: Option<Duration>) -> Result<Option<Duration>> {
     time(milliseconds, default, "timeout_ms")
@@ -114,7 +114,7 @@ pub fn time(milliseconds: i32, default: Option<Duration>, what: &str) -> Result<
 /// As a timeout parameter: the object's own timeout. As a member, 0 means the default.
 pub const FRAME_DEFAULT_TIMEOUT: i32 = i32::MIN;
 
-/// A `timeout_ms` parameter, as poll(2) has it: 0 does not wait, -1 waits for ever, and
+/// A `timeout_ms` parameter, as for poll(2): 0 does not wait, -1 waits forever, and
 /// `FRAME_DEFAULT_TIMEOUT` is `default`.
 #[inline]
 pub fn parameter(milliseconds: i32, default: Option<Duration>) -> Result<Option<Duration>> {
@@ -126,22 +126,22 @@ pub fn parameter(milliseconds: i32, default: Option<Duration>) -> Result<Option<
     }
 }
 
-/// A member that means nothing here has to be 0.
+/// Refuses a member that does not apply here, unless it is 0.
 pub fn unused<T: Default + PartialEq + Copy>(value: T, what: &str) -> Result<()> {
     if value == T::default() { Ok(()) } else { Err(invalid(format!("{what} does not apply here"))) }
 }
 
-/// A member that does not apply to what another one asks for.
+/// The error for a member that another one excludes.
 pub fn not_here(member: &str, to: &str) -> crate::Error {
     invalid(format!("{member} does not apply to {to}"))
 }
 
-/// A value that stands for nothing.
+/// The error for an unknown value.
 pub fn unknown(value: impl std::fmt::Display, what: &str) -> crate::Error {
     invalid(format!("{what} is {value}, which is not known"))
 }
 
-/// Flags, of which only those in `known` mean something here.
+/// Refuses flags other than `known`.
 pub fn flags(flags: u32, known: u32, what: &str) -> Result<u32> {
     match flags & !known {
         0 => Ok(flags),
@@ -149,7 +149,7 @@ pub fn flags(flags: u32, known: u32, what: &str) -> Result<u32> {
     }
 }
 
-/// A limit member: 0 is the default, more than `hard` cannot be had.
+/// A limit member: 0 is the default, more than `hard` is refused.
 pub fn limit(value: u64, default: u64, hard: u64, what: &str) -> Result<u64> {
     match value {
         0 => Ok(default),

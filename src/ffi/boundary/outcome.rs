@@ -46,10 +46,10 @@ pub fn value<T>(fallback: T, work: impl FnOnce() -> T) -> T {
     caught(work).unwrap_or(fallback)
 }
 
-/// The code of an error or a panic, which this thread remembers.
+/// The code of an error or a panic, which is stored as this thread's last error.
 ///
-/// Nothing unwinds into C. What the work borrowed is not looked at again after a panic:
-/// handles it left half-changed belong to a caller who was told `FRAME_EPANIC`.
+/// Nothing unwinds into C. Objects that a panic left half changed belong to the caller, who gets
+/// `FRAME_EPANIC`; this function does not use them again.
 #[cold]
 #[inline(never)]
 fn failed(outcome: std::thread::Result<Option<Error>>) -> c_int {
@@ -66,15 +66,14 @@ fn failed(outcome: std::thread::Result<Option<Error>>) -> c_int {
     error.kind().code()
 }
 
-/// A panic in a call of ours is reported by its code alone: the hook that would print it
-/// is passed over, for this thread and this call.
+/// Silences the panic hook for this thread and this call: a panic is reported only by its code.
 #[inline]
 fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
     if !HOOK.is_completed() {
         HOOK.call_once(pass_over_hook);
     }
-    // A callback of the caller's may call in again.
+    // A callback of the caller may call the library again.
     let outer = IN_CALL.try_with(|in_call| in_call.replace(true)).unwrap_or(false);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let _ = IN_CALL.try_with(|in_call| in_call.set(outer));
@@ -108,7 +107,7 @@ fn remember(error: &Error) {
     }
 }
 
-/// This thread's last error, in the same place as long as the thread lives.
+/// This thread's last error, at the same address as long as the thread lives.
 pub fn last() -> *const c_char {
     LAST_ERROR.try_with(|last| last.as_ptr().cast_const().cast()).unwrap_or(c"".as_ptr())
 }

@@ -1,8 +1,8 @@
 //! The parameters of the C interface, each as a type that checks what C passes.
 //!
-//! Only C makes them: a value is what the header says a caller has to pass, so that their
-//! methods are safe to call, once, inside the call that they came with. In the header each is
-//! the C type that its comment names; tests/header prints it so.
+//! Only C makes these values, as the header requires. So their methods are safe to call, once,
+//! inside the call that they were passed to. In the header each is the C type that its comment
+//! names; tests/header prints it so.
 
 use std::ffi::{OsStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -35,10 +35,10 @@ impl Fd {
         options::duplex(self.0, write_fd)
     }
 
-    /// The descriptor, which is the library's from now on; `None` for -1. It was found to be
+    /// The descriptor, which the library owns from now on; `None` for -1. It was checked to be
     /// open.
     pub fn take(self) -> Option<OwnedFd> {
-        // SAFETY: the caller hands it over: the header says so.
+        // SAFETY: the caller transfers it, as the header says.
         (self.0 >= 0).then(|| unsafe { OwnedFd::from_raw_fd(self.0) })
     }
 
@@ -98,7 +98,7 @@ impl Text {
         self.bytes(what).map(|path| Path::new(OsStr::from_bytes(path)))
     }
 
-    /// Where it points.
+    /// The pointer.
     pub fn as_ptr(self) -> *const c_char {
         self.0
     }
@@ -123,7 +123,7 @@ impl Bytes {
     /// `len` of them; NULL is accepted for none.
     #[inline]
     pub fn get<'a>(self, len: usize, what: &str) -> Result<&'a [u8]> {
-        // SAFETY: as many bytes as the caller says, which stay as they are for the call.
+        // SAFETY: as many bytes as the caller says, which do not change during the call.
         unsafe { arguments::bytes(self.0.cast(), len, what) }
     }
 }
@@ -152,8 +152,8 @@ impl Room {
 pub struct TextRoom(*mut c_char);
 
 impl TextRoom {
-    /// Puts `text` there with a NUL, if it is NULL or large enough; returns its length without
-    /// the NUL. Too little room is [`ErrorKind::TooBig`], and nothing is written.
+    /// Writes `text` with a NUL, unless the memory is NULL; returns its length without the NUL.
+    /// [`ErrorKind::TooBig`] if there is too little room; nothing is written then.
     pub fn put(self, cap: usize, text: &[u8], what: &str) -> Result<i64> {
         if !self.0.is_null() {
             if text.len() >= cap {
@@ -168,7 +168,7 @@ impl TextRoom {
     }
 }
 
-/// `const struct T *`: an object to look at.
+/// `const struct T *`: an object that is read.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Ref<T>(*const T);
@@ -203,7 +203,7 @@ impl<T> Ref<T> {
     }
 }
 
-/// `struct T *`: an object to change.
+/// `struct T *`: an object that is changed.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Mut<T>(*mut T);
@@ -250,7 +250,7 @@ impl<T: Sync> Handle<T> {
     }
 }
 
-/// `struct T **`: where a new object goes.
+/// `struct T **`: the place for a new object.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Out<T>(*mut *mut T);
@@ -269,11 +269,11 @@ impl<T> Out<T> {
     }
 }
 
-/// Where a new object goes, checked.
+/// The place for a new object, checked.
 pub struct Place<'a, T>(&'a mut *mut T);
 
 impl<T> Place<'_, T> {
-    /// Hands an object out: it is the caller's to free.
+    /// Passes an object to the caller, who frees it.
     #[inline]
     pub fn put<'a>(self, object: T) -> &'a T {
         let object = Box::leak(Box::new(object));
@@ -344,14 +344,14 @@ impl<T: SizedStruct> Options<T> {
         self.0.is_null()
     }
 
-    /// A copy, in which what the caller does not know is 0.
+    /// A copy; members that an older caller does not have are 0.
     #[inline]
     pub fn read(self, what: &str) -> Result<T> {
         // SAFETY: as many bytes as the size says, or NULL, as the header says.
         unsafe { options::read(self.0, what) }
     }
 
-    /// The same for a request, which is no option.
+    /// The same for a request, which must not be NULL.
     pub fn required(self, what: &str) -> Result<T> {
         if self.0.is_null() {
             return Err(invalid(format!("{what} is NULL")));
@@ -377,14 +377,14 @@ impl<T: SizedStruct> Results<T> {
         if self.0.is_null() { Err(invalid(format!("{what} is NULL"))) } else { self.check(what) }
     }
 
-    /// Writes it, no further than the caller said.
+    /// Writes it, up to the size that the caller set.
     pub fn put(&self, value: &T, what: &str) -> Result<()> {
         // SAFETY: as above.
         unsafe { options::write(self.0, value, what) }
     }
 }
 
-/// `const char *const *`: strings, and NULL behind them.
+/// `const char *const *`: strings, then NULL.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Texts(*const *const c_char);
@@ -405,7 +405,7 @@ impl Texts {
     }
 }
 
-/// `void *context`: passed to a callback, and not looked at.
+/// `void *context`: passed to a callback and not used otherwise.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Context(*mut c_void);
@@ -425,7 +425,7 @@ impl Context {
     }
 }
 
-/// Adds to `buffer` the `n` bytes that C has written behind its end.
+/// Adds to `buffer` the `n` bytes that C has written after its end.
 pub fn commit(buffer: &mut Vec<u8>, n: usize) -> Result<()> {
     let room = buffer.capacity() - buffer.len();
     if n > room {

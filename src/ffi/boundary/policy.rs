@@ -1,4 +1,4 @@
-//! What a host's callback says of a request before it is served.
+//! The host's policy callback, called for a request before it is served.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -6,12 +6,11 @@ use std::ptr;
 use super::parameters::Context;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes that a callback may write of its reason, with the NUL; more would be cut on the
-/// way to the client.
+/// Room for a callback's reason, with the NUL; a longer one would be cut in the reply.
 const REASON_SIZE: usize = 1024;
 
-/// Asks a callback for its verdict: 0 allows the request, a `FRAME_E...` code refuses it
-/// for the reason that was written, and any other number is `FRAME_EACCES`.
+/// Calls a policy: 0 allows the request, a `FRAME_E...` code refuses it with the written reason,
+/// and any other number is `FRAME_EACCES`.
 pub fn ask(callback: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
     let mut reason = [0_u8; REASON_SIZE];
     let code = callback(reason.as_mut_ptr().cast(), reason.len());
@@ -23,7 +22,7 @@ pub fn ask(callback: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
     Err(Error::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Denied), text))
 }
 
-/// Calls a policy of C. What is shown, and `reason`, live until it returns.
+/// Calls a policy of C. The inquiry and `reason` live until it returns.
 pub fn call<T>(
     policy: unsafe extern "C" fn(*mut c_void, *const T, *mut c_char, usize) -> c_int,
     context: Context,
@@ -35,7 +34,7 @@ pub fn call<T>(
     unsafe { policy(context.get(), shown, reason, size) }
 }
 
-/// Strings as C has them: an array that ends with NULL, valid as long as this lives.
+/// Strings for C: an array that ends with NULL, valid as long as this lives.
 pub struct CArray {
     pointers: Vec<*const c_char>,
     _strings: Vec<CString>,
@@ -55,7 +54,7 @@ impl CArray {
     }
 }
 
-/// `text` with a NUL behind it; one inside is refused.
+/// `text` with a NUL after it; a NUL inside is refused.
 pub fn c_string(text: impl Into<Vec<u8>>, what: &str) -> Result<CString> {
     CString::new(text)
         .map_err(|_| Error::new(ErrorKind::BadField, format!("{what} has a NUL byte")))

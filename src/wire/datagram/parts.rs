@@ -1,4 +1,4 @@
-//! A reply that is larger than one datagram: numbered parts, split and put together.
+//! A reply that is larger than one datagram: numbered parts, split and joined.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::wire::json::reader::{Fields, required};
 use crate::wire::json::writer::Writer;
 use crate::wire::message::{self, Id, Message};
 
-/// What every datagram of a reply repeats of its request.
+/// The fields that identify a request, repeated in every datagram of its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Tells one request of a client from the next.
+    /// The client's id for the request.
     pub id: Id,
     /// When the request was made, in milliseconds since 1970.
     pub time: Option<i64>,
-    /// Tells one request from all others: 32 hex digits.
+    /// Unique for each request: 32 hex digits.
     pub nonce: Option<String>,
 }
 
@@ -40,9 +40,8 @@ impl Mark {
     }
 }
 
-/// The datagrams, of `max` bytes each at most, that bring `reply` and its `body` to the
-/// client whose request carries `mark`. `reply` is what part 0 says besides; it has no
-/// `id` of its own.
+/// The datagrams, of at most `max` bytes each, that carry `reply` and its `body` to the client
+/// whose request has `mark`. Part 0 has the fields of `reply`, which has no `id` of its own.
 pub fn split(
     mark: &Mark,
     reply: &dyn Fn(&mut Writer),
@@ -65,7 +64,7 @@ fn split_numbered(
     key: Option<&DatagramKey>,
     max: usize,
 ) -> Result<Vec<Vec<u8>>> {
-    // Every part has the room that is left beside the longest of the headers.
+    // Every part has the room that the longest header leaves.
     let longest = part_header(mark, Some((u32::MAX, u32::MAX)), Some(reply));
     let room = max.checked_sub(datagram::size(&longest, max, key)?).filter(|room| *room > 0);
     let room = room.ok_or_else(|| {
@@ -88,7 +87,7 @@ fn split_numbered(
         .collect()
 }
 
-/// The header of a part, with its number and their count, and what the reply says.
+/// The header of a part, with its number, the count of parts and the fields of the reply.
 fn part_header(
     mark: &Mark,
     number: Option<(u32, u32)>,
@@ -104,8 +103,8 @@ fn part_header(
     })
 }
 
-/// The parts of one reply, as they come: in any order, some of them twice. It holds no
-/// more than what came.
+/// The received parts of one reply, in any order, some of them twice. Its memory is that of the
+/// received bytes.
 #[derive(Debug)]
 pub struct Reassembly {
     max_body: usize,
@@ -116,13 +115,13 @@ pub struct Reassembly {
 }
 
 impl Reassembly {
-    /// Of a reply whose body has `max_body` bytes at most.
+    /// For a reply whose body has at most `max_body` bytes.
     pub fn new(max_body: usize) -> Reassembly {
         Reassembly { max_body, header: None, bodies: BTreeMap::new(), parts: None, body_len: 0 }
     }
 
-    /// Adds a part; false if it is there already. [`ErrorKind::BadReply`] is one that
-    /// contradicts itself or those before it, [`ErrorKind::TooBig`] one too many.
+    /// Adds a part; false if it was received before. [`ErrorKind::BadReply`] if it contradicts
+    /// itself or earlier parts, [`ErrorKind::TooBig`] if it exceeds the limit.
     pub fn add(&mut self, header: Header, body: Vec<u8>) -> Result<bool> {
         let (part, parts) = number(&header)?;
         if *self.parts.get_or_insert(parts) != parts {
@@ -145,23 +144,23 @@ impl Reassembly {
         Ok(true)
     }
 
-    /// Whether this part is there.
+    /// Whether this part was received.
     pub fn has(&self, part: u32) -> bool {
         self.bodies.contains_key(&part)
     }
 
-    /// The first parts that are missing, `max` at most; none before their count is known.
+    /// The first missing parts, at most `max`; none before their count is known.
     pub fn missing(&self, max: usize) -> Vec<u32> {
         let all = 0..self.parts.unwrap_or(0);
         all.filter(|part| !self.has(*part)).take(max).collect()
     }
 
-    /// How many parts there are, and how many there have to be, as far as is known.
+    /// The number of received parts, and the number of all parts if it is known.
     pub fn progress(&self) -> (usize, Option<u32>) {
         (self.bodies.len(), self.parts)
     }
 
-    /// The header of part 0 and the whole body, once every part is there.
+    /// The header of part 0 and the whole body, once every part was received.
     pub fn finish(&mut self) -> Result<Option<(Header, Vec<u8>)>> {
         if self.parts.is_none_or(|parts| (self.bodies.len() as u64) < u64::from(parts)) {
             return Ok(None);
@@ -177,7 +176,7 @@ impl Reassembly {
     }
 }
 
-/// Which part of how many.
+/// The number of a part, and the count of parts.
 fn number(header: &Header) -> Result<(u32, u32)> {
     let fields = header.fields()?;
     match (fields.small("part")?, fields.small("parts")?) {

@@ -58,9 +58,9 @@ pub fn encode(
     Ok(datagram)
 }
 
-/// The header and the body of the frame that `datagram` is. A size that does not lead
-/// exactly to the datagram's end is [`ErrorKind::BadLength`]; with a key a tag that is
-/// wrong or not there is [`ErrorKind::Auth`], and nothing else has been looked at.
+/// The header and the body of the frame in `datagram`. A size that does not match the datagram
+/// is [`ErrorKind::BadLength`]. With a key, a wrong or missing tag is [`ErrorKind::Auth`], and
+/// nothing else was examined.
 pub fn decode<'a>(datagram: &'a [u8], key: Option<&DatagramKey>) -> Result<(Header, &'a [u8])> {
     let frame = key.map_or(Ok(datagram), |key| verify(datagram, key))?;
     let format = PrefixFormat::default();
@@ -86,7 +86,7 @@ pub fn decode<'a>(datagram: &'a [u8], key: Option<&DatagramKey>) -> Result<(Head
     Ok((header, body))
 }
 
-/// Bytes that a datagram takes beside a body of `body_len` bytes.
+/// Bytes of a datagram other than its body of `body_len` bytes.
 pub(super) fn size(header: &str, body_len: usize, key: Option<&DatagramKey>) -> Result<usize> {
     let head = Head::new(Some(header), body_len as u64, limits::MAX_HEADER)?;
     Ok(head.len() + tag_size(key))
@@ -96,7 +96,7 @@ fn tag_size(key: Option<&DatagramKey>) -> usize {
     key.map_or(0, |_| TAG_SIZE)
 }
 
-/// The bytes that the tag at the end stands for, compared in constant time.
+/// The bytes before the tag at the end, which is compared in constant time.
 fn verify<'a>(datagram: &'a [u8], DatagramKey(key): &DatagramKey) -> Result<&'a [u8]> {
     let at = datagram.len().saturating_sub(TAG_SIZE);
     let (frame, tag) = datagram.split_at(at);

@@ -1,5 +1,5 @@
-//! Frames and packets out of bytes as they come: fed by whoever reads them, without a
-//! descriptor, a clock or a wait.
+//! Finds frames and packets in the bytes that it is fed, without a descriptor, a clock or a
+//! wait.
 
 use std::ops::Range;
 
@@ -17,33 +17,31 @@ pub struct Limits {
     pub max_header: u64,
     /// Levels of nesting in a header.
     pub max_depth: u32,
-    /// Bytes of a body or a packet that is gathered.
+    /// The largest body or packet that is received into memory, in bytes.
     pub max_body: u64,
     /// How the length of a packet is written; frames always use the default.
     pub prefix: PrefixFormat,
 }
 
-/// One direction of a stream: the bytes that came and were not taken yet, and where in the
-/// stream they are. An error of the stream sticks: there is no telling where the next
-/// message would begin.
+/// One direction of a stream: the bytes that were received and not taken yet. An error of the
+/// stream sticks, because the start of the next message is then unknown.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
-    /// What came. Its memory grows with it, never with what was declared.
+    /// The received bytes. Memory grows with them, never with a declared size.
     buffer: Vec<u8>,
-    /// Where in the buffer what was not taken begins.
+    /// The start of the bytes in the buffer that were not taken.
     start: usize,
-    /// The head of the frame that begins there, if it has been read and the body is not
-    /// all there.
+    /// The head of the frame that begins there, if it was read and the body is not complete.
     head: Option<Head>,
-    /// Bytes of the message that begins there, as far as they are known to be more than
-    /// what came; else 0.
+    /// Bytes of the message that begins there, if more than the received ones are known to be
+    /// needed; otherwise 0.
     expected: u64,
-    /// Bytes of a streamed body that were not taken.
+    /// Bytes of a streamed body that were not taken yet.
     left: u64,
-    /// How much is asked for at once: more where more comes.
+    /// The size of the next read: larger if reads fill the buffer.
     read_ahead: usize,
-    /// Bytes of the message that was taken last: the peer may well send as many again.
+    /// Bytes of the last message: the next one often has the same size.
     last_len: usize,
     failed: Option<Error>,
 }
@@ -54,10 +52,10 @@ struct Head {
     body_len: u64,
 }
 
-/// Where a frame or a packet is in a decoder's buffer, until more is fed or asked for.
+/// The position of a frame or a packet in a decoder's buffer, valid until more is fed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Span {
-    /// With the NUL behind it; empty for a packet.
+    /// With the NUL after it; empty for a packet.
     pub(crate) header: Range<usize>,
     pub(crate) body: Range<usize>,
 }
@@ -84,7 +82,7 @@ impl<'a> FrameView<'a> {
 }
 
 impl Decoder {
-    /// Takes up a stream at the start of a message.
+    /// A decoder for a stream that is at the start of a message.
     pub fn new(limits: Limits) -> Decoder {
         let read_ahead = limits::READ_AHEAD_MIN;
         Decoder {
@@ -100,20 +98,20 @@ impl Decoder {
         }
     }
 
-    /// Takes in the next bytes of the stream.
+    /// Adds the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.check()?;
         self.append(bytes)
     }
 
-    /// As [`feed`](Self::feed), also after an error that sticks: [`rest`](Self::rest) is then
-    /// all that came.
+    /// As [`feed`](Self::feed), also after an error that sticks: [`rest`](Self::rest) then has
+    /// all received bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.start_anew();
         self.compact(bytes.len());
         let room = self.buffer.capacity() - self.buffer.len();
         if room < bytes.len() {
-            // Doubling, so that many small pieces do not move what came each time.
+            // Doubling, so that the buffer is not moved for each of many small pieces.
             let step = bytes.len().max(self.buffer.len());
             reserve(&mut self.buffer, step)?;
         }
@@ -121,8 +119,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// The next frame, if all of it was fed. One that is above `max_body` fails as soon as
-    /// its header is there.
+    /// The next frame, if all of it was fed. One above `max_body` fails as soon as its header
+    /// was fed.
     pub fn next_frame(&mut self) -> Result<Option<FrameView<'_>>> {
         Ok(self.next_frame_span()?.map(|span| self.view(&span)))
     }
@@ -138,7 +136,7 @@ impl Decoder {
         Ok(self.next_header_span()?.map(|span| self.view(&span)))
     }
 
-    /// Takes what was fed of a streamed body, `max` bytes at most.
+    /// Takes at most `max` fed bytes of a streamed body.
     pub fn body(&mut self, max: usize) -> &[u8] {
         let range = self.body_span(max);
         &self.buffer[range]
@@ -149,20 +147,20 @@ impl Decoder {
         self.left
     }
 
-    /// What was fed and not taken, for whoever goes on with the stream.
+    /// The bytes that were fed and not taken, for code that continues with the stream.
     pub fn rest(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
-    /// Drops what was fed and not taken; returns how many bytes that were.
+    /// Drops the bytes that were fed and not taken; returns their number.
     pub(crate) fn drop_rest(&mut self) -> usize {
         let dropped = self.rest().len();
         self.start = self.buffer.len();
         dropped
     }
 
-    /// The stream has ended. Between two messages that is [`ErrorKind::Closed`], else
-    /// [`ErrorKind::Truncated`].
+    /// Call at the end of the stream. Between two messages it returns [`ErrorKind::Closed`],
+    /// otherwise [`ErrorKind::Truncated`].
     pub fn end(&mut self) -> Error {
         if let Err(failed) = self.check() {
             return failed;
@@ -179,9 +177,9 @@ impl Decoder {
         self.fail(Error::new(ErrorKind::Truncated, missing))
     }
 
-    /// The buffer with room at its end: at least a byte, as much as is worth a system call,
-    /// all that the message at hand still needs as far as that does not exceed what came.
-    /// Whoever appends to it says so with [`fed`](Self::fed).
+    /// The buffer with room at its end, at least one byte. The room is a good size for a read,
+    /// or the rest of the current message if that is not more than was received already. After
+    /// appending call [`fed`](Self::fed).
     pub(crate) fn space(&mut self) -> Result<&mut Vec<u8>> {
         self.check()?;
         self.start_anew();
@@ -197,8 +195,8 @@ impl Decoder {
         Ok(&mut self.buffer)
     }
 
-    /// How many bytes the message at hand still needs, as far as that is known: none of them
-    /// belongs to the next one. `width` is that of the prefix.
+    /// The number of bytes that the current message still needs, as far as that is known: none
+    /// of them belongs to the next one. `width` is that of the prefix.
     pub(crate) fn missing(&self, width: usize) -> u64 {
         let came = self.rest().len() as u64;
         let known = match self.left {
@@ -209,7 +207,7 @@ impl Decoder {
         known.saturating_sub(came).max(1)
     }
 
-    /// Gives the buffer back, if nothing is in it: for a stream that is quiet.
+    /// Frees the buffer if it is empty: for an idle stream.
     pub(crate) fn release(&mut self) {
         if self.start == self.buffer.len() {
             self.start = 0;
@@ -217,7 +215,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next `len` bytes, which are no message, if they were all fed.
+    /// Takes the next `len` bytes, which are not a message, if all were fed.
     pub(crate) fn raw_span(&mut self, len: usize) -> Result<Option<Range<usize>>> {
         self.check_between()?;
         if self.rest().len() < len {
@@ -237,28 +235,28 @@ impl Decoder {
         Ok(head.map(|head| &self.buffer[text..text + head.header_len]))
     }
 
-    /// Takes the next `len` bytes as a streamed body, though the header that was taken last
-    /// declares none.
+    /// Treats the next `len` bytes as a streamed body, although the last header declares none.
     pub(crate) fn expect_body(&mut self, len: u64) {
         debug_assert!(self.left == 0);
         self.left = len;
     }
 
-    /// What was fed of a streamed body and not taken.
+    /// The bytes of a streamed body that were fed and not taken.
     pub(crate) fn body_there(&self) -> &[u8] {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let rest = self.rest();
         &rest[..rest.len().min(left)]
     }
 
-    /// Notes that `count` bytes were put where there was `room` for so many.
+    /// Records that `count` bytes were written into the `room`.
     pub(crate) fn fed(&mut self, count: usize, room: usize) {
         if count == room {
             self.read_ahead = (2 * self.read_ahead).min(limits::READ_AHEAD_MAX);
         }
     }
 
-    /// Takes `count` bytes of a streamed body that went past the buffer, which is empty.
+    /// Counts `count` bytes of a streamed body that were read without the buffer, which is
+    /// empty.
     pub(crate) fn passed_by(&mut self, count: usize) {
         debug_assert!(self.rest().is_empty());
         self.left -= count as u64;
@@ -271,7 +269,7 @@ impl Decoder {
         }
     }
 
-    /// Where the spans are.
+    /// The memory that spans refer to.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -292,7 +290,7 @@ impl Decoder {
 
     pub(crate) fn next_packet_span(&mut self) -> Result<Option<Span>> {
         self.check_between()?;
-        // It is no frame, should a part of it have been taken for one.
+        // A part of it may have been taken for the head of a frame.
         (self.head, self.expected) = (None, 0);
         let Some(body_len) = self.packet_length()? else { return Ok(None) };
         let width = self.limits.prefix.width();
@@ -337,8 +335,8 @@ impl Decoder {
         head.map_err(|error| self.fail(error))
     }
 
-    /// Ends the header's text with a NUL: it moves over the prefix, which is not needed any
-    /// more.
+    /// Ends the header's text with a NUL. The text moves over the prefix, which is no longer
+    /// needed.
     #[inline]
     fn take_header(&mut self, Head { header_len, .. }: Head) -> Range<usize> {
         (self.head, self.expected) = (None, 0);
@@ -356,7 +354,8 @@ impl Decoder {
         length.map(Some).map_err(|error| self.fail(error))
     }
 
-    /// Where the body is that begins `head_len` bytes into the rest, if all of it was fed.
+    /// The position of the body that begins `head_len` bytes into the rest, if all of it was
+    /// fed.
     #[inline]
     fn body_behind(&mut self, head_len: usize, body_len: u64) -> Option<Range<usize>> {
         let start = self.start + head_len;
@@ -371,7 +370,7 @@ impl Decoder {
         Some(start..start + body_len)
     }
 
-    /// Begins at the front again, once all was taken; a large buffer is given back.
+    /// Starts at the front again once everything was taken; a large buffer is freed.
     fn start_anew(&mut self) {
         if self.start == self.buffer.len() {
             self.start = 0;
@@ -382,8 +381,8 @@ impl Decoder {
         }
     }
 
-    /// Moves what was not taken to the front, if there is less than `wanted` behind it, and
-    /// if what is free in front is more than what moves.
+    /// Moves the bytes that were not taken to the front, if the room after them is less than
+    /// `wanted`, and if the room in front is larger than these bytes.
     fn compact(&mut self, wanted: usize) {
         let came = self.buffer.len() - self.start;
         if self.buffer.capacity() - self.buffer.len() < wanted && self.start >= came {

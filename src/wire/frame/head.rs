@@ -1,12 +1,12 @@
-//! What goes before a body: the length prefix, and the header with `data_size` in it.
+//! The head of a frame: the length prefix, and the header with `data_size` in it.
 #![allow(clippy::inline_always)] // the path of each queued frame, in a library that is built for size
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::json::header::{MAX_DATA_SIZE, keys_to_send};
 
-/// The prefix and the header of a frame to send, in the two pieces that it is made of: no
-/// memory is asked for, and the caller's text is not copied.
+/// The prefix and the header of a frame to send, in two pieces: nothing is allocated, and the
+/// caller's text is not copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// The prefix, and the header up to the end of `data_size`; all of it if there are no
@@ -18,9 +18,9 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// The head of a frame with `header`, one JSON object without `data_size` or nothing,
-    /// and a body of `body_len` bytes. `data_size` is the first key, so that a reader who
-    /// logs headers sees it.
+    /// The head of a frame with `header`, one JSON object without `data_size` or nothing, and a
+    /// body of `body_len` bytes. `data_size` is the first key, so that it is easy to see in a
+    /// log.
     #[inline]
     pub fn new(header: Option<&'a str>, body_len: u64, max_header: u64) -> Result<Head<'a>> {
         let keys = keys_of(header)?;
@@ -50,8 +50,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What [`Head::new`] makes, written to the end of `out` at once: for many small frames. There
-/// is room for [`MORE_THAN_KEYS`] bytes and the header.
+/// As [`Head::new`], written directly to the end of `out`: for many small frames. `out` has room
+/// for [`MORE_THAN_KEYS`] bytes and the header.
 #[inline(always)]
 pub fn append(
     out: &mut Vec<u8>,
@@ -78,7 +78,7 @@ fn keys_of(header: Option<&str>) -> Result<&str> {
     }
 }
 
-/// How much of the start goes before `keys`, if the head is one that may be sent.
+/// The number of bytes before `keys`, if the head may be sent.
 #[inline(always)]
 fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
     if body_len > MAX_DATA_SIZE {
@@ -94,7 +94,7 @@ fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
     Ok(len)
 }
 
-/// Writes into the template what it lacks.
+/// Fills in the template.
 #[inline(always)]
 fn complete(start: &mut [u8; START_SIZE], start_len: usize, keys: &str, body_len: u64) {
     let mut number_end = start_len;
@@ -120,7 +120,7 @@ fn too_big(what: &str, len: u64, max: u64) -> Error {
 /// Bytes of the prefix of a header.
 pub const PREFIX_SIZE: usize = 4;
 
-/// How much longer a head is than the caller's header, at most.
+/// The most bytes by which a head is longer than the caller's header.
 pub const MORE_THAN_KEYS: usize = START_SIZE;
 
 const OPENING: &[u8; 13] = b"{\"data_size\":";

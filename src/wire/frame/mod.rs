@@ -1,4 +1,4 @@
-//! Frames and packets: the prefix, the head, and the machine that takes them out of bytes.
+//! Frames and packets: the prefix, the head, the decoder and the queue.
 
 pub mod decoder;
 pub mod head;

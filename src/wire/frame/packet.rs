@@ -36,7 +36,7 @@ impl PrefixFormat {
         usize::from(self.width)
     }
 
-    /// The largest length this prefix can say.
+    /// The largest length of this prefix.
     #[inline]
     pub fn max(self) -> u64 {
         let bits = u32::from(self.width) * 8 - u32::from(!self.unsigned);
@@ -58,7 +58,7 @@ impl PrefixFormat {
         Ok(out)
     }
 
-    /// The length that `prefix`, exactly [`width`](Self::width) bytes, says.
+    /// The length in `prefix`, which has exactly [`width`](Self::width) bytes.
     #[inline]
     pub fn decode(self, prefix: &[u8]) -> Result<u64> {
         debug_assert_eq!(prefix.len(), self.width());
@@ -106,7 +106,7 @@ impl PrefixFormat {
     }
 }
 
-/// The length of the header behind this prefix.
+/// The length of the header after this prefix.
 #[inline]
 pub(crate) fn header_length(prefix: &[u8], max_header: u64) -> Result<usize> {
     match PrefixFormat::default().decode_within(prefix, max_header)? {
@@ -130,8 +130,8 @@ fn too_big(declared: u64, max: u64, remark: &str) -> Error {
     )
 }
 
-/// Names the protocol that a peer seems to speak by its first bytes, for error texts:
-/// a wrong port is the usual cause of an impossible length.
+/// Guesses the peer's protocol from its first bytes, for error texts: the usual cause of an
+/// invalid length is a wrong port.
 fn looks_like(first: &[u8]) -> &'static str {
     match first {
         [b'G', b'E', b'T', b' ']

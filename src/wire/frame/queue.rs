@@ -1,4 +1,4 @@
-//! Messages on their way out: accepted, and not written yet. No descriptor, no clock.
+//! Messages that were accepted and not written yet. No descriptor, no clock.
 #![allow(clippy::inline_always)] // the path of each queued frame, in a library that is built for size
 
 use super::head::{self, Head};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::limits;
 use crate::wire::memory::reserve;
 
-/// How the messages of a stream look.
+/// The format of a stream's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// A JSON header and a body.
@@ -20,17 +20,17 @@ pub enum Format {
 /// The bytes that one direction of a stream still has to write.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// In the order of the wire. The middle one is a large body that was moved here; the
-    /// first ends in its head.
+    /// In the order of the wire. The middle one is a large body that was moved here; the first
+    /// one ends with its head.
     parts: [Vec<u8>; 3],
     /// Bytes of the parts that were written.
     sent: usize,
-    /// Bytes that were written in all.
+    /// Total of written bytes.
     written: u64,
 }
 
 impl Queue {
-    /// Bytes that were accepted and not written.
+    /// Bytes that were accepted and not written yet.
     #[inline]
     pub fn len(&self) -> usize {
         self.parts.iter().map(Vec::len).sum::<usize>() - self.sent
@@ -46,7 +46,7 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Bytes that were accepted in all: where the next message begins.
+    /// Total of accepted bytes: the position of the next message.
     pub fn accepted(&self) -> u64 {
         self.written + self.len() as u64
     }
@@ -61,8 +61,8 @@ impl Queue {
         })
     }
 
-    /// Notes that `count` bytes were written: those of the queue, and then some that were never
-    /// in it, whose number is returned. A large buffer is given back.
+    /// Records that `count` bytes were written: first those of the queue. Returns the number of
+    /// the others, which were never in it. A large buffer is freed.
     pub fn advance(&mut self, count: usize) -> usize {
         let of_queue = count.min(self.len());
         self.written += count as u64;
@@ -91,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Adds a small frame. `max_header` bounds its header.
+    /// Adds a small frame. `max_header` limits its header.
     #[inline(always)]
     pub fn append_frame(
         &mut self,
@@ -135,8 +135,8 @@ impl Queue {
         }
     }
 
-    /// Drops what begins at `position` of the stream, or behind it, unless that has begun to
-    /// be written.
+    /// Drops messages that begin at `position` of the stream or later, and of which nothing was
+    /// written.
     pub fn drop_behind(&mut self, position: u64) {
         let Some(keep) = position.checked_sub(self.written) else { return };
         let mut keep = usize::try_from(keep).unwrap_or(usize::MAX).saturating_add(self.sent);
@@ -147,7 +147,7 @@ impl Queue {
         self.drop_sent();
     }
 
-    /// The last part, with room for `len` bytes more.
+    /// The last part, with room for `len` more bytes.
     #[inline(always)]
     fn room_for(&mut self, len: usize) -> Result<&mut Vec<u8>> {
         let last = if self.parts[BODY].is_empty() { HEAD } else { TAIL };
@@ -160,7 +160,7 @@ impl Queue {
     #[cold]
     fn make_room(&mut self, last: usize, len: usize) -> Result<()> {
         let part = &mut self.parts[last];
-        // Moves the rest to the front if that is less than what was written before it.
+        // Moves the rest to the front if it is smaller than the written part before it.
         if last == HEAD && self.sent >= part.len() - self.sent {
             part.drain(..self.sent);
             self.sent = 0;
@@ -195,7 +195,7 @@ mod tests {
         queue.pieces().concat()
     }
 
-    /// Writes the queue `step` bytes at a time, and returns what came out.
+    /// Writes the queue `step` bytes at a time, and returns the written bytes.
     fn drain(queue: &mut Queue, step: usize) -> Vec<u8> {
         let mut out = Vec::new();
         while !queue.is_empty() {

@@ -1,13 +1,13 @@
-//! Bytes of the peer, made safe for a log line or a terminal.
+//! Makes bytes of the peer safe for a log line or a terminal.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-/// How many bytes of the peer a text of ours repeats at most.
+/// The most bytes of the peer that an error text repeats.
 const SHOWN: usize = 256;
 
-/// `bytes` as text that can neither forge a line nor steer a terminal: what is not
-/// printable is escaped, and what is beyond 256 bytes is cut.
+/// `bytes` as text that cannot forge a line or control a terminal: unprintable bytes are
+/// escaped, and the text is cut after 256 bytes.
 #[expect(clippy::unnecessary_debug_formatting, reason = "Debug is what escapes")]
 pub fn escape(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(SHOWN)];

@@ -1,4 +1,4 @@
-//! The JSON header of a frame: what is refused and why, typed access, and `data_size`.
+//! The JSON header of a frame: its checks, typed access, and `data_size`.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use crate::limits;
 use crate::wire::json::reader::{self, Fields, Value, find};
 use crate::wire::memory::reserve;
 
-/// The key that says how many body bytes follow; the only one framing knows.
+/// The key for the number of body bytes; the only one that framing uses.
 pub(super) const DATA_SIZE: &str = "data_size";
 
-/// Body sizes end where a signed 64-bit integer does, as old readers hold them in one.
+/// The largest body: old readers store its size in a signed 64-bit integer.
 pub const MAX_DATA_SIZE: u64 = i64::MAX as u64;
 
 /// A received header: one JSON object (RFC 8259), its text untouched.
@@ -32,8 +32,8 @@ enum Text {
 pub(crate) const SHORT_TEXT: usize = 64;
 
 impl Header {
-    /// Takes `text` as a header: UTF-8, one JSON object nested at most `max_depth`
-    /// deep (the object itself is level 1), a plain `data_size` or none.
+    /// Parses a header: UTF-8, one JSON object nested at most `max_depth` deep (the object
+    /// itself is level 1), a plain `data_size` or none.
     pub fn parse(mut text: Vec<u8>, max_depth: u32) -> Result<Header> {
         let data_size = read_data_size(&text, max_depth)?;
         reserve(&mut text, 1)?;
@@ -41,7 +41,7 @@ impl Header {
         Ok(Header { text: Text::Long(text), data_size })
     }
 
-    /// As [`parse`](Self::parse): `len` bytes of text, and zeros behind them.
+    /// As [`parse`](Self::parse): `len` bytes of text, then zeros.
     #[inline]
     pub(crate) fn parse_short(
         text: [u8; SHORT_TEXT],
@@ -52,7 +52,7 @@ impl Header {
         Ok(Header { text: Text::Short(text, len), data_size })
     }
 
-    /// The JSON text as it came.
+    /// The JSON text as it was received.
     pub fn text(&self) -> &str {
         let text = self.text_with_nul();
         // Checked when it was parsed; the fallback is never taken.
@@ -150,8 +150,8 @@ fn as_utf8(text: &[u8]) -> Result<&str> {
         .map_err(|error| Error::new(ErrorKind::BadJson, format!("it is not UTF-8: {error}")))
 }
 
-/// RFC 8259 allows many spellings of a number; one is let through, so that no two
-/// readers of a frame can disagree about where it ends.
+/// RFC 8259 allows many spellings of a number. Only one is accepted, so that two readers of a
+/// frame cannot disagree about its end.
 fn parse_data_size(value: Value<'_>) -> Result<u64> {
     let text = value.raw();
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! The id of a request, which tells its replies from all others.
+//! The id of a request, which its replies repeat.
 
 /// The `id` of a request; each of its replies repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -15,13 +15,13 @@ use crate::limits;
 use crate::wire::json::id::Id;
 use crate::wire::quote;
 
-/// A JSON value as it stands in its text.
+/// The text of a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a>(&'a str);
 
 impl<'a> Value<'a> {
-    /// The value that `text` is, without the space around it; [`ErrorKind::BadJson`] if it
-    /// could not be sent as the value of a header's key.
+    /// The value in `text`, without the space around it; [`ErrorKind::BadJson`] if it could not
+    /// be sent as a value in a header.
     pub fn parse(text: &'a str) -> Result<Value<'a>> {
         let raw: &RawValue = serde_json::from_str(text).map_err(bad_json)?;
         Value(raw.get()).check(limits::MAX_DEPTH_HARD)
@@ -32,7 +32,7 @@ impl<'a> Value<'a> {
         self.0
     }
 
-    /// The string that it is. Only one with escapes is copied.
+    /// Its value as a string, which is copied only if it has escapes.
     pub fn text(self) -> Option<Cow<'a, str>> {
         let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if inside.contains('\\') {
@@ -41,7 +41,7 @@ impl<'a> Value<'a> {
         Some(Cow::Borrowed(inside))
     }
 
-    /// The plain integer that it is: one with neither a fraction nor an exponent.
+    /// Its value as a plain integer, without a fraction or an exponent.
     pub fn integer(self) -> Option<i64> {
         self.0.parse().ok()
     }
@@ -60,7 +60,7 @@ impl<'a> Value<'a> {
         self.0 == "null"
     }
 
-    /// Checks the parts that a [`RawValue`] does not: escapes, numbers and depth.
+    /// Checks what a [`RawValue`] does not check: escapes, numbers and depth.
     fn check(self, max_depth: u32) -> Result<Value<'a>> {
         let mut json = serde_json::Deserializer::from_str(self.0);
         Checked::below_the_object(max_depth).deserialize(&mut json).map_err(bad_json)?;
@@ -71,15 +71,15 @@ impl<'a> Value<'a> {
 /// A member of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// Its value; of a key that is there more than once, the last one.
+    /// Its value; the last one if the key is given more than once.
     pub value: Value<'a>,
-    /// The key is there more than once.
+    /// The key is given more than once.
     pub is_repeated: bool,
 }
 
-/// The member at the top-level key `key` of `text`, any header's. It is found in one pass,
-/// which also checks that `text` is an object that could be sent; [`ErrorKind::BadJson`] if
-/// not. Keys are compared as they read: an escape makes no difference.
+/// The member at the top-level key `key` of the header `text`. One pass finds it and checks that
+/// `text` is an object that could be sent; [`ErrorKind::BadJson`] if not. Keys are compared
+/// without their escapes.
 pub fn member<'a>(text: &'a str, key: &str) -> Result<Option<Member<'a>>> {
     let found = find(text, key, limits::MAX_DEPTH_HARD)?;
     if let Some(member) = found {
@@ -136,15 +136,14 @@ pub(super) fn find<'a>(text: &'a str, key: &str, max_depth: u32) -> Result<Optio
         .map_err(bad_json)
 }
 
-/// The top level of a JSON object. A key that is not there is `None`, and so is one whose
-/// value is `null`; a value of another type than the one asked for is
-/// [`ErrorKind::BadField`], and so is a key that is there twice. Keys that are not asked for
-/// can be anything.
+/// The top level of a JSON object. A missing key is `None`, and so is one whose value is `null`.
+/// A value of another type than the requested one is [`ErrorKind::BadField`], and so is a key
+/// that is given twice. Other keys are ignored.
 #[derive(Debug)]
 pub struct Fields<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
 impl<'a> Fields<'a> {
-    /// The object that `json` is.
+    /// Parses an object.
     pub fn parse(json: &'a str) -> Result<Fields<'a>> {
         let mut object = serde_json::Deserializer::from_str(json);
         object
@@ -208,7 +207,7 @@ impl<'a> Fields<'a> {
         self.text(key)?.map(T::try_from).transpose()
     }
 
-    /// The bytes that are there under `key` or, if they are not UTF-8, under `key_b64`.
+    /// The bytes under `key` or, if they are not UTF-8, under `key_b64`.
     pub fn bytes(&self, key: &str) -> Result<Option<Vec<u8>>> {
         match (self.text(key)?, self.text(&format!("{key}_b64"))?) {
             (None, None) => Ok(None),
@@ -224,7 +223,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Whether a key is there, even as `null`.
+    /// Whether a key exists, even with the value `null`.
     pub fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(name, _)| name == key)
     }
@@ -307,7 +306,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 }
 
-/// Compares the key as it reads, not as it is spelled: an escape is no way around.
+/// Compares the key without its escapes, so that an escape cannot hide it.
 struct IsKey<'k>(&'k str);
 
 impl<'de> DeserializeSeed<'de> for IsKey<'_> {
@@ -330,7 +329,7 @@ impl Visitor<'_> for IsKey<'_> {
     }
 }
 
-/// Any value, read through and dropped, with `levels` of nesting left.
+/// Reads and drops any value, with `levels` of nesting left.
 #[derive(Clone, Copy)]
 struct Checked {
     levels: u32,

@@ -11,8 +11,8 @@ use crate::wire::json::header::DATA_SIZE;
 use crate::wire::json::id::Id;
 use crate::wire::json::reader::{self, Fields, Value};
 
-/// A JSON object that is being written. `None` is left out. The keys are the library's own:
-/// none needs an escape, and none comes twice.
+/// A JSON object that is being written. `None` is left out. The keys are the library's own: none
+/// needs an escape, and none is used twice.
 #[derive(Clone, Debug)]
 pub struct Writer(String);
 
@@ -73,7 +73,7 @@ impl Writer {
         self.json(key, Some(&object.finish()));
     }
 
-    /// Text that is JSON already.
+    /// Text that is already JSON.
     pub fn json(&mut self, key: &str, json: Option<&str>) {
         let Some(json) = json else { return };
         self.member(&format!("\"{key}\""), json);
@@ -104,7 +104,7 @@ impl Writer {
     }
 }
 
-/// A header that a program builds: any keys, each checked. A call that fails adds nothing.
+/// A header that a program builds, with any keys, each checked. A call that fails adds nothing.
 #[derive(Clone, Debug)]
 pub struct HeaderBuilder {
     /// Always closed, by [`END`].
@@ -131,8 +131,8 @@ impl HeaderBuilder {
         self.add(key, &quoted(value))
     }
 
-    /// Adds bytes that need not be text: as a string if they are UTF-8, else in Base64
-    /// (RFC 4648) under `key` with `_b64` behind it.
+    /// Adds bytes that need not be text: as a string if they are UTF-8, otherwise in Base64 (RFC
+    /// 4648) under `key` with `_b64` appended.
     pub fn bytes(&mut self, key: &str, value: &[u8]) -> Result<()> {
         match std::str::from_utf8(value) {
             Ok(text) => self.string(key, text),
@@ -157,9 +157,9 @@ impl HeaderBuilder {
         self.add(key, value.raw())
     }
 
-    /// Adds the members of another header, values untouched: all but `data_size` and those
-    /// whose key is there already. Of a key that comes twice in `header` the last value
-    /// counts. This is how a relay passes a header on.
+    /// Adds the members of another header with unchanged values, as a relay does. It leaves out
+    /// `data_size` and keys that the object already has. If a key is twice in `header`, the last
+    /// value counts.
     pub fn merge(&mut self, header: &str) -> Result<()> {
         reader::find(header, DATA_SIZE, limits::MAX_DEPTH_HARD)?;
         let fields = Fields::parse(header)?;
@@ -177,13 +177,13 @@ impl HeaderBuilder {
         Ok(())
     }
 
-    /// The object as it is now.
+    /// The current object.
     pub fn text(&self) -> &str {
         let text = self.text_with_nul();
         &text[..text.len() - 1]
     }
 
-    /// The object as it is now, with a final NUL.
+    /// The current object, with a final NUL.
     pub fn text_with_nul(&self) -> &str {
         &self.object.0
     }
@@ -208,7 +208,7 @@ impl HeaderBuilder {
     }
 }
 
-/// `text` as a JSON string. The fallback is never taken: any text can be one.
+/// `text` as a JSON string. The fallback is never used: any text can be one.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
@@ -217,10 +217,10 @@ fn list(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.collect::<Vec<_>>().join(","))
 }
 
-/// Bytes that most objects have room in.
+/// Enough bytes for most objects.
 const USUAL_SIZE: usize = 256;
 
-/// What closes a built header: the brace, and a NUL for C.
+/// The end of a built header: the brace, and a NUL for C.
 const END: &str = "}\0";
 
 #[cfg(test)]

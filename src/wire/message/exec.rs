@@ -8,7 +8,7 @@ use crate::wire::json::header::Header;
 use crate::wire::json::reader::{Fields, required};
 use crate::wire::json::writer::Writer;
 
-/// What becomes of a command whose client has gone away.
+/// What to do with a command whose client has disconnected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnClose {
     /// It is ended, after a grace for a client that only half-closed.
@@ -35,13 +35,13 @@ pub struct ExecRequest {
     pub max_output: Option<u64>,
     /// Bytes of standard input that follow the command in the body.
     pub stdin_size: Option<u64>,
-    /// Output frames as it appears, in place of one reply.
+    /// Output is sent in frames while the command runs, instead of in one reply.
     pub stream: Option<bool>,
-    /// Standard error goes where standard output goes, in order.
+    /// Standard error is merged into standard output, in order.
     pub merge: Option<bool>,
     /// A terminal of this size is all three standard streams. Only with `stream`.
     pub tty: Option<Tty>,
-    /// What a disconnect means.
+    /// What to do after a disconnect.
     pub on_close: Option<OnClose>,
 }
 
@@ -122,23 +122,22 @@ impl Tty {
     }
 }
 
-/// What a client's frame says while its command runs.
+/// A client's frame for a running command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientFrame {
-    /// Its body is the next of the command's input; `last`: and there is no more.
+    /// Its body is the command's next input; `last`: the input ends after it.
     Input {
         /// The input ends here.
         last: bool,
     },
-    /// The command's group is to get the signal with this number.
+    /// The signal with this number is for the command's group.
     Signal(i32),
-    /// The command's terminal has another size.
+    /// The command's terminal has a new size.
     Resize(Tty),
 }
 
 impl ClientFrame {
-    /// Reads a frame that comes while a command runs; any other is
-    /// [`ErrorKind::BadField`].
+    /// Reads a frame for a running command; any other is [`ErrorKind::BadField`].
     pub fn read(header: &Header) -> Result<ClientFrame> {
         let fields = header.fields()?;
         if fields.has("cmd") {
@@ -165,7 +164,7 @@ impl ClientFrame {
         }
     }
 
-    /// Its header; `data_size` is added where it is sent.
+    /// Its header; `data_size` is added when it is sent.
     pub fn header(self) -> Result<String> {
         Ok(match self {
             ClientFrame::Input { last: false } => r#"{"stream":"stdin"}"#.into(),
@@ -180,8 +179,8 @@ impl ClientFrame {
     }
 }
 
-/// Whether a header is that of a frame for a command that has ended meanwhile: input, a
-/// signal or a size. A server drops such a frame and its body, and goes on.
+/// Whether a header is that of a frame for a command that has already ended: input, a signal or
+/// a size. A server drops such a frame and its body.
 pub fn is_late_input(header: &Header) -> bool {
     header.fields().is_ok_and(|fields| {
         let is_input = || fields.text("stream").is_ok_and(|name| name.as_deref() == Some("stdin"));
@@ -198,8 +197,8 @@ pub fn is_stream_request(request: &str) -> bool {
     })
 }
 
-/// The name that stands for a signal in a frame: that of signal(7) without SIG. One that
-/// cannot be sent is [`ErrorKind::Argument`].
+/// The name of a signal in a frame: as in signal(7), without SIG. A signal that cannot be sent
+/// is [`ErrorKind::Argument`].
 pub fn signal_name(number: i32) -> Result<&'static str> {
     match SIGNALS.iter().find(|(_, known)| *known == number) {
         Some((name, _)) => Ok(name),
@@ -211,7 +210,7 @@ fn signal_number(name: &str) -> Option<i32> {
     SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
-/// The header of a frame that brings more of standard output, 0, or standard error, 1.
+/// The header of a frame with standard output, 0, or standard error, 1.
 pub fn output_header(output: usize, id: Option<&Id>) -> String {
     written(&|header| {
         header.text("stream", Some(OUTPUTS[output]));
@@ -219,7 +218,7 @@ pub fn output_header(output: usize, id: Option<&Id>) -> String {
     })
 }
 
-/// Which of these a frame brings more of; `None` is the reply, which ends them.
+/// The stream of a frame of output; `None` for the reply, which ends them.
 pub fn output_of(fields: &Fields<'_>) -> Result<Option<usize>> {
     let Some(name) = fields.text("stream")? else { return Ok(None) };
     match OUTPUTS.iter().position(|output| *output == name) {
@@ -239,39 +238,39 @@ pub struct ExecReply {
     /// Bytes of the body that are standard output; a server that knows only `data_size`
     /// leaves it out, and the whole body is output.
     pub stdout_size: Option<u64>,
-    /// Bytes of the body that are standard error, behind it.
+    /// Bytes of the body that are standard error, after standard output.
     pub stderr_size: Option<u64>,
-    /// The exit code, 128 and the signal for a death by signal, or `null` if the
-    /// server's host took the status away.
+    /// The exit code; 128 plus the signal if a signal ended the command; `null` if the status is
+    /// lost.
     pub exit_code: Option<i32>,
     /// The signal that ended the command; absent otherwise.
     pub signal: Option<i32>,
-    /// It was ended because its time was up.
+    /// It was ended because it exceeded its time limit.
     pub timed_out: bool,
     /// It wrote more than was kept.
     pub truncated: bool,
-    /// It ended, but another process held its output open, which was not waited for.
+    /// It ended, but another process kept its output open, and was not waited for.
     pub pipe_held: bool,
     /// Bytes it wrote to standard output, kept or not.
     pub stdout_total: Option<u64>,
     /// Bytes it wrote to standard error, kept or not.
     pub stderr_total: Option<u64>,
-    /// The encoding of the server's locale; the output is bytes all the same.
+    /// The encoding of the server's locale; the output is not converted.
     pub charset: Option<String>,
 }
 
-/// How a command ended, in the order in which one outweighs the next.
+/// How a command ended. An earlier variant takes precedence over a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its time was up.
+    /// It exceeded its time limit.
     TimedOut,
     /// It wrote more than was kept.
     OutputLimit,
-    /// It ended, but how is not known.
+    /// It ended, but its status is not known.
     StatusLost,
     /// A signal ended it.
     Signaled,
-    /// It ended by itself.
+    /// It exited.
     Exited,
 }
 
@@ -318,9 +317,9 @@ impl ExecReply {
         written(&|header| self.write(header))
     }
 
-    /// Where standard error begins in a body of `body_len` bytes. Refuses a reply that
-    /// contradicts itself: sizes that are not the body's, a signal whose code is
-    /// another, output that is larger than its total, or smaller for no reason.
+    /// The offset of standard error in a body of `body_len` bytes. Refuses a reply that
+    /// contradicts itself: sizes that do not match the body, a signal that does not match the
+    /// code, output that is larger than its total, or smaller without a reason.
     pub fn split(&self, body_len: u64) -> Result<u64> {
         let stderr = self.stderr_size.unwrap_or(0);
         let stdout = self.stdout_size.unwrap_or(body_len.saturating_sub(stderr));
@@ -332,8 +331,8 @@ impl ExecReply {
         Ok(stdout)
     }
 
-    /// Refuses the reply of a streamed command that contradicts itself, or what came of
-    /// its outputs. It has no body, and has to say how much there was.
+    /// Refuses the reply of a streamed command that contradicts itself or the received output.
+    /// It must have no body, and must have the totals.
     pub fn check_streamed(&self, came: [u64; 2]) -> Result<()> {
         let (Some(stdout), Some(stderr)) = (self.stdout_total, self.stderr_total) else {
             return Err(contradiction("it does not say how much output there was"));

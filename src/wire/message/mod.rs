@@ -1,5 +1,4 @@
-//! Typed requests and replies: what the headers of section "Requests and replies" of
-//! docs/protocol.md say.
+//! Typed requests and replies, as in section "Requests and replies" of docs/protocol.md.
 
 pub mod exec;
 pub mod file;
@@ -12,10 +11,10 @@ use crate::wire::json::id::MAX_TEXT;
 use crate::wire::json::reader::{Fields, required};
 use crate::wire::json::writer::Writer;
 
-/// What every request has.
+/// The fields of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked for.
+    /// The kind of request.
     pub cmd: String,
     /// Repeated in the replies.
     pub id: Option<Id>,
@@ -37,8 +36,8 @@ pub struct ErrorReply<'a> {
 }
 
 impl<'a> ErrorReply<'a> {
-    /// The reply that reports a failure of `kind`, with `message` for people. One above
-    /// 1 KiB is cut: it may quote the request, and has to fit the reply's header.
+    /// The reply that reports a failure of `kind`, with `message` for people. A message above 1
+    /// KiB is cut: it may quote the request, and must fit the reply's header.
     pub fn new(kind: ErrorKind, message: &'a str, id: Option<&'a Id>) -> ErrorReply<'a> {
         let mut end = message.len().min(MAX_TEXT);
         while !message.is_char_boundary(end) {
@@ -61,7 +60,7 @@ impl<'a> ErrorReply<'a> {
     }
 }
 
-/// The id of a request that may be bad in other ways.
+/// The id of a request that may be invalid otherwise.
 pub fn id_of(request: &Header) -> Option<Id> {
     request.fields().and_then(|fields| fields.id()).ok().flatten()
 }
@@ -97,7 +96,7 @@ pub fn read_reply<T: Message>(reply: &Header) -> Result<T> {
     as_reply(reply.fields().and_then(|fields| T::of(&fields)))
 }
 
-/// The text of a header, and this id in it. One that has an id already is refused.
+/// Adds this id to the text of a header. A header that already has an id is refused.
 pub fn with_id(header: &str, id: &Id) -> Result<String> {
     let keys = keys_to_send(header)?;
     if Fields::parse(header)?.has("id") {
@@ -108,8 +107,8 @@ pub fn with_id(header: &str, id: &Id) -> Result<String> {
     Ok(with_id)
 }
 
-/// The header of the reply to a request, whose header `request` is the text of: `"status":"ok"`,
-/// the request's id, and the members of `header`, which are none of these.
+/// The header of the reply to `request`, the text of a request's header: `"status":"ok"`, the
+/// request's id, and the members of `header`, which must have none of these keys.
 pub fn ok_reply(request: &str, header: Option<&str>) -> Result<String> {
     let id = id_in(request);
     let mut reply = written(&|reply| {
@@ -132,7 +131,7 @@ pub fn id_in(request: &str) -> Option<Id> {
     Fields::parse(request).and_then(|fields| fields.id()).ok().flatten()
 }
 
-/// Adds keys, and the brace behind them, to an object that has some.
+/// Adds keys and the closing brace to an object that has some keys.
 fn append_keys(object: &mut String, keys: &str) {
     if !keys.starts_with('}') {
         object.pop();
@@ -141,7 +140,7 @@ fn append_keys(object: &mut String, keys: &str) {
     }
 }
 
-/// A message that was read from a reply: whatever is wrong with it is a bad reply.
+/// Reads a message from a reply: any mistake in it is [`ErrorKind::BadReply`].
 fn as_reply<T>(read: Result<T>) -> Result<T> {
     read.map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))
 }
@@ -175,7 +174,7 @@ const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("io", ErrorKind::RemoteIo),
 ];
 
-/// The machine-readable code that stands for `kind` in a reply.
+/// The reply code for `kind`.
 fn reply_code(kind: ErrorKind) -> &'static str {
     let remote = match kind {
         ErrorKind::BadLength

@@ -12,16 +12,16 @@ use crate::wire::message::{Id, Message, read_reply, request};
 pub struct GetRequest {
     /// Repeated in the reply.
     pub id: Option<Id>,
-    /// Which one, relative to the server's root.
+    /// Its name, relative to the server's root.
     pub name: FileName,
-    /// A [`Trailer`](super::Trailer) has to follow the content.
+    /// A [`Trailer`](super::Trailer) must follow the content.
     pub trailer: Option<bool>,
-    /// Bytes of the file that the client has already.
+    /// Bytes of the file that the client already has.
     pub offset: Option<u64>,
-    /// What those bytes have to match.
+    /// The digest that those bytes must match.
     pub prefix_sha256: Option<Digest>,
-    /// Bytes in a second that the client wants at most. If it only reads more slowly, the
-    /// server sees little of that, and may take it for a stall.
+    /// The most bytes per second that the client wants. If the client only read more slowly, the
+    /// server could take that for a stall.
     pub rate: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ impl GetRequest {
         })
     }
 
-    /// The request that `header` carries.
+    /// Reads the request from `header`.
     pub fn read(header: &Header) -> Result<GetRequest> {
         let fields = header.fields()?;
         Ok(GetRequest {
@@ -52,7 +52,7 @@ impl GetRequest {
     }
 }
 
-/// The header of the reply to a get; its body is the content behind the request's offset.
+/// The header of the reply to a get; its body is the content after the request's offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetReply {
     /// The request's.
@@ -65,10 +65,10 @@ pub struct GetReply {
     pub mode: Option<FileMode>,
     /// Its time of modification, in milliseconds since 1970.
     pub mtime: Option<i64>,
-    /// The digest of the whole file, from a server that knows it beforehand.
+    /// The digest of the whole file, from a server that knows it in advance.
     pub sha256: Option<Digest>,
-    /// A [`Trailer`](super::Trailer) follows the body. A server that knows none leaves it
-    /// out.
+    /// A [`Trailer`](super::Trailer) follows the body. A server that does not know trailers
+    /// leaves it out.
     pub trailer: Option<bool>,
 }
 
@@ -85,8 +85,8 @@ impl GetReply {
         header.finish()
     }
 
-    /// The reply that `header` carries, if it is one to a request with this offset: its
-    /// body is the rest of the file.
+    /// Reads the reply from `header`, if it matches a request with this offset: its body is the
+    /// rest of the file.
     pub fn read(header: &Header, offset: u64) -> Result<GetReply> {
         let bad = |detail: String| Error::new(ErrorKind::BadReply, detail);
         let reply: GetReply = read_reply(header)?;

@@ -1,4 +1,4 @@
-//! What the messages about files share; each kind of request has a file of its own.
+//! Common parts of the messages about files. Each kind of request has its own source file.
 
 mod get;
 mod path;
@@ -18,8 +18,8 @@ use crate::wire::json::reader::{Fields, bytes_of, required};
 use crate::wire::json::writer::Writer;
 use crate::wire::message::Id;
 
-/// The name of a file, as a message carries it: text if it is UTF-8, else Base64 under a key
-/// of its own. One from a peer may have neither or both.
+/// The name of a file in a message: text if it is UTF-8, otherwise Base64 under another key. A
+/// message from a peer may have neither or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileName {
     text: Option<String>,
@@ -35,12 +35,12 @@ impl FileName {
         }
     }
 
-    /// The name, whatever it is.
+    /// The name, unchecked.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         self.bytes_at("filename")
     }
 
-    /// Fails if a reply names another file than `asked`. The oldest servers name none.
+    /// Fails if a reply names another file than `asked`. The oldest servers send no name.
     pub fn check(&self, asked: &[u8]) -> Result<()> {
         if *self == FileName::default() || self.bytes().is_ok_and(|name| name == asked) {
             return Ok(());
@@ -126,14 +126,14 @@ impl Trailer {
         header.finish()
     }
 
-    /// The trailer that `header` carries.
+    /// Reads the trailer from `header`.
     pub fn read(header: &Header) -> Result<Trailer> {
         let sha256 = header.fields()?.parsed("sha256")?;
         Ok(Trailer { sha256: sha256.ok_or_else(|| required("sha256"))? })
     }
 }
 
-/// The bytes that come in a body where `offset` of a file of `filesize` bytes are there.
+/// The bytes of a body that has a file of `filesize` bytes without its first `offset` bytes.
 fn rest_of(filesize: u64, offset: Option<u64>) -> Result<u64> {
     let offset = offset.unwrap_or(0);
     filesize.checked_sub(offset).ok_or_else(|| {
@@ -142,7 +142,7 @@ fn rest_of(filesize: u64, offset: Option<u64>) -> Result<u64> {
     })
 }
 
-/// The header of a reply that reports success, begun.
+/// Begins the header of a reply that reports success.
 fn ok(id: Option<&Id>) -> Writer {
     let mut header = Writer::default();
     header.text("status", Some("ok"));

@@ -1,4 +1,4 @@
-//! Requests about names rather than contents (stat, list, mkdir, symlink) and their replies.
+//! Requests about names, without contents (stat, list, mkdir, symlink), and their replies.
 
 use std::fmt;
 
@@ -14,26 +14,25 @@ use crate::wire::json::reader::{Fields, required};
 use crate::wire::json::writer::Writer;
 use crate::wire::message::{Id, as_reply, request};
 
-/// Asks what a name is or has in it, or for it to be made. Each `cmd` has its own of these
-/// keys, and does not look at the others.
+/// A request about a name. Each `cmd` uses some of these keys and ignores the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathRequest {
     /// Repeated in the reply.
     pub id: Option<Id>,
     name: FileName,
-    /// Of a stat: the partial file of the name is meant, which a put that was cut has left.
+    /// For a stat: it is about the partial file that an interrupted put of the name has left.
     pub partial: Option<bool>,
-    /// Of a mkdir: the permission bits, less the server's umask.
+    /// For a mkdir: the permission bits, reduced by the server's umask.
     pub mode: Option<FileMode>,
-    /// Of a mkdir and a symlink: directories that are missing on the way are made.
+    /// For a mkdir and a symlink: missing parent directories are made.
     pub parents: Option<bool>,
-    /// Of a symlink: whether it may replace another symbolic link. By default it may.
+    /// For a symlink: whether it may replace another symbolic link. By default it may.
     pub overwrite: Option<bool>,
     target: FileName,
 }
 
 impl PathRequest {
-    /// A request about `name`; empty, for a stat or a list, it is the root.
+    /// A request about `name`; an empty name, for a stat or a list, is the root.
     pub fn new(name: &[u8]) -> PathRequest {
         PathRequest { name: FileName::new(name), ..PathRequest::default() }
     }
@@ -57,7 +56,7 @@ impl PathRequest {
         })
     }
 
-    /// The request that `header` carries.
+    /// Reads the request from `header`.
     pub fn read(header: &Header) -> Result<PathRequest> {
         let fields = header.fields()?;
         Ok(PathRequest {
@@ -71,12 +70,12 @@ impl PathRequest {
         })
     }
 
-    /// The name, whatever it is.
+    /// The name, unchecked.
     pub fn name(&self) -> Result<Vec<u8>> {
         self.name.bytes()
     }
 
-    /// The target, whatever it is.
+    /// The target, unchecked.
     pub fn target(&self) -> Result<Vec<u8>> {
         self.target.bytes_at("target")
     }
@@ -112,14 +111,14 @@ impl Stat {
 pub struct StatReply;
 
 impl StatReply {
-    /// The header of the reply that tells of a file.
+    /// The header of the reply that describes a file.
     pub fn header(stat: &Stat, id: Option<&Id>) -> String {
         let mut header = ok(id);
         stat.write(&mut header);
         header.finish()
     }
 
-    /// The header of the reply that tells of a partial file.
+    /// The header of the reply that describes a partial file.
     pub fn partial_header(size: u64, sha256: Option<Digest>, id: Option<&Id>) -> String {
         let mut header = ok(id);
         header.plain("size", Some(size));
@@ -127,12 +126,12 @@ impl StatReply {
         header.finish()
     }
 
-    /// What the reply that `header` carries says of a file.
+    /// Reads the attributes of a file from the reply `header`.
     pub fn read(header: &Header) -> Result<Stat> {
         as_reply(header.fields().and_then(|fields| Stat::of(&fields)))
     }
 
-    /// The size and the digest that it says a partial file has.
+    /// Reads the size and the digest of a partial file.
     pub fn read_partial(header: &Header) -> Result<(u64, Digest)> {
         let read = |fields: Fields<'_>| {
             let size = fields.size("size")?.ok_or_else(|| required("size"))?;
@@ -143,7 +142,7 @@ impl StatReply {
 }
 
 impl Entry {
-    /// The object that stands for it in the body of the reply to a list.
+    /// Its JSON object in the body of the reply to a list.
     pub fn json(&self) -> String {
         let mut object = Writer::default();
         object.bytes("name", Some(&self.name));
@@ -166,8 +165,7 @@ impl Entry {
     }
 }
 
-/// Read one by one, so that no more is held than entries: text that is no list takes no
-/// memory, however long it is.
+/// Entries are read one by one, so that a long text that is not a list takes no memory.
 struct List(Vec<Entry>);
 
 impl<'de> serde::Deserialize<'de> for List {

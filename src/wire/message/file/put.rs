@@ -12,13 +12,13 @@ use crate::wire::message::{Id, Message, request};
 pub struct PutRequest {
     /// Repeated in the reply.
     pub id: Option<Id>,
-    /// Where it goes, relative to the server's root.
+    /// Its name, relative to the server's root.
     pub name: FileName,
     /// Bytes of the whole file.
     pub filesize: u64,
-    /// What the whole content has to match.
+    /// The digest that the whole content must match.
     pub sha256: Option<Digest>,
-    /// Its permission bits, less the server's umask.
+    /// Its permission bits, reduced by the server's umask.
     pub mode: Option<FileMode>,
     /// Its time of modification, in milliseconds since 1970.
     pub mtime: Option<i64>,
@@ -26,13 +26,13 @@ pub struct PutRequest {
     pub trailer: Option<bool>,
     /// Whether it may replace a file. By default it may.
     pub overwrite: Option<bool>,
-    /// Directories that are missing on the way to it are made.
+    /// Missing parent directories are made.
     pub parents: Option<bool>,
-    /// Bytes of the file that the server has already; they are not in the body.
+    /// Bytes of the file that the server already has; they are not in the body.
     pub offset: Option<u64>,
-    /// What those bytes have to match.
+    /// The digest that those bytes must match.
     pub prefix_sha256: Option<Digest>,
-    /// What is cut is kept, to be continued.
+    /// The bytes of an interrupted put are kept, to be continued.
     pub resume: Option<bool>,
 }
 
@@ -55,8 +55,8 @@ impl PutRequest {
         })
     }
 
-    /// The request that `header` carries, if it can be followed: `filesize` less `offset`
-    /// is the size of the body.
+    /// Reads the request from `header`, if it can be served: the size of the body must be
+    /// `filesize` minus `offset`.
     pub fn read(header: &Header) -> Result<PutRequest> {
         let fields = header.fields()?;
         let request = PutRequest {
@@ -87,7 +87,7 @@ impl PutRequest {
     }
 }
 
-/// What follows the header of a put in the stream, whether or not it can be followed.
+/// The bytes after the header of a put in the stream, whether or not it can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutExtent {
     /// Bytes of the body.
@@ -97,9 +97,8 @@ pub struct PutExtent {
 }
 
 impl PutExtent {
-    /// The extent of the put that begins with `header`. The oldest uploaders send no
-    /// `data_size`: their body is as long as the file. After an error nobody knows where
-    /// the next frame begins.
+    /// The extent of the put that begins with `header`. The oldest clients send no `data_size`:
+    /// their body is as long as the file. After an error the start of the next frame is unknown.
     pub fn of(header: &Header) -> Result<PutExtent> {
         let fields = header.fields()?;
         let body = match header.data_size() {
@@ -120,7 +119,7 @@ impl PutExtent {
     }
 }
 
-/// The reply to a put: what was stored.
+/// The reply to a put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutReply {
     /// The request's.
