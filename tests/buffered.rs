@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::channel::{drain, every_channel, fill, flags, socket_pair, unread};
+use common::exec::connect;
 use common::process::{address_space, alone, memory, peak_memory};
 use common::{encoded, kind};
 use framefd::ErrorKind;
@@ -34,7 +35,7 @@ fn writer(fd: &impl AsFd, options: ConnectionOptions) -> Connection<'_> {
 }
 
 fn connection(fd: &UnixStream) -> Connection<'_> {
-    Connection::new(fd.as_fd(), ConnectionOptions::default()).unwrap()
+    connect(fd.as_fd())
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! What a connection costs: system calls and allocations, each counted.
 #![allow(unsafe_code)] // an allocator that counts, and seccomp(2)
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use common::channel::socket_pair as pair;
+use common::exec::{LONG, connect};
 use framefd::ErrorKind;
-use framefd::ops::frame::{Connection, ConnectionOptions};
-
-const LONG: Duration = Duration::from_secs(20);
+use framefd::ops::frame::Connection;
 
 struct Counting;
 
@@ -48,12 +50,8 @@ fn allocations(work: impl FnOnce()) -> usize {
     ALLOCATIONS.get() - before
 }
 
-fn pair() -> (UnixStream, UnixStream) {
-    UnixStream::pair().unwrap()
-}
-
 fn connection(fd: &UnixStream) -> Connection<'_> {
-    Connection::new(fd.as_fd(), ConnectionOptions::default()).unwrap()
+    connect(fd.as_fd())
 }
 
 #[test]

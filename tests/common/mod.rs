@@ -10,6 +10,9 @@ pub mod proxy;
 pub mod run;
 pub mod stream;
 
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+
 use framefd::{ErrorKind, Result};
 
 /// What a call failed with; that it succeeded is a failure of the test.
@@ -29,4 +32,17 @@ pub fn encoded(header: &str, body: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(header.as_bytes());
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// Bytes that do not repeat soon.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..u32::try_from(len).unwrap()).map(|i| ((i * 31) >> 5).to_le_bytes()[0]).collect()
+}
+
+/// A file with these bytes, at its start.
+pub fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
 }

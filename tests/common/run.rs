@@ -6,6 +6,13 @@ use framefd::ops::exec::{
     Captured, Collector, Command, Completion, Flow, Handler, Input, Limits, Stdio, Stream, run_with,
 };
 
+use super::exec::LONG;
+
+/// No command outlives a test by long, even if it fails.
+pub fn limits() -> Limits {
+    Limits { time: Some(LONG), ..Limits::default() }
+}
+
 /// Runs a command and keeps its output.
 pub fn run(command: &Command<'_>, limits: &Limits) -> Result<Captured> {
     let mut collector = Collector::new(limits);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use framefd::io::process::terminal::WindowSize;
-use framefd::ops::exec::{Limits, Request, Running, ServeOptions, Served, Stream};
+use framefd::ops::exec::{Request, Running, ServeOptions, Served, Stream};
 use framefd::ops::frame::{self, Connection, Frame};
 use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::{ExecReply, ExecRequest, is_late_input};
@@ -16,11 +16,11 @@ use serde_json::Value;
 use super::channel::Channel;
 use super::exec::{LONG, exact, serve, within};
 use super::peer;
+use super::run::limits;
 
 /// No command outlives a test by long, even if it fails.
 pub fn limited() -> ServeOptions<'static> {
-    let limits = Limits { time: Some(LONG), ..Limits::default() };
-    ServeOptions { limits, ..ServeOptions::default() }
+    ServeOptions { limits: limits(), ..ServeOptions::default() }
 }
 
 /// Two descriptors for each end: those of a client, and those of a server.

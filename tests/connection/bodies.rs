@@ -9,9 +9,10 @@ use framefd::ops::frame::{Connection, Ends};
 use rustix::process::{Resource, Rlimit};
 
 use crate::common::channel::{Channel, Kind, every_channel};
-use crate::common::exec::connect;
 use crate::common::process::{alone, peak_memory};
-use crate::{LONG, NO_TIME, connection, encoded, exact, fill, kind, numbered, pair, unread};
+use crate::{
+    LONG, NO_TIME, connect, connection, encoded, exact, fill, kind, numbered, pair, unread,
+};
 
 #[test]
 fn a_body_is_read_in_pieces_of_any_size() {

@@ -17,20 +17,19 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::channel::{fill, socket_pair as pair, tcp, unread};
-use common::exec::LONG;
+use common::exec::{LONG, connect};
 use common::{cases, encoded, kind};
-use framefd::ops::frame::{Connection, ConnectionOptions};
+use framefd::ops::frame::Connection;
 
 /// What is not waited for.
 const NO_TIME: Duration = Duration::ZERO;
 
 fn connection(fd: &UnixStream) -> Connection<'_> {
-    Connection::new(fd.as_fd(), ConnectionOptions::default()).unwrap()
+    connect(fd.as_fd())
 }
 
 fn exact(fd: &UnixStream) -> Connection<'_> {
-    let options = ConnectionOptions { exact: true, ..ConnectionOptions::default() };
-    Connection::new(fd.as_fd(), options).unwrap()
+    common::exec::exact(fd.as_fd())
 }
 
 /// The frame of a message with the number `n` and a body of `len` bytes.

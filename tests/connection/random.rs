@@ -14,6 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::common::channel::Kind;
+use crate::common::file_of;
 use crate::encoded;
 
 /// One message: its number in the header, if it has one, and its body.
@@ -82,13 +83,6 @@ impl Choices {
             _ => 1 + self.of(60_000),
         }
     }
-}
-
-fn file_of(bytes: &[u8]) -> File {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    file.rewind().unwrap();
-    file
 }
 
 /// What a call returned; `None` if it is to be made again.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::exec::LONG;
 use crate::common::process::alone;
-use crate::common::run::{Talk, run, silent};
+use crate::common::run::{Talk, limits, run, silent};
 use framefd::io::process::child::Status;
 use framefd::io::process::spawn::Confinement;
 use framefd::io::process::terminal::WindowSize;
@@ -23,11 +23,6 @@ const GROUP: u32 = 64_322;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// No command outlives a test by long, even if it fails.
-fn limits() -> Limits {
-    Limits { time: Some(LONG), ..Limits::default() }
 }
 
 fn confined(text: &str, confinement: Confinement) -> Command<'_> {

@@ -10,6 +10,7 @@ use std::process::Command as Host;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::pattern;
 use crate::common::process::alone_in;
 use crate::common::run::{Cue, Talk, run, silent};
 use framefd::error::ErrorKind;
@@ -700,7 +701,7 @@ fn a_group_is_ended_on_an_old_kernel() {
 
 #[test]
 fn output_is_bytes() {
-    let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| ((i * 31) >> 5).to_le_bytes()[0]).collect();
+    let bytes = pattern(1 << 20);
     assert!((0..=255).all(|byte| bytes.contains(&byte)));
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("bytes");

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::common::exec::LONG;
+use crate::common::pattern;
 use crate::common::process::alone;
-use crate::common::run::{Cue, Talk, silent};
+use crate::common::run::{Cue, Talk, limits, silent};
 use framefd::io::deadline::Deadline;
 use framefd::io::process::child::Status;
 use framefd::ops::exec::{Command, Flow, Limits, Stdio};
@@ -13,14 +14,9 @@ use rustix::process::Signal;
 
 const A_WHILE: Duration = Duration::from_millis(100);
 
-/// No command outlives a test by long, even if it fails.
-fn limits() -> Limits {
-    Limits { time: Some(LONG), ..Limits::default() }
-}
-
 #[test]
 fn input_goes_in_while_output_comes_out() {
-    let bytes: Vec<u8> = (0..10 << 20).map(|i: u32| ((i * 31) >> 5).to_le_bytes()[0]).collect();
+    let bytes = pattern(10 << 20);
     // The output first, the input first, and both at once.
     for (command, before) in
         [("head -c 3000000 /dev/zero; cat", 3_000_000), ("sleep 0.1; cat", 0), ("cat", 0)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::channel::{Kind, socket_pair, tcp};
 use crate::common::exec::{LONG, ask, connect, serve, serve_next, within};
 use crate::common::process::{alone, peak_memory};
-use crate::common::{kind, peer};
+use crate::common::{kind, pattern, peer};
 use framefd::ops::exec::{self, Reply, Request, ServeOptions, Served};
 use framefd::ops::exec::{Limits, OnOutputLimit};
 use framefd::ops::frame;
@@ -215,7 +215,7 @@ fn standard_input_is_empty() {
 
 #[test]
 fn output_is_bytes_on_both_streams() {
-    let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| ((i * 31) >> 5).to_le_bytes()[0]).collect();
+    let bytes = pattern(1 << 20);
     assert!((0..=255).all(|byte| bytes.contains(&byte)));
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("bytes");

@@ -13,7 +13,7 @@ use crate::common::stream::{
     Remote, drop_late_input, duplexes, finish, json_of, limited, read_all, read_until, recv, send,
     serving, shell, shell_with, start,
 };
-use crate::common::{encoded, kind};
+use crate::common::{encoded, kind, pattern};
 use framefd::io::process::spawn::Confinement;
 use framefd::ops::exec::OnOutputLimit;
 use framefd::ops::exec::{self, Inquiry, Request, ServeOptions, Served};
@@ -627,11 +627,6 @@ fn input_that_was_read_ahead_is_read_as_well() {
     send(client, &json!({"signal": "TERM"}), b"");
     let Ok(Served::Ran(report)) = serve_next(&mut connection, &limited()) else { panic!() };
     assert!([Some(4), Some(143)].contains(&report.reply.exit_code));
-}
-
-/// Bytes that do not repeat soon.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..u32::try_from(length).unwrap()).map(|i| ((i * 31) >> 5).to_le_bytes()[0]).collect()
 }
 
 #[test]

@@ -12,7 +12,6 @@ use framefd::io::fs::root::Root;
 use framefd::io::fs::store::{NewFile, StoreOptions};
 use framefd::ops::file::{ServeOptions, Transfer, Transferred};
 use framefd::ops::frame;
-use framefd::wire::digest::Hasher;
 use framefd::wire::name::Name;
 use framefd::{ErrorKind, Result};
 use serde_json::Value;
@@ -20,20 +19,14 @@ use serde_json::Value;
 use crate::common::proxy::{self, Fault, at_every_offset};
 use crate::common::{encoded, kind};
 use crate::{
-    End, Kind, Tree, against, content, file_of, get_fd, get_path, names, plain, put_fd, put_path,
-    quick, rewound, serve, unhashed_file,
+    End, Kind, Tree, against, content, digest, file_of, get_fd, get_path, names, plain, put_fd,
+    put_path, quick, rewound, serve, unhashed_file,
 };
 
 const MIB: usize = 1024 * 1024;
 
 fn resuming() -> Transfer<'static> {
     Transfer { resume: true, ..plain() }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    let mut hasher = Hasher::default();
-    hasher.update(bytes);
-    hasher.finish().to_string()
 }
 
 fn end(stream: &UnixStream) -> End {

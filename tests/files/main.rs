@@ -20,15 +20,15 @@ mod whole;
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use common::encoded;
+use common::channel::{socket_pair, tcp};
+use common::{encoded, file_of, peer};
 use framefd::ops::file::{self, Local, ServeOptions, Served, Transfer, Transferred};
 use framefd::ops::frame::{self, Connection, ConnectionOptions, Ends, Frame};
+use framefd::wire::digest::Hasher;
 use framefd::wire::json::header::Header;
 use framefd::{Error, ErrorKind, Result};
 use tempfile::TempDir;
@@ -89,6 +89,11 @@ struct End {
 }
 
 impl End {
+    fn of(socket: impl Into<OwnedFd>) -> End {
+        let reader = socket.into();
+        End { writer: reader.try_clone().unwrap(), reader }
+    }
+
     /// A connection of it. What is in sync when it is dropped can go on with another.
     fn connection(&self) -> Connection<'_> {
         let ends = Ends::Borrowed(Some(self.reader.as_fd()), Some(self.writer.as_fd()));
@@ -97,7 +102,7 @@ impl End {
 
     /// Sends bytes that need not be a frame.
     fn send(&self, bytes: &[u8]) {
-        File::from(self.writer.try_clone().unwrap()).write_all(bytes).unwrap();
+        peer::send_bytes(&self.writer, bytes);
     }
 
     /// Sends a frame whose header is given as text, `data_size` included or not.
@@ -154,19 +159,14 @@ impl Kind {
 
     /// A new connection: the client's end and the server's.
     fn connect(self) -> (End, End) {
-        fn both(socket: impl Into<OwnedFd>) -> End {
-            let reader = socket.into();
-            End { writer: reader.try_clone().unwrap(), reader }
-        }
         match self {
             Kind::Unix => {
-                let (client, server) = UnixStream::pair().unwrap();
-                (both(client), both(server))
+                let (client, server) = socket_pair();
+                (End::of(client), End::of(server))
             }
             Kind::Tcp => {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-                (both(client), both(listener.accept().unwrap().0))
+                let (client, server) = tcp();
+                (End::of(client), End::of(server))
             }
             Kind::Pipes => {
                 let flags = rustix::pipe::PipeFlags::CLOEXEC;
@@ -280,6 +280,12 @@ fn take_tree(end: &End, name: &[u8], path: &Path, how: &Transfer<'_>) -> Result<
     get_path(end, name, path, &Transfer { tree: true, sync: false, ..*how })
 }
 
+fn digest(bytes: &[u8]) -> String {
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    hasher.finish().to_string()
+}
+
 /// What came of one whole file without a digest.
 fn unhashed_file(bytes: u64) -> Transferred {
     Transferred { bytes, files: 1, ..Transferred::default() }
@@ -288,12 +294,6 @@ fn unhashed_file(bytes: u64) -> Transferred {
 /// Different at every place within a period that fits no buffer.
 fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
-}
-
-fn file_of(bytes: &[u8]) -> File {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    rewound(file)
 }
 
 fn rewound(mut file: File) -> File {

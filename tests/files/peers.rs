@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -38,7 +38,7 @@ impl Server {
     }
 
     fn connect(&self) -> End {
-        end_of(TcpStream::connect(self.address).unwrap())
+        End::of(TcpStream::connect(self.address).unwrap())
     }
 
     /// It serves one client after the other: once it has ended the next one, it is done
@@ -57,11 +57,6 @@ impl Drop for Server {
     }
 }
 
-fn end_of(stream: TcpStream) -> End {
-    let reader = OwnedFd::from(stream);
-    End { writer: reader.try_clone().unwrap(), reader }
-}
-
 /// Runs a client of theirs against our server.
 fn ask(name: &str, arguments: &[&str], tree: &Tree, options: &ServeOptions<'_>) -> (bool, Session) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -69,7 +64,7 @@ fn ask(name: &str, arguments: &[&str], tree: &Tree, options: &ServeOptions<'_>) 
     let mut command = peer(name);
     command.args(["127.0.0.1", &port]).args(arguments).stderr(Stdio::null());
     let mut client = command.spawn().unwrap();
-    let session = serve(&end_of(listener.accept().unwrap().0), &tree.root, options);
+    let session = serve(&End::of(listener.accept().unwrap().0), &tree.root, options);
     (client.wait().unwrap().success(), session)
 }
 

@@ -8,21 +8,14 @@ use std::time::Duration;
 use framefd::ErrorKind;
 use framefd::ops::file::{ServeOptions, Served};
 use framefd::ops::frame;
-use framefd::wire::digest::Hasher;
 
 use crate::common::encoded;
 use crate::common::process::alone_in;
-use crate::{End, Kind, Tree, against, content, put, serve, status, with_server};
+use crate::{End, Kind, Tree, against, content, digest, put, serve, status, with_server};
 
 /// The partial file of `old`: the start of sha256sum(1).
 const PART: &str = ".framefd-cba06b5736faf67e.part";
 const STAT: &str = r#"{"cmd":"stat","filename":"old","partial":true}"#;
-
-fn digest(bytes: &[u8]) -> String {
-    let mut hasher = Hasher::default();
-    hasher.update(bytes);
-    hasher.finish().to_string()
-}
 
 /// A put of `whole` from `offset` on.
 fn rest(whole: &[u8], offset: usize, keys: &str) -> Vec<u8> {

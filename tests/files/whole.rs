@@ -11,23 +11,16 @@ use std::sync::Barrier;
 
 use framefd::ErrorKind;
 use framefd::ops::file::{ServeOptions, Served, Transfer, Transferred};
-use framefd::wire::digest::Hasher;
 use serde_json::json;
 
 use crate::common::process::{alone, peak_memory};
 use crate::common::{kind, peer};
 use crate::{
-    End, Kind, Tree, against, content, file_of, get, get_fd, get_path, get_with, names, plain, put,
-    put_fd, put_path, serve, unhashed_file, with_server,
+    End, Kind, Tree, against, content, digest, file_of, get, get_fd, get_path, get_with, names,
+    plain, put, put_fd, put_path, serve, unhashed_file, with_server,
 };
 
 const MIB: usize = 1024 * 1024;
-
-fn digest(bytes: &[u8]) -> String {
-    let mut hasher = Hasher::default();
-    hasher.update(bytes);
-    hasher.finish().to_string()
-}
 
 #[test]
 fn a_file_of_any_size_goes_there_and_back() {
