@@ -3,18 +3,18 @@
 >>> with framefd.connect("host:port", key=framefd.load_key("key")) as server:
 ...     print(server.run("uname -a").text)
 
-There are three ways in. A :class:`Connection`, which connect() and listen() make, is a
-conversation: messages, calls, commands and files are its methods. In asyncio that is
-:class:`framefd.aio.Connection`. The functions of this module, such as send() and recv(), are
-for one message on a raw descriptor, without any state: an int, a socket or another object
-with a fileno(), which is not closed.
+There are three interfaces. A :class:`Connection`, which connect() and listen() make, is a
+conversation: messages, calls, commands and files are its methods. In asyncio use
+:class:`framefd.aio.Connection`. Functions such as send() and recv() are for one message on a
+raw descriptor, without state: an int, a socket or another object with a fileno(), which is
+not closed.
 
-Times are in seconds, sizes in bytes; None stands for the default. All exceptions are a
-:class:`FrameError`, and of the fitting built-in class as well, except for arguments that are
-no valid Python values (ValueError, TypeError).
+Times are in seconds, sizes in bytes; None is the default. Every exception is a
+:class:`FrameError`, and also of the matching built-in class, except for invalid arguments
+(ValueError, TypeError).
 
-Calls of the library let other threads run, and the handlers of signals: Ctrl-C ends a call
-that waits, with a KeyboardInterrupt.
+While a call waits, other threads and signal handlers run: Ctrl-C ends the call with a
+KeyboardInterrupt.
 """
 
 from ._abi import FRAME_NO_LIMIT as NO_LIMIT

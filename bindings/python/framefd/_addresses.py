@@ -1,4 +1,4 @@
-"""Socket addresses: as the socket module has them, and as struct sockaddr."""
+"""Socket addresses: those of the socket module, and struct sockaddr."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pack(address: Address, family: int) -> bytes:
 
 
 def unpack(data: bytes) -> Address | None:
-    """The address in a struct sockaddr; None where there is none."""
+    """The address in a struct sockaddr; None if there is none."""
     if len(data) <= FAMILY.size:
         return None
     (family,) = FAMILY.unpack_from(data)

@@ -1,4 +1,4 @@
-"""What a caller may pass, as the library takes it: descriptors, times, limits, bytes."""
+"""Converts arguments for the library: descriptors, times, limits, bytes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PY_BUF_WRITABLE = 1
 
 
 def fileno(fd: Descriptor) -> int:
-    """The number of a descriptor. TypeError if the object has none, or one whose bytes are
-    not what the object reads and writes."""
+    """The number of a descriptor. TypeError if the object has none, or if its bytes are not
+    those that the object reads and writes."""
     if type(fd) is int:
         number = fd
     elif isinstance(fd, int):
@@ -59,7 +59,7 @@ def refuse(fd: Any) -> None:
             raise TypeError(f"{module}.{name} changes what goes through it: {advice}")
 
 
-# Objects whose fileno() is that of a stream in which other bytes go than they are given.
+# Objects that convert bytes: their fileno() carries other bytes than they are given.
 WRAPPERS = [
     ("ssl", "SSLSocket", "its descriptor has the ciphertext, so it cannot be used"),
     ("multiprocessing.connection", "_ConnectionBase", "it has messages of its own"),
@@ -78,11 +78,11 @@ def other_fileno(write_fd: Descriptor | None) -> int:
 
 @contextlib.contextmanager
 def in_position(file: Any, *, to_read: bool) -> Iterator[int]:
-    """The descriptor of a file, standing where the file object stands although that reads
-    ahead or writes late; afterwards the object stands where the descriptor was left.
+    """The descriptor of a file, at the position of the file object, which may read ahead or
+    write late. Afterwards the object gets the position of the descriptor.
 
-    TypeError if the object changes the bytes on their way, as text and compressed files do:
-    the descriptor would give others than the object.
+    TypeError if the object converts the bytes, as text and compressed files do: the
+    descriptor has other bytes than the object.
     """
     file = getattr(file, "file", file)  # of a tempfile
     if isinstance(file, io.TextIOBase):
@@ -111,7 +111,7 @@ def in_position(file: Any, *, to_read: bool) -> Iterator[int]:
 
 
 def poll_time(seconds: float | None) -> int:
-    """A time in seconds, as poll(2) takes it: None is the connection's, math.inf for ever."""
+    """A time in seconds as for poll(2): None is the connection's, math.inf is forever."""
     if seconds is None:
         return _abi.FRAME_DEFAULT_TIMEOUT
     if seconds == math.inf:
@@ -120,7 +120,8 @@ def poll_time(seconds: float | None) -> int:
 
 
 def milliseconds(seconds: float | None) -> int:
-    """A time in seconds: None is the default, math.inf no limit, 0 not to wait at all."""
+    """A time in seconds as milliseconds: None is the default, math.inf no limit, 0 does not
+    wait."""
     if seconds is None:
         return 0
     if seconds == math.inf:
@@ -178,7 +179,7 @@ def strings(values: Any) -> Iterator[str]:
 
 
 def environment(variables: Environment) -> ctypes.Array[ctypes.c_char_p]:
-    """Environment variables as "NAME=value". TypeError for what is not text."""
+    """Environment variables as "NAME=value". TypeError if one is not text."""
     names = [os.fsencode(name) for name in variables]
     for name in names:
         if not name or b"=" in name:
@@ -188,8 +189,9 @@ def environment(variables: Environment) -> ctypes.Array[ctypes.c_char_p]:
 
 
 class Buffer:
-    """The memory of a bytes-like object: its address and length inside a `with` block,
-    where it stays as it is. BufferError where it is in pieces, or cannot be written to."""
+    """The memory of a bytes-like object: its address and length inside a `with` block, in
+    which its size cannot change. BufferError if it is not contiguous, or cannot be written
+    to."""
 
     __slots__ = ("_data", "_view", "_writable")
 

@@ -1,4 +1,4 @@
-"""The handshake that proves who has a key; keys, and rings of them."""
+"""The handshake that proves a shared key; keys and key rings."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ BytesLike = Union[bytes, bytearray, memoryview]
 
 
 class Key:
-    """A key of 16 to 1,024 bytes, in memory that is wiped when the last reference is gone.
-    Any number of threads may use it.
+    """A key of 16 to 1,024 bytes. Its memory is wiped when the last reference is gone. Any
+    number of threads may use it.
 
-    ``short`` takes one of 1 to 15 bytes too, for peers that cannot change theirs: whoever
-    sees a handshake can try all such keys. BadKeyError: the length is another.
+    ``short`` also accepts 1 to 15 bytes, for peers that cannot use longer keys: an observer
+    of a handshake can guess such a key. BadKeyError: the length is not accepted.
     """
 
     def __init__(self, data: BytesLike, *, short: bool = False) -> None:
         if isinstance(data, str):
             raise TypeError("a key is bytes: a text becomes them with its encode()")
         with Buffer(data) as (address, length):
-            # A ring knows what a key is.
+            # A ring checks the key.
             pointer, flags = Keyring().handle, AUTH_SHORT_KEY * short
             check(lib.auth_keyring_add(pointer.pointer, None, address, length, flags))
             self._memory = (ctypes.c_char * length)()
@@ -70,7 +70,7 @@ class Key:
 
 
 class Keyring:
-    """Keys by id, for a server whose clients have different ones. Any number of threads may
+    """Keys by id, for a server whose clients have different keys. Any number of threads may
     use and change it."""
 
     def __init__(self, keys: Mapping[str, KeyLike] | None = None) -> None:
@@ -92,8 +92,9 @@ class Keyring:
     def load(
         self, path: StrOrBytesPath, *, short: bool = False, group_readable: bool = False
     ) -> None:
-        """Replaces all keys by those in the files of a directory, whose names are the ids, or
-        by the one in a file, which has no id. All or nothing; see :func:`load_key`."""
+        """Replaces all keys, or none. If ``path`` is a directory, each of its files is a key
+        and the file's name is the id; if it is a file, it is one key without an id. See
+        :func:`load_key`."""
         flags = file_flags(short, group_readable)
         check(lib.auth_keyring_load(self.handle.pointer, c_string(path, "path"), flags))
 
@@ -106,16 +107,16 @@ class Authentication(Core):
     """The handshake on a connection, before anything else is sent."""
 
     def auth_server(self, keys: Keys, *, timeout: float | None = None) -> str | None:
-        """Has the peer prove that it holds a key. See :func:`framefd.auth_server` for what
+        """Asks the peer to prove that it holds a key. :func:`framefd.auth_server` says what
         that proves.
 
-        ``keys`` is one key, a :class:`Keyring`, or keys by id. Returns the id of the one
-        that the peer has, None for a key without an id. ``timeout`` is in seconds for the
-        whole handshake; default 10, never more than 60.
+        ``keys`` is one key, a :class:`Keyring`, or keys by id. Returns the id of the one that
+        the peer has, None for a key without an id. ``timeout`` is in seconds for the whole
+        handshake; default 10, at most 60.
 
         AuthenticationError: the answer is wrong. BadKeyError: a key cannot be used. After
-        these and any other failure the connection is broken; but not after a
-        FrameTimeoutError with a timeout of 0: call again.
+        these and any other failure the connection is broken. Exception: after a
+        FrameTimeoutError with a timeout of 0 call again.
         """
         ring, who = as_keyring(keys), AuthResult()
         options = AuthOptions(timeout_ms=milliseconds(timeout), flags=AUTH_PLAIN)
@@ -167,7 +168,7 @@ def auth_server(
     timeout: float | None = None,
     write_fd: Descriptor | None = None,
 ) -> None:
-    """Asks the other end of a raw descriptor to prove that it holds the key.
+    """Asks the peer on a raw descriptor to prove that it holds the key.
 
     This is for networks that are trusted. It proves that the client held the key when the
     connection opened, and no more: the server is not authenticated, the bytes that follow
@@ -192,7 +193,7 @@ def auth_client(
     timeout: float | None = None,
     write_fd: Descriptor | None = None,
 ) -> None:
-    """Proves to the other end of a raw descriptor that this one holds the key.
+    """Proves to the peer on a raw descriptor that this side holds the key.
 
     The wire has no verdict: a server that refuses closes the connection, which the next
     receive shows. Whoever can be the server chooses what is answered: use the key for

@@ -1,4 +1,4 @@
-"""The caller's functions as the library calls them: no exception of theirs crosses C."""
+"""Callbacks: functions of the caller, called by the library. Their exceptions do not cross C."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any
 
 
 class Callbacks:
-    """Makes functions fit to be called by C during one call of the library. What they
-    raise comes out of the `with` block around that call."""
+    """Makes functions callable by C during one call of the library. The `with` block around
+    that call raises their exceptions."""
 
     def __init__(self) -> None:
         self._raised: list[BaseException] = []
 
     def guarded(self, function: Callable[..., int], failed: int) -> Callable[..., Any]:
-        """What to give to a CFUNCTYPE in place of a function: where that raises, C gets
-        ``failed``.
+        """A wrapper of a function for a CFUNCTYPE: if the function raises, C gets ``failed``.
 
         Python runs its signal handlers, and so raises KeyboardInterrupt, at the entry of a
         function, outside of all its `try` blocks; ctypes then drops the exception and

@@ -58,24 +58,23 @@ class Commands(Core):
         input: bytes | bytearray | memoryview | None = None,
         merge: bool = False,
     ) -> CompletedCommand:
-        """Has the peer run a command, and returns its output. For output as it appears there
-        is :meth:`start`.
+        """Runs a command at the peer, and returns its output. Use :meth:`start` to receive
+        output while the command runs.
 
-        ``command`` is text for the server's /bin/sh or, as a list or tuple, a program and
-        its arguments without a shell. It may run for ``timeout`` seconds (default: no limit)
-        in ``cwd``, with ``env`` added to the server's clean environment.
-        ``exchange_timeout`` is for the whole call, by default the connection's ``timeout``.
-        ``max_output`` bytes are kept of each stream (default 16 MiB, or less if the server
-        says so). ``detached``: the command goes on when this connection is gone. ``input`` is
-        what it can read; what it does not read is dropped. ``merge``: its standard error is
-        in ``stdout``, in order.
+        ``command`` is text for the server's /bin/sh or, as a list or tuple, a program and its
+        arguments without a shell. It may run for ``timeout`` seconds (default: no limit) in
+        ``cwd``, with ``env`` added to the server's clean environment. ``exchange_timeout`` is
+        for the whole call, by default the connection's ``timeout``. ``max_output`` bytes are
+        kept of each stream (default 16 MiB, or the server's limit). ``detached``: the command
+        runs on if this connection is closed. ``input`` is its standard input; bytes that it
+        does not read are dropped. ``merge``: its standard error is in ``stdout``, in order.
 
-        CommandTimeout: ``timeout`` was over. OutputLimitError: the output is not whole,
-        unless ``allow_truncated``. StatusLostError. CalledProcessError: the command failed,
-        and ``check``. They have the output there is. SpawnError, MalformedError, DeniedError
-        and the like if ``remote`` is set: the server did not run it. After all of these the
-        connection can be used on. Any other error after the request has begun to go out
-        breaks it, an exception of a signal's handler too.
+        CommandTimeout: the command exceeded ``timeout``. OutputLimitError: the output is not
+        complete, unless ``allow_truncated``. StatusLostError. CalledProcessError: the command
+        failed, and ``check`` is set. These have the output so far. SpawnError,
+        MalformedError, DeniedError and so on with ``remote`` set: the server did not run it.
+        After all of these the connection is still usable. Any other error after a part of the
+        request was sent breaks it, also an exception of a signal handler.
         """
         request = ExecRequest(
             command, timeout, cwd, env, max_output, detached, input, merge
@@ -102,19 +101,19 @@ class Commands(Core):
         merge: bool = False,
         terminal: tuple[int, int] | os.terminal_size | None = None,
     ) -> RemoteCommand:
-        """Has the peer run a command whose output comes as it appears.
+        """Starts a command at the peer whose output is received while it runs.
 
-        ``input`` is all that the command can read; None: what is written to it later, or
-        nothing without ``live_input``. ``terminal``: it gets a terminal of so many rows and
-        columns, or of an os.terminal_size, for all of its streams.
+        ``input`` is the command's whole standard input; None: it is written later, or empty
+        without ``live_input``. ``terminal``: the command gets a terminal of this many rows
+        and columns, or of an os.terminal_size, for all of its streams.
 
-        ``exchange_timeout`` is for this call, which only sends the request. There is no limit
-        to the output, unless ``max_output`` sets one: more is dropped, and ``truncated`` set.
-        A command whose ``timeout`` is over is ended, and ``timed_out`` set; that and its
-        status are for the caller to look at. All else is as for :meth:`run`.
+        ``exchange_timeout`` is for this call, which only sends the request. The output has no
+        limit, unless ``max_output`` sets one: the rest is dropped, and ``truncated`` is set.
+        A command that exceeds ``timeout`` is ended, and ``timed_out`` is set. The caller
+        checks that and the status. Otherwise as :meth:`run`.
 
-        FrameTimeoutError: nothing was sent. Until the command has ended everything else on
-        the connection is a StateError.
+        FrameTimeoutError: nothing was sent. Until the command has ended all other calls on
+        the connection raise a StateError.
         """
         if input is None and not live_input:
             input = b""
@@ -126,14 +125,13 @@ class Commands(Core):
         return RemoteCommand(self, command)
 
     def serve_exec(self, request: Request, options: ExecOptions = ExecOptions()) -> ExecResult:
-        """Runs what a request ``{"cmd":"exec"}`` asks for that recv_header() returned, and
-        sends the reply; its body is read here. What its header asks for is capped by
-        ``options``.
+        """Serves a request ``{"cmd":"exec"}`` that recv_header() returned: reads its body,
+        runs the command and sends the reply. ``options`` limit the request.
 
-        If the client asked for a stream, as start() does, its command's output is sent as it
-        appears, and input, signals and terminal sizes are received meanwhile. Returns when
-        the reply is sent, also an error reply. Any exception breaks the connection, except
-        for what ``options.policy`` raised.
+        If the client asked for a stream, as start() does, output is sent while the command
+        runs, and input, signals and terminal sizes are received meanwhile. Returns when the
+        reply was sent, also an error reply. Any exception breaks the connection, except one
+        of ``options.policy``.
         """
         text = text_of(request)
         result = _abi.ExecResult()
@@ -144,47 +142,47 @@ class Commands(Core):
 
 
 class RemoteCommand:
-    """A command that the peer runs: what start() returns.
+    """A command that the peer runs, as start() returns it.
 
-    It is iterated for its output, ``(STDOUT or STDERR, bytes)`` as it comes, up to its end.
-    After that ``result`` is there, and the connection is free for the next request. ``args``
-    is the command.
+    Iterate it for its output, ``(STDOUT or STDERR, bytes)`` as it is received, up to its end.
+    Then ``result`` is set, and the connection is free for the next request. ``args`` is the
+    command.
 
     >>> with connection.start("make -k") as command:
     ...     for stream, data in command:
     ...         os.write(stream, data)
     >>> command.result.check_returncode()
 
-    At the end of the `with` block the rest of the output is dropped, and the end of the
-    command waited for. If an exception ends the block, the connection is closed, by which the
-    server ends the command, unless it is ``detached``.
+    The end of the `with` block drops the rest of the output, and waits for the end of the
+    command. If an exception ends the block, the connection is closed; then the server ends
+    the command, unless it is ``detached``.
 
-    ``timeout`` is in seconds for each call: None is the connection's, math.inf is for ever,
-    0 is not to wait. FrameTimeoutError, or an exception of a signal's handler: call again.
+    ``timeout`` is in seconds for each call: None is the connection's, math.inf waits forever,
+    0 does not wait. After a FrameTimeoutError or an exception of a signal handler call again.
     One thread at a time may use it; signal() and resize() are for any thread and any signal
-    handler. Since this end has to read for the other one to go on, a thread that has much
-    input to write takes copy(), or writes and reads in turn.
+    handler. The peer stops reading input while output is not read: with much input use
+    copy(), or write and read in turn.
 
-    Where ``remote`` is set (SpawnError, MalformedError, DeniedError and the like, from the
-    first call that waits) the server did not run it, and the connection can be used on. Any
-    other error breaks it.
+    If ``remote`` is set (SpawnError, MalformedError, DeniedError and so on, from the first
+    call that waits), the server did not run the command, and the connection is still usable.
+    Any other error breaks it.
     """
 
     def __init__(self, connection: Core, args: Command) -> None:
         self.args = args
         self.connection = connection
         self._result: CompletedCommand | None = None
-        # It was refused, or its connection is broken: it will not end.
+        # It was refused, or its connection is broken: it has no result.
         self._is_lost = False
 
     def read(
         self, size: int = 65536, *, timeout: float | None = None
     ) -> tuple[int, bytes] | None:
-        """What the command has written, as it comes: STDOUT or STDERR, and 1 to ``size``
-        bytes (1 MiB at most). None: it has ended, and all was read.
+        """Returns output as it is received: STDOUT or STDERR, and 1 to ``size`` bytes (at
+        most 1 MiB). None: the command has ended, and all output was read.
 
-        The order of what went to different streams is not kept, unless ``merge`` or a
-        ``terminal`` makes them one.
+        The order between the two streams is not kept, unless ``merge`` or a ``terminal``
+        makes them one.
         """
         if self._result is not None:
             return None
@@ -198,30 +196,28 @@ class RemoteCommand:
         return which.value, ctypes.string_at(room, count)
 
     def write(self, data: Any, *, timeout: float | None = None) -> int:
-        """Gives the command input, of any bytes-like type; returns how many bytes of it
-        were taken, as there is room for on the way. What the command does not read is
-        dropped, and no error.
+        """Sends input to the command, of any bytes-like type; returns the number of accepted
+        bytes. Input that the command does not read is dropped without an error.
 
-        0: read first, output waits; or the command has ended. StateError: it takes no
-        input, or end_input() was called.
+        0: output must be read first, or the command has ended. StateError: it has no input,
+        or end_input() was called.
         """
         pointer, time = self.connection._pointer, poll_time(timeout)
         with Buffer(data) as (address, length):
             return self._went(lib.exec_write(pointer, address, length, time))
 
     def end_input(self, *, timeout: float | None = None) -> None:
-        """Tells the command that its input ends here. FrameTimeoutError: not all of it was
-        written; the calls that follow do that."""
+        """Ends the command's input. FrameTimeoutError: a part is not written yet; the calls
+        that follow write it."""
         time = poll_time(timeout)
         self._went(lib.exec_end_input(self.connection._pointer, time))
 
     def signal(self, number: int) -> None:
-        """Has the server send a signal to the command's process group: SIGHUP, SIGINT,
-        SIGQUIT, SIGTERM, SIGKILL, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGSTOP, SIGALRM,
-        SIGPIPE or SIGWINCH.
+        """Sends a signal to the command's process group: SIGHUP, SIGINT, SIGQUIT, SIGTERM,
+        SIGKILL, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGSTOP, SIGALRM, SIGPIPE or SIGWINCH.
 
-        It is sent by the call that is at work in another thread, or by the next one, behind
-        the input that was taken before. ArgumentError: no such signal.
+        The running call of another thread sends it, or the next call does, after the input
+        that was accepted before. ArgumentError: no such signal.
         """
         number = unsigned(number, "a signal", 2**31 - 1)
         code = lib.exec_signal(self.connection._pointer, number)
@@ -229,8 +225,8 @@ class RemoteCommand:
             raise _errors.make(code, f"not a signal that can be sent: {number}")
 
     def resize(self, rows: int | os.terminal_size, columns: int | None = None) -> None:
-        """Changes the size of the command's terminal, if it has one and still runs. As
-        signal()."""
+        """Changes the size of the command's terminal, if it has one and still runs. Otherwise
+        as signal()."""
         if isinstance(rows, os.terminal_size):
             size = size_of(rows)
         else:
@@ -248,13 +244,13 @@ class RemoteCommand:
         """Copies between descriptors and the command until it has ended, and returns its
         ``result``. Memory is constant.
 
-        ``stdin`` is read up to its end, which ends the command's input; None: it gets no
-        more. ``stdout`` and ``stderr`` are sys.stdout and sys.stderr by default, and may be
-        the same. File objects are flushed beforehand.
+        ``stdin`` is read up to its end, which ends the command's input; None: the input ends
+        at once. ``stdout`` and ``stderr`` are sys.stdout and sys.stderr by default, and may
+        be the same. File objects are flushed beforehand.
 
-        FrameTimeoutError: all that was read was written, call again. DisconnectedError is
-        also for a pipe that nobody reads any more, SystemCallError and NoSpaceError for a
-        file that cannot be written: the command runs on.
+        FrameTimeoutError: all bytes that were read were written, call again.
+        DisconnectedError is also for a pipe that nobody reads any more, SystemCallError and
+        NoSpaceError for a file that cannot be written: the command runs on.
         """
         if self._result is not None:
             return self._result
@@ -274,8 +270,8 @@ class RemoteCommand:
         return self._ended(result)
 
     def finish(self, *, timeout: float | None = None) -> CompletedCommand:
-        """Drops the output that is left, ends the input, waits for the end of the command
-        and returns its ``result``."""
+        """Drops the unread output, ends the input, waits for the end of the command and
+        returns its ``result``."""
         if self._result is None:
             result = _abi.ExecResult()
             time = poll_time(timeout)
@@ -285,15 +281,14 @@ class RemoteCommand:
 
     @property
     def result(self) -> CompletedCommand:
-        """How the command ended, as run() says it. The output was read before, so ``stdout``
-        and ``stderr`` are None. StateError: it has not ended, or read() has not come to the
-        end."""
+        """The command's result, as from run(), but ``stdout`` and ``stderr`` are None, since
+        the output was read before. StateError: it has not ended, or not all output was read."""
         if self._result is None:
             raise StateError(ErrorCode.STATE, "the command has not ended")
         return self._result
 
     def fileno(self) -> int:
-        """The connection's descriptor; see :meth:`Connection.inspect` for what to wait."""
+        """The connection's descriptor; :meth:`Connection.inspect` has the events to poll for."""
         return self.connection.fileno()
 
     def _went(self, code: int) -> int:

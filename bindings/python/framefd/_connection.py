@@ -1,4 +1,4 @@
-"""A conversation with a peer: the connection, and how one is made."""
+"""Connections: a conversation with a peer, and how it is made."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ class Connection(Messages, Commands, Files, Authentication):
     """A conversation over a socket or two descriptors: messages, calls, commands, files.
 
     ``Connection(sock)`` is for a connected socket, ``Connection(read, write)`` for a pair of
-    pipes, and -1 is a direction that is not there. They are closed with the connection,
-    unless ``own`` is False. More is read from them than was asked for: what is left over
-    :meth:`unread` gives back. As a context manager a connection writes what is queued at the
-    end of the block, unless an exception ends it, and is closed.
+    pipes; -1 is a missing direction. They are closed with the connection, unless ``own`` is
+    False. The connection reads ahead; :meth:`unread` returns bytes that were not used. As a
+    context manager a connection writes queued messages at the end of the block, unless an
+    exception ends it, and is closed.
 
-    Messages lose nothing: after a FrameTimeoutError or an exception of a signal's handler
-    call again. Calls, commands and files are whole, or break the connection once their
-    request has begun to go out; so does a stream that is not of messages. Then every call is
-    a BrokenError, which names the first cause. After a fork the child gets a ForkedError.
-    One thread at a time may use it, another gets a BusyError.
+    After a FrameTimeoutError or an exception of a signal handler no message is lost: call
+    again. A call, command or file that fails after a part of its request was sent breaks the
+    connection, and so do invalid bytes in the stream. Then every call raises a BrokenError,
+    which names the first cause. After a fork the child gets a ForkedError. One thread at a
+    time may use it; another one gets a BusyError.
 
-    ``timeout`` is in seconds, for each call that names none; None and math.inf are for ever,
-    0 is not to wait. The other options:
+    ``timeout`` is in seconds, for each call that has none; None and math.inf wait forever, 0
+    does not wait. The other options:
 
     - ``max_header`` (bytes, default 64 KiB), ``max_body`` (bytes that are received into
       memory, default 64 MiB, or NO_LIMIT), ``max_depth`` (levels of JSON, default 32).
-    - ``max_queue``: bytes that are accepted and not written, default 32 MiB.
+    - ``max_queue``: the most bytes that are accepted and not yet written, default 32 MiB.
     - ``prefix``: the messages are packets, a length and bytes, without a header.
-    - ``duplex``: one thread may send while another one receives. Then neither direction
-      serves the other: a receive does not write what is queued.
-    - ``exact``: not a byte is read beyond a message, so that the descriptor can be passed on.
-    - ``as_is``: TCP_NODELAY stays as it is; it is set otherwise. ``keepalive``: SO_KEEPALIVE.
+    - ``duplex``: one thread may send while another one receives. Then a receive
+      does not write queued bytes, and a send does not read.
+    - ``exact``: no byte is read beyond a message, so that the descriptor can be passed on.
+    - ``as_is``: TCP_NODELAY is not set. ``keepalive``: SO_KEEPALIVE.
     """
 
 
@@ -62,18 +62,18 @@ def connect(
     connect_timeout: float | None = None,
     **options: Unpack[Options],
 ) -> Connection:
-    """Connects to a server and, with a key, proves to it that this end holds the key.
+    """Connects to a server and, with a key, proves to it that this side holds the key.
 
     ``address`` is a text such as "host:port", "[::1]:port", "unix:/path", "unix:@name" or
     "vsock:cid:port", a (host, port), or a path-like object for a Unix socket.
-    ``connect_timeout`` is in seconds for all of it, the handshake too; the default is
-    ``timeout``, or else 30 s and 10 s. The options are those of :class:`Connection`.
+    ``connect_timeout`` is in seconds for all of it, including the handshake; the default is
+    ``timeout``, otherwise 30 s and 10 s. The options are those of :class:`Connection`.
 
     FrameTimeoutError; DisconnectedError and SystemCallError, with errno (a
     ConnectionRefusedError if nobody listens); NotFoundError: there is no such name. A server
-    that refuses the key closes the connection, which the first receive shows.
+    that refuses the key closes the connection, and the first receive reports that.
     """
-    key = None if key is None else as_key(key)  # a wrong one is told now
+    key = None if key is None else as_key(key)  # a wrong one is reported now
     if connect_timeout is None:
         connect_timeout = options.get("timeout") or None
     deadline = math.inf if connect_timeout is None else time.monotonic() + connect_timeout
@@ -95,8 +95,8 @@ def connect(
 def accept(
     listener: Descriptor, *, accept_timeout: float | None = None, **options: Unpack[Options]
 ) -> Connection:
-    """Takes the next connection of a listening socket. FrameTimeoutError: none came in
-    ``accept_timeout`` seconds, by default for ever. The options are those of
+    """Accepts the next connection of a listening socket. FrameTimeoutError: there was none in
+    ``accept_timeout`` seconds, by default it waits forever. The options are those of
     :class:`Connection`."""
     native = native_options(**options)
     number = fileno(listener)
@@ -105,16 +105,16 @@ def accept(
 
 
 class Listener:
-    """A listening socket: what :func:`listen` returns. It is iterated for the connections
-    that come, and closed at the end of a `with` block."""
+    """A listening socket, as :func:`listen` returns it. Iterate it to accept connections. It
+    is closed at the end of a `with` block."""
 
     def __init__(self, fd: int, options: Options) -> None:
         self._fd = fd
         self._options = options
 
     def accept(self, *, timeout: float | None = None) -> Connection:
-        """Takes the next connection. FrameTimeoutError: none came in ``timeout`` seconds, by
-        default for ever. Any number of threads may accept."""
+        """Accepts the next connection. FrameTimeoutError: there was none in ``timeout``
+        seconds, by default it waits forever. Any number of threads may accept."""
         return accept(self._fd, accept_timeout=timeout, **self._options)
 
     def __iter__(self) -> Iterator[Connection]:
@@ -131,7 +131,7 @@ class Listener:
         return self._fd
 
     def close(self) -> None:
-        """Closes the socket; once more does nothing. The file of a Unix socket stays."""
+        """Closes the socket; a second call does nothing. The file of a Unix socket stays."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -153,7 +153,7 @@ class Listener:
 def listen(
     address: ServerAddress, *, backlog: int = 0, mode: int = 0, **options: Unpack[Options]
 ) -> Listener:
-    """Listens at an address, as :func:`connect` takes it; port 0 is any that is free.
+    """Listens at an address, as for :func:`connect`; port 0 is any free port.
 
     ``backlog`` is the length of the queue (0: 4,096), ``mode`` the permissions of a Unix
     socket's file (0: 0o600). Such a file that nobody listens on is replaced. The options are

@@ -39,17 +39,17 @@ class Options(TypedDict, total=False):
 
 
 class State(NamedTuple):
-    """What a connection is about to do: see :meth:`Connection.inspect`."""
+    """The state of a connection: see :meth:`Connection.inspect`."""
 
-    #: The :class:`ErrorCode` of what broke the connection, or its sending; 0 if nothing did.
+    #: The :class:`ErrorCode` that broke the connection or its sending direction, or 0.
     broken: int
-    #: Whether this side has ended its direction, and whether the peer has ended its own.
+    #: Whether this side has ended its direction, and whether the peer has.
     ended: bool
     peer_ended: bool
-    #: What to wait for, as for select.poll(): 0 if nothing.
+    #: The events to wait for, as for select.poll(); 0 is none.
     read_events: int
     write_events: int
-    #: Bytes of a body that were not read yet, and of one that were not given yet.
+    #: Bytes of a received body not read yet, and of a begun body not written yet.
     to_receive: int
     to_send: int
     #: Bytes that were accepted and not written.
@@ -57,8 +57,8 @@ class State(NamedTuple):
 
 
 class Pointer(ctypes.c_void_p):
-    """A connection in the library: freed with the last reference, and its descriptors are
-    closed then. A call holds a reference, so close() in another thread takes nothing away."""
+    """A connection in the library. With the last reference it is freed and its descriptors
+    are closed. A call holds a reference, so close() in another thread is safe."""
 
     owned: tuple[Any, ...] = ()
 
@@ -73,7 +73,7 @@ CLOSED = Pointer()
 
 
 class Core:
-    """What every connection has, whatever is sent on it."""
+    """The common part of all connections."""
 
     _pointer = CLOSED
 
@@ -122,7 +122,7 @@ class Core:
         self._pointer = pointer
 
     def fileno(self) -> int:
-        """The descriptor that is read from, or else the one that is written to; -1 when the
+        """The read descriptor, or the write descriptor if there is none; -1 when the
         connection is closed."""
         if self.closed:
             return -1
@@ -136,17 +136,17 @@ class Core:
 
     @property
     def peer(self) -> str | None:
-        """The address of the other end, as :func:`connect` takes it; None if it has none."""
+        """The address of the peer, as for :func:`connect`; None if it has none."""
         return address_of(self.fileno(), of_peer=True)
 
     @property
     def address(self) -> str | None:
-        """The address of this end."""
+        """The address of this side."""
         return address_of(self.fileno(), of_peer=False)
 
     def inspect(self) -> State:
-        """What the connection is about to do, for an event loop of one's own: receive with
-        a timeout of 0 until that is a FrameTimeoutError, then wait for the events."""
+        """The state of the connection. With your own event loop, receive with a timeout of 0
+        until a FrameTimeoutError, then wait for the events."""
         state = self._state()
         return State(
             code_of(state.broken) if state.broken else 0,
@@ -160,29 +160,28 @@ class Core:
         )
 
     def flush(self, *, timeout: float | None = None) -> None:
-        """Writes all that is queued. FrameTimeoutError: not all of it, call again."""
+        """Writes all queued bytes. FrameTimeoutError: not all were written, call again."""
         self._done(lib.frame_connection_flush(self._pointer, poll_time(timeout)))
 
     def end(self, *, linger: bool = False, timeout: float | None = None) -> None:
-        """Writes what is queued, and ends this direction: the peer sees the end of the
-        stream, and what it sends can still be received.
+        """Writes all queued bytes, and ends this direction: the peer sees the end of the
+        stream. Its messages can still be received.
 
-        With ``linger`` that is dropped instead until the peer has ended, too, at most
-        256 KiB: else closing with unread input would take the last reply from the peer.
-        FrameTimeoutError: call again.
+        With ``linger`` at most 256 KiB are read and dropped until the peer has ended its
+        direction too: if a socket is closed with unread input, the peer may lose the last
+        reply. FrameTimeoutError: call again.
         """
         self._done(lib.frame_connection_end(self._pointer, linger, poll_time(timeout)))
 
     def abort(self) -> None:
-        """Ends every call that waits on this connection, and every later one: they raise an
-        AbortedError. For any thread and any signal handler. A socket is shut down, also for
-        other processes that have it."""
+        """Aborts the connection: waiting and later calls raise an AbortedError. For any
+        thread and any signal handler. A socket is shut down, for all its processes."""
         if not self.closed:
             lib.frame_connection_abort(self._pointer)
 
     def unread(self) -> bytes:
-        """Gives receiving up for good, and returns what was read ahead: the next part of
-        the stream, for whoever goes on with the descriptor."""
+        """Stops receiving for good, and returns the bytes that were read ahead. They are the
+        next part of the stream, for code that continues to read from the descriptor."""
         start, length = ctypes.c_void_p(), ctypes.c_size_t()
         self._done(lib.frame_connection_unread(self._pointer, start, length))
         begin = start.value or 0
@@ -190,9 +189,9 @@ class Core:
         return data
 
     def close(self) -> None:
-        """Ends the use of this object; once more does nothing. What is queued is dropped,
-        and a call that is at work in another thread is aborted. The descriptors are closed,
-        unless they are borrowed. Whatever is called afterwards is a StateError."""
+        """Closes the connection; a second call does nothing. Queued bytes are dropped, and a
+        running call of another thread is aborted. The descriptors are closed, unless they are
+        borrowed. Later calls raise a StateError."""
         pointer, self._pointer = self._pointer, CLOSED
         if pointer is CLOSED:
             return
@@ -223,8 +222,8 @@ class Core:
     # For the classes of messages, commands and files.
 
     def _done(self, code: int) -> int:
-        """The count that a call returned; raises if it is the code of a failure, and what the
-        handler of a signal has raised during the call."""
+        """The count that a call returned. Raises if it is the code of a failure, or if a
+        signal handler has raised during the call."""
         if code < 0:
             raise self._failed(code)
         if _interrupts.raised:
@@ -285,7 +284,7 @@ def native_options(
     as_is: bool = False,
     keepalive: bool = False,
 ) -> _abi.FrameConnectionOptions:
-    """The same for the library, which asks Python whether a signal has come."""
+    """The options as the library's struct, with the hook that runs signal handlers."""
     return _abi.FrameConnectionOptions(
         flags=_abi.FRAME_CONNECTION_DUPLEX * duplex
         | _abi.FRAME_CONNECTION_EXACT * exact

@@ -1,4 +1,4 @@
-"""Datagrams: one frame each, and commands over them."""
+"""Datagrams: one frame in each, and commands over them."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def send_datagram(
 ) -> None:
     """Sends one frame as one datagram: to an address or, None, on a connected socket.
 
-    ``max_datagram`` bytes at most (default 8 KiB, at most 65,507), else TooBigError and
-    nothing was sent. ``timeout`` is in seconds (default: no limit). Other errors are as
-    for send().
+    A datagram of more than ``max_datagram`` bytes (default 8 KiB, at most 65,507) is a
+    TooBigError and is not sent. ``timeout`` is in seconds (default: no limit). Otherwise
+    raises as send().
     """
     text = _headers.encode(header)
     address = None if to is None else _addresses.pack(to, getattr(sock, "family", 0))
@@ -77,8 +77,8 @@ def send_datagram(
 def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram:
     """Receives one datagram that is a frame.
 
-    FrameTimeoutError: none came. LimitError: it was cut. MalformedError: it is no frame.
-    After any of them the next one can be received.
+    FrameTimeoutError: none was received. LimitError: it was truncated. MalformedError: it is
+    not a frame. After any of these the next one can be received.
     """
     out = ctypes.c_void_p()
     options = _abi.FrameDatagramOptions(timeout_ms=milliseconds(timeout), **_interrupts.MEMBERS)
@@ -92,12 +92,12 @@ def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram
 
 
 class DatagramServer:
-    """Serves commands that come as datagrams. Any number of threads may use it.
+    """Serves commands that are requested in datagrams. Any number of threads may use it.
 
-    With a key every datagram is authenticated, and one of more than 30 s ago by this host's
-    clock is ignored; without one everybody on this host is served, and nobody else. A
-    request that comes again is not run again: it gets the same reply. Servers that share a
-    key do not share that memory: give each one a key of its own.
+    With a key every datagram is authenticated, and one that is older than 30 s by this host's
+    clock is ignored. Without a key all users of this host are served, and nobody else. A
+    repeated request is not run again: it gets the same reply. Servers do not share their
+    memory of requests: give each one its own key.
     """
 
     def __init__(self, key: KeyLike | None = None) -> None:
@@ -114,12 +114,12 @@ class DatagramServer:
         *,
         timeout: float | None = None,
     ) -> ExecResult:
-        """Receives one datagram and answers it; ``timeout`` is the wait for it, by default
-        for ever.
+        """Receives one datagram and serves it; ``timeout`` is for the wait for it, by default
+        forever.
 
         It lasts as long as the command. ``options.max_output`` is 1 MiB by default. The
-        outcome is IGNORED, and ``error`` says why, for what is no request of ours.
-        FrameTimeoutError: no datagram came. Any other exception: the socket failed.
+        outcome of an invalid request is IGNORED, and ``error`` says why. FrameTimeoutError:
+        no datagram was received. Any other exception: the socket failed.
         """
         result = _abi.ExecResult()
         time = poll_time(math.inf if timeout is None else timeout)
@@ -145,13 +145,13 @@ def run_datagram(
     allow_truncated: bool = False,
     merge: bool = False,
 ) -> CompletedCommand:
-    """Runs a command on the other end of a connected datagram socket.
+    """Runs a command at the peer of a connected datagram socket.
 
-    What is lost is sent again, and run once. ``exchange_timeout`` is 30 s by default,
-    ``max_output`` 1 MiB. As run() otherwise.
+    Lost datagrams are sent again, and the command runs once. ``exchange_timeout`` is 30 s by
+    default, ``max_output`` 1 MiB. Otherwise as run().
 
-    FrameTimeoutError: the reply did not come whole; whether the command ran is not known.
-    DisconnectedError: nobody receives there. The socket can be used again after any error.
+    FrameTimeoutError: the reply was not received completely; the command may have run.
+    DisconnectedError: nobody receives there. The socket is usable after any error.
     """
     held = None if key is None else as_key(key)
     address, length = (None, 0) if held is None else (held.pointer, len(held))

@@ -13,10 +13,10 @@ from ._abi import ErrorCode
 class FrameError(OSError):
     """The base of every exception of this package.
 
-    ``code`` is the :class:`ErrorCode` (a plain int where it is newer than this package; 0
-    for a :class:`CommandError`, where no call failed). ``errno`` is that of the failed
-    system call, or None. ``remote`` tells whether the other end reported the failure: the
-    connection can then be used on.
+    ``code`` is the :class:`ErrorCode` (a plain int if this package does not know it; 0 for a
+    :class:`CommandError`, since no call failed). ``errno`` is that of the failed system call,
+    or None. ``remote`` is True if the peer reported the failure: the connection is then still
+    usable.
     """
 
     def __init__(self, code: int, message: str, errno: int | None = None) -> None:
@@ -26,7 +26,7 @@ class FrameError(OSError):
 
     @property
     def remote(self) -> bool:
-        """Whether the other end reported this in an error reply."""
+        """Whether the peer reported this in an error reply."""
         return self.code <= ErrorCode.REMOTE_BAD_REQUEST
 
     def __str__(self) -> str:
@@ -37,26 +37,26 @@ class FrameError(OSError):
 
 
 class ClosedError(FrameError, ConnectionError):
-    """The other end closed the stream between two messages: a clean end."""
+    """The peer closed the stream between two messages: a clean end."""
 
 
 class TruncatedError(FrameError, ConnectionResetError):
-    """The stream ended inside a message. A ConnectionResetError, as for an HTTP response
-    that breaks off: what was sent before is lost."""
+    """The stream ended inside a message. A ConnectionResetError, as for an incomplete HTTP
+    response."""
 
 
 class FrameTimeoutError(FrameError, TimeoutError):
-    """The time was up; unless it is a StalledError, before the first byte: the stream is
-    in step."""
+    """Timed out. Unless it is a StalledError, nothing of a message was sent or received, and
+    the stream is in sync."""
 
 
 class StalledError(FrameTimeoutError):
-    """The time was up inside a message: the stream is out of step, close it."""
+    """Timed out inside a message: the stream is out of sync, close it."""
 
 
 class MalformedError(FrameError, ValueError):
-    """Bytes that are no message: a bad length, a header that is not JSON, a field of the
-    wrong type, a reply that does not fit."""
+    """Invalid bytes: a bad length, a header that is not JSON, a field of the wrong type, a
+    reply that does not match its request."""
 
 
 class TooBigError(FrameError, ValueError):
@@ -64,7 +64,7 @@ class TooBigError(FrameError, ValueError):
 
 
 class AuthenticationError(FrameError, PermissionError):
-    """The other end does not have the key."""
+    """The peer does not have the key."""
 
 
 class BadKeyError(FrameError, ValueError):
@@ -76,7 +76,7 @@ class PathError(FrameError, ValueError):
 
 
 class ExistsError(FrameError, FileExistsError):
-    """The target exists and was not to be replaced."""
+    """The target exists and must not be replaced."""
 
 
 class NotFoundError(FrameError, FileNotFoundError):
@@ -108,7 +108,7 @@ class BadDescriptorError(FrameError):
 
 
 class NoMemoryError(FrameError, MemoryError):
-    """Memory could not be had."""
+    """Out of memory."""
 
 
 class StateError(FrameError, RuntimeError):
@@ -116,7 +116,7 @@ class StateError(FrameError, RuntimeError):
 
 
 class BusyError(FrameError):
-    """In use by another thread or, if ``remote``, the other end has no room."""
+    """In use by another thread or, if ``remote``, the peer is busy."""
 
 
 class SystemCallError(FrameError):
@@ -124,8 +124,7 @@ class SystemCallError(FrameError):
 
 
 class DisconnectedError(SystemCallError, ConnectionError):
-    """A system call failed because the other end is not there: EPIPE, ECONNRESET and
-    the like."""
+    """A system call failed because the peer has disconnected: EPIPE, ECONNRESET and so on."""
 
 
 class RefusedError(DisconnectedError, ConnectionRefusedError):
@@ -137,7 +136,7 @@ class DeniedError(FrameError, PermissionError):
 
 
 class UnsupportedError(FrameError):
-    """The request is of a kind that is not served."""
+    """The peer or this kernel does not support the request."""
 
 
 class CancelledError(FrameError):
@@ -208,7 +207,7 @@ CLASSES: dict[int, type[FrameError]] = {
     ErrorCode.REMOTE_OTHER: FrameError,
 }
 
-# Codes that stand for a failed system call; errno means nothing after the others.
+# Codes of failed system calls; errno has no meaning for the others.
 WITH_ERRNO = {
     ErrorCode.TOOBIG,
     ErrorCode.KEY,
@@ -223,7 +222,7 @@ WITH_ERRNO = {
     ErrorCode.ACCES,
 }
 
-# The errno of what a built-in class stands for, if no system call of this process failed.
+# The errno for a built-in class, if no system call of this process failed.
 ERRNO = {
     NotFoundError: _errno.ENOENT,
     ExistsError: _errno.EEXIST,
@@ -244,15 +243,15 @@ DISCONNECTED = {
 
 
 def check(code: int) -> int:
-    """The count that a call returned; raises where it is the code of a failure."""
+    """The count that a call returned; raises if it is the code of a failure."""
     if code < 0:
         raise last_error(code)
     return code
 
 
 def last_error(code: int) -> BaseException:
-    """The exception for the call that has just failed in this thread: that of the handler
-    of a signal, if it ended the call."""
+    """The exception for the call that has just failed in this thread, or that of a signal
+    handler that ended the call."""
     if _interrupts.raised:
         error = _interrupts.kept()
         if error is not None:
@@ -261,7 +260,7 @@ def last_error(code: int) -> BaseException:
 
 
 def failure(code: int) -> FrameError:
-    """The same for a call that no handler has ended."""
+    """The same for a call that no signal handler has ended."""
     number = ctypes.set_errno(0)
     text = _native.lib.frame_last_error() or _native.lib.frame_strerror(code)
     return make(code, text.decode("utf-8", "replace"), number if code in WITH_ERRNO else None)
@@ -276,7 +275,7 @@ def make(code: int, message: str, errno: int | None = None) -> FrameError:
 
 
 def code_of(number: int) -> ErrorCode | int:
-    """The member with this number, or the number where it is not known here."""
+    """The member with this number, or the number if it is not known here."""
     try:
         return ErrorCode(number)
     except ValueError:

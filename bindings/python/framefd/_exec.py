@@ -1,4 +1,4 @@
-"""Commands: what is asked for, what came of it, and what serves them."""
+"""Commands: requests, results and server options."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
     ``returncode`` (minus the signal that ended it), ``stdout`` and ``stderr`` in bytes, or
     None for a streamed command, whose output is not kept.
 
-    Besides: ``outcome``, ``signal`` (0: none), ``timed_out``, ``truncated`` (more was
-    written than kept: ``stdout_total``, ``stderr_total`` bytes), ``pipe_held`` (something
-    that the command started still held its output) and ``charset`` (the server's locale
-    encoding, "" if it did not say).
+    It also has ``outcome``, ``signal`` (0: none), ``timed_out``, ``truncated`` (more was
+    written than kept: ``stdout_total``, ``stderr_total`` bytes), ``pipe_held`` (a process
+    that the command had started kept its output open) and ``charset`` (the encoding of the
+    server's locale, "" if it is not known).
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
         return self.decode(self.stderr)
 
     def decode(self, output: bytes | None) -> str:
-        r"""Output in the server's encoding; in UTF-8 where that is ASCII or not known here.
-        It never fails: a byte that is no text becomes ``\xNN``."""
+        r"""Decodes output from the server's encoding, or from UTF-8 if that is ASCII or not
+        known here. It never fails: a byte that is not text becomes ``\xNN``."""
         try:
             encoding = codecs.lookup(self.charset).name
         except LookupError:
@@ -98,7 +98,7 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
         return (output or b"").decode(encoding, "backslashreplace")
 
     def judge(self, timeout: float | None, *, check: bool, allow_truncated: bool) -> None:
-        """Raises the exception for what did not end as it should."""
+        """Raises the exception for a command that did not end as it should."""
         if self.timed_out:
             text = f"{self.args!r} was ended after {timeout} seconds"
             raise CommandTimeout(self, text, timeout)
@@ -111,16 +111,16 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
             self.check_returncode()
 
     def check_returncode(self) -> None:
-        """Raises a :class:`CalledProcessError` where ``returncode`` is not 0."""
+        """Raises a :class:`CalledProcessError` if ``returncode`` is not 0."""
         if self.returncode:
             how = f"signal {self.signal}" if self.signal else f"status {self.returncode}"
             raise CalledProcessError(self, f"{self.args!r} ended with {how}")
 
 
 class CommandError(FrameError):
-    """A command did not end as it should, although the call went well: ``code`` is 0, the
-    connection can be used on. ``result`` is the :class:`CompletedCommand`; ``cmd``,
-    ``stdout`` (or ``output``) and ``stderr`` are its own."""
+    """A command did not end as it should, although the call succeeded: ``code`` is 0, and the
+    connection is usable. ``result`` is the :class:`CompletedCommand`; ``cmd``, ``stdout`` (or
+    ``output``) and ``stderr`` are its members."""
 
     def __init__(self, result: CompletedCommand, message: str) -> None:
         super().__init__(0, message)
@@ -135,7 +135,7 @@ class CommandError(FrameError):
 
 
 class CalledProcessError(CommandError, subprocess.CalledProcessError):
-    """The command failed, and ``check`` was asked for. ``returncode`` is its status."""
+    """The command failed, and ``check`` was set. ``returncode`` is its status."""
 
     def __init__(self, result: CompletedCommand, message: str) -> None:
         super().__init__(result, message)
@@ -143,7 +143,7 @@ class CalledProcessError(CommandError, subprocess.CalledProcessError):
 
 
 class CommandTimeout(CommandError, FrameTimeoutError, subprocess.TimeoutExpired):
-    """The command was ended because its ``timeout`` (seconds) was over."""
+    """The command was ended after its ``timeout`` (seconds)."""
 
     def __init__(
         self, result: CompletedCommand, message: str, timeout: float | None = None
@@ -153,11 +153,12 @@ class CommandTimeout(CommandError, FrameTimeoutError, subprocess.TimeoutExpired)
 
 
 class OutputLimitError(CommandError):
-    """The command wrote more than was kept: its output is not whole."""
+    """The command wrote more than was kept: its output is not complete."""
 
 
 class StatusLostError(CommandError):
-    """The command ended, but its exit status was taken by somebody else on its host."""
+    """The command ended, but its exit status is lost: the server's program reaps or ignores
+    its children."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,30 +221,30 @@ def as_bytes(data: Any) -> bytes:
 @dataclasses.dataclass(frozen=True)
 class ExecOptions:
     """How a server runs commands. Times are in seconds; None is the default, math.inf no
-    limit. What a request asks for counts where it is less.
+    limit. A request can only lower the limits.
 
-    ``reply_timeout``: that the reply waits without a byte for a client that does not read,
-    30 s. ``command_timeout``: how long a command may run,
-    no limit. ``grace``: from SIGTERM to SIGKILL, 2 s. ``drain``: to wait for output that
-    something the command started still holds, 0.5 s. ``close_grace``: from the client's
-    end of stream to the end of its command, 2 s; ``detached``: never, if it only
-    closed. ``max_output``: bytes kept of each stream, 16 MiB; ``end_at_limit`` ends a
-    command that writes more, else it is drained. ``max_command``: bytes of command text,
-    64 KiB. ``cwd``: the server's own. ``env``: added to a clean environment, or with
-    ``host_environment`` to the server's own. ``write_fd``, for exec_and_reply() alone: where
-    the reply goes, if it is not the same descriptor.
+    ``reply_timeout``: the time without a byte after which a client that does not read its
+    reply is given up, 30 s. ``command_timeout``: how long a command may run, no limit.
+    ``grace``: from SIGTERM to SIGKILL, 2 s. ``drain``: how long output is read after the
+    command's end while another process keeps it open, 0.5 s. ``close_grace``: from the
+    client's end of stream to the end of its command, 2 s; with ``detached`` the command runs
+    on. ``max_output``: bytes kept of each stream, 16 MiB; ``end_at_limit`` ends a command
+    that writes more, otherwise the rest is dropped. ``max_command``: bytes of command text,
+    64 KiB. ``cwd``: by default the server's own. ``env``: added to a clean environment, or
+    with ``host_environment`` to the server's own. ``write_fd``, for exec_and_reply() only:
+    the descriptor for the reply, if it is another one.
 
-    What a command may do: ``umask``; for each of its processes ``cpu_seconds``, ``memory``
-    (bytes of address space) and ``file_size`` (bytes of a file that it writes), as
-    setrlimit(2) has them; ``processes`` of its user at once, in all. ``user``: the user and
-    group id that it gets, with no other groups, on a server that runs as root. The default
-    of all of these is what the server itself has.
+    Limits of a command: ``umask``; for each of its processes ``cpu_seconds``, ``memory``
+    (bytes of address space) and ``file_size`` (bytes of a file that it writes), as for
+    setrlimit(2); ``processes`` of its user in all. ``user``: the user and group id that it
+    runs as, without other groups, on a server that runs as root. By default these are the
+    server's own.
 
     ``policy`` is called with an :class:`ExecInquiry` in the thread of the call, before
     anything is run. It returns None to allow the request. To refuse it, it raises an
-    OSError, such as PermissionError("not at night"), or a FrameError: the client gets the
-    fitting code and the text. Any other exception, and any other result, refuses the
-    request as denied and comes out of the call, once the client has its reply.
+    OSError, such as PermissionError("not at night"), or a FrameError: the client
+    gets the matching code and the text. Any other exception or result refuses the request
+    as denied, and is raised by the call after the reply was sent.
     """
 
     reply_timeout: float | None = None
@@ -268,7 +269,7 @@ class ExecOptions:
     policy: ExecPolicy | None = None
 
     def __post_init__(self) -> None:
-        self.native()  # a wrong value is told now, not when a client waits
+        self.native()  # a wrong value is reported now, not when a client waits
 
     def native(self) -> _abi.ExecOptions:
         """The same for the library: a struct that keeps alive what it points to. It has no
@@ -318,11 +319,11 @@ ID_MAX = 2**32 - 2  # -1 is none
 
 @dataclasses.dataclass(frozen=True)
 class ExecResult:
-    """What became of a request, for a server's log.
+    """Result of serving a request, for a server's log.
 
-    ``exit_code`` is 128 + ``signal`` after a signal, -1 if it is not known. ``error`` is
-    the ErrorCode that was reported to the client after SPAWN_FAILED and REFUSED, for
-    datagrams also why one was IGNORED or a reply could not be sent; else 0.
+    ``exit_code`` is 128 + ``signal`` after a signal, -1 if it is not known. ``error`` is the
+    ErrorCode that was reported to the client after SPAWN_FAILED and REFUSED; for datagrams
+    also the reason for IGNORED or for a reply that could not be sent; otherwise 0.
     """
 
     outcome: Outcome
@@ -340,11 +341,10 @@ class ExecResult:
 def exec_and_reply(
     fd: Descriptor, command: str | bytes, options: ExecOptions = ExecOptions()
 ) -> ExecResult:
-    """Runs command text that a client sent, however it came, and sends one reply on a raw
-    descriptor.
+    """Runs command text, received in any way, and sends one reply on a raw descriptor.
 
-    Returns when the reply is sent, also an error reply. Any exception: no reply could be
-    sent, close the stream; except for what ``options.policy`` raised.
+    Returns when the reply was sent, also an error reply. After any exception no reply could
+    be sent, close the stream; exceptions of ``options.policy`` excepted.
     """
     text = os.fsencode(command)
     result = _abi.ExecResult()
@@ -361,12 +361,12 @@ def exec_run(
     check: bool = False,
     allow_truncated: bool = False,
 ) -> CompletedCommand:
-    """Runs command text here as exec_and_reply() does, for its output alone: nothing is
-    sent. For servers of older wires; ``reply_timeout``, ``close_grace``, ``write_fd`` and
+    """Runs command text as exec_and_reply() does, and returns its output; nothing is sent.
+    For servers of other protocols; ``reply_timeout``, ``close_grace``, ``write_fd`` and
     ``policy`` do not apply.
 
     SpawnError: it could not be started. ArgumentError: it is empty or has a NUL in it.
-    TooBigError. What is raised for the command's end is as for run().
+    TooBigError. The exceptions for the command's end are as for run().
     """
     text = os.fsencode(command)
     out, result = ctypes.c_void_p(), _abi.ExecResult()

@@ -1,4 +1,4 @@
-"""Files and trees on a connection: put, got, described, listed and served."""
+"""Files and trees on a connection: put, fetched, described, listed and served."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class FileResult(NamedTuple):
 
 
 class TreeResult(NamedTuple):
-    """What came of a tree: the counts of ``files`` that were transferred or, with
-    ``resume``, were the same on both sides, of ``directories``, the uppermost one among
-    them, of symbolic ``links`` that were made, and of what was ``skipped``; and the
-    ``bytes`` of the files that were transferred."""
+    """Result of transferring a tree: the counts of ``files`` that were transferred or, with
+    ``resume``, were the same on both sides, of ``directories``, including the topmost one, of
+    symbolic ``links`` that were made, and of entries that were ``skipped``; and the ``bytes``
+    of the files that were transferred."""
 
     files: int
     directories: int
@@ -75,9 +75,9 @@ class TreeResult(NamedTuple):
 
 
 class FileStat(NamedTuple):
-    """What a name on a server is: its ``kind`` ("file", "dir", "symlink", or "other" for
-    FIFOs, sockets and devices), the ``size`` of a file in bytes, its permission bits
-    ``mode``, and ``mtime``, the time of modification in seconds since 1970."""
+    """A file, directory or other entry on a server: its ``kind`` ("file", "dir", "symlink",
+    or "other" for FIFOs, sockets and devices), the ``size`` of a file in bytes, its
+    permission bits ``mode``, and ``mtime``, the modification time in seconds since 1970."""
 
     kind: FileKind
     size: int
@@ -86,9 +86,8 @@ class FileStat(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What is in a directory on a server: its ``name`` there, where bytes that are no text
-    are as os.fsdecode() has them, and what :class:`FileStat` has. ``target`` is where a
-    symbolic link leads, else None."""
+    """An entry of a directory on a server: its ``name``, decoded like os.fsdecode(), and the
+    members of :class:`FileStat`. ``target`` is that of a symbolic link, otherwise None."""
 
     name: str
     kind: FileKind
@@ -99,15 +98,15 @@ class Entry(NamedTuple):
 
 
 class PartialFile(NamedTuple):
-    """What a server has of a put that was cut: ``size`` bytes, and their ``sha256`` in
-    hex."""
+    """The part that a server has of an interrupted put: its ``size`` in bytes, and its
+    ``sha256`` in hex."""
 
     size: int
     sha256: str
 
 
 class Files(Core):
-    """Files of a connection: those of the server at the other end, or of this one."""
+    """File requests of a connection, sent to the peer or served for it."""
 
     def put(
         self,
@@ -131,31 +130,31 @@ class Files(Core):
     ) -> FileResult:
         """Stores a file on the server.
 
-        ``source`` is a path, or a descriptor or binary file object to be read from where it
-        stands: ``length`` bytes, or to the end of a regular file. ``name`` is relative to the
-        server's root; by default the last part of the path. The server replaces a file of
-        that name only when all of the new one is there; not at all without ``overwrite``.
-        ``mode``: its permission bits (default 0o666), less the server's umask. ``mtime``: its
-        time of modification, in seconds since 1970. ``preserve``: both are those of the
-        source. ``parents``: directories that are missing there are made.
+        ``source`` is a path, or a descriptor or binary file object that is read from its
+        position: ``length`` bytes, or to the end of a regular file. ``name`` is relative to
+        the server's root; by default the last part of the path. The server replaces a file of
+        that name only once the new one is complete; without ``overwrite`` it never replaces
+        one. ``mode``: permission bits (default 0o666), reduced by the server's umask.
+        ``mtime``: modification time, in seconds since 1970. ``preserve``: both are those of
+        the source. ``parents``: missing parent directories are made.
 
-        ``resume``: this goes on where an earlier put of the same content was cut, and if it
-        is cut as well the next one can go on from there. Otherwise all of it is sent again.
-        ``offset`` is for a caller who knows that the server has so many bytes of the file:
-        they are not sent, and ``source`` stands behind them. Without ``checksum`` it need not
-        have them.
+        ``resume``: continues an interrupted put of the same content, and can be continued
+        itself. Otherwise the whole file is sent again. ``offset`` is for a caller who knows
+        that the server has this many bytes of the file: they are not sent, and the position
+        of ``source`` is after them. Without ``checksum`` it need not have them.
 
-        ``progress(name, done, total)`` is called as bytes go; an exception that it raises
-        ends the transfer and comes out of this call. ``rate`` is the most bytes per second
-        (default: no limit). ``timeout`` is in seconds for the whole call, by default the
-        connection's; ``stall`` the longest without a byte (default 30 s). ``checksum``:
-        SHA-256 over all of it, compared at the end. ``reply=False`` is for servers of old,
-        which answer nothing.
+        ``progress(name, done, total)`` is called during the transfer; an exception that it
+        raises ends the transfer, and this call raises it. ``rate`` is the most bytes per
+        second (default: no limit). ``timeout`` is in seconds for the whole call, by default
+        the connection's; ``stall`` is the longest time without a byte (default 30 s).
+        ``checksum``: a SHA-256 of the whole file is compared at the end. ``reply=False`` is
+        for old servers, which do not reply.
 
         If ``remote`` is set (DeniedError: the name; ExistsError, NoSpaceError, ChecksumError
-        and the like) the server did not store it, and the connection can be used on; so it
-        can after NotFoundError, DeniedError, PathError and ValueError for ``source``, which
-        come before anything was sent. Any other error after that breaks the connection.
+        and so on), the server did not store the file, and the connection is still usable. It
+        is also usable after NotFoundError, DeniedError, PathError and ValueError for
+        ``source``, which are raised before anything is sent. Any other error after that
+        breaks the connection.
         """
         if name is None:
             if not isinstance(source, PATH):
@@ -205,22 +204,22 @@ class Files(Core):
     ) -> FileResult:
         """Fetches a file from the server.
 
-        ``destination`` is a path, whose file is replaced only when all of the new one is
-        there and, with ``sync``, on the disk, or a descriptor or binary file object to be
-        written to. A file of more than ``max_size`` bytes is refused (default: no limit).
+        ``destination`` is a path, or a descriptor or binary file object to write to. The file
+        at a path is replaced only once the new one is complete and, with ``sync``, on the
+        disk. A file of more than ``max_size`` bytes is refused (default: no limit).
 
         For a path: ``overwrite``, ``mode``, ``mtime``, ``sync``; with ``preserve`` it gets
-        the permission bits and the time that the file has on the server. ``resume``: this
-        goes on from what an earlier get has left in a partial file beside it, if that is how
-        the server's file begins, and if it is cut as well the next one can go on.
+        the permission bits and the time of the server's file. ``resume``: continues from the
+        partial file of an interrupted get, if the server's file begins with the same bytes,
+        and can be continued itself.
 
-        For a descriptor: ``offset`` bytes of the file are there already, before where it
-        stands, and only the rest comes. They have to be readable, or ``checksum`` False. If
-        the server's file begins with others that is a ChecksumError, and if it is shorter a
-        MalformedError, both with ``remote``.
+        For a descriptor: ``offset`` bytes of the file are already there, before its position,
+        and only the rest is requested. They must be readable, unless ``checksum`` is False.
+        ChecksumError with ``remote``: the server's file begins with other bytes.
+        MalformedError with ``remote``: it is shorter.
 
-        If ``remote`` is set (NotFoundError, DeniedError and the like), and after a
-        ChecksumError, the connection can be used on. As :meth:`put` otherwise.
+        If ``remote`` is set (NotFoundError, DeniedError and so on), and after a
+        ChecksumError, the connection is still usable. Otherwise as :meth:`put`.
         """
         flags = (
             flags_of(overwrite, checksum, sync)
@@ -260,21 +259,21 @@ class Files(Core):
         stall: float | None = None,
         checksum: bool = True,
     ) -> TreeResult:
-        """Stores a directory on the server, with all that is in it.
+        """Stores a directory on the server, with everything in it.
 
         ``source`` is a path; ``name`` is relative to the server's root, by default the last
-        part of the path. Directories that are missing are made, and what else is in them
-        stays. Nothing outside of ``source`` is ever sent.
+        part of the path. Missing directories are made, and other files in existing ones stay.
+        Nothing outside of ``source`` is ever sent.
 
-        ``links``: symbolic links are left out and counted ("skip"), end the call with a
-        PathError ("refuse"), are replaced by the files that they lead to within the tree
-        ("follow"), or made anew ("copy"); one that leads out of the tree ends the call.
-        FIFOs, sockets and devices are skipped. ``resume`` is for each of the files, and
-        implies ``preserve``: a file of the same size and time is not sent again.
-        ``progress`` counts the bytes of the whole tree. All else is as for :meth:`put`.
+        ``links``: symbolic links are skipped and counted ("skip"), end the call with a
+        PathError ("refuse"), are replaced by their targets within the tree ("follow"), or are
+        copied as links ("copy"). A link that leads out of the tree ends the call. FIFOs,
+        sockets and devices are skipped. ``resume`` is for each of the files, and implies
+        ``preserve``: a file of the same size and time is not sent again. ``progress`` counts
+        the bytes of the whole tree. Otherwise as :meth:`put`.
 
-        The first failure ends it, and its message says which name it was about. What was
-        sent before is stored.
+        The first failure ends it, and its message names the file. Files that were sent before
+        are stored.
         """
         if name is None:
             name = os.path.basename(os.path.abspath(os.fsencode(source)))
@@ -312,13 +311,13 @@ class Files(Core):
         checksum: bool = True,
         sync: bool = True,
     ) -> TreeResult:
-        """Fetches a directory from the server, with all that is in it.
+        """Fetches a directory from the server, with everything in it.
 
-        It becomes the directory at the path ``destination``. Nothing that the server says
-        leads out of there: a name that is none is a MalformedError, and a symbolic link that
-        could lead out a PathError. ``links`` cannot be "follow". A file of more than
-        ``max_size`` bytes ends the call. As :meth:`put_tree` otherwise, and as :meth:`get`
-        for each of the files.
+        It is stored as the directory at the path ``destination``. The server cannot make the
+        call write outside of it: an invalid name is a MalformedError, and a symbolic link
+        that could lead out a PathError. ``links`` cannot be "follow". A file of more than
+        ``max_size`` bytes ends the call. Otherwise as :meth:`put_tree`, and as :meth:`get`
+        for each file.
         """
         return self._tree(
             lib.frame_file_get,
@@ -334,18 +333,18 @@ class Files(Core):
         )
 
     def stat(self, name: StrOrBytesPath = "", *, timeout: float | None = None) -> FileStat:
-        """What ``name`` is, relative to the server's root; "" is the root. A symbolic link
+        """Describes ``name``, relative to the server's root; "" is the root. A symbolic link
         is not followed.
 
-        If ``remote`` is set (NotFoundError, DeniedError and the like) the connection can be
-        used on; any other error after the request has begun to go out breaks it.
+        If ``remote`` is set (NotFoundError, DeniedError and so on), the connection is still
+        usable. Any other error after a part of the request was sent breaks it.
         """
         return stat_of(self._info(name, 0, timeout))
 
     def partial(self, name: StrOrBytesPath, *, timeout: float | None = None) -> PartialFile:
-        """How much the server has of a put of ``name`` with ``resume`` that was cut.
+        """The part that the server has of an interrupted put of ``name`` with ``resume``.
 
-        NotFoundError: nothing. As :meth:`stat` otherwise.
+        NotFoundError: there is none. Otherwise as :meth:`stat`.
         """
         info = self._info(name, _abi.FRAME_FILE_PARTIAL, timeout)
         return PartialFile(info.file_size, info.sha256.decode("ascii"))
@@ -353,10 +352,11 @@ class Files(Core):
     def listdir(
         self, name: StrOrBytesPath = "", *, timeout: float | None = None
     ) -> list[Entry]:
-        """What is in the directory ``name`` on the server, sorted by the bytes of the names.
+        """The entries of the directory ``name`` on the server, sorted by the bytes of their
+        names.
 
-        A list of more than 64 MiB on the wire is refused: TooBigError. MalformedError: the
-        server sent a name that is none. As :meth:`stat` otherwise.
+        TooBigError: the list has more than 64 MiB on the wire. MalformedError: the server
+        sent an invalid name. Otherwise as :meth:`stat`.
         """
         out, target, time = ctypes.c_void_p(), c_string(name, "name"), poll_time(timeout)
         count = self._done(lib.frame_file_list(self._pointer, target, time, out))
@@ -373,11 +373,11 @@ class Files(Core):
         *,
         timeout: float | None = None,
     ) -> None:
-        """Makes the directory ``name`` on the server; one that is there already is fine.
+        """Makes the directory ``name`` on the server. It is no error if it exists.
 
-        ``mode``: its permission bits (default 0o777), less the server's umask. ``parents``:
-        those above it that are missing are made, too. ExistsError: something else has that
-        name. As :meth:`stat` otherwise.
+        ``mode``: its permission bits (default 0o777), reduced by the server's umask.
+        ``parents``: missing parent directories are made too. ExistsError: something else has
+        that name. Otherwise as :meth:`stat`.
         """
         target, bits = c_string(name, "name"), limit(mode, "mode", 0o777)
         flags, time = _abi.FRAME_FILE_PARENTS * parents, poll_time(timeout)
@@ -400,23 +400,23 @@ class Files(Core):
         sync: bool = True,
         reply_to_oldest: bool = True,
     ) -> FileResult:
-        """Does what a request asks for that recv_header() returned: ``put``, ``get``,
-        ``stat``, ``list``, ``mkdir`` or ``symlink``; its body is read here.
+        """Serves a request that recv_header() returned: ``put``, ``get``, ``stat``, ``list``,
+        ``mkdir`` or ``symlink``. Its body is read here.
 
         ``root`` is a directory, as a path or a descriptor; no name leads out of it. Returns
-        when the reply is sent, also an error reply (``error`` says which). Any exception
-        breaks the connection, except for what ``policy`` raised. Parameters are as for
-        :meth:`put` and :meth:`get`.
+        when the reply was sent, also an error reply (``error`` has its code). Any exception
+        breaks the connection, except one of ``policy``. Parameters are as for :meth:`put` and
+        :meth:`get`.
 
         ``policy`` is called with a :class:`FileInquiry` in the thread of the call, before
         anything is opened or stored. It returns None to allow the request. To refuse it, it
         raises an OSError, such as PermissionError("read only"), or a FrameError: the client
-        gets the fitting code and the text. Any other exception, and any other result,
-        refuses the request as denied and comes out of this call, once the client has its
-        reply.
+        gets the matching code and the text. Any other exception or result refuses the request
+        as denied, and is raised by this call after the reply was sent.
 
-        ``reply_to_oldest=False`` leaves a put without data_size unanswered: those who send
-        one read no reply, and lose what is on its way if they close with a reply unread.
+        ``reply_to_oldest=False`` sends no reply to a put without data_size: the clients that
+        send such a put do not read a reply, and if they close with an unread reply, bytes in
+        transit are lost.
         """
         options = _abi.FrameFileOptions(
             flags=flags_of(overwrite, checksum, sync, reply_to_oldest)
@@ -483,13 +483,13 @@ class Files(Core):
 
 
 def sweep(root: LocalFile, older_than: float | None = None) -> int:
-    """For a server: removes what is left of transfers that were cut, in the directory
-    ``root`` (a path or a descriptor) and all below it. Returns how many files those were.
+    """For a server: removes the leftovers of interrupted transfers, in the directory ``root``
+    (a path or a descriptor) and all below it. Returns the number of removed files.
 
-    They are files of the library's own names, ``.framefd-...``, that nobody writes to and
-    that were last written ``older_than`` seconds ago or earlier (default a day). A process
-    that was killed leaves such files, and so does a transfer with ``resume``. Symbolic
-    links are not followed. SystemCallError: some may have been removed.
+    These are files with the library's names, ``.framefd-...``, that no transfer is writing,
+    and that were last written at least ``older_than`` seconds ago (default a day). Killed
+    processes and interrupted transfers with ``resume`` leave such files. Symbolic links are
+    not followed. SystemCallError: some may have been removed.
     """
     if older_than is not None and not 0 <= older_than <= _abi.FRAME_NO_LIMIT:
         raise ValueError(f"an age is 0 seconds or more: {older_than}")

@@ -64,16 +64,14 @@ def send(
     """Sends one message: a header, and a body of any bytes-like type, which is not copied.
 
     ``fd`` is an int, a socket or any object with a fileno(): a socket, pipe or terminal,
-    blocking or not. It is not closed. A timeout that is set on a socket object does not
-    count here; ``timeout`` is in seconds for the whole call, None and math.inf are for
-    ever, 0 is not to wait. With a ``prefix`` the message is a packet: a length and bytes,
-    without a header.
+    blocking or not. It is not closed. The timeout of a socket object is ignored; ``timeout``
+    is in seconds for the whole call, None and math.inf wait forever, 0 does not wait. With a
+    ``prefix`` the message is a packet: a length and bytes, without a header.
 
-    Threads that send on one descriptor have to take turns; one may send while another
-    receives.
+    Only one thread at a time may send on a descriptor; another may receive meanwhile.
 
-    FrameTimeoutError: nothing was sent. ValueError, TypeError: the header is none, or has
-    a ``data_size``; nothing was sent. After any other error close the stream:
+    FrameTimeoutError: nothing was sent. ValueError, TypeError: the header is not valid, or
+    has a ``data_size``; nothing was sent. After any other error close the stream:
     DisconnectedError (the peer is gone), StalledError, SystemCallError.
     """
     text = _headers.encode(header)
@@ -93,13 +91,13 @@ def recv(
 ) -> Frame:
     """Receives one message into memory. Nothing beyond it is read from ``fd``.
 
-    ``max_header`` (bytes, default 64 KiB), ``max_body`` (bytes, default 64 MiB, or
-    NO_LIMIT) and ``max_depth`` (levels of JSON, default 32) limit what is taken. The header
-    of a packet is {}. Everything else is as for :func:`send`.
+    ``max_header`` (bytes, default 64 KiB), ``max_body`` (bytes, default 64 MiB, or NO_LIMIT)
+    and ``max_depth`` (levels of JSON, default 32) are limits. The header of a packet is {}.
+    Otherwise as :func:`send`.
 
-    ClosedError: the peer closed between messages. FrameTimeoutError: nothing came. After
-    any other error close the stream: TruncatedError, StalledError, MalformedError,
-    TooBigError, SystemCallError.
+    ClosedError: the peer closed the stream between messages. FrameTimeoutError: nothing was
+    received. After any other error close the stream: TruncatedError, StalledError,
+    MalformedError, TooBigError, SystemCallError.
     """
     out = ctypes.c_void_p()
     options = frame_options(timeout, max_header, max_body, max_depth, prefix)

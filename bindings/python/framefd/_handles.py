@@ -12,7 +12,7 @@ from ._views import Frame, new_frame
 
 
 class Handle:
-    """Owns a pointer. There is no way to free it early, so none is used after."""
+    """Owns a pointer. It cannot be freed early, so it is never used after that."""
 
     __slots__ = ("_free", "pointer")
 

@@ -28,10 +28,10 @@ from ._headers import Header
 from ._native import GivenView, lib, python, untyped
 from ._views import Frame, Views
 
-# Bytes that read() gives at most, and write_from() and read_to() move at once.
+# The most bytes that read() returns, and that write_from() and read_to() copy at once.
 LARGEST_READ = 1 << 20
 
-# Messages that one call of the library gives or takes.
+# The most messages of one call of the library.
 BATCH = 256
 
 untyped_send = untyped("frame_connection_send")
@@ -40,9 +40,9 @@ untyped_queue = untyped("frame_connection_queue")
 
 
 class Head(NamedTuple):
-    """The header of a message whose body, of ``body_len`` bytes, is still to be read.
+    """The header of a message whose body, of ``body_len`` bytes, was not read yet.
 
-    ``text`` is the header as it came, in JSON.
+    ``text`` is the header's JSON text as it was received.
     """
 
     header: Header
@@ -63,14 +63,14 @@ class Messages(Core):
     ) -> bool:
         """Sends one message: a header, and a body of any bytes-like type.
 
-        Returns True: all of it was written. False: the time was up, and it was accepted: the
-        rest is queued, and goes with what is sent next or before a receive waits. Do not
-        send it again.
+        Returns True if the whole message was written. False: it was accepted, but a part is
+        queued; that is written by the next send or before a receive waits. Do not send it
+        again.
 
-        FrameTimeoutError: nothing of it was accepted, it can be sent again. ValueError,
-        TypeError: it cannot be sent; nothing was. StateError: a body in pieces is not
-        complete, or end() was called. DisconnectedError, SystemCallError: nothing can be
-        sent any more, but what the peer sent before can be received.
+        FrameTimeoutError: nothing was accepted; it can be sent again. ValueError, TypeError:
+        the message is not valid; nothing was sent. StateError: a body in pieces is not
+        complete, or end() was called. DisconnectedError, SystemCallError: nothing can be sent
+        any more, but messages that the peer has sent can be received.
         """
         text = None if header is None else _headers.encode(header)
         time = FRAME_DEFAULT_TIMEOUT if timeout is None else poll_time(timeout)
@@ -87,11 +87,10 @@ class Messages(Core):
     def queue(
         self, header: Header | None = None, body: Any = b"", *, timeout: float | None = None
     ) -> None:
-        """Accepts a message to be written together with others: once they are 64 KiB, by
+        """Queues a message, to be written together with others: once there are 64 KiB, by
         flush(), before a receive waits, and at the end of a `with` block.
 
-        It waits only while more than ``max_queue`` bytes would be queued. The errors of
-        send().
+        It waits only while more than ``max_queue`` bytes would be queued. Raises as send().
         """
         text = None if header is None else _headers.encode(header)
         body = as_bytes(body)
@@ -102,13 +101,11 @@ class Messages(Core):
             raise self._failed(code)
 
     def queue_many(self, messages: Iterable[Any], *, timeout: float | None = None) -> int:
-        """Accepts many messages, each a body or a ``(header, body)``, which a
-        :class:`Frame` is.
+        """Queues many messages, each a body or a ``(header, body)`` such as a :class:`Frame`.
 
-        Returns how many: all, or less if the time was up. If not even the first one was
-        accepted, that is a FrameTimeoutError. Any other error, such as a ValueError for a
-        header, comes after those before it were accepted. ``timeout`` is for each 256 of
-        them.
+        Returns the number of accepted messages: all, or fewer after a timeout.
+        FrameTimeoutError: none was accepted. Before any other error, such as a ValueError for
+        a header, the messages before it were accepted. ``timeout`` is for each 256 of them.
         """
         time = poll_time(timeout)
         accepted = 0
@@ -122,7 +119,7 @@ class Messages(Core):
                 break
             accepted += self._done(count)
             if count < len(bodies):
-                # Is it the time, or a message that is refused? The message itself tells.
+                # A timeout, or a refused message? Sending it shows which.
                 rest, kept = as_views(texts[count : count + 1], bodies[count : count + 1])
                 code = lib.frame_connection_queue(self._pointer, rest, 1, 0)
                 del kept
@@ -135,7 +132,7 @@ class Messages(Core):
     def recv(self, *, timeout: float | None = None) -> Frame:
         """Receives one message into memory.
 
-        FrameTimeoutError: nothing is lost, call again. ClosedError: the peer ended the
+        FrameTimeoutError: nothing is lost, call again. ClosedError: the peer closed the
         stream between two messages. These break the connection: TruncatedError,
         MalformedError, TooBigError (above ``max_header`` or ``max_body``), SystemCallError.
         """
@@ -150,8 +147,8 @@ class Messages(Core):
             self._lent.pop(0, None)
 
     def recv_many(self, most: int = BATCH, *, timeout: float | None = None) -> list[Frame]:
-        """Receives the messages that are there, ``most`` at most, and waits if there is
-        none. They are copies, and stay. The errors of recv(), after the messages before."""
+        """Receives at most ``most`` messages: those that were received already, or it waits
+        for one. They are copies. Raises as recv(), after all messages before the failure."""
         self._borrow(this_frame())
         try:
             views = Views(min(limit(most, "most"), BATCH))
@@ -167,7 +164,7 @@ class Messages(Core):
             self._lent.pop(0, None)
 
     def __iter__(self) -> Iterator[Frame]:
-        """The messages that come, up to where the peer ends the stream."""
+        """Iterates over received messages, until the peer closes the stream."""
         while True:
             try:
                 frame = self.recv()
@@ -176,9 +173,9 @@ class Messages(Core):
             yield frame
 
     def recv_header(self, *, timeout: float | None = None) -> Head:
-        """Receives the header of the next message. Its body, of any size, is then read with
-        read(), readinto(), read_to() or pieces(); what is left of it when the next message
-        is received is dropped. The errors of recv()."""
+        """Receives the header of the next message. Read its body, of any size, with read(),
+        readinto(), read_to() or pieces(). The unread rest is dropped when the next message is
+        received. Raises as recv()."""
         length = ctypes.c_uint64()
         self._borrow(this_frame())
         try:
@@ -198,8 +195,8 @@ class Messages(Core):
         return int(self._state().to_receive)
 
     def read(self, size: int = LARGEST_READ, *, timeout: float | None = None) -> bytes:
-        """1 to ``size`` bytes of the body (1 MiB at most) as they come; b"" at its end. The
-        errors of recv()."""
+        """Returns 1 to ``size`` bytes of the body (at most 1 MiB) as they are received; b""
+        at its end. Raises as recv()."""
         size = min(unsigned(size, "size"), LARGEST_READ)
         if size == 0:
             return b""
@@ -209,7 +206,7 @@ class Messages(Core):
 
     def readinto(self, target: Any, *, timeout: float | None = None) -> int:
         """Reads 1 byte or more of the body into a writable bytes-like object, as
-        :meth:`read`; returns how many."""
+        :meth:`read`; returns the number."""
         with Buffer(target, writable=True) as (address, length):
             if length == 0:
                 return 0
@@ -218,39 +215,40 @@ class Messages(Core):
 
     def read_to(self, file: Descriptor, *, timeout: float | None = None) -> int:
         """Copies the rest of the body to a descriptor or file object, in constant memory.
-        Returns how many bytes that were: less than the rest if the time was up.
+        Returns the number of bytes, less than the rest after a timeout.
 
         SystemCallError, NoSpaceError: ``file`` cannot be written; the rest of the body can
-        still be read. The errors of recv().
+        still be read. Otherwise raises as recv().
         """
         with in_position(file, to_read=False) as number:
             count = lib.frame_connection_read_to(self._pointer, number, poll_time(timeout))
             return self._done(count)
 
     def pieces(self, size: int = LARGEST_READ) -> Iterator[bytes]:
-        """The rest of the body in pieces of 1 to ``size`` bytes, as they come."""
+        """Iterates over the rest of the body in pieces of 1 to ``size`` bytes, as they are
+        received."""
         while piece := self.read(size):
             yield piece
 
     def begin(self, header: Header | None, body_len: int) -> None:
-        """Begins a message whose body of ``body_len`` bytes, any number, is given in pieces
-        with write() and write_from(). Until the last byte was given nothing else can be
-        sent: StateError. The errors of send(). It never waits."""
+        """Begins a message with a body of ``body_len`` bytes, any number. Pass the body in
+        pieces with write() and write_from(). Until it is complete every other send raises a
+        StateError. Raises as send(). It never waits."""
         text = _headers.encode(header)
         length = unsigned(body_len, "body_len")
         self._done(lib.frame_connection_begin(self._pointer, text, length))
 
     @property
     def to_send(self) -> int:
-        """Bytes of the body that was begun, which were not given yet."""
+        """Bytes that the begun body still needs."""
         return int(self._state().to_send)
 
     def write(self, piece: Any, *, timeout: float | None = None) -> int:
-        """Gives the next piece of the body, of any bytes-like type. Returns how many bytes
-        were accepted: all, or less if the time was up; give the others again.
+        """Sends the next piece of the body, of any bytes-like type. Returns the number of
+        accepted bytes: all, or fewer after a timeout; pass the others again.
 
-        ArgumentError: it is longer than what the body still needs; nothing was accepted. The
-        errors of send().
+        ArgumentError: it is longer than the body still needs; nothing was accepted. Otherwise
+        raises as send().
         """
         with Buffer(piece) as (address, length):
             time = poll_time(timeout)
@@ -260,12 +258,12 @@ class Messages(Core):
     def write_from(
         self, file: Descriptor, length: int | None = None, *, timeout: float | None = None
     ) -> int:
-        """Gives the next ``length`` bytes of the body (None: all that it still needs) from a
+        """Sends the next ``length`` bytes of the body (None: all that it still needs) from a
         descriptor or file object, in constant memory.
 
-        Returns how many: less if ``file`` has no more, or if the time was up. What was read
-        from ``file`` was accepted. SystemCallError: ``file`` cannot be read; the rest can be
-        given in another way.
+        Returns the number of accepted bytes: fewer if ``file`` has ended, or after a timeout.
+        All bytes that were read from ``file`` were accepted. SystemCallError: ``file`` cannot
+        be read; the rest can still be sent.
         """
         with in_position(file, to_read=True) as number:
             wanted = self.to_send if length is None else unsigned(length, "length")
@@ -278,11 +276,11 @@ class Messages(Core):
     ) -> Frame:
         """Sends a request and returns its reply. A text is the request's ``cmd``.
 
-        ``timeout`` is for the whole of it, and not 0. If the peer replies with an error,
-        that is the exception for its code, with ``remote`` set: the connection can be used
-        on. Any other error after the request has begun to go out breaks the connection:
-        FrameTimeoutError, MalformedError (it answers another request), ClosedError, and the
-        errors of recv() and send(). ArgumentError: the header has an id.
+        ``timeout`` covers the whole exchange, and must not be 0. An error reply is the
+        exception for its code, with ``remote`` set: the connection is still usable. After a
+        part of the request was sent, any other error breaks the connection:
+        FrameTimeoutError, MalformedError (the reply is for another request), ClosedError, and
+        the errors of recv() and send(). ArgumentError: the header has an id.
         """
         header: Header = {"cmd": request} if isinstance(request, str) else request
         text = _headers.encode(header)
@@ -303,8 +301,8 @@ class Messages(Core):
         timeout: float | None = None,
     ) -> None:
         """Queues the reply to a request: ``status`` "ok", the request's ``id``, and the
-        members of ``header``. MalformedError: one of them is written by the library. The
-        errors of queue()."""
+        members of ``header``. MalformedError: the library writes one of them itself.
+        Otherwise raises as queue()."""
         text = _headers.encode(header)
         with Buffer(body) as (address, length):
             time = poll_time(timeout)
@@ -323,7 +321,7 @@ class Messages(Core):
         timeout: float | None = None,
     ) -> None:
         """Queues the error reply to a request: ``error`` is an :class:`ErrorCode`, or an
-        exception, whose text is the message if there is none. The errors of queue()."""
+        exception, whose text is the default message. Raises as queue()."""
         if isinstance(error, FrameError):
             message = str(error) if message is None else message
             error = error.code

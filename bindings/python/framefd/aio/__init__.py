@@ -8,12 +8,12 @@
 >>> async with await aio.connect("localhost:7000") as connection:
 ...     reply = await connection.call("add", b"1 2")
 
-A connection here is one of the library, whose calls do not wait, and which the loop watches.
-So it has all that a blocking one has, such as its state and the handshake. Its methods have
-the names and the errors of :class:`framefd.Connection`; a time is set with
+A connection here uses one of the library, whose calls do not wait, and the loop watches its
+descriptor. So it has all features of a blocking one, such as its state and the handshake. Its
+methods have the names and the errors of :class:`framefd.Connection`; set a timeout with
 asyncio.wait_for(). A task that is cancelled loses no message. A call, a command or a transfer
-that is cancelled breaks the connection. Files are transferred in a thread, since the kernel
-waits in its calls for files.
+that is cancelled breaks the connection. Files are transferred in a thread, since system calls
+on files block.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 class RemoteCommand:
     """A command that the peer runs: see :class:`framefd.RemoteCommand`.
 
-    It is iterated for its output, ``(STDOUT or STDERR, bytes)`` as it comes. At the end of
-    the `async with` block the rest of the output is dropped, and the end of the command
-    waited for; if an exception ends the block, a cancellation too, the connection is closed
-    at once, and the server ends the command, unless it is ``detached``.
+    Iterate it for its output, ``(STDOUT or STDERR, bytes)`` as it is received. The end of the
+    `async with` block drops the rest of the output, and waits for the end of the command. If
+    an exception or a cancellation ends the block, the connection is closed at once, and the
+    server ends the command, unless it is ``detached``.
     """
 
     def __init__(self, connection: Connection, command: BlockingCommand) -> None:
@@ -31,15 +31,15 @@ class RemoteCommand:
         self._holds_turn = True
 
     async def read(self, size: int = 65536) -> tuple[int, bytes] | None:
-        """What the command has written, as it comes; None: it has ended."""
+        """Returns output as it is received; None: the command has ended."""
         piece = await self._step(self._command.read, size)
         if piece is None:
             self._release()
         return piece
 
     async def write(self, data: Any) -> None:
-        """Gives the command input, all of it. Another task has to read the output
-        meanwhile, if there can be much."""
+        """Sends input to the command, all of it. Another task must read the output meanwhile,
+        if there can be much."""
         rest = memoryview(data).cast("B")
         while len(rest) and self._holds_turn:
             count = await self._step(self._command.write, rest)
@@ -48,12 +48,11 @@ class RemoteCommand:
                 await self.connection._wait(self.connection._reading)
 
     async def end_input(self) -> None:
-        """Tells the command that its input ends here."""
+        """Ends the command's input."""
         await self._step(self._command.end_input)
 
     def signal(self, number: int) -> None:
-        """Has the server send a signal to the command's process group; the call that reads
-        sends it."""
+        """Sends a signal to the command's process group; the call that reads sends it."""
         self._command.signal(number)
         self.connection._reading.wake()
 
@@ -63,15 +62,15 @@ class RemoteCommand:
         self.connection._reading.wake()
 
     async def finish(self) -> CompletedCommand:
-        """Drops the output that is left, ends the input, waits for the end of the command
-        and returns its ``result``."""
+        """Drops the unread output, ends the input, waits for the end of the command and
+        returns its ``result``."""
         done = await self._step(self._command.finish)
         self._release()
         return done
 
     @property
     def result(self) -> CompletedCommand:
-        """How the command ended. StateError: it has not."""
+        """The command's result. StateError: it has not ended."""
         return self._command.result
 
     async def _step(self, step: Callable[..., Result], *arguments: Any) -> Result:

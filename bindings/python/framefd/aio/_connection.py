@@ -1,4 +1,4 @@
-"""A connection that the loop watches."""
+"""A connection of an asyncio loop."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# Bytes that may wait to be written before send() waits, too.
+# The most queued bytes before send() waits.
 HIGH_WATER = 1 << 16
 
-# Bytes of output that run() keeps, of each kind.
+# Bytes of output that run() keeps of each stream.
 KEPT_OUTPUT = 16 << 20
 
 # Seconds for a handshake.
@@ -49,13 +49,13 @@ HANDSHAKE_TIME = 10
 
 
 class Connection:
-    """A conversation over a socket or two descriptors: see :class:`framefd.Connection`,
-    whose parameters and options it takes, but for ``timeout``.
+    """A conversation over a socket or two descriptors: see :class:`framefd.Connection`, which
+    has the same parameters and options, except for ``timeout``.
 
     One task at a time may receive, and others may send meanwhile; calls, commands and
-    transfers take turns. As an async context manager it writes what is queued at the end of
-    the block and is closed; if an exception ends the block, a cancellation too, it is closed
-    at once. It is iterated for the messages that come.
+    transfers take turns. As an async context manager it writes queued messages at the end of
+    the block and is closed. If an exception or a cancellation ends the block, it is closed at
+    once. Iterate it for received messages.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Connection:
 
     @classmethod
     def of(cls, connection: BlockingConnection) -> Connection:
-        """Goes on with a connection in the running loop; nothing else may use it then."""
+        """Continues a connection in the running loop; nothing else may use it then."""
         self = cls.__new__(cls)
         self._take(connection)
         return self
@@ -96,12 +96,12 @@ class Connection:
 
     @property
     def peer(self) -> str | None:
-        """The address of the other end, as connect() takes it; None if it has none."""
+        """The address of the peer, as for connect(); None if it has none."""
         return self._blocking.peer
 
     @property
     def address(self) -> str | None:
-        """The address of this end."""
+        """The address of this side."""
         return self._blocking.address
 
     def fileno(self) -> int:
@@ -109,14 +109,14 @@ class Connection:
         return self._blocking.fileno()
 
     def inspect(self) -> State:
-        """What the connection is about to do."""
+        """The state of the connection."""
         return self._blocking.inspect()
 
     # Receiving.
 
     async def recv(self) -> Frame:
-        """Receives one message. ClosedError: the peer ended the stream between two
-        messages. Nothing is lost if it is cancelled."""
+        """Receives one message. ClosedError: the peer closed the stream between two messages.
+        Nothing is lost if it is cancelled."""
         self._check_receiver()
         return await self._recv()
 
@@ -131,17 +131,17 @@ class Connection:
             await self._wait(self._reading)
 
     async def recv_many(self, most: int = BATCH) -> list[Frame]:
-        """Receives the messages that are there, ``most`` at most, and waits if there is
-        none."""
+        """Receives at most ``most`` messages: those that were received already, or it waits
+        for one."""
         return await self._received(self._blocking.recv_many, most)
 
     async def recv_header(self) -> Head:
-        """Receives the header of the next message; its body is then read with read(),
-        readinto() or pieces()."""
+        """Receives the header of the next message. Read its body with read(), readinto() or
+        pieces()."""
         return await self._received(self._blocking.recv_header)
 
     async def read(self, size: int = LARGEST_READ) -> bytes:
-        """1 to ``size`` bytes of the body as they come; b"" at its end."""
+        """Returns 1 to ``size`` bytes of the body as they are received; b"" at its end."""
         return await self._received(self._blocking.read, size)
 
     async def readinto(self, target: Any) -> int:
@@ -149,7 +149,8 @@ class Connection:
         return await self._received(self._blocking.readinto, target)
 
     async def pieces(self, size: int = LARGEST_READ) -> AsyncIterator[bytes]:
-        """The rest of the body in pieces of 1 to ``size`` bytes, as they come."""
+        """Iterates over the rest of the body in pieces of 1 to ``size`` bytes, as they are
+        received."""
         while piece := await self.read(size):
             yield piece
 
@@ -165,8 +166,8 @@ class Connection:
     # Sending.
 
     async def send(self, header: Header | None = None, body: Any = b"") -> None:
-        """Sends one message; waits while more than 64 KiB wait to be written. If it is
-        cancelled, the message was accepted, or nothing of it."""
+        """Sends one message; waits while more than 64 KiB are queued. If it is cancelled, the
+        message was accepted as a whole or not at all."""
         await self._accepted(_headers.encode(header), body)
         await self.drain()
 
@@ -182,12 +183,12 @@ class Connection:
             await self._wait(self._writing)
 
     async def queue(self, header: Header | None = None, body: Any = b"") -> None:
-        """Accepts a message to be written together with others: by flush(), or once they are
+        """Queues a message, to be written together with others: by flush(), or once there are
         64 KiB."""
         await self._sent(self._blocking.queue, header, body)
 
     async def queue_many(self, messages: Iterable[Any]) -> None:
-        """Accepts many messages, each a body or a ``(header, body)``."""
+        """Queues many messages, each a body or a ``(header, body)``."""
         source = iter(messages)
         while chunk := list(islice(source, BATCH)):
             while chunk:
@@ -195,11 +196,11 @@ class Connection:
             await self.drain()
 
     async def flush(self) -> None:
-        """Writes all that is queued."""
+        """Writes all queued bytes."""
         await self._sent(self._blocking.flush)
 
     async def drain(self) -> None:
-        """Waits while more than 64 KiB wait to be written; the loop writes them."""
+        """Waits while more than 64 KiB are queued; the loop writes them."""
         while (queued := self._blocking._state().queued) > HIGH_WATER:
             await self._wait(self._writing)
             self._blocking.flush(timeout=0) if self.inspect().broken else None
@@ -207,17 +208,17 @@ class Connection:
             self._writing.watch()
 
     async def begin(self, header: Header | None, body_len: int) -> None:
-        """Begins a message whose body is given in pieces with write()."""
+        """Begins a message whose body is sent in pieces with write()."""
         self._blocking.begin(header, body_len)
 
     async def write(self, piece: Any) -> None:
-        """Gives the next piece of the body."""
+        """Sends the next piece of the body."""
         rest = memoryview(piece).cast("B")
         while len(rest):
             rest = rest[await self._sent(self._blocking.write, rest) :]
 
     async def end(self, *, linger: bool = False) -> None:
-        """Writes what is queued, and ends this direction; see
+        """Writes all queued bytes, and ends this direction; see
         :meth:`framefd.Connection.end`."""
         await self._sent(self._blocking.flush)
         while True:
@@ -246,7 +247,7 @@ class Connection:
                 return self._answer(await self._recv(), name)
 
     def _answer(self, reply: Frame, name: str) -> Frame:
-        """A reply to the request with this id, or the exception that it stands for."""
+        """A reply to the request with this id, or the exception of an error reply."""
         header = reply.header
         status, answers = header.get("status"), header.get("id")
         error = None
@@ -280,13 +281,13 @@ class Connection:
         await self.flush()
 
     async def auth_server(self, keys: Keys) -> str | None:
-        """Has the peer prove that it holds a key, within 10 s: see
+        """Asks the peer to prove that it holds a key, within 10 s: see
         :meth:`framefd.Connection.auth_server`."""
         ring = as_keyring(keys)
         return await self._handshake(self._blocking.auth_server, ring)
 
     async def auth_client(self, key: KeyLike) -> None:
-        """Proves to the peer that this end holds the key, within 10 s."""
+        """Proves to the peer that this side holds the key, within 10 s."""
         await self._handshake(self._blocking.auth_client, as_key(key))
 
     async def _handshake(self, step: Callable[..., Result], key: Any) -> Result:
@@ -310,7 +311,7 @@ class Connection:
         input: bytes | bytearray | memoryview | None = None,
         merge: bool = False,
     ) -> CompletedCommand:
-        """Has the peer run a command, and returns its output: see
+        """Runs a command at the peer, and returns its output: see
         :meth:`framefd.Connection.run`. If it is cancelled, the connection is closed, and the
         server ends the command."""
         command_ = await self.start(
@@ -333,8 +334,8 @@ class Connection:
         return done
 
     async def start(self, command: Command, **parameters: Any) -> RemoteCommand:
-        """Has the peer run a command whose output comes as it appears. The parameters are
-        those of :meth:`framefd.Connection.start`, but for ``exchange_timeout``."""
+        """Starts a command at the peer whose output is received while it runs. The parameters
+        are those of :meth:`framefd.Connection.start`, but for ``exchange_timeout``."""
         await self._turn.acquire()
         try:
             self._check_receiver()
@@ -370,15 +371,15 @@ class Connection:
         return await self._in_thread(self._blocking.get_tree, arguments, parameters)
 
     async def stat(self, name: StrOrBytesPath = "") -> FileStat:
-        """What ``name`` is on the server: see :meth:`framefd.Connection.stat`."""
+        """Describes ``name`` on the server: see :meth:`framefd.Connection.stat`."""
         return await self._in_thread(self._blocking.stat, (name,), {})
 
     async def partial(self, name: StrOrBytesPath) -> PartialFile:
-        """How much the server has of a put that was cut."""
+        """The part that the server has of an interrupted put."""
         return await self._in_thread(self._blocking.partial, (name,), {})
 
     async def listdir(self, name: StrOrBytesPath = "") -> list[Entry]:
-        """What is in the directory ``name`` on the server."""
+        """The entries of the directory ``name`` on the server."""
         return await self._in_thread(self._blocking.listdir, (name,), {})
 
     async def mkdir(self, *arguments: Any, **parameters: Any) -> None:
@@ -386,24 +387,24 @@ class Connection:
         await self._in_thread(self._blocking.mkdir, arguments, parameters)
 
     async def serve_exec(self, *arguments: Any, **parameters: Any) -> ExecResult:
-        """Runs what a request asks for: see :meth:`framefd.Connection.serve_exec`. A policy
+        """Serves a request for a command: see :meth:`framefd.Connection.serve_exec`. A policy
         is called in another thread."""
         return await self._in_thread(self._blocking.serve_exec, arguments, parameters)
 
     async def serve_file(self, *arguments: Any, **parameters: Any) -> FileResult:
-        """Does what a request for a file asks: see :meth:`framefd.Connection.serve_file`."""
+        """Serves a request for a file: see :meth:`framefd.Connection.serve_file`."""
         return await self._in_thread(self._blocking.serve_file, arguments, parameters)
 
     # The end.
 
     def abort(self) -> None:
-        """Ends every call that waits, and every later one: they raise an AbortedError."""
+        """Aborts the connection: waiting and later calls raise an AbortedError."""
         self._blocking.abort()
         self._reading.wake()
         self._writing.wake()
 
     def close(self) -> None:
-        """Closes the connection at once; what is queued is dropped. Once more does
+        """Closes the connection at once; queued bytes are dropped. A second call does
         nothing."""
         self._reading.stop()
         self._writing.stop()
@@ -441,7 +442,7 @@ class Connection:
                 self._receiver = None
 
     async def _retried(self, step: Callable[..., Result], *arguments: Any) -> Result:
-        """What a step gives that is tried again whenever the connection can go on."""
+        """The result of a step that is repeated whenever the connection may continue."""
         while True:
             try:
                 return step(*arguments, timeout=0)
@@ -453,7 +454,7 @@ class Connection:
             await self._wait(*self._sides())
 
     def _sides(self) -> list[Side]:
-        """What to wait for."""
+        """The sides to wait for."""
         state = self._blocking._state()
         sides = [self._writing] if state.write_events else []
         return [self._reading, *sides] if state.read_events or not sides else sides
@@ -477,13 +478,13 @@ class Connection:
                 raise self._failed(error.code, error) from None
 
     def _write(self) -> bool:
-        """Writes what is queued, as far as it goes: whether there is more."""
+        """Writes queued bytes without waiting; whether there are more."""
         try:
             self._blocking.flush(timeout=0)
         except FrameTimeoutError:
             return True
         except FrameError:
-            pass  # the next call that sends tells
+            pass  # the next call that sends reports it
         return False
 
     def _check_receiver(self) -> None:
@@ -500,8 +501,8 @@ class Connection:
 
     @contextlib.contextmanager
     def _breaking(self) -> Iterator[None]:
-        """An exchange that does not come to its end breaks the connection: a reply that
-        comes later must not be taken for that of the next request."""
+        """An exchange that does not end breaks the connection: a late reply must not be taken
+        for that of the next request."""
         try:
             yield
         except BaseException as error:

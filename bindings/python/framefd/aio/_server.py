@@ -1,4 +1,4 @@
-"""Connections that are made: by connect(), and by a server that accepts them."""
+"""Making connections: connect(), and a server that accepts them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSE, QUIET = 0.2, 60
 async def connect(
     address: ServerAddress, *, key: KeyLike | None = None, **options: Unpack[Options]
 ) -> Connection:
-    """Connects to a server and, with a key, proves to it that this end holds the key: see
+    """Connects to a server and, with a key, proves to it that this side holds the key: see
     :func:`framefd.connect`."""
     sock = await _connected(address)
     try:
@@ -84,9 +84,9 @@ Handler = Callable[[Connection], Awaitable[None]]
 
 
 class Server:
-    """What start_server() returns: it accepts connections until it is closed. As an async
-    context manager it is closed at the end of the block, and waits for its handlers; if an
-    exception ends the block, they are cancelled."""
+    """A server, as start_server() returns it: it accepts connections until it is closed. As
+    an async context manager it is closed at the end of the block, and waits for its handlers;
+    if an exception ends the block, they are cancelled."""
 
     def __init__(self, handler: Handler, listener: Listener, keys: Keys | None) -> None:
         self._handler = handler
@@ -100,11 +100,11 @@ class Server:
 
     @property
     def address(self) -> str:
-        """The address that it listens at, or did, as connect() takes it."""
+        """The address that it listens at, or listened at, as for connect()."""
         return self._address
 
     def close(self) -> None:
-        """Accepts no more; the connections that are there stay."""
+        """Stops accepting; existing connections stay."""
         if self._listener.fileno() >= 0:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()

@@ -1,4 +1,4 @@
-"""A direction of a connection, and who waits until it is ready."""
+"""A direction of a connection, and the waits until it is ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Side:
-    """Has the loop watch a descriptor while somebody waits for it."""
+    """Lets the loop watch a descriptor while a task waits for it."""
 
     def __init__(
         self,
@@ -19,7 +19,7 @@ class Side:
         self._fd = fd
         self._add = add
         self._remove = remove
-        # What is done when it is ready: whether there is more of that.
+        # The function to call when it is ready; it returns whether there is more to do.
         self._work = work
         self._is_watched = False
         self.waiters: set[asyncio.Future[None]] = set()
@@ -30,7 +30,7 @@ class Side:
             self._add(self._fd, self._ready)
 
     def stop(self) -> None:
-        """Watches no more, for good."""
+        """Stops watching for good."""
         if self._is_watched:
             self._is_watched = False
             self._remove(self._fd)
@@ -45,7 +45,7 @@ class Side:
     def _ready(self) -> None:
         has_more = self._work()
         if not has_more and not self.waiters:
-            # A direction that is ready and that nobody asks for would keep the loop busy.
+            # A ready direction that no task waits for would keep the loop busy.
             self._is_watched = False
             self._remove(self._fd)
         self.wake()
