@@ -92,7 +92,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: body or packet received into memory", &[MAX_BODY]),
     ("embedding.md: command", &[MAX_COMMAND, MAX_COMMAND_HARD]),
     ("embedding.md: messages queued on a connection", &[MAX_QUEUE]),
-    ("embedding.md: drained by an end with linger", &[LINGER]),
+    ("embedding.md: read and dropped by an end with linger", &[LINGER]),
     ("embedding.md: connecting, all addresses of a name", &[ms(CONNECT_TIMEOUT)]),
     ("embedding.md: output kept, of each stream", &[MAX_OUTPUT]),
     ("embedding.md: SIGTERM to SIGKILL", &[ms(TERM_GRACE)]),
@@ -100,7 +100,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: a directory's listing", &[MAX_BODY]),
     ("embedding.md: age of a partial file before a sweep removes it", &[ms(PARTIAL_AGE)]),
     (
-        "embedding.md: reading on after the end, while another process holds the output open",
+        "embedding.md: reading output after the command's end, while another process keeps it open",
         &[ms(DRAIN_GRACE)],
     ),
     ("embedding.md: a reply to a client that does not read", &[ms(REPLY_TIMEOUT)]),
