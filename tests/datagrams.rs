@@ -589,7 +589,7 @@ fn a_request_without_the_key_gets_no_answer() {
     for wrong in [None, Some(&other)] {
         let error = ask_for(&client, "true", wrong, short).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(error.detail().contains("no reply came"), "{error}");
+        assert!(error.detail().contains("no reply was received"), "{error}");
     }
     let ignored = |answer: &Answer| matches!(answer, Answer::Ignored(_));
     assert!(server.stop().iter().all(ignored));

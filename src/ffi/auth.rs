@@ -284,7 +284,7 @@ impl AuthOptions {
             return Err(options::not_here("auth_options.interrupted", "a connection"));
         }
         if flags & AUTH_PLAIN == 0 {
-            return Err(Error::new(ErrorKind::Unsupported, "only AUTH_PLAIN is there"));
+            return Err(Error::new(ErrorKind::Unsupported, "only AUTH_PLAIN is available"));
         }
         self.timeout()
     }

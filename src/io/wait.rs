@@ -144,7 +144,7 @@ impl Interrupt {
             return Err(aborted());
         }
         if time.is_up() {
-            return Err(Error::new(ErrorKind::TimedOut, "the time was up before all was done"));
+            return Err(Error::new(ErrorKind::TimedOut, "timed out before the call was done"));
         }
         if self.hook.is_some() && time.has_worked(SLICE) { self.ask() } else { Ok(()) }
     }

@@ -25,7 +25,7 @@ impl Key {
         if bytes.len() < limits::MIN_KEY {
             return Err(Error::new(
                 ErrorKind::Key,
-                format!("{} bytes are too few, {} are wanted", bytes.len(), limits::MIN_KEY),
+                format!("{} bytes are too few, the least is {}", bytes.len(), limits::MIN_KEY),
             ));
         }
         Key::new_short(bytes)

@@ -288,7 +288,7 @@ class RemoteCommand:
         return self._result
 
     def fileno(self) -> int:
-        """The connection's descriptor; :meth:`Connection.inspect` has the events to poll for."""
+        """The connection's descriptor; :meth:`Connection.inspect` has the events."""
         return self.connection.fileno()
 
     def _went(self, code: int) -> int:

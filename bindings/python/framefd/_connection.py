@@ -84,7 +84,7 @@ def connect(
         try:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise FrameTimeoutError(-3, "the time was up before the handshake")
+                raise FrameTimeoutError(-3, "timed out before the handshake")
             made.auth_client(key, timeout=None if left == math.inf else left)
         except BaseException:
             made.close()

@@ -146,9 +146,9 @@ impl ConnectionCell {
     #[cold]
     fn taken(&self) -> Error {
         if self.handle.is_here() {
-            Error::new(ErrorKind::Busy, "another call is in this connection")
+            Error::new(ErrorKind::Busy, "another call is using this connection")
         } else {
-            Error::new(ErrorKind::Forked, "another thread was in it meanwhile")
+            Error::new(ErrorKind::Forked, "another thread was using it during fork(2)")
         }
     }
 }
@@ -187,5 +187,5 @@ impl Drop for Turn<'_> {
 
 #[cold]
 fn is_streaming() -> Error {
-    Error::new(ErrorKind::State, "a streamed command runs: see exec_finish()")
+    Error::new(ErrorKind::State, "a streamed command is running: see exec_finish()")
 }

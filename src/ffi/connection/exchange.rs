@@ -84,7 +84,7 @@ pub extern "C" fn frame_connection_reply_error(
         let (request, c) = (request.get("request")?, c.get("c")?);
         let message = message.optional("message")?;
         let kind = ErrorKind::from_code(code)
-            .ok_or_else(|| invalid(format!("{code} is no error code")))?;
+            .ok_or_else(|| invalid(format!("{code} is not an error code")))?;
         let timeout = c.timeout(timeout_ms)?;
         c.cell.send(|mut half| half.reply_error(request, kind, message, timeout))
     })

@@ -281,7 +281,7 @@ impl FrameFileTransfer {
     fn place<'a>(&self) -> Result<Transfer<'a>> {
         let name = Text::of(self.name).bytes("name")?;
         if name.is_empty() && !self.has(FRAME_FILE_TREE) {
-            return Err(invalid("name is empty: the root, which only a tree can be"));
+            return Err(invalid("name is empty: only a tree can be the root"));
         }
         match (self.path.is_null(), self.fd) {
             (true, fd) => Ok(Transfer::fd(name, descriptor(fd)?)),
@@ -305,7 +305,7 @@ impl FrameFileTransfer {
             FRAME_FILE_REFUSE_LINKS => Ok(Links::Refuse),
             FRAME_FILE_FOLLOW_LINKS => Ok(Links::Follow),
             FRAME_FILE_COPY_LINKS => Ok(Links::Copy),
-            _ => Err(invalid("flags say two things about links")),
+            _ => Err(invalid("flags have two treatments of links")),
         }
     }
 

@@ -20,7 +20,7 @@ pub type Address = SocketAddrAny;
 
 /// The address whose `struct sockaddr` has these bytes.
 pub fn address(bytes: &[u8]) -> Result<Address> {
-    let invalid = || Error::new(ErrorKind::Argument, "that is no socket address");
+    let invalid = || Error::new(ErrorKind::Argument, "that is not a socket address");
     let family = bytes.first_chunk().ok_or_else(invalid)?;
     let least = match AddressFamily::from_raw(u16::from_ne_bytes(*family)) {
         AddressFamily::INET => size_of::<libc::sockaddr_in>(),

@@ -312,9 +312,9 @@ impl<'fd> Sink<'fd> {
 
     fn late(&self) -> Error {
         if self.mid_message {
-            Error::new(ErrorKind::Stalled, "the other end does not read on")
+            Error::new(ErrorKind::Stalled, "the peer does not read")
         } else {
-            Error::new(ErrorKind::TimedOut, "the other end does not read")
+            Error::new(ErrorKind::TimedOut, "the peer does not read")
         }
     }
 

@@ -229,7 +229,7 @@ impl<'fd> Source<'fd> {
 
     fn late(&self) -> Error {
         if self.mid_message {
-            Error::new(ErrorKind::Stalled, "the rest of the message did not come")
+            Error::new(ErrorKind::Stalled, "the rest of the message was not received")
         } else {
             Error::new(ErrorKind::TimedOut, "nothing was received")
         }
@@ -238,7 +238,7 @@ impl<'fd> Source<'fd> {
     /// End of stream after `got` of `expected` bytes.
     pub(crate) fn cut(&self, got: u64, expected: u64) -> Error {
         if self.mid_message {
-            Error::new(ErrorKind::Truncated, format!("{got} of {expected} bytes came"))
+            Error::new(ErrorKind::Truncated, format!("{got} of {expected} bytes were received"))
         } else {
             Error::new(ErrorKind::Closed, "")
         }

@@ -88,11 +88,11 @@ impl Replies<'_> {
 
     fn timeout(&self, parts: &Reassembly) -> Error {
         let mut detail = match parts.progress() {
-            (_, None) => "no reply came".to_owned(),
-            (came, Some(parts)) => format!("{came} of {parts} parts of the reply came"),
+            (_, None) => "no reply was received".to_owned(),
+            (came, Some(parts)) => format!("{came} of {parts} parts of the reply were received"),
         };
         if let Some(last) = &self.last {
-            detail.push_str(&format!("; one datagram was ignored: {last}"));
+            detail.push_str(&format!("; a datagram was ignored: {last}"));
         }
         Error::new(ErrorKind::TimedOut, detail)
     }
@@ -103,7 +103,7 @@ fn accept(datagram: &[u8], mark: &Mark, key: Option<&DatagramKey>) -> Result<(He
     let (header, body) = wire::datagram::decode(datagram, key)?;
     let theirs: Mark = message::read(&header)?;
     if (&theirs.id, &theirs.nonce) != (&mark.id, &mark.nonce) {
-        return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
+        return Err(Error::new(ErrorKind::BadReply, "it is the reply to another request"));
     }
     Ok((header, body.to_vec()))
 }

@@ -224,7 +224,7 @@ pub fn request(
     key: Option<&Key>,
 ) -> Result<Reply> {
     if !request.input.is_empty() {
-        return Err(Error::new(ErrorKind::Argument, "input does not travel in datagrams"));
+        return Err(Error::new(ErrorKind::Argument, "a request in a datagram has no input"));
     }
     let deadline = Deadline::from_timeout(timeout);
     let key = key.map(DatagramKey::derive).transpose()?;

@@ -134,7 +134,7 @@ fn receive(
     let fields = header.fields()?;
     message::check_reply(&fields)?;
     if exec::output_of(&fields)?.is_some() {
-        return Err(Error::new(ErrorKind::BadReply, "a part of a stream is no reply"));
+        return Err(Error::new(ErrorKind::BadReply, "a part of a stream is not a reply"));
     }
     let body = connection.body_by(max_output.saturating_mul(2), time.patience())?;
     Reply::new(ExecReply::of(&fields)?, body)

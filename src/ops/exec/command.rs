@@ -116,7 +116,7 @@ pub(super) fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Ve
     if length as u64 > max {
         return Err(Error::new(
             ErrorKind::TooBig,
-            format!("a command of {length} bytes, where {max} are allowed"),
+            format!("a command of {length} bytes, the limit is {max}"),
         ));
     }
     Ok(argv)

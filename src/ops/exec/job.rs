@@ -48,7 +48,7 @@ impl<'a> Job<'a> {
         };
         let max = options.limits.max_command.min(limits::MAX_COMMAND_HARD);
         if length > max {
-            let error = format!("a command of {length} bytes, where {max} are allowed");
+            let error = format!("a command of {length} bytes, the limit is {max}");
             return Err(Error::new(ErrorKind::TooBig, error));
         }
         Ok((Job::new(request, options), length))

@@ -100,7 +100,7 @@ impl Presence {
     /// After a run: an error if the client cannot receive a reply.
     pub(super) fn check(&self) -> Result<()> {
         if self.is_gone() {
-            return Err(Error::new(ErrorKind::Closed, "the client went away from its command"));
+            return Err(Error::new(ErrorKind::Closed, "the client disconnected from its command"));
         }
         Ok(())
     }

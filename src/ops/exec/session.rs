@@ -180,7 +180,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
             fds.push(PollFd::from_borrowed_fd(self.ends[1], PollFlags::OUT));
         }
         if poll(&mut fds, deadline, self.interrupt())? == 0 {
-            return Err(Error::new(ErrorKind::TimedOut, "the client does not go on"));
+            return Err(Error::new(ErrorKind::TimedOut, "the client made no progress"));
         }
         Ok(reads && !fds[0].revents().is_empty())
     }
@@ -363,7 +363,7 @@ impl Handler for Session<'_, '_> {
     fn overdue(&mut self) -> Result<Flow> {
         if self.is_stalled() {
             self.abort = Some(Abort::Stalled);
-            return Err(Error::new(ErrorKind::TimedOut, "the client does not read on"));
+            return Err(Error::new(ErrorKind::TimedOut, "the client does not read"));
         }
         if self.presence.overdue() == Flow::End {
             return Ok(Flow::End);

@@ -40,8 +40,7 @@ pub(super) fn send_content(
         source.set_deadline(patience.next());
         source.set_mid_message(false);
         if source.read_more(&mut piece, meter.left().min(step as u64))? == 0 {
-            let detail =
-                format!("the file is {} bytes shorter than it was said to be", meter.left());
+            let detail = format!("the file is {} bytes shorter than declared", meter.left());
             return Err(Error::new(ErrorKind::Truncated, detail));
         }
         if is_first {
@@ -74,7 +73,7 @@ pub(super) fn recv_trailer(connection: &mut Connection<'_>, patience: Patience) 
         _ => error,
     })?;
     if connection.to_receive() > 0 {
-        return Err(Error::new(ErrorKind::BadField, "the frame behind the content has a body"));
+        return Err(Error::new(ErrorKind::BadField, "the frame after the content has a body"));
     }
     Ok(header)
 }

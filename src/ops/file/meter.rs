@@ -166,10 +166,7 @@ impl Pace {
         let until = Deadline::after(wait).min(self.deadline);
         poll(&mut [], until, Some(&self.interrupt))?;
         if self.deadline.passed() {
-            return Err(Error::new(
-                ErrorKind::TimedOut,
-                "the rate is too low for the time there is",
-            ));
+            return Err(Error::new(ErrorKind::TimedOut, "the rate is too low for the timeout"));
         }
         Ok(())
     }

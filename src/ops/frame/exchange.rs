@@ -62,7 +62,7 @@ impl<'fd> Connection<'fd> {
             }
         };
         if !is_ours {
-            return Err(Error::new(ErrorKind::BadReply, "it answers another request"));
+            return Err(Error::new(ErrorKind::BadReply, "it is the reply to another request"));
         }
         if has_id || self.echoes.is_none() {
             self.echoes = Some(has_id);
@@ -88,7 +88,7 @@ impl<'fd> Connection<'fd> {
             let fields = reply.fields()?;
             message::check_reply(&fields)?;
             if fields.text("status")?.as_deref() != Some("ok") {
-                return Err(Error::new(ErrorKind::BadReply, "it does not say \"status\":\"ok\""));
+                return Err(Error::new(ErrorKind::BadReply, "it has no \"status\":\"ok\""));
             }
             Ok(Message { header: Some(reply), body })
         })

@@ -604,7 +604,7 @@ pub(super) fn meanwhile<'a>(
 }
 
 fn given_back() -> Error {
-    Error::new(ErrorKind::State, "what was read ahead was given back")
+    Error::new(ErrorKind::State, "receiving was stopped by unread")
 }
 
 fn no_descriptor() -> Error {

@@ -464,7 +464,7 @@ pub(super) fn is_resumable(error: &Error) -> bool {
 }
 
 fn unfinished(left: u64) -> Error {
-    Error::new(ErrorKind::State, format!("{left} bytes of a body are still to be given"))
+    Error::new(ErrorKind::State, format!("the body in pieces needs {left} more bytes"))
 }
 
 fn check_no_header(header: Option<&str>) -> Result<()> {

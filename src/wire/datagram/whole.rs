@@ -79,7 +79,7 @@ pub fn decode<'a>(datagram: &'a [u8], key: Option<&DatagramKey>) -> Result<(Head
     let data_size = header.data_size().unwrap_or(0);
     if data_size != body.len() as u64 {
         return Err(bad_length(format!(
-            "data_size is {data_size}, but {} bytes are behind the header",
+            "data_size is {data_size}, but {} bytes follow the header",
             body.len()
         )));
     }

@@ -172,7 +172,7 @@ impl Decoder {
         let missing = if self.left > came {
             format!("{} bytes of it are missing", self.left - came)
         } else {
-            format!("{came} of at least {} bytes came", self.expected.max(came + 1))
+            format!("{came} of at least {} bytes were received", self.expected.max(came + 1))
         };
         self.fail(Error::new(ErrorKind::Truncated, missing))
     }

@@ -335,7 +335,7 @@ impl ExecReply {
     /// It must have no body, and must have the totals.
     pub fn check_streamed(&self, came: [u64; 2]) -> Result<()> {
         let (Some(stdout), Some(stderr)) = (self.stdout_total, self.stderr_total) else {
-            return Err(contradiction("it does not say how much output there was"));
+            return Err(contradiction("it has no totals of the output"));
         };
         if self.stdout_size.unwrap_or(0) != 0 || self.stderr_size.unwrap_or(0) != 0 {
             return Err(contradiction("output in the reply of a streamed command"));
@@ -354,7 +354,7 @@ impl ExecReply {
         } else if stdout_total < stdout || stderr_total < stderr {
             "more output came than there was"
         } else if !self.truncated && (stdout_total > stdout || stderr_total > stderr) {
-            "output is missing, and it does not say so"
+            "output is missing, and it is not marked as truncated"
         } else {
             return Ok(());
         }))

@@ -258,12 +258,12 @@ class Connection:
             error = make(code, f"{line}: {header['message']}" if "message" in header else line)
         is_unreadable = error is not None and error.code == ErrorCode.REMOTE_BAD_REQUEST
         if answers != name and not (answers is None and (not self._echoes or is_unreadable)):
-            raise make(ErrorCode.BADREPLY, "it answers another request")
+            raise make(ErrorCode.BADREPLY, "it is the reply to another request")
         self._echoes = self._echoes or answers is not None
         if error is not None:
             raise error
         if status != "ok":
-            raise make(ErrorCode.BADREPLY, 'it does not say "status":"ok"')
+            raise make(ErrorCode.BADREPLY, 'it has no "status":"ok"')
         return reply
 
     async def reply(

@@ -122,7 +122,7 @@ fn remove_stale(address: &SocketAddrAny, path: &[u8]) -> Result<()> {
             Err(errno) => return Err(refused("lstat", errno)),
         };
         if !is_socket(there) {
-            return Err(Error::new(ErrorKind::Exists, "what is there is not a socket"));
+            return Err(Error::new(ErrorKind::Exists, "the existing file is not a socket"));
         }
         match rustix::net::connect(&socket_for(address)?, address) {
             Err(Errno::CONNREFUSED) => {}

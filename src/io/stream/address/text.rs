@@ -148,7 +148,7 @@ fn vsock(text: &str) -> Result<Address, String> {
 fn internet(text: &str) -> Result<Address, String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("the bracket is not closed")?;
-        let port = rest.strip_prefix(':').ok_or("it has no port behind the bracket")?;
+        let port = rest.strip_prefix(':').ok_or("it has no port after the bracket")?;
         return ipv6(host, number(port, "port", u16::MAX)?);
     }
     let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
@@ -288,8 +288,8 @@ mod tests {
             ("::1:80", "in brackets"),
             ("::1", "in brackets"),
             ("[::1", "not closed"),
-            ("[::1]", "no port behind"),
-            ("[::1]80", "no port behind"),
+            ("[::1]", "no port after"),
+            ("[::1]80", "no port after"),
             ("[::1]:x", "the port \"x\""),
             ("::1]:80", "wrong place"),
             ("a[::1]:80", "wrong place"),

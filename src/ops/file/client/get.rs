@@ -37,7 +37,7 @@ struct ToFd<'a>(Sink<'a>, u64);
 impl Dest for ToFd<'_> {
     fn begin(&mut self, _: &GetReply, is_whole: bool) -> Result<()> {
         if is_whole && self.1 > 0 {
-            let detail = "all of the file comes, and only the rest was asked for";
+            let detail = "the server sends the whole file, and only the rest was requested";
             return Err(Error::new(ErrorKind::BadReply, detail));
         }
         Ok(())
@@ -47,7 +47,7 @@ impl Dest for ToFd<'_> {
         self.0.set_mid_message(false);
         self.0.write_all(piece).map_err(|error| match error.kind() {
             ErrorKind::Stalled => {
-                Error::new(ErrorKind::TimedOut, "the destination does not take more")
+                Error::new(ErrorKind::TimedOut, "the destination accepts no more bytes")
             }
             _ => error,
         })
@@ -67,7 +67,7 @@ pub(in crate::ops::file) fn get_fd(
     if what.offset > 0 && what.checksum {
         let stands = position(dest).unwrap_or(0);
         let Some(begins) = stands.checked_sub(what.offset) else {
-            let detail = "the destination does not stand behind the offset";
+            let detail = "the destination is not positioned after the offset";
             return Err(Error::new(ErrorKind::Argument, detail));
         };
         skip_range(&mut meter, dest, begins, what.offset, &flow)?;

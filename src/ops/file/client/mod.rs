@@ -38,7 +38,7 @@ fn recv_reply(connection: &mut Connection<'_>, id: &Id, patience: Patience) -> R
         checked => checked?,
     }
     if fields.text("status")?.as_deref() != Some("ok") {
-        return bad("it does not say \"status\":\"ok\"");
+        return bad("it has no \"status\":\"ok\"");
     }
     Ok(reply)
 }

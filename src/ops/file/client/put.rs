@@ -29,7 +29,7 @@ pub(in crate::ops::file) fn put_path(
 ) -> Result<()> {
     let (file, stat) = path::open_file(path)?;
     let rest = stat.size.checked_sub(what.offset).ok_or_else(|| {
-        Error::new(ErrorKind::Argument, "the offset lies behind the end of the file")
+        Error::new(ErrorKind::Argument, "the offset is beyond the end of the file")
     })?;
     seek(file.as_fd(), what.offset)?;
     let what = Transfer { length: Some(rest), ..*what };
@@ -51,7 +51,7 @@ pub(in crate::ops::file) fn put_fd(
     let rest = match what.length {
         Some(length) => length,
         None if is_regular => stat.size.saturating_sub(stands),
-        None => return Err(impossible("only a regular file says its own length")),
+        None => return Err(impossible("only a regular file has its own length")),
     };
     let size = what
         .offset
@@ -59,7 +59,7 @@ pub(in crate::ops::file) fn put_fd(
         .ok_or_else(|| impossible("the offset and the length are more than a file can have"))?;
     let begins = stands.checked_sub(what.offset);
     if what.offset > 0 && what.checksum && begins.is_none() {
-        return Err(impossible("the source does not stand behind the offset"));
+        return Err(impossible("the source is not positioned after the offset"));
     }
     let source = Source { fd: source, begins: begins.unwrap_or(0), size, stat };
     let flow = Flow {
