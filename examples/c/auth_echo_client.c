@@ -1,4 +1,4 @@
-/* Proves that it holds the key, sends text, and shows it as it comes back. */
+/* Proves that it holds the key, sends text, and shows the text that it receives. */
 
 #include "common.h"
 
@@ -11,8 +11,8 @@ static const char help[] =
     "  --key-file FILE  prove to the server that this client holds the key in FILE\n"
     "  --help           show this and exit\n";
 
-/* In chunks, each of which is back before the next one goes: were all of it sent first,
- * both ends could wait for ever for the other one to read. */
+/* Sends chunks, and receives each before the next one. If everything was sent first, both peers
+ * could wait forever for the other one to read. */
 static bool echo(int fd, const char *text)
 {
     char chunk[1024];

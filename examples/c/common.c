@@ -1,4 +1,4 @@
-/* What the example programs share: arguments, connections, the server's loop, the prompt. */
+/* Common to the example programs: arguments, connections, the server's loop, the prompt. */
 
 #include "common.h"
 
@@ -33,8 +33,8 @@ void fail(const char *format, ...)
 
 /* ---- the command line */
 
-/* Opens those of descriptors 0 to 2 that are closed: a socket with such a number would get what
- * the program prints. */
+/* Opens descriptors 0 to 2 if they are closed: a socket with such a number would get the
+ * program's output. */
 static void open_standard_descriptors(void)
 {
     int fd;
@@ -147,7 +147,7 @@ void free_arguments(struct arguments *a)
 
 /* ---- addresses */
 
-/* HOST and PORT as the library takes them; valid until the next call. */
+/* HOST and PORT as an address for the library; valid until the next call. */
 static const char *address_of(const struct arguments *a)
 {
     static char address[ADDRESS_SIZE];
@@ -317,7 +317,7 @@ int report(int code)
 
 /* ---- a server */
 
-/* What a thread of the server does. */
+/* The work of a thread of the server. */
 struct job {
     void (*run)(struct job *job);
     struct frame_connection *c; /* NULL: datagrams */
@@ -416,7 +416,7 @@ static bool start(struct job job)
     return started;
 }
 
-/* Waits for one of two descriptors, or the time: a bit for each that is readable. */
+/* Waits for one of two descriptors, or the timeout; returns a bit for each readable one. */
 static int wait_for(int first, int second, int timeout_ms)
 {
     struct pollfd both[] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
@@ -443,8 +443,8 @@ int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Ends a connection so that the client can read its last reply: a close with unread input would
- * take that away. A broken connection cannot do it: another one on the same socket can. */
+/* Ends a connection so that the client can read its last reply, which a close with unread input
+ * could drop. A broken connection cannot be ended, but another one on the same socket can. */
 static void hang_up(struct frame_connection *c, int fd)
 {
     struct frame_connection *other;
@@ -554,8 +554,8 @@ static int answer_request(struct frame_connection *c, const char *request, const
     return frame_connection_reply(c, request, hello, NULL, 0, STALL_MS);
 }
 
-/* Answers bytes that are no request. They broke their connection, but not another one on the same
- * socket. */
+/* Replies to bytes that are not a request. They broke their connection, but another one on the
+ * same socket works. */
 static void refuse(int fd, const char *message)
 {
     struct frame_connection *c;
@@ -578,7 +578,7 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
     struct frame_view request;
     int code;
     do {
-        /* Requests may have been read ahead, which poll() does not show: first those. */
+        /* Requests may have been read ahead, which poll() does not report: serve them first. */
         code = frame_connection_recv_header(c, 0, &request, NULL);
         if (code == 0)
             code = answer_request(c, request.header, cmds, answer, context);

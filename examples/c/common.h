@@ -1,4 +1,4 @@
-/* What the example programs share: arguments, connections, the server's loop, the prompt. */
+/* Common to the example programs: arguments, connections, the server's loop, the prompt. */
 
 #ifndef COMMON_H
 #define COMMON_H
@@ -28,7 +28,7 @@ enum {
 /* The exit status of a program that cannot do its work; EXIT_FAILURE until it is set. */
 extern int exit_failure;
 
-/* Says what is wrong and exits with exit_failure. Not for the threads of a server. */
+/* Prints an error and exits with exit_failure. Not for the threads of a server. */
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* ---- the command line */
@@ -48,10 +48,10 @@ struct arguments {
     size_t line_size;
 };
 
-/* Reads the options whose letters are given (h: host, p: port, w: wire, r: root, k: key
- * file, T: timeout, c: cwd, e: env, i: stdin, t: tty), those of a server, which have an h,
- * or those of a client, which come with HOST, PORT and a request. Help and mistakes end the
- * program. It comes first in main(): it opens what is closed of descriptors 0 to 2. */
+/* Reads the options whose letters are given (h: host, p: port, w: wire, r: root, k: key file,
+ * T: timeout, c: cwd, e: env, i: stdin, t: tty). A server has an h; a client has HOST, PORT and
+ * a request instead. Help and mistakes end the program. Call it first in main(): it opens
+ * descriptors 0 to 2 if they are closed. */
 struct arguments read_arguments(int argc, char **argv, const char *letters, const char *help);
 void free_arguments(struct arguments *arguments);
 
@@ -70,11 +70,11 @@ char *next_request(struct arguments *arguments);
 /* Writes all of it, also if the descriptor does not block. */
 void show(int fd, const void *data, size_t len);
 
-/* Shows what a command wrote, frees it, and returns the command's exit status. */
+/* Shows the output of a command, frees it, and returns the command's exit status. */
 int show_output(struct exec_output *output, const struct exec_result *result);
 
-/* The status of a program whose command ended like this, after a warning if something ended
- * the command; or with exit_code. */
+/* The exit status of the program for the result of a command. Warns if the command was ended
+ * early. */
 int status_of_result(const struct exec_result *result);
 int status_of(int64_t exit_code);
 
@@ -84,8 +84,8 @@ int report(int code);
 
 /* ---- a server */
 
-/* Serves one client, until it has gone; fd is the socket of c. Or receives and serves one datagram
- * of fd, if there is one; c is NULL. */
+/* Serves one client until it disconnects; fd is the socket of c. For datagrams c is NULL:
+ * receives and serves one datagram of fd, if there is one. */
 typedef void serve_fn(struct frame_connection *c, int fd, void *context);
 
 /* Listens, and serves each client in a thread of its own. Returns EXIT_SUCCESS after SIGINT or
@@ -94,23 +94,23 @@ typedef void serve_fn(struct frame_connection *c, int fd, void *context);
 int serve_connections(const struct arguments *arguments, uint32_t flags, serve_fn *serve,
                       void *context);
 
-/* The same for datagrams: several threads call serve whenever one may have come. */
+/* The same for datagrams: several threads call serve when one may have arrived. */
 int serve_datagrams(const struct arguments *arguments, serve_fn *serve, void *context);
 
-/* Waits for the next request on a socket; false: none came before the server's stop. */
+/* Waits for the next request on a socket; false if the server was stopped first. */
 bool request_comes(int fd);
 
-/* Serves requests in frames to the end of the connection. It answers hello itself, with cmds, a
- * JSON array of names. answer gets all other requests, and returns a negative code if it broke
- * the connection. */
+/* Serves requests in frames until the end of the connection. It replies to hello itself, with
+ * cmds, a JSON array of names. answer gets all other requests, and returns a negative code if
+ * it broke the connection. */
 typedef int answer_fn(struct frame_connection *c, const char *cmd, const char *request,
                       void *context);
 void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_fn *answer,
                   void *context);
 
-/* The pieces of such a server, for one with a loop of its own. open_listener() announces its
+/* Parts of such a server, for a program with its own loop. open_listener() announces its
  * address; the socket does not block. open_stop_signals() is readable after SIGINT or SIGTERM;
- * take_stop_signal() takes that one, and the second one ends the program. */
+ * take_stop_signal() consumes that one; the second one ends the program. */
 int open_listener(const struct arguments *arguments);
 int open_stop_signals(void);
 void take_stop_signal(int signals);
@@ -121,10 +121,10 @@ void take_stop_signal(int signals);
  * has read ahead. */
 int socket_of(struct frame_connection *c);
 
-/* A datagram socket: bound to HOST and PORT for a server, else connected to them. */
+/* A datagram socket: bound to HOST and PORT for a server, connected to them for a client. */
 int open_datagrams(const struct arguments *arguments, bool server);
 
-/* Milliseconds on a clock that nobody sets. */
+/* Milliseconds on the monotonic clock. */
 int64_t now_ms(void);
 
 /* Bytes without a frame; false or -1 if the connection cannot be used any more. */

@@ -31,8 +31,8 @@ enum {
                              than sockets hold */
 };
 
-/* It reads, or sends what it has read, never both: so it never holds more than one frame and
- * what came along with it. */
+/* A client is read, or gets its frames back, never both. So it never needs more memory than one
+ * frame and one read. */
 struct connection {
     int fd;
     enum { READS, SENDS, LEAVES } state;
@@ -96,15 +96,15 @@ static void close_connection(struct connection *c)
 
 /* The functions below return false if the connection cannot be used any more. */
 
-/* Sends no more, and drops what still comes: a close with unread input would reset the
- * connection, and take replies that are on their way from the client. */
+/* Ends sending, and drops further input: a close with unread input would reset the connection,
+ * and replies in transit could be lost. */
 static bool leave(struct connection *c)
 {
     enter(c, LEAVES);
     return shutdown(c->fd, SHUT_WR) == 0;
 }
 
-/* Sends as much as is taken. */
+/* Sends as much as is accepted. */
 static bool send_pieces(struct connection *c)
 {
     while (c->sent < c->count) {
@@ -123,8 +123,8 @@ static bool send_pieces(struct connection *c)
     return true;
 }
 
-/* Makes pieces of the next frames. A frame is a packet with its header, then its body; what the
- * header says of the body's size is right for the reply. */
+/* Makes pieces of the next frames. A frame is a packet with its header, then its body. The
+ * header is sent back unchanged, since the body has the same size. */
 static bool take_frames(struct connection *c)
 {
     static const struct frame_options packets = {
@@ -142,7 +142,8 @@ static bool take_frames(struct connection *c)
     return count >= 0;
 }
 
-/* Sends back what has come. Until it is sent the decoder is left alone: its memory is lent. */
+/* Sends back the received frames. The decoder is not used until they are sent: they are in its
+ * memory. */
 static bool answer(struct connection *c)
 {
     do {
@@ -192,7 +193,8 @@ static void accept_clients(void)
     int fd;
     while ((fd = accept4(server.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
         open_connection(fd);
-    /* Without descriptors or memory for one more, it would be ready again at once. */
+    /* Without descriptors or memory for another client, the listener would be ready again at
+     * once. */
     server.full = errno != EAGAIN;
     watch(EPOLL_CTL_MOD, server.listener, server.full ? 0 : EPOLLIN, &server.listener);
 }
@@ -210,7 +212,7 @@ static void begin_to_stop(void)
     }
 }
 
-/* Waits for events and deals with them; false if there were none in time. */
+/* Waits for events and handles them; false if there were none in time. */
 static bool turn(int timeout_ms)
 {
     struct epoll_event events[64];
@@ -229,7 +231,7 @@ static bool turn(int timeout_ms)
     return count != 0;
 }
 
-/* Until the clients have their replies, and have had the time to read them. */
+/* Waits until the clients have received their replies, up to a limit. */
 static void finish(void)
 {
     while (server.sending > 0 && turn(STALL_MS)) {
@@ -258,7 +260,7 @@ int main(int argc, char **argv)
     raise_limit();
     server.signals = open_stop_signals();
     server.listener = open_listener(&a);
-    /* A reply waits for no acknowledgement; accepted sockets inherit it. */
+    /* A reply does not wait for an acknowledgement; accepted sockets inherit this option. */
     setsockopt(server.listener, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     server.epoll = epoll_create1(EPOLL_CLOEXEC);
     watch(EPOLL_CTL_ADD, server.signals, EPOLLIN, &server.signals);

@@ -41,7 +41,7 @@ enum {
 
 /* ---- the frame wire */
 
-/* How commands are asked for. */
+/* How commands are requested. */
 static struct {
     struct exec_request request;
     bool streams; /* their output is shown as it comes */
@@ -81,8 +81,8 @@ static void take_signal(int number)
     errno = error;
 }
 
-/* Copies to and from a command that was started, until it has ended. The terminal is as it
- * was afterwards, whatever happens meanwhile. */
+/* Copies to and from a started command until it has ended. Afterwards the terminal's mode is
+ * restored in all cases. */
 static int copy(struct frame_connection *c, struct exec_result *result)
 {
     static const int numbers[] = {SIGINT, SIGWINCH, SIGTERM, SIGHUP, SIGQUIT};
@@ -147,7 +147,7 @@ static int milliseconds(const char *seconds)
     return (int)value;
 }
 
-/* Programs on a terminal have to know of which kind it is. */
+/* Programs on a terminal need its type. */
 static void add_terminal(struct arguments *a)
 {
     static char variable[64];
@@ -172,7 +172,7 @@ static void choose(struct arguments *a)
     how.request.cwd = a->cwd;
     how.request.env = a->env;
     how.streams = a->forward || a->tty || out;
-    /* Never unasked in a shell's `while read` loop, which would lose its lines. */
+    /* Not by default: in a shell's `while read` loop it would consume the loop's lines. */
     if (a->forward || (in && (a->tty || (out && !prompt))))
         how.input = STDIN_FILENO;
     else if (how.streams)
@@ -190,7 +190,7 @@ static void closed(void)
     fail("the server closed the connection");
 }
 
-/* One recv() of the server has to return all of it. */
+/* One recv() of the server must return all of it. */
 static void send_bare(int fd, const char *command)
 {
     size_t len = strlen(command);
@@ -200,7 +200,7 @@ static void send_bare(int fd, const char *command)
         closed();
 }
 
-/* A server older than this library sends data_size alone. */
+/* A server older than this library sends only data_size. */
 static int ask_json(struct frame_connection *c, const char *command)
 {
     struct frame *reply;
@@ -273,7 +273,7 @@ static int ask_ack(struct frame_connection *c, const char *command)
     return EXIT_SUCCESS;
 }
 
-/* One recv() a command, as always: what does not fit sticks to the next reply. */
+/* One recv() for each command, as in the old program: the rest is added to the next reply. */
 static int ask_bare(struct frame_connection *c, const char *command)
 {
     struct pollfd reply = {.fd = socket_of(c), .events = POLLIN};

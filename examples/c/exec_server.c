@@ -29,7 +29,7 @@ static void serve_framed(struct frame_connection *c, int fd, void *unused)
     serve_frames(c, fd, "[\"exec\"]", answer_frame, unused);
 }
 
-/* A wire on which a command is whatever one recv() returns. */
+/* A wire on which a command is the bytes of one recv(). */
 struct old_wire {
     const char *name;
     bool (*answer)(int fd, const char *command, size_t len);
@@ -50,7 +50,7 @@ static bool answer_json(int fd, const char *command, size_t len)
     return exec_and_reply(fd, command, len, NULL, NULL) >= 0;
 }
 
-/* The reply of the older wires: stderr, then stdout, without a mark between them. */
+/* The reply of the older wires: stderr, then stdout, without a separator. */
 static char *run(const char *command, size_t command_len, size_t *len)
 {
     struct exec_output *output;
@@ -88,7 +88,7 @@ static bool answer_packet(int fd, const char *command, size_t command_len)
     return sent;
 }
 
-/* The client's next command may already be behind its recv_ready. */
+/* The client's next command may follow its recv_ready directly. */
 static bool answer_ack(int fd, const char *command, size_t command_len)
 {
     static const char ready[] = "recv_ready";

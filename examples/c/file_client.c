@@ -48,7 +48,7 @@ enum {
 
 struct request;
 
-/* A word that begins a request, the options and how many names it takes. */
+/* A word that begins a request, its options and its number of names. */
 struct verb {
     const char *name;
     int options, least, most;
@@ -89,8 +89,8 @@ static void print_file(FILE *out, const struct frame_file_info *info, const char
     putc('\n', out);
 }
 
-/* Text that is put together first: printf() would lose some of it on a standard output that does
- * not block. */
+/* Text is formatted in memory first: printf() would lose parts of it on a non-blocking standard
+ * output. */
 static struct {
     char *bytes;
     size_t len;
@@ -141,8 +141,8 @@ static void wipe(const struct bar *bar)
 
 /* ---- requests */
 
-/* Puts or gets. With --resume it waits while the file is busy: the server may not have seen yet
- * that the last attempt was cut. */
+/* Puts or gets. With --resume it waits while the file is busy: the server may not have noticed
+ * yet that the last attempt was interrupted. */
 static int move(struct frame_connection *c, bool put, const struct frame_file_transfer *what,
                 struct frame_file_result *result)
 {
@@ -275,7 +275,7 @@ static bool read_request(struct request *request, int count, char **words)
         return false;
     }
     if (count > 0) {
-        /* A shell puts a slash behind the name of a directory that it completes. */
+        /* A shell adds a slash to the name of a directory that it completes. */
         for (size_t len = strlen(words[0]); len > 1 && words[0][len - 1] == '/'; len--)
             words[0][len - 1] = '\0';
         request->from = words[0];
@@ -284,7 +284,7 @@ static bool read_request(struct request *request, int count, char **words)
     return true;
 }
 
-/* Does one thing, on a connection of its own: a transfer that fails half-way breaks it. */
+/* Runs one request on its own connection: a transfer that fails halfway breaks it. */
 static int perform(const struct arguments *a, int count, char **words)
 {
     struct request request;

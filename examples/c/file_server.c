@@ -1,4 +1,4 @@
-/* Stores the files of its clients below one directory, and gives them back. */
+/* Stores the files of its clients below one directory, and sends them back. */
 
 #include "common.h"
 
@@ -23,7 +23,7 @@ static const char cmds[] = "[\"put\",\"get\",\"stat\",\"list\",\"mkdir\",\"symli
 static int answer(struct frame_connection *c, const char *cmd, const char *request, void *root)
 {
     (void)cmd; /* the library knows them, and refuses any other */
-    /* The oldest uploaders read no reply, and would lose what is still on its way. */
+    /* The oldest clients do not read a reply, and would lose bytes in transit. */
     struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
     opts.flags = FRAME_FILE_NO_REPLY;
     return frame_file_serve(c, request, *(const int *)root, &opts, NULL);

@@ -14,7 +14,7 @@ static int serve(struct frame_connection *client)
            frame_connection_end(client, true, 1000) != 0;
 }
 
-/* Asks for one, and prints what it wrote. */
+/* Runs a command at the peer, and prints its output. */
 static int ask(struct frame_connection *server)
 {
     struct exec_request what = EXEC_REQUEST_INIT;

@@ -33,7 +33,7 @@ static void send_text(int fd, const char *text)
     check(send_all(fd, text, strlen(text)));
 }
 
-/* One recv() of up to size bytes; before it, expected bytes have come. */
+/* One recv() of up to size bytes, once `expected` bytes have arrived. */
 static void recv_text(int fd, size_t size, size_t expected)
 {
     char data[1024];

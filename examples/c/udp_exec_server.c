@@ -17,7 +17,7 @@ static const char help[] =
 
 enum { MAX_DATAGRAM = 65507 };
 
-/* Several threads wait: the datagram may be another one's by now. */
+/* Several threads wait: another one may have received the datagram. */
 static void answer_frame(struct frame_connection *none, int fd, void *server)
 {
     (void)none;

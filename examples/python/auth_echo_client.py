@@ -1,4 +1,4 @@
-"""Proves that it holds the key, sends text, and shows it as it comes back."""
+"""Proves that it holds the key, sends text, and shows the text that it receives."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def main() -> None:
 
 
 def echo(conn: socket.socket, text: bytes) -> None:
-    """In chunks, each of which is back before the next one goes: were all of it sent first,
-    both ends could wait for ever for the other one to read."""
+    """Sends chunks, and receives each before the next one. If everything was sent first,
+    both peers could wait forever for the other one to read."""
     for start in range(0, len(text), CHUNK_SIZE):
         chunk = text[start : start + CHUNK_SIZE]
         conn.sendall(chunk)

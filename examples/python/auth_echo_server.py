@@ -1,4 +1,4 @@
-"""Serves only clients that hold the key: every chunk comes back in upper case."""
+"""Serves only clients that hold the key: sends every chunk back in upper case."""
 
 from __future__ import annotations
 

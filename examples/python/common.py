@@ -1,4 +1,4 @@
-"""What the example programs share: arguments, connections, a server's loop, the prompt."""
+"""Common to the example programs: arguments, connections, a server's loop, the prompt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Mistake(Exception):
-    """The program cannot do its work; the text says why."""
+    """An error that ends the program; its text is the message."""
 
 
 def run(main: Callable[[], int | None], failure: int) -> NoReturn:
@@ -66,7 +66,7 @@ def warn(message: str) -> None:
 
 
 def show(data: bytes, fd: int = STDOUT) -> None:
-    """Writes all of it, byte for byte, also to a descriptor that does not block."""
+    """Writes all bytes, also to a non-blocking descriptor."""
     rest = memoryview(data)
     while rest:
         try:
@@ -88,7 +88,7 @@ def wait_for(*fds: int, events: int = select.POLLIN) -> set[int]:
 
 
 def text_of(error: Exception) -> str:
-    """What an exception says, without its number."""
+    """The text of an exception, without its number."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -96,8 +96,8 @@ def text_of(error: Exception) -> str:
 
 
 class Arguments:
-    """Options, those of a server or those of a client, which come with HOST, PORT and a
-    request. ``--help`` ends the program."""
+    """Options of a server, or options of a client with HOST, PORT and a request. ``--help``
+    ends the program."""
 
     def __init__(self, help: str, *names: str, key: bool = True) -> None:
         server = "host=" in names
@@ -124,11 +124,11 @@ class Arguments:
         return any(known == f"--{name}" for known, _ in self._options)
 
     def options(self, name: str) -> list[str]:
-        """The values of an option that may be given several times."""
+        """The values of an option that may be repeated."""
         return [value for known, value in self._options if known == f"--{name}"]
 
     def wire(self, wires: dict[str, T]) -> T:
-        """What ``--wire`` stands for; "frame" unless given."""
+        """The value of ``--wire``; "frame" by default."""
         wire = self.option("wire", "frame")
         if wire not in wires:
             raise Mistake(f"no wire is called {wire}, see --help")
@@ -151,7 +151,7 @@ class Arguments:
 def read_options(
     words: list[str], letters: str, names: Sequence[str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """The options that words begin with, and the rest."""
+    """The options at the beginning of words, and the rest."""
     try:
         return getopt.getopt(words, letters, list(names))
     except getopt.GetoptError as error:
@@ -165,7 +165,7 @@ def read_options(
 
 
 def address_of(arguments: Arguments) -> str:
-    """HOST and PORT as the library takes them."""
+    """HOST and PORT as an address for the library."""
     host, port = arguments.host, arguments.port
     if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
         raise Mistake(f"port {port} is not a number from 0 to 65535")
@@ -214,7 +214,7 @@ def announce(address: str) -> None:
 
 
 def connect(arguments: Arguments, *, exact: bool = False) -> framefd.Connection:
-    """A connection to HOST and PORT, with the handshake done if there is a key."""
+    """A connection to HOST and PORT, after the handshake if there is a key."""
     address = address_of(arguments)
     return framefd.connect(address, key=arguments.key, keepalive=True, exact=exact)
 
@@ -235,8 +235,8 @@ def requests(arguments: Arguments) -> Iterator[bytes]:
 
 
 def show_command(run: Callable[[], framefd.CompletedCommand]) -> int:
-    """Has a command run, shows its output and returns its exit status. Raises only if the
-    connection is broken."""
+    """Runs a command at the peer, shows its output and returns its exit status. Raises only
+    if the connection is broken."""
     try:
         done = run()
     except framefd.CommandError as error:
@@ -267,11 +267,11 @@ def status_of(exit_code: object) -> int:
 
 
 def open_stop() -> int:
-    """A descriptor that is readable once SIGINT or SIGTERM has come: it is a pipe that nobody
-    reads, so every thread sees it. The next signal ends the program at once."""
+    """A descriptor that is readable after SIGINT or SIGTERM: a pipe that is never read, so
+    every thread sees it. The next signal ends the program at once."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    # A handler in Python alone would not wake a poll() that is just about to begin.
+    # A handler in Python would not wake a poll() that is just about to begin.
     signal.set_wakeup_fd(writer)
 
     def let_the_next_one_end(*_: object) -> None:
@@ -314,9 +314,9 @@ class Client:
             return False
 
     def _hang_up(self, error: framefd.FrameError | None) -> None:
-        """Ends the connection so that the client can read its last reply: a close with unread
-        input would take that away. A broken connection cannot do it: another one on the same
-        socket can, and also says why, if there is an error."""
+        """Ends the connection so that the client can read its last reply, which a close with
+        unread input could drop. A broken connection cannot be ended, but another one on the
+        same socket can; it also sends the error, if there is one."""
         try:
             self.connection.end(linger=True, timeout=LINGER_SECONDS)
         except framefd.BrokenError:
@@ -327,7 +327,7 @@ class Client:
             last.end(linger=True, timeout=LINGER_SECONDS)
 
 
-# Serves a client until it has gone; returns what it is told if it sent no request.
+# Serves a client until it disconnects; returns the error for bytes that are not a request.
 Serve = Callable[[Client], "framefd.FrameError | None"]
 
 
@@ -363,7 +363,7 @@ def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False
 
 
 def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None]) -> None:
-    """The same for datagrams: several threads call ``answer`` whenever one may have come."""
+    """The same for datagrams: several threads call ``answer`` when one may have arrived."""
     stop = open_stop()
     with open_datagrams(arguments, server=True) as sock:
 
@@ -385,11 +385,12 @@ def serve_frames(
     commands: Sequence[str],
     answer: Callable[[framefd.Connection, framefd.Head], object],
 ) -> framefd.FrameError | None:
-    """Serves requests in frames: hello by itself, those of ``commands`` by ``answer``."""
+    """Serves requests in frames: replies to hello itself, and calls ``answer`` for those of
+    ``commands``."""
     connection = client.connection
     while True:
         try:
-            # Requests may have been read ahead, which poll() does not show: first those.
+            # Requests may have been read ahead, which poll() does not report: serve them first.
             request = connection.recv_header(timeout=0)
         except framefd.FrameTimeoutError:
             connection.flush(timeout=STALL_SECONDS)
@@ -409,7 +410,7 @@ def answer_request(
 ) -> None:
     command = request.header.get("cmd")
     if command == "hello":
-        # What is served, in which version, and within which limits.
+        # The served requests, the version and the limits.
         said = {"version": framefd.__version__, "cmds": commands, "limits": LIMITS}
         connection.reply(request, said, timeout=STALL_SECONDS)
     elif command in commands:
@@ -424,7 +425,7 @@ def answer_request(
 
 
 def socket_of(connection: framefd.Connection) -> socket.socket:
-    """The socket of a connection that is ``exact``, for what is sent without a frame."""
+    """The socket of an ``exact`` connection, for bytes without a frame."""
     return socket.socket(fileno=os.dup(connection.fileno()))
 
 
@@ -440,7 +441,7 @@ def recv_exactly(conn: socket.socket, size: int) -> bytes:
 
 
 def run_command(command: bytes) -> tuple[bytes, bytes]:
-    """What a command writes to its two outputs; a message if it cannot be run."""
+    """The two outputs of a command; a message if it cannot be run."""
     try:
         done = framefd.exec_run(command)
     except framefd.CommandError as error:

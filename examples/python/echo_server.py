@@ -44,8 +44,8 @@ class Server:
         self.is_stopping = False
 
     async def run(self, address: str) -> None:
-        """Serves until SIGINT or SIGTERM, and then until the clients have their replies. The
-        next signal ends the program at once."""
+        """Serves until SIGINT or SIGTERM, then until the clients have received their
+        replies. The next signal ends the program at once."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -89,8 +89,8 @@ class Server:
 
 
 async def hang_up(client: aio.Connection) -> None:
-    """A close with unread input would take the last reply from the client. A broken connection
-    ends nothing any more: another one on its socket does."""
+    """A close with unread input could drop the client's last reply. A broken connection
+    cannot be ended, but another one on its socket can."""
     with contextlib.suppress(asyncio.TimeoutError):
         try:
             await asyncio.wait_for(client.end(linger=True), common.LINGER_SECONDS)

@@ -73,7 +73,7 @@ def main() -> int:
 
 
 class Framed:
-    """How commands are asked for: in one reply, or streamed."""
+    """How commands are requested: with one reply, or streamed."""
 
     def __init__(self, arguments: common.Arguments) -> None:
         stdin, self.tty = arguments.has("stdin"), arguments.has("tty")
@@ -86,10 +86,10 @@ class Framed:
             "env": variables(arguments),
         }
         if self.tty and "TERM" in os.environ:
-            # Programs on a terminal have to know of which kind it is.
+            # Programs on a terminal need its type.
             self.options["env"].setdefault("TERM", os.environ["TERM"])
         self.streams = stdin or self.tty or shown
-        # Never unasked in a shell's `while read` loop, which would lose its lines.
+        # Not by default: in a shell's `while read` loop it would consume the loop's lines.
         self.reads = stdin or (here and (self.tty or (shown and not prompt)))
         self.terminal = STDIN if here else STDOUT if shown else None
 
@@ -106,8 +106,8 @@ class Framed:
 
 
 class Relay:
-    """What signals have to do with a command while it streams. The terminal is as it was
-    afterwards, whatever happens meanwhile."""
+    """Passes signals to a streamed command. Afterwards the terminal's mode is restored in
+    all cases."""
 
     signals = (signal.SIGINT, signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -180,14 +180,14 @@ def variables(arguments: common.Arguments) -> dict[str, str]:
 
 
 def send_bare(conn: socket, command: bytes) -> None:
-    """One recv() of the server has to return all of it."""
+    """One recv() of the server must return all of it."""
     if len(command) > OLD_RECV:
         raise Mistake(f"a command of {len(command)} bytes, where 1 to {OLD_RECV} can be sent")
     send_all(conn, command)
 
 
 def ask_json(conn: socket, command: bytes) -> int:
-    """A server older than this library sends data_size alone."""
+    """A server older than this library sends only data_size."""
     send_bare(conn, command)
     header, body = framefd.recv(conn)
     split = header.get("stdout_size")
@@ -224,7 +224,8 @@ def ask_ack(conn: socket, command: bytes) -> int:
 
 
 def ask_bare(conn: socket, command: bytes) -> int:
-    """One recv() a command, as always: what does not fit sticks to the next reply."""
+    """One recv() for each command, as in the old program: the rest is added to the next
+    reply."""
     send_bare(conn, command)
     if select.select([conn], [], [], BARE_REPLY_SECONDS)[0]:
         common.show(recv_some(conn, OLD_RECV))

@@ -47,7 +47,7 @@ def serve_framed(client: common.Client) -> framefd.FrameError | None:
 
 
 def serve_old_wire(answer: Callable[[socket, bytes], object], client: common.Client) -> None:
-    """A wire on which a command is whatever one recv() returns."""
+    """A wire on which a command is the bytes of one recv()."""
     with common.socket_of(client.connection) as conn:
         conn.settimeout(common.STALL_SECONDS)
         while client.request_comes() and (command := conn.recv(RECV_SIZE)):
@@ -64,7 +64,7 @@ def answer_packet(conn: socket, command: bytes) -> None:
 
 
 def answer_ack(conn: socket, command: bytes) -> None:
-    """The client's next command may already be behind its recv_ready."""
+    """The client's next command may follow its recv_ready directly."""
     reply = run(command)
     conn.sendall(b"%d" % len(reply))
     if common.recv_exactly(conn, len(READY)) != READY:
@@ -77,7 +77,7 @@ def answer_bare(conn: socket, command: bytes) -> None:
 
 
 def run(command: bytes) -> bytes:
-    """What the older wires reply: stderr, then stdout, with nothing to tell them apart."""
+    """The reply of the older wires: stderr, then stdout, without a separator."""
     stdout, stderr = common.run_command(command)
     return stderr + stdout
 

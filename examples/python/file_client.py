@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def perform(arguments: common.Arguments, words: list[str]) -> int:
-    """Does one thing, on a connection of its own: a transfer that fails half-way breaks it."""
+    """Runs one request on its own connection: a transfer that fails halfway breaks it."""
     try:
         request = read_request(words)
     except Mistake as mistake:
@@ -107,7 +107,7 @@ def read_request(words: list[str]) -> Request:
         raise Mistake("-r and --no-reply do not go together, see --help")
     if not least <= len(names) <= most:
         raise Mistake(f"{verb} takes {least} to {most} names, see --help")
-    # A shell puts a slash behind the name of a directory that it completes.
+    # A shell adds a slash to the name of a directory that it completes.
     source = names[0][:1] + names[0][1:].rstrip("/") if names else ""
     target = names[1] if names[1:] else os.path.basename(source)
     return Request(verb, dict(found), source, target)
@@ -139,8 +139,8 @@ def transfer(server: framefd.Connection, request: Request) -> None:
 
 
 def patiently(move: Callable[..., Any], *names: str, **options: Any) -> Any:
-    """Puts or gets. With --resume it waits while the file is busy: the server may not have seen
-    yet that the last attempt was cut."""
+    """Puts or gets. With --resume it waits while the file is busy: the server may not have
+    noticed yet that the last attempt was interrupted."""
     end = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -172,7 +172,7 @@ def escaped(match: re.Match[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[framefd.Progress | None]:
-    """A bar on standard error, where that is a terminal: the best that is installed."""
+    """A bar on standard error if that is a terminal: the best one that is installed."""
     if not sys.stderr.isatty():
         yield None
         return

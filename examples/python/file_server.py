@@ -41,7 +41,7 @@ def main() -> None:
         common.warn(error.message)
 
     def transfer(connection: framefd.Connection, request: framefd.Head) -> None:
-        # The oldest uploaders read no reply, and would lose what is still on its way.
+        # The oldest clients do not read a reply, and would lose bytes in transit.
         connection.serve_file(request, root, reply_to_oldest=False)
 
     def serve(client: common.Client) -> framefd.FrameError | None:

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def recv_text(receiver: socket.socket, size: int, expected: int) -> None:
-    """One recv() of up to ``size`` bytes; before it, ``expected`` bytes have come."""
+    """One recv() of up to ``size`` bytes, once ``expected`` bytes have arrived."""
     receiver.recv(expected, socket.MSG_PEEK | socket.MSG_WAITALL)
     data = receiver.recv(size)
     print(f'  recv({size}): {len(data)} bytes "{data.decode()}"')

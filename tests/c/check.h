@@ -1,5 +1,5 @@
-/* What the C suites share: checks that name their line, and a few small helpers. A program
- * is run from the root of the repository and succeeds by returning 0. */
+/* Common to the C suites: checks that report their line, and small helpers. A program runs in
+ * the root of the repository and succeeds by returning 0. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -17,15 +17,15 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Ends the program with 1 where condition does not hold. */
+/* Ends the program with 1 if the condition is false. */
 #define CHECK(condition) \
     ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
 
-/* The same for what a call returns: shows the code that came, in the library's words. */
+/* The same for the result of a call: shows the returned code and its text. */
 #define CHECK_RETURNS(expected, call) \
     check_returns(__FILE__, __LINE__, #call, (int64_t)(expected), (int64_t)(call))
 
-/* The same for len bytes, which have to be those of a literal. */
+/* The same for len bytes, which must be those of a literal. */
 #define CHECK_BYTES(expected, bytes, len) \
     check_bytes(__FILE__, __LINE__, #expected, expected, sizeof(expected) - 1, bytes, len)
 
@@ -89,7 +89,7 @@ static inline void read_all(int fd, void *bytes, size_t len)
     }
 }
 
-/* Bytes that wait to be read. */
+/* The number of bytes that can be read. */
 static inline size_t unread(int fd)
 {
     int count = -1;
@@ -97,7 +97,7 @@ static inline size_t unread(int fd)
     return (size_t)count;
 }
 
-/* Waits for a child that has to exit with 0. */
+/* Waits for a child, which must exit with 0. */
 static inline void wait_for(pid_t child)
 {
     int status = -1;
@@ -115,7 +115,7 @@ static inline int64_t milliseconds(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Milliseconds that nothing takes, unless it is broken. */
+/* Milliseconds that no call takes, unless it is broken. */
 #define LONG 20000
 
 /* A connection with default options, which owns fd. */
@@ -128,7 +128,7 @@ static inline struct frame_connection *owner_of(int fd)
     return c;
 }
 
-/* Serves a request whose header has come; anything but 0 ends the server. */
+/* Serves a request whose header was received; a result other than 0 ends the server. */
 typedef int serve_function(void *context, struct frame_connection *c, const char *request);
 
 /* Serves until the client has closed, and returns the code that ended it. */
@@ -142,7 +142,7 @@ static inline int serve_all(struct frame_connection *c, serve_function *serve, v
     return code;
 }
 
-/* A connection to a server in a child, which this code has to end. */
+/* A connection to a server in a child, which must end with this code. */
 static inline struct frame_connection *start_server(serve_function *serve, void *context, int end,
                                                     pid_t *child)
 {

@@ -1,4 +1,4 @@
-/* What the suites of commands share: a server of them in a thread, and short ways to ask. */
+/* Common to the suites of commands: a server in a thread, and short forms of requests. */
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
@@ -6,11 +6,11 @@
 
 #include <pthread.h>
 
-/* Milliseconds that nothing takes. */
+/* Milliseconds that no call takes. */
 #define LONG 20000
 
-/* A server of commands in a thread, until its client has ended the stream or gone. To a request
- * that is none it replies with the request's own body. */
+/* A server of commands in a thread, until its client ends the stream or disconnects. The reply
+ * to any other request is its own body. */
 struct server {
     int fd[2];                         /* the client's and its own */
     const struct exec_options *opts;   /* of the server; NULL are the defaults */
@@ -85,7 +85,7 @@ static inline void stop(struct server *server, struct frame_connection *c)
     CHECK(pthread_join(server->thread, NULL) == 0);
 }
 
-/* The same where the connection is in sync, as the server saw it as well. */
+/* The same for a connection that is in sync on both sides. */
 static inline void stop_in_sync(struct server *server, struct frame_connection *c)
 {
     CHECK_RETURNS(0, frame_connection_end(c, false, LONG));
@@ -101,7 +101,7 @@ static inline struct exec_request shell(const char *command)
     return what;
 }
 
-/* Asks for shell code, which has to exit with 0 and write just this to standard output. */
+/* Runs shell code, which must exit with 0 and write exactly this to standard output. */
 static inline void expect_reply(struct frame_connection *c, const char *command, const char *out)
 {
     struct exec_result result = EXEC_RESULT_INIT;
@@ -116,7 +116,7 @@ static inline void expect_reply(struct frame_connection *c, const char *command,
     exec_output_free(output);
 }
 
-/* Checks one of the outputs against a literal; a NUL stands behind it. */
+/* Compares one of the outputs with a literal; it must have a NUL after it. */
 #define CHECK_OUTPUT(expected, output, which) \
     do { \
         size_t len_ = SIZE_MAX; \
@@ -125,17 +125,17 @@ static inline void expect_reply(struct frame_connection *c, const char *command,
         CHECK(bytes_[len_] == '\0'); \
     } while (0)
 
-/* The process that holds the other end of a pipe open, and nobody else does, is gone. */
+/* Checks that the only process with the other end of a pipe has ended. */
 static inline void wait_for_end(int fd)
 {
     char byte;
     CHECK(read(fd, &byte, 1) == 0);
 }
 
-/* A command that holds alive, an end of a pipe of this process, open until it is ended. */
+/* A command that keeps alive, an end of a pipe of this process, open until it is ended. */
 static inline const char *holding(char *command, size_t size, int alive)
 {
-    /* It opens the pipe anew by way of this process, and its sleep keeps it. */
+    /* It opens the pipe again through /proc of this process, and its sleep keeps it open. */
     CHECK(snprintf(command, size, "exec 9>/proc/%d/fd/%d; echo up; sleep 1000; true",
                    (int)getpid(), alive) < (int)size);
     return command;

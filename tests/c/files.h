@@ -1,4 +1,4 @@
-/* What the suites about files share: a directory of their own, and a server below it. */
+/* Common to the suites of files: a directory of their own, and a server below it. */
 #ifndef FILES_H
 #define FILES_H
 
@@ -8,7 +8,7 @@
 
 static char directory[] = "/tmp/framefd-c-files-XXXXXX";
 
-/* A path below the directory; eight of them at a time. */
+/* A path below the directory; eight are valid at a time. */
 static inline const char *at(const char *name)
 {
     static char paths[8][256];
@@ -27,7 +27,7 @@ static inline void write_file(const char *name, const char *text)
     CHECK(close(fd) == 0);
 }
 
-/* Whether this is all that is in a file. */
+/* Whether a file has exactly this content. */
 static inline void check_file(const char *name, const char *expected)
 {
     char text[256];
@@ -67,7 +67,7 @@ static inline int get(struct frame_connection *c, const char *name, const char *
     return frame_file_get(c, &what, LONG, NULL);
 }
 
-/* A file server: below which directory, how, and what it has to report, one after the other. */
+/* A file server: its directory, its options, and the results that it must report in turn. */
 struct files {
     const char *root;
     const struct frame_file_options *opts;
