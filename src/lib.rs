@@ -39,7 +39,7 @@ pub mod limits;
 /// # }
 /// ```
 pub mod frame {
-    pub use crate::io::deadline::{Deadline, Patience, Time};
+    pub use crate::io::deadline::{Deadline, Time, TimeLimit};
     pub use crate::io::stream::address::{accept, address_of, connect, listen};
     pub use crate::io::wait::{Hook, Interrupt};
     pub use crate::ops::Duplex;

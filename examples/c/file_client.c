@@ -35,7 +35,7 @@ enum {
     MAX_WORDS = 10,
     BAR_WIDTH = 40,
     BAR_MS = 100,
-    BUSY_MS = 3000, /* patience while a file is busy */
+    BUSY_MS = 3000, /* wait while a file is busy */
     RETRY_MS = 100
 };
 

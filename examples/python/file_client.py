@@ -42,7 +42,7 @@ Where standard error is a terminal it shows how far a transfer is.
 """
 
 BAR_WIDTH, BAR_SECONDS = 40, 0.1
-BUSY_SECONDS, RETRY_SECONDS = 3, 0.1  # patience while a file is busy
+BUSY_SECONDS, RETRY_SECONDS = 3, 0.1  # wait while a file is busy
 
 # Options and how many names each request takes.
 TRANSFER = ("-r", "--resume", "--no-checksum")

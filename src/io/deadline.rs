@@ -70,7 +70,7 @@ impl Deadline {
 
 /// How long a transfer may take: in total, and without a byte.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct TimeLimit {
     /// For the whole of it.
     pub deadline: Deadline,
     /// For each step, starting anew.
@@ -78,20 +78,20 @@ pub struct Patience {
 }
 
 /// In total, until then.
-impl From<Deadline> for Patience {
-    fn from(deadline: Deadline) -> Patience {
-        Patience { deadline, stall: None }
+impl From<Deadline> for TimeLimit {
+    fn from(deadline: Deadline) -> TimeLimit {
+        TimeLimit { deadline, stall: None }
     }
 }
 
-impl Patience {
+impl TimeLimit {
     /// No limit in total, but at most `stall` without a byte.
-    pub fn without_stall(stall: Duration) -> Patience {
-        Patience { deadline: Deadline::NEVER, stall: Some(stall) }
+    pub fn without_stall(stall: Duration) -> TimeLimit {
+        TimeLimit { deadline: Deadline::NEVER, stall: Some(stall) }
     }
 
     /// In total, `timeout` from now; `None` is forever.
-    pub fn whole(timeout: Option<Duration>) -> Patience {
+    pub fn whole(timeout: Option<Duration>) -> TimeLimit {
         Deadline::from_timeout(timeout).into()
     }
 
@@ -124,7 +124,7 @@ enum Limit {
     /// For this call; `None` waits forever, zero does not wait.
     Span(Option<Duration>),
     /// For several calls.
-    By(Patience),
+    By(TimeLimit),
 }
 
 impl Time {
@@ -138,18 +138,18 @@ impl Time {
     }
 
     /// The limit, which starts now.
-    pub fn patience(&mut self) -> Patience {
-        let patience = match self.limit {
-            Limit::Span(span) => Patience::whole(span),
-            Limit::By(patience) => patience,
+    pub fn time_limit(&mut self) -> TimeLimit {
+        let time_limit = match self.limit {
+            Limit::Span(span) => TimeLimit::whole(span),
+            Limit::By(time_limit) => time_limit,
         };
-        self.limit = Limit::By(patience);
-        patience
+        self.limit = Limit::By(time_limit);
+        time_limit
     }
 
     /// Whether the time is over, after a turn of the call's loop that made progress.
     pub fn is_up(&mut self) -> bool {
-        match self.patience().deadline {
+        match self.time_limit().deadline {
             never if never.is_never() => false,
             past if past.is_past() => self.has_worked(WORK),
             deadline => deadline.passed(),
@@ -186,8 +186,8 @@ impl From<Deadline> for Time {
     }
 }
 
-impl From<Patience> for Time {
-    fn from(patience: Patience) -> Time {
-        Time::new(Limit::By(patience))
+impl From<TimeLimit> for Time {
+    fn from(time_limit: TimeLimit) -> Time {
+        Time::new(Limit::By(time_limit))
     }
 }

@@ -264,8 +264,8 @@ fn a_client_that_has_no_room_for_a_reply_is_given_up_as_well() {
 #[test]
 fn a_client_that_reads_slowly_gets_all_of_its_reply() {
     const SIZE: usize = 3 << 20;
-    let patience = Duration::from_millis(500);
-    let options = ServeOptions { reply_timeout: patience, ..ServeOptions::default() };
+    let time_limit = Duration::from_millis(500);
+    let options = ServeOptions { reply_timeout: time_limit, ..ServeOptions::default() };
     let (client, server) = unix();
     client.send(&format!("head -c {SIZE} /dev/zero"));
     thread::scope(|scope| {
@@ -277,7 +277,7 @@ fn a_client_that_reads_slowly_gets_all_of_its_reply() {
             assert!(reply.read(&mut piece).unwrap() > 0);
             thread::sleep(Duration::from_millis(10));
         }
-        assert!(start.elapsed() > patience, "it was not slow");
+        assert!(start.elapsed() > time_limit, "it was not slow");
         assert_eq!(report(outcome.join().unwrap()).reply.exit_code, Some(0));
     });
 }
@@ -315,8 +315,8 @@ fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
 
 #[test]
 fn a_refused_request_may_take_longer_than_a_reply() {
-    let patience = Duration::from_millis(300);
-    let options = ServeOptions { reply_timeout: patience, ..ServeOptions::default() };
+    let time_limit = Duration::from_millis(300);
+    let options = ServeOptions { reply_timeout: time_limit, ..ServeOptions::default() };
     let (client, server) = unix();
     thread::scope(|scope| {
         let outcome = scope.spawn(|| serve(server.duplex(), &options));
@@ -326,7 +326,7 @@ fn a_refused_request_may_take_longer_than_a_reply() {
             peer::send_bytes(&client.writer, &[b' '; 1 << 14]);
             thread::sleep(Duration::from_millis(6));
         }
-        assert!(start.elapsed() > patience, "it was not slow");
+        assert!(start.elapsed() > time_limit, "it was not slow");
         assert!(matches!(outcome.join().unwrap(), Ok(Served::Refused(_))));
     });
 }

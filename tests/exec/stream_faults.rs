@@ -477,10 +477,10 @@ fn a_client_that_never_reads_is_given_up_after_the_end() {
 #[test]
 fn a_client_that_reads_slowly_gets_everything() {
     const SIZE: usize = 3 << 20;
-    let patience = Duration::from_millis(500);
+    let time_limit = Duration::from_millis(500);
     // Most of it is read after the end of the command.
     let (client, server) = socket_pair();
-    let options = ServeOptions { reply_timeout: patience, ..limited() };
+    let options = ServeOptions { reply_timeout: time_limit, ..limited() };
     let command = format!("head -c {SIZE} /dev/zero");
     let (ran, ()) = serving(server.as_fd().into(), &options, || {
         let mut remote = start(client.as_fd().into(), &shell(&command));
@@ -491,7 +491,7 @@ fn a_client_that_reads_slowly_gets_everything() {
             total += got;
             thread::sleep(Duration::from_millis(15));
         }
-        assert!(begin.elapsed() > patience * 2, "it was not slow");
+        assert!(begin.elapsed() > time_limit * 2, "it was not slow");
         assert_eq!(total, SIZE);
     });
     assert!(matches!(ran, Ok(Served::Ran(_))), "{ran:?}");
@@ -499,8 +499,8 @@ fn a_client_that_reads_slowly_gets_everything() {
 
 #[test]
 fn output_that_comes_long_after_the_end_has_its_time_too() {
-    let patience = Duration::from_millis(400);
-    let mut options = ServeOptions { reply_timeout: patience, ..limited() };
+    let time_limit = Duration::from_millis(400);
+    let mut options = ServeOptions { reply_timeout: time_limit, ..limited() };
     options.limits.drain_grace = LONG;
     let (client, server) = socket_pair();
     let (ran, ()) = serving(server.as_fd().into(), &options, || {

@@ -11,7 +11,7 @@ use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::last_errno;
 use crate::io::signal::with_blocked;
 use crate::io::wait::{Interrupt, poll};
@@ -33,7 +33,7 @@ const OUTPUT_QUEUE: Opcode = libc::TIOCOUTQ as Opcode;
 #[derive(Debug)]
 pub struct Sink<'fd> {
     fd: BorrowedFd<'fd>,
-    patience: Patience,
+    time_limit: TimeLimit,
     mid_message: bool,
     is_socket: bool,
     /// The file type of a descriptor that is not a socket, once it was needed.
@@ -74,10 +74,17 @@ enum WithoutWaiting {
 
 impl<'fd> Sink<'fd> {
     /// Writes a new message to `fd`.
-    pub fn new(fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
-        let patience = patience.into();
+    pub fn new(fd: BorrowedFd<'fd>, time_limit: impl Into<TimeLimit>) -> Sink<'fd> {
+        let time_limit = time_limit.into();
         let without_waiting = None;
-        Sink { fd, patience, mid_message: false, is_socket: true, without_waiting, interrupt: None }
+        Sink {
+            fd,
+            time_limit,
+            mid_message: false,
+            is_socket: true,
+            without_waiting,
+            interrupt: None,
+        }
     }
 
     /// Lets `interrupt` end its waits.
@@ -91,8 +98,8 @@ impl<'fd> Sink<'fd> {
     }
 
     /// Continues to write under another deadline.
-    pub fn set_patience(&mut self, patience: impl Into<Patience>) {
-        self.patience = patience.into();
+    pub fn set_time_limit(&mut self, time_limit: impl Into<TimeLimit>) {
+        self.time_limit = time_limit.into();
     }
 
     /// Sets whether the next bytes are the start or the middle of a message.
@@ -120,7 +127,7 @@ impl<'fd> Sink<'fd> {
     /// Writes as much of `slices`, in order, as is accepted without waiting; `None` if nothing
     /// was. The first slice has at least one byte.
     pub fn try_write(&mut self, slices: &[IoSlice<'_>]) -> Result<Option<usize>> {
-        self.set_patience(Deadline::PAST);
+        self.set_time_limit(Deadline::PAST);
         match self.write(slices) {
             Ok(sent) => Ok(Some(sent)),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Stalled) => {
@@ -169,7 +176,7 @@ impl<'fd> Sink<'fd> {
                 Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
                 Err(Errno::INTR) => {}
                 // A ready descriptor may still lack the memory for more.
-                Err(Errno::AGAIN) if is_ready && self.patience.deadline.passed() => {
+                Err(Errno::AGAIN) if is_ready && self.time_limit.deadline.passed() => {
                     return Err(self.late());
                 }
                 Err(Errno::AGAIN) => {
@@ -183,7 +190,7 @@ impl<'fd> Sink<'fd> {
 
     /// Whether a call may block in the kernel: only the peer can end that wait.
     fn may_block(&self) -> bool {
-        self.patience.is_endless()
+        self.time_limit.is_endless()
             && self.interrupt.as_ref().is_none_or(|interrupt| interrupt.lets_block(self.fd))
     }
 
@@ -267,7 +274,7 @@ impl<'fd> Sink<'fd> {
             // A socket is reported as ready only once a large part of its buffer is free. With a
             // slow reader that can take longer than a stall may.
             let before = std::mem::replace(&mut unread, self.unread());
-            if unread < before && !self.patience.deadline.passed() {
+            if unread < before && !self.time_limit.deadline.passed() {
                 continue;
             }
             return Err(self.late());
@@ -276,7 +283,7 @@ impl<'fd> Sink<'fd> {
 
     /// Waits until there is room, and reads `other` meanwhile; false after a timeout.
     fn wait_once(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<bool> {
-        let until = self.patience.next();
+        let until = self.time_limit.next();
         loop {
             let mut fds = [
                 PollFd::from_borrowed_fd(self.fd, PollFlags::OUT),
@@ -329,7 +336,7 @@ impl<'fd> Sink<'fd> {
     /// The sent bytes that the peer has not received yet, if the kernel reports that and it
     /// matters.
     fn unread(&self) -> Option<i32> {
-        self.patience.stall?;
+        self.time_limit.stall?;
         // SAFETY: the call stores one int: tcp(7), unix(7), tty_ioctl(4).
         unsafe { ioctl(self.fd, Getter::<OUTPUT_QUEUE, i32>::new()) }.ok()
     }
@@ -369,7 +376,7 @@ mod tests {
                 }
                 assert!(sent > 0, "{name}");
                 let start = Instant::now();
-                sink.set_patience(Deadline::after(Duration::from_millis(20)));
+                sink.set_time_limit(Deadline::after(Duration::from_millis(20)));
                 assert_eq!(sink.write_all(b"y").unwrap_err().kind(), ErrorKind::TimedOut, "{name}");
                 assert!(start.elapsed() >= Duration::from_millis(20), "{name}");
                 // The accepted bytes were written, and new room is used.
@@ -378,7 +385,7 @@ mod tests {
                     std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut all).unwrap();
                     all
                 });
-                sink.set_patience(Deadline::after(Duration::from_secs(10)));
+                sink.set_time_limit(Deadline::after(Duration::from_secs(10)));
                 sink.write_all(&piece).unwrap();
                 drop(writer);
                 assert_eq!(reading.join().unwrap().len(), sent + piece.len(), "{name}");
@@ -395,7 +402,7 @@ mod tests {
             rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
             assert!(sink.try_write(&[IoSlice::new(&piece[..=PIPE_STEP])]).unwrap().is_some());
             rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
-            sink.set_patience(Deadline::after(Duration::from_millis(20)));
+            sink.set_time_limit(Deadline::after(Duration::from_millis(20)));
             assert_eq!(sink.write_all(&piece).unwrap_err().kind(), ErrorKind::Stalled);
         });
     }

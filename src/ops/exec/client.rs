@@ -115,12 +115,12 @@ fn send(
     time: &mut Time,
 ) -> Result<()> {
     if input.len() <= limits::GROW_STEP {
-        return connection.send_by(Some(header), [command, input], time.patience());
+        return connection.send_by(Some(header), [command, input], time.time_limit());
     }
     // The rest of a large input that is not accepted in time is not copied.
     let length = command.len() as u64 + input.len() as u64;
-    connection.begin_by(header, length, command, time.patience())?;
-    connection.write_by(input, time.patience())
+    connection.begin_by(header, length, command, time.time_limit())?;
+    connection.write_by(input, time.time_limit())
 }
 
 fn receive(
@@ -129,13 +129,13 @@ fn receive(
     max_output: u64,
     time: &mut Time,
 ) -> Result<Reply> {
-    let header = connection.header_by(time.patience())?;
+    let header = connection.header_by(time.time_limit())?;
     connection.check_answer(&header, id)?;
     let fields = header.fields()?;
     message::check_reply(&fields)?;
     if exec::output_of(&fields)?.is_some() {
         return Err(Error::new(ErrorKind::BadReply, "a part of a stream is not a reply"));
     }
-    let body = connection.body_by(max_output.saturating_mul(2), time.patience())?;
+    let body = connection.body_by(max_output.saturating_mul(2), time.time_limit())?;
     Reply::new(ExecReply::of(&fields)?, body)
 }

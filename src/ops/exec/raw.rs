@@ -9,7 +9,7 @@ use super::options::ServeOptions;
 use super::presence::{Presence, check_open, hangs_up, is_interrupt};
 use super::server::{Report, Served};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::wait::Interrupt;
 use crate::ops::Duplex;
 use crate::ops::frame;
@@ -29,14 +29,14 @@ pub fn run_and_reply(
         presence: Presence::new(None, options),
         collector: Collector::new(&job.limits),
     };
-    let patience = Patience::without_stall(options.reply_timeout);
+    let time_limit = TimeLimit::without_stall(options.reply_timeout);
     let completion = match job.admit(command, None).and_then(|()| job.run(command, &mut watched)) {
         Ok(completion) => completion,
         Err(error) if is_interrupt(&error) => return Err(error),
         Err(error) => {
             let message = error.to_string();
             let refusal = ErrorReply::new(error.kind(), &message, None).header();
-            send_reply(duplex, &refusal, &[], patience)?;
+            send_reply(duplex, &refusal, &[], time_limit)?;
             return Ok(Served::failed(error));
         }
     };
@@ -45,15 +45,20 @@ pub fn run_and_reply(
     let captured = watched.collector.captured(completion);
     let reply = captured.reply(None);
     let body = [&captured.stdout[..], &captured.stderr];
-    send_reply(duplex, &reply.header(), &body, patience)?;
+    send_reply(duplex, &reply.header(), &body, time_limit)?;
     Ok(Served::Ran(Report { reply, client_gone }))
 }
 
 /// Sends a reply. A deadline that passes before it leaves the stream out of sync, on both ends:
 /// this one still has a reply to send, and the other may still get it.
-fn send_reply(duplex: Duplex<'_>, header: &str, body: &[&[u8]], patience: Patience) -> Result<()> {
+fn send_reply(
+    duplex: Duplex<'_>,
+    header: &str,
+    body: &[&[u8]],
+    time_limit: TimeLimit,
+) -> Result<()> {
     let framing = frame::Options::default();
-    let sent = frame::send_by(duplex.writer, Some(header), body, &framing, patience);
+    let sent = frame::send_by(duplex.writer, Some(header), body, &framing, time_limit);
     sent.map_err(|error| match error.kind() {
         ErrorKind::TimedOut => Error::new(ErrorKind::Stalled, "there was no reply in time"),
         _ => error,

@@ -518,7 +518,7 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(timeout: impl Into<Time>) -> Turns {
-        Turns { deadline: timeout.into().patience().deadline, count: 0 }
+        Turns { deadline: timeout.into().time_limit().deadline, count: 0 }
     }
 
     /// Before another turn without a wait.

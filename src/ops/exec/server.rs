@@ -8,7 +8,7 @@ use super::options::ServeOptions;
 use super::presence::is_interrupt;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
+use crate::io::deadline::TimeLimit;
 use crate::io::wait::Interrupt;
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
@@ -75,9 +75,9 @@ fn serve_request(
     request: &Header,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
-    let patience = Patience::without_stall(options.reply_timeout);
+    let time_limit = TimeLimit::without_stall(options.reply_timeout);
     let refused = |connection: &mut Connection<'_>, error: Error| {
-        let skipped = connection.skip_by(patience);
+        let skipped = connection.skip_by(time_limit);
         let refused = refuse(connection, message::id_of(request).as_ref(), error, options);
         skipped.and(refused)
     };
@@ -85,7 +85,7 @@ fn serve_request(
         Ok(parsed) => parsed,
         Err(error) => return refused(connection, error),
     };
-    let command = connection.front_by(length, patience)?;
+    let command = connection.front_by(length, time_limit)?;
     if let Err(error) = job.admit(&command, Some(request)) {
         return refused(connection, error);
     }
@@ -129,8 +129,8 @@ fn refuse(
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let reply = ErrorReply::new(error.kind(), &error.to_string(), id).header();
-    let patience = Patience::without_stall(options.reply_timeout);
-    connection.send_last(&reply, patience)?;
+    let time_limit = TimeLimit::without_stall(options.reply_timeout);
+    connection.send_last(&reply, time_limit)?;
     Ok(Served::failed(error))
 }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::meter::{Flow, Meter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::fs::range::read_range;
 use crate::io::stream::aligned::reserve_aligned;
 use crate::io::stream::source::Source;
@@ -23,11 +23,11 @@ pub(super) fn send_content(
     header: &str,
     source: BorrowedFd<'_>,
     meter: &mut Meter<'_>,
-    patience: Patience,
+    time_limit: TimeLimit,
 ) -> Result<()> {
     let len = meter.left();
     if len == 0 {
-        return connection.begin_by(header, 0, &[], patience);
+        return connection.begin_by(header, 0, &[], time_limit);
     }
     let mut source = Source::new(source, Deadline::NEVER);
     source.set_interrupt(Some(Arc::clone(connection.shared().interrupt())));
@@ -37,16 +37,16 @@ pub(super) fn send_content(
     let mut is_first = true;
     while meter.left() > 0 {
         piece.truncate(start);
-        source.set_deadline(patience.next());
+        source.set_deadline(time_limit.next());
         source.set_mid_message(false);
         if source.read_more(&mut piece, meter.left().min(step as u64))? == 0 {
             let detail = format!("the file is {} bytes shorter than declared", meter.left());
             return Err(Error::new(ErrorKind::Truncated, detail));
         }
         if is_first {
-            connection.begin_by(header, len, &piece[start..], patience)?;
+            connection.begin_by(header, len, &piece[start..], time_limit)?;
         } else {
-            connection.write_by(&piece[start..], patience)?;
+            connection.write_by(&piece[start..], time_limit)?;
         }
         is_first = false;
         meter.pass(&piece[start..])?;
@@ -58,15 +58,18 @@ pub(super) fn send_content(
 pub(super) fn send_trailer(
     connection: &mut Connection<'_>,
     sha256: Option<Digest>,
-    patience: Patience,
+    time_limit: TimeLimit,
 ) -> Result<()> {
     let Some(sha256) = sha256 else { return Ok(()) };
-    connection.send_by(Some(&Trailer { sha256 }.header()), [&[], &[]], patience)
+    connection.send_by(Some(&Trailer { sha256 }.header()), [&[], &[]], time_limit)
 }
 
 /// Receives the header of the frame that follows a content. It has no body.
-pub(super) fn recv_trailer(connection: &mut Connection<'_>, patience: Patience) -> Result<Header> {
-    let header = connection.header_by(patience).map_err(|error| match error.kind() {
+pub(super) fn recv_trailer(
+    connection: &mut Connection<'_>,
+    time_limit: TimeLimit,
+) -> Result<Header> {
+    let header = connection.header_by(time_limit).map_err(|error| match error.kind() {
         ErrorKind::Closed => {
             Error::new(ErrorKind::Truncated, "the digest of the content is missing")
         }

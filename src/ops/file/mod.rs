@@ -66,12 +66,12 @@ pub fn put(
     time: impl Into<Time>,
 ) -> Result<Transferred> {
     what.check_put()?;
-    let patience = what.patience(time)?;
+    let time_limit = what.time_limit(time)?;
     let mut done = Transferred::default();
     let outcome = match what.local {
-        Local::Path(path) if what.tree => put_tree(connection, what, path, patience, &mut done),
-        Local::Path(path) => put_path(connection, what, path, patience, &mut done),
-        Local::Fd(fd) => put_fd(connection, what, fd, patience, &mut done),
+        Local::Path(path) if what.tree => put_tree(connection, what, path, time_limit, &mut done),
+        Local::Path(path) => put_path(connection, what, path, time_limit, &mut done),
+        Local::Fd(fd) => put_fd(connection, what, fd, time_limit, &mut done),
     };
     what.conclude(done, outcome)
 }
@@ -107,12 +107,12 @@ pub fn get(
     time: impl Into<Time>,
 ) -> Result<Transferred> {
     what.check_get()?;
-    let patience = what.patience(time)?;
+    let time_limit = what.time_limit(time)?;
     let mut done = Transferred::default();
     let outcome = match what.local {
-        Local::Path(path) if what.tree => get_tree(connection, what, path, patience, &mut done),
-        Local::Path(path) => get_path(connection, what, path, patience, &mut done),
-        Local::Fd(fd) => get_fd(connection, what, fd, patience, &mut done),
+        Local::Path(path) if what.tree => get_tree(connection, what, path, time_limit, &mut done),
+        Local::Path(path) => get_path(connection, what, path, time_limit, &mut done),
+        Local::Fd(fd) => get_fd(connection, what, fd, time_limit, &mut done),
     };
     what.conclude(done, outcome)
 }

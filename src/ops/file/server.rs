@@ -10,7 +10,7 @@ use super::meter::{Flow, Meter};
 use super::upload::Upload;
 use super::{ServeOptions, Stat, Transferred};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::fs::directory;
 use crate::io::fs::partial::open_partial;
 use crate::io::fs::range::seek;
@@ -64,16 +64,17 @@ pub fn serve(
         return Err(Error::new(ErrorKind::State, "a part of the body was received before"));
     }
     let deadline = Deadline::from_timeout(options.timeout);
-    let patience = Patience { deadline, stall: options.stall };
+    let time_limit = TimeLimit { deadline, stall: options.stall };
     let id = message::id_of(request);
-    let served = Session { connection, options, patience, id, is_silent: false }.run(request, root);
+    let served =
+        Session { connection, options, time_limit, id, is_silent: false }.run(request, root);
     served.inspect_err(|error| connection.shared().break_by(error))
 }
 
 struct Session<'a, 'c, 'fd> {
     connection: &'c mut Connection<'fd>,
     options: &'a ServeOptions<'a>,
-    patience: Patience,
+    time_limit: TimeLimit,
     id: Option<Id>,
     /// Nothing is answered.
     is_silent: bool,
@@ -139,8 +140,8 @@ impl Session<'_, '_, '_> {
     /// Receives all of a put, also if the file was refused.
     fn receive(&mut self, upload: &mut Upload<'_>, has_trailer: bool) -> Result<Option<Header>> {
         let step = upload.step();
-        self.connection.for_each_chunk(step, self.patience, |piece| upload.take(piece))?;
-        has_trailer.then(|| recv_trailer(self.connection, self.patience)).transpose()
+        self.connection.for_each_chunk(step, self.time_limit, |piece| upload.take(piece))?;
+        has_trailer.then(|| recv_trailer(self.connection, self.time_limit)).transpose()
     }
 
     fn get(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
@@ -158,10 +159,10 @@ impl Session<'_, '_, '_> {
             sha256: None,
             trailer: (request.trailer == Some(true)).then_some(true),
         };
-        send_content(self.connection, &reply.header(), file.as_fd(), &mut meter, self.patience)
+        send_content(self.connection, &reply.header(), file.as_fd(), &mut meter, self.time_limit)
             .inspect_err(|_| self.options.cut(meter.done()))?;
         let sent = meter.finish();
-        send_trailer(self.connection, sent.sha256, self.patience)?;
+        send_trailer(self.connection, sent.sha256, self.time_limit)?;
         Ok(Served::Done(sent))
     }
 
@@ -245,21 +246,21 @@ impl Session<'_, '_, '_> {
         Flow {
             progress: None,
             rate: self.options.rate.into_iter().chain(rate).min(),
-            deadline: self.patience.deadline,
+            deadline: self.time_limit.deadline,
             interrupt: Arc::clone(self.connection.shared().interrupt()),
         }
     }
 
     /// Drops a body that is not needed.
     fn skip(&mut self) -> Result<()> {
-        self.connection.skip_by(self.patience)
+        self.connection.skip_by(self.time_limit)
     }
 
     fn answer(&mut self, header: &str, body: &[u8], done: Transferred) -> Result<Served> {
         if self.is_silent {
             return Ok(Served::Done(done));
         }
-        match self.connection.send_by(Some(header), [body, &[]], self.patience) {
+        match self.connection.send_by(Some(header), [body, &[]], self.time_limit) {
             Ok(()) => Ok(Served::Done(done)),
             Err(_) if self.is_client_gone() => Ok(Served::Unanswered(done)),
             Err(error) => Err(error),
@@ -292,7 +293,7 @@ impl Session<'_, '_, '_> {
         }
         let message = error.to_string();
         let header = ErrorReply::new(error.kind(), &message, self.id.as_ref()).header();
-        self.connection.send_last(&header, self.patience)
+        self.connection.send_last(&header, self.time_limit)
     }
 
     /// Whether nobody is left to read the reply.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Progress, Transferred};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Patience, Time};
+use crate::io::deadline::{Time, TimeLimit};
 use crate::io::fs::store::StoreOptions;
 use crate::limits;
 
@@ -198,8 +198,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// How long it may take.
-    pub(super) fn patience(&self, time: impl Into<Time>) -> Result<Patience> {
-        Ok(Patience { deadline: to_wait(time)?.deadline, stall: self.stall })
+    pub(super) fn time_limit(&self, time: impl Into<Time>) -> Result<TimeLimit> {
+        Ok(TimeLimit { deadline: to_wait(time)?.deadline, stall: self.stall })
     }
 
     /// Records how far it came.
@@ -212,12 +212,12 @@ impl<'a> Transfer<'a> {
 }
 
 /// How long a request may take. It must wait for its reply, so a timeout of zero is refused.
-pub(super) fn to_wait(time: impl Into<Time>) -> Result<Patience> {
+pub(super) fn to_wait(time: impl Into<Time>) -> Result<TimeLimit> {
     let mut time = time.into();
     if time.is_none() {
         return Err(Error::new(ErrorKind::Argument, "a request has to wait for its reply"));
     }
-    Ok(time.patience())
+    Ok(time.time_limit())
 }
 
 /// Refuses the first of the members that is set.

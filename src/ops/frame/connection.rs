@@ -222,7 +222,7 @@ impl<'fd> Connection<'fd> {
     /// the peer may lose the last reply.
     pub fn end(&mut self, linger: bool, timeout: impl Into<Time>) -> Result<()> {
         // The time covers both parts.
-        let mut time = Time::from(timeout.into().patience());
+        let mut time = Time::from(timeout.into().time_limit());
         if linger {
             self.receiving.check_drain()?;
         }

@@ -80,11 +80,11 @@ impl<'fd> Connection<'fd> {
         let id = self.next_id();
         let header = message::with_id(header, &id)?;
         self.exchange(|connection| {
-            connection.send_by(Some(&header), [body, &[]], time.patience())?;
-            let reply = connection.header_by(time.patience())?;
+            connection.send_by(Some(&header), [body, &[]], time.time_limit())?;
+            let reply = connection.header_by(time.time_limit())?;
             connection.check_answer(&reply, &id)?;
             let max = connection.max_body();
-            let body = connection.body_by(max, time.patience())?;
+            let body = connection.body_by(max, time.time_limit())?;
             let fields = reply.fields()?;
             message::check_reply(&fields)?;
             if fields.text("status")?.as_deref() != Some("ok") {

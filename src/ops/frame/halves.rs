@@ -136,7 +136,7 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
                 Err(error) if copied > 0 && is_resumable(&error) => return Ok(copied),
                 outcome => outcome?,
             }
-            sink.set_patience(time.patience());
+            sink.set_time_limit(time.time_limit());
             sink.set_mid_message(false);
             let written = sink.write(&[IoSlice::new(self.receiving.body_there())]);
             match written {
@@ -372,7 +372,7 @@ impl SendHalf<'_, '_> {
         }
         let other = meanwhile(self.receiving.as_deref_mut());
         self.sending.flush(other, time)?;
-        source.set_deadline(time.patience().next());
+        source.set_deadline(time.time_limit().next());
         source.set_mid_message(false);
         source.read_more(piece, max)
     }
@@ -382,10 +382,10 @@ impl SendHalf<'_, '_> {
         &mut self,
         header: Option<&str>,
         bodies: [&[u8]; 2],
-        patience: impl Into<Time>,
+        time_limit: impl Into<Time>,
     ) -> Result<()> {
         self.shared.check()?;
-        let mut time = patience.into();
+        let mut time = time_limit.into();
         let other = meanwhile(self.receiving.as_deref_mut());
         match self.sending.send(header, bodies, other, &mut time)? {
             Sent::Whole => Ok(()),
@@ -402,10 +402,10 @@ impl SendHalf<'_, '_> {
         header: &str,
         body_len: u64,
         first: &[u8],
-        patience: impl Into<Time>,
+        time_limit: impl Into<Time>,
     ) -> Result<()> {
         self.shared.check()?;
-        let mut time = patience.into();
+        let mut time = time_limit.into();
         let other = meanwhile(self.receiving.as_deref_mut());
         match self.sending.begin_with(header, body_len, first, other, &mut time)? {
             Sent::Whole => Ok(()),
@@ -417,8 +417,8 @@ impl SendHalf<'_, '_> {
     }
 
     /// Sends the next piece of the body, all of it.
-    pub(super) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
-        let mut time = patience.into();
+    pub(super) fn write_by(&mut self, piece: &[u8], time_limit: impl Into<Time>) -> Result<()> {
+        let mut time = time_limit.into();
         let mut given = 0;
         while given < piece.len() {
             let other = meanwhile(self.receiving.as_deref_mut());

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::raw::Message;
 use super::sending::{Sent, is_resumable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience, Time};
+use crate::io::deadline::{Deadline, Time, TimeLimit};
 use crate::wire::frame::decoder::FrameView;
 use crate::wire::frame::packet::check_size;
 use crate::wire::json::header::Header;
@@ -161,10 +161,10 @@ impl Connection<'_> {
     pub(crate) fn for_each_chunk(
         &mut self,
         step: usize,
-        patience: Patience,
+        time_limit: TimeLimit,
         mut take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut time = patience.into();
+        let mut time = time_limit.into();
         let mut refused = None;
         let received = self.receive_half().receive(|receiving, sending| {
             receiving.for_each_chunk(step, sending, &mut time, |piece| {
@@ -181,8 +181,8 @@ impl Connection<'_> {
     }
 
     /// Drops the rest of the body.
-    pub(crate) fn skip_by(&mut self, patience: Patience) -> Result<()> {
-        let mut time = patience.into();
+    pub(crate) fn skip_by(&mut self, time_limit: TimeLimit) -> Result<()> {
+        let mut time = time_limit.into();
         self.receive_half().receive(|receiving, sending| receiving.skip(sending, &mut time))
     }
 
@@ -210,15 +210,15 @@ impl Connection<'_> {
         &mut self,
         header: Option<&str>,
         bodies: [&[u8]; 2],
-        patience: impl Into<Time>,
+        time_limit: impl Into<Time>,
     ) -> Result<()> {
-        self.send_half().send_by(header, bodies, patience)
+        self.send_half().send_by(header, bodies, time_limit)
     }
 
     /// Sends a message without a body, even if receiving has broken the connection: the last
     /// one, an error reply.
-    pub(crate) fn send_last(&mut self, header: &str, patience: impl Into<Time>) -> Result<()> {
-        let mut time = patience.into();
+    pub(crate) fn send_last(&mut self, header: &str, time_limit: impl Into<Time>) -> Result<()> {
+        let mut time = time_limit.into();
         match self.sending.send(Some(header), [&[], &[]], None, &mut time)? {
             Sent::Whole => Ok(()),
             Sent::Queued => self.sending.flush(None, &mut time),
@@ -232,9 +232,9 @@ impl Connection<'_> {
         header: &str,
         body_len: u64,
         first: &[u8],
-        patience: impl Into<Time>,
+        time_limit: impl Into<Time>,
     ) -> Result<()> {
-        self.send_half().begin_by(header, body_len, first, patience)
+        self.send_half().begin_by(header, body_len, first, time_limit)
     }
 
     /// The error after which nothing can be sent any more, if there is one.
@@ -243,8 +243,8 @@ impl Connection<'_> {
     }
 
     /// Sends the next piece of the body, all of it.
-    pub(crate) fn write_by(&mut self, piece: &[u8], patience: impl Into<Time>) -> Result<()> {
-        self.send_half().write_by(piece, patience)
+    pub(crate) fn write_by(&mut self, piece: &[u8], time_limit: impl Into<Time>) -> Result<()> {
+        self.send_half().write_by(piece, time_limit)
     }
 }
 

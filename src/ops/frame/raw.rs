@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::stream::sink::Sink;
 use crate::io::stream::source::Source;
 use crate::io::wait::Interrupt;
@@ -65,8 +65,8 @@ impl Options {
         source
     }
 
-    fn sink<'fd>(&self, fd: BorrowedFd<'fd>, patience: impl Into<Patience>) -> Sink<'fd> {
-        let mut sink = Sink::new(fd, patience);
+    fn sink<'fd>(&self, fd: BorrowedFd<'fd>, time_limit: impl Into<TimeLimit>) -> Sink<'fd> {
+        let mut sink = Sink::new(fd, time_limit);
         sink.set_interrupt(self.interrupt.clone());
         sink
     }
@@ -118,12 +118,12 @@ pub(crate) fn send_by(
     header: Option<&str>,
     slices: &[&[u8]],
     options: &Options,
-    patience: Patience,
+    time_limit: TimeLimit,
 ) -> Result<()> {
     let body_len = slices.iter().map(|slice| slice.len() as u64).sum();
     let head = Head::new(header, body_len, options.max_header)?;
     let [start, keys] = head.pieces();
-    let mut sink = options.sink(fd, patience);
+    let mut sink = options.sink(fd, time_limit);
     if head.len() as u64 + body_len <= FLAT as u64 {
         let mut flat = [0; FLAT];
         let mut end = 0;

@@ -379,7 +379,7 @@ impl<'fd> Receiving<'fd> {
             }
             is_first = false;
             let Some(source) = &mut self.source else { return Ok(()) };
-            source.set_deadline(time.patience().next());
+            source.set_deadline(time.time_limit().next());
             source.set_mid_message(false);
             room.clear();
             match source.read_more(&mut room, max - dropped)? {
@@ -501,7 +501,7 @@ impl<'fd> Receiving<'fd> {
         self.fail_if_over()?;
         let (is_exact, width) = (self.is_exact, self.prefix_width());
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
-        source.set_deadline(time.patience().next());
+        source.set_deadline(time.time_limit().next());
         source.set_mid_message(false);
         let missing = if is_exact { self.decoder.missing(width) } else { u64::MAX };
         let buffer = self.decoder.space()?;
@@ -522,7 +522,7 @@ impl<'fd> Receiving<'fd> {
     fn source(&mut self, time: &mut Time) -> Result<&mut Source<'fd>> {
         self.fail_if_over()?;
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
-        source.set_deadline(time.patience().next());
+        source.set_deadline(time.time_limit().next());
         source.set_mid_message(false);
         Ok(source)
     }

@@ -421,7 +421,7 @@ impl<'fd> Sending<'fd> {
             slices[count] = IoSlice::new(piece);
             count += 1;
         }
-        sink.set_patience(time.patience());
+        sink.set_time_limit(time.time_limit());
         sink.set_mid_message(false);
         let sent = sink.write_beside(&slices[..count], other);
         let sent = sent.inspect_err(|error| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{ask, starts_over};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, Patience};
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::fs::partial::open_partial;
 use crate::io::fs::path;
 use crate::io::fs::range::position;
@@ -59,10 +59,10 @@ pub(in crate::ops::file) fn get_fd(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     dest: BorrowedFd<'_>,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
-    let flow = flow(connection, what, patience);
+    let flow = flow(connection, what, time_limit);
     let mut meter = Meter::new(0, what.checksum, &flow);
     if what.offset > 0 && what.checksum {
         let stands = position(dest).unwrap_or(0);
@@ -74,10 +74,10 @@ pub(in crate::ops::file) fn get_fd(
     } else {
         meter.skip_unread(what.offset);
     }
-    let mut sink = Sink::new(dest, patience);
+    let mut sink = Sink::new(dest, time_limit);
     sink.set_interrupt(Some(Arc::clone(&flow.interrupt)));
     let mut dest = ToFd(sink, what.offset);
-    Fetch { what, flow: &flow, patience }.run(connection, meter, &mut dest, done)
+    Fetch { what, flow: &flow, time_limit }.run(connection, meter, &mut dest, done)
 }
 
 /// Stores the file at a path.
@@ -85,12 +85,12 @@ pub(in crate::ops::file) fn get_path(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     path: &Path,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
     let (parent, leaf) = path::open_parent(path)?;
     let place = Place { root: Root::new(parent.as_fd())?, name: Name::new(leaf)? };
-    get_to(connection, what, place, patience, done)
+    get_to(connection, what, place, time_limit, done)
 }
 
 /// Where a file goes.
@@ -105,14 +105,14 @@ pub(in crate::ops::file) fn get_to(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     place: Place<'_>,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
-    let flow = flow(connection, what, patience);
+    let flow = flow(connection, what, time_limit);
     let (file, meter) = place.begin(what, &flow)?;
     let is_continued = meter.done() > 0;
     let mut dest = ToPlace { file: Some(file), place, what, is_continued };
-    let fetch = Fetch { what, flow: &flow, patience };
+    let fetch = Fetch { what, flow: &flow, time_limit };
     let mut got = fetch.run(connection, meter, &mut dest, done);
     if is_continued && got.as_ref().is_err_and(starts_over) {
         dest.start_over()?;
@@ -202,11 +202,11 @@ impl Place<'_> {
     }
 }
 
-fn flow<'a>(connection: &Connection<'_>, what: &Transfer<'a>, patience: Patience) -> Flow<'a> {
+fn flow<'a>(connection: &Connection<'_>, what: &Transfer<'a>, time_limit: TimeLimit) -> Flow<'a> {
     Flow {
         progress: what.progress.map(|progress| (progress, what.name)),
         rate: what.rate,
-        deadline: patience.deadline,
+        deadline: time_limit.deadline,
         interrupt: Arc::clone(connection.shared().interrupt()),
     }
 }
@@ -215,7 +215,7 @@ fn flow<'a>(connection: &Connection<'_>, what: &Transfer<'a>, patience: Patience
 struct Fetch<'a> {
     what: &'a Transfer<'a>,
     flow: &'a Flow<'a>,
-    patience: Patience,
+    time_limit: TimeLimit,
 }
 
 impl Fetch<'_> {
@@ -238,7 +238,7 @@ impl Fetch<'_> {
             rate: self.what.rate,
         };
         let got = connection.exchange(|connection| {
-            let header = ask(connection, &request.header(), &id, self.patience)?;
+            let header = ask(connection, &request.header(), &id, self.time_limit)?;
             // A server that does not know offsets sends the whole file.
             let whole = GetReply::read(&header, 0);
             let is_whole = whole.is_ok();
@@ -256,7 +256,7 @@ impl Fetch<'_> {
             }
             let got = meter.finish();
             let checked = if reply.trailer == Some(true) {
-                let trailer = Trailer::read(&recv_trailer(connection, self.patience)?)?;
+                let trailer = Trailer::read(&recv_trailer(connection, self.time_limit)?)?;
                 got.check(Some(trailer.sha256))
             } else {
                 Ok(())
@@ -283,7 +283,7 @@ impl Fetch<'_> {
             return Ok(Some(error));
         }
         let mut failed = None;
-        let received = connection.for_each_chunk(meter.step(), self.patience, |piece| {
+        let received = connection.for_each_chunk(meter.step(), self.time_limit, |piece| {
             dest.write(piece).and_then(|()| meter.pass(piece)).inspect_err(|error| {
                 failed = Some(error.clone());
             })
@@ -305,7 +305,7 @@ impl Fetch<'_> {
         if connection.to_receive() > limits::COPY_STEP as u64 {
             return Err(error);
         }
-        let deadline = self.patience.deadline.min(Deadline::after(DROP_TIME));
+        let deadline = self.time_limit.deadline.min(Deadline::after(DROP_TIME));
         let dropped = connection.skip_by(deadline.into()).and_then(|()| {
             if reply.trailer == Some(true) {
                 recv_trailer(connection, deadline.into())?;

@@ -5,7 +5,7 @@ mod put;
 mod query;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
+use crate::io::deadline::TimeLimit;
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
 use crate::wire::message::{Id, check_reply};
@@ -20,16 +20,16 @@ fn ask(
     connection: &mut Connection<'_>,
     request: &str,
     id: &Id,
-    patience: Patience,
+    time_limit: TimeLimit,
 ) -> Result<Header> {
-    connection.send_by(Some(request), [&[], &[]], patience)?;
-    recv_reply(connection, id, patience)
+    connection.send_by(Some(request), [&[], &[]], time_limit)?;
+    recv_reply(connection, id, time_limit)
 }
 
 /// Receives the header of the reply to the request `id`, but not the body. An error reply is an
 /// error of a remote kind, and has no body.
-fn recv_reply(connection: &mut Connection<'_>, id: &Id, patience: Patience) -> Result<Header> {
-    let reply = connection.header_by(patience)?;
+fn recv_reply(connection: &mut Connection<'_>, id: &Id, time_limit: TimeLimit) -> Result<Header> {
+    let reply = connection.header_by(time_limit)?;
     connection.check_answer(&reply, id)?;
     let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
     let fields = reply.fields()?;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{check_no_body, query, recv_reply, starts_over};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
+use crate::io::deadline::TimeLimit;
 use crate::io::fs::range::{self, position};
 use crate::io::fs::{check, path};
 use crate::ops::file::content::{send_content, send_trailer, skip_range};
@@ -24,7 +24,7 @@ pub(in crate::ops::file) fn put_path(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     path: &Path,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
     let (file, stat) = path::open_file(path)?;
@@ -33,7 +33,7 @@ pub(in crate::ops::file) fn put_path(
     })?;
     seek(file.as_fd(), what.offset)?;
     let what = Transfer { length: Some(rest), ..*what };
-    put_fd(connection, &what, file.as_fd(), patience, done)
+    put_fd(connection, &what, file.as_fd(), time_limit, done)
 }
 
 /// Stores the next bytes of `source`; `what.local` is ignored.
@@ -41,7 +41,7 @@ pub(in crate::ops::file) fn put_fd(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     source: BorrowedFd<'_>,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
     let stat = check::stat(source).map_err(|error| error.context("the source"))?;
@@ -65,10 +65,10 @@ pub(in crate::ops::file) fn put_fd(
     let flow = Flow {
         progress: what.progress.map(|progress| (progress, what.name)),
         rate: what.rate,
-        deadline: patience.deadline,
+        deadline: time_limit.deadline,
         interrupt: Arc::clone(connection.shared().interrupt()),
     };
-    Put { connection, what, source, flow, patience }.run(done)
+    Put { connection, what, source, flow, time_limit }.run(done)
 }
 
 /// The source of a put.
@@ -92,7 +92,7 @@ struct Put<'a, 'c, 'fd> {
     what: &'a Transfer<'a>,
     source: Source<'a>,
     flow: Flow<'a>,
-    patience: Patience,
+    time_limit: TimeLimit,
 }
 
 impl<'a> Put<'a, '_, '_> {
@@ -128,7 +128,7 @@ impl<'a> Put<'a, '_, '_> {
     /// them; `None` if the server cannot resume.
     fn agree(&mut self) -> Result<Option<Meter<'a>>> {
         let Source { fd, begins, size, .. } = self.source;
-        let theirs = match query::partial(self.connection, self.what.name, self.patience) {
+        let theirs = match query::partial(self.connection, self.what.name, self.time_limit) {
             Ok(theirs) if self.source.is_regular() && theirs.bytes <= size => theirs,
             Err(error) if error.kind() == ErrorKind::RemoteUnsupported => return Ok(None),
             Err(error) if error.kind() != ErrorKind::RemoteNotFound => return Err(error),
@@ -149,21 +149,21 @@ impl<'a> Put<'a, '_, '_> {
 
     /// Sends the bytes that `meter` has not skipped.
     fn send(&mut self, mut meter: Meter<'_>, resume: bool, done: &mut Transferred) -> Result<()> {
-        let Put { what, patience, .. } = *self;
+        let Put { what, time_limit, .. } = *self;
         let has_trailer = meter.is_hashed() && what.reply;
         let id = what.reply.then(|| self.connection.next_id());
         let header = self.request(id.clone(), &meter, has_trailer, resume).header();
         let fd = self.source.fd;
         let sent = self.connection.exchange(|connection| {
-            let outcome = send_content(connection, &header, fd, &mut meter, patience);
+            let outcome = send_content(connection, &header, fd, &mut meter, time_limit);
             done.bytes = meter.done();
             outcome?;
             let sent = meter.finish();
             if has_trailer {
-                send_trailer(connection, sent.sha256, patience)?;
+                send_trailer(connection, sent.sha256, time_limit)?;
             }
             let Some(id) = id else { return Ok(Ok(sent)) };
-            let reply = recv_reply(connection, &id, patience)?;
+            let reply = recv_reply(connection, &id, time_limit)?;
             check_no_body(connection)?;
             Ok(check_stored(&reply, what.name, &sent)?.map(|()| sent))
         })??;

@@ -2,7 +2,7 @@
 
 use super::{ask, check_no_body};
 use crate::error::Result;
-use crate::io::deadline::{Patience, Time};
+use crate::io::deadline::{Time, TimeLimit};
 use crate::limits;
 use crate::ops::file::transfer::to_wait;
 use crate::ops::file::{Entry, PartialFile, Stat};
@@ -39,13 +39,13 @@ pub fn list(
     name: &[u8],
     time: impl Into<Time>,
 ) -> Result<Vec<Entry>> {
-    let patience = to_wait(time)?;
+    let time_limit = to_wait(time)?;
     let id = connection.next_id();
     let mut request = PathRequest::new(name);
     request.id = Some(id.clone());
     connection.exchange(|connection| {
-        ask(connection, &request.header("list"), &id, patience)?;
-        Entry::read_list(&connection.body_by(limits::MAX_BODY, patience)?)
+        ask(connection, &request.header("list"), &id, time_limit)?;
+        Entry::read_list(&connection.body_by(limits::MAX_BODY, time_limit)?)
     })
 }
 
@@ -72,11 +72,11 @@ pub(in crate::ops::file) fn make_link(
     name: &[u8],
     target: &[u8],
     overwrite: bool,
-    patience: Patience,
+    time_limit: TimeLimit,
 ) -> Result<()> {
     let mut request = PathRequest::new(name).with_target(target);
     request.overwrite = (!overwrite).then_some(false);
-    ask_bare(connection, "symlink", request, patience, |_| Ok(()))
+    ask_bare(connection, "symlink", request, time_limit, |_| Ok(()))
 }
 
 fn ask_bare<T>(
@@ -86,11 +86,11 @@ fn ask_bare<T>(
     time: impl Into<Time>,
     read: impl FnOnce(&Header) -> Result<T>,
 ) -> Result<T> {
-    let patience = to_wait(time)?;
+    let time_limit = to_wait(time)?;
     let id = connection.next_id();
     request.id = Some(id.clone());
     connection.exchange(|connection| {
-        let reply = ask(connection, &request.header(cmd), &id, patience)?;
+        let reply = ask(connection, &request.header(cmd), &id, time_limit)?;
         check_no_body(connection)?;
         read(&reply)
     })

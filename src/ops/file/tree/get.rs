@@ -6,7 +6,7 @@ use std::path::Path;
 use super::walk::{Directory, Side, TreeName, walk};
 use super::{Tally, is_same, run};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Patience;
+use crate::io::deadline::TimeLimit;
 use crate::io::fs::directory;
 use crate::io::fs::path;
 use crate::io::fs::root::Root;
@@ -23,11 +23,11 @@ pub(in crate::ops::file) fn get_tree(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     path: &Path,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
     run(connection, what, done, |connection, what, tally, done| {
-        let mut receiver = Receiver { connection, path, what, patience, tally, top: None };
+        let mut receiver = Receiver { connection, path, what, time_limit, tally, top: None };
         walk(&mut receiver, what.name, what.links, done)
     })
 }
@@ -36,7 +36,7 @@ struct Receiver<'a, 'c, 'fd> {
     connection: &'c mut Connection<'fd>,
     path: &'a Path,
     what: &'a Transfer<'a>,
-    patience: Patience,
+    time_limit: TimeLimit,
     /// `None`: nothing is fetched, only counted.
     tally: Option<&'a Tally<'a>>,
     /// The directory at the path.
@@ -46,7 +46,7 @@ struct Receiver<'a, 'c, 'fd> {
 impl Receiver<'_, '_, '_> {
     /// The server's list of the directory.
     fn list(&mut self, at: &TreeName) -> Result<Vec<Entry>> {
-        let mut entries = list(self.connection, at.name(), self.patience)?;
+        let mut entries = list(self.connection, at.name(), self.time_limit)?;
         Entry::sort(&mut entries);
         match entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
             None => Ok(entries),
@@ -61,7 +61,7 @@ impl Receiver<'_, '_, '_> {
         let is_new = path::make_directory(self.path, self.what.sync)?;
         let top = path::open_directory(self.path)?;
         let mode = if is_new && self.what.preserve {
-            Some(stat(self.connection, at.name(), self.patience)?.mode & 0o777)
+            Some(stat(self.connection, at.name(), self.time_limit)?.mode & 0o777)
         } else {
             None
         };
@@ -115,7 +115,7 @@ impl Side for Receiver<'_, '_, '_> {
         let place = Place { root: Root::new(dir.as_fd()?)?, name: Name::new(&entry.name)? };
         let what = Transfer { name: at.name(), ..*self.what };
         let mut got = Transferred::default();
-        get_to(self.connection, &what, place, self.patience, &mut got)?;
+        get_to(self.connection, &what, place, self.time_limit, &mut got)?;
         tally.add(got.bytes);
         Ok(got.bytes)
     }

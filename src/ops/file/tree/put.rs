@@ -6,7 +6,7 @@ use std::path::Path;
 use super::walk::{Directory, Side, TreeName, walk};
 use super::{Tally, is_same, run};
 use crate::error::Result;
-use crate::io::deadline::Patience;
+use crate::io::deadline::TimeLimit;
 use crate::io::fs::check;
 use crate::io::fs::directory;
 use crate::io::fs::path;
@@ -22,14 +22,14 @@ pub(in crate::ops::file) fn put_tree(
     connection: &mut Connection<'_>,
     what: &Transfer<'_>,
     path: &Path,
-    patience: Patience,
+    time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
     let top = path::open_directory(path)?;
     let top = Root::new(top.as_fd())?;
     run(connection, what, done, |connection, what, tally, done| {
         let theirs = Vec::new();
-        let mut sender = Sender { connection, top, what, patience, tally, theirs };
+        let mut sender = Sender { connection, top, what, time_limit, tally, theirs };
         walk(&mut sender, what.name, what.links, done)
     })
 }
@@ -38,7 +38,7 @@ struct Sender<'a, 'c, 'fd> {
     connection: &'c mut Connection<'fd>,
     top: Root<'a>,
     what: &'a Transfer<'a>,
-    patience: Patience,
+    time_limit: TimeLimit,
     /// `None`: nothing is sent, only counted.
     tally: Option<&'a Tally<'a>>,
     /// The server's entries of the current directory, sorted by name.
@@ -48,14 +48,14 @@ struct Sender<'a, 'c, 'fd> {
 impl Sender<'_, '_, '_> {
     /// Makes the directory on the server, and remembers its existing entries.
     fn make(&mut self, dir: BorrowedFd<'_>, at: &TreeName, is_top: bool) -> Result<()> {
-        let Sender { what, patience, .. } = *self;
+        let Sender { what, time_limit, .. } = *self;
         if !at.name().is_empty() {
             let mode =
                 if what.preserve { Some(check::stat(dir)?.mode & 0o777 | 0o700) } else { None };
-            mkdir(self.connection, at.name(), mode, what.parents && is_top, patience)?;
+            mkdir(self.connection, at.name(), mode, what.parents && is_top, time_limit)?;
         }
         if what.resume {
-            self.theirs = list(self.connection, at.name(), patience)?;
+            self.theirs = list(self.connection, at.name(), time_limit)?;
             Entry::sort(&mut self.theirs);
         }
         Ok(())
@@ -110,7 +110,7 @@ impl Side for Sender<'_, '_, '_> {
         };
         let what = Transfer { name: at.name(), length: Some(stat.size), ..*self.what };
         let mut sent = Transferred::default();
-        put_fd(self.connection, &what, file.as_fd(), self.patience, &mut sent)?;
+        put_fd(self.connection, &what, file.as_fd(), self.time_limit, &mut sent)?;
         tally.add(sent.bytes);
         Ok(sent.bytes)
     }
@@ -119,7 +119,7 @@ impl Side for Sender<'_, '_, '_> {
         check_link_target(Name::new(at.within())?, target)?;
         let overwrite = self.what.overwrite;
         match self.tally {
-            Some(_) => make_link(self.connection, at.name(), target, overwrite, self.patience),
+            Some(_) => make_link(self.connection, at.name(), target, overwrite, self.time_limit),
             None => Ok(()),
         }
     }
