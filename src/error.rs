@@ -212,7 +212,7 @@ impl Error {
         &self.detail
     }
 
-    /// The same error, its details led by what was being done.
+    /// The same error, with the action in front of its details.
     #[must_use]
     pub fn context(mut self, doing: &str) -> Error {
         self.detail = format!("{doing}: {}", self.detail).into();

@@ -85,7 +85,7 @@ fn mask(how: libc::c_int, set: &libc::sigset_t) -> libc::sigset_t {
     }
 }
 
-/// What is pending for this thread or the process, and blocked.
+/// The blocked signals that are pending for this thread or the process.
 fn pending() -> libc::sigset_t {
     let mut set = MaybeUninit::zeroed();
     // SAFETY: the pointer is valid; a zeroed sigset_t is one.

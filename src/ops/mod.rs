@@ -1,4 +1,4 @@
-//! The features: what a program does with frames, keys, commands and files.
+//! The features: frames, keys, commands, files and datagrams.
 
 pub mod auth;
 pub mod datagram;

@@ -7,7 +7,7 @@ pub enum Kind {
     File,
     /// A directory.
     Dir,
-    /// A symbolic link itself, not what it leads to.
+    /// A symbolic link itself, not its target.
     Symlink,
     /// A device, a FIFO, a socket or anything else.
     Other,
@@ -16,7 +16,7 @@ pub enum Kind {
 /// Attributes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Bytes of a regular file; for others the value of their file system.
     pub size: u64,
@@ -31,9 +31,9 @@ pub struct Stat {
 pub struct Entry {
     /// The name, one component. In a list from the peer it can be anything.
     pub name: Vec<u8>,
-    /// What it is.
+    /// Its attributes.
     pub stat: Stat,
-    /// Where a symbolic link leads.
+    /// The target of a symbolic link.
     pub target: Option<Vec<u8>>,
 }
 

@@ -99,7 +99,7 @@ impl FrameConnectionOptions {
         self.flags & flag != 0
     }
 
-    /// The options of Rust, and what FRAME_DEFAULT_TIMEOUT stands for.
+    /// The options of Rust, and the value of FRAME_DEFAULT_TIMEOUT.
     fn convert(&self) -> Result<(ConnectionOptions, Option<Duration>)> {
         options::flags(self.flags, Self::FLAGS, "frame_connection_options")?;
         options::unused(self.reserved, "frame_connection_options.reserved")?;

@@ -72,8 +72,8 @@ pub extern "C" fn frame_connection_next(
 }
 
 /// Receives the header of the next message. Read its body with frame_connection_read() and
-/// frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve(). The next receive
-/// drops what is left of it.
+/// frame_connection_read_to(), or pass it to exec_serve() or frame_file_serve(). The next
+/// receive drops the unread rest.
 ///
 /// *view has the header, which is valid until the next receive, and no body. *body_len is the
 /// length of the body, of any size; body_len may be NULL.

@@ -147,7 +147,7 @@ pub extern "C" fn exec_datagram_call(
     })
 }
 
-/// What a server reports of a datagram.
+/// The result of serving a datagram, for C.
 fn answer_result(answer: &Answer) -> ExecResult {
     let none = |outcome, error: Option<&Error>| ExecResult {
         outcome,

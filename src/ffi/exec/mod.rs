@@ -77,7 +77,7 @@ pub struct ExecResult {
 // SAFETY: numbers only, `size` first, no padding.
 unsafe impl SizedStruct for ExecResult {}
 
-/// What a reply says.
+/// The result in a reply, for C.
 pub(in crate::ffi) fn result_of(reply: &ExecReply, client_gone: bool) -> ExecResult {
     let flags = [
         (reply.timed_out, EXEC_RESULT_TIMED_OUT),

@@ -62,12 +62,12 @@ pub struct ExecRequest {
 // SAFETY: numbers and pointers, `size` first, no padding.
 unsafe impl SizedStruct for ExecRequest {}
 
-/// What a request may ask for where it is used.
+/// The members that apply in a kind of call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::ffi) enum Form {
     /// One reply.
     Reply,
-    /// Output as it comes.
+    /// Streamed output.
     Stream,
     /// One datagram.
     Datagram,

@@ -160,7 +160,7 @@ fn report(served: &Served, result: &Results<ExecResult>) -> Result<c_int> {
     Ok(value.outcome)
 }
 
-/// What a server reports of a request.
+/// The result of serving a request, for C.
 pub(in crate::ffi) fn served_result(served: &Served) -> ExecResult {
     let failed = |outcome, error: &Error| ExecResult {
         outcome,

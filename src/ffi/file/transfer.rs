@@ -208,7 +208,7 @@ pub extern "C" fn frame_file_get(
 
 type Work = fn(&mut Connection<'static>, &Transfer<'_>, Option<Duration>) -> Result<Transferred>;
 
-/// Does a transfer, and says how far it came.
+/// Runs a transfer, and reports how far it came.
 fn transfer(
     c: Handle<FrameConnection>,
     what: Options<FrameFileTransfer>,
@@ -343,7 +343,7 @@ pub(super) fn wait(
     timeout(milliseconds, default)
 }
 
-/// What has passed, and what was reported of it.
+/// The transferred bytes, and the error that was reported.
 pub(super) fn result_of(done: &Transferred, error: i32) -> FrameFileResult {
     FrameFileResult {
         size: 0,

@@ -21,7 +21,7 @@ use crate::wire::frame::queue::Format;
 pub struct FrameDecoder {
     decoder: Decoder,
     format: Format,
-    /// What frame_decoder_reserve() has handed out.
+    /// The room that frame_decoder_reserve() has returned.
     room: usize,
     /// A body is being taken in pieces.
     in_body: bool,

@@ -230,7 +230,7 @@ pub extern "C" fn frame_free(frame: Mut<FrameHandle>) {
 }
 
 impl FrameHandle {
-    /// Where it is, as long as it lives.
+    /// Its address, as long as it lives.
     fn view(&self) -> FrameView {
         let header = self.header.as_ref().map_or(&[][..], Header::text_with_nul);
         let header_view = FrameView::new(header, &(0..header.len()), &(0..0));

@@ -27,7 +27,7 @@ pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
     Error::system_as(kind, &what, errno)
 }
 
-/// Refuses what is not a regular file.
+/// Refuses anything but a regular file.
 pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
     let what = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(()),

@@ -13,13 +13,11 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// The base that variables are added to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Base {
-    /// `PATH` is [`DEFAULT_PATH`] and `SHELL` is `/bin/sh`. From the host come only
-    /// `HOME`, `USER`, `LOGNAME`, `TMPDIR`, `TZ` and the locale, `LANG` and the `LC_*` of
-    /// locale(7), so that output is in the host's encoding; what the host has not set stays
-    /// unset.
-    /// Nothing that loads or runs code (`LD_*`, `ENV`, `BASH_ENV`) or that holds the
-    /// host's secrets gets through. A command that becomes another user gets no `HOME`,
-    /// `USER` and `LOGNAME`.
+    /// `PATH` is [`DEFAULT_PATH`] and `SHELL` is `/bin/sh`. From the host come only `HOME`,
+    /// `USER`, `LOGNAME`, `TMPDIR`, `TZ` and the locale, `LANG` and the `LC_*` of locale(7), so
+    /// that output is in the host's encoding; other variables stay unset. Nothing that loads or
+    /// runs code (`LD_*`, `ENV`, `BASH_ENV`) or that holds the host's secrets gets through. A
+    /// command that becomes another user gets no `HOME`, `USER` and `LOGNAME`.
     #[default]
     Clean,
     /// All variables of the host, including `LD_*`, but no `FRAMEFD_*`: those may say where a

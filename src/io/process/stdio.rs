@@ -44,9 +44,9 @@ impl Default for Stdio {
 pub struct Ends {
     /// The command's descriptors 0, 1 and 2.
     pub theirs: [Rc<OwnedFd>; 3],
-    /// Where its standard output and its standard error are read.
+    /// The read ends of its standard output and its standard error.
     pub outputs: [Option<Channel>; 2],
-    /// Where its input is written.
+    /// The write end of its input.
     pub input: Option<Channel>,
     /// The terminal that all of them are, if there is one.
     pub terminal: Option<Terminal>,

@@ -22,7 +22,7 @@ impl Ends<'_> {
     /// The first may be used while the second are kept and `'fd` lasts: the caller keeps both in
     /// one object that has `'fd` in its type.
     pub(crate) fn lend(self) -> (Lent, [Option<OwnedFd>; 2]) {
-        // SAFETY: open for `'fd`, or as long as the caller keeps what owns it.
+        // SAFETY: open for `'fd`, or as long as the caller keeps its owner.
         let lent = |fd: i32| unsafe { BorrowedFd::borrow_raw(fd) };
         match self {
             Ends::Borrowed(reader, writer) => {

@@ -183,7 +183,7 @@ impl<'fd> Source<'fd> {
         }
     }
 
-    /// Whether a call that blocks in the kernel will do: nothing but what comes ends it.
+    /// Whether a call may block in the kernel: only received bytes can end that wait.
     fn may_block(&self) -> bool {
         self.deadline.is_never()
             && self.interrupt.as_ref().is_none_or(|interrupt| interrupt.lets_block(self.fd))
@@ -196,7 +196,7 @@ impl<'fd> Source<'fd> {
 
     fn read_nowait(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
         let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-        // SAFETY: the kernel writes to `buf`, which is as long as it is told.
+        // SAFETY: the kernel writes to `buf`, and gets its length.
         let got =
             unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
         usize::try_from(got).map_err(|_| last_errno())

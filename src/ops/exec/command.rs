@@ -56,7 +56,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// What a command may use.
+/// Limits of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of shell code, or of all arguments together, each with its NUL. A longer command is

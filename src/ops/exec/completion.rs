@@ -81,7 +81,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Keeps what the limits allow.
+    /// Keeps output up to the limit.
     pub fn new(limits: &Limits) -> Collector {
         Collector {
             kept: [Vec::new(), Vec::new()],

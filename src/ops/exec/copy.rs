@@ -1,4 +1,4 @@
-//! A command at the peer whose input comes from a descriptor, and whose output goes to two.
+//! A command at the peer, with input from a descriptor and output to two.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;

@@ -22,8 +22,8 @@
 //! | both outputs have too  |               |               |            |                 |
 //!
 //! After the leader's end only others of its group can be ended, so `Terminating` keeps its
-//! grace for them. `Emptying` reads what the pipes held when it began, and no more; then
-//! the run is over.
+//! grace for them. `Emptying` reads only the bytes that the pipes held when it began; then the
+//! run is over.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -106,7 +106,7 @@ enum Phase {
     Emptying { until: [u64; 2] },
 }
 
-/// Where the command's input is written.
+/// The write end of the command's input.
 struct Stdin {
     channel: Channel,
     /// The last byte was not the end of a line.

@@ -7,8 +7,8 @@
 //! | closed  | nothing more can come: the body was read and there | is watched for its end    |
 //! |         | are no frames, or end-of-stream was read           |                           |
 //!
-//! `reading` becomes `held` by a piece, and again `reading` once the command has taken it.
-//! Once the command reads no more, what comes is dropped, and nothing is held.
+//! `reading` becomes `held` by a piece, and again `reading` once the command has taken it. Once
+//! the command reads no more, further input is dropped, and nothing is held.
 
 use rustix::process::Signal;
 
@@ -182,5 +182,5 @@ impl ClientInput {
     }
 }
 
-/// What a pipe takes at once.
+/// Bytes that a pipe accepts at once.
 const PIECE: usize = limits::GROW_STEP;

@@ -52,7 +52,7 @@ pub struct Inquiry<'a> {
     pub command: &'a [u8],
     /// The options of the request.
     pub request: &'a ExecRequest,
-    /// Its header, unless it came without one.
+    /// Its header, unless it has none.
     pub header: Option<&'a Header>,
 }
 

@@ -69,7 +69,7 @@ impl Presence {
         }
     }
 
-    /// Nobody reads what is written.
+    /// Nobody reads the written bytes.
     pub(super) fn lose(&mut self) -> Flow {
         if self.kills() { self.reset() } else { Flow::Continue }
     }

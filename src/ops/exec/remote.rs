@@ -87,7 +87,7 @@ impl RemoteCommand<'_, '_> {
         self.running.reply()
     }
 
-    /// What to poll the descriptors for: [`Running::events`].
+    /// The events to poll the descriptors for: [`Running::events`].
     pub fn events(&self) -> PollFlags {
         self.running.events(self.connection)
     }

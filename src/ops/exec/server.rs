@@ -15,7 +15,7 @@ use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id};
 
-/// What a server reported to its client; in each case the stream is in sync.
+/// Outcome of a request; in each case the stream is in sync.
 #[derive(Debug)]
 pub enum Served {
     /// The command ran.

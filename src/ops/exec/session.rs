@@ -1,8 +1,8 @@
 //! A command that runs for a client: output is sent to the client, and input and signals are
 //! received from it.
 //!
-//! The state of a session is that of its client (presence.rs) and that of its input
-//! (input.rs). Together they say what it waits for:
+//! The state of a session is that of its client (presence.rs) and that of its input (input.rs).
+//! Together they determine its waits:
 //!
 //! | Client                     | Input reading | Input held, closed           | Its writer       |
 //! |----------------------------|---------------|------------------------------|------------------|
@@ -210,7 +210,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         Ok(Flow::Continue)
     }
 
-    /// Reads what the client has sent.
+    /// Reads bytes from the client.
     fn receive(&mut self) -> Result<Flow> {
         match self.input.advance(self.connection) {
             Ok(None) => Ok(Flow::Continue),

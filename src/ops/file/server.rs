@@ -47,7 +47,7 @@ pub enum Served {
 /// A put is received completely before the reply, even if it is refused, so that the connection
 /// stays in sync. After an error the connection is broken: close it. An error reply was sent if
 /// possible, and nothing was stored, unless only the reply failed. A get whose file becomes
-/// shorter meanwhile ends in such an error: the close tells the client that its file is not
+/// shorter meanwhile ends in such an error: by the close the client knows that its file is not
 /// complete.
 ///
 /// [`ErrorKind::State`] if a part of the body was received already, and

@@ -109,7 +109,7 @@ pub struct Connection<'fd> {
 /// The state of a connection.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// What broke it, or what ended its sending.
+    /// The failure that broke it or ended its sending.
     pub broken: Option<Error>,
     /// This side has ended its direction.
     pub ended: bool,

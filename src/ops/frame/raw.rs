@@ -31,7 +31,7 @@ pub struct Options {
     pub max_body: u64,
     /// How the length of a packet is written; frames always use the default.
     pub prefix: PrefixFormat,
-    /// What ends the call besides its timeout.
+    /// May end the call before its timeout.
     pub interrupt: Option<Arc<Interrupt>>,
 }
 
@@ -112,7 +112,7 @@ pub fn send_slices(
     send_by(fd, header, slices, options, options.deadline().into())
 }
 
-/// As [`send_slices`], where the time is not for this call alone.
+/// As [`send_slices`], with a time that covers several calls.
 pub(crate) fn send_by(
     fd: BorrowedFd<'_>,
     header: Option<&str>,
@@ -256,7 +256,7 @@ fn recv_body(source: &mut Source<'_>, len: u64, options: &Options) -> Result<Vec
     Ok(body)
 }
 
-/// Receives a body at `start` in `buf`; `None` if it has to have memory of its own.
+/// Receives a body at `start` in `buf`; `None` if it does not fit.
 fn recv_in_place(
     source: &mut Source<'_>,
     len: u64,

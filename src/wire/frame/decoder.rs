@@ -10,7 +10,7 @@ use crate::wire::frame::packet::{PrefixFormat, check_size, header_length};
 use crate::wire::json::header::read_data_size;
 use crate::wire::memory::{reserve, reserve_step};
 
-/// What a decoder accepts.
+/// Limits of a decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of header text.

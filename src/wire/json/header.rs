@@ -68,7 +68,7 @@ impl Header {
         }
     }
 
-    /// What `data_size` says, if it is there.
+    /// The value of `data_size`, if it is given.
     pub fn data_size(&self) -> Option<u64> {
         self.data_size
     }
@@ -95,7 +95,7 @@ impl Header {
     }
 }
 
-/// Checks `text` as [`Header::parse`] does, and returns what its `data_size` says.
+/// Checks `text` as [`Header::parse`] does, and returns its `data_size`.
 #[inline]
 pub fn read_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
     match canonical_data_size(text) {
@@ -112,8 +112,8 @@ fn parse_for_data_size(text: &[u8], max_depth: u32) -> Result<Option<u64>> {
     }
 }
 
-/// What follows the brace that opens `header`, a JSON object that may be sent: its keys
-/// and the brace that closes it.
+/// The text after the brace that opens `header`, a JSON object that may be sent: its keys and
+/// the brace that closes it.
 pub(crate) fn keys_to_send(header: &str) -> Result<&str> {
     if find(header, DATA_SIZE, limits::MAX_DEPTH_HARD)?.is_some() {
         return Err(bad_field("data_size is written by the library"));

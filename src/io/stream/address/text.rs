@@ -12,7 +12,7 @@ use crate::wire::quote;
 /// A parsed address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A name that has to be looked up.
+    /// A name to be looked up.
     Name {
         /// The name.
         host: String,

@@ -93,7 +93,7 @@ pub(in crate::ops::file) fn get_path(
     get_to(connection, what, place, time_limit, done)
 }
 
-/// Where a file goes.
+/// The destination of a file.
 #[derive(Clone, Copy)]
 pub(in crate::ops::file) struct Place<'a> {
     pub root: Root<'a>,

@@ -1,4 +1,4 @@
-//! The put request, what follows it, and its reply.
+//! The put request, the bytes that follow it, and its reply.
 
 use super::{FileMode, FileName, ok, rest_of};
 use crate::error::{Error, ErrorKind, Result};
