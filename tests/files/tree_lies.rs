@@ -6,10 +6,12 @@ use std::os::unix::fs::symlink;
 
 use framefd::ops::file::{Links, Progress, Transfer, Transferred};
 use framefd::ops::frame;
+use framefd::wire::entry::Entry;
 use framefd::wire::json::header::Header;
 use framefd::{ErrorKind, Result};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::common::process::{alone, peak_memory};
+use crate::common::process::{address_space, alone, peak_memory};
 use crate::common::{encoded, kind};
 use crate::{End, Kind, Tree, names, plain, send_tree, take_tree};
 
@@ -394,4 +396,23 @@ fn a_put_does_not_believe_in_what_is_there() {
     let error = put(list(&[]), error).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RemoteNoSpace);
     assert!(error.detail().contains("\"new/file\""), "{error}");
+}
+
+#[test]
+fn a_list_that_is_too_large_for_the_memory_is_an_error_like_any_other() {
+    alone("tree_lies::a_list_that_is_too_large_for_the_memory_is_an_error_like_any_other", || {
+        let entry = entry("a", r#""kind":"file""#);
+        // The entries are larger than the 64 MiB that malloc(3) reserves for a thread.
+        let count = 600_000;
+        let mut list = String::with_capacity(count * (entry.len() + 1) + 1);
+        for index in 0..count {
+            list.push(if index == 0 { '[' } else { ',' });
+            list.push_str(&entry);
+        }
+        list.push(']');
+        let limit = Rlimit { current: Some(address_space() + (10 << 20)), maximum: None };
+        setrlimit(Resource::As, limit).unwrap();
+        let read = Entry::read_list(list.as_bytes()).map(|entries| entries.len());
+        assert_eq!(kind(read), ErrorKind::NoMemory);
+    });
 }

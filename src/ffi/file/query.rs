@@ -136,7 +136,7 @@ pub extern "C" fn frame_file_list(
         let c = c.get("c")?;
         let timeout = c.exchange_timeout(timeout_ms)?;
         let entries = c.cell.both(|connection| file::list(connection, name, timeout))?;
-        let entries = entries.into_iter().map(Listed::new).collect::<Result<Vec<_>>>()?;
+        let entries = Listed::all(entries)?;
         let length = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         place.put(FrameFileListing { entries });
         Ok(length)
@@ -177,6 +177,16 @@ pub extern "C" fn frame_file_listing_free(list: Mut<FrameFileListing>) {
 }
 
 impl Listed {
+    fn all(entries: Vec<Entry>) -> Result<Vec<Listed>> {
+        let mut all = Vec::new();
+        all.try_reserve_exact(entries.len())
+            .map_err(|_| Error::new(ErrorKind::NoMemory, "the list"))?;
+        for entry in entries {
+            all.push(Listed::new(entry)?);
+        }
+        Ok(all)
+    }
+
     fn new(entry: Entry) -> Result<Listed> {
         let Entry { name, stat, target } = entry;
         let text = |bytes| {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Entry, FileMode, FileName, Stat, ok};
@@ -156,7 +156,7 @@ impl Entry {
         let bad = |detail: String| Error::new(ErrorKind::BadReply, format!("the list: {detail}"));
         let text = str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
         let list: List = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-        Ok(list.0)
+        list.0
     }
 
     fn of(fields: &Fields<'_>) -> Result<Entry> {
@@ -166,7 +166,8 @@ impl Entry {
 }
 
 /// Entries are read one by one, so that a long text that is not a list takes no memory.
-struct List(Vec<Entry>);
+/// The error is that there is no memory for them.
+struct List(Result<Vec<Entry>>);
 
 impl<'de> serde::Deserialize<'de> for List {
     fn deserialize<D: serde::Deserializer<'de>>(list: D) -> Result<List, D::Error> {
@@ -190,10 +191,15 @@ impl<'de> Visitor<'de> for ListVisitor {
             if text.len() as u64 > limits::MAX_HEADER {
                 return Err(S::Error::custom("an entry is too long"));
             }
+            if entries.try_reserve(1).is_err() {
+                // The parser takes text that is left over for a syntax error.
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(List(Err(Error::new(ErrorKind::NoMemory, "the list"))));
+            }
             let entry = Fields::parse(text).and_then(|fields| Entry::of(&fields));
             entries.push(entry.map_err(|error| S::Error::custom(error.detail()))?);
         }
-        Ok(List(entries))
+        Ok(List(Ok(entries)))
     }
 }
 
