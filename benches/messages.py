@@ -23,13 +23,14 @@ from harness import (
 
 BATCHED = "limit, batched at both ends"
 READS = "limit, one writev and 3 reads"
+BUFFERED_READS = "limit, one writev, buffered reads"
 STATELESS = "framefd, send and recv"
 CONNECTION = "framefd, a connection"
 BUFFERED = "framefd, queued and borrowed"
 TOKIO_BATCHED = "tokio codec, batched"
 ZMQ = "libzmq"
 PYTHON = "framefd in Python, one by one"
-PYTHON_BUFFERED = "framefd in Python, Writer and Reader"
+PYTHON_BUFFERED = "framefd in Python, queued and borrowed"
 MULTIPROCESSING = "multiprocessing.connection"
 PYZMQ = "pyzmq"
 
@@ -47,7 +48,7 @@ class Way(NamedTuple):
 WAYS = [
     Way(BATCHED, "limit", "limit", "batched", "messages"),
     Way(READS, "limit", "limit", "reads", "messages trips memory"),
-    Way("limit, one writev, buffered reads", "limit", "limit", "buffered", "messages"),
+    Way(BUFFERED_READS, "limit", "limit", "buffered", "messages"),
     Way("limit, bytes without a frame", "limit", "limit", "raw", "trips"),
     Way(STATELESS, "ours", "framefd", "stateless", "messages trips memory"),
     Way(CONNECTION, "ours", "framefd", "connection", "messages trips memory"),
@@ -101,8 +102,13 @@ def message_bars(size: int) -> list[Bar]:
             Bar("3 times libzmq", BUFFERED, ZMQ, 3),
             Bar("ahead of tokio's codec, batched", BUFFERED, TOKIO_BATCHED),
         ]
+    if size == 64:
+        bars.append(Bar("1.7 times tokio's codec, batched", BUFFERED, TOKIO_BATCHED, 1.7))
     if 64 <= size <= 1 << 14:
-        bars.append(Bar("0.9 of one writev and 3 reads", STATELESS, READS, 0.9))
+        bars += [
+            Bar("0.9 of one writev and 3 reads", STATELESS, READS, 0.9),
+            Bar("0.95 of one writev, buffered reads", CONNECTION, BUFFERED_READS, 0.95),
+        ]
     if size >= 1 << 18:
         bars += [
             Bar("0.95 of one writev and 3 reads", STATELESS, READS, 0.95),
