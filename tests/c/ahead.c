@@ -8,17 +8,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#define LONG 20000
-
-static struct frame_connection *connection(int read_fd, int write_fd, uint32_t flags)
-{
-    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct frame_connection *c;
-    opts.flags = flags;
-    CHECK_RETURNS(0, frame_connection_new(read_fd, write_fd, &opts, &c));
-    return c;
-}
-
 static int receive(struct frame_connection *c, int timeout)
 {
     struct frame *frame;
@@ -36,7 +25,7 @@ static void read_ahead(void)
 
     for (exact = 0; exact < 2; exact++) {
         socket_pair(fd);
-        c = connection(fd[0], fd[0], exact ? FRAME_CONNECTION_EXACT : 0);
+        c = connection_of(fd[0], fd[0], exact ? FRAME_CONNECTION_EXACT : 0);
         write_all(fd[1], two, sizeof two - 1);
         CHECK_RETURNS(0, receive(c, LONG));
         CHECK(unread(fd[0]) == (exact ? 20u : 0u));
@@ -61,7 +50,7 @@ static void tcp(void)
     int i;
     for (i = 0; i < 3; i++) {
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        frame_connection_free(connection(fd, fd, flags[i]));
+        frame_connection_free(connection_of(fd, fd, flags[i]));
         CHECK(option(fd, IPPROTO_TCP, TCP_NODELAY) == (i == 0));
         CHECK(option(fd, SOL_SOCKET, SO_KEEPALIVE) == (i == 2));
         close(fd);
@@ -73,7 +62,7 @@ static void a_header_travels_with_its_first_piece(void)
     struct frame_connection *c;
     int fd[2];
     socket_pair(fd);
-    c = connection(fd[0], fd[0], 0);
+    c = connection_of(fd[0], fd[0], 0);
     CHECK_RETURNS(0, frame_connection_begin(c, NULL, 2));
     CHECK(unread(fd[1]) == 0);
     CHECK_RETURNS(1, frame_connection_write(c, "a", 1, LONG));
@@ -90,7 +79,7 @@ static void written_before_a_wait(void)
     int fd[2], duplex;
     for (duplex = 0; duplex < 2; duplex++) {
         socket_pair(fd);
-        c = connection(fd[0], fd[0], duplex ? FRAME_CONNECTION_DUPLEX : 0);
+        c = connection_of(fd[0], fd[0], duplex ? FRAME_CONNECTION_DUPLEX : 0);
         CHECK_RETURNS(1, frame_connection_queue(c, &view, 1, 0));
         CHECK_RETURNS(FRAME_ETIMEDOUT, receive(c, 5));
         CHECK((unread(fd[1]) > 0) == !duplex);
@@ -119,8 +108,8 @@ static void both_send_first(void)
     pthread_t other;
     int fd[2];
     socket_pair(fd);
-    c[0] = connection(fd[0], fd[0], 0);
-    c[1] = connection(fd[1], fd[1], 0);
+    c[0] = connection_of(fd[0], fd[0], 0);
+    c[1] = connection_of(fd[1], fd[1], 0);
     CHECK(pthread_create(&other, NULL, talk, c[1]) == 0);
     talk(c[0]);
     CHECK(pthread_join(other, NULL) == 0);
@@ -150,7 +139,7 @@ static void answers(void)
 
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         socket_pair(fd);
-        c = connection(fd[0], fd[0], 0);
+        c = connection_of(fd[0], fd[0], 0);
         CHECK_RETURNS(0, frame_send(fd[1], cases[i].reply, NULL, 0, NULL));
         CHECK_RETURNS(cases[i].code, frame_connection_call(c, "{}", NULL, 0, LONG, &frame));
         frame_free(frame);
@@ -223,8 +212,8 @@ static void a_third_thread(void)
     int fd[2], next = 0, code;
 
     socket_pair(fd);
-    c = connection(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
-    peer = connection(fd[1], fd[1], 0);
+    c = connection_of(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
+    peer = connection_of(fd[1], fd[1], 0);
     CHECK(pthread_create(&threads[0], NULL, echo, peer) == 0);
     CHECK(pthread_create(&threads[1], NULL, send_numbers, c) == 0);
     CHECK(pthread_create(&threads[2], NULL, meddle, c) == 0);

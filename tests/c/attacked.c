@@ -9,17 +9,6 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 
-#define LONG 20000
-
-static struct frame_connection *connection(int read_fd, int write_fd, uint32_t flags)
-{
-    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct frame_connection *c;
-    opts.flags = flags;
-    CHECK_RETURNS(0, frame_connection_new(read_fd, write_fd, &opts, &c));
-    return c;
-}
-
 /* Fills what the kernel holds for the peer. */
 static void fill(int fd)
 {
@@ -222,7 +211,7 @@ static void forked_meanwhile(void)
     pid_t child;
 
     socket_pair(fd);
-    c = connection(fd[0], fd[0], FRAME_CONNECTION_OWN);
+    c = connection_of(fd[0], fd[0], FRAME_CONNECTION_OWN);
     CHECK(pthread_create(&thread, NULL, wait_in_it, c) == 0);
     do
         nanosleep(&pause, NULL);
@@ -261,12 +250,12 @@ static void forked_twice(void)
     pid_t child;
 
     socket_pair(fd);
-    c = connection(fd[0], fd[0], 0);
+    c = connection_of(fd[0], fd[0], 0);
     CHECK_RETURNS(1, frame_connection_queue(c, &view, 1, 0));
     child = fork();
     if (child == 0) {
         socket_pair(pair);
-        own = connection(pair[0], pair[0], 0);
+        own = connection_of(pair[0], pair[0], 0);
         CHECK_RETURNS(1, frame_connection_queue(own, &view, 1, 0));
         child = fork();
         if (child == 0) {
@@ -279,7 +268,7 @@ static void forked_twice(void)
         wait_for(child);
         CHECK_RETURNS(FRAME_EFORKED, frame_connection_flush(c, LONG));
         CHECK_RETURNS(0, frame_connection_flush(own, LONG));
-        peer = connection(pair[1], pair[1], 0);
+        peer = connection_of(pair[1], pair[1], 0);
         CHECK_RETURNS(0, receive(peer, LONG));
         CHECK_RETURNS(FRAME_ETIMEDOUT, receive(peer, 0));
         frame_connection_free(c);
@@ -289,7 +278,7 @@ static void forked_twice(void)
     }
     wait_for(child);
     CHECK_RETURNS(0, frame_connection_flush(c, LONG));
-    peer = connection(fd[1], fd[1], 0);
+    peer = connection_of(fd[1], fd[1], 0);
     CHECK_RETURNS(0, receive(peer, LONG));
     CHECK_RETURNS(FRAME_ETIMEDOUT, receive(peer, 0));
     frame_connection_free(c);
@@ -316,8 +305,8 @@ static void ended_beside_a_receiver(void)
     int fd[2];
 
     socket_pair(fd);
-    c = connection(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
-    peer = connection(fd[1], fd[1], 0);
+    c = connection_of(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
+    peer = connection_of(fd[1], fd[1], 0);
     CHECK(pthread_create(&thread, NULL, receive_the_last, c) == 0);
     nanosleep(&pause, NULL);
     CHECK_RETURNS(0, frame_connection_end(c, false, LONG));
@@ -341,7 +330,7 @@ static void handed_on(void)
     int fd[2], null = open("/dev/null", O_WRONLY);
 
     socket_pair(fd);
-    c = connection(fd[0], fd[0], 0);
+    c = connection_of(fd[0], fd[0], 0);
     write_all(fd[1], "\17\0\0\0{\"data_size\":9}abc", 22);
     CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, NULL));
     CHECK_RETURNS(0, frame_connection_unread(c, &bytes, &len));
@@ -370,7 +359,7 @@ static void aborted_elsewhere(void)
     for (sends = 0; sends < 2; sends++) {
         socket_pair(fd);
         CHECK(pipe(pipes) == 0);
-        c = connection(fd[0], fd[0], 0);
+        c = connection_of(fd[0], fd[0], 0);
         if (!sends) {
             write_all(fd[1], "\17\0\0\0{\"data_size\":9}abc", 22);
             CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, NULL));

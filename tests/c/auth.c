@@ -41,13 +41,6 @@ static void the_right_key_opens_and_a_wrong_one_does_not(void)
 }
 
 /* A connection over one of two descriptors, which stay the caller's. */
-static struct frame_connection *connection(int fd)
-{
-    struct frame_connection *c;
-    CHECK_RETURNS(0, frame_connection_new(fd, fd, NULL, &c));
-    return c;
-}
-
 static void any_of_several_keys_is_named(void)
 {
     static const char *const ids[] = {"first", "second", NULL};
@@ -71,7 +64,7 @@ static void any_of_several_keys_is_named(void)
         pid_t child;
         socket_pair(fd);
         child = prove(fd[0], texts[i], strlen(texts[i]));
-        c = connection(fd[1]);
+        c = connection_of(fd[1], fd[1], 0);
         memset(who.key_id, '#', sizeof who.key_id);
         if (i < 3) {
             CHECK_RETURNS(0, frame_connection_auth_server(c, ring, &opts, i ? &who : NULL));
@@ -98,8 +91,8 @@ static void a_handshake_on_a_connection_can_be_resumed(void)
     struct frame *frame;
     int fd[2], i;
     socket_pair(fd);
-    client = connection(fd[0]);
-    server = connection(fd[1]);
+    client = connection_of(fd[0], fd[0], 0);
+    server = connection_of(fd[1], fd[1], 0);
     CHECK_RETURNS(0, auth_keyring_new(&ring));
     CHECK_RETURNS(0, auth_keyring_add(ring, "id", KEY, KEY_LEN, 0));
 
@@ -299,8 +292,8 @@ static void a_ring_is_loaded_whole_or_not_at_all(void)
     CHECK_RETURNS(FRAME_ENOENT, auth_keyring_load(ring, in_directory("none"), 0));
     CHECK_RETURNS(0, auth_keyring_load(ring, in_directory("good"), 0));
     socket_pair(fd);
-    client = connection(fd[0]);
-    server = connection(fd[1]);
+    client = connection_of(fd[0], fd[0], 0);
+    server = connection_of(fd[1], fd[1], 0);
     opts.flags = AUTH_PLAIN;
     opts.timeout_ms = FRAME_DONT_WAIT;
     CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_auth_server(server, ring, &opts, &who));

@@ -7,13 +7,6 @@
 enum { MIB = 1 << 20, BUFFER = 64 * 1024 };
 
 /* A connection over a descriptor that stays the caller's. */
-static struct frame_connection *connection(int read_fd, int write_fd)
-{
-    struct frame_connection *c;
-    CHECK_RETURNS(0, frame_connection_new(read_fd, write_fd, NULL, &c));
-    return c;
-}
-
 static struct frame_connection_state state_of(struct frame_connection *c)
 {
     struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
@@ -68,7 +61,7 @@ static void frames_that_came_together_are_lent_together(void)
     CHECK_RETURNS(0, frame_send(fd[0], "{\"n\":1}", "one", 3, NULL));
     CHECK_RETURNS(0, frame_send(fd[0], NULL, NULL, 0, NULL));
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "three", 5, NULL));
-    c = connection(fd[1], fd[1]);
+    c = connection_of(fd[1], fd[1], 0);
 
     CHECK_RETURNS(2, frame_connection_next(c, views, 2, -1));
     CHECK(unread(fd[1]) == 0);
@@ -135,7 +128,7 @@ static void an_error_comes_after_the_frames_before_it_and_breaks_the_connection(
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "two", 3, NULL));
     write_all(fd[0], "\x02\0\0\0[]", 6);
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "lost", 4, NULL));
-    c = connection(fd[1], fd[1]);
+    c = connection_of(fd[1], fd[1], 0);
     CHECK_RETURNS(2, frame_connection_next(c, views, 4, LONG));
     CHECK_BYTES("two", views[1].body, views[1].body_len);
     CHECK_RETURNS(FRAME_EBADJSON, frame_connection_next(c, views, 4, LONG));
@@ -159,7 +152,7 @@ static void the_end_tells_where_it_is(void)
         CHECK_RETURNS(0, frame_send(fd[0], NULL, "whole", 5, NULL));
         write_all(fd[0], "\x0f\0\0\0{\"data_size\":1}", cut);
         CHECK(close(fd[0]) == 0);
-        c = connection(fd[1], fd[1]);
+        c = connection_of(fd[1], fd[1], 0);
         CHECK_RETURNS(1, frame_connection_next(c, views, 2, LONG));
         CHECK_BYTES("whole", views[0].body, views[0].body_len);
         CHECK_RETURNS(code, frame_connection_next(c, views, 2, LONG));
@@ -182,7 +175,7 @@ static void a_body_is_read_in_pieces(void)
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "copied", 6, NULL));
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "dropped", 7, NULL));
     CHECK_RETURNS(0, frame_send(fd[0], NULL, NULL, 0, NULL));
-    c = connection(fd[1], fd[1]);
+    c = connection_of(fd[1], fd[1], 0);
 
     CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, &body_len));
     CHECK(strcmp(view.header, "{\"data_size\":10,\"n\":1}") == 0);
@@ -262,7 +255,7 @@ static void a_large_body_goes_past_the_buffer(void)
     int fd[2];
     socket_pair(fd);
     start_sending(&sending, fd[0], 2, sizeof body);
-    c = connection(fd[1], fd[1]);
+    c = connection_of(fd[1], fd[1], 0);
     for (n = 0; n < 2; n++) {
         size_t got = 0;
         CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, NULL));
@@ -296,7 +289,7 @@ static void a_frame_larger_than_the_buffer_is_gathered(void)
     int fd[2];
     socket_pair(fd);
     start_sending(&sending, fd[0], 3, 3 * MIB);
-    c = connection(fd[1], fd[1]);
+    c = connection_of(fd[1], fd[1], 0);
     while (n < 3) {
         int64_t count = frame_connection_next(c, views, 2, LONG), i;
         CHECK(count > 0);
@@ -321,7 +314,7 @@ static void what_was_read_and_not_taken_is_given_back(void)
     socket_pair(fd);
     CHECK_RETURNS(0, frame_send(fd[0], NULL, "hello", 5, NULL));
     write_all(fd[0], "plain", 5);
-    c = connection(fd[1], fd[1]);
+    c = connection_of(fd[1], fd[1], 0);
     CHECK_RETURNS(1, frame_connection_next(c, &view, 1, LONG));
     CHECK_RETURNS(0, frame_connection_unread(c, &rest, &len));
     CHECK_BYTES("plain", rest, len);
@@ -378,7 +371,7 @@ static void what_is_queued_goes_out_when_it_is_told_or_enough(void)
     size_t sent = 0;
     int fd[2];
     socket_pair(fd);
-    c = connection(fd[0], fd[0]);
+    c = connection_of(fd[0], fd[0], 0);
 
     CHECK_RETURNS(0, queue(c, "{\"n\":1}", "hello", 5, LONG));
     CHECK(unread(fd[1]) == 0 && queued(c) == 4 + 21 + 5);
@@ -410,7 +403,7 @@ static void what_is_queued_goes_out_when_it_is_told_or_enough(void)
  * frames of size bytes. */
 static void receive_numbered(struct frame_connection *c, int fd, uint32_t count, size_t size)
 {
-    struct frame_connection *reader = connection(fd, -1);
+    struct frame_connection *reader = connection_of(fd, -1, 0);
     struct frame_view view;
     uint32_t n = 0;
     while (n < count) {
@@ -498,7 +491,7 @@ static void many_are_queued_in_one_call(void)
     socket_pair(fd);
     opts.max_queue = 2 * BUFFER;
     CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], &opts, &c[0]));
-    c[1] = connection(fd[1], fd[1]);
+    c[1] = connection_of(fd[1], fd[1], 0);
 
     CHECK_RETURNS(0, frame_connection_queue(c[0], NULL, 0, LONG));
     CHECK_RETURNS(2, frame_connection_queue(c[0], messages, 4, LONG));
@@ -535,7 +528,7 @@ static void a_peer_that_is_gone_is_an_errno_and_then_broken(void)
             CHECK(pipe(fd) == 0);
         else
             socket_pair(fd);
-        c = connection(-1, fd[1]);
+        c = connection_of(-1, fd[1], 0);
         CHECK(close(fd[0]) == 0);
         CHECK_RETURNS(0, queue(c, NULL, "hello", 5, timeout_ms));
         errno = 0;
@@ -561,7 +554,7 @@ static void what_is_queued_is_sent_before_a_receive_waits(void)
     char byte;
     int fd[2];
     socket_pair(fd);
-    c = connection(fd[0], fd[0]);
+    c = connection_of(fd[0], fd[0], 0);
 
     CHECK_RETURNS(0, queue(c, NULL, "ask", 3, LONG));
     CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_next(c, &view, 1, 0));
@@ -690,7 +683,7 @@ static void what_is_lent_stays_while_a_send_waits(void)
     int fd[2];
     socket_pair(fd);
     CHECK(pthread_create(&client, NULL, send_then_expect_echoes, &fd[1]) == 0);
-    c = connection(fd[0], fd[0]);
+    c = connection_of(fd[0], fd[0], 0);
     while (n < ECHOES) {
         int64_t count = frame_connection_next(c, views, 8, LONG), i;
         CHECK(count > 0);

@@ -118,14 +118,20 @@ static inline int64_t milliseconds(void)
 /* Milliseconds that no call takes, unless it is broken. */
 #define LONG 20000
 
-/* A connection with default options, which owns fd. */
-static inline struct frame_connection *owner_of(int fd)
+/* A connection with these flags, and defaults for the rest. */
+static inline struct frame_connection *connection_of(int read_fd, int write_fd, uint32_t flags)
 {
     struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
     struct frame_connection *c;
-    opts.flags = FRAME_CONNECTION_OWN;
-    CHECK_RETURNS(0, frame_connection_new(fd, fd, &opts, &c));
+    opts.flags = flags;
+    CHECK_RETURNS(0, frame_connection_new(read_fd, write_fd, &opts, &c));
     return c;
+}
+
+/* The same for one descriptor, which it owns. */
+static inline struct frame_connection *owner_of(int fd)
+{
+    return connection_of(fd, fd, FRAME_CONNECTION_OWN);
 }
 
 /* Serves a request whose header was received; a result other than 0 ends the server. */

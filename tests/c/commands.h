@@ -7,8 +7,6 @@
 #include <pthread.h>
 
 /* Milliseconds that no call takes. */
-#define LONG 20000
-
 /* A server of commands in a thread, until its client ends the stream or disconnects. The reply
  * to any other request is its own body. */
 struct server {

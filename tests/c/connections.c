@@ -6,20 +6,11 @@
 #include <signal.h>
 #include <stdbool.h>
 
-static struct frame_connection *connection(int read_fd, int write_fd, uint32_t flags)
-{
-    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct frame_connection *c;
-    opts.flags = flags;
-    CHECK_RETURNS(0, frame_connection_new(read_fd, write_fd, &opts, &c));
-    return c;
-}
-
 static void both(struct frame_connection *c[2], int fd[2])
 {
     socket_pair(fd);
-    c[0] = connection(fd[0], fd[0], FRAME_CONNECTION_OWN);
-    c[1] = connection(fd[1], fd[1], FRAME_CONNECTION_OWN);
+    c[0] = connection_of(fd[0], fd[0], FRAME_CONNECTION_OWN);
+    c[1] = connection_of(fd[1], fd[1], FRAME_CONNECTION_OWN);
 }
 
 static void free_both(struct frame_connection *c[2])
@@ -115,7 +106,7 @@ static void whose_descriptors(void)
     int fd[2], datagrams[2], pipes[2];
 
     socket_pair(fd);
-    frame_connection_free(connection(fd[0], fd[0], 0));
+    frame_connection_free(connection_of(fd[0], fd[0], 0));
     CHECK(fcntl(fd[0], F_GETFD) >= 0);
     opts.flags = FRAME_CONNECTION_OWN;
     CHECK_RETURNS(FRAME_EBADF, frame_connection_new(fd[0], 1 << 20, &opts, &c));
@@ -124,12 +115,12 @@ static void whose_descriptors(void)
     CHECK_RETURNS(FRAME_EINVAL, frame_connection_new(datagrams[0], datagrams[0], &opts, &c));
     CHECK(fcntl(datagrams[0], F_GETFD) >= 0);
     close_both(datagrams);
-    frame_connection_free(connection(fd[0], fd[0], FRAME_CONNECTION_OWN));
+    frame_connection_free(connection_of(fd[0], fd[0], FRAME_CONNECTION_OWN));
     CHECK(fcntl(fd[0], F_GETFD) < 0 && errno == EBADF);
     close(fd[1]);
 
     CHECK(pipe(pipes) == 0);
-    c = connection(pipes[0], -1, FRAME_CONNECTION_OWN);
+    c = connection_of(pipes[0], -1, FRAME_CONNECTION_OWN);
     CHECK_RETURNS(FRAME_EBADF, frame_connection_send(c, NULL, NULL, 0, 0));
     frame_connection_free(c);
     CHECK(fcntl(pipes[0], F_GETFD) < 0 && fcntl(pipes[1], F_GETFD) >= 0);
@@ -161,7 +152,7 @@ static void what_cannot_apply(void)
     CHECK_RETURNS(FRAME_EINVAL, frame_connection_new(fd[0], fd[0], NULL, NULL));
     CHECK_RETURNS(FRAME_EBADF, frame_connection_new(-2, fd[0], NULL, &c));
 
-    c = connection(fd[0], fd[0], 0);
+    c = connection_of(fd[0], fd[0], 0);
     CHECK_RETURNS(FRAME_EINVAL, frame_connection_send(c, NULL, NULL, 0, -2));
     CHECK_RETURNS(FRAME_EINVAL, frame_connection_next(c, NULL, 1, 0));
     CHECK_RETURNS(FRAME_EINVAL, frame_connection_read(c, NULL, 0, 0));
@@ -283,8 +274,8 @@ static void threads(void)
 
     /* With DUPLEX one thread sends what the other receives, through an echo. */
     socket_pair(fd);
-    duplex = connection(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
-    c[1] = connection(fd[1], fd[1], 0);
+    duplex = connection_of(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
+    c[1] = connection_of(fd[1], fd[1], 0);
     CHECK(pthread_create(&sender, NULL, send_many, duplex) == 0);
     for (i = 0; i < 2000; i++) {
         CHECK_RETURNS(0, frame_connection_recv(c[1], LONG, &frame));
@@ -393,7 +384,7 @@ static void interrupted(void)
     /* A write that a signal cut short: a part of the message was accepted, so that all was. */
     CHECK_RETURNS(1, signalled(send_much, c, stop_it, SA_RESTART));
     CHECK_RETURNS(FRAME_ECANCELED, signalled(send_much, c, stop_it, 0));
-    peer = connection(fd[1], fd[1], 0);
+    peer = connection_of(fd[1], fd[1], 0);
     CHECK_RETURNS(0, frame_connection_send(peer, NULL, "after", 5, LONG));
     CHECK_RETURNS(0, frame_connection_recv(c, LONG, &frame));
     CHECK_BODY("after", frame);
@@ -404,7 +395,7 @@ static void interrupted(void)
 
     /* Without a hook a signal does not end a wait. */
     socket_pair(fd);
-    c = connection(fd[0], fd[0], 0);
+    c = connection_of(fd[0], fd[0], 0);
     handler(SIGALRM, nothing, 0);
     alarm(1);
     CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_recv(c, 1500, &frame));
@@ -424,9 +415,9 @@ static void aborted_by_a_handler(void)
             CHECK(pipe(pipes) == 0);
             /* With its other ends kept open. */
             if (kind == 0)
-                c = connection(fd[0], fd[0], 0);
+                c = connection_of(fd[0], fd[0], 0);
             else
-                c = sends ? connection(-1, pipes[1], 0) : connection(pipes[0], -1, 0);
+                c = sends ? connection_of(-1, pipes[1], 0) : connection_of(pipes[0], -1, 0);
             waiting = c;
             CHECK_RETURNS(FRAME_EABORTED,
                           signalled(sends ? send_much : receive, c, abort_it, SA_RESTART));
@@ -484,7 +475,7 @@ static void forked(void)
     pid_t child;
 
     socket_pair(fd);
-    c = connection(fd[0], fd[0], 0);
+    c = connection_of(fd[0], fd[0], 0);
     CHECK_RETURNS(0, frame_send(fd[1], NULL, "one", 3, NULL));
     write_all(fd[1], "the rest", 8);
     CHECK_RETURNS(0, frame_connection_recv(c, LONG, &frame));

@@ -11,8 +11,6 @@
 #include <sys/resource.h>
 #include <termios.h>
 
-#define LONG 20000
-
 /* The kinds of descriptor, as what a connection reads from and writes to, and their other ends. */
 enum kind { UNIX_SOCKET, TCP_SOCKET, PIPES, TERMINAL, KINDS };
 
