@@ -25,6 +25,9 @@ Channel = tuple[Callable[[bytes], object], Iterator[bytes]]
 # Between two looks at the clock.
 STRIDE = 16
 
+# Messages that are queued together.
+BATCH = 256
+
 
 def main() -> None:
     kind, way, size, milliseconds = sys.argv[1:]
@@ -119,13 +122,20 @@ def by_framefd(stream: socket.socket, listens: bool) -> Channel:
 def batched(stream: socket.socket, listens: bool) -> Channel:
     connection = framefd.Connection(stream)
     atexit.register(connection.flush)
+    waiting: list[bytes] = []
+
+    def put(body: bytes) -> None:
+        waiting.append(body)
+        if len(waiting) == BATCH or not body:
+            connection.queue_many(waiting)
+            waiting.clear()
 
     def batches() -> Iterator[list[framefd.Frame]]:
         with contextlib.suppress(framefd.ClosedError):
             while True:
                 yield connection.recv_many()
 
-    return partial(connection.queue, None), map(itemgetter(1), chain.from_iterable(batches()))
+    return put, map(itemgetter(1), chain.from_iterable(batches()))
 
 
 WAYS = {

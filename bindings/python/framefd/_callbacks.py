@@ -1,4 +1,4 @@
-"""Callbacks: functions of the caller, called by the library; their exceptions do not cross C."""
+"""Callbacks: functions of the caller, called by the library. No exception crosses C."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from array import array
 from collections.abc import Iterable, Iterator
-from ctypes import byref
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, Union
 
 from . import _headers
@@ -25,7 +25,7 @@ from ._core import Core, this_frame
 from ._errors import ClosedError, FrameError
 from ._handles import taken
 from ._headers import Header
-from ._native import GivenView, lib, python, untyped
+from ._native import lib, untyped
 from ._views import Frame, Views
 
 # The most bytes that read() returns, and that write_from() and read_to() copy at once.
@@ -33,6 +33,12 @@ LARGEST_READ = 1 << 20
 
 # The most messages of one call of the library.
 BATCH = 256
+
+# A struct frame_view. In CPython the id of a bytes object is its address, and its content,
+# with a NUL behind it, is the last of the object: a tenth of the time that ctypes takes.
+VIEW_SIZE = ctypes.sizeof(FrameView)
+BYTES_START = bytes.__basicsize__ - 1
+packed_view = struct.Struct("4N").pack
 
 untyped_send = untyped("frame_connection_send")
 untyped_next = untyped("frame_connection_next")
@@ -91,12 +97,18 @@ class Messages(Core):
         flush(), before a receive waits, and at the end of a `with` block.
 
         It waits only while more than ``max_queue`` bytes would be queued. Raises as send().
+        For many messages :meth:`queue_many` takes a fraction of the time.
         """
         text = None if header is None else _headers.encode(header)
-        body = as_bytes(body)
-        view = GivenView(text, len(text) if text else 0, body, len(body))
+        if type(body) is not bytes:
+            body = as_bytes(body)
+        if text is None:
+            view = packed_view(0, 0, id(body) + BYTES_START, len(body))
+        else:
+            start, body_start = id(text) + BYTES_START, id(body) + BYTES_START
+            view = packed_view(start, len(text), body_start, len(body))
         time = FRAME_DEFAULT_TIMEOUT if timeout is None else poll_time(timeout)
-        code = untyped_queue(self._pointer, byref(view), 1, time)
+        code = untyped_queue(self._pointer, view, 1, time)
         if code < 0:
             raise self._failed(code)
 
@@ -112,17 +124,15 @@ class Messages(Core):
         source = iter(messages)
         while chunk := list(islice(source, BATCH)):
             texts, bodies = split(chunk)
-            views, kept = as_views(texts, bodies)
+            views = as_views(texts, bodies)
             count = lib.frame_connection_queue(self._pointer, views, len(bodies), time)
-            del kept  # what the views point to
             if count == ErrorCode.TIMEDOUT and accepted > 0:
                 break
             accepted += self._done(count)
             if count < len(bodies):
                 # A timeout, or a refused message? Sending it shows which.
-                rest, kept = as_views(texts[count : count + 1], bodies[count : count + 1])
+                rest = as_views(texts[count : count + 1], bodies[count : count + 1])
                 code = lib.frame_connection_queue(self._pointer, rest, 1, 0)
-                del kept
                 if code == ErrorCode.TIMEDOUT:
                     break
                 accepted += self._done(code)
@@ -136,7 +146,9 @@ class Messages(Core):
         stream between two messages. These break the connection: TruncatedError,
         MalformedError, TooBigError (above ``max_header`` or ``max_body``), SystemCallError.
         """
-        self._borrow(this_frame())
+        me = this_frame()
+        if self._lent.setdefault(0, me) is not me:
+            self._borrow(me)
         try:
             time = FRAME_DEFAULT_TIMEOUT if timeout is None else poll_time(timeout)
             code = untyped_next(self._pointer, self._view, 1, time)
@@ -347,9 +359,9 @@ def as_bytes(data: Any) -> bytes:
 
 
 def split(messages: list[Any]) -> tuple[list[bytes | None], list[bytes]]:
-    """The texts of the headers and the bodies."""
+    """The texts of the headers, an empty list if there are none, and the bodies."""
     if set(map(type, messages)) == {bytes}:
-        return [None] * len(messages), messages
+        return [], messages
     texts: list[bytes | None] = []
     bodies: list[bytes] = []
     for message in messages:
@@ -359,17 +371,12 @@ def split(messages: list[Any]) -> tuple[list[bytes | None], list[bytes]]:
     return texts, bodies
 
 
-def as_views(texts: list[bytes | None], bodies: list[bytes]) -> tuple[Any, list[bytes]]:
-    """An array of views, and what they point to."""
-    sizes = array("L", map(len, bodies))  # a size_t, on Linux
-    block = b"".join(bodies)
-    starts = accumulate(sizes, initial=python.PyBytes_AsString(block))
-    headers = [text or b"" for text in texts]
-    head = b"\0".join([*headers, b""])
-    places = accumulate(
-        (len(header) + 1 for header in headers), initial=python.PyBytes_AsString(head)
-    )
-    numbers = array("L")
-    for place, header, start, size in zip(places, headers, starts, sizes):
-        numbers.extend((place if header else 0, len(header), start, size))
-    return FrameView.from_buffer(numbers), [block, head]
+def as_views(texts: list[bytes | None], bodies: list[bytes]) -> Any:
+    """An array of views. They point into the texts and bodies, which the caller keeps."""
+    numbers = array("L", bytes(VIEW_SIZE * len(bodies)))  # a size_t is an "L", on Linux
+    if texts:
+        numbers[0::4] = array("L", [id(text) + BYTES_START if text else 0 for text in texts])
+        numbers[1::4] = array("L", [len(text or b"") for text in texts])
+    numbers[2::4] = array("L", [id(body) + BYTES_START for body in bodies])
+    numbers[3::4] = array("L", map(len, bodies))
+    return FrameView.from_buffer(numbers)

@@ -41,21 +41,9 @@ class PyBuffer(Structure):
     ]
 
 
-class GivenView(Structure):
-    """struct frame_view of bytes in Python, which it keeps alive."""
-
-    _fields_ = [
-        ("header", c_char_p),
-        ("header_len", c_size_t),
-        ("body", c_char_p),
-        ("body_len", c_size_t),
-    ]
-
-
 PYTHON_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "PyObject_GetBuffer": (c_int, (py_object, POINTER(PyBuffer), c_int)),
     "PyBuffer_Release": (None, (POINTER(PyBuffer),)),
-    "PyBytes_AsString": (c_void_p, (py_object,)),
     "PyBytes_FromStringAndSize": (py_object, (c_void_p, c_ssize_t)),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ class Frame(NamedTuple):
     body: bytes
 
 
+four_numbers = struct.Struct("4N").unpack_from
+
 # Frame(header, body) in half the time: without a call of a function in Python.
 new_frame = tuple.__new__
 
@@ -42,13 +45,13 @@ class Views:
 
     def header(self) -> bytes:
         """The text of the first header."""
-        start, length = self._numbers[:2]
+        start, length, _, _ = four_numbers(self.array)
         text: bytes = memory[start : start + length]
         return text
 
     def frame(self) -> Frame:
         """The first message."""
-        header, header_len, body, body_len = self._numbers[:4]
+        header, header_len, body, body_len = four_numbers(self.array)
         text = memory[header : header + header_len]
         fields = {} if text == self._empty else self._decoded(text)
         return new_frame(Frame, (fields, memory[body : body + body_len]))
