@@ -29,6 +29,9 @@ pub const READ_AHEAD_MIN: usize = 8 * 1024;
 /// Read size once reads keep filling the buffer: twice [`WRITE_BEHIND`], so that one read gets
 /// hundreds of small frames.
 pub const READ_AHEAD_MAX: usize = 128 * 1024;
+/// From this size on a message that a connection receives keeps the buffer that it was received
+/// in, and the next one gets a new one.
+pub const OWN_BUFFER: usize = READ_AHEAD_MAX;
 /// The most memory that an empty buffer keeps for the next message.
 pub const BUFFER_KEPT: usize = 2 * READ_AHEAD_MAX;
 /// Bytes that a connection queues before it writes.

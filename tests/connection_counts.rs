@@ -12,18 +12,24 @@ use std::time::Duration;
 use common::channel::socket_pair as pair;
 use common::exec::{LONG, connect};
 use framefd::ErrorKind;
-use framefd::ops::frame::Connection;
+use framefd::ops::frame::{Connection, Sent};
 
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count(bytes: usize) {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+    ALLOCATED.set(ALLOCATED.get() + bytes);
 }
 
 // SAFETY: the system's allocator does the work.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        count(layout.size());
         // SAFETY: as the caller says.
         unsafe { System.alloc(layout) }
     }
@@ -34,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        count(size.saturating_sub(layout.size()));
         // SAFETY: as the caller says.
         unsafe { System.realloc(memory, layout, size) }
     }
@@ -70,6 +76,27 @@ fn queued_and_borrowed_messages_take_no_allocation_each() {
     round();
     round();
     assert_eq!(allocations(|| (0..10).for_each(|_| round())), 0);
+}
+
+#[test]
+fn a_large_message_gets_memory_once() {
+    const LEN: usize = 4 << 20;
+    let (ours, theirs) = pair();
+    let (mut sender, mut receiver) = (connection(&ours), connection(&theirs));
+    let body = vec![b'x'; LEN];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3 {
+                assert_eq!(sender.send(None, &body, LONG).unwrap(), Sent::Whole);
+            }
+        });
+        for _ in 0..3 {
+            let before = ALLOCATED.get();
+            assert_eq!(receiver.recv(LONG).unwrap().body.len(), LEN);
+            let allocated = ALLOCATED.get() - before;
+            assert!(allocated < LEN + LEN / 8, "{allocated} bytes for a message of {LEN}");
+        }
+    });
 }
 
 #[test]

@@ -47,6 +47,24 @@ fn one_read_brings_what_is_there_and_an_exact_one_no_byte_more() {
 }
 
 #[test]
+fn large_and_small_messages_follow_each_other() {
+    let sizes = [10, 200_000, 0, 131_072, 131_071, 300_000, 300_000, 5, 3_000_000, 140_000, 1];
+    let (ours, theirs) = pair();
+    let bytes: Vec<u8> = sizes.iter().enumerate().flat_map(|(n, len)| numbered(n, *len)).collect();
+    let writing = std::thread::spawn(move || (&theirs).write_all(&bytes));
+    let mut receiver = connection(&ours);
+    for (n, len) in sizes.into_iter().enumerate() {
+        let message = receiver.recv(LONG).unwrap();
+        let expected = vec![b'a' + u8::try_from(n % 26).unwrap(); len];
+        assert!(message.body == expected, "message {n} of {len} bytes");
+        assert!(message.body.into_vec() == expected);
+        assert_eq!(message.header.unwrap().integer("n").unwrap(), i64::try_from(n).unwrap());
+    }
+    assert_eq!(receiver.recv(LONG).unwrap_err().kind(), ErrorKind::Closed);
+    writing.join().unwrap().unwrap();
+}
+
+#[test]
 fn an_exact_connection_reads_no_byte_beyond_a_message_of_any_size() {
     for len in [0, 1, 9000, 300_000] {
         let (ours, theirs) = pair();

@@ -140,7 +140,7 @@ fn receive_one(
         if how == 1 {
             let Some(message) = done(receiver.recv(timeout)) else { continue };
             let header = message.header.map_or(String::new(), |header| header.text().to_owned());
-            return (header, message.body);
+            return (header, message.body.into_vec());
         }
         let Some((view, len)) = done(receiver.recv_header(timeout)) else { continue };
         let header = view.header().to_owned();

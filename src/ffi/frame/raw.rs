@@ -13,7 +13,7 @@ use crate::ffi::boundary::parameters::{Bytes, Fd, Mut, Options, Out, Ref, Room, 
 use crate::io::stream::datagram::Address;
 use crate::io::wait::Interrupt;
 use crate::limits;
-use crate::ops::frame::{self, Frame, IfLarge, Message, Received};
+use crate::ops::frame::{self, Body, Frame, IfLarge, Message, Received};
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::frame::queue::Format;
 use crate::wire::json::header::Header;
@@ -71,7 +71,7 @@ unsafe impl SizedStruct for FrameOptions {}
 /// threads may read it.
 pub struct FrameHandle {
     pub(in crate::ffi) header: Option<Header>,
-    body: Vec<u8>,
+    body: Body,
     /// Of a datagram; not in place, since it is larger than all the rest.
     pub(in crate::ffi) source: Option<Box<Address>>,
 }
@@ -79,7 +79,7 @@ pub struct FrameHandle {
 impl FrameHandle {
     pub(in crate::ffi) fn datagram(frame: Frame, source: Option<Address>) -> FrameHandle {
         let Frame { header, body } = frame;
-        FrameHandle { header: Some(header), body, source: source.map(Box::new) }
+        FrameHandle { header: Some(header), body: body.into(), source: source.map(Box::new) }
     }
 
     /// A message without a header is a packet.
@@ -145,10 +145,11 @@ pub extern "C" fn frame_recv(fd: Fd, out: Out<FrameHandle>, opts: Options<FrameO
         let message = match format {
             Format::Frames => {
                 let Frame { header, body } = frame::recv(fd.borrow()?, &options)?;
-                Message { header: Some(header), body }
+                Message { header: Some(header), body: body.into() }
             }
             Format::Packets(_) => {
-                Message { header: None, body: frame::recv_packet(fd.borrow()?, &options)? }
+                let body = frame::recv_packet(fd.borrow()?, &options)?.into();
+                Message { header: None, body }
             }
         };
         place.put(FrameHandle::received(message));

@@ -2,7 +2,7 @@
 //! connection.
 
 use super::connection::Connection;
-use super::raw::Message;
+use super::message::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
 use crate::wire::json::header::Header;
@@ -90,7 +90,7 @@ impl<'fd> Connection<'fd> {
             if fields.text("status")?.as_deref() != Some("ok") {
                 return Err(Error::new(ErrorKind::BadReply, "it has no \"status\":\"ok\""));
             }
-            Ok(Message { header: Some(reply), body })
+            Ok(Message { header: Some(reply), body: body.into() })
         })
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::connection::Connection;
-use super::raw::Message;
+use super::message::{Body, Message};
 use super::receiving::{Receiving, meanwhile};
 use super::sending::{Sending, Sent, is_resumable};
 use super::shared::Shared;
@@ -76,23 +76,20 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
     pub fn recv(&mut self, timeout: impl Into<Time>) -> Result<Message> {
         let span = self.next_span(timeout)?;
         // It was consumed: if it is lost, the connection is out of sync.
-        self.copied(&span).inspect_err(|error| self.shared.break_by(error))
+        self.owned(&span).inspect_err(|error| self.shared.break_by(error))
     }
 
-    fn copied(&mut self, span: &Span) -> Result<Message> {
-        let view = self.receiving.decoder().view(span);
-        let copy = |bytes: &[u8]| {
-            let mut copy = Vec::new();
-            // With room for the NUL after a header.
-            reserve(&mut copy, bytes.len() + 1)?;
-            copy.extend_from_slice(bytes);
-            Ok::<_, Error>(copy)
+    fn owned(&mut self, span: &Span) -> Result<Message> {
+        let decoder = self.receiving.decoder();
+        let header = match decoder.view(span).header() {
+            "" => None,
+            text => Some(Header::parse(copy(text.as_bytes())?, limits::MAX_DEPTH_HARD)?),
         };
-        let header = match &span.header {
-            none if none.is_empty() => None,
-            _ => Some(Header::parse(copy(view.header().as_bytes())?, limits::MAX_DEPTH_HARD)?),
+        let body = match decoder.take_buffer(span)? {
+            Some(memory) => Body::within(memory, span.body.start),
+            None => copy(decoder.view(span).body())?.into(),
         };
-        Ok(Message { header, body: copy(view.body())? })
+        Ok(Message { header, body })
     }
 
     /// The header of the next message, borrowed until the next call, and the length of its body.
@@ -434,4 +431,12 @@ impl SendHalf<'_, '_> {
         let other = meanwhile(self.receiving.as_deref_mut());
         self.sending.send_raw(bytes, other, &mut time)
     }
+}
+
+fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    // With room for the NUL after a header.
+    reserve(&mut copy, bytes.len() + 1)?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }

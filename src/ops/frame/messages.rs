@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::connection::Connection;
-use super::raw::Message;
+use super::message::Message;
 use super::sending::{Sent, is_resumable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time, TimeLimit};

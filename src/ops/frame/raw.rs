@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::message::{Frame, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::stream::sink::Sink;
@@ -70,24 +71,6 @@ impl Options {
         sink.set_interrupt(self.interrupt.clone());
         sink
     }
-}
-
-/// A received frame.
-#[derive(Debug)]
-pub struct Frame {
-    /// The header.
-    pub header: Header,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-/// A message that a connection has received.
-#[derive(Debug)]
-pub struct Message {
-    /// The header; `None` for a packet.
-    pub header: Option<Header>,
-    /// The body, or the bytes of a packet.
-    pub body: Vec<u8>,
 }
 
 /// Sends one frame: `header`, a JSON object without `data_size` or nothing, and `body`.
@@ -191,7 +174,7 @@ pub fn recv_into(
         return Ok(Received::InBuffer(0..text.len(), place));
     }
     let body = recv_body(&mut source, len, options)?;
-    Ok(Received::Own(Message { header: Some(header), body }))
+    Ok(Received::Own(Message { header: Some(header), body: body.into() }))
 }
 
 /// Sends one packet: the length and `data`.
@@ -221,7 +204,7 @@ pub fn recv_packet_into(
         return Ok(Received::InBuffer(0..0, place));
     }
     let body = recv_body(&mut source, len, options)?;
-    Ok(Received::Own(Message { header: None, body }))
+    Ok(Received::Own(Message { header: None, body: body.into() }))
 }
 
 fn recv_header(source: &mut Source<'_>, options: &Options) -> Result<Header> {

@@ -503,10 +503,13 @@ impl<'fd> Receiving<'fd> {
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
         source.set_deadline(time.time_limit().next());
         source.set_mid_message(false);
-        let missing = if is_exact { self.decoder.missing(width) } else { u64::MAX };
+        let missing = self.decoder.missing(width);
         let buffer = self.decoder.space()?;
         let room = buffer.capacity() - buffer.len();
-        let got = source.read_more(buffer, (room as u64).min(missing))?;
+        // A large message fills a buffer alone, and can take it along.
+        let is_alone = is_exact || missing >= limits::OWN_BUFFER as u64;
+        let max = if is_alone { missing } else { u64::MAX };
+        let got = source.read_more(buffer, max.min(room as u64))?;
         self.decoder.fed(got, room);
         Ok(got)
     }

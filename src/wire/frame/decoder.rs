@@ -274,6 +274,22 @@ impl Decoder {
         &mut self.buffer
     }
 
+    /// Gives away the buffer if the large message at `span`, which was taken last, is most of
+    /// it. The bytes behind it get a new buffer.
+    pub(crate) fn take_buffer(&mut self, span: &Span) -> Result<Option<Vec<u8>>> {
+        let len = span.body.len();
+        if len < limits::OWN_BUFFER || len < self.buffer.capacity() / 2 {
+            return Ok(None);
+        }
+        let mut behind = Vec::new();
+        reserve(&mut behind, self.rest().len())?;
+        behind.extend_from_slice(self.rest());
+        let mut taken = std::mem::replace(&mut self.buffer, behind);
+        taken.truncate(span.body.end);
+        self.start = 0;
+        Ok(Some(taken))
+    }
+
     #[inline]
     pub(crate) fn next_frame_span(&mut self) -> Result<Option<Span>> {
         let Some(head) = self.read_head()? else { return Ok(None) };
