@@ -82,6 +82,7 @@ fn peak_memory() -> Result<f64> {
 
 fn messages(stream: TcpStream) -> Result<Messages> {
     stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
     let stream = tokio::net::TcpStream::from_std(stream)?;
     Ok(Framed::with_capacity(stream, LengthDelimitedCodec::new(), BUFFER))
 }

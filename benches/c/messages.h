@@ -120,7 +120,8 @@ static inline double peak_memory(void)
     return peak;
 }
 
-/* Both ends of a TCP connection, as the system makes them. */
+/* Both ends of a TCP connection. No contender gains by Nagle's algorithm, which joins small
+ * messages and keeps others back: a connection of framefd turns it off. */
 static inline void connect_pair(int *near, int *far)
 {
     struct sockaddr_in address = loopback(0);
@@ -132,6 +133,8 @@ static inline void connect_pair(int *near, int *far)
               connect(*far, (struct sockaddr *)&address, len) == 0 &&
               (*near = accept(listener, NULL, NULL)) >= 0,
           "a connection");
+    without_delay(*near);
+    without_delay(*far);
     close(listener);
 }
 
