@@ -1316,9 +1316,10 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
 /* For a put and frame_file_mkdir(): missing parent directories are made. For
  * frame_file_options.flags: the default for requests that do not say. */
 #define FRAME_FILE_PARENTS 64
-/* For a put, or a get to a path: permission bits and modification time are those of the source.
- * Directories do not keep their times, and directories that a put makes keep all permissions
- * for their owner. */
+/* For a put, or a get to a path: permission bits and modification time are those of the source,
+ * also if a file is replaced. Directories do not keep their times. With and without this flag,
+ * new directories have the permission bits of the source; those that a put makes keep all
+ * permissions for their owner. */
 #define FRAME_FILE_PRESERVE 128
 /* For a tree: a symbolic link ends the transfer with FRAME_EPATH. Without one of the three
  * flags for links, links are skipped and counted; at most one flag may be set. */
@@ -1348,7 +1349,8 @@ struct frame_file_transfer {
     /* If path is NULL: a regular file, from its current offset, or a pipe, socket or terminal.
      * It is borrowed. Must be 0 if path is set. */
     int32_t fd;
-    /* Permission bits of the stored file, of 0777, reduced by the umask there; 0 is 0666. */
+    /* Permission bits of the stored file, of 0777, reduced by the umask there. 0: a file that is
+     * replaced keeps its own, and a new one gets those of the source, or 0666 if it has none. */
     uint32_t mode;
     /* Put of fd: bytes to send; 0 is up to the end of a regular file. A pipe or a socket needs
      * a length. */
@@ -1579,8 +1581,9 @@ struct frame_file_options {
     uint64_t max_size;
     /* The most bytes per second that are sent or received; 0 is no limit. */
     uint64_t rate;
-    /* Permission bits of a stored file, of 0777, if the request does not say; 0 is 0666. They
-     * are reduced by the umask. */
+    /* Permission bits of new files, of 0777, if the request does not insist on others. They are
+     * reduced by the umask, and give the group and others no more than the client's file does.
+     * 0: those of the client's file, or 0666. A file that is replaced keeps its own. */
     uint32_t mode;
     /* 0. */
     uint32_t reserved;

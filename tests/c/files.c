@@ -60,6 +60,30 @@ static void a_file_goes_there_and_back(void)
     end_server(c, child);
 }
 
+static mode_t mode_of(const char *name)
+{
+    struct stat found;
+    CHECK(stat(at(name), &found) == 0);
+    return found.st_mode & 07777;
+}
+
+/* A file that is replaced keeps its permission bits, and a new one has those of its source. */
+static void modes_are_kept(void)
+{
+    pid_t child;
+    struct frame_connection *c = start(NULL, NULL, &child);
+    write_file("closed", "content");
+    write_file("program", "content");
+    CHECK(chmod(at("program"), 0700) == 0);
+    CHECK_RETURNS(0, put(c, "closed", at("program")));
+    CHECK_RETURNS(0, put(c, "another", at("program")));
+    CHECK(mode_of("closed") == 0600 && mode_of("another") == 0700);
+    CHECK_RETURNS(0, get(c, "closed", at("another")));
+    CHECK_RETURNS(0, get(c, "closed", at("fetched")));
+    CHECK(mode_of("another") == 0700 && mode_of("fetched") == 0600);
+    end_server(c, child);
+}
+
 static void what_is_refused_leaves_the_connection_in_sync(void)
 {
     static const int errors[] = {FRAME_EPATH, FRAME_ENOENT, FRAME_EEXIST, FRAME_ETOOBIG, 0};
@@ -339,11 +363,12 @@ static void times_are_kept(void)
 int main(void)
 {
     static const char *const left[] = {"a", "b", "caf\xe9", "old", "long", "new", "seven", "copy",
-                                       "up"};
+                                       "up", "closed", "program", "another", "fetched"};
     size_t i;
     CHECK(mkdtemp(directory) != NULL);
     umask(022);
     a_file_goes_there_and_back();
+    modes_are_kept();
     what_is_refused_leaves_the_connection_in_sync();
     progress_ends_a_transfer();
     an_old_server_is_sent_what_it_knows();

@@ -9,6 +9,7 @@ mod continued;
 mod conversation;
 mod killed;
 mod lies;
+mod modes;
 mod paths;
 mod peers;
 mod rate;

@@ -134,9 +134,10 @@ class Files(Core):
         position: ``length`` bytes, or to the end of a regular file. ``name`` is relative to
         the server's root; by default the last part of the path. The server replaces a file of
         that name only once the new one is complete; without ``overwrite`` it never replaces
-        one. ``mode``: permission bits (default 0o666), reduced by the server's umask.
-        ``mtime``: modification time, in seconds since 1970. ``preserve``: both are those of
-        the source. ``parents``: missing parent directories are made.
+        one. ``mode``: permission bits, reduced by the server's umask; by default those of the
+        file that is replaced, or of the source. ``mtime``: modification time, in seconds
+        since 1970. ``preserve``: both are those of the source. ``parents``: missing parent
+        directories are made.
 
         ``resume``: continues an interrupted put of the same content, and can be continued
         itself. Otherwise the whole file is sent again. ``offset`` is for a caller who knows
@@ -209,7 +210,8 @@ class Files(Core):
         disk. A file of more than ``max_size`` bytes is refused (default: no limit).
 
         For a path: ``overwrite``, ``mode``, ``mtime``, ``sync``; with ``preserve`` it gets
-        the permission bits and the time of the server's file. ``resume``: continues from the
+        the permission bits and the time of the server's file. Without ``mode`` a file that is
+        replaced keeps its permission bits, and a new one gets those of the server's file. ``resume``: continues from the
         partial file of an interrupted get, if the server's file begins with the same bytes,
         and can be continued itself.
 

@@ -134,6 +134,13 @@ class Files(unittest.TestCase):
         self.assertEqual(self.served[0].error, ErrorCode.EXIST)
         self.get("a", self.local / "c", mode=0o600)
         self.assertEqual(stat.S_IMODE((self.local / "c").stat().st_mode), 0o600)
+        os.chmod(self.local / "a", 0o700)
+        for name, kept in (("a", 0o640), ("new", 0o700)):
+            self.put(self.local / "a", name)
+            self.assertEqual(stat.S_IMODE((self.root / name).stat().st_mode), kept)
+        for target, kept in ((self.local / "c", 0o600), (self.local / "new", 0o700)):
+            self.get("new", target)
+            self.assertEqual(stat.S_IMODE(target.stat().st_mode), kept)
         for mode in (0o4755, -1, 0):
             with self.assertRaises(ValueError):
                 self.ours.put(self.local / "a", mode=mode)

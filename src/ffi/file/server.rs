@@ -59,8 +59,9 @@ pub struct FrameFileOptions {
     pub max_size: u64,
     /// The most bytes per second that are sent or received; 0 is no limit.
     pub rate: u64,
-    /// Permission bits of a stored file, of 0777, if the request does not say; 0 is 0666. They
-    /// are reduced by the umask.
+    /// Permission bits of new files, of 0777, if the request does not insist on others. They are
+    /// reduced by the umask, and give the group and others no more than the client's file does.
+    /// 0: those of the client's file, or 0666. A file that is replaced keeps its own.
     pub mode: u32,
     /// 0.
     pub reserved: u32,

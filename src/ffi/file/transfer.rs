@@ -41,9 +41,10 @@ pub const FRAME_FILE_RESUME: u32 = 32;
 /// For a put and frame_file_mkdir(): missing parent directories are made. For
 /// frame_file_options.flags: the default for requests that do not say.
 pub const FRAME_FILE_PARENTS: u32 = 64;
-/// For a put, or a get to a path: permission bits and modification time are those of the source.
-/// Directories do not keep their times, and directories that a put makes keep all permissions
-/// for their owner.
+/// For a put, or a get to a path: permission bits and modification time are those of the source,
+/// also if a file is replaced. Directories do not keep their times. With and without this flag,
+/// new directories have the permission bits of the source; those that a put makes keep all
+/// permissions for their owner.
 pub const FRAME_FILE_PRESERVE: u32 = 128;
 /// For a tree: a symbolic link ends the transfer with FRAME_EPATH. Without one of the three
 /// flags for links, links are skipped and counted; at most one flag may be set.
@@ -75,7 +76,8 @@ pub struct FrameFileTransfer {
     /// If path is NULL: a regular file, from its current offset, or a pipe, socket or terminal.
     /// It is borrowed. Must be 0 if path is set.
     pub fd: i32,
-    /// Permission bits of the stored file, of 0777, reduced by the umask there; 0 is 0666.
+    /// Permission bits of the stored file, of 0777, reduced by the umask there. 0: a file that is
+    /// replaced keeps its own, and a new one gets those of the source, or 0666 if it has none.
     pub mode: u32,
     /// Put of fd: bytes to send; 0 is up to the end of a regular file. A pipe or a socket needs
     /// a length.

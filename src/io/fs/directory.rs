@@ -172,8 +172,7 @@ mod tests {
         self, Tree, alone, failing, unprivileged, while_swapping, with_each_resolver,
     };
 
-    const DEFAULT: StoreOptions =
-        StoreOptions { mode: None, mtime: None, overwrite: true, sync: false, parents: false };
+    const DEFAULT: StoreOptions = StoreOptions { sync: false, ..StoreOptions::DEFAULT };
     const PARENTS: StoreOptions = StoreOptions { parents: true, ..DEFAULT };
 
     fn name(text: &str) -> Name<'_> {

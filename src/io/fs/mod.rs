@@ -4,6 +4,7 @@ pub(crate) mod at;
 pub mod check;
 pub mod directory;
 pub mod locked;
+mod mode;
 mod own_file;
 pub mod partial;
 pub mod path;

@@ -121,8 +121,7 @@ mod tests {
 
     /// Of `old`: sha256sum(1).
     const PART: &str = ".framefd-cba06b5736faf67e.part";
-    const NO_SYNC: StoreOptions =
-        StoreOptions { mode: None, mtime: None, overwrite: true, sync: false, parents: false };
+    const NO_SYNC: StoreOptions = StoreOptions { sync: false, ..StoreOptions::DEFAULT };
 
     fn name() -> Name<'static> {
         Name::new(b"old").unwrap()

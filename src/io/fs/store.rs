@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, Timespec, Timestamps};
+use rustix::fs::{Mode, Stat, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{refused, regular, size};
+use crate::io::fs::mode;
 use crate::io::fs::own_file::OwnFile;
 use crate::io::fs::partial;
 use crate::io::fs::range::{read_start, seek};
@@ -21,8 +22,10 @@ use crate::wire::quote;
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// Its permission bits, reduced by the process's umask. Bits other than 0777 (setuid,
-    /// setgid, sticky) are ignored. The default is 0666.
+    /// setgid, sticky) are ignored. By default a file that is replaced keeps its own.
     pub mode: Option<u32>,
+    /// Those of a file that replaces none, if `mode` is not set. The default is 0666.
+    pub new_mode: Option<u32>,
     /// Its time of modification in milliseconds since 1970; by default, now.
     pub mtime: Option<i64>,
     /// Whether it may replace a file; by default it may.
@@ -34,9 +37,20 @@ pub struct StoreOptions {
     pub parents: bool,
 }
 
-impl Default for StoreOptions {
-    fn default() -> StoreOptions {
-        StoreOptions { mode: None, mtime: None, overwrite: true, sync: true, parents: false }
+impl StoreOptions {
+    /// The default of each.
+    pub const DEFAULT: StoreOptions = StoreOptions {
+        mode: None,
+        new_mode: None,
+        mtime: None,
+        overwrite: true,
+        sync: true,
+        parents: false,
+    };
+
+    /// The permission bits of a file that replaces none.
+    fn bits(&self) -> Mode {
+        Mode::from_raw_mode(self.mode.or(self.new_mode).unwrap_or(0o666) & 0o777)
     }
 }
 
@@ -116,12 +130,26 @@ impl NewFile {
     /// Uses the mode and the modification time of the source if the options set none.
     pub fn adopt(&mut self, mode: Option<u32>, mtime: Option<i64>) -> Result<()> {
         self.options.mtime = self.options.mtime.or(mtime);
-        if self.options.mode.is_none() && mode.is_some() {
-            self.options.mode = mode;
-            // Only a new file shows the umask.
-            let parent = self.file.parent();
-            (_, self.mode) = new_temporary(parent, &self.target, &self.options)?;
+        let before = self.options.mode;
+        self.options.mode = before.or(mode);
+        if before == self.options.mode { Ok(()) } else { self.probe() }
+    }
+
+    /// Uses the mode of the source if it replaces no file and the options set none.
+    pub fn adopt_if_new(&mut self, mode: Option<u32>) -> Result<()> {
+        let parent = self.file.parent().as_fd();
+        if self.options.bits() == (StoreOptions { new_mode: mode, ..self.options }).bits()
+            || self.target.check(parent, true)?.is_some()
+        {
+            return Ok(());
         }
+        self.options.new_mode = mode;
+        self.probe()
+    }
+
+    /// Only a new file shows the umask.
+    fn probe(&mut self) -> Result<()> {
+        (_, self.mode) = new_temporary(self.file.parent(), &self.target, &self.options)?;
         Ok(())
     }
 
@@ -153,8 +181,10 @@ impl NewFile {
         let refused = |errno| target.refused("store", errno);
         file.give_up();
         begun.map_err(refused)?;
-        if let Some(mode) = mode {
-            rustix::fs::fchmod(&file, mode).map_err(refused)?;
+        let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
+        let kept = replaced.map(|replaced| mode::take_after(file.as_fd(), &replaced));
+        if let Some(mode) = kept.filter(|_| options.mode.is_none()).or(mode) {
+            mode::set(file.as_fd(), mode).map_err(refused)?;
         }
         if let Some(mtime) = options.mtime {
             rustix::fs::futimens(&file, &modified_at(mtime)).map_err(refused)?;
@@ -222,13 +252,14 @@ impl Target {
         }
     }
 
-    fn check(&self, parent: BorrowedFd<'_>, overwrite: bool) -> Result<()> {
+    /// The file that is to be replaced.
+    fn check(&self, parent: BorrowedFd<'_>, overwrite: bool) -> Result<Option<Stat>> {
         match at::stat(parent, &self.leaf) {
             Ok(stat) => {
                 regular(&self.name, &stat)?;
-                if overwrite { Ok(()) } else { Err(self.refused("store", Errno::EXIST)) }
+                if overwrite { Ok(Some(stat)) } else { Err(self.refused("store", Errno::EXIST)) }
             }
-            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.refused("store", errno)),
         }
     }
@@ -248,8 +279,7 @@ fn new_temporary(
     target: &Target,
     options: &StoreOptions,
 ) -> Result<(OwnFile, Option<Mode>)> {
-    let mode = Mode::from_raw_mode(options.mode.unwrap_or(0o666) & 0o777);
-    let file = OwnFile::create(parent, &target.name, mode)?;
+    let file = OwnFile::create(parent, &target.name, options.bits())?;
     let private = Mode::RUSR | Mode::WUSR;
     let made_private = rustix::fs::fstat(&file).and_then(|stat| {
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
@@ -323,8 +353,7 @@ mod tests {
         result.err().expect("an error").kind()
     }
 
-    const DEFAULT: StoreOptions =
-        StoreOptions { mode: None, mtime: None, overwrite: true, sync: true, parents: false };
+    const DEFAULT: StoreOptions = StoreOptions::DEFAULT;
     const NO_OVERWRITE: StoreOptions = StoreOptions { overwrite: false, ..DEFAULT };
     const NO_SYNC: StoreOptions = StoreOptions { sync: false, ..DEFAULT };
 
@@ -332,7 +361,7 @@ mod tests {
     fn a_file_appears_whole_and_only_on_commit() {
         let tree = Tree::new();
         let reader = fs::File::open(tree.path("old")).unwrap();
-        let mut file = tree.create("old", StoreOptions::default()).unwrap();
+        let mut file = tree.create("old", StoreOptions::DEFAULT).unwrap();
         file.write(b"n").unwrap();
         file.write(b"").unwrap();
         file.write(b"ew").unwrap();

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_being_written_stays() {
         let tree = Tree::new();
-        let (name, options) = (Name::new(b"old").unwrap(), StoreOptions::default());
+        let (name, options) = (Name::new(b"old").unwrap(), StoreOptions::DEFAULT);
         let mut temporary = tree.create("dir/x", options).unwrap();
         let mut partial = NewFile::resume(tree.root(), name, options, 0, &mut |_| ()).unwrap();
         for file in [&mut temporary, &mut partial] {

@@ -92,8 +92,8 @@ pub fn put(
 /// A tree is written to a directory, which is made if it is missing; other files in it stay.
 /// Each file is fetched like a single one. The first error ends the get and names the file;
 /// those before it are complete. With `resume`, which implies `preserve`, local files of the
-/// same size and modification time are not fetched again. `preserve` also gives new directories
-/// their mode. A name that is not one acceptable component is [`ErrorKind::Path`], and so is a
+/// same size and modification time are not fetched again. New directories get the mode of the
+/// server's. A name that is not one acceptable component is [`ErrorKind::Path`], and so is a
 /// tree deeper than a name can be; two entries of one name are [`ErrorKind::BadReply`]. Links
 /// are made only with [`Links::Copy`], and only if they cannot lead out of the tree.
 ///

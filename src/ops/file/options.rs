@@ -18,8 +18,9 @@ pub struct ServeOptions<'a> {
     pub stall: Option<Duration>,
     /// The largest file that is accepted, in bytes; `None` has no limit.
     pub max_size: Option<u64>,
-    /// Permission bits of stored files if the request does not say, reduced by the umask. The
-    /// default is 0666, and 0777 for directories.
+    /// Permission bits of new files if the request does not insist on others, reduced by the
+    /// umask; less those that the client's file does not give to the group and others. The
+    /// default is the client's, or 0666.
     pub mode: Option<u32>,
     /// Whether files may be replaced. If not, a request cannot ask for it.
     pub overwrite: bool,

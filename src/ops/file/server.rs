@@ -212,6 +212,7 @@ impl Session<'_, '_, '_> {
         self.options.permit(cmd, &bytes, None, header)?;
         let store = StoreOptions {
             mode: request.mode.map(|mode| mode.0),
+            new_mode: None,
             parents: request.parents.unwrap_or(self.options.parents),
             overwrite: self.options.overwrite && request.overwrite != Some(false),
             mtime: None,

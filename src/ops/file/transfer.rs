@@ -27,7 +27,8 @@ pub struct Transfer<'a> {
     /// Bytes of the file that the receiving side already has: those before the offset of the
     /// source or of the destination.
     pub offset: u64,
-    /// Permission bits of the stored file, reduced by the umask there. The default is 0666.
+    /// Permission bits of the stored file, reduced by the umask there. By default a file that is
+    /// replaced keeps its own, and a new one gets those of the source, or 0666 if it has none.
     pub mode: Option<u32>,
     /// Its modification time in milliseconds since 1970; by default, now.
     pub mtime: Option<i64>,
@@ -38,7 +39,8 @@ pub struct Transfer<'a> {
     /// Get of a path or a tree: whether it returns only when the files would survive a power
     /// failure.
     pub sync: bool,
-    /// The mode and the modification time of the source are preserved.
+    /// The mode and the modification time of the source are preserved, also if a file is
+    /// replaced.
     pub preserve: bool,
     /// The bytes of an interrupted transfer are kept, and the next one continues there. Files of
     /// a tree that are the same on both sides are skipped.
@@ -194,7 +196,7 @@ impl<'a> Transfer<'a> {
     /// How a get stores the content.
     pub(super) fn store(&self) -> StoreOptions {
         let Transfer { mode, mtime, overwrite, sync, .. } = *self;
-        StoreOptions { mode, mtime, overwrite, sync, parents: false }
+        StoreOptions { mode, mtime, overwrite, sync, ..StoreOptions::DEFAULT }
     }
 
     /// How long it may take.

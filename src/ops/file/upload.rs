@@ -112,8 +112,14 @@ impl<'a> Open<'a> {
         let name = Name::new(&name)?;
         check_size(request.filesize, options.max_size.unwrap_or(u64::MAX))?;
         options.permit("put", name.as_bytes(), Some(request.filesize), header)?;
+        let (asked, is_kept) = (request.mode.map(|mode| mode.0), request.keep_mode == Some(true));
         let store = StoreOptions {
-            mode: request.mode.map(|mode| mode.0).or(options.mode),
+            mode: asked.filter(|_| !is_kept),
+            // Never more than the source's for the group and others.
+            new_mode: match options.mode {
+                Some(ours) => Some(ours & (asked.unwrap_or(0o777) | 0o700)),
+                None => asked,
+            },
             mtime: request.mtime,
             overwrite: options.overwrite && request.overwrite != Some(false),
             parents: request.parents.unwrap_or(options.parents),

@@ -162,10 +162,9 @@ impl Dest for ToPlace<'_> {
         if is_whole && self.is_continued {
             self.start_over()?;
         }
-        if self.what.preserve {
-            self.file()?.adopt(reply.mode.map(|mode| mode.0), reply.mtime)?;
-        }
-        Ok(())
+        let (mode, preserve) = (reply.mode.map(|mode| mode.0), self.what.preserve);
+        let file = self.file()?;
+        if preserve { file.adopt(mode, reply.mtime) } else { file.adopt_if_new(mode) }
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<()> {

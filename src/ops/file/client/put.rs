@@ -44,7 +44,7 @@ pub(in crate::ops::file) fn put_fd(
     time_limit: TimeLimit,
     done: &mut Transferred,
 ) -> Result<()> {
-    let stat = check::stat(source).map_err(|error| error.context("the source"))?;
+    let (stat, is_named) = check::stat(source).map_err(|error| error.context("the source"))?;
     let is_regular = stat.kind == Kind::File;
     let stands = if is_regular { position(source).map_err(failed)? } else { 0 };
     let impossible = |detail| Error::new(ErrorKind::Argument, detail);
@@ -61,7 +61,7 @@ pub(in crate::ops::file) fn put_fd(
     if what.offset > 0 && what.checksum && begins.is_none() {
         return Err(impossible("the source is not positioned after the offset"));
     }
-    let source = Source { fd: source, begins: begins.unwrap_or(0), size, stat };
+    let source = Source { fd: source, begins: begins.unwrap_or(0), size, stat, is_named };
     let flow = Flow {
         progress: what.progress.map(|progress| (progress, what.name)),
         rate: what.rate,
@@ -79,6 +79,7 @@ struct Source<'a> {
     /// Bytes of the whole file.
     size: u64,
     stat: Stat,
+    is_named: bool,
 }
 
 impl Source<'_> {
@@ -180,7 +181,10 @@ impl<'a> Put<'a, '_, '_> {
     ) -> PutRequest {
         let Put { what, source, .. } = self;
         let is_kept = what.preserve && source.is_regular();
-        let mode = what.mode.or(is_kept.then_some(source.stat.mode));
+        // A server that does not reply knows no modes.
+        let is_new_mode = !is_kept && source.is_regular() && source.is_named && what.reply;
+        let own = (is_kept || is_new_mode).then_some(source.stat.mode);
+        let mode = what.mode.or(own);
         let offset = Some(meter.done()).filter(|offset| *offset > 0);
         PutRequest {
             id,
@@ -188,6 +192,7 @@ impl<'a> Put<'a, '_, '_> {
             filesize: source.size,
             sha256: None,
             mode: mode.map(|mode| FileMode(mode & 0o777)),
+            keep_mode: (what.mode.is_none() && is_new_mode).then_some(true),
             mtime: what.mtime.or(is_kept.then_some(source.stat.mtime)),
             trailer: has_trailer.then_some(true),
             overwrite: (!what.overwrite).then_some(false),

@@ -60,8 +60,12 @@ impl Receiver<'_, '_, '_> {
     fn make_top(&mut self, at: &TreeName) -> Result<Directory> {
         let is_new = path::make_directory(self.path, self.what.sync)?;
         let top = path::open_directory(self.path)?;
-        let mode = if is_new && self.what.preserve {
-            Some(stat(self.connection, at.name(), self.time_limit)?.mode & 0o777)
+        let mode = if is_new {
+            match stat(self.connection, at.name(), self.time_limit) {
+                // A server may list what it does not describe.
+                Err(error) if error.kind().is_remote() => None,
+                theirs => Some(theirs?.mode & 0o777),
+            }
         } else {
             None
         };
@@ -73,12 +77,12 @@ impl Receiver<'_, '_, '_> {
     fn make(&self, above: &Directory, entry: &Entry) -> Result<Directory> {
         let (above, name) = (above.as_fd()?, Name::new(&entry.name)?);
         let is_new = directory::entry(above, &entry.name)?.is_none();
-        let mode = self.what.preserve.then_some(entry.stat.mode & 0o777);
+        let mode = entry.stat.mode & 0o777;
         let root = Root::new(above)?;
-        let store = StoreOptions { mode: mode.map(|mode| mode | 0o700), ..self.what.store() };
+        let store = StoreOptions { mode: Some(mode | 0o700), ..self.what.store() };
         directory::make_directory(root, name, &store)?;
         let fd = Some(root.open_directory(Some(name))?);
-        Ok(Directory { fd, mode: mode.filter(|_| is_new) })
+        Ok(Directory { fd, mode: is_new.then_some(mode) })
     }
 
     /// Whether the local file is the same as the server's.

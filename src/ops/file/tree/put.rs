@@ -50,9 +50,9 @@ impl Sender<'_, '_, '_> {
     fn make(&mut self, dir: BorrowedFd<'_>, at: &TreeName, is_top: bool) -> Result<()> {
         let Sender { what, time_limit, .. } = *self;
         if !at.name().is_empty() {
-            let mode =
-                if what.preserve { Some(check::stat(dir)?.mode & 0o777 | 0o700) } else { None };
-            mkdir(self.connection, at.name(), mode, what.parents && is_top, time_limit)?;
+            // Its owner must be able to fill it.
+            let mode = check::stat(dir)?.0.mode & 0o777 | 0o700;
+            mkdir(self.connection, at.name(), Some(mode), what.parents && is_top, time_limit)?;
         }
         if what.resume {
             self.theirs = list(self.connection, at.name(), time_limit)?;

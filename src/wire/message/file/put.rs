@@ -20,6 +20,8 @@ pub struct PutRequest {
     pub sha256: Option<Digest>,
     /// Its permission bits, reduced by the server's umask.
     pub mode: Option<FileMode>,
+    /// A file that is replaced keeps its own permission bits, and only a new one gets `mode`.
+    pub keep_mode: Option<bool>,
     /// Its time of modification, in milliseconds since 1970.
     pub mtime: Option<i64>,
     /// A [`Trailer`](super::Trailer) follows the body.
@@ -45,6 +47,7 @@ impl PutRequest {
             header.plain("filesize", Some(self.filesize));
             header.text("sha256", self.sha256.map(String::from).as_deref());
             header.text("mode", self.mode.map(String::from).as_deref());
+            header.plain("keep_mode", self.keep_mode);
             header.plain("mtime", self.mtime);
             header.plain("trailer", self.trailer);
             header.plain("overwrite", self.overwrite);
@@ -65,6 +68,7 @@ impl PutRequest {
             filesize: fields.size("filesize")?.ok_or_else(|| required("filesize"))?,
             sha256: fields.parsed("sha256")?,
             mode: fields.parsed("mode")?,
+            keep_mode: fields.boolean("keep_mode")?,
             mtime: fields.integer("mtime")?,
             trailer: fields.boolean("trailer")?,
             overwrite: fields.boolean("overwrite")?,
@@ -169,12 +173,13 @@ mod tests {
     fn a_put_says_where_how_large_and_how() {
         let request = put(&format!(
             r#","id":"i","filesize":3,"data_size":3,"sha256":"{DIGEST}","mode":"0640",
-               "mtime":-1,"trailer":true,"overwrite":false,"parents":true,"new":[1.5]"#
+               "keep_mode":true,"mtime":-1,"trailer":true,"overwrite":false,"parents":true,"new":[1.5]"#
         ));
         let request = request.unwrap();
         assert_eq!(request.name.bytes().unwrap(), b"a");
         assert_eq!((request.filesize, request.mode), (3, Some(FileMode(0o640))));
         assert_eq!((request.mtime, request.overwrite), (Some(-1), Some(false)));
+        assert_eq!(request.keep_mode, Some(true));
         assert_eq!(request.sha256.unwrap().to_string(), DIGEST.to_lowercase());
         assert_eq!((request.parents, request.resume, request.offset), (Some(true), None, None));
         assert_eq!(put(r#","filesize":3"#).unwrap().filesize, 3, "from the oldest uploaders");
@@ -218,6 +223,7 @@ mod tests {
             r#","filesize":3,"mode":"""#,
             r#","filesize":3,"mode":"17777""#,
             r#","filesize":3,"mode":420"#,
+            r#","filesize":3,"keep_mode":1"#,
             r#","filesize":3,"mtime":1.5"#,
             r#","filesize":3,"trailer":1"#,
             r#","filesize":3,"overwrite":"no""#,
