@@ -1545,14 +1545,17 @@ void frame_file_listing_free(struct frame_file_listing *list);
 /*   frame_connection_recv_header(c, -1, &view, NULL);
  *   frame_file_serve(c, view.header, root_fd, NULL, &result); */
 
-/* A client's request, as the policy of a file server sees it. Everything in it is valid until
- * the policy returns. */
+/* One thing that a client's request would do, as the policy of a file server sees it. Everything
+ * in it is valid until the policy returns. */
 struct frame_file_inquiry {
     /* sizeof(struct frame_file_inquiry) of this library: members beyond it do not exist. */
     uint32_t size;
     /* 0. */
     uint32_t reserved;
-    /* "put", "get", "stat", "list", "mkdir" or "symlink". */
+    /* "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
+     * "get", if the reply could tell of bytes that are there: a put with an offset, a stat of
+     * the partial file. So what cannot be got cannot be resumed, unless the policy allows "get"
+     * where the cmd in header is "put" or "stat". */
     const char *cmd;
     /* The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked
      * and is acceptable; "" is the root. */
@@ -1587,8 +1590,8 @@ struct frame_file_options {
     uint32_t mode;
     /* 0. */
     uint32_t reserved;
-    /* Called before anything is opened or stored; may be NULL. Return 0 to allow the request,
-     * or a FRAME_E... code to refuse it; any other number is FRAME_EACCES. The client receives
+    /* Called before anything is opened or stored; may be NULL. It is asked about each thing that
+     * the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any other number is FRAME_EACCES. The client receives
      * the reply code for it, and as message the C string that was written to reason, which has
      * reason_size bytes. It is called on the thread of the call. */
     int (*policy)(void *context, const struct frame_file_inquiry *inquiry, char *reason,

@@ -367,6 +367,35 @@ static void a_policy_decides_before_anything_is_touched(void)
     CHECK(access(at("root/public/b"), F_OK) == -1);
 }
 
+static int not_get(void *context, const struct frame_file_inquiry *inquiry, char *reason,
+                   size_t reason_size)
+{
+    (void)context;
+    (void)reason;
+    (void)reason_size;
+    return strcmp(inquiry->cmd, "get") == 0 ? FRAME_EACCES : 0;
+}
+
+static void what_may_not_be_got_is_not_read_by_a_put(void)
+{
+    struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
+    struct frame_file_info info = FRAME_FILE_INFO_INIT;
+    struct frame_file_transfer what = by_path("secret", at("large"));
+    struct frame_connection *c;
+    pid_t child;
+    opts.policy = not_get;
+    write_file("root/secret", "fives");
+    c = start(&opts, FRAME_ECLOSED, &child);
+    CHECK_RETURNS(FRAME_EREMOTE_DENIED,
+                  frame_file_stat(c, "secret", FRAME_FILE_PARTIAL, LONG, &info));
+    what.offset = 2;
+    CHECK_RETURNS(FRAME_EREMOTE_DENIED, frame_file_put(c, &what, LONG, NULL));
+    what.offset = 0;
+    what.flags = FRAME_FILE_RESUME;
+    CHECK_RETURNS(0, frame_file_put(c, &what, LONG, NULL));
+    end_server(c, child);
+}
+
 int main(void)
 {
     char command[64];
@@ -378,6 +407,7 @@ int main(void)
     a_transfer_goes_on_where_it_was();
     what_is_left_of_the_dead_is_swept();
     a_policy_decides_before_anything_is_touched();
+    what_may_not_be_got_is_not_read_by_a_put();
     CHECK(snprintf(command, sizeof command, "rm -r %s", directory) > 0 && system(command) == 0);
     return 0;
 }

@@ -15,6 +15,7 @@ mod peers;
 mod rate;
 mod refused;
 mod resume;
+mod rights;
 mod tree_lies;
 mod trees;
 mod whole;

@@ -57,9 +57,12 @@ ExecPolicy = Callable[[ExecInquiry], None]
 
 @dataclasses.dataclass(frozen=True)
 class FileInquiry:
-    """What a client asks of a file server, for the ``policy`` of serve_file().
+    """One thing that a request to a file server would do, for the ``policy`` of serve_file().
 
-    ``cmd`` is "put", "get", "stat", "list", "mkdir" or "symlink". ``name`` is relative to
+    ``cmd`` is "put", "get", "stat", "list", "mkdir" or "symlink": first that of the request.
+    Then "get", if the reply could tell of bytes that are there: a put with an offset, a stat
+    of the partial file. So what cannot be got cannot be resumed, unless the policy allows
+    "get" where ``header["cmd"]`` is another. ``name`` is relative to
     the root, "" the root itself; bytes that are no text are in it as os.fsdecode() has
     them. ``filesize`` is that of a put, else None. ``header`` is the whole header of the
     request.

@@ -437,6 +437,17 @@ class Policies(unittest.TestCase):
         expected = [("get", "a"), ("stat", ""), ("list", "b"), ("mkdir", "c")]
         self.assertEqual(asked, [(*ask, None) for ask in expected])
 
+    def test_a_put_of_the_rest_is_a_get_too(self) -> None:
+        (self.root / "a").write_bytes(b"four")
+        seen: list[framefd.FileInquiry] = []
+        with open(self.file, "rb") as source, support.meanwhile(
+            lambda: self.serve(seen.append)
+        ):
+            source.seek(2)
+            self.ours.put(source, "a", offset=2)
+        asked = [(inquiry.cmd, inquiry.header["cmd"]) for inquiry in seen]
+        self.assertEqual(asked, [("put", "put"), ("get", "put")])
+
     def test_a_refusal_has_a_code_and_a_reason(self) -> None:
         def policy(inquiry: framefd.FileInquiry) -> None:
             if inquiry.name == "no":

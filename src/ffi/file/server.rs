@@ -19,8 +19,8 @@ use crate::ffi::exec::header_of;
 use crate::limits;
 use crate::ops::file::{self, Inquiry, Policy, ServeOptions, Served, Transferred};
 
-/// A client's request, as the policy of a file server sees it. Everything in it is valid until
-/// the policy returns.
+/// One thing that a client's request would do, as the policy of a file server sees it. Everything
+/// in it is valid until the policy returns.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FrameFileInquiry {
@@ -28,7 +28,10 @@ pub struct FrameFileInquiry {
     pub size: u32,
     /// 0.
     pub reserved: u32,
-    /// "put", "get", "stat", "list", "mkdir" or "symlink".
+    /// "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
+    /// "get", if the reply could tell of bytes that are there: a put with an offset, a stat of
+    /// the partial file. So what cannot be got cannot be resumed, unless the policy allows "get"
+    /// where the cmd in header is "put" or "stat".
     pub cmd: *const c_char,
     /// The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked
     /// and is acceptable; "" is the root.
@@ -65,8 +68,8 @@ pub struct FrameFileOptions {
     pub mode: u32,
     /// 0.
     pub reserved: u32,
-    /// Called before anything is opened or stored; may be NULL. Return 0 to allow the request,
-    /// or a FRAME_E... code to refuse it; any other number is FRAME_EACCES. The client receives
+    /// Called before anything is opened or stored; may be NULL. It is asked about each thing that
+    /// the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any other number is FRAME_EACCES. The client receives
     /// the reply code for it, and as message the C string that was written to reason, which has
     /// reason_size bytes. It is called on the thread of the call.
     pub policy: Option<

@@ -80,13 +80,16 @@ impl ServeOptions<'_> {
     }
 }
 
-/// Decides whether a request is served.
+/// Decides whether a request is served. It is asked about everything that the request would do,
+/// in one question each.
 pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
 
-/// A client's request, as a policy sees it.
+/// One thing that a client's request would do, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry<'a> {
-    /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`.
+    /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`: first the `cmd` of the request itself.
+    /// Then `get`, if it tells of bytes that are there: a put with an offset, a stat of the
+    /// partial file.
     pub cmd: &'a str,
     /// The name in the request. It is acceptable, or empty for the root.
     pub name: &'a [u8],

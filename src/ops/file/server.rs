@@ -210,6 +210,9 @@ impl Session<'_, '_, '_> {
         };
         let named = name.ok_or_else(|| Error::new(ErrorKind::Path, "the root"));
         self.options.permit(cmd, &bytes, None, header)?;
+        if partial {
+            self.options.permit("get", &bytes, None, header)?;
+        }
         let store = StoreOptions {
             mode: request.mode.map(|mode| mode.0),
             new_mode: None,
@@ -292,7 +295,11 @@ impl Session<'_, '_, '_> {
         if self.is_silent {
             return Ok(());
         }
-        let message = error.to_string();
+        // The digest in the text may be of bytes that the client may not read.
+        let message = match error.kind() {
+            kind @ ErrorKind::Checksum => kind.text().to_owned(),
+            _ => error.to_string(),
+        };
         let header = ErrorReply::new(error.kind(), &message, self.id.as_ref()).header();
         self.connection.send_last(&header, self.time_limit)
     }

@@ -113,6 +113,12 @@ impl<'a> Open<'a> {
         check_size(request.filesize, options.max_size.unwrap_or(u64::MAX))?;
         options.permit("put", name.as_bytes(), Some(request.filesize), header)?;
         let (asked, is_kept) = (request.mode.map(|mode| mode.0), request.keep_mode == Some(true));
+        let offset = request.offset.unwrap_or(0);
+        if offset > 0 {
+            // What it compares with `prefix_sha256`, and the digest of the whole, tell of bytes
+            // that the server has.
+            options.permit("get", name.as_bytes(), None, header)?;
+        }
         let store = StoreOptions {
             mode: asked.filter(|_| !is_kept),
             // Never more than the source's for the group and others.
@@ -128,7 +134,6 @@ impl<'a> Open<'a> {
         let is_asked = request.sha256.or(request.prefix_sha256).is_some();
         let is_hashed = options.checksum || is_asked || request.trailer == Some(true);
         let mut meter = Meter::new(request.filesize, is_hashed, flow);
-        let offset = request.offset.unwrap_or(0);
         let file = if offset > 0 || request.resume == Some(true) {
             NewFile::resume(root, name, store, offset, &mut |piece| meter.skip(piece))?
         } else {

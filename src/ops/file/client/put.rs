@@ -132,7 +132,12 @@ impl<'a> Put<'a, '_, '_> {
         let theirs = match query::partial(self.connection, self.what.name, self.time_limit) {
             Ok(theirs) if self.source.is_regular() && theirs.bytes <= size => theirs,
             Err(error) if error.kind() == ErrorKind::RemoteUnsupported => return Ok(None),
-            Err(error) if error.kind() != ErrorKind::RemoteNotFound => return Err(error),
+            // A server may let its clients put what they may not get.
+            Err(error)
+                if !matches!(error.kind(), ErrorKind::RemoteNotFound | ErrorKind::RemoteDenied) =>
+            {
+                return Err(error);
+            }
             _ => return Ok(Some(self.meter(self.what.checksum))),
         };
         let mut meter = self.meter(true);

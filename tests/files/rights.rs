@@ -1,0 +1,161 @@
+//! What a request would do beside its own cmd is asked for as well, and no reply tells of a
+//! content that the client may not get.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::fd::AsFd as _;
+
+use framefd::ops::file::{Inquiry, ServeOptions};
+use framefd::{Error, ErrorKind, Result};
+
+use crate::common::{encoded, kind};
+use crate::continued::resuming;
+use crate::{Kind, Tree, digest, file_of, put_fd, serve};
+
+/// The partial file of `old`.
+const PART: &str = ".framefd-cba06b5736faf67e.part";
+
+/// The replies to `requests`, whole, from a server whose policy denies what `denied` names.
+fn replies(tree: &Tree, denied: &[&str], requests: &[Vec<u8>]) -> Vec<String> {
+    let policy = |inquiry: &Inquiry<'_>| -> Result<()> {
+        if denied.contains(&inquiry.cmd) {
+            return Err(Error::new(ErrorKind::Denied, ""));
+        }
+        Ok(())
+    };
+    let (client, server) = Kind::Unix.connect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let options =
+                ServeOptions { policy: Some(&policy), sync: false, ..ServeOptions::default() };
+            serve(&server, &tree.root, &options);
+            drop(server);
+        });
+        let ask = |request: &Vec<u8>| {
+            client.send(request);
+            let reply = client.recv();
+            reply.header.text().to_owned() + &String::from_utf8(reply.body).unwrap()
+        };
+        let replies = requests.iter().map(ask).collect();
+        drop(client);
+        replies
+    })
+}
+
+fn put(keys: &str, body: &[u8]) -> Vec<u8> {
+    encoded(&format!(r#"{{"cmd":"put","filename":"old","data_size":{}{keys}}}"#, body.len()), body)
+}
+
+#[test]
+fn no_reply_tells_of_a_content_that_may_not_be_got() {
+    let guesses = ["s", "se", "sec", "secret"].map(|guess| {
+        let offset = guess.len();
+        let prefix = digest(guess.as_bytes());
+        format!(r#","filesize":7,"offset":{offset},"prefix_sha256":"{prefix}""#)
+    });
+    let wrong = digest(b"");
+    let mut requests = Vec::new();
+    for (guess, len) in guesses.iter().zip([1, 2, 3, 6]) {
+        for resume in ["", r#","resume":true"#] {
+            requests.push(put(&format!("{guess}{resume}"), &b"?????????"[..7 - len]));
+        }
+    }
+    for keys in [
+        r#","filesize":4,"offset":3"#.to_owned(),
+        format!(r#","filesize":4,"offset":3,"sha256":"{wrong}""#),
+        r#","filesize":9,"offset":8"#.to_owned(),
+    ] {
+        requests.push(put(&keys, b"x"));
+    }
+    for keys in [r#","partial":true"#, r#","partial":true,"offset":3"#] {
+        requests.push(encoded(&format!(r#"{{"cmd":"stat","filename":"old"{keys}}}"#), b""));
+    }
+    requests.push(encoded(r#"{"cmd":"get","filename":"old"}"#, b""));
+    let with = |stored: &str, part: &str| {
+        let tree = Tree::new();
+        fs::write(tree.at("old"), stored).unwrap();
+        fs::write(tree.at(PART), part).unwrap();
+        let replies = replies(&tree, &["get"], &requests);
+        assert_eq!(tree.read("old"), stored.as_bytes());
+        assert_eq!(tree.read(PART), part.as_bytes());
+        replies
+    };
+    let one = with("secret", "secret");
+    assert!(one.iter().all(|reply| reply.contains("denied")), "{one:?}");
+    for (stored, part) in [("public", "secret"), ("secret", "public"), ("s", ""), ("secret", "s")] {
+        assert_eq!(with(stored, part), one);
+    }
+}
+
+/// Not even to a client that may get it: what the digest is of is the client's to know.
+#[test]
+fn an_error_reply_has_no_digest_of_what_is_stored() {
+    let tree = Tree::new();
+    let wrong = digest(b"wrong");
+    let requests = [
+        put(&format!(r#","filesize":3,"offset":2,"prefix_sha256":"{wrong}""#), b"x"),
+        put(&format!(r#","filesize":3,"offset":2,"sha256":"{wrong}""#), b"x"),
+        encoded(
+            &format!(r#"{{"cmd":"get","filename":"old","offset":2,"prefix_sha256":"{wrong}"}}"#),
+            b"",
+        ),
+    ];
+    let replies = replies(&tree, &[], &requests);
+    for reply in replies {
+        assert!(reply.contains(r#""code":"checksum""#), "{reply}");
+        assert!(!reply.contains(&digest(b"ol")) && !reply.contains(&digest(b"olx")), "{reply}");
+    }
+    tree.assert_untouched();
+}
+
+#[test]
+fn each_right_that_a_request_uses_is_asked_for() {
+    let tree = Tree::new();
+    let asked = RefCell::new(Vec::new());
+    let policy = |inquiry: &Inquiry<'_>| {
+        let name = str::from_utf8(inquiry.name).unwrap();
+        asked.borrow_mut().push(format!("{} {name}", inquiry.cmd));
+        Ok(())
+    };
+    let options = ServeOptions { policy: Some(&policy), ..ServeOptions::default() };
+    let (client, server) = Kind::Unix.connect();
+    for request in [
+        put(r#","filesize":3"#, b"new"),
+        put(r#","filesize":4,"offset":3"#, b"X"),
+        put(r#","filesize":3,"offset":0,"resume":true"#, b"old"),
+        encoded(r#"{"cmd":"stat","filename":"old","partial":true}"#, b""),
+        encoded(r#"{"cmd":"stat","filename":"old"}"#, b""),
+        encoded(r#"{"cmd":"get","filename":"old","offset":1}"#, b""),
+    ] {
+        client.send(&request);
+    }
+    client.half_close();
+    serve(&server, &tree.root, &options);
+    assert_eq!(
+        asked.into_inner(),
+        ["put old", "put old", "get old", "put old", "stat old", "get old", "stat old", "get old"]
+    );
+}
+
+#[test]
+fn a_client_that_may_not_get_puts_the_whole_file() {
+    let tree = Tree::new();
+    fs::write(tree.at(PART), "abc").unwrap();
+    let policy = |inquiry: &Inquiry<'_>| match inquiry.cmd {
+        "get" => Err(Error::new(ErrorKind::Denied, "")),
+        _ => Ok(()),
+    };
+    let (client, server) = Kind::Unix.connect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let options =
+                ServeOptions { policy: Some(&policy), sync: false, ..ServeOptions::default() };
+            serve(&server, &tree.root, &options);
+        });
+        let client = client;
+        let source = file_of(b"abcdef");
+        put_fd(&client, b"old", source.as_fd(), None, &resuming()).unwrap();
+        assert_eq!(kind(crate::get(&client, "old").0), ErrorKind::RemoteDenied);
+    });
+    assert_eq!((tree.read("old"), tree.names()), (b"abcdef".to_vec(), vec!["old".into()]));
+}
