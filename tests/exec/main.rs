@@ -10,6 +10,7 @@ mod copy;
 mod engine;
 mod faults;
 mod flow;
+mod memory;
 mod older;
 mod requests;
 mod stream;

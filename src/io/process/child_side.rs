@@ -19,8 +19,11 @@ use crate::io::process::confinement::Confinement;
 
 /// Everything that the child needs, ready to use.
 pub(super) struct Plan {
-    /// To be tried in this order.
-    pub programs: Vec<CString>,
+    /// A file, or the name of one in a directory of `path`.
+    pub program: CString,
+    /// The `PATH` to search. The child joins both: all names together would be the product of
+    /// two lengths that a peer may have chosen.
+    pub path: Option<Vec<u8>>,
     pub argv: Pointers,
     pub environment: Pointers,
     pub directory: Option<CString>,
@@ -117,19 +120,39 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
             Step::Directory.check(libc::chdir(path.as_ptr()))?;
         }
         set_signal_mask(0);
-        let mut verdict = libc::ENOENT;
-        for program in &plan.programs {
-            libc::execve(program.as_ptr(), plan.argv.as_ptr(), plan.environment.as_ptr());
-            match errno() {
-                // As execvp(3): neither a missing program nor one that may not be run ends the
-                // search, and only the latter is reported.
-                libc::EACCES => verdict = libc::EACCES,
-                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
-                other => return Err(Failure { step: Step::Program as c_int, errno: other }),
-            }
-        }
-        Err(Failure { step: Step::Program as c_int, errno: verdict })
     }
+    Err(Failure { step: Step::Program as c_int, errno: execute(plan) })
+}
+
+/// Becomes the program, or returns the errno.
+fn execute(plan: &Plan) -> c_int {
+    let run = |file: *const c_char| {
+        // SAFETY: NUL-terminated strings, and NULL-terminated arrays of them.
+        unsafe { libc::execve(file, plan.argv.as_ptr(), plan.environment.as_ptr()) };
+        errno()
+    };
+    let Some(path) = &plan.path else { return run(plan.program.as_ptr()) };
+    let name = plan.program.to_bytes_with_nul();
+    let mut file = [0; libc::PATH_MAX as usize];
+    let mut verdict = libc::ENOENT;
+    for directory in path.split(|byte| *byte == b':') {
+        // Nothing is the current directory.
+        let slash = if directory.is_empty() { b"".as_slice() } else { b"/" };
+        if directory.len() + slash.len() + name.len() > file.len() {
+            return libc::ENAMETOOLONG;
+        }
+        for (to, from) in file.iter_mut().zip([directory, slash, name].into_iter().flatten()) {
+            *to = *from;
+        }
+        match run(file.as_ptr().cast()) {
+            // As execvp(3): neither a missing program nor one that may not be run ends the
+            // search, and only the latter is reported.
+            libc::EACCES => verdict = libc::EACCES,
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+            other => return other,
+        }
+    }
+    verdict
 }
 
 /// Gives up the controlling terminal for this process only. Leaving the session as well would

@@ -11,7 +11,7 @@
 //! that user's processes may read the child's memory, and the kernel forbids core dumps of a
 //! memory whose user changes.
 
-use std::ffi::{CString, OsStr, c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -35,6 +35,7 @@ use crate::io::process::child_side::{
 pub use crate::io::process::confinement::Confinement;
 use crate::io::process::environment::Environment;
 use crate::io::wait;
+use crate::wire::memory::reserve;
 
 /// A process to start. It becomes the leader of a new process group without a terminal, or of
 /// a session with one, with default actions for all signals, none of them blocked, and no
@@ -77,7 +78,10 @@ impl Process<'_> {
         let Some(program) = self.argv.first() else {
             return Err(Error::new(ErrorKind::Argument, "there is no program to run"));
         };
-        let programs = candidates(program, variables.path())?;
+        // As execvp(3).
+        let searches = !program.is_empty() && !program.contains(&b'/');
+        let path = searches.then(|| copied(variables.path().as_bytes())).transpose()?;
+        let program = c_string(program)?;
         let argv = self.argv.iter().map(|arg| c_string(arg)).collect::<Result<_>>()?;
         let stdio = [self.stdin, self.stdout, self.stderr];
         let copies = [raised(self.stdin)?, raised(self.stdout)?, raised(self.stderr)?];
@@ -90,7 +94,8 @@ impl Process<'_> {
             FailureChannel::Pipe { reader, writer }
         };
         let plan = Plan {
-            programs,
+            program,
+            path,
             argv: Pointers::new(argv),
             environment: Pointers::new(variables.into_strings()?),
             directory: self
@@ -273,23 +278,16 @@ fn raised(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     fcntl_dupfd_cloexec(fd, 3).map(Some).map_err(|errno| spawn_error("dup", errno))
 }
 
-/// The files to try for `program`, see execvp(3).
-fn candidates(program: &[u8], path: &OsStr) -> Result<Vec<CString>> {
-    if program.is_empty() || program.contains(&b'/') {
-        return Ok(vec![c_string(program)?]);
-    }
-    let directories = path.as_bytes().split(|byte| *byte == b':');
-    directories
-        .map(|directory| match directory {
-            // The current directory.
-            [] => c_string(program),
-            _ => c_string(&[directory, b"/", program].concat()),
-        })
-        .collect()
+fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    // With room for a NUL.
+    reserve(&mut copy, bytes.len() + 1)?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {
-    CString::new(bytes)
+    CString::new(copied(bytes)?)
         .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
 }
 
