@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Uid, fchown};
 use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, retry_on_intr};
 use rustix::pipe::fcntl_setpipe_size;
 
@@ -53,10 +53,12 @@ pub struct Ends {
 }
 
 impl Stdio {
-    /// Makes the descriptors. A terminal belongs to `owner`.
+    /// Makes the descriptors. They belong to `owner`, so that a command that becomes this user
+    /// can open /dev/stdin, /dev/stdout and /dev/stderr.
     pub fn open(self, owner: Option<u32>) -> Result<Ends> {
         match self {
             Stdio::Pipes { input, merge } => {
+                let pipe = || pipe().inspect(|(end, _)| give(end, owner));
                 let (stdin, input) =
                     if input { pipe().map(to_command)? } else { (Rc::new(null()?), None) };
                 let (stdout, output) = pipe().map(from_command)?;
@@ -171,6 +173,13 @@ fn to_command((reader, writer): (OwnedFd, OwnedFd)) -> End {
 
 fn from_command((reader, writer): (OwnedFd, OwnedFd)) -> End {
     to_command((writer, reader))
+}
+
+/// Gives a new pipe to `owner`. Without that only opening it anew fails.
+fn give(pipe: &OwnedFd, owner: Option<u32>) {
+    if let Some(owner) = owner {
+        let _ = fchown(pipe, Some(Uid::from_raw(owner)), None);
+    }
 }
 
 fn null() -> Result<OwnedFd> {
