@@ -148,6 +148,8 @@ fn start(plan: &Plan) -> Result<Child> {
         // SAFETY: the kernel has just opened it for us.
         Some(unsafe { OwnedFd::from_raw_fd(pidfd) })
     };
+    // A host without a standard output must not write to it.
+    let pidfd = pidfd.map(|pidfd| raised(pidfd.as_fd()).ok().flatten().unwrap_or(pidfd));
     Ok(Child::new(pid, pidfd, plan.on_terminal))
 }
 
