@@ -283,6 +283,53 @@ fn a_terminal_belongs_to_the_user() {
     assert_eq!(outcome.status, Status::Exited(0));
 }
 
+#[test]
+fn the_streams_of_another_user_can_be_opened_by_their_names() {
+    if !is_root() {
+        return;
+    }
+    for merge in [false, true] {
+        let stdio = Stdio::Pipes { input: true, merge };
+        let text = "cat /dev/stdin >/dev/stdout; echo err >/dev/stderr";
+        let command = Command { stdio, ..confined(text, as_user(USER)) };
+        let mut talk = Talk::with_input(b"in ");
+        let outcome = talk.run(&command, &limits(), silent);
+        assert_eq!(talk.output.concat(), b"in err\n", "{outcome:?}");
+    }
+    // What is not the command's alone stays as it is.
+    sh("true", as_user(USER));
+    assert_eq!(fs::metadata("/dev/null").unwrap().uid(), 0);
+}
+
+#[test]
+fn a_command_that_may_not_be_ended_is_reaped_once_it_has() {
+    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return;
+    }
+    // A program that makes its user another one, as sudo(8) does.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("become");
+    fs::copy("/usr/bin/setpriv", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut limits = limits();
+    (limits.time, limits.term_grace) = (Some(Duration::from_millis(300)), Duration::ZERO);
+    let text = format!("echo $$; exec {} --reuid={} sleep 0.8", program.display(), USER + 2);
+    let state = |pid: &str| fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    unprivileged(|| {
+        let output = run(&Command::shell(text.as_bytes()), &limits).unwrap();
+        let pid = self::text(&output.stdout);
+        assert_eq!(output.completion.status, Status::Lost, "{}", self::text(&output.stderr));
+        let begin = Instant::now();
+        while !state(pid).unwrap().contains(") Z") {
+            assert!(begin.elapsed() < LONG);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        sh("true", Confinement::default());
+        assert!(state(pid).is_err(), "it is still a zombie");
+    });
+}
+
 fn processes_of(user: u32) -> usize {
     let is_users = |entry: &fs::DirEntry| {
         let is_process = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -161,11 +162,28 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if !self.reaped && self.kill() {
+        if self.reaped {
+        } else if self.kill() {
             self.reap();
+        } else if let (Some(_), Ok(mut left)) = (&self.pidfd, LEFT_ALONE.try_lock())
+            && left.try_reserve(1).is_ok()
+        {
+            left.push(Child { pidfd: self.pidfd.take(), reaped: true, ..*self });
         }
     }
 }
+
+/// Reaps commands that could not be ended, and have ended since.
+pub(super) fn reap_left_alone() {
+    // In a child of fork(2) the lock of another thread may never be released.
+    if let Ok(mut left) = LEFT_ALONE.try_lock() {
+        left.retain(|child| matches!(child.look(WaitIdOptions::NOHANG), Ok(None)));
+    }
+}
+
+/// Commands that have become another user's. The next command reaps them, so that they do not
+/// stay zombies for as long as the host lives.
+static LEFT_ALONE: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// `PIDFD_SIGNAL_PROCESS_GROUP` of `pidfd_send_signal(2)`, which rustix does not have.
 fn pidfd_signal_group(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {

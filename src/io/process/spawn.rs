@@ -28,7 +28,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::last_errno;
-use crate::io::process::child::Child;
+use crate::io::process::child::{Child, reap_left_alone};
 use crate::io::process::child_side::{
     self, Failure, FailureChannel, Plan, Pointers, SEEN, UNSEEN, set_signal_mask,
 };
@@ -72,6 +72,7 @@ impl Process<'_> {
     /// [`ErrorKind::Spawn`] with the errno and the step that failed, and leaves nothing
     /// behind.
     pub fn spawn(&self) -> Result<Child> {
+        reap_left_alone();
         self.confinement.check()?;
         let user = self.confinement.user;
         let variables = self.environment.variables(user.is_some())?;
