@@ -931,7 +931,8 @@ int frame_connection_auth_server(struct frame_connection *c, const struct auth_k
  * the command writes. */
 #define EXEC_MERGE 1
 /* For exec_request.flags of exec_start(): the command's three standard streams are a terminal
- * of `rows` and `columns`. All of its output is standard output. */
+ * of `rows` and `columns`, and its TERM is "xterm" unless env sets another. All of its output is
+ * standard output. */
 #define EXEC_TTY 2
 /* For exec_request.flags of exec_start(): there is no input; the command's standard input ends
  * at once. */

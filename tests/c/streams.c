@@ -377,6 +377,30 @@ static void what_comes_too_late_is_dropped(void)
     stop_in_sync(&server, c);
 }
 
+static void a_terminal_has_a_type(void)
+{
+    const struct { const char *env[2], *out; } cases[] = {
+        {{NULL, NULL}, "xterm\r\n"}, {{"TERM=vt100", NULL}, "vt100\r\n"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct server server;
+        struct frame_connection *c = start(&server, NULL);
+        struct exec_request what = shell("echo $TERM");
+        char text[64] = "";
+        size_t len = 0;
+        int64_t got;
+        int which;
+        what.flags = EXEC_TTY | EXEC_NO_INPUT;
+        what.env = cases[i].env;
+        CHECK_RETURNS(0, exec_start(c, &what, LONG));
+        while ((got = exec_read(c, text + len, sizeof text - len, LONG, &which)) > 0)
+            len += (size_t)got;
+        CHECK(got == 0);
+        CHECK_BYTES(cases[i].out, text, len);
+        CHECK_RETURNS(EXEC_EXITED, exec_finish(c, LONG, NULL));
+        stop_in_sync(&server, c);
+    }
+}
+
 int main(void)
 {
     output_comes_while_the_command_runs();
@@ -387,6 +411,7 @@ int main(void)
     a_handler_forwards_a_signal();
     a_thread_signals_while_another_reads();
     a_terminal_has_a_size();
+    a_terminal_has_a_type();
     arguments_need_no_shell_and_outputs_can_be_one();
     what_comes_too_late_is_dropped();
     return 0;

@@ -72,6 +72,21 @@ fn what_is_written_keeps_its_order_and_its_lines() {
 }
 
 #[test]
+fn its_type_is_a_usual_one_unless_it_is_known() {
+    assert_eq!(output("echo $TERM"), "xterm\n");
+    let mut talk = Talk { open: true, ..Talk::new() };
+    let mut command = on_terminal(&["/bin/sh", "-c", "echo $TERM"]);
+    command.environment.additions.push((b"TERM".to_vec(), b"vt100".to_vec()));
+    talk.run(&command, &limits(), silent);
+    assert_eq!(talk.stdout(), "vt100\r\n");
+    command.stdio = Stdio::default();
+    command.environment.additions.clear();
+    let mut talk = Talk::new();
+    talk.run(&command, &limits(), silent);
+    assert_eq!(talk.stdout(), "\n", "there is no terminal");
+}
+
+#[test]
 fn a_command_has_three_descriptors() {
     assert_eq!(
         output("ls -1 /proc/$$/fd; ls -l /proc/$$/fd | grep -c ptmx || true"),

@@ -15,7 +15,8 @@ use crate::wire::message::exec::{ExecRequest as Wire, OnClose, Tty};
 /// the command writes.
 pub const EXEC_MERGE: u32 = 1;
 /// For exec_request.flags of exec_start(): the command's three standard streams are a terminal
-/// of `rows` and `columns`. All of its output is standard output.
+/// of `rows` and `columns`, and its TERM is "xterm" unless env sets another. All of its output is
+/// standard output.
 pub const EXEC_TTY: u32 = 2;
 /// For exec_request.flags of exec_start(): there is no input; the command's standard input ends
 /// at once.

@@ -6,9 +6,13 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::memory::reserve;
 
 /// The default `PATH` of a command.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The default `TERM` of a command on a terminal, as `docker run -t` has it.
+pub const DEFAULT_TERM: &str = "xterm";
 
 /// The base that variables are added to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +68,13 @@ impl Environment {
 }
 
 impl Variables<'_> {
+    /// For a command on a terminal, whose programs need the terminal's type: a usual one, unless
+    /// it is known.
+    pub(super) fn add_terminal(&mut self) {
+        let term = self.0.entry(OsStr::new("TERM").into());
+        term.or_insert(OsStr::new(DEFAULT_TERM).into());
+    }
+
     /// Its `PATH`.
     pub(super) fn path(&self) -> &OsStr {
         self.0.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path)
@@ -74,8 +85,9 @@ impl Variables<'_> {
         self.0
             .into_iter()
             .map(|(name, value)| {
-                // Room for the NUL as well.
-                let mut pair = Vec::with_capacity(name.len() + value.len() + 2);
+                let mut pair = Vec::new();
+                // With room for the NUL.
+                reserve(&mut pair, name.len() + value.len() + 2)?;
                 for part in [name.as_bytes(), b"=", value.as_bytes()] {
                     pair.extend_from_slice(part);
                 }

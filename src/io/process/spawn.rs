@@ -75,7 +75,10 @@ impl Process<'_> {
         reap_left_alone();
         self.confinement.check()?;
         let user = self.confinement.user;
-        let variables = self.environment.variables(user.is_some())?;
+        let mut variables = self.environment.variables(user.is_some())?;
+        if self.on_terminal {
+            variables.add_terminal();
+        }
         let Some(program) = self.argv.first() else {
             return Err(Error::new(ErrorKind::Argument, "there is no program to run"));
         };
