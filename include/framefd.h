@@ -1369,7 +1369,8 @@ struct frame_file_transfer {
     /* With FRAME_FILE_MTIME: milliseconds since 1970, negative before. Otherwise 0. */
     int64_t mtime_ms;
     /* Milliseconds without a byte after which the transfer fails; default 30 s, or
-     * FRAME_NO_TIMEOUT. A server sends nothing while it syncs a large file before its reply. */
+     * FRAME_NO_TIMEOUT. A server that reads the first bytes of a file sends that it is at work;
+     * it sends nothing while it syncs a large file before its reply. */
     int32_t stall_ms;
     /* 0. */
     uint32_t reserved;

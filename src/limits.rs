@@ -62,6 +62,9 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the transfer of a file may go without a byte.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a server that reads the first bytes of a file says that it is at work: several times
+/// before a client that waits for a few seconds gives up.
+pub const WORKING: Duration = Duration::from_secs(1);
 /// How long the partial file of an interrupted transfer is kept for another try: over a night
 /// and the next morning.
 pub const PARTIAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);

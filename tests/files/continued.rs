@@ -283,7 +283,7 @@ fn a_source_that_changes_while_it_is_put_is_refused_or_put_as_it_was() {
 }
 
 /// Answers one request after the other, and returns their headers.
-fn scripted<T>(
+pub fn scripted<T>(
     replies: &[Vec<u8>],
     client: impl FnOnce(&End) -> T,
 ) -> (T, Vec<(String, Value, Vec<u8>)>) {
@@ -479,7 +479,7 @@ fn get_a_part(path: &Path, bytes: &[u8]) {
     let dir = File::open(path.parent().unwrap()).unwrap();
     let name = path.file_name().unwrap().as_encoded_bytes();
     let (root, name) = (Root::new(dir.as_fd()).unwrap(), Name::new(name).unwrap());
-    let mut file = NewFile::resume(root, name, StoreOptions::DEFAULT, 0, &mut |_| ()).unwrap();
+    let mut file = NewFile::resume(root, name, StoreOptions::DEFAULT, 0, &mut |_| Ok(())).unwrap();
     file.write(bytes).unwrap();
 }
 
@@ -564,7 +564,7 @@ fn a_partial_file_that_somebody_writes_is_not_touched() {
     get_a_part(&copy, b"o");
     let dir = File::open(tree.local("")).unwrap();
     let (root, name) = (Root::new(dir.as_fd()).unwrap(), Name::new(b"copy").unwrap());
-    let held = NewFile::resume(root, name, StoreOptions::DEFAULT, 0, &mut |_| ()).unwrap();
+    let held = NewFile::resume(root, name, StoreOptions::DEFAULT, 0, &mut |_| Ok(())).unwrap();
     let got = through(&tree, |end| get_path(end, b"old", &copy, &unsynced()));
     assert_eq!(kind(got.client), ErrorKind::Busy);
     assert!(got.to_server.is_empty());

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod at_work;
 mod broken;
 mod continued;
 mod conversation;

@@ -95,7 +95,8 @@ pub struct FrameFileTransfer {
     /// With FRAME_FILE_MTIME: milliseconds since 1970, negative before. Otherwise 0.
     pub mtime_ms: i64,
     /// Milliseconds without a byte after which the transfer fails; default 30 s, or
-    /// FRAME_NO_TIMEOUT. A server sends nothing while it syncs a large file before its reply.
+    /// FRAME_NO_TIMEOUT. A server that reads the first bytes of a file sends that it is at work;
+    /// it sends nothing while it syncs a large file before its reply.
     pub stall_ms: i32,
     /// 0.
     pub reserved: u32,

@@ -60,7 +60,7 @@ mod tests {
                 assert_eq!(mode_of(&tree, "old"), expected);
                 let name = Name::new(b"old").unwrap();
                 for offset in [0, 2] {
-                    NewFile::resume(tree.root(), name, options, offset, &mut |_| ())
+                    NewFile::resume(tree.root(), name, options, offset, &mut |_| Ok(()))
                         .unwrap()
                         .commit()
                         .unwrap();

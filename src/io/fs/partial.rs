@@ -130,7 +130,10 @@ mod tests {
     /// The prefix as well.
     fn resume(tree: &Tree, offset: u64) -> Result<(NewFile, String)> {
         let mut prefix = Vec::new();
-        let mut take = |piece: &[u8]| prefix.extend_from_slice(piece);
+        let mut take = |piece: &[u8]| {
+            prefix.extend_from_slice(piece);
+            Ok(())
+        };
         let file = NewFile::resume(tree.root(), name(), NO_SYNC, offset, &mut take)?;
         Ok((file, String::from_utf8(prefix).unwrap()))
     }
@@ -244,6 +247,25 @@ mod tests {
         fs::write(tree.path("old"), "longer").unwrap();
         drop(resume(&tree, 5).unwrap());
         assert_eq!((tree.read(PART), tree.names("").len()), ("olX".into(), 3));
+    }
+
+    #[test]
+    fn what_is_read_first_can_be_ended_and_changes_nothing() {
+        let tree = Tree::new();
+        let long = vec![b'x'; 3 * 1024 * 1024];
+        for stored in [false, true] {
+            cut_after(&tree, if stored { b"x" } else { &long });
+            fs::write(tree.path("old"), if stored { &long } else { &b"old"[..] }).unwrap();
+            let before = (tree.names(""), tree.read(PART).len());
+            let mut pieces = 0;
+            let mut end = |_: &[u8]| {
+                pieces += 1;
+                Err(Error::new(ErrorKind::TimedOut, ""))
+            };
+            let resumed = NewFile::resume(tree.root(), name(), NO_SYNC, 2_000_000, &mut end);
+            assert_eq!((kind(resumed), pieces), (ErrorKind::TimedOut, 1));
+            assert_eq!((tree.names(""), tree.read(PART).len()), before);
+        }
     }
 
     #[test]
@@ -426,7 +448,7 @@ mod tests {
             number += 1;
             open_partial(tree.root(), name)?;
             let offset = u64::from(number % 2 == 0);
-            let mut file = NewFile::resume(tree.root(), name, NO_SYNC, offset, &mut |_| ())?;
+            let mut file = NewFile::resume(tree.root(), name, NO_SYNC, offset, &mut |_| Ok(()))?;
             file.write(b"new")?;
             if number % 3 == 0 { file.commit() } else { Ok(()) }
         };
@@ -458,7 +480,7 @@ mod tests {
             let options = StoreOptions { mode: Some(0o7777), parents: true, ..NO_SYNC };
             let name = Name::new(b"made/x").unwrap();
             for offset in [0, 1, 3] {
-                let resumed = NewFile::resume(tree.root(), name, options, offset, &mut |_| ());
+                let resumed = NewFile::resume(tree.root(), name, options, offset, &mut |_| Ok(()));
                 let mut file = resumed.unwrap();
                 file.write(b"xx").unwrap();
                 if offset > 0 {

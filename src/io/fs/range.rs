@@ -5,41 +5,46 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::SeekFrom;
 use rustix::io::{Errno, Result, pread, retry_on_intr};
 
+use crate::error;
 use crate::limits;
 
 /// Passes the first `length` bytes of `file` to `take`, as [`read_range`] does.
 pub fn read_start(
     file: BorrowedFd<'_>,
     length: u64,
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
+    take: &mut dyn FnMut(&[u8]) -> error::Result<()>,
+) -> error::Result<Result<()>> {
     read_range(file, 0, length, take)
 }
 
 /// Passes `length` bytes of `file` to `take`, starting at `from`, at most 1 MiB at a time. It
-/// ignores and keeps the file's position. EINVAL if the file is shorter.
+/// ignores and keeps the file's position. EINVAL if the file is shorter. An error of `take` is
+/// the outer one.
 pub fn read_range(
     file: BorrowedFd<'_>,
     from: u64,
     length: u64,
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
+    take: &mut dyn FnMut(&[u8]) -> error::Result<()>,
+) -> error::Result<Result<()>> {
     let step = usize::try_from(length).unwrap_or(usize::MAX).min(limits::COPY_STEP);
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(step).map_err(|_| Errno::NOMEM)?;
+    if buffer.try_reserve_exact(step).is_err() {
+        return Ok(Err(Errno::NOMEM));
+    }
     buffer.resize(step, 0);
     let mut at = 0;
     while at < length {
         let want = usize::try_from(length - at).unwrap_or(usize::MAX).min(step);
-        match retry_on_intr(|| pread(file, &mut buffer[..want], from.saturating_add(at)))? {
-            0 => return Err(Errno::INVAL),
-            got => {
+        match retry_on_intr(|| pread(file, &mut buffer[..want], from.saturating_add(at))) {
+            Ok(0) => return Ok(Err(Errno::INVAL)),
+            Ok(got) => {
                 take(&buffer[..got])?;
                 at += got as u64;
             }
+            Err(errno) => return Ok(Err(errno)),
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// The position of `file`.
@@ -71,7 +76,7 @@ mod tests {
                 bytes.extend_from_slice(piece);
                 Ok(())
             };
-            read_range(file.as_fd(), from, length, &mut take).map(|()| bytes)
+            read_range(file.as_fd(), from, length, &mut take).unwrap().map(|()| bytes)
         };
         assert_eq!(read(0, 3).unwrap(), b"old");
         assert_eq!(read(1, 2).unwrap(), b"ld");

@@ -90,7 +90,7 @@ impl NewFile {
 
     /// Continues to store `name` after its first `offset` bytes, which are passed to `prefix` in
     /// pieces. They are those of the partial file or, if that has fewer, a copy of those of the
-    /// stored file; [`ErrorKind::BadField`] if neither has as many.
+    /// stored file; [`ErrorKind::BadField`] if neither has as many. An error of `prefix` ends it.
     ///
     /// With an offset of 0 the partial file begins anew. It stays when this is dropped, with the
     /// bytes written so far; before the first write it is unchanged. [`ErrorKind::Busy`] if
@@ -100,17 +100,13 @@ impl NewFile {
         name: Name<'_>,
         options: StoreOptions,
         offset: u64,
-        prefix: &mut dyn FnMut(&[u8]),
+        prefix: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
         let (partial, size) = partial::lock(&parent, name)?;
         let refused = |errno| target.refused("resume", errno);
         if offset <= size {
-            read_start(partial.as_fd(), offset, &mut |piece| {
-                prefix(piece);
-                Ok(())
-            })
-            .map_err(refused)?;
+            read_start(partial.as_fd(), offset, prefix)?.map_err(refused)?;
             // Only a new file shows the umask.
             let (_, mode) = new_temporary(&parent, &target, &options)?;
             let pending = Some(Pending::Cut(offset));
@@ -119,9 +115,9 @@ impl NewFile {
         let stored = target.open_stored(parent.as_fd(), name, offset)?;
         let (file, mode) = new_temporary(&parent, &target, &options)?;
         read_start(stored.as_fd(), offset, &mut |piece| {
-            prefix(piece);
-            write_all(file.as_fd(), piece)
-        })
+            prefix(piece)?;
+            write_all(file.as_fd(), piece).map_err(refused)
+        })?
         .map_err(refused)?;
         let pending = Some(Pending::Replace(partial));
         Ok(NewFile { file, target, mode, options, pending })
@@ -503,7 +499,7 @@ mod tests {
                     Name::new(b"old").unwrap(),
                     options,
                     0,
-                    &mut |_| (),
+                    &mut |_| Ok(()),
                 );
                 for mut file in [tree.create("old", options).unwrap(), parted.unwrap()] {
                     file.adopt(mode, mtime).unwrap();
@@ -577,7 +573,7 @@ mod tests {
         let name = Name::new(b"new").unwrap();
         for round in 0..200 {
             let mut file =
-                NewFile::resume(tree.root(), name, NO_OVERWRITE, 0, &mut |_| ()).unwrap();
+                NewFile::resume(tree.root(), name, NO_OVERWRITE, 0, &mut |_| Ok(())).unwrap();
             file.write(b"x").unwrap();
             let partial =
                 tree.names("").into_iter().find(|name| name.starts_with(RESERVED)).unwrap();

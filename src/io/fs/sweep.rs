@@ -210,7 +210,7 @@ mod tests {
         let tree = Tree::new();
         let (name, options) = (Name::new(b"old").unwrap(), StoreOptions::DEFAULT);
         let mut temporary = tree.create("dir/x", options).unwrap();
-        let mut partial = NewFile::resume(tree.root(), name, options, 0, &mut |_| ()).unwrap();
+        let mut partial = NewFile::resume(tree.root(), name, options, 0, &mut |_| Ok(())).unwrap();
         for file in [&mut temporary, &mut partial] {
             file.write(b"new").unwrap();
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::meter::{Flow, Meter};
+use super::meter::Meter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::fs::range::read_range;
@@ -81,29 +81,25 @@ pub(super) fn recv_trailer(
     Ok(header)
 }
 
-/// Lets `meter` skip `len` bytes of a regular file, from the byte `from` on.
+/// Lets `meter` skip `len` bytes of a regular file, from the byte `from` on. `go_on` is called
+/// after each piece, and may end it.
 pub(super) fn skip_range(
     meter: &mut Meter<'_>,
     file: BorrowedFd<'_>,
     from: u64,
     len: u64,
-    flow: &Flow<'_>,
+    go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    let mut ended = None;
     let skipped = read_range(file, from, len, &mut |piece| {
         meter.skip(piece);
-        flow.check().map_err(|error| {
-            ended = Some(error);
-            Errno::CANCELED
-        })
-    });
-    match (ended, skipped) {
-        (Some(error), _) => Err(error),
-        (None, Ok(())) => Ok(()),
-        (None, Err(Errno::SPIPE | Errno::BADF | Errno::INVAL)) => {
+        go_on()
+    })?;
+    match skipped {
+        Ok(()) => Ok(()),
+        Err(Errno::SPIPE | Errno::BADF | Errno::INVAL) => {
             let detail = format!("the {len} bytes before the rest cannot be read");
             Err(Error::new(ErrorKind::Argument, detail))
         }
-        (None, Err(errno)) => Err(Error::system("read the first bytes", errno)),
+        Err(errno) => Err(Error::system("read the first bytes", errno)),
     }
 }

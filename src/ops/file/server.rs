@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -22,7 +23,7 @@ use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::is_stream_request;
 use crate::wire::message::file::{
-    FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, done,
+    FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, Working, done,
 };
 use crate::wire::message::{self, ErrorReply, Id};
 use crate::wire::name::Name;
@@ -66,8 +67,9 @@ pub fn serve(
     let deadline = Deadline::from_timeout(options.timeout);
     let time_limit = TimeLimit { deadline, stall: options.stall };
     let id = message::id_of(request);
-    let served =
-        Session { connection, options, time_limit, id, is_silent: false }.run(request, root);
+    let at_work = Working::is_asked(request).then(Instant::now);
+    let served = Session { connection, options, time_limit, id, is_silent: false, at_work }
+        .run(request, root);
     served.inspect_err(|error| connection.shared().break_by(error))
 }
 
@@ -78,6 +80,8 @@ struct Session<'a, 'c, 'fd> {
     id: Option<Id>,
     /// Nothing is answered.
     is_silent: bool,
+    /// When the client is to be told next that the server is at work, if it wants to know.
+    at_work: Option<Instant>,
 }
 
 impl Session<'_, '_, '_> {
@@ -116,7 +120,8 @@ impl Session<'_, '_, '_> {
         if !is_declared {
             self.connection.expect_body(extent.body);
         }
-        let mut upload = Upload::begin(request, root, self.options, &self.flow(None));
+        let (options, flow) = (self.options, self.flow(None));
+        let mut upload = Upload::begin(request, root, options, &flow, &mut || self.go_on());
         match self.receive(&mut upload, extent.trailer) {
             Ok(trailer) => match upload.finish(trailer.as_ref()) {
                 Ok((request, stored)) => {
@@ -168,7 +173,7 @@ impl Session<'_, '_, '_> {
 
     /// The requested file, positioned at the first byte to send.
     fn open(
-        &self,
+        &mut self,
         header: &Header,
         root: Root<'_>,
     ) -> Result<(GetRequest, Stat, OwnedFd, Meter<'static>)> {
@@ -187,7 +192,7 @@ impl Session<'_, '_, '_> {
         let flow = self.flow(request.rate);
         let mut passed = Meter::new(stat.size, is_hashed || is_checked, &flow);
         if is_hashed || is_checked {
-            skip_range(&mut passed, file.as_fd(), 0, offset, &flow)?;
+            skip_range(&mut passed, file.as_fd(), 0, offset, &mut || self.go_on())?;
             passed.check_skipped(request.prefix_sha256)?;
         }
         if !is_hashed {
@@ -200,7 +205,7 @@ impl Session<'_, '_, '_> {
     }
 
     /// Serves a request about a name; returns the header and the body of the reply.
-    fn path(&self, cmd: &str, header: &Header, root: Root<'_>) -> Result<(String, Vec<u8>)> {
+    fn path(&mut self, cmd: &str, header: &Header, root: Root<'_>) -> Result<(String, Vec<u8>)> {
         let request = PathRequest::read(header)?;
         let bytes = request.name()?;
         let partial = cmd == "stat" && request.partial == Some(true);
@@ -225,7 +230,7 @@ impl Session<'_, '_, '_> {
         let mut body = Vec::new();
         let header = match cmd {
             "stat" if partial => {
-                let (size, sha256) = digest_of_partial(root, named?, &self.flow(None))?;
+                let (size, sha256) = self.digest_of_partial(root, named?)?;
                 StatReply::partial_header(size, sha256, id)
             }
             "stat" => StatReply::header(&root.stat(name)?, id),
@@ -253,6 +258,33 @@ impl Session<'_, '_, '_> {
             deadline: self.time_limit.deadline,
             interrupt: Arc::clone(self.connection.shared().interrupt()),
         }
+    }
+
+    fn digest_of_partial(
+        &mut self,
+        root: Root<'_>,
+        name: Name<'_>,
+    ) -> Result<(u64, Option<Digest>)> {
+        let Some((file, size)) = open_partial(root, name)? else {
+            let detail = format!("there is no partial file of {}", quote(name.as_bytes()));
+            return Err(Error::new(ErrorKind::NotFound, detail));
+        };
+        let mut meter = Meter::new(size, true, &self.flow(None));
+        skip_range(&mut meter, file.as_fd(), 0, size, &mut || self.go_on())?;
+        Ok((size, meter.digest()))
+    }
+
+    /// Called again and again while nothing is received or sent; fails if the request must end.
+    fn go_on(&mut self) -> Result<()> {
+        self.flow(None).check()?;
+        if let Some(next) = self.at_work
+            && Instant::now() >= next
+        {
+            let header = Working::header(self.id.as_ref());
+            self.connection.send_by(Some(&header), [&[], &[]], self.time_limit)?;
+            self.at_work = Instant::now().checked_add(limits::WORKING);
+        }
+        Ok(())
     }
 
     /// Drops a body that is not needed.
@@ -330,20 +362,6 @@ fn list(root: Root<'_>, name: Option<Name<'_>>, max: u64) -> Result<Vec<u8>> {
     }
     body.push(b']');
     Ok(body)
-}
-
-fn digest_of_partial(
-    root: Root<'_>,
-    name: Name<'_>,
-    flow: &Flow<'_>,
-) -> Result<(u64, Option<Digest>)> {
-    let Some((file, size)) = open_partial(root, name)? else {
-        let detail = format!("there is no partial file of {}", quote(name.as_bytes()));
-        return Err(Error::new(ErrorKind::NotFound, detail));
-    };
-    let mut meter = Meter::new(size, true, flow);
-    skip_range(&mut meter, file.as_fd(), 0, size, flow)?;
-    Ok((size, meter.digest()))
 }
 
 #[cfg(test)]

@@ -26,14 +26,16 @@ pub(super) struct Open<'a> {
 
 impl<'a> Upload<'a> {
     /// Checks everything that can be checked before it creates a file. If a file is continued,
-    /// its existing bytes are hashed and compared first.
+    /// its existing bytes are hashed and compared first; `go_on` is called after each piece of
+    /// them, and may end it.
     pub(super) fn begin(
         header: &Header,
         root: Root<'_>,
         options: &ServeOptions<'_>,
         flow: &Flow<'a>,
+        go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Upload<'a> {
-        match Open::begin(header, root, options, flow) {
+        match Open::begin(header, root, options, flow, go_on) {
             Ok(open) => Upload::Open(Box::new(open)),
             Err(error) => Upload::Refused(error, Pace::new(flow)),
         }
@@ -106,6 +108,7 @@ impl<'a> Open<'a> {
         root: Root<'_>,
         options: &ServeOptions<'_>,
         flow: &Flow<'a>,
+        go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Open<'a>> {
         let request = PutRequest::read(header)?;
         let name = request.name.bytes()?;
@@ -135,7 +138,11 @@ impl<'a> Open<'a> {
         let is_hashed = options.checksum || is_asked || request.trailer == Some(true);
         let mut meter = Meter::new(request.filesize, is_hashed, flow);
         let file = if offset > 0 || request.resume == Some(true) {
-            NewFile::resume(root, name, store, offset, &mut |piece| meter.skip(piece))?
+            let mut skip = |piece: &[u8]| {
+                meter.skip(piece);
+                go_on()
+            };
+            NewFile::resume(root, name, store, offset, &mut skip)?
         } else {
             NewFile::create(root, name, store)?
         };

@@ -70,7 +70,7 @@ pub(in crate::ops::file) fn get_fd(
             let detail = "the destination is not positioned after the offset";
             return Err(Error::new(ErrorKind::Argument, detail));
         };
-        skip_range(&mut meter, dest, begins, what.offset, &flow)?;
+        skip_range(&mut meter, dest, begins, what.offset, &mut || flow.check())?;
     } else {
         meter.skip_unread(what.offset);
     }
@@ -147,7 +147,7 @@ impl ToPlace<'_> {
         // The old one holds the lock of the partial file.
         self.file = None;
         self.is_continued = false;
-        self.file = Some(self.place.resume(0, self.what, &mut |_| ())?);
+        self.file = Some(self.place.resume(0, self.what, &mut |_| Ok(()))?);
         Ok(())
     }
 
@@ -182,10 +182,14 @@ impl Place<'_> {
         }
         let there = open_partial(self.root, self.name)?.map_or(0, |(_, size)| size);
         let mut skipped = meter(what.checksum || there > 0);
-        match self.resume(there, what, &mut |piece| skipped.skip(piece)) {
+        let mut skip = |piece: &[u8]| {
+            skipped.skip(piece);
+            flow.check()
+        };
+        match self.resume(there, what, &mut skip) {
             // Another process has shortened it meanwhile.
             Err(error) if there > 0 && error.kind() == ErrorKind::BadField => {
-                Ok((self.resume(0, what, &mut |_| ())?, meter(what.checksum)))
+                Ok((self.resume(0, what, &mut |_| Ok(()))?, meter(what.checksum)))
             }
             file => Ok((file?, skipped)),
         }
@@ -195,7 +199,7 @@ impl Place<'_> {
         &self,
         offset: u64,
         what: &Transfer<'_>,
-        prefix: &mut dyn FnMut(&[u8]),
+        prefix: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<NewFile> {
         NewFile::resume(self.root, self.name, what.store(), offset, prefix)
     }

@@ -5,9 +5,10 @@ mod put;
 mod query;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::TimeLimit;
+use crate::io::deadline::{Time, TimeLimit};
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
+use crate::wire::message::file::Working;
 use crate::wire::message::{Id, check_reply};
 
 pub(super) use get::{Place, get_fd, get_path, get_to};
@@ -27,9 +28,15 @@ fn ask(
 }
 
 /// Receives the header of the reply to the request `id`, but not the body. An error reply is an
-/// error of a remote kind, and has no body.
+/// error of a remote kind, and has no body. As long as the server says that it is at work, only
+/// the deadline ends the wait.
 fn recv_reply(connection: &mut Connection<'_>, id: &Id, time_limit: TimeLimit) -> Result<Header> {
-    let reply = connection.header_by(time_limit)?;
+    let mut time = Time::from(time_limit);
+    let mut reply = connection.header_by(time_limit)?;
+    while is_working(connection, &reply, id)? {
+        connection.shared().interrupt().turn(&mut time)?;
+        reply = connection.header_by(time_limit)?;
+    }
     connection.check_answer(&reply, id)?;
     let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
     let fields = reply.fields()?;
@@ -41,6 +48,16 @@ fn recv_reply(connection: &mut Connection<'_>, id: &Id, time_limit: TimeLimit) -
         return bad("it has no \"status\":\"ok\"");
     }
     Ok(reply)
+}
+
+/// Whether a frame says that the server is at work on the request `id`.
+fn is_working(connection: &mut Connection<'_>, frame: &Header, id: &Id) -> Result<bool> {
+    if !Working::is(&frame.fields()?) {
+        return Ok(false);
+    }
+    connection.check_answer(frame, id)?;
+    check_no_body(connection)?;
+    Ok(true)
 }
 
 /// Fails if the reply that was received last has a body.

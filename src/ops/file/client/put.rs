@@ -102,7 +102,8 @@ impl<'a> Put<'a, '_, '_> {
         if offset > 0 {
             let mut meter = self.meter(checksum);
             if checksum {
-                skip_range(&mut meter, self.source.fd, self.source.begins, offset, &self.flow)?;
+                let Source { fd, begins, .. } = self.source;
+                skip_range(&mut meter, fd, begins, offset, &mut || self.flow.check())?;
             } else {
                 meter.skip_unread(offset);
             }
@@ -141,7 +142,7 @@ impl<'a> Put<'a, '_, '_> {
             _ => return Ok(Some(self.meter(self.what.checksum))),
         };
         let mut meter = self.meter(true);
-        skip_range(&mut meter, fd, begins, theirs.bytes, &self.flow)?;
+        skip_range(&mut meter, fd, begins, theirs.bytes, &mut || self.flow.check())?;
         if meter.check_skipped(Some(theirs.sha256)).is_err() {
             return Ok(Some(self.meter(self.what.checksum)));
         }

@@ -35,12 +35,14 @@ impl GetRequest {
             header.plain("offset", self.offset);
             header.text("prefix_sha256", self.prefix_sha256.map(String::from).as_deref());
             header.plain("rate", self.rate);
+            header.plain("working", self.prefix_sha256.map(|_| true));
         })
     }
 
     /// Reads the request from `header`.
     pub fn read(header: &Header) -> Result<GetRequest> {
         let fields = header.fields()?;
+        fields.boolean("working")?;
         Ok(GetRequest {
             id: fields.id()?,
             name: FileName::of("filename", &fields)?,

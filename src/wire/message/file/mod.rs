@@ -16,7 +16,7 @@ pub use crate::wire::entry::{Entry, Kind, Stat};
 use crate::wire::json::header::Header;
 use crate::wire::json::reader::{Fields, bytes_of, required};
 use crate::wire::json::writer::Writer;
-use crate::wire::message::Id;
+use crate::wire::message::{Id, written};
 
 /// The name of a file in a message: text if it is UTF-8, otherwise Base64 under another key. A
 /// message from a peer may have neither or both.
@@ -130,6 +130,32 @@ impl Trailer {
     pub fn read(header: &Header) -> Result<Trailer> {
         let sha256 = header.fields()?.parsed("sha256")?;
         Ok(Trailer { sha256: sha256.ok_or_else(|| required("sha256"))? })
+    }
+}
+
+/// A frame before the reply: the server is at work, and the client waits on.
+pub struct Working;
+
+impl Working {
+    /// Whether a request asks for such frames.
+    pub fn is_asked(request: &Header) -> bool {
+        request
+            .fields()
+            .and_then(|fields| fields.boolean("working"))
+            .is_ok_and(|is| is == Some(true))
+    }
+
+    /// The header of its frame.
+    pub fn header(id: Option<&Id>) -> String {
+        written(&|header| {
+            header.plain("working", Some(true));
+            header.id(id);
+        })
+    }
+
+    /// Whether a frame is one, and not the reply.
+    pub fn is(fields: &Fields<'_>) -> bool {
+        fields.boolean("working").is_ok_and(|is| is == Some(true)) && !fields.has("status")
     }
 }
 

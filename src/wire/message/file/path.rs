@@ -53,12 +53,14 @@ impl PathRequest {
             header.plain("parents", self.parents);
             header.plain("overwrite", self.overwrite);
             self.target.write("target", header);
+            header.plain("working", self.partial);
         })
     }
 
     /// Reads the request from `header`.
     pub fn read(header: &Header) -> Result<PathRequest> {
         let fields = header.fields()?;
+        fields.boolean("working")?;
         Ok(PathRequest {
             id: fields.id()?,
             name: FileName::of("filename", &fields)?,

@@ -55,6 +55,7 @@ impl PutRequest {
             header.plain("offset", self.offset);
             header.text("prefix_sha256", self.prefix_sha256.map(String::from).as_deref());
             header.plain("resume", self.resume);
+            header.plain("working", self.offset.map(|_| true));
         })
     }
 
@@ -77,6 +78,7 @@ impl PutRequest {
             prefix_sha256: fields.parsed("prefix_sha256")?,
             resume: fields.boolean("resume")?,
         };
+        fields.boolean("working")?;
         if request.filesize > MAX_DATA_SIZE {
             return Err(Error::new(ErrorKind::TooBig, "filesize does not fit 63 bits"));
         }
