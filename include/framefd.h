@@ -1224,7 +1224,8 @@ struct exec_options {
      * reason_size bytes. It is called on the thread of the call. */
     int (*policy)(void *context, const struct exec_inquiry *inquiry, char *reason,
                   size_t reason_size);
-    /* exec_and_reply() and exec_run() only: as in frame_options. A connection uses its own. */
+    /* exec_and_reply(), exec_run() and exec_datagram_serve() only: as in frame_options. A
+     * connection uses its own. */
     int (*interrupted)(void *context);
     /* Passed to policy() and interrupted(). */
     void *context;
@@ -1710,11 +1711,24 @@ const void *frame_datagram_source(const struct frame *frame, size_t *len);
 /* Datagram server: the datagram is ignored, without a reply; error in exec_result says why. */
 #define EXEC_IGNORED 8
 
-/* Serves commands that are requested in datagrams. Each request runs once: the server remembers
- * requests and replies for at least 30 s, up to 1,024 requests and 32 MiB of replies.
+/* Serves commands that are requested in datagrams. Each request runs at most once, however
+ * often it is received.
  *
- * It belongs to the caller and is freed with exec_datagram_server_free(). Any number of threads
- * may use it. */
+ * That is promised for one server, in one process, as long as it exists:
+ *
+ * - With a key without exception. A request that the server cannot tell from one that ran is
+ * ignored: one that was made before the server; one of more than 65,536 in 30 s, the oldest
+ * first; and, after this machine's clock was set back, those made until it has caught up.
+ * - Without a key, if the client repeats the request within 30 s, and no more than 65,536 others
+ * are received meanwhile.
+ *
+ * The reply to a repeated request is sent again for 30 s after the last time, for up to 1,024
+ * requests and 32 MiB; after that a repeated request gets no answer. Two servers do not know of
+ * each other's requests: use one for a socket, with as many threads as you like, and a key of
+ * its own.
+ *
+ * It belongs to the caller and is freed with exec_datagram_server_free(). In a child of fork(2)
+ * it can only be freed. */
 struct exec_datagram_server;
 
 /* Makes a server.
@@ -1735,18 +1749,23 @@ int exec_datagram_server_new(const void *key, size_t key_len,
  * A request that is received twice runs once: while it runs the second one is dropped, and
  * later the same reply is sent again, to the same address only. Commands run as for
  * exec_serve(). opts and result may be NULL. In opts, max_output is 1 MiB by default, at most
- * 16 MiB; write_fd, reply_timeout_ms, close_grace_ms, interrupted and EXEC_DETACHED do not
- * apply: a lost client does not end its command. fd is a UDP or Unix datagram socket, borrowed
- * for the call; threads may serve on one descriptor at the same time. The call lasts as long as
- * the command; timeout_ms is for the wait for a datagram.
+ * 16 MiB; write_fd, reply_timeout_ms, close_grace_ms and EXEC_DETACHED do not apply. A lost
+ * client does not end its command: set command_timeout_ms, since older clients ask for no limit.
+ * fd is a UDP or Unix datagram socket, borrowed for the call; threads may serve on one
+ * descriptor at the same time. The call lasts as long as the command, and up to a second longer
+ * if the client does not read; timeout_ms is for the wait for a datagram. If every thread runs a
+ * command nobody gets an answer. Let one more thread serve, and its policy return FRAME_EBUSY
+ * while the others run commands.
  *
  * Returns EXEC_EXITED to EXEC_REFUSED for a new request: the reply was sent. If a part of it
  * could not be sent, error in result is the code of that failure, and the client will ask
  * again. EXEC_REPEATED. EXEC_IGNORED: error in result is FRAME_EAUTH (no tag, or a wrong one),
  * FRAME_EACCES (not from this machine, its time is not acceptable, or it was sent from another
  * address before), FRAME_EBUSY (1,024 requests are running), FRAME_EBADLENGTH, FRAME_EBADJSON,
- * FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG or FRAME_ELIMIT (no request). Below 0:
- * FRAME_ETIMEDOUT, no datagram was received; FRAME_EBADF, FRAME_EIO with errno, FRAME_EINVAL. */
+ * FRAME_EBADFIELD, FRAME_EMISSING, FRAME_ETOOBIG, FRAME_ELIMIT (no request) or FRAME_ENOMEM.
+ * Below 0: FRAME_ETIMEDOUT, no datagram was received; FRAME_ECANCELED, interrupted() ended the
+ * wait, or the command, which got no reply; FRAME_EFORKED; FRAME_EBADF, FRAME_EIO with errno,
+ * FRAME_EINVAL. */
 int exec_datagram_serve(struct exec_datagram_server *server, int fd,
                         const struct exec_options *opts, int timeout_ms,
                         struct exec_result *result);
@@ -1761,6 +1780,8 @@ void exec_datagram_server_free(struct exec_datagram_server *server);
  * server's datagrams are received. A Unix socket needs a name to get a reply. fd is borrowed
  * for the call, for one thread at a time. what must fit one datagram of 65,507 bytes: input,
  * EXEC_TTY and EXEC_NO_INPUT do not apply, max_output is 1 MiB by default and at most 16 MiB.
+ * The command may run as long as the exchange, or command_timeout_ms if that is less; with
+ * EXEC_DETACHED it runs on without its client.
  * key is key_len bytes, 16 to 1,024, as the server has them; NULL and 0 are no key. timeout_ms
  * covers the whole exchange; FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out
  * is the output, freed with exec_output_free(); on failure it is NULL.
@@ -1768,7 +1789,7 @@ void exec_datagram_server_free(struct exec_datagram_server *server);
  * Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may
  * not have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not
  * received completely. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody receives.
- * FRAME_EBADREPLY: the reply contradicts itself. FRAME_ETOOBIG: the request does not fit, or
+ * FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request does not fit, or
  * the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was
  * sent. The socket can be used again after any of them. */
 int exec_datagram_call(int fd, const struct exec_request *what, const void *key,

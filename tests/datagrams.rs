@@ -11,14 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use framefd::ops::datagram::exec::{Answer, Server};
 use framefd::ops::datagram::{self, Options};
 use framefd::ops::exec::{Inquiry, Reply, Request, ServeOptions, Served};
-use framefd::wire::datagram::{DatagramKey, decode, encode};
+use framefd::wire::datagram::{DatagramKeys, decode, encode};
 use framefd::wire::json::header::Header;
-use framefd::wire::message::exec::ExecRequest;
+use framefd::wire::message::exec::{ExecRequest, OnClose};
 use framefd::{Error, ErrorKind, Key, Result};
 
 const LARGEST: usize = 65_507;
@@ -45,6 +45,16 @@ fn soon() -> Options {
 
 fn key() -> Key {
     Key::new(b"a key of both ends, 32 bytes long").unwrap()
+}
+
+fn keys() -> DatagramKeys {
+    DatagramKeys::derive(&key()).unwrap()
+}
+
+/// The time and the nonce of a request with a key, made now.
+fn stamp(nonce: u32) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    format!(r#""time":{now},"nonce":"{nonce:032x}""#)
 }
 
 // ---- one frame in one datagram
@@ -284,6 +294,95 @@ fn a_policy_is_asked_once_before_anything_runs() {
     }
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "something was run");
+}
+
+#[test]
+fn a_frame_with_an_id_and_no_valid_cmd_is_a_bad_request() {
+    for with_key in [false, true] {
+        let server = Running::start(with_key.then(key).as_ref());
+        let client = connected(server.address);
+        let keys = with_key.then(keys);
+        for (number, bad) in
+            [r#""a":1"#, r#""cmd":7"#, r#""cmd":"x","cmd":"x""#, r#""missing":[-1]"#]
+                .iter()
+                .enumerate()
+        {
+            let number = u32::try_from(number).unwrap();
+            let header = format!(r#"{{"id":{number},{},{bad}}}"#, stamp(number));
+            let request = keys.as_ref().map(|keys| &keys.request);
+            client.send(&encode(Some(&header), b"true", request, LARGEST).unwrap()).unwrap();
+            let reply = received(&client);
+            let (reply, _) = decode(&reply, keys.as_ref().map(|keys| &keys.reply)).unwrap();
+            assert_eq!(reply.string("code").unwrap(), "bad_request", "{bad}");
+            assert_eq!(reply.integer("id").unwrap(), i64::from(number));
+        }
+    }
+}
+
+#[test]
+fn a_reply_is_not_answered() {
+    let server = Running::start(None);
+    let client = connected(server.address);
+    // Whoever echoes what it receives would otherwise keep a server busy for ever.
+    client.send(&frame(r#"{"cmd":"exec","id":1}"#, b"seq 5000")).unwrap();
+    let parts = owned(&received(&client)).0.integer("parts").unwrap();
+    assert!(parts > 2);
+    let mut replies: Vec<_> = (1..parts).map(|_| received(&client)).collect();
+    client.send(&frame(r#"{"id":2}"#, b"")).unwrap();
+    replies.push(received(&client));
+    for reply in &replies {
+        client.send(reply).unwrap();
+    }
+    client.send(&frame(r#"{"cmd":"exec","id":3}"#, b"echo yes")).unwrap();
+    assert_eq!(owned(&received(&client)).1, b"yes\n");
+}
+
+#[test]
+fn a_command_ends_when_its_client_has_given_up() {
+    let (socket, server) = (udp(), Server::new(None).unwrap());
+    let client = connected(address(&socket));
+    let start = Instant::now();
+    let timed_out = |on_close| {
+        let options = ExecRequest { on_close, timeout_ms: Some(60_000), ..ExecRequest::default() };
+        let command = if on_close.is_some() { "sleep 0.2" } else { "sleep 1000" };
+        let request = Request { command: command.as_bytes(), options, ..Request::default() };
+        let short = Some(Duration::from_millis(100));
+        let error = datagram::exec::request(client.as_fd(), &request, short, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        match server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()).unwrap() {
+            Answer::Served { served: Served::Ran(report), .. } => report.reply.timed_out,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(timed_out(None));
+    assert!(start.elapsed() < LONG);
+    assert!(!timed_out(Some(OnClose::Run)), "it was to run on without its client");
+}
+
+#[test]
+fn a_client_that_reads_slowly_does_not_hold_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(dir.path().join("server")).unwrap();
+    let server = Server::new(None).unwrap();
+    let client = UnixDatagram::bind(dir.path().join("client")).unwrap();
+    client.connect(dir.path().join("server")).unwrap();
+    client.send(&frame(r#"{"cmd":"exec","id":1}"#, b"head -c 1000000 /dev/zero")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each wait for it is shorter than the one that a whole reply may take.
+            while !done.load(Ordering::SeqCst) {
+                client.recv(&mut vec![0; LARGEST]).unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        });
+        let answer = server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()).unwrap();
+        done.store(true, Ordering::SeqCst);
+        assert!(
+            matches!(&answer, Answer::Served { unsent: Some(error), .. } if error.kind() == ErrorKind::TimedOut),
+            "{answer:?}"
+        );
+    });
 }
 
 #[test]
@@ -581,6 +680,30 @@ fn a_recorded_request_gets_nothing_from_the_server() {
 }
 
 #[test]
+fn a_recorded_request_is_not_run_by_the_next_server() {
+    let lines = Lines::new();
+    let (socket, key) = (udp(), key());
+    let client = connected(address(&socket));
+    let server = Server::new(Some(&key)).unwrap();
+    let asked = ask_for(&client, &lines.add("once"), Some(&key), Duration::from_millis(300));
+    assert_eq!(asked.unwrap_err().kind(), ErrorKind::TimedOut);
+    let recorded = received(&socket);
+    while socket.set_nonblocking(true).is_ok() && socket.recv(&mut [0; 2000]).is_ok() {}
+    client.send(&recorded).unwrap();
+    let serve = |server: &Server| {
+        server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()).unwrap()
+    };
+    assert!(matches!(serve(&server), Answer::Served { .. }));
+    drop(server);
+    client.send(&recorded).unwrap();
+    match serve(&Server::new(Some(&key)).unwrap()) {
+        Answer::Ignored(error) => assert_eq!(error.kind(), ErrorKind::Denied),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(lines.all(), ["once"]);
+}
+
+#[test]
 fn a_request_without_the_key_gets_no_answer() {
     let server = Running::start(Some(&key()));
     let client = connected(server.address);
@@ -665,6 +788,74 @@ fn a_reply_from_another_address_is_ignored() {
 }
 
 #[test]
+fn a_request_that_is_sent_back_is_not_its_reply() {
+    for key in [None, Some(&key())] {
+        let echo = udp();
+        let client = connected(address(&echo));
+        std::thread::scope(|scope| {
+            scope.spawn(|| echo.send_to(&received(&echo), address(&client)).unwrap());
+            let error = ask_for(&client, "echo no", key, Duration::from_millis(300)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            let why = if key.is_some() { "tag" } else { "it is a request" };
+            assert!(error.detail().contains(why), "{error}");
+        });
+    }
+}
+
+/// What a client with or without a key makes of a reply with these keys and the body `ab`.
+fn outcome_of(keys_of_reply: &str, with_key: bool) -> Result<Reply> {
+    let server = udp();
+    let client = connected(address(&server));
+    let (keys, key) = (with_key.then(keys), with_key.then(key));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (tag, reply) =
+                (keys.as_ref().map(|keys| &keys.request), keys.as_ref().map(|keys| &keys.reply));
+            let request = received(&server);
+            let (header, _) = decode(&request, tag).unwrap();
+            let nonce = header.string("nonce").map(|text| format!(r#""nonce":"{text}","#));
+            let id = header.string("id").unwrap();
+            let header = format!(r#"{{"id":"{id}",{}{keys_of_reply}}}"#, nonce.unwrap_or_default());
+            let datagram = encode(Some(&header), b"ab", reply, LARGEST).unwrap();
+            server.send_to(&datagram, address(&client)).unwrap();
+        });
+        ask_for(&client, "true", key.as_ref(), LONG)
+    })
+}
+
+#[test]
+fn what_is_neither_an_exit_code_nor_an_error_is_no_reply() {
+    for with_key in [false, true] {
+        for bad in
+            [r#""a":1"#, r#""status":"ok""#, r#""exit_code":"0""#, r#""exit_code":0,"exit_code":0"#]
+        {
+            let error = outcome_of(bad, with_key).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadReply, "{bad}");
+        }
+        let lost = outcome_of(r#""exit_code":null"#, with_key).unwrap();
+        assert_eq!((lost.header.exit_code, lost.stdout()), (None, &b"ab"[..]));
+        let error = outcome_of(r#""status":"error","code":"busy""#, with_key).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RemoteBusy);
+    }
+}
+
+#[test]
+fn a_flood_of_the_same_part_does_not_hold_up_the_deadline() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let asking = Asking::new(move |socket, source, id| {
+        let part = frame(&format!(r#"{{"id":"{id}","part":1,"parts":2}}"#), b"");
+        while !stopped.load(Ordering::SeqCst) {
+            let _ = socket.send_to(&part, source);
+        }
+    });
+    let error = asking.ask(Duration::from_millis(100)).unwrap_err();
+    stop.store(true, Ordering::SeqCst);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.detail().contains("1 of 2 parts"), "{error}");
+}
+
+#[test]
 fn replies_to_other_requests_and_broken_ones_are_ignored() {
     let asking = Asking::new(|socket, source, id| {
         let good = frame(&format!(r#"{{"id":"{id}",{OK}}}"#), b"ab");
@@ -730,8 +921,7 @@ fn a_request_is_sent_again_unchanged() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let (first, again) = (received(&server), received(&server));
     assert_eq!(first, again);
-    let key = DatagramKey::derive(&key()).unwrap();
-    let (header, body) = decode(&first, Some(&key)).unwrap();
+    let (header, body) = decode(&first, Some(&keys().request)).unwrap();
     assert_eq!((&*header.string("cmd").unwrap(), body), ("exec", &b"true"[..]));
 }
 

@@ -291,6 +291,149 @@ static void commands(const void *key, size_t key_len)
     CHECK(close(client) == 0);
 }
 
+/* Sends back what it receives. */
+static void *echo(void *argument)
+{
+    static char bytes[65507];
+    struct sockaddr_in from;
+    socklen_t len = sizeof from;
+    int fd = *(int *)argument;
+    ssize_t n = recvfrom(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&from, &len);
+    CHECK(n > 0 && sendto(fd, bytes, (size_t)n, 0, (struct sockaddr *)&from, len) == n);
+    return NULL;
+}
+
+static void a_request_that_is_sent_back_is_no_reply(const void *key, size_t key_len)
+{
+    struct exec_request what = EXEC_REQUEST_INIT;
+    struct exec_output *output;
+    pthread_t thread;
+    int server = udp(), client = connected(server);
+
+    CHECK(pthread_create(&thread, NULL, echo, &server) == 0);
+    what.command = "echo no";
+    CHECK_RETURNS(FRAME_ETIMEDOUT,
+                  exec_datagram_call(client, &what, key, key_len, 300, NULL, &output));
+    CHECK(output == NULL);
+    CHECK(strstr(frame_last_error(), key ? "tag" : "it is a request") != NULL);
+    CHECK(pthread_join(thread, NULL) == 0);
+    close(client);
+    close(server);
+}
+
+static void a_hook_ends_serving(void)
+{
+    static const char request[] = "{\"cmd\":\"exec\",\"id\":1}";
+    struct exec_options options = EXEC_OPTIONS_INIT;
+    struct exec_datagram_server *server;
+    int fd = udp(), client = connected(fd), calls = 0;
+
+    CHECK_RETURNS(0, exec_datagram_server_new(NULL, 0, &server));
+    options.interrupted = stop;
+    options.context = &calls;
+    CHECK_RETURNS(FRAME_ECANCELED, exec_datagram_serve(server, fd, &options, -1, NULL));
+    CHECK(calls == 1);
+    /* The command, too; it gets no reply, and does not run again. */
+    CHECK_RETURNS(0, frame_datagram_send(client, NULL, 0, request, "sleep 1000", 10, NULL));
+    CHECK_RETURNS(FRAME_ECANCELED, exec_datagram_serve(server, fd, &options, -1, NULL));
+    CHECK_RETURNS(0, frame_datagram_send(client, NULL, 0, request, "sleep 1000", 10, NULL));
+    CHECK_RETURNS(EXEC_REPEATED, exec_datagram_serve(server, fd, NULL, 10000, NULL));
+    CHECK(!poll_in(client));
+    exec_datagram_server_free(server);
+    close(client);
+    close(fd);
+}
+
+static void *send_for_ever(void *argument)
+{
+    static const char request[] = "{\"id\":1}";
+    int *ends = argument;
+    while (!poll_in(ends[1]))
+        CHECK_RETURNS(0, frame_datagram_send(ends[0], NULL, 0, request, NULL, 0, NULL));
+    return NULL;
+}
+
+static void *serve_for_ever(void *argument)
+{
+    struct serving *serving = argument;
+    int code;
+    do {
+        code = exec_datagram_serve(serving->server, serving->fd, NULL, 200, NULL);
+    } while (code != FRAME_ETIMEDOUT);
+    return NULL;
+}
+
+/* Each child begins at another moment of the parent's other threads. */
+static void a_child_of_fork_is_refused_and_does_not_hang(void)
+{
+    struct serving serving = {NULL, udp(), EXEC_RESULT_INIT};
+    pthread_t sending, working;
+    int n, status, client = connected(serving.fd), end[2];
+    int ends[2];
+
+    CHECK(pipe(end) == 0);
+    ends[0] = client;
+    ends[1] = end[0];
+    CHECK_RETURNS(0, exec_datagram_server_new(NULL, 0, &serving.server));
+    CHECK(pthread_create(&sending, NULL, send_for_ever, ends) == 0);
+    CHECK(pthread_create(&working, NULL, serve_for_ever, &serving) == 0);
+    for (n = 0; n < 20; n++) {
+        pid_t child = fork();
+        if (child == 0) {
+            CHECK_RETURNS(FRAME_EFORKED,
+                          exec_datagram_serve(serving.server, serving.fd, NULL, 10000, NULL));
+            exec_datagram_server_free(serving.server);
+            execl("/bin/true", "true", (char *)NULL); /* its other threads leave their memory */
+            _exit(1);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+    write_all(end[1], "x", 1);
+    CHECK(pthread_join(sending, NULL) == 0);
+    CHECK(pthread_join(working, NULL) == 0);
+    exec_datagram_server_free(serving.server);
+    close_both(end);
+    close(client);
+    close(serving.fd);
+}
+
+static int busy(void *context, const struct exec_inquiry *inquiry, char *reason, size_t size)
+{
+    (void)inquiry;
+    snprintf(reason, size, "%s", (const char *)context);
+    return FRAME_EBUSY;
+}
+
+static void *serve_busy(void *argument)
+{
+    static char reason[] = "all threads run commands";
+    struct serving *serving = argument;
+    struct exec_options options = EXEC_OPTIONS_INIT;
+    options.policy = busy;
+    options.context = reason;
+    CHECK_RETURNS(EXEC_REFUSED, exec_datagram_serve(serving->server, serving->fd, &options, 10000,
+                                                    &serving->result));
+    CHECK(serving->result.error == FRAME_EBUSY);
+    return NULL;
+}
+
+static void a_policy_can_say_that_the_server_is_busy(void)
+{
+    struct serving serving = {NULL, udp(), EXEC_RESULT_INIT};
+    struct exec_output *output;
+    pthread_t thread;
+    int client = connected(serving.fd);
+
+    CHECK_RETURNS(0, exec_datagram_server_new(KEY, KEY_LEN, &serving.server));
+    CHECK(pthread_create(&thread, NULL, serve_busy, &serving) == 0);
+    CHECK_RETURNS(FRAME_EREMOTE_BUSY, call(client, "true", KEY, KEY_LEN, NULL, &output));
+    CHECK(strstr(frame_last_error(), "all threads") != NULL);
+    CHECK(pthread_join(thread, NULL) == 0);
+    exec_datagram_server_free(serving.server);
+    close(client);
+    close(serving.fd);
+}
+
 int main(void)
 {
     there_and_back();
@@ -300,5 +443,10 @@ int main(void)
     bad_arguments();
     commands(NULL, 0);
     commands(KEY, KEY_LEN);
+    a_request_that_is_sent_back_is_no_reply(NULL, 0);
+    a_request_that_is_sent_back_is_no_reply(KEY, KEY_LEN);
+    a_hook_ends_serving();
+    a_policy_can_say_that_the_server_is_busy();
+    a_child_of_fork_is_refused_and_does_not_hang();
     return 0;
 }

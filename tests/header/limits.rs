@@ -52,7 +52,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("frame_file_get", &[n(COPY_STEP)]),
     ("frame_file_list", &[MAX_BODY]),
     ("frame_file_sweep", &[ms(PARTIAL_AGE)]),
-    ("exec_datagram_server", REPLAY),
+    ("exec_datagram_server", REPLAY_AND_SEEN),
     ("frame_datagram_recv", &[n(DATAGRAM_HARD)]),
     ("exec_datagram_server_new", &[n(MAX_KEY), ms(DATAGRAM_REPLAY)]),
     ("exec_datagram_serve", &[n(DATAGRAM_SEND), DATAGRAM_OUTPUT, MAX_OUTPUT, n(DATAGRAM_TABLE)]),
@@ -109,6 +109,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: datagram sent", DATAGRAM),
     ("embedding.md: command in a datagram: the exchange", &[ms(DATAGRAM_TIMEOUT)]),
     ("embedding.md: the same: output kept, of each stream", &[DATAGRAM_OUTPUT, MAX_OUTPUT]),
+    ("embedding.md: the same: requests remembered", &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN)]),
     ("embedding.md: the same: replies remembered", REPLAY),
     // In seconds: what Python takes.
     ("_auth.py", &[AUTH_TIMEOUT.as_secs(), AUTH_TIMEOUT_HARD.as_secs(), n(MAX_KEY)]),
@@ -154,8 +155,10 @@ const PLACES: &[(&str, &[u64])] = &[
     ("aio/_connection.py", &[n(WRITE_BEHIND), ms(AUTH_TIMEOUT)]),
 ];
 
-/// Requests in datagrams that are remembered: how long, how many, their replies.
+/// Replies in datagrams that are remembered: how long, how many, how large.
 const REPLAY: &[u64] = &[ms(DATAGRAM_REPLAY), n(DATAGRAM_TABLE), n(DATAGRAM_TABLE_BYTES)];
+const REPLAY_AND_SEEN: &[u64] =
+    &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN), n(DATAGRAM_TABLE), n(DATAGRAM_TABLE_BYTES)];
 const DATAGRAM: &[u64] = &[n(DATAGRAM_SEND), n(DATAGRAM_HARD)];
 
 const fn n(limit: usize) -> u64 {

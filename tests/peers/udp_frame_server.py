@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--key-file")
     parser.add_argument("--part-size", type=int, default=4096)
     options = parser.parse_args()
-    key = wire.datagram_key(wire.read_key(options.key_file)) if options.key_file else None
+    keys = wire.datagram_keys(wire.read_key(options.key_file)) if options.key_file else None
+    request_key, reply_key = keys or (None, None)
 
     replies: dict[object, list[bytes]] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -55,16 +56,16 @@ def main() -> None:
         while True:
             datagram, sender = sock.recvfrom(65536)
             try:
-                request, command = wire.unpack_datagram(wire.verify(key, datagram))
+                request, command = wire.unpack_datagram(wire.verify(request_key, datagram))
                 if len(command) != request["data_size"]:
                     raise ValueError("a datagram that is cut or too long")
-                if key and abs(time.time() * 1000 - request["time"]) > REPLAY_MS:
+                if keys and abs(time.time() * 1000 - request["time"]) > REPLAY_MS:
                     raise ValueError("a datagram that is too old")
-                name = request["nonce"] if key else (sender, request["id"])
+                name = request["nonce"] if keys else (sender, request["id"])
                 if name not in replies:
                     replies[name] = parts_of(request, command, options.part_size)
                 for part in replies[name]:
-                    sock.sendto(wire.sign(key, part), sender)
+                    sock.sendto(wire.sign(reply_key, part), sender)
             except Exception as error:  # no client ends the server
                 print(repr(error), file=sys.stderr, flush=True)
 

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 Header = dict[str, Any]
 
@@ -64,10 +64,17 @@ def unpack_datagram(datagram: bytes) -> tuple[Header, bytes]:
     return header, datagram[4 + length :]
 
 
-def datagram_key(key: bytes) -> bytes:
-    """HKDF-SHA256 (RFC 5869) without a salt, one block."""
+class DatagramKeys(NamedTuple):
+    """HKDF-SHA256 (RFC 5869) of the shared key without a salt, one block for each direction."""
+
+    request: bytes
+    reply: bytes
+
+
+def datagram_keys(key: bytes) -> DatagramKeys:
     secret = hmac.digest(bytes(32), key, hashlib.sha256)
-    return hmac.digest(secret, b"framefd datagram v1\x01", hashlib.sha256)
+    infos = (b"framefd datagram v1 request\x01", b"framefd datagram v1 reply\x01")
+    return DatagramKeys(*(hmac.digest(secret, info, hashlib.sha256) for info in infos))
 
 
 def sign(key: bytes | None, datagram: bytes) -> bytes:

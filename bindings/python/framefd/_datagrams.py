@@ -95,9 +95,11 @@ class DatagramServer:
     """Serves commands that are requested in datagrams. Any number of threads may use it.
 
     With a key every datagram is authenticated, and one that is older than 30 s by this host's
-    clock is ignored. Without a key all users of this host are served, and nobody else. A
-    repeated request is not run again: it gets the same reply. Servers do not share their
-    memory of requests: give each one its own key.
+    clock is ignored. Without a key all users of this host are served, and nobody else.
+
+    A repeated request is not run again: it gets the same reply, for 30 s. framefd.h says what
+    exactly is promised. Servers do not share their memory of requests: use one for a socket,
+    and give each its own key. In a child of os.fork() it raises ForkedError.
     """
 
     def __init__(self, key: KeyLike | None = None) -> None:
@@ -117,13 +119,15 @@ class DatagramServer:
         """Receives one datagram and serves it; ``timeout`` is for the wait for it, by default
         forever.
 
-        It lasts as long as the command. ``options.max_output`` is 1 MiB by default. The
-        outcome of an invalid request is IGNORED, and ``error`` says why. FrameTimeoutError:
-        no datagram was received. Any other exception: the socket failed.
+        It lasts as long as the command; set ``options.command_timeout``. If all threads run
+        commands nobody gets an answer: let one more serve, whose policy raises BlockingIOError
+        while the others do. ``options.max_output`` is 1 MiB by default. The outcome of an
+        invalid request is IGNORED, and ``error`` says why. FrameTimeoutError: no datagram
+        was received. Any other exception: the socket failed.
         """
         result = _abi.ExecResult()
         time = poll_time(math.inf if timeout is None else timeout)
-        with options.serving() as native:
+        with options.serving(raw=True) as native:
             code = lib.exec_datagram_serve(
                 self._handle.pointer, fileno(sock), native, time, result
             )
@@ -148,7 +152,7 @@ def run_datagram(
     """Runs a command at the peer of a connected datagram socket.
 
     Lost datagrams are sent again, and the command runs once. ``exchange_timeout`` is 30 s by
-    default, ``max_output`` 1 MiB. Otherwise as run().
+    default; the command may not run for longer. ``max_output`` is 1 MiB. Otherwise as run().
 
     FrameTimeoutError: the reply was not received completely; the command may have run.
     DisconnectedError: nobody receives there. The socket is usable after any error.

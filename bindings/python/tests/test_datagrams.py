@@ -124,6 +124,41 @@ class Exec(unittest.TestCase):
             done = self.run_one("pwd; echo $A", cwd=directory, env={"A": "b"})
             self.assertEqual(done.text, f"{directory}\nb\n")
 
+    def test_a_request_that_is_sent_back(self) -> None:
+        for key in (None, support.KEY):
+            with udp() as ours, udp() as echo:
+                ours.connect(echo.getsockname())
+                with support.meanwhile(lambda: echo.sendto(*echo.recvfrom(65507))):
+                    with self.assertRaises(framefd.FrameTimeoutError):
+                        framefd.run_datagram(ours, "echo no", key, exchange_timeout=0.3)
+
+    def test_a_busy_server(self) -> None:
+        def busy(_: framefd.ExecInquiry) -> None:
+            raise BlockingIOError("all threads run commands")
+
+        server = framefd.DatagramServer()
+        with udp() as ours, udp() as theirs:
+            ours.connect(theirs.getsockname())
+            options = framefd.ExecOptions(policy=busy)
+            with support.meanwhile(lambda: server.serve(theirs, options)) as served:
+                with self.assertRaisesRegex(framefd.BusyError, "all threads") as refused:
+                    framefd.run_datagram(ours, "true")
+                self.assertTrue(refused.exception.remote)
+            self.assertEqual(served[0].outcome, Outcome.REFUSED)
+
+    def test_a_child_of_fork(self) -> None:
+        with udp() as theirs:
+            server = framefd.DatagramServer()
+            child = os.fork()
+            if child == 0:
+                try:
+                    server.serve(theirs)
+                except framefd.ForkedError:
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+
     def test_nobody_is_there(self) -> None:
         with udp() as ours, udp() as unused:
             ours.connect(unused.getsockname())

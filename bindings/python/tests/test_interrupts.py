@@ -264,6 +264,11 @@ def calls(directory: pathlib.Path) -> list[tuple[str, Callable[[framefd.Connecti
             sock.bind(("127.0.0.1", 0))
             framefd.recv_datagram(sock)
 
+    def serve_datagram(_: framefd.Connection) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            framefd.DatagramServer().serve(sock)
+
     def accept(_: framefd.Connection) -> None:
         with framefd.listen("127.0.0.1:0") as listener:
             listener.accept()
@@ -298,6 +303,7 @@ def calls(directory: pathlib.Path) -> list[tuple[str, Callable[[framefd.Connecti
         ("exec_run", lambda _: framefd.exec_run("sleep 20")),
         ("accept", accept),
         ("recv_datagram", datagram),
+        ("DatagramServer.serve", serve_datagram),
     ]
 
 

@@ -113,7 +113,8 @@ pub struct ExecOptions {
             reason_size: usize,
         ) -> c_int,
     >,
-    /// exec_and_reply() and exec_run() only: as in frame_options. A connection uses its own.
+    /// exec_and_reply(), exec_run() and exec_datagram_serve() only: as in frame_options. A
+    /// connection uses its own.
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
     /// Passed to policy() and interrupted().
     pub context: *mut c_void,

@@ -61,10 +61,10 @@ pub fn send(
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 wait(fd, PollFlags::OUT, deadline, interrupt)?;
-                pause(deadline, interrupt)?;
+                pause("the queue is full", deadline, interrupt)?;
             }
             Err(errno @ Errno::NOBUFS) => {
-                pause(deadline, interrupt).map_err(|error| match error.kind() {
+                pause("", deadline, interrupt).map_err(|error| match error.kind() {
                     ErrorKind::TimedOut => Error::system("send", errno),
                     _ => error,
                 })?;
@@ -92,13 +92,23 @@ pub fn recv<'a>(
     let mut flags = RecvFlags::TRUNC; // the length is then the datagram's own
     flags.set(RecvFlags::DONTWAIT, !deadline.is_never() || interrupt.is_some());
     let limit = buffer.len();
+    let mut was_ready = false;
     let message = loop {
         let mut slices = [IoSliceMut::new(buffer)];
         let mut no_control = RecvAncillaryBuffer::default();
         match rustix::net::recvmsg(fd, &mut slices, &mut no_control, flags) {
             Ok(message) => break message,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait(fd, PollFlags::IN, deadline, interrupt)?,
+            Err(Errno::AGAIN) if was_ready => {
+                // Another thread has it; or what is ready is only the host's error queue
+                // (IP_RECVERR), which stays ready.
+                pause("", deadline, interrupt)?;
+                was_ready = false;
+            }
+            Err(Errno::AGAIN) => {
+                wait(fd, PollFlags::IN, deadline, interrupt)?;
+                was_ready = true;
+            }
             Err(errno) => return Err(Error::system("recv", errno)),
         }
     };
@@ -137,11 +147,11 @@ fn check_type(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits for a queue that poll(2) does not report on: the network device's, and that of a Unix
-/// socket this one is not connected to.
-fn pause(deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
+/// Waits a little where poll(2) does not report what is waited for: the room in a network
+/// device's queue, or in that of a Unix socket this one is not connected to.
+fn pause(missing: &'static str, deadline: Deadline, interrupt: Option<&Interrupt>) -> Result<()> {
     if deadline.passed() {
-        return Err(Error::new(ErrorKind::TimedOut, "the queue is full"));
+        return Err(Error::new(ErrorKind::TimedOut, missing));
     }
     poll(&mut [], deadline.min(Deadline::after(PAUSE)), interrupt).map(|_| ())
 }
@@ -152,7 +162,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::os::fd::{AsFd as _, OwnedFd};
+    use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
@@ -277,6 +287,42 @@ mod tests {
             send(one.as_fd(), None, b"x", soon(), None).unwrap_err()
         });
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, libc::ENOBUFS));
+    }
+
+    /// A socket whose error queue has an entry, as of a host that has set IP_RECVERR.
+    fn with_an_error_queue() -> UdpSocket {
+        let (one, other) = udp_pair();
+        let on: libc::c_int = 1;
+        let len = u32::try_from(size_of_val(&on)).unwrap();
+        // SAFETY: an int, and its length.
+        let set = unsafe {
+            let value = (&raw const on).cast();
+            libc::setsockopt(one.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, value, len)
+        };
+        assert_eq!(set, 0);
+        drop(other);
+        send(one.as_fd(), None, b"x", soon(), None).unwrap();
+        let error = recv(one.as_fd(), &mut [0; 100], soon(), None).unwrap_err();
+        assert_eq!(error.errno(), libc::ECONNREFUSED);
+        one
+    }
+
+    #[test]
+    fn an_error_queue_is_not_taken_for_a_datagram() {
+        let one = with_an_error_queue();
+        let deadline = soon();
+        let error = recv(one.as_fd(), &mut [0; 100], deadline, None).unwrap_err();
+        assert_eq!((error.kind(), deadline.passed()), (ErrorKind::TimedOut, true));
+        // Nor does it hide one.
+        let other = UdpSocket::bind(one.peer_addr().unwrap()).unwrap();
+        other.send_to(b"here", one.local_addr().unwrap()).unwrap();
+        let later = Deadline::after(Duration::from_secs(60));
+        assert_eq!(recv(one.as_fd(), &mut [0; 100], later, None).unwrap().0, b"here");
+        // A full queue beside it.
+        let error = testing::failing(&[(libc::SYS_sendto, Errno::AGAIN)], || {
+            send(one.as_fd(), None, b"x", soon(), None).unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 
     #[test]

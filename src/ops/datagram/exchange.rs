@@ -10,16 +10,17 @@ use crate::wire;
 use crate::wire::datagram::DatagramKey;
 use crate::wire::datagram::parts::{Mark, Reassembly};
 use crate::wire::json::header::Header;
-use crate::wire::message;
+use crate::wire::memory::reserve;
+use crate::wire::message::Message as _;
 
 /// Sends a request, which carries `mark`, to the connected address, and returns the header of
 /// its reply and the body of at most `max_body` bytes.
 ///
 /// `request` makes the datagram: the request itself or, given numbers, a request for these parts
 /// of the reply. It is sent again if nothing is received: after 200 ms, then after twice as long
-/// each time, up to 2 s. Datagrams with another id or nonce or a wrong tag, truncated and
-/// malformed ones are ignored. Without a complete reply by the deadline the call is
-/// [`ErrorKind::TimedOut`].
+/// each time, up to 2 s. Datagrams with another id or nonce or a wrong tag, requests, truncated
+/// and malformed ones are ignored. Without a complete reply by the deadline the call is
+/// [`ErrorKind::TimedOut`]. `key` is that of replies.
 pub(crate) fn exchange(
     fd: BorrowedFd<'_>,
     request: impl Fn(&[u32]) -> Result<Vec<u8>>,
@@ -45,6 +46,9 @@ pub(crate) fn exchange(
             }
             if let Some(reply) = parts.finish()? {
                 return Ok(reply);
+            }
+            if deadline.passed() {
+                break;
             }
             if !missing.is_empty() && missing.iter().all(|part| parts.has(*part)) {
                 break; // all that was asked for is there: ask for more at once
@@ -101,9 +105,17 @@ impl Replies<'_> {
 /// The header and the body of a datagram that answers the request with `mark`.
 fn accept(datagram: &[u8], mark: &Mark, key: Option<&DatagramKey>) -> Result<(Header, Vec<u8>)> {
     let (header, body) = wire::datagram::decode(datagram, key)?;
-    let theirs: Mark = message::read(&header)?;
+    let fields = header.fields()?;
+    if fields.has("cmd") {
+        // Somebody sent the request back: an echo server, perhaps.
+        return Err(Error::new(ErrorKind::BadReply, "it is a request"));
+    }
+    let theirs = Mark::of(&fields)?;
     if (&theirs.id, &theirs.nonce) != (&mark.id, &mark.nonce) {
         return Err(Error::new(ErrorKind::BadReply, "it is the reply to another request"));
     }
-    Ok((header, body.to_vec()))
+    let mut kept = Vec::new();
+    reserve(&mut kept, body.len())?;
+    kept.extend_from_slice(body);
+    Ok((header, kept))
 }

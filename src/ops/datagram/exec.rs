@@ -1,24 +1,27 @@
 //! Commands requested in datagrams. Each runs at most once, even if datagrams are lost, repeated
 //! or reordered.
 
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
+use crate::io::process::fork::Origin;
 use crate::io::stream::datagram::{self, Address};
 use crate::limits;
 use crate::ops::datagram::exchange::exchange;
-use crate::ops::datagram::replay::{Admission, Name, Now, Origin, Table};
+use crate::ops::datagram::replay::{Admission, Asked, Now, Table, name_of, wall};
 use crate::ops::exec::{self, Reply, Report, Request, ServeOptions, Served};
 use crate::wire;
 use crate::wire::auth::{Key, fill_random};
-use crate::wire::datagram::DatagramKey;
-use crate::wire::datagram::parts::{self, Mark};
+use crate::wire::datagram::DatagramKeys;
+use crate::wire::datagram::parts::{Mark, Parts};
 use crate::wire::json::header::Header;
+use crate::wire::json::reader::Fields;
 use crate::wire::json::writer::Writer;
-use crate::wire::message::exec::{ExecReply, ExecRequest};
+use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose};
 use crate::wire::message::{self, ErrorReply, Id, Message as _};
 use rustix::io::Errno;
 
@@ -30,8 +33,10 @@ use rustix::io::Errno;
 /// else.
 #[derive(Debug)]
 pub struct Server {
-    key: Option<DatagramKey>,
+    keys: Option<DatagramKeys>,
     table: Mutex<Table>,
+    start: Instant,
+    origin: Origin,
 }
 
 /// Outcome of a received datagram.
@@ -53,31 +58,44 @@ pub enum Answer {
 impl Server {
     /// A server for clients that hold `key`, or without a key for those on this machine.
     pub fn new(key: Option<&Key>) -> Result<Server> {
-        let key = key.map(DatagramKey::derive).transpose()?;
-        Ok(Server { key, table: Mutex::new(Table::new(Now::read())) })
+        let keys = key.map(DatagramKeys::derive).transpose()?;
+        let start = Instant::now();
+        let table = Mutex::new(Table::new(Now::since(start), keys.is_some()));
+        Ok(Server { keys, table, start, origin: Origin::here() })
     }
 
-    /// Receives one datagram within `timeout`, and answers it. Only a descriptor that
-    /// fails and [`ErrorKind::TimedOut`] are errors.
+    /// Receives one datagram within `timeout`, and answers it. Only a descriptor that fails,
+    /// [`ErrorKind::TimedOut`] and an interrupt are errors, and [`ErrorKind::Forked`]: two
+    /// processes do not know of each other's requests, and would run one twice.
     pub fn serve(
         &self,
         fd: BorrowedFd<'_>,
         timeout: Option<Duration>,
         options: &ServeOptions<'_>,
     ) -> Result<Answer> {
+        if !self.origin.is_here() {
+            return Err(Error::new(ErrorKind::Forked, ""));
+        }
         let mut buffer = vec![0; limits::DATAGRAM_HARD];
         let deadline = Deadline::from_timeout(timeout);
         let (datagram, source) = loop {
-            match datagram::recv(fd, &mut buffer, deadline, None) {
+            match datagram::recv(fd, &mut buffer, deadline, options.interrupt) {
                 Ok(received) => break received,
                 Err(error) if error.kind() == ErrorKind::Limit => {
                     return Ok(Answer::Ignored(error));
                 }
-                Err(error) if is_of_an_earlier_datagram(&error) => {}
+                Err(error) if is_of_an_earlier_datagram(&error) => {
+                    if deadline.passed() {
+                        return Err(Error::new(ErrorKind::TimedOut, ""));
+                    }
+                }
                 Err(error) => return Err(error),
             }
         };
-        Ok(self.answer(fd, datagram, source.as_ref(), options).unwrap_or_else(Answer::Ignored))
+        match self.answer(fd, datagram, source.as_ref(), options) {
+            Err(error) if error.kind() != ErrorKind::Canceled => Ok(Answer::Ignored(error)),
+            answer => answer,
+        }
     }
 
     /// An error is a datagram that gets no answer.
@@ -88,44 +106,50 @@ impl Server {
         source: Option<&Address>,
         options: &ServeOptions<'_>,
     ) -> Result<Answer> {
-        if self.key.is_none() && !datagram::is_local(fd, source) {
+        if self.keys.is_none() && !datagram::is_local(fd, source) {
             return Err(Error::new(ErrorKind::Denied, "without a key only this machine is served"));
         }
-        let (header, body) = wire::datagram::decode(datagram, self.key.as_ref())?;
+        let key = self.keys.as_ref().map(|keys| &keys.request);
+        let (header, body) = wire::datagram::decode(datagram, key)?;
         let fields = header.fields()?;
-        let mark = Mark::of(&fields)?;
-        let request = message::Request::of(&fields)?;
-        let name = self.name(&mark, source)?;
-        let missing = fields.numbers("missing")?.unwrap_or_default();
-        if !missing.is_empty() {
-            return self.send_missing(fd, source, &name, &missing);
+        if ["status", "exit_code", "part"].iter().any(|key| fields.has(key)) {
+            // Two servers that answered each other would never stop.
+            return Err(Error::new(ErrorKind::BadField, "it is a reply"));
         }
-        let origin = Origin { source: source.cloned(), time: self.key.as_ref().and(mark.time) };
+        let mark = Mark::of(&fields)?;
+        let asked = self.asked(&mark, source)?;
+        let missing = fields.numbers("missing");
+        if let Ok(Some(missing)) = &missing
+            && !missing.is_empty()
+        {
+            return self.send_missing(fd, source, asked, missing);
+        }
         // Unlocked again before anything is sent or run.
-        let admission = self.table().admit(&name, origin, Now::read())?;
-        let reply = match admission {
-            Admission::Run => Running { server: self, name: Some(name) },
+        let admission = self.table().admit(asked, self.now())?;
+        let mut running = match admission {
+            Admission::Run => Running { server: self, name: Some(asked.name) },
             Admission::Repeated(reply) => {
-                // If it is lost again, the client asks again.
-                let _ = send_all(fd, source, reply.iter().flat_map(|reply| reply.iter()));
+                if let Some(reply) = reply {
+                    // If it is lost again, the client asks again.
+                    let _ = self.send(fd, source, &reply, &mut (0..reply.count()));
+                }
                 return Ok(Answer::Repeated);
             }
         };
-        let outcome = self.run(&request.cmd, &header, body, &mark, options);
-        let (served, datagrams) = match outcome {
-            Ok((reply, datagrams)) => {
-                (Served::Ran(Report { reply, client_gone: false }), datagrams)
-            }
+        let outcome = missing.and_then(|_| self.run(&fields, &header, body, &mark, options));
+        let (served, reply) = match outcome {
+            Ok((reply, parts)) => (Served::Ran(Report { reply, client_gone: false }), parts),
+            Err(error) if error.kind() == ErrorKind::Canceled => return Err(error),
             Err(error) => {
                 let text = error.to_string();
                 let reply = ErrorReply::new(error.kind(), &text, None);
-                let datagrams = self.split(&mark, &|header| reply.write(header), &[])?;
-                (Served::failed(error), datagrams)
+                let parts = self.parts(&mark, &|header| reply.write(header), Vec::new())?;
+                (Served::failed(error), parts)
             }
         };
-        let datagrams: Arc<[Vec<u8>]> = datagrams.into();
-        reply.finish(Arc::clone(&datagrams));
-        let unsent = send_all(fd, source, datagrams.iter()).err();
+        let reply = Arc::new(reply);
+        running.end(Some(&reply));
+        let unsent = self.send(fd, source, &reply, &mut (0..reply.count())).err();
         Ok(Answer::Served { served, unsent })
     }
 
@@ -134,50 +158,81 @@ impl Server {
         &self,
         fd: BorrowedFd<'_>,
         source: Option<&Address>,
-        name: &Name,
+        asked: Asked,
         missing: &[u32],
     ) -> Result<Answer> {
-        let known = self.table().find(name, source)?;
+        let known = self.table().find(asked, self.now())?;
         let Admission::Repeated(reply) = known else {
             return Err(Error::new(ErrorKind::Denied, "it asks for parts of no known reply"));
         };
-        let part = |number: &u32| reply.as_ref()?.get(usize::try_from(*number).ok()?);
-        let datagrams = missing.iter().take(limits::DATAGRAM_MISSING).filter_map(part);
-        // As above.
-        let _ = send_all(fd, source, datagrams);
+        if let Some(reply) = reply {
+            let missing = missing.iter().copied().take(limits::DATAGRAM_MISSING);
+            // As above.
+            let _ = self.send(fd, source, &reply, &mut missing.filter(|at| *at < reply.count()));
+        }
         Ok(Answer::Repeated)
     }
 
-    /// Runs a request: the reply, and the datagrams that bring it.
+    /// Runs a request: the header of the reply, and the datagrams that bring it.
     fn run(
         &self,
-        cmd: &str,
+        fields: &Fields<'_>,
         header: &Header,
         command: &[u8],
         mark: &Mark,
         options: &ServeOptions<'_>,
-    ) -> Result<(ExecReply, Vec<Vec<u8>>)> {
-        if cmd != "exec" {
+    ) -> Result<(ExecReply, Parts)> {
+        if message::Request::of(fields)?.cmd != "exec" {
             return Err(Error::new(ErrorKind::Unsupported, "only exec is served here"));
         }
         let (reply, body) = exec::run_request(header, command, options)?;
-        let datagrams = self.split(mark, &|header| reply.write(header), &body)?;
-        Ok((reply, datagrams))
+        let parts = self.parts(mark, &|header| reply.write(header), body)?;
+        Ok((reply, parts))
     }
 
-    fn split(&self, mark: &Mark, reply: &dyn Fn(&mut Writer), body: &[u8]) -> Result<Vec<Vec<u8>>> {
-        parts::split(mark, reply, body, self.key.as_ref(), limits::DATAGRAM_SEND)
+    fn parts(&self, mark: &Mark, reply: &dyn Fn(&mut Writer), body: Vec<u8>) -> Result<Parts> {
+        let key = self.keys.as_ref().map(|keys| &keys.reply);
+        Parts::new(mark.clone(), reply, body, key, limits::DATAGRAM_SEND)
+    }
+
+    /// Sends datagrams of a reply. Short pauses let the client empty its queue, which would
+    /// otherwise drop some. All of them together wait as long as one for a client that does not.
+    fn send(
+        &self,
+        fd: BorrowedFd<'_>,
+        to: Option<&Address>,
+        reply: &Parts,
+        numbers: &mut dyn Iterator<Item = u32>,
+    ) -> Result<()> {
+        let key = self.keys.as_ref().map(|keys| &keys.reply);
+        let deadline = Deadline::after(limits::DATAGRAM_REPLY_TIMEOUT);
+        let mut burst = 0;
+        for number in numbers {
+            let datagram = reply.datagram(number, key)?;
+            burst += datagram.len();
+            if burst > limits::DATAGRAM_BURST {
+                std::thread::sleep(PAUSE);
+                burst = datagram.len();
+            }
+            datagram::send(fd, to, &datagram, deadline, None)?;
+        }
+        Ok(())
     }
 
     /// Identifies a request in the table.
-    fn name(&self, mark: &Mark, source: Option<&Address>) -> Result<Name> {
+    fn asked(&self, mark: &Mark, source: Option<&Address>) -> Result<Asked> {
         if matches!(&mark.id, Id::Text(text) if text.len() > limits::DATAGRAM_ID) {
             return Err(Error::new(ErrorKind::BadField, "its id is too long"));
         }
         let nonce = mark.nonce.as_deref().map(parse_nonce).transpose()?;
-        match (&self.key, mark.time, nonce) {
-            (None, _, _) => Ok(Name::Id(source.cloned(), mark.id.clone())),
-            (Some(_), Some(_), Some(nonce)) => Ok(Name::Nonce(nonce)),
+        let address = name_of(&source);
+        match (&self.keys, mark.time, nonce) {
+            (None, _, _) => {
+                Ok(Asked { name: name_of(&(address, &mark.id)), source: address, time: None })
+            }
+            (Some(_), Some(time), Some(name)) => {
+                Ok(Asked { name, source: address, time: Some(time) })
+            }
             _ => Err(Error::new(ErrorKind::Missing, "a request has a time and a nonce")),
         }
     }
@@ -186,33 +241,47 @@ impl Server {
         // No panic leaves the table half-changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn now(&self) -> Now {
+        Now::since(self.start)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.origin.is_here() && self.table.try_lock().is_err() {
+            // In this child of fork(2) there is no thread that would finish its change.
+            let empty = Table::new(self.now(), false);
+            let table = self.table.get_mut().unwrap_or_else(PoisonError::into_inner);
+            mem::forget(mem::replace(table, empty));
+        }
+    }
 }
 
 /// A request that was admitted. If there is no reply, perhaps because of a panic, it still
 /// counts as run.
 struct Running<'a> {
     server: &'a Server,
-    name: Option<Name>,
+    name: Option<u128>,
 }
 
 impl Running<'_> {
-    fn finish(mut self, reply: Arc<[Vec<u8>]>) {
+    fn end(&mut self, reply: Option<&Arc<Parts>>) {
         if let Some(name) = self.name.take() {
-            self.server.table().finish(&name, Some(reply), Now::read());
+            self.server.table().finish(name, reply, self.server.now());
         }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if let Some(name) = self.name.take() {
-            self.server.table().finish(&name, None, Now::read());
-        }
+        self.end(None);
     }
 }
 
 /// Runs a command at the server that the socket is connected to, and returns its reply. The
-/// command runs at most once; after an error it may not have run.
+/// command runs at most once; after an error it may not have run. It may run as long as
+/// `timeout`, unless [`OnClose::Run`] is requested.
 ///
 /// The request is sent again until the whole reply was received. Replies and errors are as for
 /// [`exec::call`]. [`ErrorKind::TimedOut`]: no complete reply in time. If nobody receives and
@@ -227,12 +296,17 @@ pub fn request(
         return Err(Error::new(ErrorKind::Argument, "a request in a datagram has no input"));
     }
     let deadline = Deadline::from_timeout(timeout);
-    let key = key.map(DatagramKey::derive).transpose()?;
-    let mark = new_mark(key.is_some())?;
+    let keys = key.map(DatagramKeys::derive).transpose()?;
+    let mark = new_mark(keys.is_some())?;
     let max_output = request.options.max_output.unwrap_or(limits::DATAGRAM_OUTPUT);
-    let asked = ExecRequest { id: None, max_output: Some(max_output), ..request.options.clone() };
+    let asked = ExecRequest {
+        id: None,
+        max_output: Some(max_output),
+        timeout_ms: command_time(&request.options, timeout),
+        ..request.options.clone()
+    };
     let max_body = usize::try_from(max_output.saturating_mul(2)).unwrap_or(usize::MAX);
-    let key = key.as_ref();
+    let key = keys.as_ref().map(|keys| &keys.request);
     let encode =
         |header: &str, body| wire::datagram::encode(Some(header), body, key, limits::DATAGRAM_HARD);
     let first = encode(&marked(&mark, &|header| asked.write(header)), request.command)?;
@@ -242,10 +316,24 @@ pub fn request(
         }
         encode(&marked(&mark, &|header| header.numbers("missing", Some(missing))), &[])
     };
+    let key = keys.as_ref().map(|keys| &keys.reply);
     let (header, body) = exchange(fd, datagram, &mark, key, max_body, deadline)?;
     let fields = header.fields()?;
     message::check_reply(&fields)?;
-    Reply::new(ExecReply::of(&fields)?, body)
+    if !fields.has("exit_code") {
+        return Err(Error::new(ErrorKind::BadReply, "it has neither an exit_code nor an error"));
+    }
+    Reply::new(message::read_reply(&header)?, body)
+}
+
+/// How long the command may run: no longer than its client waits for the reply, unless it is to
+/// run on without a client. Otherwise commands whose clients have given up would fill a server.
+fn command_time(options: &ExecRequest, exchange: Option<Duration>) -> Option<u64> {
+    if options.on_close == Some(OnClose::Run) {
+        return options.timeout_ms;
+    }
+    let waits = exchange.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
+    [options.timeout_ms, waits].into_iter().flatten().min()
 }
 
 fn parse_nonce(text: &str) -> Result<u128> {
@@ -268,28 +356,9 @@ fn new_mark(with_key: bool) -> Result<Mark> {
     fill_random(&mut nonce)?;
     Ok(Mark {
         id: Id::Text(format!("{:016x}", u64::from_ne_bytes(id))),
-        time: with_key.then(|| Now::read().wall()),
+        time: with_key.then(wall),
         nonce: with_key.then(|| format!("{:032x}", u128::from_ne_bytes(nonce))),
     })
-}
-
-/// Sends datagrams of a reply. Short pauses let the client empty its queue, which would
-/// otherwise drop some.
-fn send_all<'a>(
-    fd: BorrowedFd<'_>,
-    to: Option<&Address>,
-    datagrams: impl Iterator<Item = &'a Vec<u8>>,
-) -> Result<()> {
-    let mut burst = 0;
-    for datagram in datagrams {
-        burst += datagram.len();
-        if burst > limits::DATAGRAM_BURST {
-            std::thread::sleep(PAUSE);
-            burst = datagram.len();
-        }
-        datagram::send(fd, to, datagram, Deadline::after(limits::DATAGRAM_REPLY_TIMEOUT), None)?;
-    }
-    Ok(())
 }
 
 /// Whether a receive failed because of a datagram that was sent before: a connected socket
@@ -330,9 +399,12 @@ mod tests {
     /// The error for which a request for `true` with this header is ignored.
     fn ignored(key: Option<&Key>, header: &str) -> Option<ErrorKind> {
         let server = Server::new(key).unwrap();
-        let tag_key = key.map(|key| DatagramKey::derive(key).unwrap());
+        let tag_key = key.map(|key| DatagramKeys::derive(key).unwrap());
         let max = limits::DATAGRAM_HARD;
-        let datagram = wire::datagram::encode(Some(header), b"true", tag_key.as_ref(), max);
+        let datagram = {
+            let key = tag_key.as_ref().map(|keys| &keys.request);
+            wire::datagram::encode(Some(header), b"true", key, max)
+        };
         let outcome = answer(&server, &datagram.unwrap(), "127.0.0.1:9");
         outcome.err().map(|error| error.kind())
     }
@@ -355,18 +427,18 @@ mod tests {
     #[test]
     fn with_a_key_every_address_is_served() {
         let key = key();
-        let tag_key = DatagramKey::derive(&key).unwrap();
+        let keys = DatagramKeys::derive(&key).unwrap();
         let server = Server::new(Some(&key)).unwrap();
         let mark = new_mark(true).unwrap();
         let header = message::request("exec", &|header| mark.write(header));
-        let datagram = wire::datagram::encode(Some(&header), b"true", Some(&tag_key), 1000);
+        let datagram = wire::datagram::encode(Some(&header), b"true", Some(&keys.request), 1000);
         let answer = answer(&server, &datagram.unwrap(), "192.0.2.1:5").unwrap();
         assert!(matches!(answer, Answer::Served { served: Served::Ran(_), .. }));
     }
 
     #[test]
     fn a_request_needs_an_id_and_with_a_key_a_time_and_a_nonce() {
-        let time = Now::read().wall() + 1000; // the server is not there yet
+        let time = wall() + 1000; // the server is not there yet
         let nonce = "0123456789abcdefABCDEF0123456789";
         let key = key();
         let with = |rest: &str| format!(r#"{{"cmd":"exec",{rest}}}"#);
@@ -376,12 +448,14 @@ mod tests {
         assert_eq!(ignored(None, &with(r#""id":"x""#)), None);
         for (key, header, kind) in [
             (None, r#"{"cmd":"exec"}"#.to_owned(), ErrorKind::BadField),
-            (None, r#"{"id":1}"#.to_owned(), ErrorKind::BadField),
+            (None, r#"{"cmd":7}"#.to_owned(), ErrorKind::BadField),
+            (None, with(r#""id":1,"status":"ok""#), ErrorKind::BadField),
+            (None, r#"{"id":1,"exit_code":0}"#.to_owned(), ErrorKind::BadField),
+            (None, r#"{"id":1,"part":1,"parts":2}"#.to_owned(), ErrorKind::BadField),
             (None, with(r#""id":1.5"#), ErrorKind::BadField),
             (None, long_id, ErrorKind::BadField),
             (None, with(r#""id":1,"nonce":"12""#), ErrorKind::BadField),
             (None, with(r#""id":1,"missing":[0]"#), ErrorKind::Denied),
-            (None, with(r#""id":1,"missing":[-1]"#), ErrorKind::BadField),
             (Some(&key), with(r#""id":1"#), ErrorKind::Missing),
             (Some(&key), with(&format!(r#""id":1,"nonce":"{nonce}""#)), ErrorKind::Missing),
             (Some(&key), with(&format!(r#""id":1,"time":{time}"#)), ErrorKind::Missing),
@@ -397,11 +471,10 @@ mod tests {
     #[test]
     fn a_request_that_was_given_up_has_run_all_the_same() {
         let server = Server::new(None).unwrap();
-        let name = Name::Id(None, Id::Number(1));
-        let origin = Origin { source: None, time: None };
-        let admit = || server.table().admit(&name, origin.clone(), Now::read()).unwrap();
+        let asked = Asked { name: 1, source: 2, time: None };
+        let admit = || server.table().admit(asked, server.now()).unwrap();
         assert!(matches!(admit(), Admission::Run));
-        drop(Running { server: &server, name: Some(name.clone()) });
+        drop(Running { server: &server, name: Some(1) });
         assert!(matches!(admit(), Admission::Repeated(None)));
     }
 }

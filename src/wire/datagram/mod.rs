@@ -4,4 +4,4 @@ pub mod parts;
 mod whole;
 
 use whole::size;
-pub use whole::{DatagramKey, decode, encode};
+pub use whole::{DatagramKey, DatagramKeys, decode, encode};

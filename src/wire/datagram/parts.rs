@@ -8,6 +8,7 @@ use crate::wire::datagram::{self, DatagramKey};
 use crate::wire::json::header::Header;
 use crate::wire::json::reader::{Fields, required};
 use crate::wire::json::writer::Writer;
+use crate::wire::memory::reserve;
 use crate::wire::message::{self, Id, Message};
 
 /// The fields that identify a request, repeated in every datagram of its reply.
@@ -40,51 +41,70 @@ impl Mark {
     }
 }
 
-/// The datagrams, of at most `max` bytes each, that carry `reply` and its `body` to the client
-/// whose request has `mark`. Part 0 has the fields of `reply`, which has no `id` of its own.
-pub fn split(
-    mark: &Mark,
-    reply: &dyn Fn(&mut Writer),
-    body: &[u8],
-    key: Option<&DatagramKey>,
+/// A reply to the client whose request has this mark, in datagrams. Each datagram is made when
+/// it is sent, so the reply takes the memory of its body.
+#[derive(Debug)]
+pub struct Parts {
+    mark: Mark,
+    /// The header of part 0, which has the keys of the reply.
+    first: String,
+    body: Vec<u8>,
+    /// Bytes of the body in each part but the last.
+    room: usize,
+    count: u32,
     max: usize,
-) -> Result<Vec<Vec<u8>>> {
-    let whole = part_header(mark, None, Some(reply));
-    let whole = datagram::encode(Some(&whole), body, key, max);
-    if whole.as_ref().is_err_and(|error| error.kind() == ErrorKind::TooBig) {
-        return split_numbered(mark, reply, body, key, max);
-    }
-    Ok(vec![whole?])
 }
 
-fn split_numbered(
-    mark: &Mark,
-    reply: &dyn Fn(&mut Writer),
-    body: &[u8],
-    key: Option<&DatagramKey>,
-    max: usize,
-) -> Result<Vec<Vec<u8>>> {
-    // Every part has the room that the longest header leaves.
-    let longest = part_header(mark, Some((u32::MAX, u32::MAX)), Some(reply));
-    let room = max.checked_sub(datagram::size(&longest, max, key)?).filter(|room| *room > 0);
-    let room = room.ok_or_else(|| {
-        Error::new(ErrorKind::TooBig, format!("its header leaves no room in {max} bytes"))
-    })?;
-    let parts = u32::try_from(body.len().div_ceil(room).max(1)).unwrap_or(u32::MAX);
-    if parts > limits::DATAGRAM_PARTS {
-        return Err(Error::new(
-            ErrorKind::TooBig,
-            format!("a reply in {parts} parts, the limit is {}", limits::DATAGRAM_PARTS),
-        ));
+impl Parts {
+    /// A reply in datagrams of at most `max` bytes each. `reply` writes its keys, without an
+    /// `id`.
+    pub fn new(
+        mark: Mark,
+        reply: &dyn Fn(&mut Writer),
+        body: Vec<u8>,
+        key: Option<&DatagramKey>,
+        max: usize,
+    ) -> Result<Parts> {
+        let first = part_header(&mark, None, Some(reply));
+        let fits =
+            datagram::size(&first, body.len(), key).is_ok_and(|head| max >= head + body.len());
+        if fits {
+            return Ok(Parts { mark, first, room: body.len().max(1), body, count: 1, max });
+        }
+        // Every part has the room that the longest header leaves.
+        let longest = part_header(&mark, Some((u32::MAX, u32::MAX)), Some(reply));
+        let room = max.checked_sub(datagram::size(&longest, max, key)?).filter(|room| *room > 0);
+        let room = room.ok_or_else(|| {
+            Error::new(ErrorKind::TooBig, format!("its header leaves no room in {max} bytes"))
+        })?;
+        let count = u32::try_from(body.len().div_ceil(room).max(1)).unwrap_or(u32::MAX);
+        if count > limits::DATAGRAM_PARTS {
+            let limit = limits::DATAGRAM_PARTS;
+            let detail = format!("a reply in {count} parts, the limit is {limit}");
+            return Err(Error::new(ErrorKind::TooBig, detail));
+        }
+        let first = part_header(&mark, Some((0, count)), Some(reply));
+        Ok(Parts { mark, first, body, room, count, max })
     }
-    body.chunks(room)
-        .zip(0..)
-        .map(|(slice, part)| {
-            let reply = (part == 0).then_some(reply);
-            let header = part_header(mark, Some((part, parts)), reply);
-            datagram::encode(Some(&header), slice, key, max)
-        })
-        .collect()
+
+    /// How many datagrams it takes.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of memory that it uses.
+    pub fn bytes(&self) -> usize {
+        self.first.len() + self.body.capacity()
+    }
+
+    /// One of its datagrams, counted from 0.
+    pub fn datagram(&self, number: u32, key: Option<&DatagramKey>) -> Result<Vec<u8>> {
+        let later = (number > 0).then(|| part_header(&self.mark, Some((number, self.count)), None));
+        let header = later.as_deref().unwrap_or(&self.first);
+        let start = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(self.room);
+        let rest = self.body.get(start..).unwrap_or_default();
+        datagram::encode(Some(header), &rest[..rest.len().min(self.room)], key, self.max)
+    }
 }
 
 /// The header of a part, with its number, the count of parts and the fields of the reply.
@@ -111,13 +131,22 @@ pub struct Reassembly {
     header: Option<Header>,
     bodies: BTreeMap<u32, Vec<u8>>,
     parts: Option<u32>,
+    /// Every part before this one was received.
+    first_missing: u32,
     body_len: usize,
 }
 
 impl Reassembly {
     /// For a reply whose body has at most `max_body` bytes.
     pub fn new(max_body: usize) -> Reassembly {
-        Reassembly { max_body, header: None, bodies: BTreeMap::new(), parts: None, body_len: 0 }
+        Reassembly {
+            max_body,
+            header: None,
+            bodies: BTreeMap::new(),
+            parts: None,
+            first_missing: 0,
+            body_len: 0,
+        }
     }
 
     /// Adds a part; false if it was received before. [`ErrorKind::BadReply`] if it contradicts
@@ -150,9 +179,13 @@ impl Reassembly {
     }
 
     /// The first missing parts, at most `max`; none before their count is known.
-    pub fn missing(&self, max: usize) -> Vec<u32> {
-        let all = 0..self.parts.unwrap_or(0);
-        all.filter(|part| !self.has(*part)).take(max).collect()
+    pub fn missing(&mut self, max: usize) -> Vec<u32> {
+        // Otherwise a peer that sends only what it is asked for makes each call look at all parts.
+        while self.has(self.first_missing) {
+            self.first_missing += 1;
+        }
+        let rest = self.first_missing..self.parts.unwrap_or(0);
+        rest.filter(|part| !self.has(*part)).take(max).collect()
     }
 
     /// The number of received parts, and the number of all parts if it is known.
@@ -167,8 +200,7 @@ impl Reassembly {
         }
         let Some(header) = self.header.take() else { return Ok(None) };
         let mut body = Vec::new();
-        body.try_reserve_exact(self.body_len)
-            .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{} bytes", self.body_len)))?;
+        reserve(&mut body, self.body_len)?;
         while let Some((_, slice)) = self.bodies.pop_first() {
             body.extend_from_slice(&slice);
         }
@@ -179,7 +211,12 @@ impl Reassembly {
 /// The number of a part, and the count of parts.
 fn number(header: &Header) -> Result<(u32, u32)> {
     let fields = header.fields()?;
-    match (fields.small("part")?, fields.small("parts")?) {
+    let number = |key| {
+        fields
+            .small(key)
+            .map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))
+    };
+    match (number("part")?, number("parts")?) {
         (None, None) => Ok((0, 1)),
         (Some(part), Some(parts)) if part < parts => {
             if parts > limits::DATAGRAM_PARTS {
@@ -199,6 +236,7 @@ fn bad_reply(detail: &'static str) -> Error {
 mod tests {
     use super::*;
     use crate::wire::auth::Key;
+    use crate::wire::datagram::DatagramKeys;
 
     /// The exit code of a reply.
     fn exit(code: i32) -> impl Fn(&mut Writer) {
@@ -215,6 +253,18 @@ mod tests {
 
     fn part(text: &str) -> Header {
         Header::parse(text.as_bytes().to_vec(), 32).unwrap()
+    }
+
+    /// The datagrams of a reply.
+    fn split(
+        mark: &Mark,
+        reply: &dyn Fn(&mut Writer),
+        body: &[u8],
+        key: Option<&DatagramKey>,
+        max: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let parts = Parts::new(mark.clone(), reply, body.to_vec(), key, max)?;
+        (0..parts.count()).map(|number| parts.datagram(number, key)).collect()
     }
 
     fn add(to: &mut Reassembly, datagram: &[u8], key: Option<&DatagramKey>) -> bool {
@@ -234,8 +284,8 @@ mod tests {
 
     #[test]
     fn parts_come_back_together_in_any_order() {
-        let key = DatagramKey::derive(&Key::new(&[1; 16]).unwrap()).unwrap();
-        let key = Some(&key);
+        let key = DatagramKeys::derive(&Key::new(&[1; 16]).unwrap()).unwrap();
+        let key = Some(&key.reply);
         for (len, max) in [(1000, 300), (100_000, 1200), (65_507, 65_507), (200_000, 65_507)] {
             let whole = body(len);
             let datagrams = split(&mark(), &exit(0), &whole, key, max).unwrap();
@@ -284,14 +334,13 @@ mod tests {
             r#"{"parts":2}"#,
             r#"{"part":2,"parts":2}"#,
             r#"{"part":0,"parts":0}"#,
+            r#"{"part":-1,"parts":2}"#,
+            r#"{"part":"0","parts":2}"#,
+            r#"{"part":0,"part":1,"parts":2}"#,
         ];
         for text in bad {
             let error = Reassembly::new(10).add(part(text), b"".to_vec()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadReply, "{text}");
-        }
-        for text in [r#"{"part":-1,"parts":2}"#, r#"{"part":"0","parts":2}"#] {
-            let error = Reassembly::new(10).add(part(text), b"".to_vec()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::BadField, "{text}");
         }
         let mut parts = Reassembly::new(10);
         parts.add(part(r#"{"part":0,"parts":2}"#), b"a".to_vec()).unwrap();
@@ -314,6 +363,27 @@ mod tests {
         }
         assert_eq!(parts.missing(3), [0, 2, 3]);
         assert_eq!(parts.missing(9), [0, 2, 3, 5]);
+    }
+
+    #[test]
+    fn a_peer_that_answers_one_by_one_does_not_make_every_part_be_looked_at_again() {
+        let count = limits::DATAGRAM_PARTS;
+        let mut parts = Reassembly::new(0);
+        for number in (1..count).chain([0]) {
+            let header = part(&format!(r#"{{"part":{number},"parts":{count}}}"#));
+            parts.add(header, Vec::new()).unwrap();
+            assert_eq!(parts.first_missing, 0);
+        }
+        assert!(parts.missing(16).is_empty());
+        assert_eq!(parts.first_missing, count);
+    }
+
+    #[test]
+    fn a_reply_takes_the_memory_of_its_body() {
+        let parts = Parts::new(mark(), &exit(0), body(100_000), None, 1200).unwrap();
+        assert!(parts.count() > 80);
+        assert!((100_000..101_000).contains(&parts.bytes()), "{}", parts.bytes());
+        assert!(parts.datagram(parts.count(), None).unwrap().len() < 200, "nothing is left");
     }
 
     #[test]

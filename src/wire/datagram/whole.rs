@@ -11,23 +11,40 @@ use crate::wire::auth::Key;
 use crate::wire::frame::head::Head;
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::json::header::Header;
+use crate::wire::memory::reserve;
 
 /// Bytes of a tag.
 pub const TAG_SIZE: usize = 32;
 
-/// The key that tags datagrams: HKDF-SHA256 (RFC 5869) of the shared key, without a salt,
-/// so that an answer to a challenge is never the tag of a datagram.
+/// The key that tags the datagrams of one direction.
 #[derive(Clone, Debug)]
 pub struct DatagramKey(Key);
 
-impl DatagramKey {
-    /// The one that belongs to `key`.
-    pub fn derive(key: &Key) -> Result<DatagramKey> {
-        let mut bytes = Zeroizing::new([0; TAG_SIZE]);
-        Hkdf::<Sha256>::new(None, key.as_bytes())
-            .expand(b"framefd datagram v1", &mut *bytes)
-            .map_err(|error| Error::new(ErrorKind::Key, error.to_string()))?;
-        Key::new(&*bytes).map(DatagramKey)
+/// The two keys of a conversation, made of the shared key with HKDF-SHA256 (RFC 5869) without a
+/// salt. Each direction has its own, so nobody can send a request back as its own reply; and an
+/// answer to a challenge is never the tag of a datagram.
+#[derive(Clone, Debug)]
+pub struct DatagramKeys {
+    /// For requests.
+    pub request: DatagramKey,
+    /// For replies.
+    pub reply: DatagramKey,
+}
+
+impl DatagramKeys {
+    /// Those that belong to `key`.
+    pub fn derive(key: &Key) -> Result<DatagramKeys> {
+        let hkdf = Hkdf::<Sha256>::new(None, key.as_bytes());
+        let derived = |info: &[u8]| {
+            let mut bytes = Zeroizing::new([0; TAG_SIZE]);
+            hkdf.expand(info, &mut *bytes)
+                .map_err(|error| Error::new(ErrorKind::Key, error.to_string()))?;
+            Key::new(&*bytes).map(DatagramKey)
+        };
+        Ok(DatagramKeys {
+            request: derived(b"framefd datagram v1 request")?,
+            reply: derived(b"framefd datagram v1 reply")?,
+        })
     }
 }
 
@@ -48,7 +65,8 @@ pub fn encode(
             format!("a datagram of {len} bytes, the limit is {max}"),
         ));
     }
-    let mut datagram = Vec::with_capacity(len);
+    let mut datagram = Vec::new();
+    reserve(&mut datagram, len)?;
     head.append_to(&mut datagram);
     datagram.extend_from_slice(body);
     if let Some(DatagramKey(key)) = key {
@@ -117,8 +135,12 @@ mod tests {
 
     const MAX: usize = limits::DATAGRAM_HARD;
 
+    fn keys(byte: u8) -> DatagramKeys {
+        DatagramKeys::derive(&Key::new(&[byte; 16]).unwrap()).unwrap()
+    }
+
     fn key(byte: u8) -> DatagramKey {
-        DatagramKey::derive(&Key::new(&[byte; 16]).unwrap()).unwrap()
+        keys(byte).request
     }
 
     fn kind(datagram: &[u8]) -> ErrorKind {
@@ -131,16 +153,32 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_hkdf_sha256() {
+    fn the_keys_are_hkdf_sha256() {
         // Made with: hmac.digest(hmac.digest(bytes(32), b"\x0b" * 22, "sha256"),
-        //     b"framefd datagram v1\x01", "sha256").hex()
-        let key = DatagramKey::derive(&Key::new(&[0x0b; 22]).unwrap()).unwrap();
-        let expected = [
-            0xed, 0x34, 0x47, 0xcd, 0xaf, 0xef, 0x39, 0x3d, 0x32, 0x09, 0x0e, 0xe0, 0x41, 0x56,
-            0x64, 0xdc, 0xfe, 0xe6, 0xa5, 0x83, 0x56, 0xc6, 0x48, 0x80, 0xc2, 0x73, 0xe2, 0xbf,
-            0xc4, 0x1b, 0x05, 0x83,
-        ];
-        assert_eq!(key.0.as_bytes(), expected);
+        //     b"framefd datagram v1 request\x01", "sha256").hex()
+        let keys = DatagramKeys::derive(&Key::new(&[0x0b; 22]).unwrap()).unwrap();
+        let hex = |DatagramKey(key): &DatagramKey| {
+            let (high, low) = key.as_bytes().split_at(16);
+            let number = |half: &[u8]| u128::from_be_bytes(half.try_into().unwrap());
+            format!("{:032x}{:032x}", number(high), number(low))
+        };
+        assert_eq!(
+            hex(&keys.request),
+            "d18e446ddc1da7dac68e6defefcfc73c6ec0ca30b4c0eb8539eafca327046836"
+        );
+        assert_eq!(
+            hex(&keys.reply),
+            "6f7314711e0e204dbaf4bf2f4e483d76c20329fb2dbd531f73f5352e04985626"
+        );
+    }
+
+    #[test]
+    fn the_tag_of_one_direction_is_wrong_in_the_other() {
+        let keys = keys(1);
+        for (ours, other) in [(&keys.request, &keys.reply), (&keys.reply, &keys.request)] {
+            let datagram = encode(Some(r#"{"id":1}"#), b"body", Some(ours), MAX).unwrap();
+            assert_eq!(decode(&datagram, Some(other)).unwrap_err().kind(), ErrorKind::Auth);
+        }
     }
 
     #[test]
