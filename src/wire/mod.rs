@@ -9,5 +9,6 @@ pub mod json;
 pub mod memory;
 pub mod message;
 pub mod name;
+pub mod pairs;
 
 pub use json::{escape, quote};

@@ -1,6 +1,5 @@
 //! The request for a command, in one struct: for a reply, for a stream, and in datagrams.
 
-use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use crate::ffi::boundary::options::{self, SizedStruct, time};
 use crate::ffi::boundary::parameters::{Bytes, Options, Text, Texts};
 use crate::ops::exec::Request;
 use crate::wire::message::exec::{ExecRequest as Wire, OnClose, Tty};
+use crate::wire::pairs::keep_last;
 
 /// For exec_request.flags: standard error is merged into standard output, in the order in which
 /// the command writes.
@@ -141,12 +141,13 @@ fn texts(strings: Vec<&[u8]>, what: &str) -> Result<Vec<String>> {
     strings.into_iter().map(|string| utf8(string, what)).collect()
 }
 
-fn variables(pairs: Vec<&[u8]>) -> Result<BTreeMap<String, String>> {
-    let mut variables = BTreeMap::new();
-    for pair in pairs {
+fn variables(pairs: Vec<&[u8]>) -> Result<Vec<(String, String)>> {
+    let pair = |pair| {
         let (name, value) = split(pair)?;
-        variables.insert(utf8(name, "env")?, utf8(value, "env")?);
-    }
+        Ok((utf8(name, "env")?, utf8(value, "env")?))
+    };
+    let mut variables = pairs.into_iter().map(pair).collect::<Result<_>>()?;
+    keep_last(&mut variables);
     Ok(variables)
 }
 

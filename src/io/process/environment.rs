@@ -1,12 +1,12 @@
 //! The environment a command gets: a clean base, or the host's, and additions on top.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::memory::reserve;
+use crate::wire::pairs::keep_last;
 
 /// The default `PATH` of a command.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,16 +40,16 @@ pub struct Environment {
 }
 
 /// The variables themselves, read from the host and checked.
-pub(super) struct Variables<'a>(Map<'a>);
+pub(super) struct Variables<'a>(List<'a>);
 
-type Map<'a> = BTreeMap<Cow<'a, OsStr>, Cow<'a, OsStr>>;
+type List<'a> = Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>;
 
 impl Environment {
     /// Reads the host's variables; those of the clean base that describe its user are left out
     /// for `another_user`. A name that is empty or has a `=`, and a NUL byte anywhere, are
     /// refused as [`ErrorKind::Argument`].
     pub(super) fn variables(&self, another_user: bool) -> Result<Variables<'_>> {
-        let mut variables = BTreeMap::new();
+        let mut variables = Vec::new();
         match self.base {
             Base::Host => add_all_of_the_host(&mut variables),
             Base::Clean => add_clean(&mut variables, another_user),
@@ -61,8 +61,9 @@ impl Environment {
                     "a variable's name is empty or has a '=', or a NUL byte is in it",
                 ));
             }
-            variables.insert(OsStr::from_bytes(name).into(), OsStr::from_bytes(value).into());
+            variables.push((name.into(), value.into()));
         }
+        keep_last(&mut variables);
         Ok(Variables(variables))
     }
 }
@@ -71,13 +72,18 @@ impl Variables<'_> {
     /// For a command on a terminal, whose programs need the terminal's type: a usual one, unless
     /// it is known.
     pub(super) fn add_terminal(&mut self) {
-        let term = self.0.entry(OsStr::new("TERM").into());
-        term.or_insert(OsStr::new(DEFAULT_TERM).into());
+        if self.get(b"TERM").is_none() {
+            self.0.push((b"TERM".into(), DEFAULT_TERM.as_bytes().into()));
+        }
     }
 
     /// Its `PATH`.
     pub(super) fn path(&self) -> &OsStr {
-        self.0.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path)
+        OsStr::from_bytes(self.get(b"PATH").unwrap_or(DEFAULT_PATH.as_bytes()))
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.0.iter().find(|pair| *pair.0 == *name).map(|pair| &*pair.1)
     }
 
     /// As for execve(2): `name=value`.
@@ -88,7 +94,7 @@ impl Variables<'_> {
                 let mut pair = Vec::new();
                 // With room for the NUL.
                 reserve(&mut pair, name.len() + value.len() + 2)?;
-                for part in [name.as_bytes(), b"=", value.as_bytes()] {
+                for part in [&*name, b"=", &*value] {
                     pair.extend_from_slice(part);
                 }
                 CString::new(pair)
@@ -98,25 +104,25 @@ impl Variables<'_> {
     }
 }
 
-fn add_all_of_the_host(variables: &mut Map<'_>) {
+fn add_all_of_the_host(variables: &mut List<'_>) {
     for (name, value) in std::env::vars_os() {
         if !name.as_bytes().starts_with(b"FRAMEFD_") {
-            variables.insert(name.into(), value.into());
+            variables.push((name.into_vec().into(), value.into_vec().into()));
         }
     }
 }
 
 /// Reads each by name: copying the whole environment would take a hundredth of the time of a
 /// command.
-fn add_clean(variables: &mut Map<'_>, another_user: bool) {
+fn add_clean(variables: &mut List<'_>, another_user: bool) {
     let of_user = if another_user { &[][..] } else { &OF_USER };
     for name in of_user.iter().chain(&OF_ANYBODY) {
         if let Some(value) = std::env::var_os(name) {
-            variables.insert(OsStr::new(name).into(), value.into());
+            variables.push((name.as_bytes().into(), value.into_vec().into()));
         }
     }
     for (name, value) in [("PATH", DEFAULT_PATH), ("SHELL", "/bin/sh")] {
-        variables.insert(OsStr::new(name).into(), OsStr::new(value).into());
+        variables.push((name.as_bytes().into(), value.as_bytes().into()));
     }
 }
 
@@ -167,7 +173,9 @@ mod tests {
                 expected.iter().map(|name| format!("{name}=host's")).collect();
             expected.extend([format!("PATH={DEFAULT_PATH}"), "SHELL=/bin/sh".into()]);
             expected.sort();
-            assert_eq!(strings(&Environment::default()), expected);
+            let mut strings = strings(&Environment::default());
+            strings.sort();
+            assert_eq!(strings, expected);
         });
     }
 
@@ -182,8 +190,9 @@ mod tests {
                 std::env::set_var("FRAMEFD", "1");
                 std::env::set_var("XFRAMEFD_", "1");
             }
-            let expected: Map<'_> =
-                hosts().map(|(name, value)| (name.into(), value.into())).collect();
+            let expected: List<'_> = hosts()
+                .map(|(name, value)| (name.into_vec().into(), value.into_vec().into()))
+                .collect();
             // SAFETY: as above.
             unsafe {
                 std::env::set_var("FRAMEFD_SECRET", "1");
@@ -203,10 +212,11 @@ mod tests {
     fn another_user_gets_the_clean_base_without_the_hosts_user() {
         let environment = Environment::default();
         let names = |another_user| -> Vec<_> {
-            environment.variables(another_user).unwrap().0.into_keys().collect()
+            let variables = environment.variables(another_user).unwrap().0;
+            variables.into_iter().map(|(name, _)| name).collect()
         };
         let mut expected = names(false);
-        expected.retain(|name| !["HOME", "USER", "LOGNAME"].map(OsStr::new).contains(&&**name));
+        expected.retain(|name| !["HOME", "USER", "LOGNAME"].map(str::as_bytes).contains(&&**name));
         assert_eq!(names(true), expected);
     }
 

@@ -1,6 +1,5 @@
 //! Keys by id, which any thread may use and replace.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -13,7 +12,8 @@ use crate::wire::auth::{ANSWER_SIZE, Challenge, Key, KeyId};
 /// wiped when they are replaced and when the ring is dropped.
 #[derive(Default)]
 pub struct Keyring {
-    keys: RwLock<BTreeMap<KeyId, Key>>,
+    /// Sorted by id.
+    keys: RwLock<Vec<(KeyId, Key)>>,
 }
 
 impl Keyring {
@@ -26,13 +26,13 @@ impl Keyring {
     /// has this key.
     pub fn add(&self, id: KeyId, key: Key) -> Result<()> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.contains_key(&id) {
+        let Err(place) = keys.binary_search_by(|(there, _)| there.cmp(&id)) else {
             return Err(Error::new(ErrorKind::Exists, format!("the key id \"{id}\" is taken")));
-        }
+        };
         if let Some((other, _)) = keys.iter().find(|(_, there)| there.is_same_as(&key)) {
             return Err(one_key(other, &id));
         }
-        keys.insert(id, key);
+        keys.insert(place, (id, key));
         Ok(())
     }
 
@@ -51,9 +51,13 @@ impl Keyring {
             return Err(one_key(pair[0].1, pair[1].1).context(&path));
         }
         drop(blocks);
-        let loaded = loaded.into_iter().collect();
+        let mut sorted = Vec::with_capacity(loaded.len());
+        for (id, key) in loaded {
+            let place = sorted.partition_point(|(there, _)| *there < id);
+            sorted.insert(place, (id, key));
+        }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = std::mem::replace(&mut *keys, loaded);
+        let replaced = std::mem::replace(&mut *keys, sorted);
         drop(keys); // nobody waits for the wiping
         drop(replaced);
         Ok(())
@@ -61,7 +65,9 @@ impl Keyring {
 
     /// The key with this id.
     pub fn get(&self, id: &KeyId) -> Option<Key> {
-        self.read().get(id).cloned()
+        let keys = self.read();
+        let place = keys.binary_search_by(|(there, _)| there.cmp(id)).ok()?;
+        Some(keys[place].1.clone())
     }
 
     /// Whether there is no key.
@@ -71,16 +77,16 @@ impl Keyring {
 
     /// The ids, in the order of their bytes.
     pub fn ids(&self) -> Vec<KeyId> {
-        self.read().keys().cloned().collect()
+        self.read().iter().map(|(id, _)| id.clone()).collect()
     }
 
     /// The id of the key that the answer was made with. Every key is tried, even after a match.
     pub fn verify(&self, challenge: Challenge, answer: &[u8; ANSWER_SIZE]) -> Result<KeyId> {
-        challenge.verify_named(self.read().iter(), answer).cloned()
+        challenge.verify_named(self.read().iter().map(|(id, key)| (id, key)), answer).cloned()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<KeyId, Key>> {
-        // A panic cannot leave the map half changed.
+    fn read(&self) -> RwLockReadGuard<'_, Vec<(KeyId, Key)>> {
+        // A panic cannot leave the list half changed.
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,6 @@
 //! Reads JSON objects: one member of a text, or all keys of a message, each of one type.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -13,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::json::id::Id;
+use crate::wire::pairs::keep_last;
 use crate::wire::quote;
 
 /// The text of a JSON value.
@@ -187,9 +187,17 @@ impl<'a> Fields<'a> {
         self.typed(key, "an array of numbers", |value| serde_json::from_str(value.0).ok())
     }
 
-    /// An object of strings.
-    pub fn table(&self, key: &str) -> Result<Option<BTreeMap<String, String>>> {
-        self.typed(key, "an object of strings", |value| serde_json::from_str(value.0).ok())
+    /// An object of strings. The last value of a key counts.
+    pub fn table(&self, key: &str) -> Result<Option<Vec<(String, String)>>> {
+        self.typed(key, "an object of strings", |value| {
+            let object = Fields::parse(value.0).ok()?;
+            let pair = |(name, value): (&str, Value<'_>)| {
+                Some((name.to_owned(), value.text()?.into_owned()))
+            };
+            let mut pairs = object.members().map(pair).collect::<Option<Vec<_>>>()?;
+            keep_last(&mut pairs);
+            Some(pairs)
+        })
     }
 
     /// An object.

@@ -1,6 +1,6 @@
 //! Writes JSON objects: headers of messages, and those that a program builds key by key.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -64,7 +64,7 @@ impl Writer {
     }
 
     /// An object of strings.
-    pub fn table(&mut self, key: &str, table: Option<&BTreeMap<String, String>>) {
+    pub fn table(&mut self, key: &str, table: Option<&[(String, String)]>) {
         let Some(table) = table else { return };
         let mut object = Writer::default();
         for (name, value) in table {
@@ -163,7 +163,7 @@ impl HeaderBuilder {
     pub fn merge(&mut self, header: &str) -> Result<()> {
         reader::find(header, DATA_SIZE, limits::MAX_DEPTH_HARD)?;
         let fields = Fields::parse(header)?;
-        let mut last = BTreeMap::new();
+        let mut last = HashMap::new();
         for (key, value) in fields.members() {
             if key != DATA_SIZE && !self.has(key) {
                 last.insert(key, value);
@@ -305,8 +305,7 @@ mod tests {
 
     #[test]
     fn arrays_and_tables_are_written_as_json() {
-        let table =
-            BTreeMap::from([("a\"".to_owned(), "\n".to_owned()), ("b".into(), String::new())]);
+        let table = vec![("a\"".to_owned(), "\n".to_owned()), ("b".to_owned(), String::new())];
         let mut writer = Writer::default();
         writer.texts("t", Some(&["a\"", ""]));
         writer.texts("none", None::<&[&str]>);

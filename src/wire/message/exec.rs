@@ -1,7 +1,5 @@
 //! The exec request, its reply, and the frames of a streamed run.
 
-use std::collections::BTreeMap;
-
 use super::{Id, Message, written};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json::header::Header;
@@ -28,7 +26,7 @@ pub struct ExecRequest {
     /// Working directory.
     pub cwd: Option<String>,
     /// Added to the clean base environment.
-    pub env: Option<BTreeMap<String, String>>,
+    pub env: Option<Vec<(String, String)>>,
     /// How long the command may run.
     pub timeout_ms: Option<u64>,
     /// Bytes of output kept of each stream.
@@ -81,7 +79,7 @@ impl ExecRequest {
         header.id(self.id.as_ref());
         header.texts("argv", self.argv.as_deref());
         header.text("cwd", self.cwd.as_deref());
-        header.table("env", self.env.as_ref());
+        header.table("env", self.env.as_deref());
         header.plain("timeout_ms", self.timeout_ms);
         header.plain("max_output", self.max_output);
         header.plain("stdin_size", self.stdin_size);
