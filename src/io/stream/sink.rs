@@ -1,18 +1,17 @@
 //! Writing to a descriptor under a deadline, with as few system calls as possible.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
-use crate::io::last_errno;
 use crate::io::signal::with_blocked;
 use crate::io::wait::{Interrupt, poll};
 
@@ -21,7 +20,7 @@ use crate::io::wait::{Interrupt, poll};
 const PIPE_STEP: usize = 4096;
 /// The same for a terminal, whose buffers grow in units of this.
 const TTY_STEP: usize = 256;
-/// The most slices of sendmsg(2) and pwritev2(2), IOV_MAX; `rustix` handles it for writev(2).
+/// The most slices of sendmsg(2), IOV_MAX; `rustix` handles it for writev(2) and pwritev2(2).
 const MAX_SLICES: usize = 1024;
 
 /// SIOCOUTQ, which is its number too. The type of the constant differs between C libraries.
@@ -255,14 +254,7 @@ impl<'fd> Sink<'fd> {
     }
 
     fn write_nowait(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        let slices = &slices[..slices.len().min(MAX_SLICES)];
-        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "few")]
-        let count = slices.len() as libc::c_int;
-        let parts = slices.as_ptr().cast::<libc::iovec>();
-        // SAFETY: an IoSlice is laid out as an iovec, and the kernel only reads them.
-        let sent =
-            unsafe { libc::pwritev2(self.fd.as_raw_fd(), parts, count, -1, libc::RWF_NOWAIT) };
-        usize::try_from(sent).map_err(|_| last_errno())
+        rustix::io::pwritev2(self.fd, slices, u64::MAX, ReadWriteFlags::NOWAIT)
     }
 
     fn wait(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<()> {

@@ -196,9 +196,13 @@ impl<'fd> Source<'fd> {
 
     fn read_nowait(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
         let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        let (fd, position) = (self.fd.as_raw_fd(), -1_isize);
+        // By number, since musl has no such function before 1.2.5.
         // SAFETY: the kernel writes to `buf`, and gets its length.
-        let got =
-            unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+        let got = unsafe {
+            let (part, count, flags) = (&raw const part, 1_usize, libc::RWF_NOWAIT);
+            libc::syscall(libc::SYS_preadv2, fd, part, count, position, position, flags)
+        };
         usize::try_from(got).map_err(|_| last_errno())
     }
 
