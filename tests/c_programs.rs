@@ -1,6 +1,6 @@
 //! The suites in tests/c, each a C99 program: compiled without a warning against
 //! include/framefd.h, then run with the shared library, under valgrind, and with the
-//! archive under the sanitizers. A tool that is missing skips its part; with CI set that
+//! archive under the sanitizers, and with threads under ThreadSanitizer. A tool that is missing skips its part; with CI set that
 //! is an error. FRAMEFD_C=NAME runs only the suites whose file name has NAME in it.
 
 use std::collections::BTreeSet;
@@ -56,6 +56,47 @@ fn under_the_sanitizers_with_the_archive() {
     }
 }
 
+/// Those with threads. ThreadSanitizer does not see how the library synchronises, since it is
+/// not compiled with it, and so must not judge what the library does with memory.
+#[test]
+fn under_the_thread_sanitizers_of_gcc_and_clang() {
+    let scratch = tempfile::tempdir().unwrap();
+    let judged = scratch.path().join("suppressions");
+    fs::write(&judged, "called_from_lib:libframefd.so\n").unwrap();
+    let options = format!("exitcode=66:suppressions={}", text(&judged));
+    std::thread::scope(|scope| {
+        for compiler in ["gcc", "clang"] {
+            let (scratch, options) = (scratch.path().join(compiler), &options);
+            scope.spawn(move || {
+                fs::create_dir(&scratch).unwrap();
+                if !has_thread_sanitizer(compiler, &scratch) {
+                    return skip(&format!("the thread sanitizer of {compiler}"));
+                }
+                for source in chosen() {
+                    if fs::read_to_string(&source).unwrap().contains("pthread_create") {
+                        let flags = ["-fsanitize=thread"];
+                        let link = link_shared(&scratch);
+                        let binary = compile_by(compiler, &source, &scratch, &flags, &link);
+                        succeed(
+                            Command::new(binary)
+                                .env("LD_LIBRARY_PATH", &scratch)
+                                .env("TSAN_OPTIONS", options),
+                        );
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Whether a program under it runs: it cannot if the kernel spreads addresses too far for it.
+fn has_thread_sanitizer(compiler: &str, scratch: &Path) -> bool {
+    let (source, probe) = (scratch.join("probe.c"), scratch.join("probe"));
+    fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    is_there(compiler, &["-fsanitize=thread", text(&source), "-o", text(&probe)])
+        && is_there(text(&probe), &[""; 0])
+}
+
 #[test]
 fn every_function_is_called_by_some_suite() {
     let header = fs::read_to_string(root().join("include/framefd.h")).unwrap();
@@ -80,6 +121,11 @@ fn declared(header: &str) -> Vec<&str> {
 }
 
 fn compile_shared(source: &Path, scratch: &Path) -> PathBuf {
+    compile(source, scratch, &[], &link_shared(scratch))
+}
+
+/// What links the shared library, which is put into `scratch`.
+fn link_shared(scratch: &Path) -> [String; 2] {
     // As installed: programs ask for the soname.
     let soname = format!("libframefd.so.{}", env!("CARGO_PKG_VERSION_MAJOR"));
     for name in ["libframefd.so", &soname] {
@@ -88,14 +134,23 @@ fn compile_shared(source: &Path, scratch: &Path) -> PathBuf {
             std::os::unix::fs::symlink(built("libframefd.so"), link).unwrap();
         }
     }
-    let search = format!("-L{}", text(scratch));
-    compile(source, scratch, &[], &[search, "-lframefd".to_owned()])
+    [format!("-L{}", text(scratch)), "-lframefd".to_owned()]
 }
 
 fn compile(source: &Path, scratch: &Path, flags: &[&str], link: &[String]) -> PathBuf {
+    compile_by("cc", source, scratch, flags, link)
+}
+
+fn compile_by(
+    compiler: &str,
+    source: &Path,
+    scratch: &Path,
+    flags: &[&str],
+    link: &[String],
+) -> PathBuf {
     let binary = scratch.join(source.file_stem().unwrap());
     succeed(
-        Command::new("cc")
+        Command::new(compiler)
             .args(["-std=c99", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Iinclude"])
             .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"])
             .args(flags)

@@ -150,14 +150,14 @@ static void answers(void)
     }
 }
 
-static volatile int is_over;
+static int is_over;
 
 static void *meddle(void *c)
 {
     struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
     long *busy = calloc(1, sizeof *busy);
     CHECK(busy != NULL);
-    while (!is_over) {
+    while (!GET(is_over)) {
         int codes[3], i;
         codes[0] = frame_connection_flush(c, 0);
         codes[1] = frame_connection_inspect(c, &state);
@@ -231,7 +231,7 @@ static void a_third_thread(void)
         }
         frame_free(frame);
     }
-    is_over = 1;
+    SET(is_over, 1);
     CHECK(pthread_join(threads[2], &busy) == 0);
     CHECK(pthread_join(threads[1], NULL) == 0);
     CHECK(*(long *)busy > 0);

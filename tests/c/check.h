@@ -33,6 +33,27 @@
 #define CHECK_BODY(expected, frame) \
     check_body(__FILE__, __LINE__, #expected, expected, sizeof(expected) - 1, frame)
 
+/* A flag that one thread sets for another, or a signal handler for the program. */
+#define SET(flag, value) __atomic_store_n(&(flag), value, __ATOMIC_SEQ_CST)
+#define GET(flag) __atomic_load_n(&(flag), __ATOMIC_SEQ_CST)
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1 /* as gcc says it */
+#endif
+#endif
+
+/* It lets a handler of signals run at the next call of C's library only, so that none can end
+ * a wait. */
+static inline bool under_thread_sanitizer(void)
+{
+#ifdef __SANITIZE_THREAD__
+    return true;
+#else
+    return false;
+#endif
+}
+
 static inline void check_failed(const char *file, int line, const char *what)
 {
     fprintf(stderr, "%s:%d: %s\n", file, line, what);

@@ -545,8 +545,10 @@ int main(void)
     packets();
     exchanges();
     threads();
-    interrupted();
-    aborted_by_a_handler();
+    if (!under_thread_sanitizer()) {
+        interrupted();
+        aborted_by_a_handler();
+    }
     a_foreign_loop();
     forked();
     addresses();

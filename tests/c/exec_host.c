@@ -57,11 +57,11 @@ static void a_command_has_nothing_of_its_host(void)
     wait_for(child);
 }
 
-static volatile bool done;
+static bool done;
 
 static void *allocate(void *argument)
 {
-    while (!done) {
+    while (!GET(done)) {
         int i;
         for (i = 0; i < 1000; i++)
             free(realloc(malloc(i % 100 + 1), 1000));
@@ -84,7 +84,7 @@ static void an_allocator_in_use_does_not_stop_a_command(void)
     pthread_t threads[4];
     char command[20];
     int i, times = under_valgrind() ? 30 : 300;
-    done = false;
+    SET(done, false);
     for (i = 0; i < 4; i++)
         CHECK(pthread_create(&threads[i], NULL, allocate, NULL) == 0);
     for (i = 0; i < times; i++) {
@@ -93,14 +93,14 @@ static void an_allocator_in_use_does_not_stop_a_command(void)
         CHECK_RETURNS(i % 256, result.exit_code);
         exec_output_free(output);
     }
-    done = true;
+    SET(done, true);
     for (i = 0; i < 4; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
 static void *reap(void *argument)
 {
-    while (!done)
+    while (!GET(done))
         if (waitpid(-1, NULL, WNOHANG) <= 0)
             sched_yield();
     return argument;
@@ -118,7 +118,7 @@ static void a_host_may_reap_its_children_itself(void)
         pid_t child = fork();
         if (child == 0) {
             pthread_t reaper;
-            done = false;
+            SET(done, false);
             if (how == 0)
                 CHECK(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
             else
@@ -134,7 +134,7 @@ static void a_host_may_reap_its_children_itself(void)
             opts.command_timeout_ms = 30;
             CHECK_RETURNS(EXEC_TIMED_OUT, run("sleep 1000", &opts, NULL, &output));
             exec_output_free(output);
-            done = true;
+            SET(done, true);
             if (how == 1)
                 CHECK(pthread_join(reaper, NULL) == 0);
             exit(0);

@@ -96,20 +96,21 @@ static int send_much(struct frame_connection *c)
     return frame_connection_send(c, NULL, much, sizeof much, -1);
 }
 
-static volatile sig_atomic_t stops, asked;
+static sig_atomic_t stops;
+static volatile sig_atomic_t asked;
 static struct frame_connection *volatile waiting;
 
 static int hook(void *context)
 {
     (void)context;
     asked = asked + 1;
-    return stops;
+    return GET(stops);
 }
 
 static void stop_it(int number)
 {
     (void)number;
-    stops = 1;
+    SET(stops, 1);
 }
 
 static void abort_it(int number)
@@ -160,7 +161,7 @@ static void signalled(void)
                 struct frame_connection *c = hooked(&e, hook, NULL);
                 int64_t before = milliseconds();
                 int code;
-                stops = 0;
+                SET(stops, 0);
                 handler(SIGUSR1, stop_it, restarts ? SA_RESTART : 0);
                 CHECK(pthread_create(&killer, NULL, kill_soon, &what) == 0);
                 code = sends ? send_much(c) : receive(c, -1);
@@ -200,7 +201,7 @@ static void signalled_elsewhere(void)
 
     for (kind = 0; kind < KINDS; kind += 2) {
         int64_t before = milliseconds();
-        stops = 0;
+        SET(stops, 0);
         handler(SIGUSR1, stop_it, SA_RESTART);
         e[kind] = ends((enum kind)kind);
         c[kind] = hooked(&e[kind], hook, NULL);

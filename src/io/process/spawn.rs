@@ -37,6 +37,22 @@ use crate::io::process::environment::Environment;
 use crate::io::wait;
 use crate::wire::memory::reserve;
 
+#[cfg(target_env = "gnu")]
+unsafe extern "C" {
+    /// clone(2) by glibc's other name for it: clang's ThreadSanitizer takes every `clone` for a
+    /// fork(2), and its own state breaks in a child that shares the memory.
+    #[link_name = "__clone"]
+    fn clone(
+        child: extern "C" fn(*mut c_void) -> c_int,
+        stack: *mut c_void,
+        flags: c_int,
+        argument: *mut c_void,
+        ...
+    ) -> c_int;
+}
+#[cfg(not(target_env = "gnu"))]
+use libc::clone;
+
 /// A process to start. It becomes the leader of a new process group without a terminal, or of
 /// a session with one, with default actions for all signals, none of them blocked, and no
 /// descriptor but its standard three.
@@ -134,7 +150,7 @@ fn start(plan: &Plan) -> Result<Child> {
     // `stack` and `pidfd` outlive its use of them, as the parent goes on only after
     // execve(2) or _exit(2); if that does not hold, memory is not shared either.
     let pid = unsafe {
-        libc::clone(
+        clone(
             child_side::child,
             stack.top(),
             memory | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
