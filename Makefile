@@ -7,7 +7,8 @@
 # make test-long  what takes longer: every Python that is installed, more cases
 # make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
 # make bench-peers installs on Debian what it compares with
-# make install    into PREFIX (default /usr/local), below DESTDIR
+# make install    what is built, into PREFIX (default /usr/local), below DESTDIR; says what a
+#                 program needs there to find it
 # make fuzz       each fuzz target for SECONDS (default 60); needs nightly and cargo-fuzz
 # make header abi counts
 #                 regenerate include/framefd.h and what Python has of it, the lists in
@@ -16,14 +17,20 @@
 # These need cargo, cc, make and python3, and nothing else to be set up.
 
 PREFIX     ?= /usr/local
+override PREFIX := $(PREFIX:~/%=$(HOME)/%)
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CARGO      ?= cargo
 CC         ?= cc
+NM         ?= nm
+OBJCOPY    ?= objcopy
+LDCONFIG   ?= /sbin/ldconfig
 PYTHON     ?= python3
 CFLAGS     ?= -O2 -g
 SECONDS    ?= 60
-TARGET     := $(or $(CARGO_TARGET_DIR),target)
+# Where cargo builds, with its own two variables: make CARGO_BUILD_TARGET=TRIPLE CC=COMPILER
+# builds for another machine or C library.
+TARGET     := $(or $(CARGO_TARGET_DIR),target)$(addprefix /,$(CARGO_BUILD_TARGET))
 RELEASE    := $(TARGET)/release
 EXAMPLES   := $(TARGET)/examples
 
@@ -31,6 +38,14 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
 # What a static link needs besides the archive; tests/gates.rs compares it with rustc's word.
 STATIC_LIBS := $(shell cat tests/abi/native-static-libs.txt)
+comma := ,
+KINDS := cdylib$(comma)staticlib
+# Rust has no shared library for musl unless it is told so, and musl-gcc no index of the tables
+# without which a panic cannot be caught.
+ifneq ($(findstring musl,$(CARGO_BUILD_TARGET)),)
+STATIC_LIBS := $(STATIC_LIBS) -Wl$(comma)--eh-frame-hdr
+KINDS := $(if $(findstring -crt-static,$(RUSTFLAGS)),$(KINDS),staticlib)
+endif
 
 .PHONY: all lib examples demo quick check test test-long fuzz bench bench-peers header abi \
     counts install uninstall clean FORCE
@@ -41,17 +56,26 @@ lib: $(RELEASE)/libframefd.a
 
 # One Rust library brings its own copy of std, which clashes with that of another one in
 # the same program: so the archive is linked into one object whose only global names are
-# those of the C interface. What std has of bitcode is left out: a linker with a plugin for
-# another LLVM would see nothing else of it. Cargo knows whether anything has changed.
+# those of the C interface. Section groups are dissolved there: a linker keeps one of two
+# groups of the same name, even if it has become a private name, and both libraries have the
+# group of the routine that catches panics. What std has of bitcode is left out: a linker
+# with a plugin for another LLVM would see nothing else of it. For musl the unwinder goes in
+# as well, since that of gcc may be one for glibc. Cargo knows whether anything has changed.
 $(RELEASE)/libframefd.a: FORCE
-	$(CARGO) rustc --quiet --lib --release --crate-type cdylib,staticlib
-	@if [ ! -e $(RELEASE)/framefd.o ] || [ $(RELEASE)/libframefd.so -nt $(RELEASE)/framefd.o ]; then \
-	    set -e; cd $(RELEASE); \
-	    nm -D --defined-only libframefd.so | cut -d ' ' -f 3 > framefd.symbols; \
-	    ld -r -o framefd.o $$(sed 's/^/-u /' framefd.symbols) libframefd.a; \
-	    objcopy --keep-global-symbols=framefd.symbols \
+	$(CARGO) rustc --quiet --lib --release --crate-type $(KINDS)
+	@if [ ! -e $(RELEASE)/framefd.o ] || [ $@ -nt $(RELEASE)/framefd.o ]; then \
+	    set -e; unwinder=; \
+	    case "$(CARGO_BUILD_TARGET)" in *musl*) \
+	        unwinder=$$(rustc --print target-libdir --target $(CARGO_BUILD_TARGET))/self-contained/libunwind.a ;; \
+	    esac; \
+	    cd $(RELEASE); \
+	    $(NM) -g --defined-only libframefd.a 2>/dev/null | \
+	        sed -n 's/^[0-9a-f]* T \(\(frame\|auth\|exec\)_.*\)/\1/p' > framefd.symbols; \
+	    $(LD) -r --force-group-allocation -o framefd.o \
+	        $$(sed 's/^/-u /' framefd.symbols) libframefd.a $$unwinder; \
+	    $(OBJCOPY) --keep-global-symbols=framefd.symbols \
 	        --remove-section .llvmbc --remove-section .llvmcmd framefd.o; \
-	    rm -f libframefd-c.a; ar rcsD libframefd-c.a framefd.o; \
+	    rm -f libframefd-c.a; $(AR) rcsD libframefd-c.a framefd.o; \
 	fi
 
 examples: lib $(patsubst examples/c/%.c,$(EXAMPLES)/%,$(filter-out examples/c/common.c,$(wildcard examples/c/*.c)))
@@ -106,22 +130,36 @@ counts: lib
 	FRAMEFD_WRITE_COUNTS=1 $(PYTHON) tests/counts/test_counts.py \
 	    Instructions.test_they_are_the_checked_in_ones
 
-install: lib
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
-	install -m 755 $(RELEASE)/libframefd.so $(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION)
-	ln -sf libframefd.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libframefd.so
-	install -m 644 $(RELEASE)/libframefd-c.a $(DESTDIR)$(LIBDIR)/libframefd.a
-	install -m 644 include/framefd.h $(DESTDIR)$(INCLUDEDIR)/framefd.h
+# Runs no cargo: under sudo there may be none.
+install:
+	@test -e $(RELEASE)/libframefd-c.a || { echo "nothing is built yet: run make first"; exit 1; } >&2
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
+	if [ -e $(RELEASE)/libframefd.so ]; then \
+	    install -m 755 $(RELEASE)/libframefd.so "$(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION)" && \
+	    ln -sf libframefd.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/$(SONAME)" && \
+	    ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libframefd.so"; \
+	fi
+	install -m 644 $(RELEASE)/libframefd-c.a "$(DESTDIR)$(LIBDIR)/libframefd.a"
+	install -m 644 include/framefd.h "$(DESTDIR)$(INCLUDEDIR)/framefd.h"
 	sed -e 's|@prefix@|$(PREFIX)|; s|@libdir@|$(LIBDIR)|; s|@includedir@|$(INCLUDEDIR)|' \
 	    -e 's|@version@|$(VERSION)|; s|@static_libs@|$(STATIC_LIBS)|' framefd.pc.in \
-	    > $(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc
-	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc
+	    > "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc"
+	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc"
+	@$(REFRESH)
+	@if [ -z "$(DESTDIR)" ] && ! $(LDCONFIG) -p 2>/dev/null | grep -q ' $(LIBDIR)/$(SONAME)$$'; then \
+	    echo "The system does not look there, so a program is linked with:"; \
+	    echo "export PKG_CONFIG_PATH=$(LIBDIR)/pkgconfig"; \
+	    echo "cc hello.c \$$(pkg-config --cflags --libs framefd) -Wl,-rpath,$(LIBDIR)"; \
+	fi
+
+# The system's list of its libraries; only root can write it.
+REFRESH = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || $(LDCONFIG)
 
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/libframefd.so $(DESTDIR)$(LIBDIR)/$(SONAME) \
-	    $(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libframefd.a \
-	    $(DESTDIR)$(INCLUDEDIR)/framefd.h $(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc
+	rm -f "$(DESTDIR)$(LIBDIR)/libframefd.so" "$(DESTDIR)$(LIBDIR)/$(SONAME)" \
+	    "$(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION)" "$(DESTDIR)$(LIBDIR)/libframefd.a" \
+	    "$(DESTDIR)$(INCLUDEDIR)/framefd.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc"
+	@$(REFRESH)
 
 clean:
 	$(CARGO) clean --quiet
