@@ -140,7 +140,7 @@ struct frame_options {
     /* Passed to interrupted(). */
     void *context;
 };
-#define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FRAME_OPTIONS_INIT { sizeof(struct frame_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
 
 /* A received message that owns its memory.
  *
@@ -417,7 +417,7 @@ struct frame_connection_options {
     void *context;
 };
 #define FRAME_CONNECTION_OPTIONS_INIT { sizeof(struct frame_connection_options), 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    0, 0, 0, 0, 0, 0, 0, NULL, NULL }
 
 /* A conversation over one or two descriptors: messages, bodies in pieces, calls, commands and
  * files, one after the other.
@@ -808,7 +808,7 @@ struct auth_options {
     /* Passed to interrupted(). */
     void *context;
 };
-#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0, 0, 0 }
+#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0, NULL, NULL }
 
 /* Result of a handshake. */
 struct auth_result {
@@ -973,8 +973,8 @@ struct exec_request {
     /* With EXEC_TTY: columns of the terminal; default 80. */
     uint16_t columns;
 };
-#define EXEC_REQUEST_INIT { sizeof(struct exec_request), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-    0 }
+#define EXEC_REQUEST_INIT { sizeof(struct exec_request), 0, NULL, 0, NULL, NULL, NULL, \
+    NULL, 0, 0, 0, 0, 0 }
 
 /* The command exited; exit_code is its status. */
 #define EXEC_EXITED 0
@@ -1231,7 +1231,7 @@ struct exec_options {
     void *context;
 };
 #define EXEC_OPTIONS_INIT { sizeof(struct exec_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
 
 /* Runs shell code and sends one reply on a raw descriptor, with the command's two outputs and
  * its exit status.
@@ -1382,8 +1382,8 @@ struct frame_file_transfer {
     /* Passed to progress(). */
     void *context;
 };
-#define FRAME_FILE_TRANSFER_INIT { sizeof(struct frame_file_transfer), 0, 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0 }
+#define FRAME_FILE_TRANSFER_INIT { sizeof(struct frame_file_transfer), 0, NULL, NULL, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0, NULL, NULL }
 
 /* Result of a transfer. After a failure it shows how far the transfer came. */
 struct frame_file_result {
@@ -1603,7 +1603,7 @@ struct frame_file_options {
     void *context;
 };
 #define FRAME_FILE_OPTIONS_INIT { sizeof(struct frame_file_options), 0, 0, 0, 0, 0, 0, 0, \
-    0, 0 }
+    NULL, NULL }
 
 /* Serves a file request below the directory root_fd: put, get, stat, list, mkdir or symlink.
  * Its header was just received with frame_connection_recv_header(); the call reads the body and
@@ -1663,7 +1663,8 @@ struct frame_datagram_options {
     /* Passed to interrupted(). */
     void *context;
 };
-#define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0, 0, 0 }
+#define FRAME_DATAGRAM_OPTIONS_INIT { sizeof(struct frame_datagram_options), 0, 0, 0, NULL, \
+    NULL }
 
 /* Sends one frame as one datagram.
  *

@@ -1,13 +1,12 @@
 //! What must not change by accident: the exported names, the layout of public structs,
-//! the soname, the version, the layers, the header's dialects. Each failure says which command mends it.
+//! the soname, the version, the layers, the header's dialects. Each failure says which
+//! command mends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
-use build::{
-    VERSION, has, read, release, root, run, rust_files, shared_library, succeed, text,
-};
+use build::{VERSION, has, read, release, root, run, rust_files, shared_library, succeed, text};
 
 #[path = "common/build.rs"]
 mod build;
@@ -131,25 +130,39 @@ fn the_header_stands_alone_in_every_dialect() {
     let scratch = tempfile::tempdir().unwrap();
     let header = read("include/framefd.h");
     let mut program = String::from("#include \"framefd.h\"\n");
+    let mut in_cpp = String::new();
     for (number, line) in header.lines().filter(|line| line.contains("_INIT {")).enumerate() {
         let name = line.split_whitespace().nth(1).unwrap();
         let kind = name.trim_end_matches("_INIT").to_lowercase();
         program += &format!("struct {kind} v{number} = {name};\n");
+        // C++ needs no `struct`, unless a function has the name as well.
+        in_cpp += &format!("{kind} w{number} = {name};\n");
     }
-    for (compiler, standard, file) in [
-        ("cc", "c99", "all.c"),
-        ("cc", "c11", "all.c"),
-        ("c++", "c++17", "all.cc"),
-        ("c++", "c++11", "all.cc"),
-    ] {
+    program += &format!("#ifdef __cplusplus\n{in_cpp}#endif\n");
+    let standards = ["c89", "c99", "c11", "c17", "c2x"]
+        .map(|standard| ("cc", standard, "all.c"))
+        .into_iter()
+        .chain(
+            ["c++98", "c++11", "c++14", "c++17", "c++20", "c++2b"]
+                .map(|standard| ("c++", standard, "all.cc")),
+        );
+    for (compiler, standard, file) in standards {
         if !has(compiler) {
             continue;
         }
         let source = scratch.path().join(file);
         fs::write(&source, &program).unwrap();
-        let standard = format!("-std={standard}");
-        let warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-Iinclude"];
-        run(compiler, &[&warnings[..], &[&standard, &text(&source)]].concat());
+        let mut arguments = vec!["-Wall", "-Wextra", "-Werror", "-pedantic-errors"];
+        if compiler == "c++" {
+            arguments.extend(["-Wold-style-cast", "-Wzero-as-null-pointer-constant"]);
+        }
+        let (standard, source) = (format!("-std={standard}"), text(&source));
+        arguments.extend(["-fsyntax-only", "-Iinclude", &standard, &source]);
+        run(compiler, &arguments);
+        if standard.ends_with("c++17") {
+            // What a newcomer to it tries first.
+            run(compiler, &["-fsyntax-only", "-Iinclude", "-x", "c++", "examples/c/hello.c"]);
+        }
     }
 }
 

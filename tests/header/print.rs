@@ -158,7 +158,11 @@ fn initialiser(item: &Item) -> String {
     let mut text = format!("#define {macro_name} {{ sizeof(struct {})", item.name);
     let mut column = text.len();
     for member in &members[1..] {
-        let zero = if member.contains('[') { ", { 0 }" } else { ", 0" };
+        let zero = match member {
+            array if array.contains('[') => ", { 0 }",
+            pointer if pointer.contains('*') => ", NULL",
+            _ => ", 0",
+        };
         if column + zero.len() > WIDTH - " }, \\".len() {
             text += ", \\\n   ";
             column = 3;
