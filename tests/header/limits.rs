@@ -72,6 +72,7 @@ const PLACES: &[(&str, &[u64])] = &[
     // Facts of the protocol: the text of an id, a name and its components.
     ("protocol.md: Requests and replies", &[KIB]),
     ("protocol.md: Files", &[4_095, 255]),
+    ("protocol.md: put", &[10_000]), // what a client can rely on; WORKING is less
     ("protocol.md: exec", &[ms(CLOSE_GRACE), ms(TERM_GRACE)]),
     ("protocol.md: Streams", &[ms(REPLY_TIMEOUT)]),
     ("protocol.md: stat and list", &[MAX_BODY]),
