@@ -1,6 +1,6 @@
 //! A reply that is larger than one datagram: numbered parts, split and joined.
 
-use std::collections::BTreeMap;
+use std::mem;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -129,7 +129,10 @@ fn part_header(
 pub struct Reassembly {
     max_body: usize,
     header: Option<Header>,
-    bodies: BTreeMap<u32, Vec<u8>>,
+    /// In the order in which they were received.
+    bodies: Vec<(u32, Vec<u8>)>,
+    /// A bit for each part, up to the last received one.
+    received: Vec<u64>,
     parts: Option<u32>,
     /// Every part before this one was received.
     first_missing: u32,
@@ -142,7 +145,8 @@ impl Reassembly {
         Reassembly {
             max_body,
             header: None,
-            bodies: BTreeMap::new(),
+            bodies: Vec::new(),
+            received: Vec::new(),
             parts: None,
             first_missing: 0,
             body_len: 0,
@@ -165,8 +169,14 @@ impl Reassembly {
                 format!("the reply is larger than {} bytes", self.max_body),
             ));
         }
+        self.bodies.try_reserve(1).map_err(no_memory)?;
         self.body_len += body.len();
-        self.bodies.insert(part, body);
+        self.bodies.push((part, body));
+        let (word, bit) = place(part);
+        if self.received.len() <= word {
+            self.received.resize(word + 1, 0);
+        }
+        self.received[word] |= bit;
         if part == 0 {
             self.header = Some(header);
         }
@@ -175,7 +185,8 @@ impl Reassembly {
 
     /// Whether this part was received.
     pub fn has(&self, part: u32) -> bool {
-        self.bodies.contains_key(&part)
+        let (word, bit) = place(part);
+        self.received.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// The first missing parts, at most `max`; none before their count is known.
@@ -199,13 +210,27 @@ impl Reassembly {
             return Ok(None);
         }
         let Some(header) = self.header.take() else { return Ok(None) };
-        let mut body = Vec::new();
+        let (mut places, mut body) = (Vec::new(), Vec::new());
+        places.try_reserve_exact(self.bodies.len()).map_err(no_memory)?;
+        places.resize(self.bodies.len(), 0);
+        for (at, (part, _)) in self.bodies.iter().enumerate() {
+            places[*part as usize] = at;
+        }
         reserve(&mut body, self.body_len)?;
-        while let Some((_, slice)) = self.bodies.pop_first() {
-            body.extend_from_slice(&slice);
+        for at in places {
+            body.append(&mut mem::take(&mut self.bodies[at].1));
         }
         Ok(Some((header, body)))
     }
+}
+
+/// The word and the bit of a part that was received.
+fn place(part: u32) -> (usize, u64) {
+    ((part / 64) as usize, 1 << (part % 64))
+}
+
+fn no_memory<E>(_: E) -> Error {
+    Error::new(ErrorKind::NoMemory, "for one part more")
 }
 
 /// The number of a part, and the count of parts.
