@@ -972,9 +972,13 @@ struct exec_request {
     uint16_t rows;
     /* With EXEC_TTY: columns of the terminal; default 80. */
     uint16_t columns;
+    /* exec_datagram_call() only: as in frame_options. A connection uses its own. */
+    int (*interrupted)(void *context);
+    /* Passed to interrupted(). */
+    void *context;
 };
 #define EXEC_REQUEST_INIT { sizeof(struct exec_request), 0, NULL, 0, NULL, NULL, NULL, \
-    NULL, 0, 0, 0, 0, 0 }
+    NULL, 0, 0, 0, 0, 0, NULL, NULL }
 
 /* The command exited; exit_code is its status. */
 #define EXEC_EXITED 0
@@ -1789,7 +1793,8 @@ void exec_datagram_server_free(struct exec_datagram_server *server);
  *
  * Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may
  * not have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not
- * received completely. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody receives.
+ * received completely. FRAME_ECANCELED. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody
+ * receives.
  * FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request does not fit, or
  * the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was
  * sent. The socket can be used again after any of them. */

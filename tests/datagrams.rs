@@ -189,7 +189,7 @@ fn ask_for(
     timeout: Duration,
 ) -> Result<Reply> {
     let request = Request { command: command.as_bytes(), ..Request::default() };
-    datagram::exec::request(socket.as_fd(), &request, Some(timeout), key)
+    datagram::exec::request(socket.as_fd(), &request, Some(timeout), key, None)
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn output_is_kept_to_the_lower_limit() {
     assert_eq!(reply.header.stdout_total, Some(3_000_000));
     let options = ExecRequest { max_output: Some(5), ..ExecRequest::default() };
     let request = Request { command: b"echo long output", options, ..Request::default() };
-    let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap();
+    let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None, None).unwrap();
     assert_eq!((reply.stdout(), reply.header.truncated), (&b"long "[..], true));
 }
 
@@ -247,7 +247,8 @@ fn what_is_refused_is_told() {
     assert_eq!(kind("a\0b"), ErrorKind::RemoteBadRequest);
     let options = ExecRequest { argv: Some(vec!["/nonexistent".into()]), ..ExecRequest::default() };
     let request = Request { options, ..Request::default() };
-    let error = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap_err();
+    let error =
+        datagram::exec::request(client.as_fd(), &request, Some(LONG), None, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RemoteSpawnFailed);
 
     datagram::send(client.as_fd(), None, Some(r#"{"cmd":"get","id":7}"#), b"", &soon()).unwrap();
@@ -347,7 +348,8 @@ fn a_command_ends_when_its_client_has_given_up() {
         let command = if on_close.is_some() { "sleep 0.2" } else { "sleep 1000" };
         let request = Request { command: command.as_bytes(), options, ..Request::default() };
         let short = Some(Duration::from_millis(100));
-        let error = datagram::exec::request(client.as_fd(), &request, short, None).unwrap_err();
+        let error =
+            datagram::exec::request(client.as_fd(), &request, short, None, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         match server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()).unwrap() {
             Answer::Served { served: Served::Ran(report), .. } => report.reply.timed_out,
@@ -395,7 +397,7 @@ fn there_are_no_streams_and_no_input() {
     ] {
         let request = Request { command: b"true", options, ..Request::default() };
         let error =
-            datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap_err();
+            datagram::exec::request(client.as_fd(), &request, Some(LONG), None, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RemoteUnsupported);
     }
     let header = Some(r#"{"cmd":"exec","id":7,"stdin_size":2}"#);
@@ -403,13 +405,14 @@ fn there_are_no_streams_and_no_input() {
     let (frame, _) = datagram::recv(client.as_fd(), &soon()).unwrap();
     assert_eq!(frame.header.string("code").unwrap(), "unsupported");
     let request = Request { command: b"cat", input: b"x", ..Request::default() };
-    let error = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap_err();
+    let error =
+        datagram::exec::request(client.as_fd(), &request, Some(LONG), None, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument, "before anything is sent");
 
     let options = ExecRequest { merge: Some(true), ..ExecRequest::default() };
     let command = b"echo out; echo err >&2";
     let request = Request { command, options, ..Request::default() };
-    let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap();
+    let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None, None).unwrap();
     assert_eq!((reply.stdout(), reply.stderr()), (&b"out\nerr\n"[..], &b""[..]));
 }
 
@@ -423,7 +426,8 @@ fn a_unix_socket_serves_the_clients_that_have_a_name() {
     std::thread::scope(|scope| {
         scope.spawn(|| server.serve(socket.as_fd(), Some(LONG), &ServeOptions::default()));
         let request = Request { command: b"seq 100000", ..Request::default() };
-        let reply = datagram::exec::request(client.as_fd(), &request, Some(LONG), None).unwrap();
+        let reply =
+            datagram::exec::request(client.as_fd(), &request, Some(LONG), None, None).unwrap();
         assert_eq!(reply.stdout().len(), 588_895);
     });
 }

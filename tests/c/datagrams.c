@@ -132,12 +132,20 @@ static int stop(void *context)
 static void a_hook_ends_the_wait(void)
 {
     struct frame_datagram_options options = FRAME_DATAGRAM_OPTIONS_INIT;
+    struct exec_request what = EXEC_REQUEST_INIT;
+    struct exec_output *output;
     struct frame *frame;
-    int fd = udp(), calls = 0;
+    int fd = udp(), client = connected(fd), calls = 0;
     options.interrupted = stop;
     options.context = &calls;
     CHECK_RETURNS(FRAME_ECANCELED, frame_datagram_recv(fd, &options, &frame));
     CHECK(calls == 1 && frame == NULL);
+    what.command = "true";
+    what.interrupted = stop;
+    what.context = &calls;
+    CHECK_RETURNS(FRAME_ECANCELED, exec_datagram_call(client, &what, NULL, 0, -1, NULL, &output));
+    CHECK(calls == 2 && output == NULL);
+    close(client);
     close(fd);
 }
 

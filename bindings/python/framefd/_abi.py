@@ -324,6 +324,9 @@ class AuthResult(SizedStructure):
     ]
 
 
+ExecRequestInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
 class ExecRequest(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
@@ -339,6 +342,8 @@ class ExecRequest(SizedStructure):
         ("command_timeout_ms", c_int32),
         ("rows", c_uint16),
         ("columns", c_uint16),
+        ("interrupted", ExecRequestInterrupted),
+        ("context", c_void_p),
     ]
 
 

@@ -160,6 +160,8 @@ def run_datagram(
     held = None if key is None else as_key(key)
     address, length = (None, 0) if held is None else (held.pointer, len(held))
     request = ExecRequest(command, timeout, cwd, env, max_output, merge=merge).native()
+    for name, member in _interrupts.MEMBERS.items():
+        setattr(request, name, member)
     out, result = ctypes.c_void_p(), _abi.ExecResult()
     time = poll_time(exchange_timeout)
     code = lib.exec_datagram_call(fileno(sock), request, address, length, time, result, out)

@@ -269,6 +269,14 @@ def calls(directory: pathlib.Path) -> list[tuple[str, Callable[[framefd.Connecti
             sock.bind(("127.0.0.1", 0))
             framefd.DatagramServer().serve(sock)
 
+    def run_datagram(_: framefd.Connection) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as sock, socket.socket(
+            type=socket.SOCK_DGRAM
+        ) as silent:
+            silent.bind(("127.0.0.1", 0))
+            sock.connect(silent.getsockname())
+            framefd.run_datagram(sock, "true")
+
     def accept(_: framefd.Connection) -> None:
         with framefd.listen("127.0.0.1:0") as listener:
             listener.accept()
@@ -304,6 +312,7 @@ def calls(directory: pathlib.Path) -> list[tuple[str, Callable[[framefd.Connecti
         ("accept", accept),
         ("recv_datagram", datagram),
         ("DatagramServer.serve", serve_datagram),
+        ("run_datagram", run_datagram),
     ]
 
 

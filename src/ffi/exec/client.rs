@@ -71,7 +71,7 @@ pub extern "C" fn exec_call(
     small(|| {
         let (place, c) = (out.get("out")?, c.get("c")?);
         result.check("result")?;
-        let request = request_of(what, Form::Reply)?;
+        let (request, _) = request_of(what, Form::Reply)?;
         let timeout = c.exchange_timeout(timeout_ms)?;
         let reply = c.cell.both(|connection| exec::call(connection, &request, timeout))?;
         let ended = result_of_reply(&reply);

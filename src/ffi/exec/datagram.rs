@@ -138,7 +138,8 @@ pub extern "C" fn exec_datagram_server_free(server: Handle<ExecDatagramServer>) 
 ///
 /// Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may
 /// not have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not
-/// received completely. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody receives.
+/// received completely. FRAME_ECANCELED. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody
+/// receives.
 /// FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request does not fit, or
 /// the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was
 /// sent. The socket can be used again after any of them.
@@ -155,10 +156,11 @@ pub extern "C" fn exec_datagram_call(
     small(|| {
         let place = out.get("out")?;
         result.check("result")?;
-        let request = request_of(what, Form::Datagram)?;
+        let (request, interrupt) = request_of(what, Form::Datagram)?;
         let timeout = parameter(timeout_ms, Some(limits::DATAGRAM_TIMEOUT))?;
         let key = key_of(key, key_len)?;
-        let reply = exec::request(fd.borrow()?, &request, timeout, key.as_ref())?;
+        let (fd, interrupt) = (fd.borrow()?, interrupt.as_ref());
+        let reply = exec::request(fd, &request, timeout, key.as_ref(), interrupt)?;
         let ended = result_of_reply(&reply);
         let output = ExecOutput::new(reply)?;
         result.put(&ended, "result")?;

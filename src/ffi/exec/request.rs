@@ -1,12 +1,14 @@
 //! The request for a command, in one struct: for a reply, for a stream, and in datagrams.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::invalid;
+use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, time};
 use crate::ffi::boundary::parameters::{Bytes, Options, Text, Texts};
+use crate::io::wait::Interrupt;
 use crate::ops::exec::Request;
 use crate::wire::message::exec::{ExecRequest as Wire, OnClose, Tty};
 use crate::wire::pairs::keep_last;
@@ -58,6 +60,10 @@ pub struct ExecRequest {
     pub rows: u16,
     /// With EXEC_TTY: columns of the terminal; default 80.
     pub columns: u16,
+    /// exec_datagram_call() only: as in frame_options. A connection uses its own.
+    pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
+    /// Passed to interrupted().
+    pub context: *mut c_void,
 }
 
 // SAFETY: numbers and pointers, `size` first, no padding.
@@ -74,11 +80,11 @@ pub(in crate::ffi) enum Form {
     Datagram,
 }
 
-/// The request that C passes, for Rust.
+/// The request that C passes, for Rust, and what may end its exchange.
 pub(in crate::ffi) fn request_of<'a>(
     what: Options<ExecRequest>,
     form: Form,
-) -> Result<Request<'a>> {
+) -> Result<(Request<'a>, Option<Interrupt>)> {
     let what = what.required("what")?;
     let streamed = EXEC_TTY | EXEC_NO_INPUT;
     let known = EXEC_MERGE | EXEC_DETACHED | if form == Form::Stream { streamed } else { 0 };
@@ -99,7 +105,10 @@ pub(in crate::ffi) fn request_of<'a>(
     let input_len = size(what.input_len, "input_len")?;
     if form == Form::Datagram {
         options::unused(input_len, "exec_request.input")?;
+    } else if what.interrupted.is_some() {
+        return Err(options::not_here("interrupted", "a connection"));
     }
+    let interrupt = what.interrupted.map(|asked| Interrupt::by_hook(hook(asked, what.context)));
     let input = Bytes::of(what.input).get(input_len, "input")?;
     if has(EXEC_NO_INPUT) && !input.is_empty() {
         return Err(options::not_here("input", "EXEC_NO_INPUT"));
@@ -121,7 +130,7 @@ pub(in crate::ffi) fn request_of<'a>(
         stdin_size: has(EXEC_NO_INPUT).then_some(0),
         ..Wire::default()
     };
-    Ok(Request { command, input, options })
+    Ok((Request { command, input, options }, interrupt))
 }
 
 fn command_of<'a>(what: &ExecRequest) -> Result<&'a [u8]> {

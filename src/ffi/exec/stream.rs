@@ -33,7 +33,7 @@ pub extern "C" fn exec_start(
 ) -> c_int {
     code(|| {
         let c = c.get("c")?;
-        let request = request_of(what, Form::Stream)?;
+        let (request, _) = request_of(what, Form::Stream)?;
         let timeout = c.timeout(timeout_ms)?;
         c.cell.start(|connection| Running::start(connection, &request, timeout))
     })

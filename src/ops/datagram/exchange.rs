@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::stream::datagram;
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire;
 use crate::wire::datagram::DatagramKey;
@@ -27,14 +28,17 @@ pub(crate) fn exchange(
     mark: &Mark,
     key: Option<&DatagramKey>,
     max_body: usize,
-    deadline: Deadline,
+    (deadline, interrupt): (Deadline, Option<&Interrupt>),
 ) -> Result<(Header, Vec<u8>)> {
-    let mut replies = Replies { fd, mark, key, buffer: vec![0; limits::DATAGRAM_HARD], last: None };
+    let buffer = vec![0; limits::DATAGRAM_HARD];
+    let mut replies = Replies { fd, mark, key, interrupt, buffer, last: None };
     let mut parts = Reassembly::new(max_body);
     let mut interval = limits::DATAGRAM_RESEND;
     loop {
+        // Without a wait nobody asks: a peer that hurries must not hold the call either.
+        interrupt.map_or(Ok(()), Interrupt::ask)?;
         let missing = parts.missing(limits::DATAGRAM_MISSING);
-        datagram::send(fd, None, &request(&missing)?, deadline, None)?;
+        datagram::send(fd, None, &request(&missing)?, deadline, interrupt)?;
         let mut quiet = Deadline::after(interval).min(deadline);
         interval = (interval * 2).min(limits::DATAGRAM_RESEND_MAX);
         while let Some((header, body)) = replies.next(quiet)? {
@@ -65,6 +69,7 @@ struct Replies<'a> {
     fd: BorrowedFd<'a>,
     mark: &'a Mark,
     key: Option<&'a DatagramKey>,
+    interrupt: Option<&'a Interrupt>,
     buffer: Vec<u8>,
     /// The error for which the last datagram was ignored.
     last: Option<Error>,
@@ -74,7 +79,7 @@ impl Replies<'_> {
     /// The header and the body of the next of them; `None` once `until` has passed.
     fn next(&mut self, until: Deadline) -> Result<Option<(Header, Vec<u8>)>> {
         loop {
-            let refused = match datagram::recv(self.fd, &mut self.buffer, until, None) {
+            let refused = match datagram::recv(self.fd, &mut self.buffer, until, self.interrupt) {
                 Ok((datagram, _)) => match accept(datagram, self.mark, self.key) {
                     Ok(reply) => return Ok(Some(reply)),
                     Err(error) => error,

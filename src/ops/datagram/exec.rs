@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::process::fork::Origin;
 use crate::io::stream::datagram::{self, Address};
+use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::ops::datagram::exchange::exchange;
 use crate::ops::datagram::replay::{Admission, Asked, Now, Table, name_of, wall};
@@ -291,6 +292,7 @@ pub fn request(
     request: &Request<'_>,
     timeout: Option<Duration>,
     key: Option<&Key>,
+    interrupt: Option<&Interrupt>,
 ) -> Result<Reply> {
     if !request.input.is_empty() {
         return Err(Error::new(ErrorKind::Argument, "a request in a datagram has no input"));
@@ -317,7 +319,7 @@ pub fn request(
         encode(&marked(&mark, &|header| header.numbers("missing", Some(missing))), &[])
     };
     let key = keys.as_ref().map(|keys| &keys.reply);
-    let (header, body) = exchange(fd, datagram, &mark, key, max_body, deadline)?;
+    let (header, body) = exchange(fd, datagram, &mark, key, max_body, (deadline, interrupt))?;
     let fields = header.fields()?;
     message::check_reply(&fields)?;
     if !fields.has("exit_code") {
