@@ -1001,7 +1001,8 @@ struct exec_request {
 /* In exec_result.flags: the command wrote more than was kept. */
 #define EXEC_RESULT_TRUNCATED 2
 /* In exec_result.flags: another process kept the command's output open after the command had
- * ended. It was not waited for. */
+ * ended. It was not waited for. Nobody reads what it writes later, so that its next write fails,
+ * usually with SIGPIPE: redirect the output of jobs in the background. */
 #define EXEC_RESULT_PIPE_HELD 4
 /* In exec_result.flags, on a server: the client closed its sending direction during the
  * command. It is never set with EXEC_DETACHED. */
@@ -1181,9 +1182,11 @@ struct exec_options {
     uint32_t size;
     /* EXEC_DETACHED, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT, EXEC_UMASK, EXEC_USER. */
     uint32_t flags;
-    /* Milliseconds without a byte written after which a client that does not read is given up;
-     * default 30 s. It applies to the reply, and to a streamed command's output once the
-     * command has ended. */
+    /* Milliseconds without a byte sent or read after which a client is given up; default 30 s. On
+     * average it must let 1 KiB pass in a second. It applies to the request and to the reply. To
+     * a streamed command's output it applies once the command has ended, but only if it is set:
+     * by default the client may read that as slowly as before the end, until command_timeout_ms
+     * has passed. */
     int32_t reply_timeout_ms;
     /* Milliseconds after which a command is ended; default FRAME_NO_TIMEOUT. */
     int32_t command_timeout_ms;

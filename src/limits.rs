@@ -58,8 +58,15 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How long a pipe is read after its command exited, while a grandchild keeps it open (CPython's
 /// subprocess waits forever there).
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
-/// The time without a byte after which a client that does not read its reply is given up.
+/// The time without a byte after which a client that does not send its request, or does not read
+/// its reply, is given up.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a request or a reply that must pass in a second, on average, once that time is over:
+/// as through the slowest modem. mod_reqtimeout of Apache has 500.
+pub const LEAST_RATE: u64 = KIB;
+/// A body that is only dropped gets no more time than one of this size, which is about an hour:
+/// its size is its sender's choice. nginx drops for 30 s (`lingering_time`).
+pub const DROPPED: u64 = 4 * MIB;
 /// How long the transfer of a file may go without a byte.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a server that reads the first bytes of a file says that it is at work: several times

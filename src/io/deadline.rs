@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::limits;
+
 /// When a call must be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(At);
@@ -85,9 +87,18 @@ impl From<Deadline> for TimeLimit {
 }
 
 impl TimeLimit {
-    /// No limit in total, but at most `stall` without a byte.
-    pub fn without_stall(stall: Duration) -> TimeLimit {
-        TimeLimit { deadline: Deadline::NEVER, stall: Some(stall) }
+    /// For `length` bytes that a peer sends or reads: at most `stall` without one of them, and in
+    /// all as long as it takes at [`limits::LEAST_RATE`]. A peer that lets one byte pass before
+    /// each stall is not waited for without an end.
+    pub fn for_bytes(length: u64, stall: Duration) -> TimeLimit {
+        let at_least_rate = Duration::from_secs(length / limits::LEAST_RATE);
+        let deadline = Deadline::after(stall.saturating_add(at_least_rate));
+        TimeLimit { deadline, stall: Some(stall) }
+    }
+
+    /// For `length` bytes that are read to be dropped, of which the peer may declare any number.
+    pub fn for_dropped(length: u64, stall: Duration) -> TimeLimit {
+        TimeLimit::for_bytes(length.min(limits::DROPPED), stall)
     }
 
     /// In total, `timeout` from now; `None` is forever.
@@ -189,5 +200,24 @@ impl From<Deadline> for Time {
 impl From<TimeLimit> for Time {
     fn from(time_limit: TimeLimit) -> Time {
         Time::new(Limit::By(time_limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_to_keep_to_the_least_rate() {
+        let stall = Duration::from_secs(30);
+        let left = |limit: TimeLimit| limit.deadline.remaining().map(|left| left.as_secs_f64());
+        for (length, seconds) in [(0, 30.0), (1 << 20, 1054.0), (1 << 40, 1_073_741_854.0)] {
+            let limit = TimeLimit::for_bytes(length, stall);
+            assert!((left(limit).unwrap() - seconds).abs() < 10.0, "{length}");
+            assert!(limit.next().remaining().unwrap() <= stall);
+        }
+        // The length of what is dropped is its sender's choice.
+        assert!(left(TimeLimit::for_dropped(u64::MAX, stall)).unwrap() < 5000.0);
+        assert_eq!(left(TimeLimit::for_bytes(u64::MAX, Duration::MAX)), None);
     }
 }

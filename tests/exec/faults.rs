@@ -233,7 +233,7 @@ fn a_client_that_does_not_read_its_reply_is_given_up() {
     alone("faults::a_client_that_does_not_read_its_reply_is_given_up", || {
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
         let before = (memory(), descriptors());
-        let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
+        let options = ServeOptions { reply_timeout: Some(SHORT), ..ServeOptions::default() };
         for (client, server) in [unix(), over_tcp(), pipes(), unix(), over_tcp(), pipes()] {
             let start = Instant::now();
             client.send("head -c 16777216 /dev/zero");
@@ -251,7 +251,7 @@ fn a_client_that_does_not_read_its_reply_is_given_up() {
 
 #[test]
 fn a_client_that_has_no_room_for_a_reply_is_given_up_as_well() {
-    let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
+    let options = ServeOptions { reply_timeout: Some(SHORT), ..ServeOptions::default() };
     for command in ["true", ""] {
         for (client, server) in [unix(), over_tcp(), pipes()] {
             client.send(command);
@@ -265,7 +265,7 @@ fn a_client_that_has_no_room_for_a_reply_is_given_up_as_well() {
 fn a_client_that_reads_slowly_gets_all_of_its_reply() {
     const SIZE: usize = 3 << 20;
     let time_limit = Duration::from_millis(500);
-    let options = ServeOptions { reply_timeout: time_limit, ..ServeOptions::default() };
+    let options = ServeOptions { reply_timeout: Some(time_limit), ..ServeOptions::default() };
     let (client, server) = unix();
     client.send(&format!("head -c {SIZE} /dev/zero"));
     thread::scope(|scope| {
@@ -286,7 +286,7 @@ fn a_client_that_reads_slowly_gets_all_of_its_reply() {
 fn a_request_that_does_not_come_whole_is_not_run() {
     let root = tempfile::tempdir().unwrap();
     let options = ServeOptions {
-        reply_timeout: SHORT,
+        reply_timeout: Some(SHORT),
         directory: Some(root.path().to_owned()),
         ..ServeOptions::default()
     };
@@ -299,7 +299,7 @@ fn a_request_that_does_not_come_whole_is_not_run() {
 
 #[test]
 fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
-    let options = ServeOptions { reply_timeout: SHORT, ..ServeOptions::default() };
+    let options = ServeOptions { reply_timeout: Some(SHORT), ..ServeOptions::default() };
     for (half_closes, expected) in [(true, ErrorKind::Truncated), (false, ErrorKind::Stalled)] {
         for (client, server) in [unix(), over_tcp(), pipes()] {
             peer::begin(&client.writer, json!({"cmd": "exec", "id": 7}), 1 << 30);
@@ -316,7 +316,7 @@ fn a_refused_request_that_does_not_come_whole_gets_its_reply() {
 #[test]
 fn a_refused_request_may_take_longer_than_a_reply() {
     let time_limit = Duration::from_millis(300);
-    let options = ServeOptions { reply_timeout: time_limit, ..ServeOptions::default() };
+    let options = ServeOptions { reply_timeout: Some(time_limit), ..ServeOptions::default() };
     let (client, server) = unix();
     thread::scope(|scope| {
         let outcome = scope.spawn(|| serve(server.duplex(), &options));

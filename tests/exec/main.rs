@@ -12,6 +12,7 @@ mod faults;
 mod flow;
 mod memory;
 mod older;
+mod pace;
 mod requests;
 mod stream;
 mod stream_faults;

@@ -416,7 +416,7 @@ fn a_client_that_does_not_read_slows_its_command_down() {
             let before = peak_memory();
             let options = ServeOptions {
                 directory: Some(root.path().to_owned()),
-                reply_timeout: SHORT,
+                reply_timeout: Some(SHORT),
                 ..limited()
             };
             // 64 KiB after 64 KiB; the count of them is there to be looked at.
@@ -452,7 +452,7 @@ fn a_client_that_does_not_read_slows_its_command_down() {
 fn a_client_that_never_reads_is_given_up_after_the_end() {
     for command in ["head -c 10000000 /dev/zero", "yes"] {
         for connection in connections() {
-            let mut options = ServeOptions { reply_timeout: SHORT, ..limited() };
+            let mut options = ServeOptions { reply_timeout: Some(SHORT), ..limited() };
             options.limits.time = Some(SHORT * 4);
             let begin = Instant::now();
             let mut open = None;
@@ -467,7 +467,7 @@ fn a_client_that_never_reads_is_given_up_after_the_end() {
     }
     // As is one that has no room for the reply alone.
     for (client, server) in connections() {
-        let options = ServeOptions { reply_timeout: SHORT, ..limited() };
+        let options = ServeOptions { reply_timeout: Some(SHORT), ..limited() };
         send(client.as_fd().into(), &json!({"cmd": "exec", "stream": true}), b"true");
         fill(&server);
         assert_eq!(kind(serve(server.as_fd().into(), &options)), ErrorKind::Stalled);
@@ -480,7 +480,7 @@ fn a_client_that_reads_slowly_gets_everything() {
     let time_limit = Duration::from_millis(500);
     // Most of it is read after the end of the command.
     let (client, server) = socket_pair();
-    let options = ServeOptions { reply_timeout: time_limit, ..limited() };
+    let options = ServeOptions { reply_timeout: Some(time_limit), ..limited() };
     let command = format!("head -c {SIZE} /dev/zero");
     let (ran, ()) = serving(server.as_fd().into(), &options, || {
         let mut remote = start(client.as_fd().into(), &shell(&command));
@@ -500,7 +500,7 @@ fn a_client_that_reads_slowly_gets_everything() {
 #[test]
 fn output_that_comes_long_after_the_end_has_its_time_too() {
     let time_limit = Duration::from_millis(400);
-    let mut options = ServeOptions { reply_timeout: time_limit, ..limited() };
+    let mut options = ServeOptions { reply_timeout: Some(time_limit), ..limited() };
     options.limits.drain_grace = LONG;
     let (client, server) = socket_pair();
     let (ran, ()) = serving(server.as_fd().into(), &options, || {

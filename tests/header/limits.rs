@@ -24,7 +24,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("max_depth", &[MAX_DEPTH as u64, MAX_DEPTH_HARD as u64]),
     ("prefix", &[4]),
     ("auth_options.timeout_ms", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
-    ("exec_options.reply_timeout_ms", &[ms(REPLY_TIMEOUT)]),
+    ("exec_options.reply_timeout_ms", &[ms(REPLY_TIMEOUT), LEAST_RATE]),
     ("grace_ms", &[ms(TERM_GRACE)]),
     ("drain_ms", &[ms(DRAIN_GRACE)]),
     ("close_grace_ms", &[ms(CLOSE_GRACE)]),
@@ -74,7 +74,6 @@ const PLACES: &[(&str, &[u64])] = &[
     ("protocol.md: Files", &[4_095, 255]),
     ("protocol.md: put", &[10_000]), // what a client can rely on; WORKING is less
     ("protocol.md: exec", &[ms(CLOSE_GRACE), ms(TERM_GRACE)]),
-    ("protocol.md: Streams", &[ms(REPLY_TIMEOUT)]),
     ("protocol.md: stat and list", &[MAX_BODY]),
     ("protocol.md: Datagrams", &[ms(DATAGRAM_REPLAY)]),
     ("security.md: What the handshake proves", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
@@ -104,7 +103,12 @@ const PLACES: &[(&str, &[u64])] = &[
         "embedding.md: reading output after the command's end, while another process keeps it open",
         &[ms(DRAIN_GRACE)],
     ),
-    ("embedding.md: a reply to a client that does not read", &[ms(REPLY_TIMEOUT)]),
+    (
+        "embedding.md: a request or a reply, if the client does not send or read",
+        &[ms(REPLY_TIMEOUT)],
+    ),
+    ("embedding.md: the same in all", &[ms(REPLY_TIMEOUT)]),
+    ("embedding.md: the same for a body that is dropped", &[DROPPED]),
     ("embedding.md: handshake", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
     ("embedding.md: key", &[n(MIN_KEY), n(MAX_KEY)]),
     ("embedding.md: datagram sent", DATAGRAM),
@@ -140,6 +144,7 @@ const PLACES: &[(&str, &[u64])] = &[
         "_exec.py",
         &[
             ms(REPLY_TIMEOUT),
+            LEAST_RATE,
             ms(TERM_GRACE),
             ms(DRAIN_GRACE),
             ms(CLOSE_GRACE),

@@ -55,7 +55,8 @@ class CompletedCommand(subprocess.CompletedProcess[bytes]):
 
     It also has ``outcome``, ``signal`` (0: none), ``timed_out``, ``truncated`` (more was
     written than kept: ``stdout_total``, ``stderr_total`` bytes), ``pipe_held`` (a process
-    that the command had started kept its output open) and ``charset`` (the encoding of the
+    that the command had started kept its output open; its next write fails, as nobody reads
+    it) and ``charset`` (the encoding of the
     server's locale, "" if it is not known).
     """
 
@@ -223,8 +224,10 @@ class ExecOptions:
     """How a server runs commands. Times are in seconds; None is the default, math.inf no
     limit. A request can only lower the limits.
 
-    ``reply_timeout``: the time without a byte after which a client that does not read its
-    reply is given up, 30 s. ``command_timeout``: how long a command may run, no limit.
+    ``reply_timeout``: the time without a byte after which a client that does not send its
+    request or does not read its reply is given up, 30 s. On average it must let 1 KiB pass in
+    a second. If it is set, it is also for a stream's output after the command's end, which a
+    client may otherwise read until ``command_timeout``. ``command_timeout``: how long a command may run, no limit.
     ``grace``: from SIGTERM to SIGKILL, 2 s. ``drain``: how long output is read after the
     command's end while another process keeps it open, 0.5 s. ``close_grace``: from the
     client's end of stream to the end of its command, 2 s; with ``detached`` the command runs

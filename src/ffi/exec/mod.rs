@@ -42,7 +42,8 @@ pub const EXEC_RESULT_TIMED_OUT: u32 = 1;
 /// In exec_result.flags: the command wrote more than was kept.
 pub const EXEC_RESULT_TRUNCATED: u32 = 2;
 /// In exec_result.flags: another process kept the command's output open after the command had
-/// ended. It was not waited for.
+/// ended. It was not waited for. Nobody reads what it writes later, so that its next write fails,
+/// usually with SIGPIPE: redirect the output of jobs in the background.
 pub const EXEC_RESULT_PIPE_HELD: u32 = 4;
 /// In exec_result.flags, on a server: the client closed its sending direction during the
 /// command. It is never set with EXEC_DETACHED.

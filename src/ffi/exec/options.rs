@@ -60,9 +60,11 @@ pub struct ExecOptions {
     pub size: u32,
     /// EXEC_DETACHED, EXEC_HOST_ENVIRONMENT, EXEC_END_AT_LIMIT, EXEC_UMASK, EXEC_USER.
     pub flags: u32,
-    /// Milliseconds without a byte written after which a client that does not read is given up;
-    /// default 30 s. It applies to the reply, and to a streamed command's output once the
-    /// command has ended.
+    /// Milliseconds without a byte sent or read after which a client is given up; default 30 s. On
+    /// average it must let 1 KiB pass in a second. It applies to the request and to the reply. To
+    /// a streamed command's output it applies once the command has ended, but only if it is set:
+    /// by default the client may read that as slowly as before the end, until command_timeout_ms
+    /// has passed.
     pub reply_timeout_ms: i32,
     /// Milliseconds after which a command is ended; default FRAME_NO_TIMEOUT.
     pub command_timeout_ms: i32,
@@ -136,12 +138,10 @@ impl ExecOptions {
             limits: self.limits()?,
             on_close: if has(EXEC_DETACHED) { OnClose::Run } else { OnClose::Kill },
             close_grace: grace(self.close_grace_ms, limits::CLOSE_GRACE, "close_grace_ms")?,
-            reply_timeout: time(
-                self.reply_timeout_ms,
-                Some(limits::REPLY_TIMEOUT),
-                "reply_timeout_ms",
-            )?
-            .unwrap_or(Duration::MAX),
+            reply_timeout: match self.reply_timeout_ms {
+                0 => None,
+                ms => Some(time(ms, None, "reply_timeout_ms")?.unwrap_or(Duration::MAX)),
+            },
             environment: Environment {
                 base: if has(EXEC_HOST_ENVIRONMENT) { Base::Host } else { Base::Clean },
                 additions: self.variables()?,

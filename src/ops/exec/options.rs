@@ -23,9 +23,12 @@ pub struct ServeOptions<'a> {
     /// How long a command runs on after its client has closed its sending direction, which may
     /// be a half-close.
     pub close_grace: Duration,
-    /// How long the reply may wait for a client that does not read. It applies also to the
-    /// output of a stream once its command has ended.
-    pub reply_timeout: Duration,
+    /// How long a client may go without sending a byte of its request or reading one of its reply;
+    /// by default [`limits::REPLY_TIMEOUT`]. On average it must let
+    /// [`limits::LEAST_RATE`] bytes pass in a second. It applies also to the output of a stream
+    /// once its command has ended; by default, a client may read that as slowly as before the
+    /// end: as long as the command might have run.
+    pub reply_timeout: Option<Duration>,
     /// The command's variables, before those of the request.
     pub environment: Environment,
     /// Its working directory, which relative paths of the request are relative to; `None` is the
@@ -56,6 +59,13 @@ pub struct Inquiry<'a> {
     pub header: Option<&'a Header>,
 }
 
+impl ServeOptions<'_> {
+    /// The most time without a byte of a request or a reply.
+    pub(super) fn stall(&self) -> Duration {
+        self.reply_timeout.unwrap_or(limits::REPLY_TIMEOUT)
+    }
+}
+
 impl fmt::Debug for ServeOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServeOptions")
@@ -71,7 +81,7 @@ impl Default for ServeOptions<'_> {
             limits: Limits::default(),
             on_close: OnClose::default(),
             close_grace: limits::CLOSE_GRACE,
-            reply_timeout: limits::REPLY_TIMEOUT,
+            reply_timeout: None,
             environment: Environment::default(),
             directory: None,
             interrupt: None,

@@ -29,14 +29,13 @@ pub fn run_and_reply(
         presence: Presence::new(None, options),
         collector: Collector::new(&job.limits),
     };
-    let time_limit = TimeLimit::without_stall(options.reply_timeout);
     let completion = match job.admit(command, None).and_then(|()| job.run(command, &mut watched)) {
         Ok(completion) => completion,
         Err(error) if is_interrupt(&error) => return Err(error),
         Err(error) => {
             let message = error.to_string();
             let refusal = ErrorReply::new(error.kind(), &message, None).header();
-            send_reply(duplex, &refusal, &[], time_limit)?;
+            send_reply(duplex, &refusal, &[], options)?;
             return Ok(Served::failed(error));
         }
     };
@@ -45,7 +44,7 @@ pub fn run_and_reply(
     let captured = watched.collector.captured(completion);
     let reply = captured.reply(None);
     let body = [&captured.stdout[..], &captured.stderr];
-    send_reply(duplex, &reply.header(), &body, time_limit)?;
+    send_reply(duplex, &reply.header(), &body, options)?;
     Ok(Served::Ran(Report { reply, client_gone }))
 }
 
@@ -55,8 +54,10 @@ fn send_reply(
     duplex: Duplex<'_>,
     header: &str,
     body: &[&[u8]],
-    time_limit: TimeLimit,
+    options: &ServeOptions<'_>,
 ) -> Result<()> {
+    let length = body.iter().map(|part| part.len() as u64).sum();
+    let time_limit = TimeLimit::for_bytes(length, options.stall());
     let framing = frame::Options::default();
     let sent = frame::send_by(duplex.writer, Some(header), body, &framing, time_limit);
     sent.map_err(|error| match error.kind() {

@@ -75,8 +75,8 @@ fn serve_request(
     request: &Header,
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
-    let time_limit = TimeLimit::without_stall(options.reply_timeout);
     let refused = |connection: &mut Connection<'_>, error: Error| {
+        let time_limit = TimeLimit::for_dropped(connection.to_receive(), options.stall());
         let skipped = connection.skip_by(time_limit);
         let refused = refuse(connection, message::id_of(request).as_ref(), error, options);
         skipped.and(refused)
@@ -85,7 +85,7 @@ fn serve_request(
         Ok(parsed) => parsed,
         Err(error) => return refused(connection, error),
     };
-    let command = connection.front_by(length, time_limit)?;
+    let command = connection.front_by(length, TimeLimit::for_bytes(length, options.stall()))?;
     if let Err(error) = job.admit(&command, Some(request)) {
         return refused(connection, error);
     }
@@ -129,8 +129,8 @@ fn refuse(
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
     let reply = ErrorReply::new(error.kind(), &error.to_string(), id).header();
-    let time_limit = TimeLimit::without_stall(options.reply_timeout);
-    connection.send_last(&reply, time_limit)?;
+    let length = connection.queued() + reply.len();
+    connection.send_last(&reply, TimeLimit::for_bytes(length as u64, options.stall()))?;
     Ok(Served::failed(error))
 }
 

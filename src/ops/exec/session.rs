@@ -31,7 +31,7 @@ use super::options::ServeOptions;
 use super::output::Destination;
 use super::presence::{Presence, check_open, hangs_up};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Deadline;
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::process::terminal::WindowSize;
 use crate::io::wait::{Interrupt, poll};
 use crate::limits;
@@ -44,7 +44,10 @@ pub(super) struct Session<'a, 'fd> {
     connection: &'a mut Connection<'fd>,
     /// The connection's descriptors.
     ends: [BorrowedFd<'fd>; 2],
-    reply_timeout: Duration,
+    /// As in the options.
+    reply_timeout: Option<Duration>,
+    /// The end of the command's time.
+    time: Deadline,
     presence: Presence,
     output: Destination,
     input: ClientInput,
@@ -54,7 +57,9 @@ pub(super) struct Session<'a, 'fd> {
     closed_early: bool,
     /// When to probe a client whose input is not read.
     probe_at: Option<Deadline>,
-    /// When the rest of the output must have made progress, once the command has ended.
+    /// The time for the rest of the output, once the command has ended.
+    rest: TimeLimit,
+    /// When a part of it must have been sent.
     stalls: Deadline,
     has_ended: bool,
     /// Why the client's fault ended the run, other than a disconnect.
@@ -87,12 +92,14 @@ impl<'a, 'fd> Session<'a, 'fd> {
             ends: ends_of(connection)?,
             connection,
             reply_timeout: options.reply_timeout,
+            time: Deadline::from_timeout(job.limits.time),
             presence: Presence::new(job.request.on_close, options),
             output,
             input: ClientInput::new(streams, is_last),
             lost: None,
             closed_early: false,
             probe_at: None,
+            rest: Deadline::NEVER.into(),
             stalls: Deadline::NEVER,
             has_ended: false,
             abort: None,
@@ -143,16 +150,23 @@ impl<'a, 'fd> Session<'a, 'fd> {
         }
         self.input.close();
         let mut outcome = Ok(());
-        let mut deadline = Deadline::after(self.reply_timeout);
+        let mut was_sent = false;
+        let mut limit = TimeLimit::for_bytes(self.connection.queued() as u64, self.stall());
+        let mut deadline = limit.next();
         loop {
             let sent = if self.lost.is_none() { self.connection.try_flush()? } else { 0 };
             let is_sent = self.is_sent();
             if is_sent && !self.input.is_in_body(self.connection) {
                 return outcome.and(self.lost.take().map_or(Ok(()), Err));
             }
-            if sent > 0 {
-                deadline = Deadline::after(self.reply_timeout);
+            if is_sent && !was_sent {
+                let stall = self.reply_timeout.unwrap_or(limits::REPLY_TIMEOUT);
+                limit = TimeLimit::for_dropped(self.connection.to_receive(), stall);
             }
+            if sent > 0 || is_sent != was_sent {
+                deadline = limit.next();
+            }
+            was_sent = is_sent;
             // A client that writes before it reads must be able to send its input first.
             let reads = self.input.reads(self.connection);
             if self.wait_to_finish(reads, is_sent, deadline)? {
@@ -161,14 +175,31 @@ impl<'a, 'fd> Session<'a, 'fd> {
                     outcome = Err(error);
                 }
                 if is_sent {
-                    deadline = Deadline::after(self.reply_timeout);
+                    deadline = limit.next();
                 }
             }
         }
     }
 
+    /// How long the client may go without reading a byte.
+    fn stall(&self) -> Duration {
+        match self.reply_timeout {
+            Some(stall) => stall,
+            // It was not hurried before the end either, so a pause must not cost it the rest.
+            None if self.output.is_stream() => {
+                self.time.remaining().map_or(Duration::MAX, |left| left.max(limits::REPLY_TIMEOUT))
+            }
+            None => limits::REPLY_TIMEOUT,
+        }
+    }
+
     /// Whether there is something to read.
     fn wait_to_finish(&self, reads: bool, is_sent: bool, deadline: Deadline) -> Result<bool> {
+        let late = || Error::new(ErrorKind::TimedOut, "the client made no progress");
+        if deadline.passed() {
+            // It may send without a pause.
+            return Err(late());
+        }
         if self.input.has_more(self.connection) {
             return Ok(true);
         }
@@ -180,7 +211,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
             fds.push(PollFd::from_borrowed_fd(self.ends[1], PollFlags::OUT));
         }
         if poll(&mut fds, deadline, self.interrupt())? == 0 {
-            return Err(Error::new(ErrorKind::TimedOut, "the client made no progress"));
+            return Err(late());
         }
         Ok(reads && !fds[0].revents().is_empty())
     }
@@ -203,7 +234,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         }
         match self.connection.try_flush() {
             Ok(0) => {}
-            Ok(_) => self.stalls = Deadline::after(self.reply_timeout),
+            Ok(_) => self.stalls = self.rest.next(),
             Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
             Err(error) => return Err(error),
         }
@@ -270,7 +301,7 @@ impl Handler for Session<'_, '_> {
             flow => flow,
         };
         if self.has_ended {
-            self.stalls = Deadline::after(self.reply_timeout);
+            self.stalls = self.rest.next();
         }
         flow
     }
@@ -293,7 +324,9 @@ impl Handler for Session<'_, '_> {
 
     fn ended(&mut self) {
         self.has_ended = true;
-        self.stalls = Deadline::after(self.reply_timeout);
+        // More than two pipes and the queue hold.
+        self.rest = TimeLimit::for_bytes(limits::DROPPED, self.stall());
+        self.stalls = self.rest.next();
     }
 
     fn interests(&self) -> [Interest<'_>; 2] {
@@ -383,3 +416,49 @@ fn ends_of<'fd>(connection: &Connection<'fd>) -> Result<[BorrowedFd<'fd>; 2]> {
 
 /// How often a client is probed while its input is not read.
 const PROBE: Duration = limits::CLOSE_GRACE;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::ops::frame::ConnectionOptions;
+    use crate::wire::message::exec::ExecRequest;
+
+    /// How long a client that does not read is waited for after the command's end.
+    fn patience(
+        stream: bool,
+        time: Option<Duration>,
+        reply_timeout: Option<Duration>,
+    ) -> Option<Duration> {
+        let (server, _client) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut connection = Connection::new(server.as_fd(), ConnectionOptions::default()).unwrap();
+        let mut options = ServeOptions { reply_timeout, ..ServeOptions::default() };
+        options.limits.time = time;
+        let request = ExecRequest { stream: Some(stream), ..ExecRequest::default() };
+        let job = Job::new(request, &options);
+        let mut session = Session::new(&mut connection, &job, &options).unwrap();
+        let mut more = || session.output(Stream::Stdout, &mut vec![0; 10 << 20]).unwrap();
+        assert_eq!(more(), Flow::Continue);
+        if stream {
+            session.ended();
+            assert!(!session.is_sent());
+            return session.deadline().remaining();
+        }
+        Some(session.stall())
+    }
+
+    #[test]
+    fn the_end_of_a_command_does_not_hurry_the_client_of_a_stream() {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        const SOON: Duration = Duration::from_millis(10);
+        assert_eq!(patience(true, None, None), None);
+        assert!(patience(true, Some(DAY), None) > Some(DAY / 2));
+        assert!(patience(true, Some(SOON), None) > Some(limits::REPLY_TIMEOUT / 2));
+        // A limit that the server's owner has set counts.
+        for time in [None, Some(DAY)] {
+            assert!(patience(true, time, Some(SOON)) <= Some(SOON));
+        }
+        assert_eq!(patience(false, None, None), Some(limits::REPLY_TIMEOUT));
+    }
+}
