@@ -293,6 +293,9 @@ int status_of_result(const struct exec_result *result)
         warnx("the command's time was up");
     if (result->flags & EXEC_RESULT_TRUNCATED)
         warnx("the command wrote more than was kept");
+    if (result->flags & EXEC_RESULT_PIPE_HELD)
+        warnx("a job in the background keeps the output, which nobody reads any more:"
+              " redirect it");
     return status_of(result->exit_code);
 }
 

@@ -252,6 +252,9 @@ def show_command(run: Callable[[], framefd.CompletedCommand]) -> int:
         warn("the command's time was up")
     if done.truncated:
         warn("the command wrote more than was kept")
+    if done.pipe_held:
+        held = "a job in the background keeps the output, which nobody reads any more"
+        warn(f"{held}: redirect it")
     return status_of(128 + done.signal if done.signal else done.returncode)
 
 
