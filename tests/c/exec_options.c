@@ -166,7 +166,7 @@ static void options_that_cannot_apply_are_refused(void)
     OPTION_REFUSED(SERVERS, uid, 54321); /* without EXEC_USER */
     OPTION_REFUSED(SERVERS, gid, 54321);
     OPTION_REFUSED(SERVE | RUN | SERVE_DATAGRAM, write_fd, 1);
-    OPTION_REFUSED(SERVE | SERVE_DATAGRAM, interrupted, ask_nothing);
+    OPTION_REFUSED(SERVE, interrupted, ask_nothing);
     OPTION_REFUSED(RUN, policy, allow);
     OPTION_REFUSED(RUN | SERVE_DATAGRAM, reply_timeout_ms, 1);
     OPTION_REFUSED(RUN | SERVE_DATAGRAM, close_grace_ms, 1);
