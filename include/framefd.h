@@ -1334,11 +1334,11 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
  * flags for links, links are skipped and counted; at most one flag may be set. */
 #define FRAME_FILE_REFUSE_LINKS 256
 /* For the put of a tree: the target of a symbolic link is sent in place of the link. A link
- * that leads out of the tree ends the transfer. FRAME_ENOTSUP without openat2(2), before Linux
- * 5.6. */
+ * that leads out of the tree, to a directory or to nothing is skipped and counted. FRAME_ENOTSUP
+ * without openat2(2), before Linux 5.6. */
 #define FRAME_FILE_FOLLOW_LINKS 512
-/* For a tree: symbolic links are copied as links. A link that leads out of the tree ends the
- * transfer. */
+/* For a tree: symbolic links are copied as links. A link that leads out of the tree is skipped
+ * and counted. */
 #define FRAME_FILE_COPY_LINKS 1024
 /* For frame_file_transfer.flags: the stored file gets mtime_ms as its modification time. */
 #define FRAME_FILE_MTIME 8192
@@ -1382,9 +1382,9 @@ struct frame_file_transfer {
     int32_t stall_ms;
     /* 0. */
     uint32_t reserved;
-    /* Called after each piece of at most 1 MiB, with the file's name at the server, and with
-     * the bytes done of the total, in a tree those of the whole tree. Return non-zero to end
-     * the transfer with FRAME_ECANCELED. May be NULL. */
+    /* Called after each piece of at most 1 MiB, and once for an empty file, with the file's name
+     * at the server, and with the bytes done of the total, in a tree those of the whole tree.
+     * Return non-zero to end the transfer with FRAME_ECANCELED. May be NULL. */
     int (*progress)(void *context, const char *name, uint64_t done, uint64_t total);
     /* Passed to progress(). */
     void *context;
@@ -1409,14 +1409,17 @@ struct frame_file_result {
     uint64_t directories;
     /* Symbolic links that were made. */
     uint64_t links;
-    /* Entries of a tree that were skipped: links without a flag for them, FIFOs, sockets,
-     * devices. */
+    /* Entries of a tree that were skipped: links without a flag for them or that lead out,
+     * FIFOs, sockets, devices. */
     uint64_t skipped;
     /* The SHA-256 of the whole file in 64 lower-case hex digits and a NUL; "" if none was
      * computed, and for a tree. */
     char sha256[72];
+    /* Entries of a tree that could not be transferred: FRAME_EINCOMPLETE. */
+    uint64_t failed;
 };
-#define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, 0, 0, 0, 0, { 0 } }
+#define FRAME_FILE_RESULT_INIT { sizeof(struct frame_file_result), 0, 0, 0, 0, 0, 0, { 0 }, \
+    0 }
 
 /* Stores a file on the server, or with FRAME_FILE_TREE a directory with everything in it.
  *
@@ -1428,13 +1431,14 @@ struct frame_file_result {
  * server stores the file only if it matches. The digest in the server's reply is compared as
  * well. An error reply is received after the whole file was sent.
  *
- * Other files of an existing directory on the server stay. Nothing outside path is sent. The
- * first failure ends a tree, and frame_last_error() names the file; files that were sent before
- * are stored.
+ * Other files of an existing directory on the server stay. Nothing outside path is sent. What
+ * cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
+ * that is FRAME_EINCOMPLETE, and frame_last_error() names the first one; all else is stored. A
+ * failure that is not one file's alone, such as a full disk, ends a tree.
  *
  * Returns 0: the file is stored. These leave the connection in sync: -100 and below, an error
  * reply, such as FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE
- * or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_ECHECKSUM, the server's reply has
+ * or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_EINCOMPLETE; FRAME_ECHECKSUM, the server's reply has
  * another digest; FRAME_EPATH (path is not a regular file, or not a directory; a link; a name
  * that the server would not accept), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
  * request was accepted, every other failure breaks the connection: FRAME_ETRUNCATED (the source
@@ -1454,9 +1458,9 @@ int frame_file_put(struct frame_connection *c, const struct frame_file_transfer 
  * regular file is replaced, never a symbolic link. fd gets all bytes that are received, also
  * before a failure.
  *
- * A server cannot make the client write outside of path: a name that is not one component, or a
- * symbolic link that could lead out, ends a tree with FRAME_EPATH. Other files of an existing
- * directory at path stay.
+ * A server cannot make the client write outside of path: a name that is not one component ends a
+ * tree with FRAME_EPATH, and a symbolic link that could lead out is skipped. Other files of an
+ * existing directory at path stay. What cannot be fetched is left out as by frame_file_put().
  *
  * Returns 0: the file is complete, and matches the digest if the server sends one. These leave
  * the connection in sync: -100 and below, an error reply, such as FRAME_EREMOTE_NOT_FOUND or
@@ -1874,6 +1878,8 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
 #define FRAME_EABORTED (-31)
 /* The object belongs to the parent process: after fork(2) the child cannot use it. */
 #define FRAME_EFORKED (-32)
+/* A part of a tree could not be transferred, and the rest was. The detail names the first. */
+#define FRAME_EINCOMPLETE (-33)
 /* Reply code `bad_request`: the peer could not understand the request. */
 #define FRAME_EREMOTE_BAD_REQUEST (-100)
 /* Reply code `unsupported`: the peer does not support the request. */

@@ -112,6 +112,8 @@ error_kinds! {
     Aborted = -31, FRAME_EABORTED, c"the connection was aborted";
     /// The object belongs to the parent process: after fork(2) the child cannot use it.
     Forked = -32, FRAME_EFORKED, c"the object belongs to the parent process";
+    /// A part of a tree could not be transferred, and the rest was. The detail names the first.
+    Incomplete = -33, FRAME_EINCOMPLETE, c"not all of the tree was transferred";
 
     /// Reply code `bad_request`: the peer could not understand the request.
     RemoteBadRequest = -100, FRAME_EREMOTE_BAD_REQUEST,

@@ -20,7 +20,8 @@ static const char help[] =
     "root. In names a control character is shown as \\xNN, and a backslash as \\\\.\n"
     "\n"
     "  -r               send or fetch a directory with all that is in it; files keep their\n"
-    "                   modes and times, symbolic links are left out\n"
+    "                   modes and times; symbolic links are left out, and what cannot be read\n"
+    "                   or stored, which makes the status 1\n"
     "  --resume         go on where the last attempt was cut; with -r, pass over files that\n"
     "                   have the same size and time already\n"
     "  --no-checksum    do not compare the content's SHA-256\n"
@@ -171,13 +172,13 @@ static int transfer(struct frame_connection *c, const struct request *request)
     }
     int code = move(c, put, &what, &result);
     wipe(&bar);
-    if (code != 0)
+    if (code != 0 && code != FRAME_EINCOMPLETE)
         return code;
     FILE *out = open_text();
     fprintf(out, "%s %s: %" PRIu64 " bytes", request->verb->name, what.name, result.bytes);
     if (tree)
         fprintf(out, ", files: %" PRIu64 ", directories: %" PRIu64 ", left out: %" PRIu64 "\n",
-                result.files, result.directories, result.skipped);
+                result.files, result.directories, result.skipped + result.failed);
     else
         fprintf(out, "%s%s\n", result.sha256[0] != '\0' ? ", sha256 " : "", result.sha256);
     show_text(out);

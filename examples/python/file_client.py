@@ -29,7 +29,8 @@ A second name that is left out is the last part of the first; list shows the ser
 root. In names a control character is shown as \\xNN, and a backslash as \\\\.
 
   -r               send or fetch a directory with all that is in it; files keep their
-                   modes and times, symbolic links are left out
+                   modes and times; symbolic links are left out, and what cannot be read
+                   or stored, which makes the status 1
   --resume         go on where the last attempt was cut; with -r, pass over files that
                    have the same size and time already
   --no-checksum    do not compare the content's SHA-256
@@ -122,20 +123,26 @@ def transfer(server: framefd.Connection, request: Request) -> None:
     }
     if "--no-reply" in given:
         options["reply"] = False
+    not_all = None
     with progress_bar() as progress:
         options["progress"] = progress
         if "-r" in given:
             move_tree = server.put_tree if verb == "put" else server.get_tree
-            tree = patiently(move_tree, source, target, preserve=True, **options)
+            try:
+                tree = patiently(move_tree, source, target, preserve=True, **options)
+            except framefd.IncompleteError as error:
+                tree, not_all = error.result, error
         else:
             move = server.put if verb == "put" else server.get
             file = patiently(move, source, target, **options)
     if "-r" in given:
         said = f"{tree.bytes} bytes, files: {tree.files}"
-        said += f", directories: {tree.directories}, left out: {tree.skipped}"
+        said += f", directories: {tree.directories}, left out: {tree.skipped + tree.failed}"
     else:
         said = f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else "")
     common.show(os.fsencode(f"{verb} {name}: {said}\n"))
+    if not_all is not None:
+        raise not_all
 
 
 def patiently(move: Callable[..., Any], *names: str, **options: Any) -> Any:

@@ -10,10 +10,9 @@ pub const RESERVED: &str = ".framefd-";
 /// A file name as bytes, relative to a root: components separated by single slashes.
 ///
 /// These are refused: an empty name, an absolute one, components that are empty, `.` or `..` or
-/// begin with [`RESERVED`], NUL and other ASCII control characters, and names longer than
-/// [`MAX_NAME`], [`MAX_COMPONENT`] or [`MAX_COMPONENTS`]. Everything else is accepted byte for
-/// byte: a leading `-`, a trailing space or dot, text that is not UTF-8. Two spellings of one
-/// character are two names.
+/// begin with [`RESERVED`], NUL, and names longer than [`MAX_NAME`], [`MAX_COMPONENT`] or
+/// [`MAX_COMPONENTS`]. Everything else is accepted byte for byte: a leading `-`, a trailing space
+/// or dot, a newline, text that is not UTF-8. Two spellings of one character are two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name<'a>(&'a [u8]);
 
@@ -53,28 +52,73 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Checks the target of a symbolic link with this name: at most as many `..` as the link's
-/// directory is deep, then components as in a name. The error is of the kind
-/// [`ErrorKind::Path`].
+/// Checks the target of a symbolic link with this name: it must not lead out of the root, on
+/// whatever way. `is_directory` tells whether a name is a directory, and not a link to one. The
+/// error is of the kind [`ErrorKind::Path`].
 ///
-/// No chain of such links leads out: each `..` goes up from a real directory, since the kernel
-/// has followed all links before it. The components after it only go down, or through links of
-/// the same kind.
-pub fn check_link_target(name: Name<'_>, target: &[u8]) -> Result<()> {
-    let ups = target.split(|byte| *byte == b'/').take_while(|part| *part == b"..").count();
-    let fault = match target.get(3 * ups..) {
-        _ if target.len() > MAX_NAME => Some("it is longer than 4095 bytes"),
-        _ if ups >= name.components().count() => Some("it leads out of the root"),
-        Some(rest) => fault(rest),
-        None => None, // nothing but `..`
-    };
-    match fault {
-        None => Ok(()),
-        Some(fault) => {
+/// No chain of such links leads out: each `..` goes up from a real directory, either that of a
+/// link, which the kernel has reached by then, or one that was asked for. What follows only goes
+/// down, or through links of the same kind.
+pub fn check_link_target(
+    name: Name<'_>,
+    target: &[u8],
+    is_directory: &dyn Fn(Name<'_>) -> bool,
+) -> Result<()> {
+    let above = name.split().0.map_or(&b""[..], Name::as_bytes);
+    match resolve(above.to_vec(), target, is_directory) {
+        Ok(()) => Ok(()),
+        Err(fault) => {
             let what = format!("a link to {}: {fault}", quote(target));
             Err(Error::new(ErrorKind::Path, what))
         }
     }
+}
+
+/// Follows `target` from the directory `at`, which is empty for the root.
+fn resolve(
+    mut at: Vec<u8>,
+    target: &[u8],
+    is_directory: &dyn Fn(Name<'_>) -> bool,
+) -> Result<(), &'static str> {
+    match target.first() {
+        None => return Err("it is empty"),
+        Some(b'/') => return Err("it is absolute"),
+        _ if target.len() > MAX_NAME => return Err("it is longer than 4095 bytes"),
+        _ => {}
+    }
+    let mut is_real = true;
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if at.is_empty() => return Err("it leads out of the root"),
+            b".." if !is_real && !is_directory(Name(&at)) => {
+                return Err("it has .. behind what is not a directory");
+            }
+            b".." => {
+                is_real = true;
+                at.truncate(at.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+            }
+            part => {
+                is_real = false;
+                if !at.is_empty() {
+                    at.push(b'/');
+                }
+                at.extend_from_slice(part);
+                if let Some(fault) = fault(&at) {
+                    return Err(fault);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a target of a link has `..` behind a name.
+pub fn turns_back(target: &[u8]) -> bool {
+    let mut parts = target
+        .split(|byte| *byte == b'/')
+        .skip_while(|part| matches!(part, [] | [b'.'] | [b'.', b'.']));
+    parts.any(|part| part == b"..")
 }
 
 fn fault(name: &[u8]) -> Option<&'static str> {
@@ -87,8 +131,8 @@ fn fault(name: &[u8]) -> Option<&'static str> {
     if name[0] == b'/' {
         return Some("the name is absolute");
     }
-    if name.iter().any(u8::is_ascii_control) {
-        return Some("the name has a control character");
+    if name.contains(&0) {
+        return Some("the name has a NUL");
     }
     let components = || name.split(|byte| *byte == b'/');
     if components().count() > MAX_COMPONENTS {
@@ -148,7 +192,7 @@ mod tests {
             (b"/a", "is absolute: \"/a\""),
             (b"a/../b", "component . or ..: \"a/../b\""),
             (b"a//b", "empty component"),
-            (b"a\x1b[2J", r#"control character: "a\u{1b}[2J""#),
+            (b"a\x1b[2J\0", r#"a NUL: "a\u{1b}[2J\0""#),
             (&[b'x'; MAX_COMPONENT + 1], "255 bytes"),
             (&long(1, MAX_COMPONENTS + 1), "255 components"),
             (&[b'x'; MAX_NAME + 1], "4095 bytes"),
@@ -176,16 +220,28 @@ mod tests {
 
     #[test]
     fn a_link_leads_up_as_far_as_its_directory_is_deep() {
-        let check = |name: &[u8], target: &[u8]| check_link_target(Name(name), target);
+        let is_directory = |name: Name<'_>| [&b"d"[..], b"a", b"a/d", b"a/d/e"].contains(&name.0);
+        let check =
+            |name: &[u8], target: &[u8]| check_link_target(Name(name), target, &is_directory);
         for (name, target) in [
             (&b"a"[..], &b"b"[..]),
             (b"a", b"b/c"),
             (b"a", b"..b/c.."),
             (b"a", b"caf\xe9"),
+            (b"a", b"."),
+            (b"a", b"./b/./"),
             (b"a/b", b".."),
+            (b"a/b", b"../"),
             (b"a/b", b"../c"),
+            (b"a/b", b"..//c/"),
+            (b"a/b", b"./.././c"),
             (b"a/b/c", b"../.."),
             (b"a/b/c", b"../../a/b/c"),
+            (b"a/b", b"c\nd"),
+            (b"x", b"d/../y"),
+            (b"a/b", b"d/.."),
+            (b"a/b", b"d/e/../../x"),
+            (b"a/b", b"d/e/../../../d/../x"),
         ] {
             assert!(check(name, target).is_ok(), "{} {}", quote(name), quote(target));
         }
@@ -193,26 +249,29 @@ mod tests {
             (&b"a"[..], &b""[..]),
             (b"a", b".."),
             (b"a", b"../a"),
+            (b"a", b"./.."),
             (b"a/b", b"../.."),
             (b"a/b", b"../../a"),
-            (b"a/b", b"../"),
-            (b"a/b", b"..//c"),
+            (b"a/b", b"..//../a"),
             (b"a/b", b"c/.."),
             (b"a/b", b"../c/../d"),
-            (b"a/b", b"."),
-            (b"a/b", b"./c"),
-            (b"a/b", b"c/"),
+            (b"a/b", b"d/c/.."),
+            (b"a/b", b"d/../../.."),
+            (b"x", b"d/../.."),
             (b"a/b", b"/"),
             (b"a/b", b"/etc/passwd"),
-            (b"a/b", b"c\nd"),
             (b"a/b", b"c\0"),
             (b"a/b", b"../.framefd-0123456789abcdef.tmp"),
             (b"a/b", &long(MAX_COMPONENT + 1, 1)),
             (b"a/b", &[&b"../"[..], &long(MAX_COMPONENT, 16)].concat()),
+            (b"a/b", &vec![b'.'; MAX_NAME + 1]),
         ] {
             let error = check(name, target).expect_err(&quote(target));
             assert_eq!(error.kind(), ErrorKind::Path);
         }
+        let back = [&b"a/.."[..], b"../a/b/../c", b"./a//.."];
+        assert!(back.into_iter().all(turns_back));
+        assert!([&b".."[..], b"a", b"./../a", b"../..", b""].into_iter().all(|to| !turns_back(to)));
     }
 
     #[test]

@@ -314,9 +314,10 @@ fn how_far_a_put_came_is_known_after_a_failure_too() {
         let from = tree.local("tree");
         let what = Transfer { so_far: Some(&so_far), ..Transfer::tree(b"t", &from) };
         let put = file::put(&mut end.connection(), &what, None);
-        assert_eq!(kind(put), ErrorKind::RemoteDenied);
+        assert_eq!(kind(put), ErrorKind::Incomplete);
     });
-    let expected = Transferred { files: 1, directories: 2, bytes: 3, ..Transferred::default() };
+    let expected =
+        Transferred { files: 1, directories: 2, bytes: 3, failed: 1, ..Transferred::default() };
     assert_eq!(so_far.get(), expected);
 }
 

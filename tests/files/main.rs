@@ -9,6 +9,7 @@ mod broken;
 mod continued;
 mod conversation;
 mod killed;
+mod left_out;
 mod lies;
 mod modes;
 mod paths;

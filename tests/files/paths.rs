@@ -189,7 +189,7 @@ fn directories_and_links_are_made() {
             assert_eq!(fs::read(tree.at("c/l")).unwrap(), b"old");
             assert_eq!(link("g/h/l", "x", ""), "not_found");
             assert_eq!(link("g/h/l", "../../old", r#","parents":true"#), "ok");
-            for target in ["", "/etc/passwd", "..", "../old", "a/../..", "a//b", "a\0"] {
+            for target in ["", "/etc/passwd", "..", "../old", "a/../..", "x/../b", "a\0"] {
                 assert_eq!(link("l", target, ""), "denied", "{target}");
             }
             assert_eq!(link("old", "a", ""), "exists");
@@ -324,7 +324,7 @@ fn a_policy_is_asked_before_anything_is_done() {
     }
     // What is refused anyway is not asked about.
     for (cmd, name) in
-        [("put", ".."), ("get", "a\n"), ("mkdir", ""), ("symlink", "/"), ("dance", "x")]
+        [("put", ".."), ("get", "a//b"), ("mkdir", ""), ("symlink", "/"), ("dance", "x")]
     {
         client.send_raw(&request(cmd, name, r#","filesize":0,"user":"root""#), b"");
     }

@@ -46,8 +46,6 @@ fn names_that_lead_elsewhere() {
             "old/",
             "/etc/passwd",
             "a\0b",
-            "a\nb",
-            "\u{1b}[2J",
             ".framefd-0123456789abcdef.tmp",
         ];
         for name in bad.into_iter().chain(long.iter().map(String::as_str)) {
@@ -338,10 +336,10 @@ fn what_a_caller_may_not_do() {
 fn a_refusal_says_which_file_and_why() {
     let tree = Tree::new();
     let (message, session) = against(Kind::Unix, &tree, ServeOptions::default, |end| {
-        end.send_raw(&get_header("\u{1b}[2J"), b"");
+        end.send_raw(&get_header("\u{1b}[2J/"), b"");
         end.recv().header.string("message").unwrap().into_owned()
     });
-    assert!(message.ends_with(r#""\u{1b}[2J""#), "{message}");
+    assert!(message.ends_with(r#""\u{1b}[2J/""#), "{message}");
     let [Served::Refused(error)] = &session.served[..] else { panic!("{session:?}") };
     assert_eq!((error.kind(), &error.to_string()), (ErrorKind::Path, &message));
 }

@@ -155,6 +155,23 @@ class Trees(Case):
 
         self.each(OURS, check)
 
+    def test_what_cannot_be_stored_is_left_out_and_said(self) -> None:
+        tree = self.tree()
+
+        def check(server: str, client: str) -> None:
+            root = self.root(server, client)
+            (root / "tree" / "small").mkdir(parents=True)
+            with launch.server(file_server(server, root)) as running:
+                words = ("put", "-r", str(tree))
+                command = launch.program(client, "file_client", *running.address, *words)
+                got = launch.run(command)
+                said = b"put tree: 300000 bytes, files: 2, directories: 3, left out: 2\n"
+                self.assertEqual((got.returncode, got.stdout), (1, said))
+                self.assertRegex(got.stderr, b"^file_client: not all.*tree/small")
+                self.assertEqual(got.stderr.count(b"\n"), 1)
+
+        self.each(OURS, check)
+
     def test_what_a_server_has(self) -> None:
         root = self.root("server")
         for seconds, name in zip(range(0, 10**9, 10**8), NAMES):

@@ -245,8 +245,8 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
 
 
 def name_is_acceptable(name: bytes) -> bool:
-    """No control character; 255 bytes a component; none empty, `.` or `..`."""
-    component = rb"(?!\.{1,2}(?:/|\Z))[^/\x00-\x1f\x7f]{1,255}"
+    """No NUL; 255 bytes a component; none empty, `.` or `..`."""
+    component = rb"(?!\.{1,2}(?:/|\Z))[^/\x00]{1,255}"
     whole = component + rb"(?:/" + component + rb"){0,254}"
     return len(name) < 4096 and re.fullmatch(whole, name) is not None
 

@@ -199,6 +199,10 @@ class ErrorCode(enum.IntEnum):
     FORKED = -32
     """The object belongs to the parent process: after fork(2) the child cannot use it."""
 
+    INCOMPLETE = -33
+    """A part of a tree could not be transferred, and the rest was. The detail names the
+    first."""
+
     REMOTE_BAD_REQUEST = -100
     """Reply code ``bad_request``: the peer could not understand the request."""
 
@@ -441,6 +445,7 @@ class FrameFileResult(SizedStructure):
         ("links", c_uint64),
         ("skipped", c_uint64),
         ("sha256", c_char * 72),
+        ("failed", c_uint64),
     ]
 
 

@@ -15,9 +15,13 @@ class FrameError(OSError):
 
     ``code`` is the :class:`ErrorCode` (a plain int if this package does not know it; 0 for a
     :class:`CommandError`, since no call failed). ``errno`` is that of the failed system call,
-    or None. ``remote`` is True if the peer reported the failure: the connection is then still
-    usable.
+    or the one that fits the class, or None; ``filename`` is that of a request about a file.
+    ``remote`` is True if the peer reported the failure: the connection is then still
+    usable. After the transfer of a file or a tree, ``result`` says how far it came.
     """
+
+    #: A FileResult or a TreeResult.
+    result: Any = None
 
     def __init__(self, code: int, message: str, errno: int | None = None) -> None:
         super().__init__(errno, message)
@@ -33,7 +37,8 @@ class FrameError(OSError):
         return self.message
 
     def __reduce__(self) -> Any:
-        return type(self), (int(self.code), self.message, self.errno), self.__dict__
+        state = {**self.__dict__, "filename": self.filename}
+        return type(self), (int(self.code), self.message, self.errno), state
 
 
 class ClosedError(FrameError, ConnectionError):
@@ -155,6 +160,11 @@ class ForkedError(FrameError, ConnectionError):
     """The object belongs to the parent process: after a fork the child cannot use it."""
 
 
+class IncompleteError(FrameError):
+    """A part of a tree could not be transferred, and the rest was; ``result`` has the
+    counts."""
+
+
 class InternalError(FrameError, RuntimeError):
     """A defect in the library."""
 
@@ -192,6 +202,7 @@ CLASSES: dict[int, type[FrameError]] = {
     ErrorCode.BROKEN: BrokenError,
     ErrorCode.ABORTED: AbortedError,
     ErrorCode.FORKED: ForkedError,
+    ErrorCode.INCOMPLETE: IncompleteError,
     ErrorCode.REMOTE_BAD_REQUEST: MalformedError,
     ErrorCode.REMOTE_UNSUPPORTED: UnsupportedError,
     ErrorCode.REMOTE_DENIED: DeniedError,

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, Literal, NamedTuple, TypeVar, Union
 
 from . import _abi, _errors, _policies
 from ._arguments import (
@@ -24,6 +24,7 @@ from ._arguments import (
 )
 from ._callbacks import Callbacks
 from ._core import Core
+from ._errors import FrameError
 from ._messages import Request, text_of
 from ._native import lib
 from ._policies import FilePolicy
@@ -64,14 +65,18 @@ class FileResult(NamedTuple):
 class TreeResult(NamedTuple):
     """Result of transferring a tree: the counts of ``files`` that were transferred or, with
     ``resume``, were the same on both sides, of ``directories``, including the topmost one, of
-    symbolic ``links`` that were made, and of entries that were ``skipped``; and the ``bytes``
-    of the files that were transferred."""
+    symbolic ``links`` that were made, and of entries that were ``skipped``; the ``bytes`` of
+    the files that were transferred; and how many entries ``failed``."""
 
     files: int
     directories: int
     links: int
     skipped: int
     bytes: int
+    failed: int = 0
+
+
+Result = TypeVar("Result", FileResult, TreeResult)
 
 
 class FileStat(NamedTuple):
@@ -144,8 +149,8 @@ class Files(Core):
         that the server has this many bytes of the file: they are not sent, and the position
         of ``source`` is after them. Without ``checksum`` it need not have them.
 
-        ``progress(name, done, total)`` is called during the transfer; an exception that it
-        raises ends the transfer, and this call raises it. ``rate`` is the most bytes per
+        ``progress(name, done, total)`` is called after each piece, and once for an empty
+        file; an exception that it raises ends the transfer, and this call raises it. ``rate`` is the most bytes per
         second (default: no limit). ``timeout`` is in seconds for the whole call, by default
         the connection's; ``stall`` is the longest time without a byte (default 30 s).
         ``checksum``: a SHA-256 of the whole file is compared at the end. ``reply=False`` is
@@ -167,7 +172,8 @@ class Files(Core):
             | _abi.FRAME_FILE_PARENTS * parents
             | _abi.FRAME_FILE_RESUME * resume
         )
-        result = self._transfer(
+        return self._transfer(
+            file_result,
             lib.frame_file_put,
             name,
             source,
@@ -182,7 +188,6 @@ class Files(Core):
             stall_ms=milliseconds(stall),
             rate=limit(rate, "rate"),
         )
-        return FileResult(result.bytes, result.sha256.decode("ascii"))
 
     def get(
         self,
@@ -228,7 +233,8 @@ class Files(Core):
             | _abi.FRAME_FILE_PRESERVE * preserve
             | _abi.FRAME_FILE_RESUME * resume
         )
-        result = self._transfer(
+        return self._transfer(
+            file_result,
             lib.frame_file_get,
             name,
             destination,
@@ -243,7 +249,6 @@ class Files(Core):
             stall_ms=milliseconds(stall),
             rate=limit(rate, "rate"),
         )
-        return FileResult(result.bytes, result.sha256.decode("ascii"))
 
     def put_tree(
         self,
@@ -269,13 +274,15 @@ class Files(Core):
 
         ``links``: symbolic links are skipped and counted ("skip"), end the call with a
         PathError ("refuse"), are replaced by their targets within the tree ("follow"), or are
-        copied as links ("copy"). A link that leads out of the tree ends the call. FIFOs,
-        sockets and devices are skipped. ``resume`` is for each of the files, and implies
+        copied as links ("copy"). Links that lead out of the tree, FIFOs, sockets and devices
+        are skipped and counted. ``resume`` is for each of the files, and implies
         ``preserve``: a file of the same size and time is not sent again. ``progress`` counts
         the bytes of the whole tree. Otherwise as :meth:`put`.
 
-        The first failure ends it, and its message names the file. Files that were sent before
-        are stored.
+        What cannot be read or stored, or vanishes meanwhile, is left out. At the end that is
+        an IncompleteError, whose message names the first one; its ``result`` has the counts.
+        A failure that is not one file's alone ends the call; its ``result`` says how far it
+        came.
         """
         if name is None:
             name = os.path.basename(os.path.abspath(os.fsencode(source)))
@@ -284,7 +291,8 @@ class Files(Core):
             | tree_flags(links, preserve, resume)
             | _abi.FRAME_FILE_PARENTS * parents
         )
-        return self._tree(
+        return self._transfer(
+            tree_result,
             lib.frame_file_put,
             name,
             source,
@@ -316,12 +324,13 @@ class Files(Core):
         """Fetches a directory from the server, with everything in it.
 
         It is stored as the directory at the path ``destination``. The server cannot make the
-        call write outside of it: an invalid name is a MalformedError, and a symbolic link
-        that could lead out a PathError. ``links`` cannot be "follow". A file of more than
-        ``max_size`` bytes ends the call. Otherwise as :meth:`put_tree`, and as :meth:`get`
+        call write outside of it: an invalid name is a PathError, and a symbolic link that
+        could lead out is skipped. ``links`` cannot be "follow". A file of more than
+        ``max_size`` bytes is left out. Otherwise as :meth:`put_tree`, and as :meth:`get`
         for each file.
         """
-        return self._tree(
+        return self._transfer(
+            tree_result,
             lib.frame_file_get,
             name,
             destination,
@@ -361,7 +370,7 @@ class Files(Core):
         sent an invalid name. Otherwise as :meth:`stat`.
         """
         out, target, time = ctypes.c_void_p(), c_string(name, "name"), poll_time(timeout)
-        count = self._done(lib.frame_file_list(self._pointer, target, time, out))
+        count = self._about(lib.frame_file_list(self._pointer, target, time, out), name)
         try:
             return [entry_of(out, index) for index in range(count)]
         finally:
@@ -383,7 +392,7 @@ class Files(Core):
         """
         target, bits = c_string(name, "name"), limit(mode, "mode", 0o777)
         flags, time = _abi.FRAME_FILE_PARENTS * parents, poll_time(timeout)
-        self._done(lib.frame_file_mkdir(self._pointer, target, bits, flags, time))
+        self._about(lib.frame_file_mkdir(self._pointer, target, bits, flags, time), name)
 
     def serve_file(
         self,
@@ -436,13 +445,13 @@ class Files(Core):
                 options.policy = _policies.file_callback(policy, callbacks)
             code = lib.frame_file_serve(self._pointer, text, number, options, result)
         self._done(code)
-        error = _errors.code_of(result.error) if result.error else 0
-        return FileResult(result.bytes, result.sha256.decode("ascii"), error)
+        return file_result(result)
 
     # Helpers.
 
     def _transfer(
         self,
+        result_of: Callable[[_abi.FrameFileResult], Result],
         function: Callable[..., int],
         name: StrOrBytesPath,
         file: LocalFile,
@@ -452,7 +461,7 @@ class Files(Core):
         flags: int,
         mtime: float | None = None,
         **members: Any,
-    ) -> _abi.FrameFileResult:
+    ) -> Result:
         what = _abi.FrameFileTransfer(flags=flags, name=c_string(name, "name"), **members)
         if mtime is not None:
             what.flags |= _abi.FRAME_FILE_MTIME
@@ -468,20 +477,28 @@ class Files(Core):
             else:
                 what.fd = stack.enter_context(in_position(file, to_read=to_read))
             code = function(self._pointer, what, poll_time(timeout), result)
-        self._done(code)
-        return result
+        try:
+            self._about(code, name, file if isinstance(file, PATH) else None)
+        except FrameError as error:
+            error.result = result_of(result)
+            raise
+        return result_of(result)
 
-    def _tree(self, *arguments: Any, **members: Any) -> TreeResult:
-        result = self._transfer(*arguments, **members)
-        return TreeResult(
-            result.files, result.directories, result.links, result.skipped, result.bytes
-        )
+    def _about(
+        self, code: int, name: StrOrBytesPath, local: StrOrBytesPath | None = None
+    ) -> int:
+        """As _done(); the exception has the name, or if the failure is here, the path."""
+        try:
+            return self._done(code)
+        except FrameError as error:
+            error.filename = name if error.remote else local
+            raise
 
     def _info(
         self, name: StrOrBytesPath, flags: int, timeout: float | None
     ) -> _abi.FrameFileInfo:
         info, target, time = _abi.FrameFileInfo(), c_string(name, "name"), poll_time(timeout)
-        self._done(lib.frame_file_stat(self._pointer, target, flags, time, info))
+        self._about(lib.frame_file_stat(self._pointer, target, flags, time, info), name)
         return info
 
 
@@ -513,6 +530,22 @@ def directory(root: LocalFile) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def file_result(result: _abi.FrameFileResult) -> FileResult:
+    error = _errors.code_of(result.error) if result.error else 0
+    return FileResult(result.bytes, result.sha256.decode("ascii"), error)
+
+
+def tree_result(result: _abi.FrameFileResult) -> TreeResult:
+    return TreeResult(
+        result.files,
+        result.directories,
+        result.links,
+        result.skipped,
+        result.bytes,
+        result.failed,
+    )
 
 
 def reported(progress: Progress, _: object, name: bytes, done: int, total: int) -> int:

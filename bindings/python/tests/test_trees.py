@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
+import pickle
 import socket
 import stat
 import tempfile
@@ -119,6 +121,21 @@ class Queries(Case):
                 server.mkdir("a", 0o7777)
             self.assertEqual([entry.name for entry in server.listdir()], ["a", "b", "file"])
 
+    def test_exceptions_name_the_file(self) -> None:
+        with self.server() as server:
+            for call in (
+                lambda: server.stat("gone"),
+                lambda: server.listdir("gone"),
+                lambda: server.get("gone", self.local / "here"),
+                lambda: server.put(self.local / "gone"),
+            ):
+                with self.assertRaises(FileNotFoundError) as missing:
+                    call()
+                error = missing.exception
+                self.assertEqual(error.errno, errno.ENOENT)
+                self.assertEqual(os.path.basename(error.filename), "gone")
+                self.assertEqual(pickle.loads(pickle.dumps(error)).filename, error.filename)
+
     def test_a_server_that_does_not_answer(self) -> None:
         for name in ("stat", "listdir", "partial", "mkdir"):
             with support.connections() as (ours, _):
@@ -179,8 +196,8 @@ class Trees(Case):
         (self.tree / "sub" / "out").symlink_to("../../out")
         (self.local / "out").write_bytes(b"secret")
         for links in ("copy", "follow"):
-            with self.server() as server, contextlib.suppress(framefd.FrameError):
-                server.put_tree(self.tree, links, links=links)
+            with self.server() as server:
+                self.assertEqual(server.put_tree(self.tree, links, links=links).skipped, 1)
             self.assertFalse(os.path.lexists(self.root / links / "sub" / "out"))
 
     def test_what_is_the_same_is_passed_over(self) -> None:
@@ -225,18 +242,30 @@ class Trees(Case):
                 raise PermissionError("not one")
 
         with self.server(policy=policy) as server:
-            with self.assertRaisesRegex(framefd.DeniedError, "one") as refused:
+            with self.assertRaisesRegex(framefd.IncompleteError, "tree/one.*not one") as failed:
                 server.put_tree(self.tree)
-            self.assertTrue(refused.exception.remote)
+            self.assertEqual(failed.exception.result, TreeResult(1, 3, 0, 1, 2, 1))
             self.assertEqual(server.stat("tree").kind, "dir")
+            again = pickle.loads(pickle.dumps(failed.exception))
+            self.assertEqual(again.result, failed.exception.result)
 
     def test_limits(self) -> None:
         with self.server() as server:
             server.put_tree(self.tree)
-            with self.assertRaises(framefd.ExistsError):
+            with self.assertRaisesRegex(framefd.IncompleteError, "exists"):
                 server.put_tree(self.tree, overwrite=False)
-        with self.server() as server, self.assertRaises(framefd.TooBigError):
-            server.get_tree("tree", self.local / "back", max_size=1)
+            with self.assertRaisesRegex(framefd.IncompleteError, "limit is 1") as left_out:
+                server.get_tree("tree", self.local / "back", max_size=1)
+            self.assertEqual(left_out.exception.result, TreeResult(1, 3, 0, 0, 1, 1))
+            self.assertEqual((self.local / "back" / "one").read_bytes(), b"1")
+
+    def test_names_of_any_bytes(self) -> None:
+        for name in ("Icon\r", "a\nb", "\x1b[2J"):
+            (self.tree / name).write_bytes(name.encode())
+        with self.server() as server:
+            server.put_tree(self.tree)
+            server.get_tree("tree", self.local / "back")
+        self.assertEqual(content(self.local / "back"), content(self.tree) - {"link"})
 
 
 class Sweeping(Case):

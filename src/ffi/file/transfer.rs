@@ -50,11 +50,11 @@ pub const FRAME_FILE_PRESERVE: u32 = 128;
 /// flags for links, links are skipped and counted; at most one flag may be set.
 pub const FRAME_FILE_REFUSE_LINKS: u32 = 256;
 /// For the put of a tree: the target of a symbolic link is sent in place of the link. A link
-/// that leads out of the tree ends the transfer. FRAME_ENOTSUP without openat2(2), before Linux
-/// 5.6.
+/// that leads out of the tree, to a directory or to nothing is skipped and counted. FRAME_ENOTSUP
+/// without openat2(2), before Linux 5.6.
 pub const FRAME_FILE_FOLLOW_LINKS: u32 = 512;
-/// For a tree: symbolic links are copied as links. A link that leads out of the tree ends the
-/// transfer.
+/// For a tree: symbolic links are copied as links. A link that leads out of the tree is skipped
+/// and counted.
 pub const FRAME_FILE_COPY_LINKS: u32 = 1024;
 /// For frame_file_transfer.flags: the stored file gets mtime_ms as its modification time.
 pub const FRAME_FILE_MTIME: u32 = 8192;
@@ -100,9 +100,9 @@ pub struct FrameFileTransfer {
     pub stall_ms: i32,
     /// 0.
     pub reserved: u32,
-    /// Called after each piece of at most 1 MiB, with the file's name at the server, and with
-    /// the bytes done of the total, in a tree those of the whole tree. Return non-zero to end
-    /// the transfer with FRAME_ECANCELED. May be NULL.
+    /// Called after each piece of at most 1 MiB, and once for an empty file, with the file's name
+    /// at the server, and with the bytes done of the total, in a tree those of the whole tree.
+    /// Return non-zero to end the transfer with FRAME_ECANCELED. May be NULL.
     pub progress: Option<
         extern "C" fn(context: *mut c_void, name: *const c_char, done: u64, total: u64) -> c_int,
     >,
@@ -132,12 +132,14 @@ pub struct FrameFileResult {
     pub directories: u64,
     /// Symbolic links that were made.
     pub links: u64,
-    /// Entries of a tree that were skipped: links without a flag for them, FIFOs, sockets,
-    /// devices.
+    /// Entries of a tree that were skipped: links without a flag for them or that lead out,
+    /// FIFOs, sockets, devices.
     pub skipped: u64,
     /// The SHA-256 of the whole file in 64 lower-case hex digits and a NUL; "" if none was
     /// computed, and for a tree.
     pub sha256: [c_char; 72],
+    /// Entries of a tree that could not be transferred: FRAME_EINCOMPLETE.
+    pub failed: u64,
 }
 
 // SAFETY: numbers only, `size` first, no padding.
@@ -153,13 +155,14 @@ unsafe impl SizedStruct for FrameFileResult {}
 /// server stores the file only if it matches. The digest in the server's reply is compared as
 /// well. An error reply is received after the whole file was sent.
 ///
-/// Other files of an existing directory on the server stay. Nothing outside path is sent. The
-/// first failure ends a tree, and frame_last_error() names the file; files that were sent before
-/// are stored.
+/// Other files of an existing directory on the server stay. Nothing outside path is sent. What
+/// cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
+/// that is FRAME_EINCOMPLETE, and frame_last_error() names the first one; all else is stored. A
+/// failure that is not one file's alone, such as a full disk, ends a tree.
 ///
 /// Returns 0: the file is stored. These leave the connection in sync: -100 and below, an error
 /// reply, such as FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE
-/// or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_ECHECKSUM, the server's reply has
+/// or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_EINCOMPLETE; FRAME_ECHECKSUM, the server's reply has
 /// another digest; FRAME_EPATH (path is not a regular file, or not a directory; a link; a name
 /// that the server would not accept), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
 /// request was accepted, every other failure breaks the connection: FRAME_ETRUNCATED (the source
@@ -186,9 +189,9 @@ pub extern "C" fn frame_file_put(
 /// regular file is replaced, never a symbolic link. fd gets all bytes that are received, also
 /// before a failure.
 ///
-/// A server cannot make the client write outside of path: a name that is not one component, or a
-/// symbolic link that could lead out, ends a tree with FRAME_EPATH. Other files of an existing
-/// directory at path stay.
+/// A server cannot make the client write outside of path: a name that is not one component ends a
+/// tree with FRAME_EPATH, and a symbolic link that could lead out is skipped. Other files of an
+/// existing directory at path stay. What cannot be fetched is left out as by frame_file_put().
 ///
 /// Returns 0: the file is complete, and matches the digest if the server sends one. These leave
 /// the connection in sync: -100 and below, an error reply, such as FRAME_EREMOTE_NOT_FOUND or
@@ -357,6 +360,7 @@ pub(super) fn result_of(done: &Transferred, error: i32) -> FrameFileResult {
         links: done.links,
         skipped: done.skipped,
         sha256: digest_text(done.sha256),
+        failed: done.failed,
     }
 }
 

@@ -79,7 +79,7 @@ pub fn make_link(
     target: &[u8],
     options: &StoreOptions,
 ) -> Result<()> {
-    check_link_target(name, target)?;
+    check_link_target(name, target, &|name| is_directory(root, name))?;
     let refused = |errno| refused("make the link", name.as_bytes(), errno);
     let parent = open_parent(root, name, options)?;
     let leaf = name.split().1;
@@ -97,6 +97,11 @@ pub fn make_link(
         Err(errno) => return Err(refused(errno)),
     }
     sync(&parent, options).map_err(refused)
+}
+
+/// Whether `name` is a directory, and not a link to one.
+pub fn is_directory(root: Root<'_>, name: Name<'_>) -> bool {
+    root.stat(Some(name)).is_ok_and(|stat| stat.kind == Kind::Dir)
 }
 
 fn names_within(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<Box<[u8]>>> {

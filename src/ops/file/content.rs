@@ -27,6 +27,7 @@ pub(super) fn send_content(
 ) -> Result<()> {
     let len = meter.left();
     if len == 0 {
+        meter.pass(&[])?;
         return connection.begin_by(header, 0, &[], time_limit);
     }
     let mut source = Source::new(source, Deadline::NEVER);

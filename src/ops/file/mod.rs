@@ -47,14 +47,14 @@ use crate::wire::digest::Digest;
 /// digest, unless there is no checksum.
 ///
 /// A tree is a directory; other files in it on the server stay. Each file is stored like a
-/// single one. The first error ends the put and names the file; those before it are complete.
-/// With `resume`, which implies `preserve`, files of the same size and modification time on the
+/// single one. What cannot be transferred, or vanishes meanwhile, is left out and counted; at the
+/// end that is [`ErrorKind::Incomplete`], which names the first. An error that is not one file's
+/// alone ends the put. With `resume`, which implies `preserve`, files of the same size and modification time on the
 /// server are not sent again. With `preserve` the owner of a directory keeps all permissions in
 /// it, since it could not be filled otherwise. Nothing outside the tree is sent, even if it is
-/// changed meanwhile. An entry that is not a file, directory or link is skipped and counted; a
-/// name that the server would not accept is [`ErrorKind::Path`]. `links` decides about links: it
-/// is an error to follow one that leads out of the tree, to a directory or to nothing, or to
-/// copy one that may lead out.
+/// changed meanwhile. `links` decides about links. An entry that is not a file, directory or link
+/// is skipped and counted, and so is a link that leads out of the tree, or is to be followed and
+/// leads to a directory or to nothing.
 ///
 /// The server checks the name. Its error reply is an error of a remote kind, is received after
 /// the whole file was sent, and leaves the connection in sync, like [`ErrorKind::Checksum`] and
@@ -90,12 +90,11 @@ pub fn put(
 /// [`ErrorKind::RemoteBadRequest`]: it is shorter.
 ///
 /// A tree is written to a directory, which is made if it is missing; other files in it stay.
-/// Each file is fetched like a single one. The first error ends the get and names the file;
-/// those before it are complete. With `resume`, which implies `preserve`, local files of the
+/// Each file is fetched like a single one. What cannot be fetched is left out, as by a put. With `resume`, which implies `preserve`, local files of the
 /// same size and modification time are not fetched again. New directories get the mode of the
-/// server's. A name that is not one acceptable component is [`ErrorKind::Path`], and so is a
-/// tree deeper than a name can be; two entries of one name are [`ErrorKind::BadReply`]. Links
-/// are made only with [`Links::Copy`], and only if they cannot lead out of the tree.
+/// server's. A name that is not one acceptable component is [`ErrorKind::Path`]; two entries of
+/// one name are [`ErrorKind::BadReply`]. Links are made only with [`Links::Copy`]; those that
+/// could lead out of the tree are skipped and counted.
 ///
 /// The server cannot choose where files are written. An error reply and [`ErrorKind::Checksum`]
 /// leave the connection in sync. So does a local failure, such as a full disk or a file above
@@ -117,7 +116,7 @@ pub fn get(
     what.conclude(done, outcome)
 }
 
-/// Called after each piece with the name of the file, the bytes done and the total; it may
+/// Called after each piece, and once for an empty file, with the name of the file, the bytes done and the total; it may
 /// cancel the transfer. In a tree the bytes are those of the whole tree.
 pub type Progress<'a> = &'a dyn Fn(&[u8], u64, u64) -> ControlFlow<()>;
 
@@ -135,6 +134,8 @@ pub struct Transferred {
     pub links: u64,
     /// Links, devices and other entries that were skipped.
     pub skipped: u64,
+    /// Entries of a tree that could not be transferred.
+    pub failed: u64,
     /// The digest of the whole file, if one was computed; not of a tree.
     pub sha256: Option<Digest>,
 }

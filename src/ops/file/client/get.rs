@@ -282,7 +282,9 @@ impl Fetch<'_> {
     ) -> Result<Option<Error>> {
         let max_size = self.what.max_size.unwrap_or(u64::MAX);
         let begun = check_size(reply.filesize, max_size);
-        if let Err(error) = begun.and_then(|()| dest.begin(reply, is_whole)) {
+        let begun = begun.and_then(|()| dest.begin(reply, is_whole));
+        let empty = |()| if meter.left() == 0 { meter.pass(&[]) } else { Ok(()) };
+        if let Err(error) = begun.and_then(empty) {
             return Ok(Some(error));
         }
         let mut failed = None;

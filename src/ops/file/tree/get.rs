@@ -12,7 +12,7 @@ use crate::io::fs::path;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::ops::file::client::{Place, get_to, list, stat};
-use crate::ops::file::{Entry, Transfer, Transferred};
+use crate::ops::file::{Entry, Transfer, Transferred, check_size};
 use crate::ops::frame::Connection;
 use crate::wire::name::Name;
 use crate::wire::quote;
@@ -116,6 +116,7 @@ impl Side for Receiver<'_, '_, '_> {
         if self.is_here(dir, entry)? {
             return tally.pass_over(at.name(), entry.stat.size).map(|()| 0);
         }
+        check_size(entry.stat.size, self.what.max_size.unwrap_or(u64::MAX))?;
         let place = Place { root: Root::new(dir.as_fd()?)?, name: Name::new(&entry.name)? };
         let what = Transfer { name: at.name(), ..*self.what };
         let mut got = Transferred::default();
@@ -128,6 +129,10 @@ impl Side for Receiver<'_, '_, '_> {
         let Some(top) = &self.top else { return Ok(()) };
         let name = Name::new(at.within())?;
         directory::make_link(Root::new(top.as_fd())?, name, target, &self.what.store())
+    }
+
+    fn is_in_sync(&self) -> bool {
+        self.connection.shared().check().is_ok()
     }
 
     fn leave(&mut self, dir: &Directory) -> Result<()> {

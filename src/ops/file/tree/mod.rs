@@ -33,7 +33,10 @@ fn run<'fd>(
         return pass(connection, &what, Some(&Tally::default()), done);
     };
     let mut counted = Transferred::default();
-    pass(connection, &what, None, &mut counted)?;
+    match pass(connection, &what, None, &mut counted) {
+        Err(error) if error.kind() != ErrorKind::Incomplete => return Err(error),
+        _ => {}
+    }
     let total = counted.bytes;
     let tally = Tally { progress: Some(progress), total, passed: Cell::new(0) };
     let report = |name: &[u8], done, _| tally.report(name, done);

@@ -116,12 +116,17 @@ impl Side for Sender<'_, '_, '_> {
     }
 
     fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()> {
-        check_link_target(Name::new(at.within())?, target)?;
+        let is_directory = |name: Name<'_>| directory::is_directory(self.top, name);
+        check_link_target(Name::new(at.within())?, target, &is_directory)?;
         let overwrite = self.what.overwrite;
         match self.tally {
             Some(_) => make_link(self.connection, at.name(), target, overwrite, self.time_limit),
             None => Ok(()),
         }
+    }
+
+    fn is_in_sync(&self) -> bool {
+        self.connection.shared().check().is_ok()
     }
 
     fn leave(&mut self, _dir: &Directory) -> Result<()> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::file::{Entry, Kind, Links, Transferred};
-use crate::wire::name::Name;
+use crate::wire::name::{Name, turns_back};
 use crate::wire::quote;
 
 /// The steps of a walk.
@@ -26,6 +26,9 @@ pub(super) trait Side {
 
     /// Finishes a directory and everything in it.
     fn leave(&mut self, dir: &Directory) -> Result<()>;
+
+    /// Whether more can be transferred.
+    fn is_in_sync(&self) -> bool;
 }
 
 /// A directory of a tree.
@@ -63,14 +66,8 @@ impl TreeName {
         self.name.get(self.tree + slash..).unwrap_or_default()
     }
 
-    /// Moves to this name in the directory. The name is untrusted: it must be one acceptable
-    /// component.
+    /// Moves to this name in the directory.
     fn push(&mut self, component: &[u8]) -> Result<()> {
-        Name::new(component)?;
-        if component.contains(&b'/') {
-            let detail = format!("not the name of one file: {}", quote(component));
-            return Err(Error::new(ErrorKind::Path, detail));
-        }
         if !self.name.is_empty() {
             self.name.push(b'/');
         }
@@ -79,8 +76,9 @@ impl TreeName {
     }
 }
 
-/// Walks the tree `name` without recursion, and counts in `done`. The first error ends it, and
-/// names the place.
+/// Walks the tree `name` without recursion, and counts in `done`. What cannot be transferred is
+/// left out; at the end that is [`ErrorKind::Incomplete`], with the first of these errors. An
+/// error that is not one entry's alone ends the walk.
 pub(super) fn walk(
     side: &mut dyn Side,
     name: &[u8],
@@ -90,27 +88,33 @@ pub(super) fn walk(
     if !name.is_empty() {
         Name::new(name)?;
     }
-    let mut walk = Walk {
-        side,
-        links,
-        at: TreeName { name: name.to_vec(), tree: name.len() },
-        done,
-        waiting: 0,
-    };
-    let mut levels = vec![walk.visit(None, None)?];
+    let at = TreeName { name: name.to_vec(), tree: name.len() };
+    let mut walk = Walk { side, links, at, done, waiting: 0, late: Vec::new(), first: None };
+    let entered = walk.side.enter(None, &walk.at, None);
+    let (dir, entries) = entered.map_err(|error| walk.context(error))?;
+    let mut levels = vec![walk.files(dir, entries)?];
     while let Some(mut level) = levels.pop() {
         walk.at.name.truncate(level.length);
         let Some(entry) = level.rest.pop() else {
-            walk.side.leave(&level.dir).map_err(|error| walk.context(error))?;
+            if let Err(error) = walk.side.leave(&level.dir) {
+                walk.miss(error)?;
+            }
             continue;
         };
         walk.waiting -= memory_of(&entry);
-        walk.at.push(&entry.name)?;
-        let below = walk.visit(Some(&level.dir), Some(&entry))?;
-        levels.push(level);
-        levels.push(below);
+        let entered = walk.at.push(&entry.name);
+        match entered.and_then(|()| walk.side.enter(Some(&level.dir), &walk.at, Some(&entry))) {
+            Ok((dir, entries)) => {
+                levels.push(level);
+                levels.push(walk.files(dir, entries)?);
+            }
+            Err(error) => {
+                levels.push(level);
+                walk.miss(error)?;
+            }
+        }
     }
-    Ok(())
+    walk.finish()
 }
 
 /// A directory whose files are done.
@@ -127,47 +131,32 @@ struct Walk<'a> {
     links: Links,
     at: TreeName,
     done: &'a mut Transferred,
-    /// Memory of the directories that are still to be visited.
+    /// Memory of what is still to be visited.
     waiting: usize,
+    /// Links that are made last, by their names on the server.
+    late: Vec<Entry>,
+    /// Why the first entry was left out.
+    first: Option<Error>,
 }
 
 impl Walk<'_> {
-    /// Enters a directory, and transfers its files.
-    fn visit(&mut self, above: Option<&Directory>, entry: Option<&Entry>) -> Result<Level> {
-        let entered = self.side.enter(above, &self.at, entry);
-        let (dir, entries) = entered.map_err(|error| self.context(error))?;
+    /// Transfers the files of a directory that was entered.
+    fn files(&mut self, dir: Directory, entries: Vec<Entry>) -> Result<Level> {
         self.done.directories += 1;
         let (length, mut rest) = (self.at.name.len(), Vec::new());
         for entry in entries {
+            check_component(&entry.name).map_err(|error| self.context(error))?;
             if entry.stat.kind == Kind::Dir {
-                self.waiting += memory_of(&entry);
-                if self.waiting as u64 > limits::MAX_BODY {
-                    return Err(Error::new(ErrorKind::TooBig, "too many directories at once"));
-                }
+                self.wait_for(&entry)?;
                 rest.push(entry);
                 continue;
             }
-            match (entry.stat.kind, self.links) {
-                (Kind::File, _) | (Kind::Symlink, Links::Follow) => {
-                    self.at.push(&entry.name)?;
-                    let passed = self.side.file(&dir, &self.at, &entry);
-                    let passed = passed.map_err(|error| self.context(error))?;
-                    self.done.bytes = self.done.bytes.saturating_add(passed);
-                    self.done.files += 1;
-                }
-                (Kind::Symlink, Links::Copy) => {
-                    self.at.push(&entry.name)?;
-                    let target = entry.target.as_deref().unwrap_or_default();
-                    let made = self.side.link(&self.at, target);
-                    made.map_err(|error| self.context(error))?;
-                    self.done.links += 1;
-                }
-                (Kind::Symlink, Links::Refuse) => {
-                    self.at.push(&entry.name)?;
-                    let error = Error::new(ErrorKind::Path, "a symbolic link");
-                    return Err(self.context(error));
-                }
-                _ => self.done.skipped += 1,
+            let named = self.at.push(&entry.name);
+            if (entry.stat.kind, self.links) == (Kind::Symlink, Links::Refuse) {
+                return Err(self.context(Error::new(ErrorKind::Path, "a symbolic link")));
+            }
+            if let Err(error) = named.and_then(|()| self.entry(&dir, &entry)) {
+                self.miss(error)?;
             }
             self.at.name.truncate(length);
         }
@@ -175,12 +164,124 @@ impl Walk<'_> {
         Ok(Level { dir, length, rest })
     }
 
+    /// Transfers what is not a directory.
+    fn entry(&mut self, dir: &Directory, entry: &Entry) -> Result<()> {
+        let passed = match (entry.stat.kind, self.links) {
+            (Kind::File, _) | (Kind::Symlink, Links::Follow) => {
+                self.side.file(dir, &self.at, entry).map(|bytes| {
+                    self.done.bytes = self.done.bytes.saturating_add(bytes);
+                    self.done.files += 1;
+                })
+            }
+            (Kind::Symlink, Links::Copy) => {
+                let target = entry.target.as_deref().unwrap_or_default();
+                if turns_back(target) {
+                    let late = Entry { name: self.at.name.clone(), ..entry.clone() };
+                    self.wait_for(&late)?;
+                    self.late.push(late);
+                    return Ok(());
+                }
+                self.link(target)
+            }
+            _ => {
+                self.done.skipped += 1;
+                Ok(())
+            }
+        };
+        match passed {
+            // The link leads out, to a directory or to nothing.
+            Err(error) if entry.stat.kind == Kind::Symlink && is_no_target(&error) => {
+                self.done.skipped += 1;
+                Ok(())
+            }
+            passed => passed,
+        }
+    }
+
+    fn link(&mut self, target: &[u8]) -> Result<()> {
+        self.side.link(&self.at, target)?;
+        self.done.links += 1;
+        Ok(())
+    }
+
+    /// Makes the links that had to wait for directories, and reports what was left out.
+    fn finish(mut self) -> Result<()> {
+        for late in std::mem::take(&mut self.late) {
+            self.at.name = late.name;
+            match self.link(late.target.as_deref().unwrap_or_default()) {
+                Err(error) if is_no_target(&error) => self.done.skipped += 1,
+                Err(error) => self.miss(error)?,
+                Ok(()) => {}
+            }
+        }
+        let Some(first) = self.first else { return Ok(()) };
+        let failed = self.done.failed;
+        let detail = format!("{failed} failed, first {}: {}", first.detail(), first.kind().text());
+        Err(Error::new(ErrorKind::Incomplete, detail))
+    }
+
+    /// Leaves out the current entry because of `error`, if it is that of this entry alone.
+    fn miss(&mut self, error: Error) -> Result<()> {
+        let error = self.context(error);
+        if !is_of_one_entry(error.kind()) || !self.side.is_in_sync() {
+            return Err(error);
+        }
+        self.done.failed += 1;
+        self.first.get_or_insert(error);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, entry: &Entry) -> Result<()> {
+        self.waiting += memory_of(entry);
+        if self.waiting as u64 > limits::MAX_BODY {
+            return Err(Error::new(ErrorKind::TooBig, "too many directories at once"));
+        }
+        Ok(())
+    }
+
     fn context(&self, error: Error) -> Error {
         error.context(&quote(&self.at.name))
     }
 }
 
-/// The approximate memory of a directory that is still to be visited.
+/// A server may list what it likes: only the name of one file is acceptable.
+fn check_component(name: &[u8]) -> Result<()> {
+    Name::new(name)?;
+    if name.contains(&b'/') {
+        let detail = format!("not the name of one file: {}", quote(name));
+        return Err(Error::new(ErrorKind::Path, detail));
+    }
+    Ok(())
+}
+
+fn is_no_target(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Path | ErrorKind::NotFound)
+}
+
+/// Whether other entries may do better.
+fn is_of_one_entry(kind: ErrorKind) -> bool {
+    use ErrorKind as E;
+    matches!(
+        kind,
+        E::Path
+            | E::Exists
+            | E::NotFound
+            | E::Denied
+            | E::TooBig
+            | E::Checksum
+            | E::Busy
+            | E::Io
+            | E::RemoteDenied
+            | E::RemoteNotFound
+            | E::RemoteExists
+            | E::RemoteTooBig
+            | E::RemoteChecksum
+            | E::RemoteBusy
+            | E::RemoteIo
+    )
+}
+
+/// The approximate memory of an entry that is still to be visited.
 fn memory_of(entry: &Entry) -> usize {
-    size_of::<Entry>() + entry.name.len()
+    size_of::<Entry>() + entry.name.len() + entry.target.as_ref().map_or(0, Vec::len)
 }
