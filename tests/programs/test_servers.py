@@ -21,7 +21,7 @@ class ManyClients(Case):
     def test_a_slow_client_keeps_nobody_waiting(self) -> None:
         def check(server: str, client: str, name: str) -> None:
             with launch.server(tcp_exec_server(server, name)) as running:
-                started = self.started(running, client, name, "cat {fifo}; echo slow")
+                started = self.started(running, client, name, "{wait}; echo slow")
                 with started as slow, socket.create_connection(running.socket_address):
                     quick = [
                         launch.start(
@@ -43,7 +43,7 @@ class ManyClients(Case):
     def test_a_client_that_dies_hurts_nobody(self) -> None:
         def check(server: str, client: str, name: str) -> None:
             with launch.server(tcp_exec_server(server, name)) as running:
-                with self.started(running, client, name, "cat {fifo}") as dying:
+                with self.started(running, client, name, "{wait}") as dying:
                     dying.kill()
                     got = launch.run(tcp_exec_client(client, name, running.address, "echo on"))
                     self.assertEqual((got.stdout, got.returncode), (b"on\n", 0))
@@ -57,20 +57,21 @@ class ManyClients(Case):
     ) -> subprocess.Popen[bytes]:
         """A client whose command runs, and goes on once it is released."""
         directory = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
-        fifo, marker = directory / "fifo", directory / "marker"
-        subprocess.run(["mkfifo", fifo], check=True)
-        command = f"touch {marker}; {command.format(fifo=fifo)}"
+        gate, marker = directory / "gate", directory / "marker"
+        wait = f"until [ -e {gate} ]; do sleep 0.05; done"
+        command = f"touch {marker}; {command.format(wait=wait)}"
         process = launch.start(tcp_exec_client(client, name, server.address, command))
-        self.fifos[process.pid] = fifo
+        self.gates[process.pid] = gate
         wait_for(marker)
         return process
 
     def release(self, process: subprocess.Popen[bytes]) -> None:
-        self.fifos.pop(process.pid).write_bytes(b"")
+        """The server may have ended the command already, since its client died."""
+        self.gates.pop(process.pid).touch()
 
     def setUp(self) -> None:
         super().setUp()
-        self.fifos: dict[int, pathlib.Path] = {}
+        self.gates: dict[int, pathlib.Path] = {}
 
 
 class Stop(Case):

@@ -191,6 +191,9 @@ def text_that_is_json(v: Frames) -> None:
         "unknown-keys": rb'{"cmd":"x","future":[1,2.5,null,true,{"k":"v"}],"id":"7"}',
         "keys-in-any-order": rb'{"z":1,"a":2,"m":3}',
         "key-empty": rb'{"":1}',
+        # serde_json keeps this key for itself.
+        "key-of-the-parser": rb'{"data_s#ze":{"$serde_json::private::RawValue":999}}',
+        "key-of-the-parser-outside": rb'{"$serde_json::private::RawValue":"{"}',
         "key-twice": rb'{"name":"a","name":"b"}',
         "key-of-60-kib": b'{"' + b"k" * 61440 + b'":1}',
         "nul-escapes": rb'{"a\u0000b":"\u0000"}',
