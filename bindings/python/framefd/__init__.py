@@ -20,7 +20,6 @@ KeyboardInterrupt.
 from ._abi import FRAME_NO_LIMIT as NO_LIMIT
 from ._abi import ErrorCode
 from ._addresses import Address
-from ._arguments import Descriptor, HasFileno
 from ._auth import (
     Key,
     KeyLike,
@@ -35,6 +34,7 @@ from ._commands import STDERR, STDOUT, RemoteCommand
 from ._connection import Connection, Listener, ServerAddress, accept, connect, listen
 from ._core import State
 from ._datagrams import Datagram, DatagramServer, recv_datagram, run_datagram, send_datagram
+from ._descriptors import Descriptor, HasFileno
 from ._errors import (
     AbortedError,
     ArgumentError,

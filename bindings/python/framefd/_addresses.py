@@ -7,6 +7,8 @@ import socket
 import struct
 from typing import Any, Union
 
+from ._arguments import checked, unsigned
+
 #: (host, port), (host, port, flowinfo, scope_id), or the path of a Unix socket.
 Address = Union[tuple[str, int], tuple[str, int, int, int], str, bytes, "os.PathLike[str]"]
 
@@ -21,7 +23,9 @@ def pack(address: Address, family: int) -> bytes:
         path = os.fsencode(address)
         end = b"" if path.startswith(b"\0") else b"\0"  # the abstract ones have none
         return FAMILY.pack(socket.AF_UNIX) + path + end
-    host, port, *more = address
+    host, port, *more = checked(address, tuple, "an address is a (host, port), or a path")
+    checked(host, str, "a host is a str")
+    unsigned(port, "a port", 65535)
     looked_up = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0]
     family = looked_up[0]
     place: tuple[Any, ...] = looked_up[4]

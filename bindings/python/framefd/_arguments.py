@@ -1,29 +1,17 @@
-"""Converts arguments for the library: descriptors, times, limits, bytes."""
+"""Converts arguments for the library: times, limits, text, bytes."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import io
 import itertools
 import math
+import operator
 import os
-import socket
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 from . import _abi, _native
 
-
-class HasFileno(Protocol):
-    """A socket, a file, a Connection: anything with a descriptor of its own."""
-
-    def fileno(self) -> int:
-        """The descriptor's number."""
-
-
-Descriptor = Union[int, HasFileno]
 StrOrBytes = Union[str, bytes]
 Environment = Union[Mapping[str, StrOrBytes], Mapping[bytes, StrOrBytes]]
 StrOrBytesPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -33,81 +21,32 @@ PY_BUF_SIMPLE = 0
 PY_BUF_WRITABLE = 1
 
 
-def fileno(fd: Descriptor) -> int:
-    """The number of a descriptor. TypeError if the object has none, or if its bytes are not
-    those that the object reads and writes."""
-    if type(fd) is int:
-        number = fd
-    elif isinstance(fd, int):
-        number = int(fd)
-    else:
-        refuse(fd)
-        number = fd.fileno()
-    if not -1 <= number <= C_INT_MAX:  # which ctypes would take all the same
-        raise ValueError(f"{number} is not a file descriptor")
-    return number
+def wrong(what: str, value: object) -> TypeError:
+    """The exception for an object of a wrong type: ``what`` says what to pass."""
+    return TypeError(f"{what}, not {type(value).__name__}")
 
 
-def refuse(fd: Any) -> None:
-    """TypeError for an object whose descriptor is not its stream."""
-    if not hasattr(fd, "fileno"):
-        kind = type(fd).__name__
-        raise TypeError(f"an int, a socket or another object with a fileno(), not {kind}")
-    for module, name, advice in WRAPPERS:
-        wrapper = getattr(sys.modules.get(module), name, None)
-        if wrapper is not None and isinstance(fd, wrapper):
-            raise TypeError(f"{module}.{name} changes what goes through it: {advice}")
+def checked(value: Any, kind: Any, what: str) -> Any:
+    """The value, which is of a kind."""
+    if not isinstance(value, kind):
+        raise wrong(what, value)
+    return value
 
 
-# Objects that convert bytes: their fileno() carries other bytes than they are given.
-WRAPPERS = [
-    ("ssl", "SSLSocket", "its descriptor has the ciphertext, so it cannot be used"),
-    ("multiprocessing.connection", "_ConnectionBase", "it has messages of its own"),
-]
+def optional(value: Any, kind: Any, what: str) -> Any:
+    """The same, or None."""
+    return None if value is None else checked(value, kind, what)
 
 
-def other_fileno(write_fd: Descriptor | None) -> int:
-    """The number of a descriptor to write to; 0, the library's "the same", for None."""
-    if write_fd is None:
-        return 0
-    number = fileno(write_fd)
-    if number <= 0:
-        raise ValueError(f"write_fd cannot be {number}")
-    return number
+def check_callable(function: object, what: str) -> None:
+    """TypeError for what is neither a function nor None."""
+    if function is not None and not callable(function):
+        raise wrong(f"{what} is a function", function)
 
 
-@contextlib.contextmanager
-def in_position(file: Any, *, to_read: bool) -> Iterator[int]:
-    """The descriptor of a file, at the position of the file object, which may read ahead or
-    write late. Afterwards the object gets the position of the descriptor.
-
-    TypeError if the object converts the bytes, as text and compressed files do: the
-    descriptor has other bytes than the object.
-    """
-    file = getattr(file, "file", file)  # of a tempfile
-    if isinstance(file, io.TextIOBase):
-        if to_read and file.seekable():
-            raise TypeError("a text file stands where its decoder does: open it in binary mode")
-        file.flush()
-        file = getattr(file, "buffer", file)  # such as sys.stdout
-    if hasattr(file, "flush"):
-        file.flush()
-    raw = getattr(file, "raw", file)
-    if isinstance(raw, io.IOBase) and not isinstance(raw, (io.FileIO, socket.SocketIO)):
-        kind = type(file).__name__
-        raise TypeError(f"a file with a descriptor of its own bytes is needed, not {kind}")
-    fd = fileno(file)
-    if not (hasattr(file, "seekable") and file.seekable()):
-        yield fd
-        return
-    known = os.lseek(fd, 0, os.SEEK_CUR)
-    os.lseek(fd, file.tell(), os.SEEK_SET)
-    try:
-        yield fd
-    finally:
-        reached = os.lseek(fd, 0, os.SEEK_CUR)
-        os.lseek(fd, known, os.SEEK_SET)
-        file.seek(reached)
+def flag(bit: int, is_set: object) -> int:
+    """An option's bit."""
+    return bit if is_set else 0
 
 
 def poll_time(seconds: float | None) -> int:
@@ -128,9 +67,12 @@ def milliseconds(seconds: float | None) -> int:
         return _abi.FRAME_NO_TIMEOUT
     if seconds == 0:
         return _abi.FRAME_DONT_WAIT
-    if not seconds > 0:
-        raise ValueError(f"a time is 0 seconds or more: {seconds}")
-    return min(math.ceil(seconds * 1000), C_INT_MAX)  # 24 days, which are as good as more
+    try:
+        if seconds > 0:
+            return min(math.ceil(seconds * 1000), C_INT_MAX)  # 24 days, as good as more
+    except TypeError:
+        raise wrong("a time is a number of seconds", seconds) from None
+    raise ValueError(f"a time is 0 seconds or more: {seconds}")
 
 
 def timestamp(seconds: float) -> int:
@@ -144,13 +86,23 @@ def limit(value: int | None, what: str, most: int = _abi.FRAME_NO_LIMIT) -> int:
     """A limit: None is the default."""
     if value is None:
         return 0
-    if value == 0:
+    number = unsigned(value, what, most)
+    if number == 0:
         raise ValueError(f"{what} cannot be 0")
-    return unsigned(value, what, most)
+    return number
+
+
+def at_least_1(value: int, what: str) -> int:
+    """A size of at least 1."""
+    return limit(unsigned(value, what), what)
 
 
 def unsigned(value: int, what: str, most: int = _abi.FRAME_NO_LIMIT) -> int:
     """An int that ctypes would otherwise wrap silently."""
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise wrong(f"{what} is an int", value) from None
     if not 0 <= value <= most:
         raise ValueError(f"{what} is 0 to {most}: {value}")
     return value
@@ -180,6 +132,7 @@ def strings(values: Any) -> Iterator[str]:
 
 def environment(variables: Environment) -> ctypes.Array[ctypes.c_char_p]:
     """Environment variables as "NAME=value". TypeError if one is not text."""
+    checked(variables, Mapping, "env is a dict of names and values")
     names = [os.fsencode(name) for name in variables]
     for name in names:
         if not name or b"=" in name:

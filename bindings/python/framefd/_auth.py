@@ -14,16 +14,9 @@ from ._abi import (
     AuthOptions,
     AuthResult,
 )
-from ._arguments import (
-    Buffer,
-    Descriptor,
-    StrOrBytesPath,
-    c_string,
-    fileno,
-    milliseconds,
-    other_fileno,
-)
+from ._arguments import Buffer, StrOrBytesPath, c_string, flag, milliseconds, optional
 from ._core import Core
+from ._descriptors import Descriptor, fileno, other_fileno, own_timeout
 from ._errors import check
 from ._handles import Handle
 from ._native import lib
@@ -44,10 +37,10 @@ class Key:
 
     def __init__(self, data: BytesLike, *, short: bool = False) -> None:
         if isinstance(data, str):
-            raise TypeError("a key is bytes: a text becomes them with its encode()")
+            raise TypeError("a key is bytes, not str: a text becomes them with its encode()")
         with Buffer(data) as (address, length):
             # A ring checks the key.
-            pointer, flags = Keyring().handle, AUTH_SHORT_KEY * short
+            pointer, flags = Keyring().handle, flag(AUTH_SHORT_KEY, short)
             check(lib.auth_keyring_add(pointer.pointer, None, address, length, flags))
             self._memory = (ctypes.c_char * length)()
             ctypes.memmove(self._memory, address or b"", length)
@@ -74,6 +67,7 @@ class Keyring:
     use and change it."""
 
     def __init__(self, keys: Mapping[str, KeyLike] | None = None) -> None:
+        optional(keys, Mapping, "keys are a dict of ids and keys")
         out = ctypes.c_void_p()
         check(lib.auth_keyring_new(out))
         self.handle = Handle(out, lib.auth_keyring_free)
@@ -84,6 +78,7 @@ class Keyring:
         """Adds a key: ``key_id`` is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a
         dot; None is a key without an id. ExistsError: the id has a key. BadKeyError: another
         id has this key, or it cannot be used."""
+        optional(key_id, str, "a key's id is a str")
         name = None if key_id is None else c_string(key_id, "key_id")
         key = as_key(key)
         pointer, flags = self.handle.pointer, AUTH_SHORT_KEY
@@ -175,14 +170,15 @@ def auth_server(
     are neither secret nor protected against change, and whoever sits in between can pass
     the challenge on.
 
-    ``timeout`` is in seconds for the whole handshake; default 10, never more than 60.
+    ``timeout`` is in seconds for the whole handshake; default that of a socket object, or 10,
+    never more than 60.
     ``write_fd`` is written to if that is not ``fd``.
 
     AuthenticationError: the answer is wrong. BadKeyError: the key cannot be used, nothing
     was sent. FrameTimeoutError, StalledError, ClosedError, TruncatedError: no answer. Close
     the stream after any of them.
     """
-    key, options = as_key(key), raw_options(timeout, write_fd)
+    key, options = as_key(key), raw_options(fd, timeout, write_fd)
     check(lib.auth_server(fileno(fd), key.pointer, len(key), options))
 
 
@@ -199,7 +195,7 @@ def auth_client(
     receive shows. Whoever can be the server chooses what is answered: use the key for
     nothing else. As :func:`auth_server` otherwise.
     """
-    key, options = as_key(key), raw_options(timeout, write_fd)
+    key, options = as_key(key), raw_options(fd, timeout, write_fd)
     check(lib.auth_client(fileno(fd), key.pointer, len(key), options))
 
 
@@ -219,7 +215,11 @@ def as_keyring(keys: Keys) -> Keyring:
     return ring
 
 
-def raw_options(timeout: float | None, write_fd: Descriptor | None) -> AuthOptions:
+def raw_options(
+    fd: Descriptor, timeout: float | None, write_fd: Descriptor | None
+) -> AuthOptions:
+    if timeout is None:
+        timeout = own_timeout(fd)
     return AuthOptions(
         timeout_ms=milliseconds(timeout),
         write_fd=other_fileno(write_fd),
@@ -229,4 +229,4 @@ def raw_options(timeout: float | None, write_fd: Descriptor | None) -> AuthOptio
 
 
 def file_flags(short: bool, group_readable: bool) -> int:
-    return AUTH_SHORT_KEY * short | AUTH_GROUP_READABLE * group_readable
+    return flag(AUTH_SHORT_KEY, short) | flag(AUTH_GROUP_READABLE, group_readable)

@@ -13,15 +13,15 @@ from . import _abi, _errors
 from ._abi import ErrorCode
 from ._arguments import (
     Buffer,
-    Descriptor,
     Environment,
     StrOrBytesPath,
-    in_position,
-    limit,
+    at_least_1,
+    flag,
     poll_time,
     unsigned,
 )
 from ._core import Core
+from ._descriptors import Descriptor, in_position
 from ._errors import FrameError, StateError
 from ._exec import (
     Command,
@@ -29,8 +29,10 @@ from ._exec import (
     ExecOptions,
     ExecRequest,
     ExecResult,
+    as_bytes,
     completed,
     exec_result,
+    serving,
     size_of,
 )
 from ._messages import LARGEST_READ, Request, text_of
@@ -115,9 +117,11 @@ class Commands(Core):
         FrameTimeoutError: nothing was sent. Until the command has ended all other calls on
         the connection raise a StateError.
         """
-        if input is None and not live_input:
+        if input is not None:
+            input = as_bytes(input)
+        elif not live_input:
             input = b""
-        flags = _abi.EXEC_NO_INPUT if input is not None and not len(input) else 0
+        flags = flag(_abi.EXEC_NO_INPUT, input == b"")
         request = ExecRequest(
             command, timeout, cwd, env, max_output, detached, input, merge, flags, terminal
         ).native()
@@ -135,7 +139,7 @@ class Commands(Core):
         """
         text = text_of(request)
         result = _abi.ExecResult()
-        with options.serving() as native:
+        with serving(options) as native:
             code = lib.exec_serve(self._pointer, text, native, result)
         self._done(code)
         return exec_result(result)
@@ -187,7 +191,7 @@ class RemoteCommand:
         if self._result is not None:
             return None
         which = ctypes.c_int()
-        room = ctypes.create_string_buffer(min(limit(size, "size"), LARGEST_READ))
+        room = ctypes.create_string_buffer(min(at_least_1(size, "size"), LARGEST_READ))
         pointer, time = self.connection._pointer, poll_time(timeout)
         count = lib.exec_read(pointer, room, len(room), time, which)
         if self._went(count) == 0:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Union
 
-from ._arguments import Descriptor, c_string, fileno, poll_time, unsigned
+from ._arguments import C_INT_MAX, c_string, checked, poll_time, unsigned
 from ._auth import Authentication, KeyLike, as_key
 from ._commands import Commands
 from ._core import Options, address_of, native_options
+from ._descriptors import Descriptor, fileno, own_timeout
 from ._errors import FrameTimeoutError, check
 from ._files import Files
 from ._messages import Messages
@@ -41,8 +43,10 @@ class Connection(Messages, Commands, Files, Authentication):
     which names the first cause. After a fork the child gets a ForkedError. One thread at a
     time may use it; another one gets a BusyError.
 
-    ``timeout`` is in seconds, for each call that has none; None and math.inf wait forever, 0
-    does not wait. The other options:
+    ``timeout`` is in seconds, for each call that has none; math.inf waits forever, 0 does not
+    wait. None is the timeout that the socket object has at this moment, as set by its
+    settimeout(), its setblocking(), or socket.setdefaulttimeout(); otherwise the calls wait
+    forever. The other options:
 
     - ``max_header`` (bytes, default 64 KiB), ``max_body`` (bytes that are received into
       memory, default 64 MiB, or NO_LIMIT), ``max_depth`` (levels of JSON, default 32).
@@ -74,10 +78,11 @@ def connect(
     that refuses the key closes the connection, and the first receive reports that.
     """
     key = None if key is None else as_key(key)  # a wrong one is reported now
+    options = with_timeout(options)
     if connect_timeout is None:
         connect_timeout = options.get("timeout") or None
-    deadline = math.inf if connect_timeout is None else time.monotonic() + connect_timeout
     native = native_options(connect_timeout=connect_timeout, **options)
+    deadline = math.inf if connect_timeout is None else time.monotonic() + connect_timeout
     text = address_text(address)
     made = Connection._made(lambda out: lib.frame_connect(text, native, out))
     if key is not None:
@@ -92,14 +97,22 @@ def connect(
     return made
 
 
+def with_timeout(options: Options) -> Options:
+    """Options for a new socket, which gets the default timeout of the socket module."""
+    timeout = options.get("timeout")
+    return {**options, "timeout": socket.getdefaulttimeout() if timeout is None else timeout}
+
+
 def accept(
     listener: Descriptor, *, accept_timeout: float | None = None, **options: Unpack[Options]
 ) -> Connection:
     """Accepts the next connection of a listening socket. FrameTimeoutError: there was none in
-    ``accept_timeout`` seconds, by default it waits forever. The options are those of
-    :class:`Connection`."""
-    native = native_options(**options)
+    ``accept_timeout`` seconds; by default that is the timeout of a socket object, or it waits
+    forever. The options are those of :class:`Connection`."""
+    native = native_options(**with_timeout(options))
     number = fileno(listener)
+    if accept_timeout is None:
+        accept_timeout = own_timeout(listener)
     wait = poll_time(math.inf if accept_timeout is None else accept_timeout)
     return Connection._made(lambda out: lib.frame_accept(number, native, wait, out))
 
@@ -161,7 +174,9 @@ def listen(
     EADDRINUSE; ExistsError, NotFoundError.
     """
     native_options(**options)  # a wrong value is told now
-    fd = check(lib.frame_listen(address_text(address), backlog, unsigned(mode, "mode", 0o777)))
+    text = address_text(address)
+    length, mode = unsigned(backlog, "backlog", C_INT_MAX), unsigned(mode, "mode", 0o777)
+    fd = check(lib.frame_listen(text, length, mode))
     return Listener(fd, options)
 
 
@@ -171,10 +186,13 @@ def address_text(address: ServerAddress) -> bytes:
         return c_string(address, "address")
     if isinstance(address, os.PathLike):
         return b"unix:" + c_string(address, "address")
-    if not isinstance(address, tuple) or len(address) not in (2, 4):
-        raise TypeError(f"an address is 'host:port' or a (host, port), not {address!r}")
+    checked(address, tuple, "an address is 'host:port' or a (host, port)")
+    if len(address) not in (2, 4):
+        raise TypeError(f"an address is a (host, port), not {len(address)} members")
     host, port, *more = address
+    checked(host, str, "a host is a str")
+    unsigned(port, "a port", 65535)
     if more and more[1] and "%" not in host:
         host = f"{host}%{more[1]}"
-    text = f"[{host}]:{int(port)}" if ":" in host else f"{host}:{int(port)}"
+    text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return c_string(text, "address")

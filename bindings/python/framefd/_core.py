@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypedDict, TypeVar
 
 from . import _abi, _interrupts
 from ._abi import ErrorCode
-from ._arguments import Descriptor, fileno, limit, milliseconds, poll_time
+from ._arguments import flag, limit, milliseconds, optional, poll_time
+from ._descriptors import Descriptor, fileno, own_timeout
 from ._errors import BusyError, FrameError, StateError, code_of, last_error
 from ._frames import Prefix
 from ._native import lib
@@ -90,6 +91,8 @@ class Core:
         objects = [end for end in ends if not isinstance(end, int)]
         if objects and len(objects) < len([number for number in numbers if number >= 0]):
             raise TypeError("both descriptors are ints, or both are objects")
+        if options.get("timeout") is None:
+            options["timeout"] = own_timeout(fd)
         native = native_options(**options)
         if own and not objects:
             native.flags |= _abi.FRAME_CONNECTION_OWN
@@ -171,7 +174,7 @@ class Core:
         direction too: if a socket is closed with unread input, the peer may lose the last
         reply. FrameTimeoutError: call again.
         """
-        self._done(lib.frame_connection_end(self._pointer, linger, poll_time(timeout)))
+        self._done(lib.frame_connection_end(self._pointer, bool(linger), poll_time(timeout)))
 
     def abort(self) -> None:
         """Aborts the connection: waiting and later calls raise an AbortedError. For any
@@ -285,11 +288,12 @@ def native_options(
     keepalive: bool = False,
 ) -> _abi.FrameConnectionOptions:
     """The options as the library's struct, with the hook that runs signal handlers."""
+    optional(prefix, Prefix, "a prefix is a Prefix")
     return _abi.FrameConnectionOptions(
-        flags=_abi.FRAME_CONNECTION_DUPLEX * duplex
-        | _abi.FRAME_CONNECTION_EXACT * exact
-        | _abi.FRAME_CONNECTION_AS_IS * as_is
-        | _abi.FRAME_CONNECTION_KEEPALIVE * keepalive,
+        flags=flag(_abi.FRAME_CONNECTION_DUPLEX, duplex)
+        | flag(_abi.FRAME_CONNECTION_EXACT, exact)
+        | flag(_abi.FRAME_CONNECTION_AS_IS, as_is)
+        | flag(_abi.FRAME_CONNECTION_KEEPALIVE, keepalive),
         timeout_ms=milliseconds(timeout),
         connect_timeout_ms=milliseconds(connect_timeout),
         max_header=limit(max_header, "max_header"),

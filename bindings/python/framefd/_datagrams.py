@@ -8,17 +8,9 @@ from typing import Any, NamedTuple
 
 from . import _abi, _addresses, _errors, _headers, _interrupts
 from ._addresses import Address
-from ._arguments import (
-    Buffer,
-    Descriptor,
-    Environment,
-    StrOrBytesPath,
-    fileno,
-    limit,
-    milliseconds,
-    poll_time,
-)
+from ._arguments import Buffer, Environment, StrOrBytesPath, limit, milliseconds, poll_time
 from ._auth import KeyLike, as_key
+from ._descriptors import Descriptor, fileno, own_timeout
 from ._exec import (
     Command,
     CompletedCommand,
@@ -27,6 +19,7 @@ from ._exec import (
     ExecResult,
     completed,
     exec_result,
+    serving,
 )
 from ._handles import Handle, memory
 from ._headers import Header
@@ -56,13 +49,13 @@ def send_datagram(
     """Sends one frame as one datagram: to an address or, None, on a connected socket.
 
     A datagram of more than ``max_datagram`` bytes (default 8 KiB, at most 65,507) is a
-    TooBigError and is not sent. ``timeout`` is in seconds (default: no limit). Otherwise
-    raises as send().
+    TooBigError and is not sent. ``timeout`` is in seconds (default: that of a socket object,
+    or no limit). Otherwise raises as send().
     """
     text = _headers.encode(header)
     address = None if to is None else _addresses.pack(to, getattr(sock, "family", 0))
     options = _abi.FrameDatagramOptions(
-        timeout_ms=milliseconds(timeout),
+        timeout_ms=milliseconds(own_timeout(sock) if timeout is None else timeout),
         max_datagram=limit(max_datagram, "max_datagram", 65507),
         **_interrupts.MEMBERS,
     )
@@ -75,13 +68,14 @@ def send_datagram(
 
 
 def recv_datagram(sock: Descriptor, *, timeout: float | None = None) -> Datagram:
-    """Receives one datagram that is a frame.
+    """Receives one datagram that is a frame. ``timeout`` is as for :func:`send_datagram`.
 
     FrameTimeoutError: none was received. LimitError: it was truncated. MalformedError: it is
     not a frame. After any of these the next one can be received.
     """
     out = ctypes.c_void_p()
-    options = _abi.FrameDatagramOptions(timeout_ms=milliseconds(timeout), **_interrupts.MEMBERS)
+    time = milliseconds(own_timeout(sock) if timeout is None else timeout)
+    options = _abi.FrameDatagramOptions(timeout_ms=time, **_interrupts.MEMBERS)
     _errors.check(lib.frame_datagram_recv(fileno(sock), options, out))
     try:
         header = _headers.decode(lib.frame_header(out, None))
@@ -117,7 +111,7 @@ class DatagramServer:
         timeout: float | None = None,
     ) -> ExecResult:
         """Receives one datagram and serves it; ``timeout`` is for the wait for it, by default
-        forever.
+        that of a socket object, or forever.
 
         It lasts as long as the command; set ``options.command_timeout``. If all threads run
         commands nobody gets an answer: let one more serve, whose policy raises BlockingIOError
@@ -126,8 +120,9 @@ class DatagramServer:
         was received. Any other exception: the socket failed.
         """
         result = _abi.ExecResult()
+        timeout = own_timeout(sock) if timeout is None else timeout
         time = poll_time(math.inf if timeout is None else timeout)
-        with options.serving(raw=True) as native:
+        with serving(options, raw=True) as native:
             code = lib.exec_datagram_serve(
                 self._handle.pointer, fileno(sock), native, time, result
             )
@@ -151,8 +146,9 @@ def run_datagram(
 ) -> CompletedCommand:
     """Runs a command at the peer of a connected datagram socket.
 
-    Lost datagrams are sent again, and the command runs once. ``exchange_timeout`` is 30 s by
-    default; the command may not run for longer. ``max_output`` is 1 MiB. Otherwise as run().
+    Lost datagrams are sent again, and the command runs once. ``exchange_timeout`` is by
+    default that of a socket object, or 30 s; the command may not run for longer.
+    ``max_output`` is 1 MiB. Otherwise as run().
 
     FrameTimeoutError: the reply was not received completely; the command may have run.
     DisconnectedError: nobody receives there. The socket is usable after any error.
@@ -163,7 +159,7 @@ def run_datagram(
     for name, member in _interrupts.MEMBERS.items():
         setattr(request, name, member)
     out, result = ctypes.c_void_p(), _abi.ExecResult()
-    time = poll_time(exchange_timeout)
+    time = poll_time(own_timeout(sock) if exchange_timeout is None else exchange_timeout)
     code = lib.exec_datagram_call(fileno(sock), request, address, length, time, result, out)
     _errors.check(code)
     done = completed(command, result, out)

@@ -14,24 +14,27 @@ from typing import Any, Union
 
 from . import _abi, _errors, _interrupts, _policies
 from ._arguments import (
-    Descriptor,
     Environment,
     StrOrBytesPath,
     c_string,
     c_strings,
+    check_callable,
+    checked,
     environment,
-    fileno,
+    flag,
     limit,
     milliseconds,
-    other_fileno,
+    optional,
     unsigned,
 )
 from ._callbacks import Callbacks
+from ._descriptors import Descriptor, fileno, other_fileno, own_timeout
 from ._errors import FrameError, FrameTimeoutError
 from ._native import lib
 from ._policies import ExecPolicy
 
 Command = Union[str, bytes, Sequence[StrOrBytesPath]]
+COMMAND = "a command is a text, or a list of a program and its arguments"
 
 
 class Outcome(enum.IntEnum):
@@ -184,15 +187,16 @@ class ExecRequest:
             text = os.fsencode(self.command)
             members.update(command=text, command_len=len(text))
         else:
-            members.update(argv=c_strings(self.command, "command"))
+            argv = checked(self.command, Sequence, COMMAND)
+            members.update(argv=c_strings(argv, "command"))
         if self.input is not None:
             data = as_bytes(self.input)
             members.update(input=data, input_len=len(data))
         rows, columns = size_of(self.terminal)
         return _abi.ExecRequest(
             flags=self.flags
-            | _abi.EXEC_MERGE * self.merge
-            | _abi.EXEC_DETACHED * self.detached
+            | flag(_abi.EXEC_MERGE, self.merge)
+            | flag(_abi.EXEC_DETACHED, self.detached)
             | _abi.EXEC_TTY * (self.terminal is not None),
             cwd=None if self.cwd is None else c_string(self.cwd, "cwd"),
             env=None if self.env is None else environment(self.env),
@@ -208,7 +212,7 @@ def size_of(terminal: tuple[int, int] | os.terminal_size | None) -> tuple[int, i
     """The rows and columns of a terminal."""
     if terminal is None:
         return 0, 0
-    rows, columns = terminal
+    rows, columns = checked(terminal, tuple, "a terminal is a (rows, columns)")
     if isinstance(terminal, os.terminal_size):
         rows, columns = terminal.lines, terminal.columns
     return limit(rows, "rows", 65535), limit(columns, "columns", 65535)
@@ -277,11 +281,12 @@ class ExecOptions:
     def native(self) -> _abi.ExecOptions:
         """The same for the library: a struct that keeps alive what it points to. It has no
         policy."""
-        uid, gid = (0, 0) if self.user is None else self.user
+        check_callable(self.policy, "a policy")
+        uid, gid = optional(self.user, tuple, "a user is a (user id, group id)") or (0, 0)
         return _abi.ExecOptions(
-            flags=_abi.EXEC_DETACHED * self.detached
-            | _abi.EXEC_HOST_ENVIRONMENT * self.host_environment
-            | _abi.EXEC_END_AT_LIMIT * self.end_at_limit
+            flags=flag(_abi.EXEC_DETACHED, self.detached)
+            | flag(_abi.EXEC_HOST_ENVIRONMENT, self.host_environment)
+            | flag(_abi.EXEC_END_AT_LIMIT, self.end_at_limit)
             | _abi.EXEC_UMASK * (self.umask is not None)
             | _abi.EXEC_USER * (self.user is not None),
             reply_timeout_ms=milliseconds(self.reply_timeout),
@@ -303,18 +308,23 @@ class ExecOptions:
             env=None if self.env is None else environment(self.env),
         )
 
-    @contextlib.contextmanager
-    def serving(self, *, raw: bool = False) -> Iterator[_abi.ExecOptions]:
-        """The same with the policy, for the call in the `with` block; and with the hook, if
-        no connection has it."""
-        native = self.native()
-        if raw:
-            for name, value in _interrupts.MEMBERS.items():
-                setattr(native, name, value)
-        with Callbacks() as callbacks:
-            if self.policy is not None:
-                native.policy = _policies.exec_callback(self.policy, callbacks)
-            yield native
+
+@contextlib.contextmanager
+def serving(
+    options: ExecOptions, timeout: float | None = None, *, raw: bool = False
+) -> Iterator[_abi.ExecOptions]:
+    """The options with their policy, for the call in the `with` block; and with the hook, if
+    no connection has it. ``timeout`` is the default of ``reply_timeout``."""
+    native = checked(options, ExecOptions, "options are ExecOptions").native()
+    if options.reply_timeout is None:
+        native.reply_timeout_ms = milliseconds(timeout)
+    if raw:
+        for name, value in _interrupts.MEMBERS.items():
+            setattr(native, name, value)
+    with Callbacks() as callbacks:
+        if options.policy is not None:
+            native.policy = _policies.exec_callback(options.policy, callbacks)
+        yield native
 
 
 ID_MAX = 2**32 - 2  # -1 is none
@@ -347,11 +357,12 @@ def exec_and_reply(
     """Runs command text, received in any way, and sends one reply on a raw descriptor.
 
     Returns when the reply was sent, also an error reply. After any exception no reply could
-    be sent, close the stream; exceptions of ``options.policy`` excepted.
+    be sent, close the stream; exceptions of ``options.policy`` excepted. The default of
+    ``options.reply_timeout`` is the timeout of a socket object, if it has one.
     """
     text = os.fsencode(command)
     result = _abi.ExecResult()
-    with options.serving(raw=True) as native:
+    with serving(options, own_timeout(fd), raw=True) as native:
         code = lib.exec_and_reply(fileno(fd), text, len(text), native, result)
     _errors.check(code)
     return exec_result(result)
@@ -373,7 +384,7 @@ def exec_run(
     """
     text = os.fsencode(command)
     out, result = ctypes.c_void_p(), _abi.ExecResult()
-    with options.serving(raw=True) as native:
+    with serving(options, raw=True) as native:
         code = lib.exec_run(text, len(text), native, result, out)
     _errors.check(code)
     done = completed(command, result, out)

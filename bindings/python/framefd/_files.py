@@ -11,19 +11,21 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union
 
 from . import _abi, _errors, _policies
 from ._arguments import (
-    HasFileno,
     StrOrBytesPath,
     c_string,
-    fileno,
-    in_position,
+    check_callable,
+    checked,
+    flag,
     limit,
     milliseconds,
+    optional,
     poll_time,
     timestamp,
     unsigned,
 )
 from ._callbacks import Callbacks
 from ._core import Core
+from ._descriptors import HasFileno, fileno, in_position
 from ._errors import FrameError
 from ._messages import Request, text_of
 from ._native import lib
@@ -164,13 +166,14 @@ class Files(Core):
         """
         if name is None:
             if not isinstance(source, PATH):
+                fileno(source)  # raises for a wrong object
                 raise TypeError("a name is needed if the source is not a path")
             name = os.path.basename(os.fsencode(source))
         flags = (
             flags_of(overwrite, checksum, True, reply)
-            | _abi.FRAME_FILE_PRESERVE * preserve
-            | _abi.FRAME_FILE_PARENTS * parents
-            | _abi.FRAME_FILE_RESUME * resume
+            | flag(_abi.FRAME_FILE_PRESERVE, preserve)
+            | flag(_abi.FRAME_FILE_PARENTS, parents)
+            | flag(_abi.FRAME_FILE_RESUME, resume)
         )
         return self._transfer(
             file_result,
@@ -230,8 +233,8 @@ class Files(Core):
         """
         flags = (
             flags_of(overwrite, checksum, sync)
-            | _abi.FRAME_FILE_PRESERVE * preserve
-            | _abi.FRAME_FILE_RESUME * resume
+            | flag(_abi.FRAME_FILE_PRESERVE, preserve)
+            | flag(_abi.FRAME_FILE_RESUME, resume)
         )
         return self._transfer(
             file_result,
@@ -284,12 +287,13 @@ class Files(Core):
         A failure that is not one file's alone ends the call; its ``result`` says how far it
         came.
         """
+        checked(source, PATH, "the source of a tree is a path")
         if name is None:
             name = os.path.basename(os.path.abspath(os.fsencode(source)))
         flags = (
             flags_of(overwrite, checksum, True)
             | tree_flags(links, preserve, resume)
-            | _abi.FRAME_FILE_PARENTS * parents
+            | flag(_abi.FRAME_FILE_PARENTS, parents)
         )
         return self._transfer(
             tree_result,
@@ -329,6 +333,7 @@ class Files(Core):
         ``max_size`` bytes is left out. Otherwise as :meth:`put_tree`, and as :meth:`get`
         for each file.
         """
+        checked(destination, PATH, "the destination of a tree is a path")
         return self._transfer(
             tree_result,
             lib.frame_file_get,
@@ -391,7 +396,7 @@ class Files(Core):
         that name. Otherwise as :meth:`stat`.
         """
         target, bits = c_string(name, "name"), limit(mode, "mode", 0o777)
-        flags, time = _abi.FRAME_FILE_PARENTS * parents, poll_time(timeout)
+        flags, time = flag(_abi.FRAME_FILE_PARENTS, parents), poll_time(timeout)
         self._about(lib.frame_file_mkdir(self._pointer, target, bits, flags, time), name)
 
     def serve_file(
@@ -432,7 +437,7 @@ class Files(Core):
         """
         options = _abi.FrameFileOptions(
             flags=flags_of(overwrite, checksum, sync, reply_to_oldest)
-            | _abi.FRAME_FILE_PARENTS * parents,
+            | flag(_abi.FRAME_FILE_PARENTS, parents),
             timeout_ms=milliseconds(timeout),
             stall_ms=milliseconds(stall),
             max_size=limit(max_size, "max_size"),
@@ -441,6 +446,7 @@ class Files(Core):
         )
         text, result = text_of(request), _abi.FrameFileResult()
         with directory(root) as number, Callbacks() as callbacks:
+            check_callable(policy, "a policy")
             if policy is not None:
                 options.policy = _policies.file_callback(policy, callbacks)
             code = lib.frame_file_serve(self._pointer, text, number, options, result)
@@ -469,6 +475,7 @@ class Files(Core):
         result = _abi.FrameFileResult()
         with contextlib.ExitStack() as stack:
             callbacks = stack.enter_context(Callbacks())
+            check_callable(progress, "progress")
             if progress is not None:
                 report = callbacks.guarded(functools.partial(reported, progress), 1)
                 what.progress = _abi.FrameFileTransferProgress(report)
@@ -511,6 +518,7 @@ def sweep(root: LocalFile, older_than: float | None = None) -> int:
     processes and interrupted transfers with ``resume`` leave such files. Symbolic links are
     not followed. SystemCallError: some may have been removed.
     """
+    optional(older_than, (int, float), "an age is a number of seconds")
     if older_than is not None and not 0 <= older_than <= _abi.FRAME_NO_LIMIT:
         raise ValueError(f"an age is 0 seconds or more: {older_than}")
     # The library's 0 is its default.
@@ -565,13 +573,13 @@ def flags_of(overwrite: bool, checksum: bool, sync: bool, reply: bool = True) ->
 
 def tree_flags(links: Links, preserve: bool, resume: bool) -> int:
     """What is done with what is in a tree."""
-    if links not in LINKS:
+    if checked(links, str, f"links is one of {', '.join(LINKS)}") not in LINKS:
         raise ValueError(f"links is one of {', '.join(LINKS)}: {links!r}")
     return (
         _abi.FRAME_FILE_TREE
         | LINKS[links]
-        | _abi.FRAME_FILE_PRESERVE * preserve
-        | _abi.FRAME_FILE_RESUME * resume
+        | flag(_abi.FRAME_FILE_PRESERVE, preserve)
+        | flag(_abi.FRAME_FILE_RESUME, resume)
     )
 
 

@@ -16,7 +16,8 @@ from ._abi import (
     FRAME_PREFIX_UNSIGNED,
     FrameOptions,
 )
-from ._arguments import Buffer, Descriptor, fileno, limit, milliseconds
+from ._arguments import Buffer, checked, limit, milliseconds, optional
+from ._descriptors import Descriptor, fileno, own_timeout
 from ._errors import check
 from ._handles import taken
 from ._headers import Header
@@ -38,6 +39,8 @@ class Prefix:
     signed: bool = True
 
     def __post_init__(self) -> None:
+        checked(self.width, int, "a width is an int")
+        checked(self.byteorder, str, "a byte order is 'little' or 'big'")
         if self.width not in (1, 2, 4, 8):
             raise ValueError(f"the width of a prefix is 1, 2, 4 or 8 bytes: {self.width!r}")
         if self.byteorder not in ("little", "big"):
@@ -64,9 +67,10 @@ def send(
     """Sends one message: a header, and a body of any bytes-like type, which is not copied.
 
     ``fd`` is an int, a socket or any object with a fileno(): a socket, pipe or terminal,
-    blocking or not. It is not closed. The timeout of a socket object is ignored; ``timeout``
-    is in seconds for the whole call, None and math.inf wait forever, 0 does not wait. With a
-    ``prefix`` the message is a packet: a length and bytes, without a header.
+    blocking or not. It is not closed. ``timeout`` is in seconds for the whole call, math.inf
+    waits forever, 0 does not wait. None is the timeout of a socket object, as set by its
+    settimeout(), its setblocking(), or socket.setdefaulttimeout(); otherwise it waits forever.
+    With a ``prefix`` the message is a packet: a length and bytes, without a header.
 
     Only one thread at a time may send on a descriptor; another may receive meanwhile.
 
@@ -75,7 +79,7 @@ def send(
     DisconnectedError (the peer is gone), StalledError, SystemCallError.
     """
     text = _headers.encode(header)
-    options = byref(frame_options(timeout, max_header, prefix=prefix))
+    options = byref(options_for(fd, timeout, max_header, None, None, prefix))
     with Buffer(body) as (address, length):
         check(lib.frame_send(fileno(fd), text, address, length, options))
 
@@ -100,9 +104,19 @@ def recv(
     MalformedError, TooBigError, SystemCallError.
     """
     out = ctypes.c_void_p()
-    options = frame_options(timeout, max_header, max_body, max_depth, prefix)
+    options = options_for(fd, timeout, max_header, max_body, max_depth, prefix)
     check(lib.frame_recv(fileno(fd), out, options))
     return taken(out)
+
+
+def options_for(fd: Descriptor, timeout: float | None, *others: Any) -> FrameOptions:
+    """Options with the timeout of the object, if it has one."""
+    if timeout is None:
+        timeout = own_timeout(fd)
+    try:
+        return frame_options(timeout, *others)
+    except TypeError:  # of a wrong type, which has no hash perhaps
+        return frame_options.__wrapped__(timeout, *others)
 
 
 @functools.lru_cache(maxsize=128)
@@ -114,6 +128,7 @@ def frame_options(
     prefix: Prefix | None = None,
 ) -> FrameOptions:
     """Options as the library reads them; it never changes them, so they are shared."""
+    optional(prefix, Prefix, "a prefix is a Prefix")
     return FrameOptions(
         timeout_ms=milliseconds(timeout),
         max_header=limit(max_header, "max_header"),

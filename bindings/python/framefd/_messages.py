@@ -14,14 +14,16 @@ from ._abi import FRAME_DEFAULT_TIMEOUT, ErrorCode, FrameView
 from ._arguments import (
     C_INT_MAX,
     Buffer,
-    Descriptor,
+    at_least_1,
     c_string,
-    in_position,
-    limit,
+    checked,
+    optional,
     poll_time,
     unsigned,
+    wrong,
 )
 from ._core import Core, this_frame
+from ._descriptors import Descriptor, in_position
 from ._errors import ClosedError, FrameError
 from ._handles import taken
 from ._headers import Header
@@ -33,6 +35,8 @@ LARGEST_READ = 1 << 20
 
 # The most messages of one call of the library.
 BATCH = 256
+
+ERROR = "an error is an ErrorCode or a FrameError"
 
 # A struct frame_view. In CPython the id of a bytes object is its address, and its content,
 # with a NUL behind it, is the last of the object: a tenth of the time that ctypes takes.
@@ -121,7 +125,7 @@ class Messages(Core):
         """
         time = poll_time(timeout)
         accepted = 0
-        source = iter(messages)
+        source = each(messages)
         while chunk := list(islice(source, BATCH)):
             texts, bodies = split(chunk)
             views = as_views(texts, bodies)
@@ -163,7 +167,7 @@ class Messages(Core):
         for one. They are copies. Raises as recv(), after all messages before the failure."""
         self._borrow(this_frame())
         try:
-            views = Views(min(limit(most, "most"), BATCH))
+            views = Views(min(at_least_1(most, "most"), BATCH))
             pointer, time = self._pointer, poll_time(timeout)
             count = lib.frame_connection_next(pointer, views.array[0], views.most, time)
             if count < 0:
@@ -239,8 +243,8 @@ class Messages(Core):
     def pieces(self, size: int = LARGEST_READ) -> Iterator[bytes]:
         """Iterates over the rest of the body in pieces of 1 to ``size`` bytes, as they are
         received."""
-        while piece := self.read(size):
-            yield piece
+        size = at_least_1(size, "size")
+        return iter(lambda: self.read(size), b"")
 
     def begin(self, header: Header | None, body_len: int) -> None:
         """Begins a message with a body of ``body_len`` bytes, any number. Pass the body in
@@ -294,8 +298,7 @@ class Messages(Core):
         FrameTimeoutError, MalformedError (the reply is for another request), ClosedError, and
         the errors of recv() and send(). ArgumentError: the header has an id.
         """
-        header: Header = {"cmd": request} if isinstance(request, str) else request
-        text = _headers.encode(header)
+        text = _headers.encode(request_header(request))
         out = ctypes.c_void_p()
         with Buffer(body) as (address, length):
             time = poll_time(timeout)
@@ -337,12 +340,20 @@ class Messages(Core):
         if isinstance(error, FrameError):
             message = str(error) if message is None else message
             error = error.code
+        optional(message, str, "a message is a text")
         text = None if message is None else c_string(message.encode(), "message")
-        code = int(error) or ErrorCode.REMOTE_OTHER
+        code = checked(error, int, ERROR) or ErrorCode.REMOTE_OTHER
         time = poll_time(timeout)
         self._done(
             lib.frame_connection_reply_error(self._pointer, text_of(request), code, text, time)
         )
+
+
+def request_header(request: str | Header) -> Header:
+    """The header of a request that call() sends."""
+    if isinstance(request, str):
+        return {"cmd": request}
+    return dict(checked(request, dict, "a request is a cmd, or a header in a dict"))
 
 
 def text_of(request: Request) -> bytes:
@@ -356,6 +367,13 @@ def text_of(request: Request) -> bytes:
 def as_bytes(data: Any) -> bytes:
     """The bytes of any bytes-like object. TypeError for a text."""
     return data if type(data) is bytes else memoryview(data).tobytes()
+
+
+def each(messages: Iterable[Any]) -> Iterator[Any]:
+    """The messages of a list. One message is not taken for a list of its bytes."""
+    if isinstance(messages, (str, bytes, bytearray, memoryview)):
+        raise wrong("messages are a list", messages)
+    return iter(checked(messages, Iterable, "messages are a list"))
 
 
 def split(messages: list[Any]) -> tuple[list[bytes | None], list[bytes]]:

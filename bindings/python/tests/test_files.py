@@ -440,8 +440,9 @@ class Policies(unittest.TestCase):
     def test_a_put_of_the_rest_is_a_get_too(self) -> None:
         (self.root / "a").write_bytes(b"four")
         seen: list[framefd.FileInquiry] = []
-        with open(self.file, "rb") as source, support.meanwhile(
-            lambda: self.serve(seen.append)
+        with (
+            open(self.file, "rb") as source,
+            support.meanwhile(lambda: self.serve(seen.append)),
         ):
             source.seek(2)
             self.ours.put(source, "a", offset=2)

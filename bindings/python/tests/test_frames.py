@@ -158,14 +158,6 @@ class Whole(unittest.TestCase):
             framefd.send(self.ours, {"n": 1})
         self.assertEqual(got[0].header, {"n": 1})
 
-    def test_a_socket_with_a_timeout_of_its_own_or_non_blocking(self) -> None:
-        self.theirs.settimeout(0.001)
-        with support.meanwhile(lambda: framefd.recv(self.theirs)) as got:
-            time.sleep(0.02)
-            framefd.send(self.ours, {"n": 1})
-        self.assertEqual(got[0].header, {"n": 1})
-        self.assertEqual(self.theirs.gettimeout(), 0.001)
-
     def test_ends(self) -> None:
         self.ours.close()
         with self.assertRaises(framefd.ClosedError):
@@ -363,9 +355,9 @@ class Packets(unittest.TestCase):
                 framefd.send(ours, None, b"x" * 128, prefix=Prefix(1))
 
     def test_a_prefix_that_is_none(self) -> None:
-        for width in (0, 3, 16, "4"):
+        for width in (0, 3, 16):
             with self.assertRaises(ValueError):
-                Prefix(width)  # type: ignore[arg-type]
+                Prefix(width)
         with self.assertRaises(ValueError):
             Prefix(4, "network")  # type: ignore[arg-type]
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _abi, _headers
 from .._abi import ErrorCode
-from .._arguments import Buffer, Descriptor, Environment, StrOrBytesPath
+from .._arguments import Buffer, Environment, StrOrBytesPath, checked
 from .._auth import KeyLike, Keys, as_key, as_keyring
 from .._commands import RemoteCommand as BlockingCommand
 from .._connection import Connection as BlockingConnection
 from .._core import Options, State
+from .._descriptors import Descriptor
 from .._errors import (
     BrokenError,
     BusyError,
@@ -27,7 +29,7 @@ from .._errors import (
 from .._exec import Command, CompletedCommand, ExecResult
 from .._files import Entry, FileResult, FileStat, PartialFile, TreeResult
 from .._headers import Header
-from .._messages import BATCH, LARGEST_READ, Head, Request, untyped_next
+from .._messages import BATCH, LARGEST_READ, Head, Request, each, request_header, untyped_next
 from .._native import lib
 from .._views import Frame
 from ._command import RemoteCommand
@@ -66,11 +68,12 @@ class Connection:
         own: bool = True,
         **options: Unpack[Options],
     ) -> None:
-        self._take(BlockingConnection(fd, write_fd, own=own, **options))
+        self._take(BlockingConnection(fd, write_fd, own=own, **endless(options)))
 
     @classmethod
     def of(cls, connection: BlockingConnection) -> Connection:
         """Continues a connection in the running loop; nothing else may use it then."""
+        checked(connection, BlockingConnection, "a connection is a framefd.Connection")
         self = cls.__new__(cls)
         self._take(connection)
         return self
@@ -189,7 +192,7 @@ class Connection:
 
     async def queue_many(self, messages: Iterable[Any]) -> None:
         """Queues many messages, each a body or a ``(header, body)``."""
-        source = iter(messages)
+        source = each(messages)
         while chunk := list(islice(source, BATCH)):
             while chunk:
                 del chunk[: await self._sent(self._blocking.queue_many, chunk)]
@@ -233,7 +236,7 @@ class Connection:
     async def call(self, request: str | Header, body: Any = b"") -> Frame:
         """Sends a request and returns its reply: see :meth:`framefd.Connection.call`. Calls
         of several tasks go one after the other."""
-        header: Header = {"cmd": request} if isinstance(request, str) else dict(request)
+        header = request_header(request)
         if "id" in header:
             raise make(ErrorCode.INVAL, "the id of a call is the connection's own")
         async with self._turn:
@@ -241,8 +244,8 @@ class Connection:
             self._calls += 1
             name = header["id"] = f"~a{self._calls}"
             text = _headers.encode(header)
+            await self._accepted(text, body)
             with self._breaking():
-                await self._accepted(text, body)
                 await self.drain()
                 return self._answer(await self._recv(), name)
 
@@ -339,10 +342,8 @@ class Connection:
         await self._turn.acquire()
         try:
             self._check_receiver()
-            with self._breaking():
-                started = await self._retried(
-                    functools.partial(self._start, command, parameters)
-                )
+            # It sends nothing, or all.
+            started = await self._retried(functools.partial(self._start, command, parameters))
         except BaseException:
             self._turn.release()
             raise
@@ -527,6 +528,12 @@ class Connection:
                 with self._breaking():
                     future.add_done_callback(_forgotten)
                     raise
+
+
+def endless(options: Options) -> Options:
+    """Options for a connection whose socket does not block: its calls wait here."""
+    timeout = options.get("timeout")
+    return {**options, "timeout": math.inf if timeout is None else timeout}
 
 
 def _forgotten(future: asyncio.Future[Any]) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .._abi import ErrorCode
-from .._auth import KeyLike, Keys, as_keyring
+from .._arguments import wrong
+from .._auth import KeyLike, Keys, as_key, as_keyring
 from .._connection import Listener, ServerAddress, address_text, listen
-from .._core import Options
+from .._core import Options, native_options
 from .._errors import FrameTimeoutError, make
-from ._connection import Connection
+from ._connection import Connection, endless
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,6 +28,8 @@ async def connect(
 ) -> Connection:
     """Connects to a server and, with a key, proves to it that this side holds the key: see
     :func:`framefd.connect`."""
+    key = None if key is None else as_key(key)  # a wrong one is reported now
+    native_options(**options)
     sock = await _connected(address)
     try:
         connection = Connection(sock, **options)
@@ -189,5 +192,7 @@ async def start_server(
     ``address``, ``backlog`` and ``mode`` are as for :func:`framefd.listen`, the options those
     of :class:`Connection`.
     """
-    listener = listen(address, backlog=backlog, mode=mode, **options)
+    if not callable(handler):
+        raise wrong("a handler is a function", handler)
+    listener = listen(address, backlog=backlog, mode=mode, **endless(options))
     return Server(handler, listener, keys)
