@@ -1429,7 +1429,7 @@ struct frame_file_result {
  *
  * A file is replaced as a whole or not at all. Its digest is sent after the content, and the
  * server stores the file only if it matches. The digest in the server's reply is compared as
- * well. An error reply is received after the whole file was sent.
+ * well. An error reply that comes while the content is being sent ends the put.
  *
  * Other files of an existing directory on the server stay. Nothing outside path is sent. What
  * cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
@@ -1438,7 +1438,8 @@ struct frame_file_result {
  *
  * Returns 0: the file is stored. These leave the connection in sync: -100 and below, an error
  * reply, such as FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE
- * or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_EINCOMPLETE; FRAME_ECHECKSUM, the server's reply has
+ * or FRAME_EREMOTE_CHECKSUM, and nothing was stored (with more than 8 MiB left to send, the
+ * connection is broken); FRAME_EINCOMPLETE; FRAME_ECHECKSUM, the server's reply has
  * another digest; FRAME_EPATH (path is not a regular file, or not a directory; a link; a name
  * that the server would not accept), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
  * request was accepted, every other failure breaks the connection: FRAME_ETRUNCATED (the source
@@ -1628,11 +1629,12 @@ struct frame_file_options {
  * or replaced, and names that begin with .framefd- are reserved for the library. A put writes a
  * temporary file, which replaces the old one once it is complete and matches its digest. After
  * a failure the old file stays, and nothing else is left except the partial file of a put that
- * can be resumed. A symbolic link is made only if it cannot lead out. A refused put is received
- * to its end, so that the connection stays in sync.
+ * can be resumed. A symbolic link is made only if it cannot lead out. A put is refused as soon
+ * as that is known.
  *
  * Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply,
- * the error member of *result has its code. These change nothing: FRAME_EINVAL, FRAME_EBADF
+ * the error member of *result has its code; what the client still sends of the request is
+ * dropped then. If that is more than 16 MiB or takes more than 30 s, the connection is broken. These change nothing: FRAME_EINVAL, FRAME_EBADF
  * (root_fd is not a directory), FRAME_EBADJSON (request is not a header), FRAME_ESTATE (a part
  * of the body was received already). Every other failure breaks the connection:
  * FRAME_ETRUNCATED (a put ended early, or a file became shorter while it was sent; close the

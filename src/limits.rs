@@ -72,6 +72,11 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a server that reads the first bytes of a file says that it is at work: several times
 /// before a client that waits for a few seconds gives up.
 pub const WORKING: Duration = Duration::from_secs(1);
+/// Bytes of a request that are read and dropped after its refusal, so that the connection stays in
+/// sync: less than a second's worth. Of more, the rest is not waited for.
+pub const REFUSED: u64 = 16 * MIB;
+/// How long dropping them may take.
+pub const REFUSED_TIME: Duration = Duration::from_secs(30);
 /// How long the partial file of an interrupted transfer is kept for another try: over a night
 /// and the next morning.
 pub const PARTIAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);

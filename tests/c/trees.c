@@ -402,6 +402,23 @@ static void what_may_not_be_got_is_not_read_by_a_put(void)
     end_server(c, child);
 }
 
+/* Of a large file much is left to send when the refusal comes. */
+static void a_large_file_that_is_refused_is_not_sent_to_its_end(void)
+{
+    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
+    struct frame_file_result result = FRAME_FILE_RESULT_INIT;
+    struct frame_file_transfer what = by_path("../x", at("large"));
+    pid_t child;
+    struct frame_connection *c = start(NULL, FRAME_EBROKEN, &child);
+    write_file("large", "");
+    CHECK(truncate(at("large"), 1 << 26) == 0);
+    CHECK_RETURNS(FRAME_EREMOTE_DENIED, frame_file_put(c, &what, LONG, &result));
+    CHECK(result.bytes < 1 << 25);
+    CHECK_RETURNS(0, frame_connection_inspect(c, &state));
+    CHECK(state.broken == FRAME_EREMOTE_DENIED);
+    end_server(c, child);
+}
+
 int main(void)
 {
     char command[64];
@@ -414,6 +431,7 @@ int main(void)
     what_is_left_of_the_dead_is_swept();
     a_policy_decides_before_anything_is_touched();
     what_may_not_be_got_is_not_read_by_a_put();
+    a_large_file_that_is_refused_is_not_sent_to_its_end();
     CHECK(snprintf(command, sizeof command, "rm -r %s", directory) > 0 && system(command) == 0);
     return 0;
 }

@@ -88,7 +88,8 @@ fn a_refusal_whose_body_does_not_come_is_told_before_the_close() {
         assert_eq!(end.ask(tebibyte, b""), "too_big");
         assert!(end.is_closed());
     });
-    assert_eq!(session.end.kind(), ErrorKind::TooBig);
+    let [Served::Refused(error)] = &session.served[..] else { panic!("{session:?}") };
+    assert_eq!((error.kind(), session.end.kind()), (ErrorKind::TooBig, ErrorKind::Broken));
     tree.assert_untouched();
 }
 

@@ -8,6 +8,7 @@ mod at_work;
 mod broken;
 mod continued;
 mod conversation;
+mod early;
 mod killed;
 mod left_out;
 mod lies;

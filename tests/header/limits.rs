@@ -47,7 +47,8 @@ const PLACES: &[(&str, &[u64])] = &[
     ("auth_server", &[n(MAX_KEY)]),
     ("auth_key_load", &[n(MAX_KEY)]),
     ("auth_keyring_add", &[n(MAX_KEY)]),
-    ("frame_file_put", &[n(COPY_STEP)]),
+    ("frame_file_put", &[n(COPY_STEP), REFUSED / 2]),
+    ("frame_file_serve", &[REFUSED, ms(REFUSED_TIME)]),
     // What is dropped of a file that cannot be taken.
     ("frame_file_get", &[n(COPY_STEP)]),
     ("frame_file_list", &[MAX_BODY]),
@@ -72,8 +73,9 @@ const PLACES: &[(&str, &[u64])] = &[
     // Facts of the protocol: the text of an id, a name and its components.
     ("protocol.md: Requests and replies", &[KIB]),
     ("protocol.md: Files", &[4_095, 255]),
-    ("protocol.md: put", &[10_000]), // what a client can rely on; WORKING is less
     ("protocol.md: exec", &[ms(CLOSE_GRACE), ms(TERM_GRACE)]),
+    // How often a server at work says so: ten times as often as it must.
+    ("protocol.md: put", &[REFUSED, ms(REFUSED_TIME), 10 * ms(WORKING)]),
     ("protocol.md: stat and list", &[MAX_BODY]),
     ("protocol.md: Datagrams", &[ms(DATAGRAM_REPLAY)]),
     ("security.md: What the handshake proves", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
@@ -93,6 +95,10 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: command", &[MAX_COMMAND, MAX_COMMAND_HARD]),
     ("embedding.md: messages queued on a connection", &[MAX_QUEUE]),
     ("embedding.md: read and dropped by an end with linger", &[LINGER]),
+    (
+        "embedding.md: read and dropped of a refused request about files",
+        &[REFUSED, ms(REFUSED_TIME)],
+    ),
     ("embedding.md: connecting, all addresses of a name", &[ms(CONNECT_TIMEOUT)]),
     ("embedding.md: output kept, of each stream", &[MAX_OUTPUT]),
     ("embedding.md: SIGTERM to SIGKILL", &[ms(TERM_GRACE)]),
@@ -152,7 +158,7 @@ const PLACES: &[(&str, &[u64])] = &[
             MAX_COMMAND,
         ],
     ),
-    ("_files.py", &[ms(STALL_TIMEOUT), MAX_BODY]),
+    ("_files.py", &[ms(STALL_TIMEOUT), MAX_BODY, REFUSED / 2]),
     ("_frames.py", &[MAX_HEADER, MAX_BODY, MAX_DEPTH as u64]),
     ("_core.py", &[LINGER]),
     // Pieces of at most 1 MiB are what the package asks for.

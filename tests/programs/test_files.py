@@ -200,6 +200,29 @@ class Files(Case):
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 
+    def test_a_refusal_comes_before_the_content(self) -> None:
+        size = 2**40
+        request = {"cmd": "put", "filename": "..", "filesize": size, "data_size": size}
+        large = self.directory / "large"
+        with large.open("wb") as file:
+            file.truncate(2**26)
+
+        def check(server: str) -> None:
+            with launch.server(file_server(server, self.root(server))) as running:
+                host, port = running.address
+                with socket.create_connection((host, int(port)), launch.SECONDS) as sock:
+                    text = json.dumps(request).encode()
+                    sock.sendall(struct.pack("<i", len(text)) + text)
+                    (length,) = struct.unpack("<i", sock.recv(4, socket.MSG_WAITALL))
+                    reply = json.loads(sock.recv(length, socket.MSG_WAITALL))
+                self.assertEqual(reply["code"], "denied")
+                for client in launch.LANGUAGES:
+                    got = ask(client, running, "put", str(large), "missing/x")
+                    self.assertEqual(got.returncode, 1)
+                    self.assertIn(b"missing/x", got.stderr)
+
+        self.each([(language,) for language in launch.LANGUAGES], check)
+
     def test_an_old_server_sends_no_reply(self) -> None:
         def check(client: str) -> None:
             root = self.root(client)

@@ -159,8 +159,8 @@ class Files(Core):
         for old servers, which do not reply.
 
         If ``remote`` is set (DeniedError: the name; ExistsError, NoSpaceError, ChecksumError
-        and so on), the server did not store the file, and the connection is still usable. It
-        is also usable after NotFoundError, DeniedError, PathError and ValueError for
+        and so on), the server did not store the file, and the connection is still usable,
+        unless more than 8 MiB were left to send. It is also usable after NotFoundError, DeniedError, PathError and ValueError for
         ``source``, which are raised before anything is sent. Any other error after that
         breaks the connection.
         """

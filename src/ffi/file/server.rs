@@ -99,11 +99,12 @@ unsafe impl SizedStruct for FrameFileOptions {}
 /// or replaced, and names that begin with .framefd- are reserved for the library. A put writes a
 /// temporary file, which replaces the old one once it is complete and matches its digest. After
 /// a failure the old file stays, and nothing else is left except the partial file of a put that
-/// can be resumed. A symbolic link is made only if it cannot lead out. A refused put is received
-/// to its end, so that the connection stays in sync.
+/// can be resumed. A symbolic link is made only if it cannot lead out. A put is refused as soon
+/// as that is known.
 ///
 /// Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply,
-/// the error member of *result has its code. These change nothing: FRAME_EINVAL, FRAME_EBADF
+/// the error member of *result has its code; what the client still sends of the request is
+/// dropped then. If that is more than 16 MiB or takes more than 30 s, the connection is broken. These change nothing: FRAME_EINVAL, FRAME_EBADF
 /// (root_fd is not a directory), FRAME_EBADJSON (request is not a header), FRAME_ESTATE (a part
 /// of the body was received already). Every other failure breaks the connection:
 /// FRAME_ETRUNCATED (a put ended early, or a file became shorter while it was sent; close the

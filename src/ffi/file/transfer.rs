@@ -153,7 +153,7 @@ unsafe impl SizedStruct for FrameFileResult {}
 ///
 /// A file is replaced as a whole or not at all. Its digest is sent after the content, and the
 /// server stores the file only if it matches. The digest in the server's reply is compared as
-/// well. An error reply is received after the whole file was sent.
+/// well. An error reply that comes while the content is being sent ends the put.
 ///
 /// Other files of an existing directory on the server stay. Nothing outside path is sent. What
 /// cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
@@ -162,7 +162,8 @@ unsafe impl SizedStruct for FrameFileResult {}
 ///
 /// Returns 0: the file is stored. These leave the connection in sync: -100 and below, an error
 /// reply, such as FRAME_EREMOTE_DENIED (the name), FRAME_EREMOTE_EXISTS, FRAME_EREMOTE_NO_SPACE
-/// or FRAME_EREMOTE_CHECKSUM, and nothing was stored; FRAME_EINCOMPLETE; FRAME_ECHECKSUM, the server's reply has
+/// or FRAME_EREMOTE_CHECKSUM, and nothing was stored (with more than 8 MiB left to send, the
+/// connection is broken); FRAME_EINCOMPLETE; FRAME_ECHECKSUM, the server's reply has
 /// another digest; FRAME_EPATH (path is not a regular file, or not a directory; a link; a name
 /// that the server would not accept), FRAME_ENOENT, FRAME_EACCES; FRAME_EINVAL. Once a byte of a
 /// request was accepted, every other failure breaks the connection: FRAME_ETRUNCATED (the source

@@ -17,13 +17,15 @@ use crate::wire::json::header::Header;
 use crate::wire::message::file::Trailer;
 
 /// Sends `header` and, as its body, the next bytes of `source`: as many as `meter` still
-/// expects. If `source` fails before the first byte, nothing was sent.
+/// expects. If `source` fails before the first byte, nothing was sent. `is_over` is called before
+/// each further piece, and while the peer does not read; true ends it.
 pub(super) fn send_content(
     connection: &mut Connection<'_>,
     header: &str,
     source: BorrowedFd<'_>,
     meter: &mut Meter<'_>,
     time_limit: TimeLimit,
+    is_over: &mut dyn FnMut(&mut Connection<'_>) -> Result<bool>,
 ) -> Result<()> {
     let len = meter.left();
     if len == 0 {
@@ -47,7 +49,13 @@ pub(super) fn send_content(
         if is_first {
             connection.begin_by(header, len, &piece[start..], time_limit)?;
         } else {
-            connection.write_by(&piece[start..], time_limit)?;
+            let mut sent = start;
+            while sent < piece.len() {
+                if is_over(connection)? {
+                    return Ok(());
+                }
+                sent += connection.write_until_received(&piece[sent..], time_limit)?;
+            }
         }
         is_first = false;
         meter.pass(&piece[start..])?;

@@ -116,17 +116,11 @@ impl<'a> Meter<'a> {
         let sha256 = self.hasher.map(Hasher::finish);
         Transferred { bytes: self.done, files: 1, sha256, ..Transferred::default() }
     }
-
-    /// The pace, to continue at if the content is dropped from now on.
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
 }
 
 /// A token bucket that is empty at first. Each byte is paid for with time after it was
 /// transferred, including the last one, so that many small files are as slow as a large one.
 /// Idle time is credited, up to [`DEPTH`].
-#[derive(Clone)]
 pub(super) struct Pace {
     rate: Option<u64>,
     /// When all transferred bytes are paid for.

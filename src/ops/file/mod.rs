@@ -56,8 +56,8 @@ use crate::wire::digest::Digest;
 /// is skipped and counted, and so is a link that leads out of the tree, or is to be followed and
 /// leads to a directory or to nothing.
 ///
-/// The server checks the name. Its error reply is an error of a remote kind, is received after
-/// the whole file was sent, and leaves the connection in sync, like [`ErrorKind::Checksum`] and
+/// The server checks the name. Its error reply is an error of a remote kind. It leaves the
+/// connection in sync, unless more than 8 MiB were left to send; so do [`ErrorKind::Checksum`] and
 /// a source that fails before its first byte was read. A source that fails later, or ends too
 /// early ([`ErrorKind::Truncated`]), breaks the connection.
 pub fn put(

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::content::{recv_trailer, send_content, send_trailer, skip_range};
-use super::meter::{Flow, Meter};
+use super::meter::{Flow, Meter, Pace};
 use super::upload::Upload;
 use super::{ServeOptions, Stat, Transferred};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ use crate::wire::message::{self, ErrorReply, Id};
 use crate::wire::name::Name;
 use crate::wire::quote;
 
-/// Outcome of a request; in each case the connection is in sync.
+/// Outcome of a request. The connection is in sync.
 #[derive(Debug)]
 pub enum Served {
     /// The request was served. A file that was stored or sent, or the list of a directory, is
@@ -38,15 +38,16 @@ pub enum Served {
     /// The same, but the client has disconnected and did not wait for the reply, like the oldest
     /// clients. Messages that it sent before can still be received, then the end of the stream.
     Unanswered(Transferred),
-    /// Nothing was done. An error reply was sent, unless the client has disconnected.
+    /// Nothing was done. An error reply was sent, unless the client has disconnected. If too much
+    /// of the request was left, the connection is broken.
     Refused(Error),
 }
 
 /// Serves a put, get, stat, list, mkdir or symlink beneath `root`. `connection` has just
 /// received its header, but not its body. Any other request is refused as unsupported.
 ///
-/// A put is received completely before the reply, even if it is refused, so that the connection
-/// stays in sync. After an error the connection is broken: close it. An error reply was sent if
+/// A refusal is sent as soon as it is known. What is left of the request is then dropped, up to 16
+/// MiB and for 30 s. After an error the connection is broken: close it. An error reply was sent if
 /// possible, and nothing was stored, unless only the reply failed. A get whose file becomes
 /// shorter meanwhile ends in such an error: by the close the client knows that its file is not
 /// complete.
@@ -88,13 +89,19 @@ impl Session<'_, '_, '_> {
     fn run(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
         let cmd = match request.string("cmd") {
             Ok(cmd) => cmd,
-            Err(error) => return self.refuse_after(error),
+            Err(error) => return self.refuse_early(error, false),
         };
         match &*cmd {
             "put" => self.put(request, root),
+            "get" | "stat" | "list" | "mkdir" | "symlink"
+                if self.connection.to_receive() > limits::REFUSED =>
+            {
+                let error = Error::new(ErrorKind::TooBig, "the body of a request that needs none");
+                self.refuse_early(error, false)
+            }
             "get" => self.get(request, root),
             cmd @ ("stat" | "list" | "mkdir" | "symlink") => {
-                self.skip().map_err(|error| self.give_up(error))?;
+                self.skip(false).map_err(|error| self.give_up(error))?;
                 match self.path(cmd, request, root) {
                     Ok((header, body)) => {
                         let bytes = body.len() as u64;
@@ -108,7 +115,7 @@ impl Session<'_, '_, '_> {
                     self.connection.drop_late_input();
                 }
                 let detail = format!("{} is not served here", quote(other.as_bytes()));
-                self.refuse_after(Error::new(ErrorKind::Unsupported, detail))
+                self.refuse_early(Error::new(ErrorKind::Unsupported, detail), false)
             }
         }
     }
@@ -121,8 +128,21 @@ impl Session<'_, '_, '_> {
             self.connection.expect_body(extent.body);
         }
         let (options, flow) = (self.options, self.flow(None));
-        let mut upload = Upload::begin(request, root, options, &flow, &mut || self.go_on());
-        match self.receive(&mut upload, extent.trailer) {
+        let begun = Upload::begin(request, root, options, &flow, &mut || self.go_on());
+        let mut upload = match begun {
+            Ok(upload) => upload,
+            Err(error) => return self.refuse_early(error, extent.trailer),
+        };
+        let mut refused = None;
+        let received = self.connection.for_each_chunk(upload.step(), self.time_limit, |piece| {
+            upload.write(piece).inspect_err(|error| refused = Some(error.clone()))?;
+            upload.pass(piece)
+        });
+        if let Some(error) = refused {
+            drop(upload);
+            return self.refuse_early(error, extent.trailer);
+        }
+        match received.and_then(|()| self.trailer(extent.trailer)) {
             Ok(trailer) => match upload.finish(trailer.as_ref()) {
                 Ok((request, stored)) => {
                     let reply = PutReply {
@@ -137,20 +157,14 @@ impl Session<'_, '_, '_> {
             },
             Err(error) => {
                 self.options.cut(upload.done());
-                Err(self.give_up(upload.cut(error)))
+                upload.cut(&error);
+                Err(self.give_up(error))
             }
         }
     }
 
-    /// Receives all of a put, also if the file was refused.
-    fn receive(&mut self, upload: &mut Upload<'_>, has_trailer: bool) -> Result<Option<Header>> {
-        let step = upload.step();
-        self.connection.for_each_chunk(step, self.time_limit, |piece| upload.take(piece))?;
-        has_trailer.then(|| recv_trailer(self.connection, self.time_limit)).transpose()
-    }
-
     fn get(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
-        self.skip().map_err(|error| self.give_up(error))?;
+        self.skip(false).map_err(|error| self.give_up(error))?;
         let (request, stat, file, mut meter) = match self.open(request, root) {
             Ok(opened) => opened,
             Err(error) => return self.refuse(error),
@@ -164,7 +178,8 @@ impl Session<'_, '_, '_> {
             sha256: None,
             trailer: (request.trailer == Some(true)).then_some(true),
         };
-        send_content(self.connection, &reply.header(), file.as_fd(), &mut meter, self.time_limit)
+        let (header, file, time_limit) = (reply.header(), file.as_fd(), self.time_limit);
+        send_content(self.connection, &header, file, &mut meter, time_limit, &mut |_| Ok(false))
             .inspect_err(|_| self.options.cut(meter.done()))?;
         let sent = meter.finish();
         send_trailer(self.connection, sent.sha256, self.time_limit)?;
@@ -287,9 +302,27 @@ impl Session<'_, '_, '_> {
         Ok(())
     }
 
-    /// Drops a body that is not needed.
-    fn skip(&mut self) -> Result<()> {
-        self.connection.skip_by(self.time_limit)
+    /// Drops the rest of a request. An old client that reads no reply must be followed to its
+    /// end; from any other no more is read than a refusal is worth.
+    fn skip(&mut self, has_trailer: bool) -> Result<()> {
+        let mut time_limit = self.time_limit;
+        let mut left = u64::MAX;
+        if !self.is_silent {
+            time_limit.deadline = time_limit.deadline.min(Deadline::after(limits::REFUSED_TIME));
+            left = limits::REFUSED;
+        }
+        let mut pace = Pace::new(&self.flow(None));
+        self.connection.for_each_chunk(pace.step(), time_limit, |piece| {
+            let is_much = || Error::new(ErrorKind::TooBig, "a request that is not served");
+            left = left.checked_sub(piece.len() as u64).ok_or_else(is_much)?;
+            pace.pass(piece.len())
+        })?;
+        self.trailer(has_trailer).map(drop)
+    }
+
+    /// The frame after a content, if there is one.
+    fn trailer(&mut self, has_trailer: bool) -> Result<Option<Header>> {
+        has_trailer.then(|| recv_trailer(self.connection, self.time_limit)).transpose()
     }
 
     fn answer(&mut self, header: &str, body: &[u8], done: Transferred) -> Result<Served> {
@@ -303,11 +336,14 @@ impl Session<'_, '_, '_> {
         }
     }
 
-    fn refuse_after(&mut self, error: Error) -> Result<Served> {
-        match self.skip() {
-            Ok(()) => self.refuse(error),
-            Err(_) => Err(self.give_up(error)),
+    /// Replies at once to a request whose rest is of no use, and drops the rest. If that is much
+    /// or takes long, the connection is broken.
+    fn refuse_early(&mut self, error: Error, has_trailer: bool) -> Result<Served> {
+        let refused = self.refuse(error)?;
+        if let Err(cause) = self.skip(has_trailer) {
+            self.connection.shared().break_by(&cause);
         }
+        Ok(refused)
     }
 
     fn refuse(&mut self, error: Error) -> Result<Served> {

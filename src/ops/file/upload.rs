@@ -1,6 +1,6 @@
-//! A file that a server receives or refuses; its content is read to the end in both cases.
+//! A file that a server receives.
 
-use super::meter::{Flow, Meter, Pace};
+use super::meter::{Flow, Meter};
 use super::{ServeOptions, Transferred, check_size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::root::Root;
@@ -9,16 +9,8 @@ use crate::wire::json::header::Header;
 use crate::wire::message::file::{PutRequest, Trailer};
 use crate::wire::name::Name;
 
-/// The state of a put.
-pub(super) enum Upload<'a> {
-    /// The content is being stored.
-    Open(Box<Open<'a>>),
-    /// It is dropped, as fast as it would be stored; the error reply follows at the end.
-    Refused(Error, Pace),
-}
-
 /// A file that is being stored.
-pub(super) struct Open<'a> {
+pub(super) struct Upload<'a> {
     request: PutRequest,
     file: NewFile,
     meter: Meter<'a>,
@@ -34,82 +26,7 @@ impl<'a> Upload<'a> {
         options: &ServeOptions<'_>,
         flow: &Flow<'a>,
         go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Upload<'a> {
-        match Open::begin(header, root, options, flow, go_on) {
-            Ok(open) => Upload::Open(Box::new(open)),
-            Err(error) => Upload::Refused(error, Pace::new(flow)),
-        }
-    }
-
-    /// The most bytes that are transferred at once.
-    pub(super) fn step(&self) -> usize {
-        match self {
-            Upload::Open(open) => open.meter.step(),
-            Upload::Refused(_, pace) => pace.step(),
-        }
-    }
-
-    /// Bytes of the file that were received.
-    pub(super) fn done(&self) -> u64 {
-        match self {
-            Upload::Open(open) => open.meter.done(),
-            Upload::Refused(..) => 0,
-        }
-    }
-
-    /// Takes the next piece of the content, and waits until another one may follow. It fails
-    /// only if the rest must not be received.
-    pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
-        if let Upload::Open(open) = self {
-            match open.file.write(piece) {
-                Ok(()) => return open.meter.pass(piece),
-                Err(error) => *self = Upload::Refused(error, open.meter.pace().clone()),
-            }
-        }
-        match self {
-            Upload::Refused(_, pace) => pace.pass(piece.len()),
-            Upload::Open(_) => Ok(()),
-        }
-    }
-
-    /// Stores the file if it matches its digests.
-    pub(super) fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
-        match self {
-            Upload::Open(open) => open.finish(trailer),
-            Upload::Refused(error, _) => Err(error),
-        }
-    }
-
-    /// Gives up the file because of `error`, and returns the error for the client. The received
-    /// part is kept if that was requested and only the connection failed.
-    pub(super) fn cut(self, error: Error) -> Error {
-        let Open { request, file, .. } = match self {
-            Upload::Open(open) => *open,
-            Upload::Refused(refused, _) => return refused,
-        };
-        let is_cut = matches!(
-            error.kind(),
-            ErrorKind::Truncated
-                | ErrorKind::TimedOut
-                | ErrorKind::Canceled
-                | ErrorKind::Aborted
-                | ErrorKind::Io
-        );
-        if !(is_cut && request.resume == Some(true)) {
-            file.discard();
-        }
-        error
-    }
-}
-
-impl<'a> Open<'a> {
-    fn begin(
-        header: &Header,
-        root: Root<'_>,
-        options: &ServeOptions<'_>,
-        flow: &Flow<'a>,
-        go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Open<'a>> {
+    ) -> Result<Upload<'a>> {
         let request = PutRequest::read(header)?;
         let name = request.name.bytes()?;
         let name = Name::new(&name)?;
@@ -147,11 +64,33 @@ impl<'a> Open<'a> {
             NewFile::create(root, name, store)?
         };
         meter.check_skipped(request.prefix_sha256)?;
-        Ok(Open { request, file, meter })
+        Ok(Upload { request, file, meter })
     }
 
-    fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
-        let Open { request, file, meter } = self;
+    /// The most bytes that are transferred at once.
+    pub(super) fn step(&self) -> usize {
+        self.meter.step()
+    }
+
+    /// Bytes of the file that were received.
+    pub(super) fn done(&self) -> u64 {
+        self.meter.done()
+    }
+
+    /// Writes the next piece of the content. After an error drop this.
+    pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write(piece)
+    }
+
+    /// Records a piece that was written, and waits until another one may follow. It fails only
+    /// if the rest must not be received.
+    pub(super) fn pass(&mut self, piece: &[u8]) -> Result<()> {
+        self.meter.pass(piece)
+    }
+
+    /// Stores the file if it matches its digests.
+    pub(super) fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
+        let Upload { request, file, meter } = self;
         let received = meter.finish();
         let checked = received.check(request.sha256).and_then(|()| match trailer {
             Some(trailer) => received.check(Some(Trailer::read(trailer)?.sha256)),
@@ -163,6 +102,22 @@ impl<'a> Open<'a> {
                 file.discard();
                 Err(error)
             }
+        }
+    }
+
+    /// Gives up the file because of `error`. The received part is kept if that was requested and
+    /// only the connection failed.
+    pub(super) fn cut(self, error: &Error) {
+        let is_cut = matches!(
+            error.kind(),
+            ErrorKind::Truncated
+                | ErrorKind::TimedOut
+                | ErrorKind::Canceled
+                | ErrorKind::Aborted
+                | ErrorKind::Io
+        );
+        if !(is_cut && self.request.resume == Some(true)) {
+            self.file.discard();
         }
     }
 }

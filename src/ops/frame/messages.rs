@@ -242,6 +242,29 @@ impl Connection<'_> {
         self.sending.failure()
     }
 
+    /// Bytes of a begun body that were not accepted yet.
+    pub(crate) fn to_send(&self) -> u64 {
+        self.sending.to_send()
+    }
+
+    /// Sends the next piece of the body until something is received; returns the number of
+    /// accepted bytes. The time starts anew with each call.
+    pub(crate) fn write_until_received(
+        &mut self,
+        piece: &[u8],
+        time_limit: TimeLimit,
+    ) -> Result<usize> {
+        self.receiving.stop_sends(true);
+        let written = self.write(piece, time_limit);
+        self.receiving.stop_sends(false);
+        match written {
+            Err(error) if error.kind() == ErrorKind::TimedOut && self.receiving.has_taken_in() => {
+                Ok(0)
+            }
+            written => written,
+        }
+    }
+
     /// Sends the next piece of the body, all of it.
     pub(crate) fn write_by(&mut self, piece: &[u8], time_limit: impl Into<Time>) -> Result<()> {
         self.send_half().write_by(piece, time_limit)

@@ -33,7 +33,7 @@ pub struct Receiving<'fd> {
     /// Bytes that were received while a send waited. The next call decodes them: the decoder's
     /// memory may be borrowed, by the very message that is being sent.
     taken_in: Vec<u8>,
-    /// A receive waits, and not a send.
+    /// A send stops waiting once something is received: a receive waits for it.
     is_waited_for: bool,
     /// The error that ended reading. The descriptor reports it only once.
     failed: Option<Error>,
@@ -97,6 +97,16 @@ impl<'fd> Receiving<'fd> {
     /// descriptor.
     pub(super) fn has_input(&self) -> bool {
         !self.taken_in.is_empty() || !self.decoder.rest().is_empty() || self.has_ended
+    }
+
+    /// Whether a send that waits stops once something is received.
+    pub(super) fn stop_sends(&mut self, stop: bool) {
+        self.is_waited_for = stop;
+    }
+
+    /// Whether something was received while a send waited, and not used yet.
+    pub(super) fn has_taken_in(&self) -> bool {
+        !self.taken_in.is_empty()
     }
 
     /// Bytes of a body in pieces that were not taken yet.

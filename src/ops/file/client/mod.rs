@@ -28,26 +28,42 @@ fn ask(
 }
 
 /// Receives the header of the reply to the request `id`, but not the body. An error reply is an
-/// error of a remote kind, and has no body. As long as the server says that it is at work, only
-/// the deadline ends the wait.
+/// error of a remote kind, and has no body.
 fn recv_reply(connection: &mut Connection<'_>, id: &Id, time_limit: TimeLimit) -> Result<Header> {
+    let reply = wait_for_reply(connection, id, time_limit)?;
+    check_ok(connection, &reply, id)?;
+    Ok(reply)
+}
+
+/// Receives the first frame that does not say that the server is at work. As long as it says so,
+/// only the deadline ends the wait.
+fn wait_for_reply(
+    connection: &mut Connection<'_>,
+    id: &Id,
+    time_limit: TimeLimit,
+) -> Result<Header> {
     let mut time = Time::from(time_limit);
     let mut reply = connection.header_by(time_limit)?;
     while is_working(connection, &reply, id)? {
         connection.shared().interrupt().turn(&mut time)?;
         reply = connection.header_by(time_limit)?;
     }
-    connection.check_answer(&reply, id)?;
+    Ok(reply)
+}
+
+/// Checks that a frame is the reply to the request `id`, and no error.
+fn check_ok(connection: &mut Connection<'_>, reply: &Header, id: &Id) -> Result<()> {
+    connection.check_answer(reply, id)?;
     let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
     let fields = reply.fields()?;
     match check_reply(&fields) {
         Err(_) if connection.to_receive() > 0 => return bad("an error reply has a body"),
         checked => checked?,
     }
-    if fields.text("status")?.as_deref() != Some("ok") {
-        return bad("it has no \"status\":\"ok\"");
+    match fields.text("status")?.as_deref() {
+        Some("ok") => Ok(()),
+        _ => bad("it has no \"status\":\"ok\""),
     }
-    Ok(reply)
 }
 
 /// Whether a frame says that the server is at work on the request `id`.

@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{check_no_body, query, recv_reply, starts_over};
+use super::{check_no_body, check_ok, is_working, query, starts_over, wait_for_reply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::range::{self, position};
 use crate::io::fs::{check, path};
+use crate::limits;
 use crate::ops::file::content::{send_content, send_trailer, skip_range};
 use crate::ops::file::meter::{Flow, Meter};
 use crate::ops::file::{Kind, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{FileMode, FileName, PutReply, PutRequest};
-use crate::wire::message::{Id, read_reply};
+use crate::wire::message::{Id, check_reply, read_reply};
 
 /// Stores the regular file at `path`, without its first `offset` bytes.
 pub(in crate::ops::file) fn put_path(
@@ -162,15 +163,21 @@ impl<'a> Put<'a, '_, '_> {
         let header = self.request(id.clone(), &meter, has_trailer, resume).header();
         let fd = self.source.fd;
         let sent = self.connection.exchange(|connection| {
-            let outcome = send_content(connection, &header, fd, &mut meter, time_limit);
+            let mut early = Early { id: id.as_ref(), reply: None };
+            let mut stop = |connection: &mut Connection<'_>| early.ends(connection);
+            let outcome = send_content(connection, &header, fd, &mut meter, time_limit, &mut stop);
             done.bytes = meter.done();
-            outcome?;
+            early.conclude(connection, outcome)?;
             let sent = meter.finish();
             if has_trailer {
                 send_trailer(connection, sent.sha256, time_limit)?;
             }
-            let Some(id) = id else { return Ok(Ok(sent)) };
-            let reply = recv_reply(connection, &id, time_limit)?;
+            let Some(id) = &id else { return Ok(Ok(sent)) };
+            let reply = match early.reply {
+                Some(reply) => reply,
+                None => wait_for_reply(connection, id, time_limit)?,
+            };
+            check_ok(connection, &reply, id)?;
             check_no_body(connection)?;
             Ok(check_stored(&reply, what.name, &sent)?.map(|()| sent))
         })??;
@@ -207,6 +214,55 @@ impl<'a> Put<'a, '_, '_> {
             prefix_sha256: offset.and_then(|_| meter.digest()),
             resume: resume.then_some(true),
         }
+    }
+}
+
+/// The reply to a put that is there before all of it was sent: a server refuses as soon as it
+/// can.
+struct Early<'a> {
+    /// The request's, if there will be a reply.
+    id: Option<&'a Id>,
+    reply: Option<Header>,
+}
+
+impl Early<'_> {
+    /// Looks for the reply, without a wait. True: it is a refusal, and much is left to send.
+    fn ends(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
+        let Some(id) = self.id else { return Ok(false) };
+        while self.reply.is_none() {
+            match connection.try_header() {
+                Ok(Some(frame)) if is_working(connection, &frame, id)? => {}
+                Ok(Some(frame)) => {
+                    connection.check_answer(&frame, id)?;
+                    self.reply = Some(frame);
+                }
+                Ok(None) => break,
+                // What can still be sent may be stored all the same.
+                Err(error) if error.kind() == ErrorKind::Closed => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // So much arrives before the server has dropped as much as it drops.
+        Ok(self.refusal().is_some() && connection.to_send() > limits::REFUSED / 2)
+    }
+
+    /// If the content was not sent to its end, a refusal is the reason for it.
+    fn conclude(&mut self, connection: &mut Connection<'_>, sent: Result<()>) -> Result<()> {
+        let is_cut = match &sent {
+            Ok(()) => connection.to_send() > 0,
+            Err(error) => error.kind() != ErrorKind::Canceled && self.ends(connection).is_ok(),
+        };
+        match self.refusal().filter(|_| is_cut) {
+            Some(refusal) => {
+                connection.shared().break_by(&refusal);
+                Err(refusal)
+            }
+            None => sent,
+        }
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        self.reply.as_ref()?.fields().and_then(|fields| check_reply(&fields)).err()
     }
 }
 
