@@ -67,6 +67,20 @@ static mode_t mode_of(const char *name)
     return found.st_mode & 07777;
 }
 
+/* The kernel says that it has 0 bytes. */
+static void a_file_of_proc_is_whole(void)
+{
+    struct frame_file_result result = FRAME_FILE_RESULT_INIT;
+    struct frame_file_transfer what = by_path("version", "/proc/version");
+    struct stat found;
+    pid_t child;
+    struct frame_connection *c = start(NULL, NULL, &child);
+    CHECK_RETURNS(0, frame_file_put(c, &what, LONG, &result));
+    CHECK(stat(at("version"), &found) == 0 && found.st_size > 0);
+    CHECK(result.bytes == (uint64_t)found.st_size);
+    end_server(c, child);
+}
+
 /* A file that is replaced keeps its permission bits, and a new one has those of its source. */
 static void modes_are_kept(void)
 {
@@ -363,11 +377,13 @@ static void times_are_kept(void)
 int main(void)
 {
     static const char *const left[] = {"a", "b", "caf\xe9", "old", "long", "new", "seven", "copy",
-                                       "up", "closed", "program", "another", "fetched"};
+                                       "up", "closed", "program", "another", "fetched",
+                                       "version"};
     size_t i;
     CHECK(mkdtemp(directory) != NULL);
     umask(022);
     a_file_goes_there_and_back();
+    a_file_of_proc_is_whole();
     modes_are_kept();
     what_is_refused_leaves_the_connection_in_sync();
     progress_ends_a_transfer();

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
 use framefd::ErrorKind;
@@ -17,7 +17,7 @@ use crate::common::process::{alone, peak_memory};
 use crate::common::{kind, peer};
 use crate::{
     End, Kind, Tree, against, content, digest, file_of, get, get_fd, get_path, get_with, names,
-    plain, put, put_fd, put_path, serve, unhashed_file, with_server,
+    plain, put, put_fd, put_path, send_tree, serve, unhashed_file, with_server,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -439,15 +439,52 @@ fn what_grows_is_sent_as_large_as_it_was() {
     });
 }
 
+/// The kernel says that these have 0 bytes, or a page, and has fewer or more.
 #[test]
-fn a_file_without_a_size_is_empty() {
+fn files_of_proc_and_sys_are_sent_whole() {
+    let tree = Tree::new();
+    let mut sources = vec!["/proc/version", "/proc/cpuinfo"];
+    sources.extend(["/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/notes"]);
+    with_server(&tree, |end| {
+        for source in sources.into_iter().filter(|source| Path::new(source).exists()) {
+            put_path(end, b"put", Path::new(source), &plain()).unwrap();
+            assert_eq!(tree.read("put").len(), fs::read(source).unwrap().len(), "{source}");
+            let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+            assert_eq!(mode(&tree.at("put")) & !mode(Path::new(source)), 0, "{source}");
+            fs::remove_file(tree.at("put")).unwrap();
+        }
+        let top = Path::new("/proc/sys/kernel/random");
+        // Some are for root only.
+        let _ = send_tree(end, b"random", top, &plain());
+        assert_eq!(tree.read("random/poolsize"), fs::read(top.join("poolsize")).unwrap());
+    });
     let proc = File::open("/proc").unwrap();
     let (client, server) = Kind::Unix.connect();
-    client.send_raw(r#"{"cmd":"get","filename":"version"}"#, b"");
-    client.half_close();
-    let session = serve(&server, &proc, &ServeOptions::default());
-    assert!(
-        matches!(session.served[..], [Served::Done(Transferred { bytes: 0, .. })]),
-        "{session:?}"
-    );
+    std::thread::scope(|scope| {
+        scope.spawn(move || serve(&server, &proc, &ServeOptions::default()));
+        let (got, bytes) = get(&client, "version");
+        assert_eq!((got.unwrap().bytes, bytes), {
+            let version = fs::read("/proc/version").unwrap();
+            (version.len() as u64, version)
+        });
+        drop(client);
+    });
+}
+
+#[test]
+fn a_sparse_file_stays_sparse() {
+    let tree = Tree::new();
+    let source = tree.local("sparse");
+    let file = File::create(&source).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"data", 5 << 20).unwrap();
+    file.set_len(16 << 20).unwrap();
+    let blocks = |path: &Path| fs::metadata(path).unwrap().blocks();
+    with_server(&tree, |end| {
+        put_path(end, b"sparse", &source, &plain()).unwrap();
+        get_path(end, b"sparse", &tree.local("back"), &plain()).unwrap();
+    });
+    assert!(fs::read(tree.local("back")).unwrap() == fs::read(&source).unwrap());
+    for stored in [tree.at("sparse"), tree.local("back")] {
+        assert!(blocks(&stored) <= blocks(&source) + 64, "{} blocks", blocks(&stored));
+    }
 }

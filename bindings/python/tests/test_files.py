@@ -124,6 +124,11 @@ class Files(unittest.TestCase):
             file.seek(0)
             self.assertEqual(self.put(file, "name").size, 8)
 
+    def test_a_file_of_proc_is_whole(self) -> None:
+        version = pathlib.Path("/proc/version").read_bytes()
+        self.assertEqual(self.put("/proc/version").size, len(version))
+        self.assertEqual((self.root / "version").read_bytes(), version)
+
     def test_modes_and_overwriting(self) -> None:
         self.put(self.local / "a", mode=0o640)
         self.assertEqual(stat.S_IMODE((self.root / "a").stat().st_mode), 0o640)

@@ -38,10 +38,11 @@ pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
     Err(Error::new(ErrorKind::Path, format!("{} is {what}", quote(name))))
 }
 
-/// The file that `fd` is open on, and whether it has a name: the mode of a memfd says nothing.
+/// The file that `fd` is open on, and whether its mode is one. A file without a name has it by
+/// chance, unless it has the sticky bit of [`settled`](super::settled).
 pub fn stat(fd: BorrowedFd<'_>) -> Result<(entry::Stat, bool)> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
-    Ok((stat_of(&stat), stat.st_nlink > 0))
+    Ok((stat_of(&stat), stat.st_nlink > 0 || stat.st_mode & 0o1000 != 0))
 }
 
 /// The part of `stat` that a peer may know.

@@ -3,6 +3,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, Result};
+
+/// Locks `file`, if its file system has locks. Without them only the digest shows that two have
+/// written a partial file at once.
+pub(super) fn lock(file: &OwnedFd, operation: FlockOperation) -> Result<()> {
+    match flock(file, operation) {
+        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
+        locked => locked,
+    }
+}
 
 /// A file that is unlocked when this is dropped. Closing it would not be enough: a child that
 /// another thread has just started shares it until its execve(2).

@@ -11,6 +11,7 @@ pub mod path;
 pub mod private;
 pub mod range;
 pub mod root;
+mod settled;
 pub mod store;
 pub mod sweep;
 mod temporary;

@@ -10,7 +10,9 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::error::{Error, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{refused, regular, stat_of};
+use crate::io::fs::settled::settled;
 use crate::wire::entry::Stat;
+use crate::wire::quote;
 
 /// Opens the regular file at `path` for reading, without waiting for a FIFO.
 /// [`ErrorKind::Path`](crate::ErrorKind::Path) for anything else.
@@ -21,6 +23,7 @@ pub fn open_file(path: &Path) -> Result<(OwnedFd, Stat)> {
         .map_err(|errno| refused("open", name, errno))?;
     let stat = rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", errno))?;
     regular(name, &stat)?;
+    let (file, stat) = settled(file, stat).map_err(|error| error.context(&quote(name)))?;
     Ok((file, stat_of(&stat)))
 }
 

@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{refused, regular, stat_of};
+use crate::io::fs::settled::settled;
 use crate::wire::entry;
 use crate::wire::name::Name;
 use crate::wire::quote;
@@ -69,6 +70,8 @@ impl<'fd> Root<'fd> {
         let found = at::stat(parent.as_fd(), name.split().1);
         regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
         let (file, stat) = open_regular(parent.as_fd(), name)?;
+        let (file, stat) =
+            settled(file, stat).map_err(|error| error.context(&quote(name.as_bytes())))?;
         Ok((file, stat_of(&stat)))
     }
 
@@ -83,9 +86,11 @@ impl<'fd> Root<'fd> {
         regular(name, &stat)?;
         // Opened by its descriptor, so that the name is not resolved again.
         let found = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::open(&*found, flags, Mode::empty()));
-        Ok((file.map_err(failed)?, stat_of(&stat)))
+        let settled = settled(file.map_err(failed)?, stat);
+        let (file, stat) = settled.map_err(|error| error.context(&quote(name)))?;
+        Ok((file, stat_of(&stat)))
     }
 
     fn follow(self, path: &[u8]) -> rustix::io::Result<OwnedFd> {

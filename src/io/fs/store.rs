@@ -67,6 +67,10 @@ pub struct NewFile {
     mode: Option<Mode>,
     options: StoreOptions,
     pending: Option<Pending>,
+    /// Bytes of it so far.
+    size: u64,
+    /// The last of them were zeros that were not written.
+    has_hole: bool,
 }
 
 /// Work that is delayed until the first write, so that a caller that only compares the prefix
@@ -85,7 +89,7 @@ impl NewFile {
     pub fn create(root: Root<'_>, name: Name<'_>, options: StoreOptions) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
         let (file, mode) = new_temporary(&parent, &target, &options)?;
-        Ok(NewFile { file, target, mode, options, pending: None })
+        Ok(NewFile { file, target, mode, options, pending: None, size: 0, has_hole: false })
     }
 
     /// Continues to store `name` after its first `offset` bytes, which are passed to `prefix` in
@@ -110,7 +114,8 @@ impl NewFile {
             // Only a new file shows the umask.
             let (_, mode) = new_temporary(&parent, &target, &options)?;
             let pending = Some(Pending::Cut(offset));
-            return Ok(NewFile { file: partial, target, mode, options, pending });
+            let (size, has_hole) = (offset, false);
+            return Ok(NewFile { file: partial, target, mode, options, pending, size, has_hole });
         }
         let stored = target.open_stored(parent.as_fd(), name, offset)?;
         let (file, mode) = new_temporary(&parent, &target, &options)?;
@@ -120,7 +125,7 @@ impl NewFile {
         })?
         .map_err(refused)?;
         let pending = Some(Pending::Replace(partial));
-        Ok(NewFile { file, target, mode, options, pending })
+        Ok(NewFile { file, target, mode, options, pending, size: offset, has_hole: false })
     }
 
     /// Uses the mode and the modification time of the source if the options set none.
@@ -151,11 +156,32 @@ impl NewFile {
 
     /// Appends all of `bytes`. After an error drop this; nothing is left of it then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.begin().and_then(|()| write_all(self.file.as_fd(), bytes));
+        let written = self.begin().and_then(|()| self.append(bytes));
         written.map_err(|errno| {
             self.file.give_up();
             self.target.refused("write", errno)
         })
+    }
+
+    /// Appends `bytes`, and leaves out blocks of zeros.
+    fn append(&mut self, mut bytes: &[u8]) -> rustix::io::Result<()> {
+        while !bytes.is_empty() {
+            let mut len = block_at(self.size, bytes);
+            let is_hole = is_zeros(&bytes[..len]);
+            while len < bytes.len() && is_zeros(next_block(bytes, len)) == is_hole {
+                len += next_block(bytes, len).len();
+            }
+            let (run, rest) = bytes.split_at(len);
+            self.size += len as u64;
+            if is_hole {
+                seek(self.file.as_fd(), self.size)?;
+            } else {
+                write_all(self.file.as_fd(), run)?;
+            }
+            self.has_hole = is_hole;
+            bytes = rest;
+        }
+        Ok(())
     }
 
     /// Gives up without leaving anything, not even a partial file.
@@ -173,10 +199,14 @@ impl NewFile {
     /// could not be synced, the new file is in place.
     pub fn commit(mut self) -> Result<()> {
         let begun = self.begin();
-        let NewFile { mut file, target, mode, options, pending: _ } = self;
+        let NewFile { mut file, target, mode, options, pending: _, size, has_hole } = self;
         let refused = |errno| target.refused("store", errno);
         file.give_up();
         begun.map_err(refused)?;
+        if has_hole {
+            with_blocked(|| retry_on_intr(|| rustix::fs::ftruncate(&file, size)))
+                .map_err(refused)?;
+        }
         let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
         let kept = replaced.map(|replaced| mode::take_after(file.as_fd(), &replaced));
         if let Some(mode) = kept.filter(|_| options.mode.is_none()).or(mode) {
@@ -293,6 +323,21 @@ fn new_temporary(
     Ok((file, mode))
 }
 
+/// The bytes up to the next block, for a file of `size` bytes.
+fn block_at(size: u64, bytes: &[u8]) -> usize {
+    let within = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+    bytes.len().min(BLOCK - within)
+}
+
+fn next_block(bytes: &[u8], from: usize) -> &[u8] {
+    &bytes[from..bytes.len().min(from + BLOCK)]
+}
+
+/// For a block, or the part of one that has come.
+fn is_zeros(block: &[u8]) -> bool {
+    block[0] == 0 && block[1..] == block[..block.len() - 1]
+}
+
 fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     with_blocked(|| {
         while !bytes.is_empty() {
@@ -324,6 +369,9 @@ fn modified_at(milliseconds: i64) -> Timestamps {
         last_modification: Timespec { tv_sec: milliseconds.div_euclid(1000), tv_nsec: nanoseconds },
     }
 }
+
+/// What a file system can leave out of a file, and what the zeros are compared in.
+const BLOCK: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -371,6 +419,40 @@ mod tests {
             (tree.names(""), tree.names("dir")),
             (vec!["dir".into(), "old".into()], vec!["empty".into()])
         );
+    }
+
+    #[test]
+    fn blocks_of_zeros_take_no_space() {
+        let tree = Tree::new();
+        let mut content = vec![0; 9 << 20];
+        content[(1 << 20) + 5] = 1;
+        content[5 << 20..(5 << 20) + 5000].fill(2);
+        for (step, len) in [(1 << 20, 9 << 20), (10_000, (9 << 20) - 1), (4095, 6 << 20)] {
+            let content = &content[..len];
+            let mut file = tree.create("old", NO_SYNC).unwrap();
+            content.chunks(step).for_each(|piece| file.write(piece).unwrap());
+            file.commit().unwrap();
+            assert!(fs::read(tree.path("old")).unwrap() == content, "{step}");
+            let there = fs::metadata(tree.path("old")).unwrap();
+            if step == 1 << 20 {
+                assert!(there.blocks() * 512 < 1 << 20, "{} blocks", there.blocks());
+            }
+        }
+        // What is resumed may begin and end with zeros, within a block.
+        let name = Name::new(b"x").unwrap();
+        for part in [100, 4096, 10_000] {
+            let resume = |offset| {
+                NewFile::resume(tree.root(), name, NO_SYNC, offset, &mut |_| Ok(())).unwrap()
+            };
+            let mut file = resume(0);
+            file.write(&vec![1; part]).unwrap();
+            drop(file);
+            let mut file = resume(part as u64);
+            file.write(&vec![0; 100_000]).unwrap();
+            file.commit().unwrap();
+            let stored = fs::read(tree.path("x")).unwrap();
+            assert!(stored == [vec![1; part], vec![0; 100_000]].concat(), "{part}");
+        }
     }
 
     #[test]
