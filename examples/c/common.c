@@ -334,9 +334,9 @@ struct job {
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    int running;
+    int running, commands;
     int stop_read, stop_write, signals;
-} server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, -1, -1, -1};
+} server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, -1, -1, -1};
 
 static sigset_t stop_signals(void)
 {
@@ -512,6 +512,22 @@ int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve
     return status;
 }
 
+bool begin_command(void)
+{
+    pthread_mutex_lock(&server.lock);
+    bool free = server.commands < DATAGRAM_THREADS;
+    server.commands += free;
+    pthread_mutex_unlock(&server.lock);
+    return free;
+}
+
+void end_command(void)
+{
+    pthread_mutex_lock(&server.lock);
+    server.commands--;
+    pthread_mutex_unlock(&server.lock);
+}
+
 static void run_datagrams(struct job *job)
 {
     while ((wait_for(server.stop_read, job->fd, -1) & 1) == 0)
@@ -523,7 +539,7 @@ int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
     prepare();
     int fd = open_datagrams(a, true);
     struct job job = {.run = run_datagrams, .fd = fd, .serve = serve, .context = context};
-    for (int i = 0; i < DATAGRAM_THREADS; i++)
+    for (int i = 0; i <= DATAGRAM_THREADS; i++)
         if (!start(job))
             fail("cannot start a thread");
     announce(fd);

@@ -94,8 +94,13 @@ typedef void serve_fn(struct frame_connection *c, int fd, void *context);
 int serve_connections(const struct arguments *arguments, uint32_t flags, serve_fn *serve,
                       void *context);
 
-/* The same for datagrams: several threads call serve when one may have arrived. */
+/* The same for datagrams: several threads call serve when one may have arrived. One more serves
+ * than may run commands: it is always free to say that the others are not. */
 int serve_datagrams(const struct arguments *arguments, serve_fn *serve, void *context);
+
+/* Whether this thread may run a command; then end_command() follows it. */
+bool begin_command(void);
+void end_command(void);
 
 /* Waits for the next request on a socket; false if the server was stopped first. */
 bool request_comes(int fd);

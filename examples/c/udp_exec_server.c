@@ -13,15 +13,38 @@ static const char help[] =
     "  --key-file FILE  answer only datagrams that are signed with the key in FILE\n"
     "  --help           show this and exit\n"
     "\n"
-    "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
+    "A command is ended after 30 s, when its client no longer waits. If 16 of them run, other\n"
+    "clients are told that the server is busy. SIGINT and SIGTERM stop it; replies in flight\n"
+    "are finished.\n";
 
-enum { MAX_DATAGRAM = 65507 };
+enum { MAX_DATAGRAM = 65507, COMMAND_MS = 30000 };
+
+static const char busy[] = "all threads run commands";
+
+/* Called for each new request. */
+static int begin(void *begun, const struct exec_inquiry *inquiry, char *reason, size_t size)
+{
+    (void)inquiry;
+    *(bool *)begun = begin_command();
+    if (*(bool *)begun)
+        return 0;
+    snprintf(reason, size, "%s", busy);
+    return FRAME_EBUSY;
+}
 
 /* Several threads wait: another one may have received the datagram. */
 static void answer_frame(struct frame_connection *none, int fd, void *server)
 {
     (void)none;
-    int code = exec_datagram_serve(server, fd, NULL, 0, NULL);
+    struct exec_options opts = EXEC_OPTIONS_INIT;
+    bool begun = false;
+
+    opts.command_timeout_ms = COMMAND_MS;
+    opts.policy = begin;
+    opts.context = &begun;
+    int code = exec_datagram_serve(server, fd, &opts, 0, NULL);
+    if (begun)
+        end_command();
     if (code < 0 && code != FRAME_ETIMEDOUT)
         warnx("%s", frame_last_error());
 }
@@ -41,6 +64,32 @@ static void reply(int fd, const struct client *to, const void *data, size_t len)
         warn("a reply was not sent");
 }
 
+static void refuse(int fd, const struct client *to, const char *why)
+{
+    char message[1024];
+    int len = snprintf(message, sizeof message, "udp_exec_server: %s\n", why);
+    reply(fd, to, message, (size_t)len < sizeof message ? (size_t)len : sizeof message);
+    reply(fd, to, NULL, 0);
+}
+
+static void run_bare(int fd, const struct client *from, const char *command, size_t command_len)
+{
+    struct exec_options opts = EXEC_OPTIONS_INIT;
+    struct exec_output *output;
+    size_t len;
+
+    opts.command_timeout_ms = COMMAND_MS;
+    if (exec_run(command, command_len, &opts, NULL, &output) < 0) {
+        refuse(fd, from, frame_last_error());
+        return;
+    }
+    const void *data = exec_output_bytes(output, EXEC_STDERR, &len);
+    reply(fd, from, data, len);
+    data = exec_output_bytes(output, EXEC_STDOUT, &len);
+    reply(fd, from, data, len);
+    exec_output_free(output);
+}
+
 static void answer_bare(struct frame_connection *none, int fd, void *unused)
 {
     (void)none, (void)unused;
@@ -51,20 +100,12 @@ static void answer_bare(struct frame_connection *none, int fd, void *unused)
     if (command_len < 0)
         return;
 
-    struct exec_output *output;
-    if (exec_run(command, (size_t)command_len, NULL, NULL, &output) < 0) {
-        char message[1024];
-        int len = snprintf(message, sizeof message, "udp_exec_server: %s\n", frame_last_error());
-        reply(fd, &from, message, (size_t)len < sizeof message ? (size_t)len : sizeof message);
-        reply(fd, &from, NULL, 0);
-        return;
+    if (begin_command()) {
+        run_bare(fd, &from, command, (size_t)command_len);
+        end_command();
+    } else {
+        refuse(fd, &from, busy);
     }
-    size_t len;
-    const void *data = exec_output_bytes(output, EXEC_STDERR, &len);
-    reply(fd, &from, data, len);
-    data = exec_output_bytes(output, EXEC_STDOUT, &len);
-    reply(fd, &from, data, len);
-    exec_output_free(output);
 }
 
 int main(int argc, char **argv)

@@ -366,7 +366,8 @@ def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False
 
 
 def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None]) -> None:
-    """The same for datagrams: several threads call ``answer`` when one may have arrived."""
+    """The same for datagrams: several threads call ``answer`` when one may have arrived. One
+    more serves than may run commands: it is always free to say that the others are not."""
     stop = open_stop()
     with open_datagrams(arguments, server=True) as sock:
 
@@ -374,13 +375,35 @@ def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None
             while stop not in wait_for(stop, sock.fileno()):
                 answer(sock)
 
-        threads = [threading.Thread(target=work) for _ in range(DATAGRAM_THREADS)]
+        threads = [threading.Thread(target=work) for _ in range(DATAGRAM_THREADS + 1)]
         for thread in threads:
             thread.start()
         host, port = sock.getsockname()[:2]
         announce(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         for thread in threads:
             thread.join()
+
+
+class Slot:
+    """Held by a thread that runs a command in a datagram. ``begin`` raises BlockingIOError if
+    as many do as may; it is also a policy."""
+
+    free = threading.Semaphore(DATAGRAM_THREADS)
+
+    def __init__(self) -> None:
+        self.is_held = False
+
+    def begin(self, _: framefd.ExecInquiry | None = None) -> None:
+        self.is_held = self.free.acquire(blocking=False)
+        if not self.is_held:
+            raise BlockingIOError("all threads run commands")
+
+    def __enter__(self) -> Slot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_held:
+            self.free.release()
 
 
 def serve_frames(
@@ -443,10 +466,12 @@ def recv_exactly(conn: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def run_command(command: bytes) -> tuple[bytes, bytes]:
+def run_command(
+    command: bytes, options: framefd.ExecOptions = framefd.ExecOptions()
+) -> tuple[bytes, bytes]:
     """The two outputs of a command; a message if it cannot be run."""
     try:
-        done = framefd.exec_run(command)
+        done = framefd.exec_run(command, options)
     except framefd.CommandError as error:
         done = error.result
     except framefd.FrameError as error:

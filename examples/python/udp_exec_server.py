@@ -19,10 +19,13 @@ Runs the commands of its clients and sends back what they print, in datagrams.
   --key-file FILE  answer only datagrams that are signed with the key in FILE
   --help           show this and exit
 
-SIGINT and SIGTERM stop it; replies in flight are finished.
+A command is ended after 30 s, when its client no longer waits. If 16 of them run, other
+clients are told that the server is busy. SIGINT and SIGTERM stop it; replies in flight
+are finished.
 """
 
 MAX_DATAGRAM = 65507
+COMMAND_SECONDS = 30
 
 
 def main() -> None:
@@ -30,12 +33,16 @@ def main() -> None:
     server = framefd.DatagramServer(arguments.key)
 
     def answer_frame(sock: socket.socket) -> None:
-        try:
-            server.serve(sock, timeout=0)
-        except framefd.FrameTimeoutError:
-            pass  # several threads wait: the datagram may be another one's by now
-        except framefd.FrameError as error:
-            common.warn(error.message)
+        with common.Slot() as slot:
+            options = framefd.ExecOptions(
+                policy=slot.begin, command_timeout=COMMAND_SECONDS
+            )
+            try:
+                server.serve(sock, options, timeout=0)
+            except framefd.FrameTimeoutError:
+                pass  # several threads wait: the datagram may be another one's by now
+            except framefd.FrameError as error:
+                common.warn(error.message)
 
     answer = arguments.wire({"frame": answer_frame, "bare": answer_bare})
     if answer is answer_bare and arguments.key:
@@ -48,7 +55,14 @@ def answer_bare(sock: socket.socket) -> None:
         command, client = sock.recvfrom(MAX_DATAGRAM, socket.MSG_DONTWAIT)
     except OSError:  # none: another thread has it
         return
-    stdout, stderr = common.run_command(command)
+    with common.Slot() as slot:
+        try:
+            slot.begin()
+        except BlockingIOError as error:
+            stdout, stderr = b"", f"{common.PROGRAM}: {error}\n".encode()
+        else:
+            options = framefd.ExecOptions(command_timeout=COMMAND_SECONDS)
+            stdout, stderr = common.run_command(command, options)
     reply(sock, client, stderr)
     reply(sock, client, stdout)
 

@@ -6,9 +6,10 @@ import itertools
 import pathlib
 import socket
 import subprocess
+import time
 import unittest
 
-from pairs import OLD, OURS, PAIRS, Case, launch, peer
+from pairs import OLD, OURS, PAIRS, Case, launch, peer, plain
 
 LONG = b"".join(b"%d\n" % n for n in range(1, 40_001))
 LARGEST = 65_507
@@ -161,6 +162,28 @@ class Both(Case):
 
         self.each([(*pair, wire) for pair in OURS for wire in ("frame", "bare")], check)
 
+    def test_a_server_whose_threads_all_run_commands_says_so(self) -> None:
+        def check(language: str, wire: str) -> None:
+            end = self.directory / "-".join((language, wire))
+            wait = f"while ! [ -e {end} ]; do sleep 0.05; done"
+            with launch.server(udp_server(language, wire)) as running:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                    sock.connect((running.host, int(running.port)))
+                    sock.settimeout(launch.SECONDS)
+                    for number in range(16):
+                        sock.send(request(wire, number, f"touch {end}{number}; {wait}"))
+                    while len(list(self.directory.glob(end.name + "?*"))) < 16:
+                        time.sleep(0.01)
+                    got = ask(language, wire, running, "echo on")
+                    self.assertEqual(got.stdout, b"")
+                    self.assertRegex(got.stderr, b"all threads run commands")
+                    end.touch()
+                    for _ in range(16 if wire == "frame" else 32):
+                        sock.recv(LARGEST)
+                self.assertEqual(ask(language, wire, running, "echo on").stdout, b"on\n")
+
+        self.each(itertools.product(launch.LANGUAGES, ("frame", "bare")), check)
+
     def test_a_reply_in_flight_is_delivered(self) -> None:
         def check(server: str, client: str, wire: str) -> None:
             fifo = self.directory / "-".join((server, client, wire))
@@ -176,6 +199,14 @@ class Both(Case):
                 self.assertEqual(output, b"".join(b"%d\n" % n for n in range(1, 5001)))
 
         self.each([(*pair, wire) for pair in OURS for wire in ("frame", "bare")], check)
+
+
+def request(wire: str, number: int, command: str) -> bytes:
+    body = command.encode()
+    if wire == "bare":
+        return body
+    header = {"cmd": "exec", "id": number, "data_size": len(body)}
+    return plain.pack_header(header) + body
 
 
 def udp_server(kind: str, wire: str, *options: str) -> list[str]:
