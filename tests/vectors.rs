@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use common::channel::{socket_pair, unread};
 use framefd::ops::frame::{self, Options};
+use framefd::wire::datagram::{DatagramKeys, decode, encode};
 use framefd::wire::frame::packet::PrefixFormat;
 use framefd::{ErrorKind, Key};
 
@@ -89,6 +90,26 @@ fn answers_to_a_challenge() {
     }
 }
 
+#[test]
+fn datagrams() {
+    let rows = rows("datagrams");
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    for row in rows {
+        let [name, key, direction, result, datagram] = &row[..] else { panic!("{row:?}") };
+        let keys = DatagramKeys::derive(&Key::new(&unhex(key)).unwrap()).unwrap();
+        let tag = if direction == "request" { keys.request } else { keys.reply };
+        let datagram = unhex(datagram);
+        match decode(&datagram, Some(&tag)) {
+            Ok((header, body)) => {
+                assert_eq!((&result[..], body), ("ok", &b"true"[..]), "{name}");
+                let text = header.text().replacen(r#""data_size":4,"#, "", 1);
+                assert!(encode(Some(&text), body, Some(&tag), 8192).unwrap() == datagram, "{name}");
+            }
+            Err(error) => assert_eq!(error.kind(), kind_of(result), "{name}"),
+        }
+    }
+}
+
 /// Makes the `reads` of one file with `read`, which returns how many bytes it expects to
 /// have consumed of the content it is shown.
 fn read_both_ways(
@@ -151,6 +172,7 @@ fn kind_of(result: &str) -> ErrorKind {
         "CLOSED" => ErrorKind::Closed,
         "TRUNCATED" => ErrorKind::Truncated,
         "BADLENGTH" => ErrorKind::BadLength,
+        "AUTH" => ErrorKind::Auth,
         "TOOBIG" => ErrorKind::TooBig,
         "BADJSON" => ErrorKind::BadJson,
         "BADFIELD" => ErrorKind::BadField,

@@ -67,6 +67,7 @@ static int code_of(const char *result)
         {"CLOSED", FRAME_ECLOSED},
         {"TRUNCATED", FRAME_ETRUNCATED},
         {"BADLENGTH", FRAME_EBADLENGTH},
+        {"AUTH", FRAME_EAUTH},
         {"TOOBIG", FRAME_ETOOBIG},
         {"BADJSON", FRAME_EBADJSON},
         {"BADFIELD", FRAME_EBADFIELD},
@@ -228,10 +229,45 @@ static int answers(void)
     return count;
 }
 
+/* A server that has the key refuses every one: a request for its age, if the tag is right, and
+ * whatever has the tag of a reply. */
+static int datagrams(void)
+{
+    static struct row row;
+    static unsigned char datagram[1024];
+    int count = 0;
+    FILE *index = open_index("datagrams");
+    for (; next_row(index, &row); count++) {
+        struct exec_datagram_server *server;
+        struct exec_result result = EXEC_RESULT_INIT;
+        unsigned char key[1024];
+        size_t key_len, len;
+        int fd[2], expected;
+        CHECK(row.columns == 5);
+        key_len = unhex(row.column[1], key, sizeof key);
+        len = unhex(row.column[4], datagram, sizeof datagram);
+        expected = strcmp(row.column[3], "ok") == 0 ? FRAME_EACCES : code_of(row.column[3]);
+        if (strcmp(row.column[2], "reply") == 0) /* one has the tag of a request all the same */
+            expected = strcmp(row.column[0], "key-of-the-other-direction") == 0 ? FRAME_EBADFIELD
+                                                                                : FRAME_EAUTH;
+        CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) == 0);
+        CHECK(send(fd[0], datagram, len, 0) == (ssize_t)len);
+        CHECK_RETURNS(0, exec_datagram_server_new(key, key_len, &server));
+        CHECK_RETURNS(EXEC_IGNORED, exec_datagram_serve(server, fd[1], NULL, 10000, &result));
+        if (result.error != expected)
+            check_failed(__FILE__, __LINE__, row.column[0]);
+        exec_datagram_server_free(server);
+        close_both(fd);
+    }
+    CHECK(fclose(index) == 0);
+    return count;
+}
+
 int main(void)
 {
     CHECK(frames() > 100);
     CHECK(packets() > 20);
     CHECK(answers() > 10);
+    CHECK(datagrams() > 30);
     return 0;
 }

@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 def main() -> None:
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
-    for index in (frames(), packets(), answers(), names()):
+    for index in (frames(), packets(), answers(), names(), datagrams()):
         index.write(root)
 
 
@@ -602,6 +602,44 @@ def names() -> Index:
         "components-1000": b"/".join([b"a"] * 1000),
     }.items():
         v.add(name, "PATH", refused.hex() or "-")
+    return v
+
+
+def datagrams() -> Index:
+    v = Index("datagrams", "name", "key", "direction", "result", "datagram")
+
+    def tagged(key: bytes, info: str, frame: bytes) -> bytes:
+        secret = hmac.digest(bytes(32), key, "sha256")
+        derived = hmac.digest(secret, info.encode() + b"\x01", "sha256")
+        return frame + hmac.digest(derived, frame, "sha256")
+
+    mark = '"id":"7","time":1000000000000,"nonce":"' + "0123456789abcdef" * 2 + '"'
+    texts = {"request": '"cmd":"exec",' + mark, "reply": '"exit_code":0,' + mark}
+    key = some_bytes("datagram key", 32)
+    for direction, text in texts.items():
+        info = f"framefd datagram v1 {direction}"
+        frame = Frame(f'{{"data_size":4,{text}}}'.encode(), b"true").encoded
+        good = tagged(key, info, frame)
+        other = "reply" if direction == "request" else "request"
+        for size in (16, 17, 32, 64, 65, 1024):
+            sized = some_bytes(f"datagram key {size}", size)
+            v.add(f"key-of-{size}", sized.hex(), direction, "ok", tagged(sized, info, frame).hex())
+        for name, datagram in {
+            "key-of-the-other-direction": tagged(key, f"framefd datagram v1 {other}", frame),
+            "key-of-no-direction": tagged(key, "framefd datagram v1", frame),
+            "shared-key-itself": frame + hmac.digest(key, frame, "sha256"),
+            "no-tag": frame,
+            "tag-cut": good[:-1],
+            "tag-first": good[-32:] + good[:-32],
+            "bit-of-the-tag": good[:-1] + bytes([good[-1] ^ 1]),
+            "bit-of-the-body": frame[:-1] + b"f" + good[-32:],
+            "byte-behind": good + b"\0",
+            "empty-tag": bytes(32),
+        }.items():
+            v.add(name, key.hex(), direction, "AUTH", datagram.hex())
+        v.add("only-a-tag", key.hex(), direction, "BADLENGTH", tagged(key, info, b"").hex())
+        cut = tagged(key, info, frame[:-1])
+        v.add("body-cut-and-tagged", key.hex(), direction, "BADLENGTH", cut.hex())
     return v
 
 

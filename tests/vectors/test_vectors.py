@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent
-FOLDERS = ("frames", "packets", "auth", "names")
+FOLDERS = ("frames", "packets", "auth", "names", "datagrams")
 LARGEST_FILE = 200 * 1024
 
 
@@ -109,6 +109,24 @@ class Vectors(unittest.TestCase):
                 by_group.setdefault("-".join(name.split("-")[:2]), set()).add(answer)
         for name, found in by_group.items():
             self.assertEqual(len(found), 1 if name.startswith("same") else 2, name)
+
+    def test_tags_of_datagrams(self) -> None:
+        for name, key, direction, result, datagram in rows("datagrams"):
+            with self.subTest(f"{name} {direction}"):
+                # HKDF of RFC 5869: extract without a salt, expand to one block.
+                info = f"framefd datagram v1 {direction}".encode()
+                extracted = hmac_sha256(bytes(32), bytes.fromhex(key))
+                derived = hmac_sha256(extracted, info + b"\x01")
+                data = bytes.fromhex(datagram)
+                frame, tag = data[:-32], data[-32:]
+                is_tagged = len(data) >= 32 and hmac_sha256(derived, frame) == tag
+                self.assertEqual(is_tagged, result != "AUTH")
+                if is_tagged:
+                    whole = (
+                        len(frame) > 4
+                        and len(frame) == 4 + frame[0] + data_size(frame[4 : 4 + frame[0]])
+                    )
+                    self.assertEqual(whole, result == "ok")
 
     def test_the_reader_of_answers_is_hmac(self) -> None:
         # RFC 4231, test cases 2 and 6.

@@ -180,6 +180,15 @@ class Exec(unittest.TestCase):
             self.assertEqual(self.served[0][0].error, ErrorCode.AUTH)
             self.assertEqual(os.listdir(directory), [])
 
+    def test_vectors(self) -> None:
+        codes = {"ok": ErrorCode.ACCES, "AUTH": ErrorCode.AUTH, "BADLENGTH": ErrorCode.BADLENGTH}
+        for name, key, direction, result, datagram in support.index("datagrams"):
+            if direction == "request":
+                with self.subTest(name), udp() as theirs, udp() as ours:
+                    ours.sendto(bytes.fromhex(datagram), theirs.getsockname())
+                    served = framefd.DatagramServer(bytes.fromhex(key)).serve(theirs)
+                    self.assertEqual(served.error, codes[result])  # they are too old
+
     def test_nobody_asks(self) -> None:
         with udp() as theirs, self.assertRaises(framefd.FrameTimeoutError):
             framefd.DatagramServer().serve(theirs, timeout=0.001)
