@@ -156,8 +156,8 @@ fn the_archive_links_next_to_another_rust_archive() {
 /// A fully static program with another C library. `make test-long` builds for it.
 #[test]
 fn a_program_for_musl_catches_panics_and_runs_commands() {
-    if std::env::var_os("FRAMEFD_MUSL").is_none() {
-        return println!("skipped: FRAMEFD_MUSL is not set");
+    if std::env::var_os("FRAMEFD_LONG").is_none() {
+        return println!("skipped: FRAMEFD_LONG is not set");
     }
     let scratch = tempfile::tempdir().unwrap();
     let (triple, prefix) = (format!("{}-unknown-linux-musl", std::env::consts::ARCH), "~/prefix");

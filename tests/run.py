@@ -2,7 +2,9 @@
 
     tests/run.py               everything that decides whether a change may land
     tests/run.py --quick       what finds most mistakes in less than a minute
-    tests/run.py --long        what takes longer: every Python, many more random cases
+    tests/run.py --long        what takes longer: every Python, musl, many more random cases
+    tests/run.py --pythons     the package's tests with every other Python that is installed
+    tests/run.py --list        those Pythons
     tests/run.py --only NAME   the tests whose name has NAME in it, in Rust, C and Python
 
 A suite has one line; what a suite printed is shown if it fails. On a user's machine a
@@ -27,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # How long each run takes on two cpus once everything is built, in minutes.
-MINUTES = {"all": 7, "quick": 1, "long": 25}
+MINUTES = {"all": 7, "quick": 1, "long": 25, "pythons": 5}
 
 # What a check needs beyond cargo, cc, make and python3, and where Debian has it.
 STYLE = {
@@ -39,6 +41,9 @@ EXTRAS = STYLE | {
     "strace": "apt-get install strace",
     "pkg-config": "apt-get install pkg-config",
     "c++": "apt-get install g++",
+    "clang": "apt-get install clang",
+    "ld.lld": "apt-get install lld",
+    "ld.gold": "apt-get install binutils-gold",
     "mypy": "python3 -m pip install mypy",
     "setuptools 77": "python3 -m pip install 'setuptools>=77'",
     "tqdm": "python3 -m pip install tqdm",
@@ -48,6 +53,11 @@ EXTRAS = STYLE | {
 
 # The lowest version of Rust that Cargo.toml allows.
 (OLDEST,) = re.findall(r'^rust-version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.M)
+LONG_EXTRAS = {
+    OLDEST: f"rustup toolchain install {OLDEST}",
+    "musl-gcc": "apt-get install musl-tools; rustup target add x86_64-unknown-linux-musl",
+    "setuptools 77": EXTRAS["setuptools 77"],
+}
 
 CARGO_TEST = ["cargo", "test", "--quiet", "--no-fail-fast"]
 DOC_FLAGS = {"RUSTDOCFLAGS": "-D warnings"}
@@ -68,6 +78,9 @@ SLOW = {"test_install"}
 # Pythons that the package supports, and where pyenv keeps more of them.
 PYTHONS = [f"python3.{minor}" for minor in range(9, 16)]
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+
+# Tests that build the library once more run if this is set.
+LONG = {"FRAMEFD_LONG": "1"}
 
 # Random cases of each property, where `make test` has some hundred.
 CASES = "10000"
@@ -108,6 +121,8 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="less than a minute")
     which.add_argument("--long", action="store_true", help="what takes longer")
+    which.add_argument("--pythons", action="store_true", help="every other Python")
+    which.add_argument("--list", action="store_true", help="shows those Pythons")
     which.add_argument("--only", metavar="NAME", help="the tests of this name")
     arguments = parser.parse_args()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -118,7 +133,12 @@ def main() -> int:
     if arguments.quick:
         return run(quick(), STYLE, MINUTES["quick"])
     if arguments.long:
-        return run(long(), {OLDEST: f"rustup toolchain install {OLDEST}"}, MINUTES["long"])
+        return run(long(), LONG_EXTRAS, MINUTES["long"])
+    if arguments.pythons:
+        return run(package_tests(), {}, MINUTES["pythons"])
+    if arguments.list:
+        print(*pythons(), sep="\n")
+        return 0
     return run(everything(), EXTRAS, MINUTES["all"])
 
 
@@ -161,8 +181,19 @@ def long() -> list[Suite]:
     return [
         Suite(f"Rust {OLDEST} compiles it", check, OLDEST, apart),
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
+        Suite("musl", [*CARGO_TEST, "--test", "linking", "musl"], "musl-gcc", LONG),
+        dataclasses.replace(
+            unittest("bindings/python/tests", only="source_distribution"),
+            name="a source distribution",
+            needs="setuptools 77",
+            environment=LONG,
+        ),
         *(unittest(folder, python) for python in pythons() for folder in FOLDERS[:4]),
     ]
+
+
+def package_tests() -> list[Suite]:
+    return [unittest("bindings/python/tests", python) for python in pythons()]
 
 
 def named(name: str) -> list[Suite]:
@@ -177,14 +208,14 @@ def named(name: str) -> list[Suite]:
         programs = [*CARGO_TEST, "--test", "c_programs"]
         suites.append(Suite("C", programs, "", {"FRAMEFD_C": name}))
     for folder in FOLDERS:
-        suite = unittest(folder)
-        suites.append(dataclasses.replace(suite, command=[*suite.command, "-k", name]))
+        suites.append(unittest(folder, only=name))
     return suites
 
 
-def unittest(folder: str, python: str = sys.executable) -> Suite:
+def unittest(folder: str, python: str = sys.executable, only: str = "") -> Suite:
     name = folder if python == sys.executable else f"{Path(python).name} {folder}"
-    return Suite(name, [python, "-m", "unittest", "discover", "-s", folder])
+    chosen = ["-k", only] if only else []
+    return Suite(name, [python, "-m", "unittest", "discover", "-s", folder, *chosen])
 
 
 def pythons() -> list[str]:
@@ -199,7 +230,8 @@ def pythons() -> list[str]:
 
 
 def version_of_python(python: str) -> tuple[int, int] | None:
-    show = [python, "-c", "import sys; print(*sys.version_info[:2])"]
+    # Without these two it can neither use the package nor install it.
+    show = [python, "-c", "import ctypes, pip, sys; print(*sys.version_info[:2])"]
     try:
         shown = subprocess.run(show, capture_output=True, text=True)
     except FileNotFoundError:

@@ -1,46 +1,94 @@
-"""Puts the shared library into the package, where the build finds one: FRAMEFD_LIBRARY, or
-target/release of the source tree. Without it the package uses the system's library."""
+"""Puts the shared library into the package. It is FRAMEFD_LIBRARY, or what cargo builds from the
+sources: those of the tree, or of the rust folder of a source distribution. Without cargo it is
+what `make` has built. A package without a library is not made."""
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
+import re
+import shutil
+import subprocess
 
 from setuptools import Distribution, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
+
+HERE = pathlib.Path(__file__).resolve().parent
+PACKED = HERE / "rust"
+SOURCES = PACKED if PACKED.is_dir() else HERE.parents[1]
+NEEDED = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "benches/tokio_codec.rs"]
+
+# As in the Makefile, so that cargo does nothing after `make`.
+BUILD = ["cargo", "rustc", "--quiet", "--locked", "--lib", "--release"]
+KINDS = ["--crate-type", "cdylib,staticlib"]
 
 
-def shared_library() -> pathlib.Path | None:
+@functools.lru_cache(maxsize=None)
+def shared_library() -> pathlib.Path:
+    """The library; builds it if it can be built."""
     chosen = os.environ.get("FRAMEFD_LIBRARY")
     if chosen:
-        return pathlib.Path(chosen)
-    root = pathlib.Path(__file__).resolve().parents[2]
-    target = root / (os.environ.get("CARGO_TARGET_DIR") or "target")
-    built = target / "release" / "libframefd.so"
-    return built if (root / "include" / "framefd.h").exists() and built.exists() else None
+        return there(pathlib.Path(chosen), "FRAMEFD_LIBRARY is no file")
+    target = SOURCES / (os.environ.get("CARGO_TARGET_DIR") or "target")
+    built = target / os.environ.get("CARGO_BUILD_TARGET", "") / "release" / "libframefd.so"
+    wanted = "install Rust 1.88 or newer, or set FRAMEFD_LIBRARY to a libframefd.so"
+    if shutil.which("cargo"):
+        if subprocess.run([*BUILD, *KINDS], cwd=SOURCES).returncode != 0:
+            raise SystemExit(f"error: cargo cannot build the framefd library: {wanted}")
+    return there(built, f"the framefd library is not built, and there is no cargo: {wanted}")
 
 
-class BuildWithLibrary(build_py):
-    """Copies the library beside the modules; an editable install finds it by itself."""
+def there(library: pathlib.Path, otherwise: str) -> pathlib.Path:
+    if not library.is_file():
+        raise SystemExit(f"error: {otherwise}")
+    return library
+
+
+class Build(build_py):
+    """Copies the library beside the modules; an editable install finds it in the tree."""
 
     def run(self) -> None:
-        super().run()
         library = shared_library()
-        if library is not None and not getattr(self, "editable_mode", False):
-            self.copy_file(
-                str(library), os.path.join(self.build_lib, "framefd", "libframefd.so")
-            )
+        super().run()
+        if not self.editable_mode:
+            package = pathlib.Path(self.build_lib, "framefd")
+            self.copy_file(str(library), str(package / "libframefd.so"))
 
 
-class PlatformDistribution(Distribution):
+class Wheel(bdist_wheel):
+    """For every Python 3, since the library knows none of them, and for every Linux with a C
+    library that has the symbols."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        symbols = re.findall(rb"\0GLIBC_2\.(\d+)", shared_library().read_bytes())
+        machine = super().get_tag()[2]
+        if symbols:
+            machine = machine.replace("linux", f"manylinux_2_{max(map(int, symbols))}", 1)
+        return "py3", "none", machine
+
+
+class Sources(sdist):
+    """Adds the sources of the library."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        for name in NEEDED:
+            source, copy = SOURCES / name, pathlib.Path(base_dir, "rust", name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+
+
+class Native(Distribution):
     """With the library in it the package is for one platform."""
 
     def has_ext_modules(self) -> bool:
-        return shared_library() is not None
+        return True
 
 
 setup(
-    cmdclass={"build_py": BuildWithLibrary},
-    distclass=PlatformDistribution,
-    options={"bdist_wheel": {"py_limited_api": "cp39"}},  # one wheel for every Python
+    cmdclass={"build_py": Build, "bdist_wheel": Wheel, "sdist": Sources},
+    distclass=Native,
 )
