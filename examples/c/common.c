@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <sys/signalfd.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 
 enum {
@@ -33,9 +34,7 @@ void fail(const char *format, ...)
 
 /* ---- the command line */
 
-/* Opens descriptors 0 to 2 if they are closed: a socket with such a number would get the
- * program's output. */
-static void open_standard_descriptors(void)
+void open_standard_descriptors(void)
 {
     int fd;
     do
@@ -79,7 +78,7 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
     opterr = 0;
     while ((letter = getopt_long(argc, argv, "+:", known, &index)) != -1) {
         if (letter == '!') {
-            fputs(help, stdout);
+            show(STDOUT_FILENO, help, strlen(help));
             exit(EXIT_SUCCESS);
         }
         if (letter == ':')
@@ -113,6 +112,37 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
     }
 }
 
+/* As process 1 of a container a server gets the orphans of its commands. Whoever reaps them must
+ * not reap the commands, which the library waits for. So process 1 does nothing else, and the
+ * server is its child. Ctrl-C must not reach that twice: it has a process group of its own. */
+static void leave_process_1(void)
+{
+    sigset_t all, before;
+    pid_t server, ended;
+    int status;
+
+    if (getpid() != 1)
+        return;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    signal(SIGCHLD, SIG_DFL);
+    if ((server = fork()) <= 0) {
+        setpgid(0, 0);
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        if (server < 0)
+            fail("cannot start: %s", strerror(errno));
+        return;
+    }
+    for (;;) {
+        int number = sigwaitinfo(&all, NULL);
+        if (number > 0 && number != SIGCHLD)
+            kill(server, number);
+        while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
+            if (ended == server)
+                exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    }
+}
+
 struct arguments read_arguments(int argc, char **argv, const char *letters, const char *help)
 {
     struct arguments a = {.host = "127.0.0.1", .port = "0", .wire = "frame"};
@@ -133,6 +163,7 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
         fail("unknown argument %s, see --help", argv[optind]);
     } else {
         signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more does not end a server */
+        leave_process_1();
     }
     a.request = argv + optind;
     return a;
@@ -261,6 +292,16 @@ char *next_request(struct arguments *a)
         if (*text != '\0')
             return text;
     }
+}
+
+void say(const char *format, ...)
+{
+    char text[4096];
+    va_list values;
+    va_start(values, format);
+    int len = vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    show(STDOUT_FILENO, text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
 }
 
 void show(int fd, const void *data, size_t len)
@@ -530,7 +571,7 @@ void end_command(void)
 
 static void run_datagrams(struct job *job)
 {
-    while ((wait_for(server.stop_read, job->fd, -1) & 1) == 0)
+    while (request_comes(job->fd))
         job->serve(NULL, job->fd, job->context);
 }
 

@@ -31,6 +31,10 @@ extern int exit_failure;
 /* Prints an error and exits with exit_failure. Not for the threads of a server. */
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
+/* Opens descriptors 0 to 2 if they are closed: a socket with such a number would get the
+ * program's output. Call it first in main(), unless you call read_arguments(). */
+void open_standard_descriptors(void);
+
 /* ---- the command line */
 
 struct arguments {
@@ -50,8 +54,7 @@ struct arguments {
 
 /* Reads the options whose letters are given (h: host, p: port, w: wire, r: root, k: key file,
  * T: timeout, c: cwd, e: env, i: stdin, t: tty). A server has an h; a client has HOST, PORT and
- * a request instead. Help and mistakes end the program. Call it first in main(): it opens
- * descriptors 0 to 2 if they are closed. */
+ * a request instead. Help and mistakes end the program. Call it first in main(). */
 struct arguments read_arguments(int argc, char **argv, const char *letters, const char *help);
 void free_arguments(struct arguments *arguments);
 
@@ -67,8 +70,11 @@ struct frame_connection *connect_to(const struct arguments *arguments, uint32_t 
  * Valid until the next call. */
 char *next_request(struct arguments *arguments);
 
-/* Writes all of it, also if the descriptor does not block. */
+/* Writes all of it, also if the descriptor does not block; fails if it cannot. */
 void show(int fd, const void *data, size_t len);
+
+/* The same for standard output, as printf(3), which would lose what does not fit there. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Shows the output of a command, frees it, and returns the command's exit status. */
 int show_output(struct exec_output *output, const struct exec_result *result);

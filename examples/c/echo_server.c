@@ -48,6 +48,7 @@ static struct {
     int epoll, listener, signals;
     bool full, stopping;
     size_t sending; /* connections that do */
+    int64_t end;    /* of reading, once it stops */
     struct connection *connections;
 } server;
 
@@ -157,16 +158,20 @@ static bool answer(struct connection *c)
             return leave(c);
     } while (c->count > 0);
     enter(c, READS);
-    return !server.stopping || leave(c);
+    return true;
 }
 
 static bool read_and_answer(struct connection *c)
 {
     size_t room;
     void *space = frame_decoder_reserve(c->decoder, &room);
+    if (server.stopping && now_ms() >= server.end)
+        return leave(c);
     ssize_t len = space == NULL ? 0 : read(c->fd, space, room);
+    if (len < 0 && errno == EAGAIN)
+        return !server.stopping || leave(c);
     if (len <= 0)
-        return len < 0 && errno == EAGAIN;
+        return false;
     return frame_decoder_commit(c->decoder, (size_t)len) == 0 && answer(c);
 }
 
@@ -180,11 +185,17 @@ static bool drop(struct connection *c)
     return c->dropped < LINGER_SIZE;
 }
 
+/* Takes the next step of a connection. If the server stops, what has arrived is still read and
+ * answered, but nothing is waited for. */
 static void go_on(struct connection *c)
 {
     static bool (*const step[])(struct connection *) = {
         [READS] = read_and_answer, [SENDS] = answer, [LEAVES] = drop};
-    if (!step[c->state](c))
+    bool usable;
+    do
+        usable = step[c->state](c);
+    while (usable && server.stopping && c->state == READS);
+    if (!usable)
         close_connection(c);
 }
 
@@ -203,12 +214,14 @@ static void begin_to_stop(void)
 {
     take_stop_signal(server.signals);
     close(server.signals);
+    accept_clients(); /* those that have connected before the stop */
     close(server.listener);
     server.stopping = true;
+    server.end = now_ms() + LINGER_MS;
     for (struct connection *c = server.connections, *next; c != NULL; c = next) {
         next = c->next;
-        if (c->state == READS && !leave(c))
-            close_connection(c);
+        if (c->state == READS)
+            go_on(c);
     }
 }
 

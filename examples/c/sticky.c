@@ -40,7 +40,7 @@ static void recv_text(int fd, size_t size, size_t expected)
     check(recv(fd, data, expected, MSG_PEEK | MSG_WAITALL) == (ssize_t)expected);
     ssize_t len = recv_some(fd, data, size);
     check(len > 0);
-    printf("  recv(%zu): %zd bytes \"%.*s\"\n", size, len, (int)len, data);
+    say("  recv(%zu): %zd bytes \"%.*s\"\n", size, len, (int)len, data);
 }
 
 /* Sends the messages one by one, and receives them. */
@@ -53,7 +53,7 @@ static void show_messages(int sender, int receiver, const struct frame_options *
     for (int i = 0; i < MESSAGES; i++) {
         check(frame_recv(receiver, &message, opts) == 0);
         const char *data = frame_body(message, &len);
-        printf("  %zu bytes \"%.*s\"\n", len, (int)len, data);
+        say("  %zu bytes \"%.*s\"\n", len, (int)len, data);
         frame_free(message);
     }
 }
@@ -63,28 +63,31 @@ int main(int argc, char **argv)
     struct frame_options packets = FRAME_OPTIONS_INIT;
     struct frame_connection *ends[2];
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return fputs(help, stdout) < 0;
+    open_standard_descriptors();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        say("%s", help);
+        return EXIT_SUCCESS;
+    }
     if (argc > 1)
         errx(EXIT_FAILURE, "unknown argument %s, see --help", argv[1]);
     open_stream(&ends[0], &ends[1]);
     int sender = socket_of(ends[0]), receiver = socket_of(ends[1]);
 
-    puts("\"hello\" and \"feng\", sent apart, stick together:");
+    say("\"hello\" and \"feng\", sent apart, stick together:\n");
     send_text(sender, "hello");
     send_text(sender, "feng");
     recv_text(receiver, 1024, 9);
 
-    puts("\"hello feng\", sent at once, comes in pieces:");
+    say("\"hello feng\", sent at once, comes in pieces:\n");
     send_text(sender, "hello feng");
     recv_text(receiver, 2, 10);
     recv_text(receiver, 1024, 8);
 
-    puts("The same as packets:");
+    say("The same as packets:\n");
     packets.format = FRAME_FORMAT_PACKETS;
     show_messages(sender, receiver, &packets);
 
-    puts("The same as frames:");
+    say("The same as frames:\n");
     show_messages(sender, receiver, NULL);
     frame_connection_free(ends[0]);
     frame_connection_free(ends[1]);

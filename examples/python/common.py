@@ -95,6 +95,31 @@ def text_of(error: Exception) -> str:
 # ---- the command line
 
 
+def leave_process_1() -> None:
+    """As process 1 of a container a server gets the orphans of its commands. Whoever reaps them
+    must not reap the commands, which the library waits for. So process 1 does nothing else, and
+    the server is its child. Ctrl-C must not reach that twice: it has a process group of its own."""
+    if os.getpid() != 1:
+        return
+    signals = signal.valid_signals()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    server = os.fork()
+    if server == 0:
+        os.setpgid(0, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    while True:
+        number = signal.sigwait(signals)
+        if number != signal.SIGCHLD:
+            os.kill(server, number)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == server:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    os._exit(code if code >= 0 else 128 - code)
+
+
 class Arguments:
     """Options of a server, or options of a client with HOST, PORT and a request. ``--help``
     ends the program."""
@@ -109,6 +134,7 @@ class Arguments:
             self.host, self.port = self.option("host", "127.0.0.1"), self.option("port", "0")
             if rest:
                 raise Mistake(f"unknown argument {rest[0]}, see --help")
+            leave_process_1()
         else:
             # Options end where the request begins, which may have options of its own.
             self.host, rest = self._operand("HOST", rest)
@@ -372,7 +398,7 @@ def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None
     with open_datagrams(arguments, server=True) as sock:
 
         def work() -> None:
-            while stop not in wait_for(stop, sock.fileno()):
+            while sock.fileno() in wait_for(stop, sock.fileno()):
                 answer(sock)
 
         threads = [threading.Thread(target=work) for _ in range(DATAGRAM_THREADS + 1)]

@@ -73,19 +73,31 @@ class Server:
         await hang_up(client)
 
     async def receive(self, client: aio.Connection) -> list[framefd.Frame]:
-        """The next frames of a client; none if it has ended, or the server stops."""
+        """The next frames of a client; none if it has ended, or if the server stops and there
+        are none yet."""
         task = asyncio.current_task()
         self.receiving.add(task)
         try:
-            return [] if self.is_stopping else await client.recv_many(AT_ONCE)
+            if not self.is_stopping:
+                return await client.recv_many(AT_ONCE)
         except framefd.ClosedError:
             return []
         except asyncio.CancelledError:
-            if self.is_stopping:
-                return []
-            raise
+            if not self.is_stopping:
+                raise
         finally:
             self.receiving.discard(task)
+        return await received(client)
+
+
+async def received(client: aio.Connection) -> list[framefd.Frame]:
+    """The frames that have arrived, without waiting for more."""
+    task = asyncio.ensure_future(client.recv_many(AT_ONCE))
+    await asyncio.wait([task], timeout=0)
+    task.cancel()
+    with contextlib.suppress(framefd.ClosedError, asyncio.CancelledError):
+        return await task
+    return []
 
 
 async def hang_up(client: aio.Connection) -> None:

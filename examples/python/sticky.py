@@ -20,7 +20,7 @@ MESSAGES = [b"hello", b"feng", b"hello feng"]
 
 def main() -> None:
     if sys.argv[1:] == ["--help"]:
-        print(HELP, end="")
+        say(HELP)
         return
     if len(sys.argv) > 1:
         raise Mistake(f"unknown argument {sys.argv[1]}, see --help")
@@ -28,28 +28,32 @@ def main() -> None:
         sender = socket.create_connection(listener.getsockname())
         receiver, _ = listener.accept()
     with sender, receiver:
-        print('"hello" and "feng", sent apart, stick together:')
+        say('"hello" and "feng", sent apart, stick together:\n')
         sender.sendall(b"hello")
         sender.sendall(b"feng")
         recv_text(receiver, 1024, 9)
 
-        print('"hello feng", sent at once, comes in pieces:')
+        say('"hello feng", sent at once, comes in pieces:\n')
         sender.sendall(b"hello feng")
         recv_text(receiver, 2, 10)
         recv_text(receiver, 1024, 8)
 
-        print("The same as packets:")
+        say("The same as packets:\n")
         show_messages(sender, receiver, framefd.Prefix())
 
-        print("The same as frames:")
+        say("The same as frames:\n")
         show_messages(sender, receiver)
+
+
+def say(text: str) -> None:
+    common.show(text.encode())
 
 
 def recv_text(receiver: socket.socket, size: int, expected: int) -> None:
     """One recv() of up to ``size`` bytes, once ``expected`` bytes have arrived."""
     receiver.recv(expected, socket.MSG_PEEK | socket.MSG_WAITALL)
     data = receiver.recv(size)
-    print(f'  recv({size}): {len(data)} bytes "{data.decode()}"')
+    say(f'  recv({size}): {len(data)} bytes "{data.decode()}"\n')
 
 
 def show_messages(
@@ -60,7 +64,7 @@ def show_messages(
         framefd.send(sender, body=message, prefix=prefix)
     for _ in MESSAGES:
         message = framefd.recv(receiver, prefix=prefix).body
-        print(f'  {len(message)} bytes "{message.decode()}"')
+        say(f'  {len(message)} bytes "{message.decode()}"\n')
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ __all__ = [
     "launch",
     "peer",
     "plain",
+    "redirecting",
     "tcp_exec_client",
     "tcp_exec_server",
 ]
@@ -53,6 +54,11 @@ def tcp_exec_client(kind: str, wire: str, address: tuple[str, str], *words: str)
     if kind == OLD:
         return peer(f"{wire}_client", *address, *words)
     return launch.program(kind, "exec_client", *address, "--wire", wire, *words)
+
+
+def redirecting(redirected: str, command: list[str]) -> list[str]:
+    """A command with descriptors as the shell makes them."""
+    return ["sh", "-c", f'exec "$@" {redirected}', "sh", *command]
 
 
 class Case(unittest.TestCase):

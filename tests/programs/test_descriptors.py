@@ -1,87 +1,17 @@
-"""Standard descriptors of any kind, and a stop while clients wait to be accepted."""
+"""Clients whose standard descriptors are closed, do not block or have nobody at their end, on
+every wire and in every mode; test_surroundings.py has what is so for all programs."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import unittest
 
-from pairs import Case, launch, plain, tcp_exec_client, tcp_exec_server
+from pairs import Case, launch, redirecting, tcp_exec_client, tcp_exec_server
 
 IN_EVERY_LANGUAGE = tuple((language,) for language in launch.LANGUAGES)
-WRONG = b"a key that only one side of this test has"
-
-
-class Servers(Case):
-    """A client with the wrong key is refused, which is logged, and hurts nobody."""
-
-    def test_without_standard_descriptors(self) -> None:
-        def check(language: str) -> None:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                address = ("127.0.0.1", str(free.getsockname()[1]))
-            command = [*self.server(language), "--port", address[1]]
-            with launch.start(redirecting("<&- >&- 2>&-", command)) as server:
-                try:
-                    self.ask(address, "right", b"on\n", patient=True)
-                    self.ask(address, "wrong", b"")
-                    self.ask(address, "right", b"on\n")
-                    server.terminate()
-                    self.assertEqual(server.wait(launch.SECONDS), 0)
-                finally:
-                    server.kill()
-
-        self.each(IN_EVERY_LANGUAGE, check)
-
-    def test_when_nobody_reads_the_log_any_more(self) -> None:
-        def check(language: str) -> None:
-            log = self.directory / f"{language}-log"
-            os.mkfifo(log)
-            reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-            with launch.server(redirecting(f"2>{log}", self.server(language))) as running:
-                os.close(reader)
-                self.ask(running.address, "wrong", b"")
-                self.ask(running.address, "right", b"on\n")
-                self.assertEqual(running.stop(), 0)
-
-        self.each(IN_EVERY_LANGUAGE, check)
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.keys = {"right": self.key_file(), "wrong": self.key_file("wrong", WRONG)}
-
-    def server(self, language: str) -> list[str]:
-        return launch.program(language, "exec_server", "--key-file", self.keys["right"])
-
-    def ask(
-        self, address: tuple[str, str], key: str, output: bytes, patient: bool = False
-    ) -> None:
-        command = launch.program("c", "exec_client", "--key-file", self.keys[key], *address)
-        end = time.monotonic() + launch.SECONDS
-        got = launch.run([*command, "echo on"])
-        while patient and b"refused" in got.stderr and time.monotonic() < end:
-            time.sleep(0.01)
-            got = launch.run([*command, "echo on"])
-        self.assertEqual(got.stdout, output, got.stderr)
-
-    def test_who_waits_to_be_accepted_is_served_before_the_stop(self) -> None:
-        def check(language: str) -> None:
-            with launch.server(launch.program(language, "exec_server")) as running:
-                running.process.send_signal(signal.SIGSTOP)
-                conns = [socket.create_connection(running.socket_address) for _ in range(20)]
-                for n, conn in enumerate(conns):
-                    plain.write_frame(conn, {"cmd": "exec"}, b"echo %d" % n)
-                running.process.send_signal(signal.SIGTERM)
-                running.process.send_signal(signal.SIGCONT)
-                for n, conn in enumerate(conns):
-                    _, body = plain.read_frame(conn) or ({}, b"")
-                    self.assertEqual(body, b"%d\n" % n)
-                    conn.close()
-                self.assertEqual(running.process.wait(launch.SECONDS), 0, running.errors())
-
-        self.each(IN_EVERY_LANGUAGE, check)
 
 
 class Clients(Case):
@@ -148,11 +78,6 @@ class Clients(Case):
 
         wires = ("frame", "json", "packet", "ack")
         self.each([(*case, wire) for case in IN_EVERY_LANGUAGE for wire in wires], check)
-
-
-def redirecting(redirected: str, command: list[str]) -> list[str]:
-    """A command with descriptors as the shell makes them."""
-    return ["sh", "-c", f'exec "$@" {redirected}', "sh", *command]
 
 
 def read_slowly(command: list[str]) -> bytes:

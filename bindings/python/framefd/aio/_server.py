@@ -107,8 +107,10 @@ class Server:
         return self._address
 
     def close(self) -> None:
-        """Stops accepting; existing connections stay."""
+        """Stops accepting; existing connections stay, and those that wait to be accepted."""
         if self._listener.fileno() >= 0:
+            while self._accept():
+                pass
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
 
@@ -139,11 +141,12 @@ class Server:
             self.cancel()
         await self.wait_closed()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Accepts the next client that waits; False if there was none."""
         try:
             connection = self._listener.accept(timeout=0)
         except FrameTimeoutError:
-            return
+            return False
         except OSError as error:
             # Such as no descriptors left: the connection stays in the queue.
             self._loop.remove_reader(self._listener.fileno())
@@ -151,10 +154,11 @@ class Server:
             if self._loop.time() >= self._quiet_until:
                 self._quiet_until = self._loop.time() + QUIET
                 self._report("A connection could not be accepted", error)
-            return
+            return False
         task = self._loop.create_task(self._handle(Connection.of(connection)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     def _resume(self) -> None:
         if self._listener.fileno() >= 0:
