@@ -174,7 +174,8 @@ def functions() -> Iterator[tuple[str, str | None, Callable[..., Any]]]:
                 if full in RESULTS:
                     continue
                 for method in dir(item):
-                    function = inspect.getattr_static(item, method)
+                    # Before 3.12 dir() has a name more: __abstractmethods__.
+                    function = inspect.getattr_static(item, method, None)
                     function = getattr(function, "__func__", function)
                     is_public = method == "__init__" or not method.startswith("_")
                     if is_public and inspect.isfunction(function):
