@@ -472,7 +472,7 @@ int frame_connection_end(struct frame_connection *c, bool linger, int timeout_ms
  * A socket is shut down, for all processes that share it. In a child of fork(2) the call does
  * nothing. Any thread and any signal handler may call it until the connection is freed.
  *
- * Returns 0 or FRAME_EINVAL (NULL). */
+ * Returns 0 or FRAME_EINVAL (NULL), and leaves frame_last_error() as it is. */
 int frame_connection_abort(struct frame_connection *c);
 
 /* Stops receiving for good, and returns the bytes that were read ahead. They are the next part
@@ -1133,11 +1133,12 @@ int exec_finish(struct frame_connection *c, int timeout_ms, struct exec_result *
  * signal is a number of signal(7) of this system: HUP, INT, QUIT, TERM, KILL, USR1, USR2, CONT,
  * TSTP, STOP, WINCH, ALRM or PIPE. Any thread, and any signal handler.
  *
- * Returns 0, FRAME_EINVAL (another signal) or FRAME_ESTATE (no command was ever started). */
+ * Returns 0, FRAME_EINVAL (another signal), FRAME_ESTATE (no command was ever started) or
+ * FRAME_EFORKED, and leaves frame_last_error() as it is. */
 int exec_signal(struct frame_connection *c, int signal);
 
 /* Changes the size of the command's terminal, in the same way. Any thread, and any signal
- * handler. Returns 0 or FRAME_ESTATE. */
+ * handler. Returns 0, FRAME_ESTATE or FRAME_EFORKED, and leaves frame_last_error() as it is. */
 int exec_resize(struct frame_connection *c, uint16_t rows, uint16_t columns);
 
 /* ============================================================== 9  commands, server ====== */

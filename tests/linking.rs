@@ -199,6 +199,16 @@ fn the_library_can_be_loaded_and_unloaded_again_and_again() {
     assert_eq!(run(&binary, &[&shared_library()]), "same descriptors, same threads\n");
 }
 
+#[test]
+fn what_signal_handlers_may_call_allocates_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let binary = text(&scratch.path().join("in_handlers"));
+    run("cc", &["-pthread", "-Iinclude", "-o", &binary, "tests/linking/in_handlers.c", "-ldl"]);
+    let invalid = framefd::ErrorKind::Argument.code();
+    let expected = format!("0 {invalid} {invalid} 0 {invalid} {invalid} 105 0 0 0 allocations\n");
+    assert_eq!(run(&binary, &[&shared_library()]), expected);
+}
+
 fn archive() -> String {
     text(&release().join("libframefd-c.a"))
 }

@@ -22,6 +22,13 @@ pub fn code(work: impl FnOnce() -> Result<()>) -> c_int {
     }
 }
 
+/// Runs the work of an entry point that signal handlers may call. In a library that was loaded
+/// by dlopen(3) a thread's first use of a thread-local variable allocates, and so may a text. So
+/// nothing is caught, and the last error stays: `work` must not panic, nor allocate.
+pub fn code_in_handler(work: impl FnOnce() -> Result<()>) -> c_int {
+    work().map_or_else(|error| error.kind().code(), |()| 0)
+}
+
 /// Runs the work of an entry point that returns a small non-negative number.
 #[inline]
 pub fn small(work: impl FnOnce() -> Result<c_int>) -> c_int {

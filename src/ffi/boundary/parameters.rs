@@ -243,6 +243,11 @@ impl<T: Sync> Handle<T> {
         unsafe { arguments::object(self.0.cast_const(), what) }
     }
 
+    /// The object, for a call in a signal handler: a failure does not allocate.
+    pub fn get_in_handler<'a>(self) -> Result<&'a T> {
+        if self.0.is_null() { Err(arguments::invalid("")) } else { self.get("") }
+    }
+
     /// Frees the object; NULL is ignored.
     pub fn free(self) {
         // SAFETY: it came from `Place::put`, and is not used again: the header says so.

@@ -21,7 +21,7 @@ use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::cell::ConnectionCell;
 use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, parameter, timeout};
-use crate::ffi::boundary::outcome::{code, value};
+use crate::ffi::boundary::outcome::{code, code_in_handler, value};
 use crate::ffi::boundary::parameters::{Fd, Handle, Options, Out, Results, Value};
 use crate::ffi::frame::{depth, format};
 use crate::io::wait::Interrupt;
@@ -246,11 +246,11 @@ pub extern "C" fn frame_connection_end(
 /// A socket is shut down, for all processes that share it. In a child of fork(2) the call does
 /// nothing. Any thread and any signal handler may call it until the connection is freed.
 ///
-/// Returns 0 or FRAME_EINVAL (NULL).
+/// Returns 0 or FRAME_EINVAL (NULL), and leaves frame_last_error() as it is.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_abort(c: Handle<FrameConnection>) -> c_int {
-    code(|| {
-        c.get("c")?.cell.handle().abort();
+    code_in_handler(|| {
+        c.get_in_handler()?.cell.handle().abort();
         Ok(())
     })
 }

@@ -8,7 +8,7 @@ use super::request::{ExecRequest, Form, request_of};
 use super::{ExecResult, result_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::invalid;
-use crate::ffi::boundary::outcome::{code, count, small};
+use crate::ffi::boundary::outcome::{code, code_in_handler, count, small};
 use crate::ffi::boundary::parameters::{Bytes, Fd, Handle, Options, Results, Room, Value};
 use crate::ffi::connection::{FrameConnection, length};
 use crate::io::process::terminal::WindowSize;
@@ -155,17 +155,18 @@ pub extern "C" fn exec_finish(
 /// signal is a number of signal(7) of this system: HUP, INT, QUIT, TERM, KILL, USR1, USR2, CONT,
 /// TSTP, STOP, WINCH, ALRM or PIPE. Any thread, and any signal handler.
 ///
-/// Returns 0, FRAME_EINVAL (another signal) or FRAME_ESTATE (no command was ever started).
+/// Returns 0, FRAME_EINVAL (another signal), FRAME_ESTATE (no command was ever started) or
+/// FRAME_EFORKED, and leaves frame_last_error() as it is.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_signal(c: Handle<FrameConnection>, signal: c_int) -> c_int {
-    code(|| c.get("c")?.cell.handle().signal(signal))
+    code_in_handler(|| c.get_in_handler()?.cell.handle().signal(signal))
 }
 
 /// Changes the size of the command's terminal, in the same way. Any thread, and any signal
-/// handler. Returns 0 or FRAME_ESTATE.
+/// handler. Returns 0, FRAME_ESTATE or FRAME_EFORKED, and leaves frame_last_error() as it is.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_resize(c: Handle<FrameConnection>, rows: u16, columns: u16) -> c_int {
-    code(|| c.get("c")?.cell.handle().resize(WindowSize { rows, columns }))
+    code_in_handler(|| c.get_in_handler()?.cell.handle().resize(WindowSize { rows, columns }))
 }
 
 impl FrameConnection {
