@@ -1,7 +1,7 @@
 //! Helpers for tests of system calls: files, processes of their own, and calls that fail.
 
 use std::fs;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -19,6 +19,24 @@ use crate::wire::name::Name;
 /// The number of random cases of a property: `usual`, unless PROPTEST_CASES is set.
 pub fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").map_or(usual, |cases| cases.parse().unwrap())
+}
+
+/// Both ends of a TCP connection, and something in the error queue of the first: the time of a
+/// transmission, as a host asks for it (SO_TIMESTAMPING).
+pub fn with_an_error_queue() -> (OwnedFd, OwnedFd) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut theirs, _) = listener.accept().unwrap();
+    let flags: libc::c_uint = libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        | libc::SOF_TIMESTAMPING_SOFTWARE
+        | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+    let option = (&raw const flags).cast();
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_TIMESTAMPING);
+    // SAFETY: the kernel reads four bytes of it.
+    assert_eq!(unsafe { libc::setsockopt(ours.as_raw_fd(), level, name, option, 4) }, 0);
+    std::io::Write::write_all(&mut ours, b"x").unwrap();
+    std::io::Read::read_exact(&mut theirs, &mut [0]).unwrap();
+    (ours.into(), theirs.into())
 }
 
 /// `outside/file` and, beside it, `root` with a file `old` and a directory `dir`.

@@ -19,6 +19,8 @@ pub type Hook = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
 /// With a hook no single wait lasts longer than this: the signal that the hook looks for may
 /// have been delivered to another thread.
 const SLICE: Duration = Duration::from_secs(1);
+/// Short compared with any deadline, long compared with a system call.
+const PAUSE: Duration = Duration::from_millis(1);
 /// The longest single wait if a socket can be aborted that is not waited for.
 const ABORT_SLICE: Duration = Duration::from_millis(50);
 
@@ -143,10 +145,19 @@ impl Interrupt {
         if self.is_aborted() {
             return Err(aborted());
         }
-        if time.is_up() {
-            return Err(Error::new(ErrorKind::TimedOut, "timed out before the call was done"));
-        }
+        turn(None, time)?;
         if self.hook.is_some() && time.has_worked(SLICE) { self.ask() } else { Ok(()) }
+    }
+}
+
+/// The same for a call that may have no interrupt.
+pub(crate) fn turn(interrupt: Option<&Interrupt>, time: &mut Time) -> Result<()> {
+    match interrupt {
+        Some(interrupt) => interrupt.turn(time),
+        None if time.is_up() => {
+            Err(Error::new(ErrorKind::TimedOut, "timed out before the call was done"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -158,21 +169,29 @@ impl fmt::Debug for Interrupt {
 
 /// Waits until one of `fds` is ready or the deadline passes (`Ok(0)`). A signal does not end the
 /// wait; it calls the hook.
+///
+/// The call that follows may still find nothing. So whoever tries again looks at the deadline
+/// first.
 pub fn poll(
     fds: &mut [PollFd<'_>],
     deadline: Deadline,
     interrupt: Option<&Interrupt>,
 ) -> Result<usize> {
-    match interrupt {
-        Some(interrupt) => poll_interrupted(fds, deadline, interrupt),
+    let ready = match interrupt {
+        Some(interrupt) => poll_interrupted(fds, deadline, interrupt)?,
         None => loop {
             match poll_once(fds, deadline) {
-                Ok(ready) => return Ok(ready),
+                Ok(ready) => break ready,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::system("poll", errno)),
             }
         },
+    };
+    if ready > 0 && fds.iter().all(|fd| (fd.revents() - PollFlags::ERR).is_empty()) {
+        // The error queue of a socket is reported until the host has read it.
+        let _ = poll_once(&mut [], deadline.min(Deadline::after(PAUSE)));
     }
+    Ok(ready)
 }
 
 /// Waits until `fd` is ready for `what`. Hang-ups and errors count as ready: the read
@@ -250,6 +269,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::io::testing;
 
     fn wait_on(fd: BorrowedFd<'_>, millis: u64, interrupt: &Interrupt) -> Result<usize> {
         let deadline = Deadline::after(Duration::from_millis(millis));
@@ -283,6 +303,20 @@ mod tests {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let interrupt = Interrupt::by_hook(Box::new(|| ControlFlow::Continue(())));
         assert_eq!(wait_on(reader.as_fd(), 20, &interrupt).unwrap(), 0);
+    }
+
+    /// A wait that is over at once, again and again, costs no processor.
+    #[test]
+    fn an_error_queue_that_nobody_reads_does_not_spin() {
+        let (socket, _peer) = testing::with_an_error_queue();
+        let aborted = Interrupt::for_descriptors(None, [Some(forever(&socket)), None]).unwrap();
+        let (start, long) = (Instant::now(), Duration::from_millis(50));
+        let mut waits = 0;
+        while start.elapsed() < long {
+            assert_eq!(wait_on(socket.as_fd(), 60_000, &aborted).unwrap(), 1);
+            waits += 1;
+        }
+        assert!(waits <= long.as_millis() + 1, "{waits}");
     }
 
     #[test]

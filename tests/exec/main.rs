@@ -8,6 +8,7 @@ mod confined;
 mod connection;
 mod copy;
 mod engine;
+mod error_queue;
 mod faults;
 mod flow;
 mod memory;

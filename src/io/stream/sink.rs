@@ -11,9 +11,9 @@ use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::{Deadline, TimeLimit};
+use crate::io::deadline::{Deadline, Time, TimeLimit};
 use crate::io::signal::with_blocked;
-use crate::io::wait::{Interrupt, poll};
+use crate::io::wait::{Interrupt, poll, turn};
 
 /// Bytes that a ready blocking pipe accepts without blocking, if the kernel has no other way:
 /// PIPE_BUF, pipe(7).
@@ -115,10 +115,18 @@ impl<'fd> Sink<'fd> {
     /// [`ErrorKind::Stalled`]: a part was.
     pub fn write_all_vectored(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
+        let mut time = Time::from(self.time_limit);
         while !slices.is_empty() {
             let sent = self.write(slices)?;
             self.mid_message = true;
             IoSlice::advance_slices(&mut slices, sent);
+            // A peer that reads without a pause does not extend the call.
+            if !slices.is_empty() && !self.time_limit.deadline.is_past() {
+                turn(self.interrupt.as_deref(), &mut time).map_err(|error| match error.kind() {
+                    ErrorKind::TimedOut => self.late(),
+                    _ => self.interrupted(error),
+                })?;
+            }
         }
         Ok(())
     }
@@ -160,14 +168,14 @@ impl<'fd> Sink<'fd> {
         mut other: Option<&mut dyn Meanwhile>,
     ) -> Result<usize> {
         let may_block = other.is_none() && self.may_block();
-        let mut is_ready = false;
+        let mut until = None;
         loop {
             let outcome = if self.is_socket {
                 self.send(slices, may_block)
             } else if may_block {
                 with_blocked(|| rustix::io::writev(self.fd, slices))
             } else {
-                self.write_in_step(slices, &mut other)?
+                self.write_in_step(slices, &mut other, &mut until)?
             };
             match outcome {
                 Ok(0) => return Err(Error::new(ErrorKind::Io, "write took no bytes")),
@@ -175,13 +183,10 @@ impl<'fd> Sink<'fd> {
                 Err(Errno::NOTSOCK) if self.is_socket => self.is_socket = false,
                 Err(Errno::INTR) => {}
                 // A ready descriptor may still lack the memory for more.
-                Err(Errno::AGAIN) if is_ready && self.time_limit.deadline.passed() => {
+                Err(Errno::AGAIN) if until.is_some_and(Deadline::passed) => {
                     return Err(self.late());
                 }
-                Err(Errno::AGAIN) => {
-                    self.wait(&mut other)?;
-                    is_ready = true;
-                }
+                Err(Errno::AGAIN) => self.wait(&mut other, &mut until)?,
                 Err(errno) => return Err(Error::system("write", errno)),
             }
         }
@@ -207,6 +212,7 @@ impl<'fd> Sink<'fd> {
         &mut self,
         slices: &[IoSlice<'_>],
         other: &mut Option<&mut dyn Meanwhile>,
+        until: &mut Option<Deadline>,
     ) -> Result<Result<usize, Errno>> {
         let step = match self.without_waiting()? {
             WithoutWaiting::Step(step) => step,
@@ -219,7 +225,7 @@ impl<'fd> Sink<'fd> {
                 outcome => return Ok(outcome),
             },
         };
-        self.wait(other)?;
+        self.wait(other, until)?;
         let total = slices.iter().map(|slice| slice.len()).fold(0, usize::saturating_add);
         let is_whole = total <= step || self.is_nonblocking()?;
         Ok(with_blocked(|| {
@@ -257,16 +263,23 @@ impl<'fd> Sink<'fd> {
         rustix::io::pwritev2(self.fd, slices, u64::MAX, ReadWriteFlags::NOWAIT)
     }
 
-    fn wait(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<()> {
+    /// Waits until there is room. `until` begins with the first wait for it.
+    fn wait(
+        &self,
+        other: &mut Option<&mut dyn Meanwhile>,
+        until: &mut Option<Deadline>,
+    ) -> Result<()> {
         let mut unread = self.unread();
         loop {
-            if self.wait_once(other)? {
+            let step = *until.get_or_insert_with(|| self.time_limit.next());
+            if self.wait_once(other, step)? {
                 return Ok(());
             }
             // A socket is reported as ready only once a large part of its buffer is free. With a
             // slow reader that can take longer than a stall may.
             let before = std::mem::replace(&mut unread, self.unread());
             if unread < before && !self.time_limit.deadline.passed() {
+                *until = None;
                 continue;
             }
             return Err(self.late());
@@ -274,8 +287,7 @@ impl<'fd> Sink<'fd> {
     }
 
     /// Waits until there is room, and reads `other` meanwhile; false after a timeout.
-    fn wait_once(&self, other: &mut Option<&mut dyn Meanwhile>) -> Result<bool> {
-        let until = self.time_limit.next();
+    fn wait_once(&self, other: &mut Option<&mut dyn Meanwhile>, until: Deadline) -> Result<bool> {
         loop {
             let mut fds = [
                 PollFd::from_borrowed_fd(self.fd, PollFlags::OUT),
@@ -386,6 +398,18 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_holds_although_the_peer_takes_everything() {
+        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        for timeout in [Duration::from_nanos(1), Duration::ZERO, Duration::from_secs(60)] {
+            let mut sink = Sink::new(null.as_fd(), Deadline::after(timeout));
+            // One more than a system call takes.
+            let sent = sink.write_all_vectored(&mut vec![IoSlice::new(b"x"); MAX_SLICES + 1]);
+            let expected = (timeout == Duration::from_nanos(1)).then_some(ErrorKind::Stalled);
+            assert_eq!(sent.err().map(|error| error.kind()), expected, "{timeout:?}");
+        }
+    }
+
+    #[test]
     fn a_deadline_holds_on_what_is_made_blocking_meanwhile() {
         testing::failing(&[(libc::SYS_pwritev2, Errno::NOSYS)], || {
             let (_reader, writer) = rustix::pipe::pipe().unwrap();
@@ -411,6 +435,17 @@ mod tests {
                 assert_eq!((late.kind(), soon.passed()), (ErrorKind::TimedOut, true));
             }
         });
+    }
+
+    #[test]
+    fn a_stall_is_seen_although_the_socket_is_reported_for_its_error_queue() {
+        let (ours, _theirs) = testing::with_an_error_queue();
+        let mut sink = Sink::new(ours.as_fd(), Deadline::NEVER);
+        let piece = vec![b'x'; 100_000];
+        while sink.try_write(&[IoSlice::new(&piece)]).unwrap().is_some() {}
+        sink.set_time_limit(TimeLimit::for_bytes(1 << 40, Duration::from_millis(20)));
+        let late = sink.write_all(&vec![b'x'; 100_000_000]).unwrap_err();
+        assert!(matches!(late.kind(), ErrorKind::TimedOut | ErrorKind::Stalled), "{late}");
     }
 
     #[test]

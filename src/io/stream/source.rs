@@ -10,9 +10,9 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Deadline;
+use crate::io::deadline::{Deadline, Time};
 use crate::io::last_errno;
-use crate::io::wait::{Interrupt, wait};
+use crate::io::wait::{Interrupt, turn, wait};
 use crate::limits;
 use crate::wire::memory::reserve_step;
 
@@ -72,12 +72,22 @@ impl<'fd> Source<'fd> {
     /// or [`ErrorKind::Stalled`].
     #[inline]
     pub fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
-        let mut got = 0;
+        match self.read(buf)? {
+            got if got == buf.len() => Ok(()),
+            got => self.read_rest(buf, got),
+        }
+    }
+
+    #[cold]
+    fn read_rest(&mut self, buf: &mut [u8], mut got: usize) -> Result<()> {
+        let (mut came, mut time) = (got, Time::from(self.deadline));
         while got < buf.len() {
-            match self.read(&mut buf[got..])? {
-                0 => return Err(self.cut(got as u64, buf.len() as u64)),
-                n => got += n,
+            if came == 0 {
+                return Err(self.cut(got as u64, buf.len() as u64));
             }
+            self.turn(&mut time)?;
+            came = self.read(&mut buf[got..])?;
+            got += came;
         }
         Ok(())
     }
@@ -86,7 +96,11 @@ impl<'fd> Source<'fd> {
     /// declared size. After an error `out` has the bytes before it.
     pub fn read_vec(&mut self, out: &mut Vec<u8>, len: u64) -> Result<()> {
         let mut left = len;
+        let mut time = Time::from(self.deadline);
         while left > 0 {
+            if left < len {
+                self.turn(&mut time)?;
+            }
             if out.len() == out.capacity() {
                 reserve_step(out, limits::FIRST_STEP, out.len(), left)?;
             }
@@ -222,13 +236,25 @@ impl<'fd> Source<'fd> {
 
     fn wait(&self) -> Result<()> {
         let interrupt = self.interrupt.as_deref();
-        wait(self.fd, PollFlags::IN, self.deadline, interrupt).map_err(|error| match error.kind() {
+        wait(self.fd, PollFlags::IN, self.deadline, interrupt).map_err(|error| self.ended(error))
+    }
+
+    /// Between two reads for one call: bytes that come without a pause do not extend it.
+    fn turn(&self, time: &mut Time) -> Result<()> {
+        if self.deadline.is_past() {
+            return Ok(());
+        }
+        turn(self.interrupt.as_deref(), time).map_err(|error| self.ended(error))
+    }
+
+    fn ended(&self, error: Error) -> Error {
+        match error.kind() {
             ErrorKind::TimedOut => self.late(),
             ErrorKind::Canceled if self.mid_message => {
                 Error::new(ErrorKind::Stalled, "it was interrupted inside the message")
             }
             _ => error,
-        })
+        }
     }
 
     fn late(&self) -> Error {
@@ -303,6 +329,18 @@ mod tests {
             let error = Source::new(ours.as_fd(), soon).read(&mut [0; 1]).unwrap_err();
             assert_eq!((error.kind(), soon.passed()), (ErrorKind::TimedOut, true));
         });
+    }
+
+    #[test]
+    fn a_deadline_holds_although_bytes_come_without_a_pause() {
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        for timeout in [Duration::from_nanos(1), Duration::ZERO, Duration::from_secs(60)] {
+            let mut source = Source::new(zeros.as_fd(), Deadline::after(timeout));
+            let mut out = Vec::new();
+            let read = source.read_vec(&mut out, 3 * limits::FIRST_STEP as u64);
+            let expected = (timeout == Duration::from_nanos(1)).then_some(ErrorKind::Stalled);
+            assert_eq!(read.err().map(|error| error.kind()), expected, "{timeout:?}");
+        }
     }
 
     #[test]

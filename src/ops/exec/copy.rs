@@ -39,20 +39,20 @@ impl Running {
         for sink in &mut sinks {
             sink.set_interrupt(Some(Arc::clone(&interrupt)));
         }
+        let mut took_input = false;
         loop {
             if source.is_none() {
                 self.put_end_of_input(connection)?;
             }
-            let mut is_busy = self.advance(connection)?;
+            let mut is_busy = std::mem::take(&mut took_input);
+            is_busy |= self.advance(connection)?;
             is_busy |= self.hold_output(connection)?;
             is_busy |= self.write_held(&mut sinks)?;
-            if is_busy {
-                turns.next()?;
-            }
             let to = self.held().map(|(stream, _)| [stdout, stderr][stream as usize]);
             if to.is_none() && self.has_ended(connection)? {
                 return Ok(());
             }
+            turns.next(is_busy)?;
             let from = stdin.filter(|_| self.takes_input(connection));
             let watched = [(from, PollFlags::IN), (to, PollFlags::OUT)];
             // Even then input gets its turn.
@@ -65,7 +65,10 @@ impl Running {
                 match self.take_input(from)? {
                     None => {}
                     Some(0) => source = None,
-                    Some(_) => self.send_piece(connection)?,
+                    Some(_) => {
+                        self.send_piece(connection)?;
+                        took_input = true;
+                    }
                 }
             }
         }

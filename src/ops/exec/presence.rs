@@ -15,8 +15,11 @@
 
 use std::time::Duration;
 
+use std::os::fd::BorrowedFd;
+
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use super::handler::Flow;
 use super::options::ServeOptions;
@@ -106,12 +109,18 @@ impl Presence {
     }
 }
 
-/// A descriptor of the connection cannot be used: the host has closed it.
-pub(super) fn check_open(ready: [PollFlags; 2]) -> Result<()> {
+/// The events of the client's descriptors; an error if the host has closed one. A socket that is
+/// reported with ERR alone has something in its error queue, and no other event: the client is
+/// still connected.
+pub(super) fn seen(fds: [BorrowedFd<'_>; 2], ready: [PollFlags; 2]) -> Result<[PollFlags; 2]> {
     if (ready[0] | ready[1]).contains(PollFlags::NVAL) {
         return Err(Error::system("poll", Errno::BADF));
     }
-    Ok(())
+    let of = |end: usize| match ready[end] {
+        PollFlags::ERR if sockopt::socket_type(fds[end]).is_ok() => PollFlags::empty(),
+        events => events,
+    };
+    Ok([of(0), of(1)])
 }
 
 /// Whether a write descriptor reports that nobody reads.

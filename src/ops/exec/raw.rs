@@ -6,7 +6,7 @@ use super::completion::Collector;
 use super::handler::{Flow, Handler, Interest, Stream};
 use super::job::Job;
 use super::options::ServeOptions;
-use super::presence::{Presence, check_open, hangs_up, is_interrupt};
+use super::presence::{Presence, hangs_up, is_interrupt, seen};
 use super::server::{Report, Served};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
@@ -93,8 +93,7 @@ impl Handler for Watched<'_, '_> {
     }
 
     fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {
-        check_open(ready)?;
-        let [reader, writer] = ready;
+        let [reader, writer] = seen([self.duplex.reader, self.duplex.writer], ready)?;
         if hangs_up(writer) {
             return Ok(self.presence.lose());
         }

@@ -433,8 +433,9 @@ impl Running {
         turns: &mut Turns,
         is_busy: bool,
     ) -> Result<()> {
+        turns.next(is_busy)?;
         if is_busy {
-            return turns.next();
+            return Ok(());
         }
         self.wait(connection, turns.deadline, true, [(None, PollFlags::IN); 2]).map(drop)
     }
@@ -514,20 +515,23 @@ impl Held {
 pub(super) struct Turns {
     pub(super) deadline: Deadline,
     count: u32,
+    /// A wait has ended, and the turn after it has found nothing.
+    is_idle: bool,
 }
 
 impl Turns {
     pub(super) fn new(timeout: impl Into<Time>) -> Turns {
-        Turns { deadline: timeout.into().time_limit().deadline, count: 0 }
+        Turns { deadline: timeout.into().time_limit().deadline, count: 0, is_idle: false }
     }
 
-    /// Before another turn without a wait.
-    pub(super) fn next(&mut self) -> Result<()> {
+    /// Before another turn: without a wait if the last one has found something.
+    pub(super) fn next(&mut self, is_busy: bool) -> Result<()> {
         self.count += 1;
         let is_over = match self.deadline {
-            deadline if deadline.is_past() => self.count >= MAX_TURNS,
-            deadline => deadline.passed(),
+            deadline if is_busy && deadline.is_past() => self.count >= MAX_TURNS,
+            deadline => (is_busy || self.is_idle) && deadline.passed(),
         };
+        self.is_idle = !is_busy;
         if is_over { Err(still_runs()) } else { Ok(()) }
     }
 }

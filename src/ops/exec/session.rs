@@ -29,7 +29,7 @@ use super::input::{ClientEvent, ClientInput};
 use super::job::Job;
 use super::options::ServeOptions;
 use super::output::Destination;
-use super::presence::{Presence, check_open, hangs_up};
+use super::presence::{Presence, hangs_up, seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::process::terminal::WindowSize;
@@ -356,11 +356,10 @@ impl Handler for Session<'_, '_> {
     }
 
     fn ready(&mut self, ready: [PollFlags; 2]) -> Result<Flow> {
-        check_open(ready).inspect_err(|_| {
+        let [reader, writer] = seen(self.ends, ready).inspect_err(|_| {
             // If nothing was sent yet, the reply may still be accepted.
             self.abort = self.output.is_stream().then_some(Abort::Stalled);
         })?;
-        let [reader, writer] = ready;
         if hangs_up(writer) {
             let flow = self.lose(Error::system("write", Errno::PIPE));
             if flow == Flow::End {
