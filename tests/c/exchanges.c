@@ -120,6 +120,106 @@ static void an_answer_that_comes_too_late_is_nobodys(void)
     stop(&server, c);
 }
 
+/* A client, which has proved that it holds a key if it is_keyed; and the other end. */
+static struct frame_connection *client_of(int fd[2], size_t is_keyed)
+{
+    struct auth_options opts = AUTH_OPTIONS_INIT;
+    struct frame_connection *c;
+    char bytes[32] = {0};
+    opts.flags = AUTH_PLAIN;
+    socket_pair(fd);
+    CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], NULL, &c));
+    if (is_keyed) {
+        write_all(fd[1], bytes, sizeof bytes);
+        CHECK_RETURNS(0, frame_connection_auth_client(c, bytes, sizeof bytes, &opts));
+        CHECK(recv(fd[1], bytes, sizeof bytes, MSG_WAITALL) == sizeof bytes);
+    }
+    return c;
+}
+
+#define ERROR "{\"status\":\"error\",\"code\":\"busy\""
+
+/* What counts as the reply to a call, and to a command; without a key, and with one. */
+static void only_a_reply_is_one(void)
+{
+    enum { BAD = FRAME_EBADREPLY, BUSY = FRAME_EREMOTE_BUSY };
+    static const struct {
+        const char *header, *body;
+        int call[2], command[2];
+    } CASES[] = {
+        {"{\"status\":\"ok\",\"id\":\"~1\"}", "", {0, 0}, {BAD, BAD}},
+        {"{\"status\":\"ok\"}", "", {0, BAD}, {BAD, BAD}},
+        {"{\"exit_code\":0,\"id\":\"~1\"}", "", {BAD, BAD}, {EXEC_EXITED, EXEC_EXITED}},
+        {"{\"exit_code\":0}", "", {BAD, BAD}, {EXEC_EXITED, BAD}},
+        {"{}", "output", {BAD, BAD}, {EXEC_STATUS_LOST, BAD}},
+        {"{\"id\":\"~1\"}", "output", {BAD, BAD}, {BAD, BAD}},
+        {"{\"cmd\":\"exec\",\"id\":\"~1\"}", "x", {BAD, BAD}, {BAD, BAD}},
+        {ERROR ",\"id\":\"~1\"}", "", {BUSY, BUSY}, {BUSY, BUSY}},
+        {ERROR "}", "", {BUSY, BAD}, {BUSY, BAD}},
+        {ERROR ",\"id\":\"~1\"}", "x", {BAD, BAD}, {BAD, BAD}},
+    };
+    struct exec_request what = shell("x");
+    size_t i, keyed;
+    for (i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        for (keyed = 0; keyed < 2; keyed++) {
+            const char *header = CASES[i].header, *body = CASES[i].body;
+            struct exec_output *output;
+            struct frame *reply;
+            int fd[2];
+            struct frame_connection *c = client_of(fd, keyed);
+            CHECK_RETURNS(0, frame_send(fd[1], header, body, strlen(body), NULL));
+            CHECK_RETURNS(CASES[i].call[keyed], frame_connection_call(c, "{}", "", 0, LONG, &reply));
+            frame_free(reply);
+            frame_connection_free(c);
+            close_both(fd);
+
+            c = client_of(fd, keyed);
+            CHECK_RETURNS(0, frame_send(fd[1], header, body, strlen(body), NULL));
+            CHECK_RETURNS(CASES[i].command[keyed], exec_call(c, &what, LONG, NULL, &output));
+            exec_output_free(output);
+            frame_connection_free(c);
+            close_both(fd);
+        }
+    }
+}
+
+static void *refuse(void *argument)
+{
+    static const char REFUSAL[] = "{\"status\":\"error\",\"code\":\"too_big\",\"id\":\"~1\"}";
+    int fd = *(int *)argument;
+    char byte;
+    CHECK(read(fd, &byte, 1) == 1);
+    CHECK_RETURNS(0, frame_send(fd, REFUSAL, NULL, 0, NULL));
+    CHECK(shutdown(fd, SHUT_RDWR) == 0);
+    return NULL;
+}
+
+/* A server refuses a request of which it has read a byte, and closes. */
+static void a_refusal_is_heard_while_the_request_is_sent(void)
+{
+    static char large[8 << 20];
+    struct exec_request what = shell("cat");
+    struct exec_output *output;
+    struct frame *reply;
+    pthread_t thread;
+    int fd[2], is_command;
+    what.input = large;
+    what.input_len = sizeof large;
+    for (is_command = 0; is_command < 2; is_command++) {
+        struct frame_connection *c = client_of(fd, 0);
+        CHECK(pthread_create(&thread, NULL, refuse, &fd[1]) == 0);
+        if (is_command)
+            CHECK_RETURNS(FRAME_EREMOTE_TOO_BIG, exec_call(c, &what, LONG, NULL, &output));
+        else
+            CHECK_RETURNS(FRAME_EREMOTE_TOO_BIG,
+                          frame_connection_call(c, "{}", large, sizeof large, LONG, &reply));
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_RETURNS(FRAME_EBROKEN, frame_connection_call(c, "{}", "", 0, LONG, &reply));
+        frame_connection_free(c);
+        close_both(fd);
+    }
+}
+
 /* What a streamed command's server sends wrong breaks the connection for everything. */
 static void a_stream_that_ends_or_lies_breaks_the_connection(void)
 {
@@ -368,6 +468,8 @@ int main(void)
     a_command_follows_what_was_read_ahead();
     each_gets_its_own_answer();
     an_answer_that_comes_too_late_is_nobodys();
+    only_a_reply_is_one();
+    a_refusal_is_heard_while_the_request_is_sent();
     a_stream_that_ends_or_lies_breaks_the_connection();
     a_connection_that_is_freed_ends_its_command();
     a_wait_for_a_command_can_be_ended();

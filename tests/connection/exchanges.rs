@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use framefd::ErrorKind;
-use framefd::ops::frame::{Frame, Options, recv, send};
+use framefd::ops::exec;
+use framefd::ops::file::{self, Local, Transfer};
+use framefd::ops::frame::{Connection, Frame, Options, recv, send};
 
 use crate::{LONG, connection, pair};
 
@@ -85,15 +87,21 @@ fn only_a_reply_of_its_own_kind_and_id_is_one() {
         (r#"{"id":"ID"}"#, Some(ErrorKind::BadReply)),
         (r"{}", Some(ErrorKind::BadReply)),
         (r#"{"cmd":"get","id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"cmd":"get","status":"ok","id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"cmd":"get","status":"error","id":"ID"}"#, Some(ErrorKind::BadReply)),
         (r#"{"status":"OK","id":"ID"}"#, Some(ErrorKind::BadReply)),
-        (r#"{"status":1,"id":"ID"}"#, Some(ErrorKind::BadField)),
+        (r#"{"status":1,"id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":"error","code":1,"id":"ID"}"#, Some(ErrorKind::BadReply)),
+        (r#"{"status":"error","message":1,"id":"ID"}"#, Some(ErrorKind::BadReply)),
         (r#"{"status":"error","code":"denied"}"#, Some(ErrorKind::RemoteDenied)),
+        (r#"{"status":"error","code":"denied","body":1}"#, Some(ErrorKind::BadReply)),
     ];
     for (reply, kind) in cases {
         let (ours, theirs) = pair();
         server(theirs, move |request| {
             let id = request.header.string("id").unwrap();
-            (reply.replace("ID", &id), Vec::new())
+            let body = if reply.contains("body") { b"x".to_vec() } else { Vec::new() };
+            (reply.replace("ID", &id), body)
         });
         let mut client = connection(&ours);
         let got = client.call(r#"{"cmd":"get"}"#, b"", LONG);
@@ -118,5 +126,55 @@ fn a_server_that_repeated_an_id_has_to_go_on() {
         let mut client = connection(&ours);
         client.call("{}", b"", LONG).unwrap();
         assert_eq!(client.call("{}", b"", LONG).unwrap_err().kind(), kind, "{second}");
+    }
+}
+
+/// A peer that refuses a request after its first bytes, and does not read the rest.
+fn refuse(theirs: UnixStream, reply: &'static str) {
+    std::thread::spawn(move || {
+        rustix::io::read(&theirs, &mut [0; 100]).unwrap();
+        send(theirs.as_fd(), Some(reply), b"", &Options::default()).unwrap();
+    });
+}
+
+type Call = fn(&mut Connection<'_>, &[u8]) -> framefd::Result<()>;
+
+#[test]
+fn a_refusal_that_comes_before_the_whole_request_was_sent_is_the_outcome() {
+    let large = vec![0; 16 << 20];
+    for (reply, kind) in [
+        (r#"{"status":"error","code":"too_big","id":"~1"}"#, ErrorKind::RemoteTooBig),
+        (r#"{"status":"error","code":"too_big"}"#, ErrorKind::RemoteTooBig),
+        (r#"{"status":"error","code":"too_big","id":"~2"}"#, ErrorKind::Io),
+        (r#"{"status":"ok","id":"~1"}"#, ErrorKind::Io),
+        (r#"{"exit_code":0,"id":"~1"}"#, ErrorKind::Io),
+    ] {
+        let calls: [Call; 3] = [
+            |client, body| client.call("{}", body, LONG).map(drop),
+            |client, body| {
+                let request = exec::Request { command: b"cat", input: body, ..Default::default() };
+                exec::call(client, &request, LONG).map(drop)
+            },
+            |client, body| {
+                let mut file = tempfile::tempfile().unwrap();
+                std::io::Write::write_all(&mut file, body).unwrap();
+                std::io::Seek::rewind(&mut file).unwrap();
+                let what = Transfer {
+                    local: Local::Fd(file.as_fd()),
+                    ..Transfer::path(b"f", "".as_ref())
+                };
+                file::put(client, &what, LONG).map(drop)
+            },
+        ];
+        for (number, call) in calls.into_iter().enumerate() {
+            let (ours, theirs) = pair();
+            refuse(theirs, reply);
+            let mut client = connection(&ours);
+            let refused = call(&mut client, &large).unwrap_err();
+            assert_eq!(refused.kind(), kind, "{number} {reply}: {refused}");
+            // The rest of the request was never sent.
+            let next = client.call("{}", b"", LONG).unwrap_err();
+            assert_eq!(next.kind(), ErrorKind::Broken, "{number} {reply}: {next}");
+        }
     }
 }

@@ -14,6 +14,7 @@ mod flow;
 mod memory;
 mod older;
 mod pace;
+mod replies;
 mod requests;
 mod stream;
 mod stream_faults;

@@ -731,9 +731,9 @@ fn a_server_that_lies_is_not_believed() {
     }
     for (frames, expected) in [
         (&[("hello", empty)][..], ErrorKind::BadJson),
-        (&[(r#"{"stream":1}"#, empty)], ErrorKind::BadField),
+        (&[(r#"{"stream":1}"#, empty)], ErrorKind::BadReply),
         (&[(r#"{"stream":"stdout","data_size":-1}"#, empty)], ErrorKind::BadField),
-        (&[(r#"{"stdout_total":-1}"#, empty)], ErrorKind::BadField),
+        (&[(r#"{"exit_code":0,"stdout_total":-1}"#, empty)], ErrorKind::BadReply),
         (&[(r#"{"status":"error","code":"busy"}"#, empty)], ErrorKind::RemoteBusy),
         (&[out, (r#"{"status":"error","code":"io"}"#, empty)], ErrorKind::RemoteIo),
         (&[], ErrorKind::Closed),

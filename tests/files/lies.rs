@@ -111,7 +111,7 @@ fn a_put_compares_what_the_server_says_it_has_stored() {
         put_fd(&client, b"new", source.as_fd(), None, &plain())
     };
     for good in [
-        r#"{"status":"ok"}"#.to_owned(),
+        r#"{"status":"ok","filesize":3}"#.to_owned(),
         format!(r#"{{"status":"ok","filename":"new","filesize":3,"sha256":"{ABC}"}}"#),
     ] {
         assert_eq!(put(&good, b"").unwrap().sha256.unwrap().to_string(), ABC);
@@ -127,6 +127,9 @@ fn a_put_compares_what_the_server_says_it_has_stored() {
         (r#"{"status":"ok","filename":"other"}"#, b"", ErrorKind::BadReply),
         (r#"{"status":"ok","filename":"new","filename_b64":"bmV3"}"#, b"", ErrorKind::BadReply),
         (r#"{"filesize":3}"#, b"", ErrorKind::BadReply),
+        ("{}", b"", ErrorKind::BadReply),
+        (r#"{"status":"ok"}"#, b"", ErrorKind::BadReply),
+        (r#"{"cmd":"put","filename":"new","filesize":3,"id":"~1"}"#, b"", ErrorKind::BadReply),
         (r#"{"status":"fine"}"#, b"", ErrorKind::BadReply),
         (r#"{"status":"error","code":"no_space","message":"m"}"#, b"", ErrorKind::RemoteNoSpace),
     ] {

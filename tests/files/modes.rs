@@ -136,8 +136,9 @@ fn an_old_server_gets_the_mode_and_opens_no_file_wider() {
         scope.spawn(|| {
             let header = server.recv().header;
             assert_eq!(header.string("mode").unwrap(), "0640");
-            let id = header.string("id").unwrap();
-            server.send_raw(&format!(r#"{{"status":"ok","id":"{id}"}}"#), b"");
+            let (id, size) = (header.string("id").unwrap(), header.integer("filesize").unwrap());
+            let reply = format!(r#"{{"status":"ok","filesize":{size},"id":"{id}"}}"#);
+            server.send_raw(&reply, b"");
         });
         let unhashed = Transfer { checksum: false, ..plain() };
         put_path(&client, b"x", &tree.local("x"), &unhashed).unwrap();

@@ -358,7 +358,7 @@ fn a_put_does_not_believe_in_what_is_there() {
     let resume = Transfer { resume: true, ..plain() };
     let modified = std::time::UNIX_EPOCH;
     fs::File::open(tree.local("tree/file")).unwrap().set_modified(modified).unwrap();
-    let done = || encoded(r#"{"status":"ok"}"#, b"");
+    let done = || encoded(r#"{"status":"ok","filesize":3}"#, b"");
     let put = |list: Vec<u8>, put: Vec<u8>| {
         let (client, server) = Kind::Unix.connect();
         std::thread::scope(|scope| {

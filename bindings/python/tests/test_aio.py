@@ -438,6 +438,52 @@ class Calls(Case):
         with self.assertRaisesRegex(framefd.BrokenError, "another request"):
             await soon(connection.call("echo"))
 
+    async def test_only_a_reply_is_one(self) -> None:
+        bad = framefd.MalformedError
+        busy = {"status": "error", "code": "busy"}
+        # Without a key, and with one.
+        for header, body, expected in (
+            ({"status": "ok", "id": "~a1"}, b"x", (None, None)),
+            ({"status": "ok"}, b"", (None, bad)),
+            ({"id": "~a1"}, b"", (bad, bad)),
+            ({"status": "ok", "id": "~a2"}, b"", (bad, bad)),
+            ({"status": "ok", "id": "~a1", "cmd": "x"}, b"", (bad, bad)),
+            ({**busy, "id": "~a1"}, b"", (framefd.BusyError,) * 2),
+            ({**busy, "id": "~a1"}, b"x", (bad, bad)),
+            (busy, b"", (framefd.BusyError, bad)),
+        ):
+            for is_keyed in (False, True):
+                ours, theirs = socket.socketpair()
+                async with aio.Connection(ours) as connection:
+                    if is_keyed:
+                        theirs.sendall(bytes(32))
+                        await soon(connection.auth_client(framefd.Key(bytes(32))))
+                        theirs.recv(32)
+                    framefd.send(theirs, header, body)
+                    call = soon(connection.call("x"))
+                    error = expected[is_keyed]
+                    if error is None:
+                        self.assertEqual((await call).body, body)
+                    else:
+                        with self.assertRaises(error):
+                            await call
+                theirs.close()
+
+    async def test_a_refusal_is_heard_while_the_request_is_sent(self) -> None:
+        ours, theirs = socket.socketpair()
+
+        def refuse() -> None:
+            theirs.recv(1)
+            framefd.send(theirs, {"status": "error", "code": "too_big", "id": "~a1"})
+            theirs.close()
+
+        async with aio.Connection(ours) as connection:
+            with support.meanwhile(refuse), self.assertRaises(framefd.TooBigError) as big:
+                await soon(connection.call("x", bytes(8 << 20)))
+            self.assertTrue(big.exception.remote)
+            with self.assertRaises(framefd.BrokenError):
+                await soon(connection.call("x"))
+
 
 class Features(Case):
     async def asyncSetUp(self) -> None:

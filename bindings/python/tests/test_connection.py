@@ -573,6 +573,21 @@ class Calls(unittest.TestCase):
         with self.assertRaisesRegex(framefd.BrokenError, "another request"):
             connection.call("x")
 
+    def test_a_refusal_is_heard_while_the_request_is_sent(self) -> None:
+        ours, theirs = socket.socketpair()
+
+        def refuse() -> None:
+            theirs.recv(1)
+            framefd.send(theirs, {"status": "error", "code": "too_big", "id": "~1"})
+            theirs.close()
+
+        with Connection(ours) as connection:
+            with support.meanwhile(refuse), self.assertRaises(framefd.TooBigError) as big:
+                connection.call("x", bytes(8 << 20), timeout=20)
+            self.assertTrue(big.exception.remote)
+            with self.assertRaises(framefd.BrokenError):
+                connection.call("x")
+
     def test_a_call_that_times_out_breaks_the_connection(self) -> None:
         with support.connections() as (ours, theirs):
             with self.assertRaises(framefd.FrameTimeoutError):

@@ -57,11 +57,14 @@ impl<'fd> Connection<'fd> {
         if state.to_send > 0 || state.to_receive > 0 {
             return Err(Error::new(ErrorKind::State, "a body in pieces is not complete"));
         }
-        work(self, handshake_deadline(timeout)).inspect_err(|error| {
+        let outcome = work(self, handshake_deadline(timeout)).inspect_err(|error| {
             if error.kind() != ErrorKind::TimedOut || !timeout.is_zero() {
                 self.shared().break_by(error);
             }
-        })
+        })?;
+        // No program with a key is as old as those that repeat no ids.
+        self.echoes = Some(true);
+        Ok(outcome)
     }
 
     fn raw_array<const SIZE: usize>(&mut self, deadline: Deadline) -> Result<[u8; SIZE]> {

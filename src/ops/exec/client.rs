@@ -4,8 +4,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
 use crate::limits;
 use crate::ops::frame::Connection;
-use crate::wire::message::exec::{self, ExecReply, ExecRequest, Outcome};
-use crate::wire::message::{self, Id, Message as _};
+use crate::wire::message::exec::{ExecReply, ExecRequest, Outcome};
+use crate::wire::message::{Id, ReplyKind, read_reply};
 
 /// A command for the peer: shell code, or a program and its arguments.
 #[derive(Clone, Debug, Default)]
@@ -130,12 +130,12 @@ fn receive(
     time: &mut Time,
 ) -> Result<Reply> {
     let header = connection.header_by(time.time_limit())?;
-    connection.check_answer(&header, id)?;
     let fields = header.fields()?;
-    message::check_reply(&fields)?;
-    if exec::output_of(&fields)?.is_some() {
+    connection.check_reply(&fields, id, ReplyKind::Exec)?;
+    if fields.has("stream") {
         return Err(Error::new(ErrorKind::BadReply, "a part of a stream is not a reply"));
     }
+    let reply = read_reply(&header)?;
     let body = connection.body_by(max_output.saturating_mul(2), time.time_limit())?;
-    Reply::new(ExecReply::of(&fields)?, body)
+    Reply::new(reply, body)
 }

@@ -28,7 +28,7 @@ use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
 use crate::wire::memory::reserve;
 use crate::wire::message::exec::{self, ClientFrame, ExecReply, ExecRequest};
-use crate::wire::message::{self, Id, Message as _};
+use crate::wire::message::{Id, ReplyKind, read_reply};
 
 /// A command that runs at the peer. Every call gets the connection that it was started on, which
 /// nothing else may use until the command has ended.
@@ -315,19 +315,16 @@ impl Running {
 
     fn take_frame(&mut self, connection: &mut Connection<'_>, header: &Header) -> Result<()> {
         let fields = header.fields()?;
-        connection.check_answer(header, &self.id)?;
         let length = connection.to_receive();
         if let Some(output) = exec::output_of(&fields)? {
+            connection.check_answer(&fields, &self.id)?;
             self.received[output] = self.received[output].saturating_add(length);
             self.stderr_len = if output == 0 { 0 } else { length };
             return Ok(());
         }
-        let end = match message::check_reply(&fields) {
-            Ok(()) => Ok(self.accept(ExecReply::of(&fields)?, length)?),
+        let end = match connection.check_reply(&fields, &self.id, ReplyKind::Exec) {
+            Ok(()) => Ok(self.accept(read_reply(header)?, length)?),
             Err(refusal) if !refusal.kind().is_remote() => return Err(refusal),
-            Err(_) if length > 0 => {
-                return Err(Error::new(ErrorKind::BadReply, "an error reply has a body"));
-            }
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &end

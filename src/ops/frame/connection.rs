@@ -100,8 +100,8 @@ pub struct Connection<'fd> {
     pub(super) requests: u64,
     /// The challenge that the peer must answer first: see `ops/auth/connection.rs`.
     pub(crate) challenge: Option<Challenge>,
-    /// Whether the peer repeats ids; known once it has replied.
-    pub(super) echoes: Option<bool>,
+    /// Whether the peer repeats ids; known once it has replied, or has done a handshake.
+    pub(crate) echoes: Option<bool>,
     /// Closed last: an abort uses them.
     owned: [Option<OwnedFd>; 2],
 }

@@ -4,32 +4,56 @@
 use super::connection::Connection;
 use super::message::Message;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Time;
-use crate::wire::json::header::Header;
-use crate::wire::message::{self, Id};
+use crate::io::deadline::{Deadline, Time};
+use crate::wire::json::reader::Fields;
+use crate::wire::message::{self, Id, ReplyKind};
 
 impl<'fd> Connection<'fd> {
     /// Runs an exchange. If it fails after a byte of its request was accepted, and not by an
     /// error reply, the connection is broken: a late reply must not be taken for that of the
     /// next request.
+    ///
+    /// A peer may refuse a request and close before it has read all of it: then the error reply
+    /// is the outcome.
     pub(crate) fn exchange<T>(
         &mut self,
         work: impl FnOnce(&mut Connection<'fd>) -> Result<T>,
     ) -> Result<T> {
         self.check_exchange()?;
-        if self.sending.to_send() > 0 {
+        if self.sending.to_send() > 0 && self.send_failure().is_none() {
             let detail = "the body of a message is still being sent";
             return Err(Error::new(ErrorKind::State, detail));
         }
         let before = self.accepted();
-        let outcome = work(self);
-        if let Err(error) = &outcome
-            && !error.kind().is_remote()
-            && self.accepted() > before
-        {
-            self.shared.break_by(error);
+        work(self).map_err(|error| self.failed(error, before))
+    }
+
+    /// The outcome of an exchange that failed, and of which this much was accepted before.
+    #[cold]
+    fn failed(&mut self, error: Error, before: u64) -> Error {
+        let error = match self.send_failure() {
+            Some(_) => self.refusal().unwrap_or(error),
+            None => error,
+        };
+        if !error.kind().is_remote() && self.accepted() > before {
+            self.shared.break_by(&error);
         }
-        outcome
+        error
+    }
+
+    /// The error reply to the last request, if the peer sent one before it stopped reading.
+    fn refusal(&mut self) -> Option<Error> {
+        let (asked, mut time) = (numbered(self.requests), Deadline::PAST.into());
+        loop {
+            let frame = self.receiving.header(None, &mut time).ok()?;
+            let frame = frame.fields().ok()?;
+            match self.check_reply(&frame, &asked, ReplyKind::Ok) {
+                Err(refusal) if refusal.kind().is_remote() => return Some(refusal),
+                // Before it replied, a server can have said that it is at work.
+                Err(_) if frame.has("working") => self.shared.interrupt().turn(&mut time).ok()?,
+                _ => return None,
+            }
+        }
     }
 
     /// Fails for packets: requests and replies need headers.
@@ -41,31 +65,56 @@ impl<'fd> Connection<'fd> {
     /// The id of the library's next request: `~1`, `~2` and so on.
     pub(crate) fn next_id(&mut self) -> Id {
         self.requests += 1;
-        Id::Text(format!("~{}", self.requests))
+        numbered(self.requests)
     }
 
-    /// Whether a frame is the reply to the request with this id. If the first reply has no id,
-    /// the peer does not repeat ids. After a reply with an id, one without is accepted only if
-    /// it is the error `bad_request`: the peer could not read the id.
-    pub(crate) fn check_answer(&mut self, answer: &Header, asked: &Id) -> Result<()> {
-        let fields = answer.fields()?;
+    /// Checks that a received frame answers the request with this id. If the first answer has no
+    /// id, the peer does not repeat ids. After one with an id, and after a handshake, one without
+    /// is accepted only if it is the error `bad_request`: the peer could not read the id.
+    pub(crate) fn check_answer(&mut self, answer: &Fields<'_>, asked: &Id) -> Result<()> {
+        let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
+        if answer.has("cmd") {
+            return bad("it is a request, and not a reply");
+        }
         // One that cannot be read is there all the same.
-        let id = fields.id();
+        let id = answer.id();
         let has_id = !matches!(id, Ok(None));
         let is_ours = match &id {
             Ok(Some(id)) => id == asked,
             Err(_) => false,
             Ok(None) => {
                 self.echoes != Some(true)
-                    || message::check_reply(&fields)
+                    || message::check_reply(answer)
                         .is_err_and(|error| error.kind() == ErrorKind::RemoteBadRequest)
             }
         };
         if !is_ours {
-            return Err(Error::new(ErrorKind::BadReply, "it is the reply to another request"));
+            return bad("it is the reply to another request");
         }
         if has_id || self.echoes.is_none() {
             self.echoes = Some(has_id);
+        }
+        Ok(())
+    }
+
+    /// Checks that the frame whose header was received last is the reply to the request with
+    /// this id, and of this kind. An error reply is an error of a remote kind.
+    pub(crate) fn check_reply(
+        &mut self,
+        reply: &Fields<'_>,
+        asked: &Id,
+        kind: ReplyKind,
+    ) -> Result<()> {
+        self.check_answer(reply, asked)?;
+        let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
+        match message::check_reply(reply) {
+            Err(error) if error.kind().is_remote() && self.to_receive() > 0 => {
+                return bad("an error reply has a body");
+            }
+            checked => checked?,
+        }
+        if !kind.is_of(reply, self.echoes == Some(false))? {
+            return bad(kind.missing());
         }
         Ok(())
     }
@@ -82,15 +131,14 @@ impl<'fd> Connection<'fd> {
         self.exchange(|connection| {
             connection.send_by(Some(&header), [body, &[]], time.time_limit())?;
             let reply = connection.header_by(time.time_limit())?;
-            connection.check_answer(&reply, &id)?;
+            connection.check_reply(&reply.fields()?, &id, ReplyKind::Ok)?;
             let max = connection.max_body();
             let body = connection.body_by(max, time.time_limit())?;
-            let fields = reply.fields()?;
-            message::check_reply(&fields)?;
-            if fields.text("status")?.as_deref() != Some("ok") {
-                return Err(Error::new(ErrorKind::BadReply, "it has no \"status\":\"ok\""));
-            }
             Ok(Message { header: Some(reply), body: body.into() })
         })
     }
+}
+
+fn numbered(request: u64) -> Id {
+    Id::Text(format!("~{request}"))
 }

@@ -1,6 +1,6 @@
 //! The exec request, its reply, and the frames of a streamed run.
 
-use super::{Id, Message, written};
+use super::{Id, Message, as_reply, written};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json::header::Header;
 use crate::wire::json::reader::{Fields, required};
@@ -218,11 +218,18 @@ pub fn output_header(output: usize, id: Option<&Id>) -> String {
 
 /// The stream of a frame of output; `None` for the reply, which ends them.
 pub fn output_of(fields: &Fields<'_>) -> Result<Option<usize>> {
-    let Some(name) = fields.text("stream")? else { return Ok(None) };
+    let Some(name) = as_reply(fields.text("stream"))? else { return Ok(None) };
     match OUTPUTS.iter().position(|output| *output == name) {
         None => Err(contradiction("output of an unknown stream")),
         known => Ok(known),
     }
+}
+
+/// Whether a header without an `exit_code` is that of a reply to a command all the same: the
+/// oldest servers send only `data_size`. No frame of this protocol is taken for one.
+pub fn is_of_oldest(reply: &Fields<'_>) -> bool {
+    let others = ["id", "status", "stream", "signal", "resize"];
+    reply.has("data_size") && !others.iter().any(|key| reply.has(key))
 }
 
 /// The names of standard output and standard error in a frame.

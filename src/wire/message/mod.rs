@@ -145,18 +145,51 @@ fn as_reply<T>(read: Result<T>) -> Result<T> {
     read.map_err(|error| Error::new(ErrorKind::BadReply, error.detail().to_owned()))
 }
 
+/// The kind of reply that a request must have: what is no error is not a reply yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// With `"status":"ok"`.
+    Ok,
+    /// Of a command: with an `exit_code`. See [`is_of_oldest`](exec::is_of_oldest).
+    Exec,
+}
+
+impl ReplyKind {
+    /// Whether a reply is of this kind; `is_old`: the peer repeats no ids.
+    pub fn is_of(self, reply: &Fields<'_>, is_old: bool) -> Result<bool> {
+        let status = as_reply(reply.text("status"))?;
+        Ok(match (self, status.as_deref()) {
+            (_, Some(status)) if status != "ok" => false,
+            (ReplyKind::Ok, status) => status.is_some(),
+            (ReplyKind::Exec, _) => reply.has("exit_code") || (is_old && exec::is_of_oldest(reply)),
+        })
+    }
+
+    /// What a reply of another kind does not have.
+    pub fn missing(self) -> &'static str {
+        match self {
+            ReplyKind::Ok => "it has no \"status\":\"ok\"",
+            ReplyKind::Exec => "it is no reply to a command",
+        }
+    }
+}
+
 /// Passes a reply on, or turns an error reply into its error.
 pub fn check_reply(fields: &Fields<'_>) -> Result<()> {
-    if fields.text("status")?.as_deref() != Some("error") {
-        return Ok(());
-    }
-    let code = fields.text("code")?.unwrap_or_default();
+    as_reply(fields.text("status")).and_then(|status| match status.as_deref() {
+        Some("error") => Err(refusal(fields)?),
+        _ => Ok(()),
+    })
+}
+
+fn refusal(fields: &Fields<'_>) -> Result<Error> {
+    let code = as_reply(fields.text("code"))?.unwrap_or_default();
     let kind = REPLY_CODES
         .iter()
         .find(|(text, _)| *text == code)
         .map_or(ErrorKind::RemoteOther, |(_, kind)| *kind);
-    let message = crate::wire::json::escape(fields.text("message")?.unwrap_or_default().as_bytes());
-    Err(Error::new(kind, message))
+    let message = as_reply(fields.text("message"))?.unwrap_or_default();
+    Ok(Error::new(kind, crate::wire::json::escape(message.as_bytes())))
 }
 
 const REPLY_CODES: [(&str, ErrorKind); 12] = [

@@ -246,15 +246,30 @@ class Connection:
             text = _headers.encode(header)
             await self._accepted(text, body)
             with self._breaking():
-                await self.drain()
+                try:
+                    await self.drain()
+                except FrameError as error:
+                    raise self._refusal(name) or error from None
                 return self._answer(await self._recv(), name)
+
+    def _refusal(self, name: str) -> FrameError | None:
+        """The error reply of a peer that closes before it has read the whole request."""
+        try:
+            self._answer(self._blocking.recv(timeout=0), name)
+        except FrameError as error:
+            return error if error.remote else None
+        return None
 
     def _answer(self, reply: Frame, name: str) -> Frame:
         """A reply to the request with this id, or the exception of an error reply."""
         header = reply.header
         status, answers = header.get("status"), header.get("id")
         error = None
+        if "cmd" in header:
+            raise make(ErrorCode.BADREPLY, "it is a request, and not a reply")
         if status == "error":
+            if reply.body:
+                raise make(ErrorCode.BADREPLY, "an error reply has a body")
             kind = f"REMOTE_{header.get('code')}".upper()
             code = ErrorCode.__members__.get(kind, ErrorCode.REMOTE_OTHER)
             line = lib.frame_strerror(code).decode()
@@ -296,9 +311,11 @@ class Connection:
     async def _handshake(self, step: Callable[..., Result], key: Any) -> Result:
         with self._breaking():
             try:
-                return await asyncio.wait_for(self._retried(step, key), HANDSHAKE_TIME)
+                done = await asyncio.wait_for(self._retried(step, key), HANDSHAKE_TIME)
             except asyncio.TimeoutError:
                 raise make(ErrorCode.TIMEDOUT, "the handshake took too long") from None
+            self._echoes = True
+            return done
 
     async def run(
         self,

@@ -9,7 +9,7 @@ use crate::io::deadline::{Time, TimeLimit};
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
 use crate::wire::message::file::Working;
-use crate::wire::message::{Id, check_reply};
+use crate::wire::message::{Id, ReplyKind};
 
 pub(super) use get::{Place, get_fd, get_path, get_to};
 pub(super) use put::{put_fd, put_path};
@@ -53,25 +53,16 @@ fn wait_for_reply(
 
 /// Checks that a frame is the reply to the request `id`, and no error.
 fn check_ok(connection: &mut Connection<'_>, reply: &Header, id: &Id) -> Result<()> {
-    connection.check_answer(reply, id)?;
-    let bad = |detail: &'static str| Err(Error::new(ErrorKind::BadReply, detail));
-    let fields = reply.fields()?;
-    match check_reply(&fields) {
-        Err(_) if connection.to_receive() > 0 => return bad("an error reply has a body"),
-        checked => checked?,
-    }
-    match fields.text("status")?.as_deref() {
-        Some("ok") => Ok(()),
-        _ => bad("it has no \"status\":\"ok\""),
-    }
+    connection.check_reply(&reply.fields()?, id, ReplyKind::Ok)
 }
 
 /// Whether a frame says that the server is at work on the request `id`.
 fn is_working(connection: &mut Connection<'_>, frame: &Header, id: &Id) -> Result<bool> {
-    if !Working::is(&frame.fields()?) {
+    let fields = frame.fields()?;
+    if !Working::is(&fields) {
         return Ok(false);
     }
-    connection.check_answer(frame, id)?;
+    connection.check_answer(&fields, id)?;
     check_no_body(connection)?;
     Ok(true)
 }

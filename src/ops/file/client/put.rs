@@ -233,7 +233,7 @@ impl Early<'_> {
             match connection.try_header() {
                 Ok(Some(frame)) if is_working(connection, &frame, id)? => {}
                 Ok(Some(frame)) => {
-                    connection.check_answer(&frame, id)?;
+                    connection.check_answer(&frame.fields()?, id)?;
                     self.reply = Some(frame);
                 }
                 Ok(None) => break,
@@ -272,6 +272,7 @@ fn check_stored(reply: &Header, name: &[u8], sent: &Transferred) -> Result<Resul
     let reply: PutReply = read_reply(reply)?;
     reply.name.check(name)?;
     Ok(match reply.filesize {
+        None => return Err(Error::new(ErrorKind::BadReply, "it has no filesize")),
         Some(stored) if stored != sent.bytes => {
             let detail = format!("{stored} bytes were stored of {}", sent.bytes);
             Err(Error::new(ErrorKind::Checksum, detail))
