@@ -1205,7 +1205,8 @@ struct exec_options {
     int32_t write_fd;
     /* Bytes kept of each of the two outputs; default 16 MiB. */
     uint64_t max_output;
-    /* Bytes of a command; default 64 KiB, at most 131,071. */
+    /* Bytes of a command, or of all its arguments, each with its NUL; default 64 KiB, at most
+     * 131,071. */
     uint64_t max_command;
     /* Seconds of processor time for each process of a command (RLIMIT_CPU of setrlimit(2)). 0
      * is the host's own limit, as for the next three members. */

@@ -45,10 +45,12 @@ pub const LINGER: u64 = 256 * KIB;
 /// One step of a body that is copied from descriptor to descriptor.
 pub const COPY_STEP: usize = 1024 * 1024;
 
-/// Command text.
+/// Command text, or all arguments together.
 pub const MAX_COMMAND: u64 = 64 * KIB;
 /// The kernel's MAX_ARG_STRLEN (32 pages) less the final NUL: execve(2) fails above it.
 pub const MAX_COMMAND_HARD: u64 = 131_071;
+/// Variables of a request: twice what the kernel accepts for one of them.
+pub const MAX_ENVIRONMENT: u64 = 256 * KIB;
 /// Output kept of each of a command's streams, as in qemu-guest-agent.
 pub const MAX_OUTPUT: u64 = 16 * MIB;
 /// From SIGTERM to SIGKILL for a command that ran out of time.

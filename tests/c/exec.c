@@ -432,6 +432,36 @@ static void a_client_or_server_that_does_nothing_is_given_up(void)
     close_both(fd);
 }
 
+/* Longer than a header. */
+static void arguments_are_as_long_as_the_server_takes(void)
+{
+    static char longest[120000], variable[70000];
+    const char *argv[] = {"sh", "-c", "echo ${#1} ${#A}", "sh", longest, NULL};
+    const char *env[] = {variable, NULL};
+    struct exec_options opts = EXEC_OPTIONS_INIT;
+    struct exec_request what = EXEC_REQUEST_INIT;
+    struct exec_result result = EXEC_RESULT_INIT;
+    struct exec_output *output;
+    struct server server;
+    opts.max_command = 131071;
+    memset(longest, 'x', sizeof longest - 1);
+    memset(variable, 'x', sizeof variable - 1);
+    memcpy(variable, "A=", 2);
+    what.argv = argv;
+    what.env = env;
+    struct frame_connection *c = start(&server, &opts);
+    CHECK_RETURNS(EXEC_EXITED, exec_call(c, &what, LONG, &result, &output));
+    CHECK_OUTPUT("119999 69997\n", output, EXEC_STDOUT);
+    exec_output_free(output);
+    expect_reply(c, "echo on", "on\n");
+    stop_in_sync(&server, c);
+    /* By default that is too much for a server, which says so. */
+    c = start(&server, NULL);
+    CHECK_RETURNS(FRAME_EREMOTE_TOO_BIG, exec_call(c, &what, LONG, &result, &output));
+    expect_reply(c, "echo on", "on\n");
+    stop_in_sync(&server, c);
+}
+
 int main(void)
 {
     every_outcome_is_told_apart();
@@ -440,6 +470,7 @@ int main(void)
     a_pipe_that_is_held_is_not_waited_for();
     what_cannot_be_run_is_told_to_both();
     an_argv_needs_no_shell();
+    arguments_are_as_long_as_the_server_takes();
     input_and_merged_output_go_with_a_request();
     a_reply_may_say_less_but_nothing_wrong();
     a_request_is_served_from_the_stream();

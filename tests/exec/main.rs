@@ -11,6 +11,7 @@ mod engine;
 mod error_queue;
 mod faults;
 mod flow;
+mod long;
 mod memory;
 mod older;
 mod pace;

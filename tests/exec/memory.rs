@@ -49,6 +49,8 @@ fn requests() -> Vec<(&'static str, String, usize)> {
         ("a word", format!(r#""on_close":"{}""#, long("x")), 4),
         ("other keys", members(|i| format!(r#""{i:x}":{{}}"#)), 4),
         ("a command", r#""merge":true"#.into(), SIZE),
+        ("arguments in the body", format!(r#""argv_size":{SIZE}"#), SIZE),
+        ("a variable in the body", format!(r#""env_size":{SIZE}"#), SIZE + 4),
         ("an input", format!(r#""stdin_size":{SIZE}"#), SIZE + 4),
     ]
 }
@@ -69,7 +71,10 @@ fn no_request_needs_more_memory_than_its_size_accounts_for() {
             for (what, members, body) in &requests {
                 let header = format!(r#"{{"cmd":"exec","stream":{stream},{members}}}"#);
                 let mut command = b"true".repeat((*body).min(1));
-                command.resize(*body, b' ');
+                command.resize(*body, if members.contains("argv_size") { 0 } else { b' ' });
+                if members.contains("env_size") {
+                    command.splice(*body - 4.., *b" =x\0");
+                }
                 let (client, server) = socket_pair();
                 std::thread::scope(|scope| {
                     scope.spawn(move || {

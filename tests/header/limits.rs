@@ -73,7 +73,7 @@ const PLACES: &[(&str, &[u64])] = &[
     // Facts of the protocol: the text of an id, a name and its components.
     ("protocol.md: Requests and replies", &[KIB]),
     ("protocol.md: Files", &[4_095, 255]),
-    ("protocol.md: exec", &[ms(CLOSE_GRACE), ms(TERM_GRACE)]),
+    ("protocol.md: exec", &[MAX_ENVIRONMENT, ms(CLOSE_GRACE), ms(TERM_GRACE)]),
     // How often a server at work says so: ten times as often as it must.
     ("protocol.md: put", &[REFUSED, ms(REFUSED_TIME), 10 * ms(WORKING)]),
     ("protocol.md: stat and list", &[MAX_BODY]),
@@ -92,7 +92,8 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: header", &[MAX_HEADER, MAX_HEADER_HARD]),
     ("embedding.md: nesting in a header", &[MAX_DEPTH as u64, MAX_DEPTH_HARD as u64]),
     ("embedding.md: body or packet received into memory", &[MAX_BODY]),
-    ("embedding.md: command", &[MAX_COMMAND, MAX_COMMAND_HARD]),
+    ("embedding.md: command, or all arguments together", &[MAX_COMMAND, MAX_COMMAND_HARD]),
+    ("embedding.md: variables of a request", &[MAX_ENVIRONMENT]),
     ("embedding.md: messages queued on a connection", &[MAX_QUEUE]),
     ("embedding.md: read and dropped by an end with linger", &[LINGER]),
     (

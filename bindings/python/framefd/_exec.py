@@ -237,7 +237,7 @@ class ExecOptions:
     client's end of stream to the end of its command, 2 s; with ``detached`` the command runs
     on. ``max_output``: bytes kept of each stream, 16 MiB; ``end_at_limit`` ends a command
     that writes more, otherwise the rest is dropped. ``max_command``: bytes of command text,
-    64 KiB. ``cwd``: by default the server's own. ``env``: added to a clean environment, or
+    or of all arguments, 64 KiB. ``cwd``: by default the server's own. ``env``: added to a clean environment, or
     with ``host_environment`` to the server's own. ``write_fd``, for exec_and_reply() only:
     the descriptor for the reply, if it is another one.
 

@@ -107,6 +107,19 @@ class Exec(unittest.TestCase):
         with self.assertRaises(ValueError):
             self.ours.run(["printf", "a\0b"])
 
+    def test_arguments_and_variables_longer_than_a_header(self) -> None:
+        long = "x" * 100_000
+        done = self.run_one(
+            ["sh", "-c", "echo ${#0} ${#A}", long],
+            env={"A": long},
+            server=ExecOptions(max_command=131_071),
+        )
+        self.assertEqual(done.text, "100000 100000\n")
+        with self.assertRaises(framefd.TooBigError) as refused:
+            self.run_one(["true", long])
+        self.assertTrue(refused.exception.remote)
+        self.assertEqual(self.run_one("echo in step").text, "in step\n")
+
     def test_what_the_server_refuses(self) -> None:
         for command in ("", "a\0b", "x" * 100_000):
             with self.assertRaises(framefd.FrameError) as refused:

@@ -80,7 +80,8 @@ pub struct ExecOptions {
     pub write_fd: i32,
     /// Bytes kept of each of the two outputs; default 16 MiB.
     pub max_output: u64,
-    /// Bytes of a command; default 64 KiB, at most 131,071.
+    /// Bytes of a command, or of all its arguments, each with its NUL; default 64 KiB, at most
+    /// 131,071.
     pub max_command: u64,
     /// Seconds of processor time for each process of a command (RLIMIT_CPU of setrlimit(2)). 0
     /// is the host's own limit, as for the next three members.

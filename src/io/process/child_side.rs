@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::confinement::Confinement;
 
 /// Everything that the child needs, ready to use.
@@ -56,13 +57,23 @@ pub(super) const SEEN: c_int = 0;
 pub(super) struct Pointers {
     pointers: Vec<*const c_char>,
     /// The strings that they point to.
-    _strings: Vec<CString>,
+    _strings: Vec<u8>,
 }
 
 impl Pointers {
-    pub fn new(strings: Vec<CString>) -> Pointers {
-        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Pointers { pointers, _strings: strings }
+    /// Of strings that are one behind the other, each with its NUL.
+    pub fn new(strings: Vec<u8>) -> Result<Pointers> {
+        let ends = || (1..).zip(&strings).filter(|(_, byte)| **byte == 0).map(|(end, _)| end);
+        let mut pointers = Vec::new();
+        let reserved = pointers.try_reserve_exact(ends().count() + 1);
+        reserved.map_err(|_| Error::new(ErrorKind::NoMemory, "arguments or variables"))?;
+        let mut start = 0;
+        for end in ends() {
+            pointers.push(strings.as_ptr().wrapping_add(start).cast());
+            start = end;
+        }
+        pointers.push(ptr::null());
+        Ok(Pointers { pointers, _strings: strings })
     }
 
     fn as_ptr(&self) -> *const *const c_char {

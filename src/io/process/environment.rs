@@ -1,7 +1,7 @@
 //! The environment a command gets: a clean base, or the host's, and additions on top.
 
 use std::borrow::Cow;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -86,21 +86,17 @@ impl Variables<'_> {
         self.0.iter().find(|pair| *pair.0 == *name).map(|pair| &*pair.1)
     }
 
-    /// As for execve(2): `name=value`.
-    pub(super) fn into_strings(self) -> Result<Vec<CString>> {
-        self.0
-            .into_iter()
-            .map(|(name, value)| {
-                let mut pair = Vec::new();
-                // With room for the NUL.
-                reserve(&mut pair, name.len() + value.len() + 2)?;
-                for part in [&*name, b"=", &*value] {
-                    pair.extend_from_slice(part);
-                }
-                CString::new(pair)
-                    .map_err(|_| Error::new(ErrorKind::Argument, "a variable has a NUL byte"))
-            })
-            .collect()
+    /// For execve(2): `name=value`, one behind the other, each with a NUL.
+    pub(super) fn joined(&self) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let length = |(name, value): &(Cow<'_, [u8]>, Cow<'_, [u8]>)| name.len() + value.len() + 2;
+        reserve(&mut all, self.0.iter().map(length).sum())?;
+        for (name, value) in &self.0 {
+            for part in [&**name, b"=", &**value, b"\0"] {
+                all.extend_from_slice(part);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -154,8 +150,9 @@ mod tests {
     use crate::io::testing;
 
     fn strings(environment: &Environment) -> Vec<String> {
-        let strings = environment.variables(false).unwrap().into_strings().unwrap();
-        strings.into_iter().map(|pair| pair.into_string().unwrap()).collect()
+        let strings = environment.variables(false).unwrap().joined().unwrap();
+        let strings = String::from_utf8(strings).unwrap();
+        strings.split_terminator('\0').map(str::to_owned).collect()
     }
 
     #[test]

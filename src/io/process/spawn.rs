@@ -102,7 +102,6 @@ impl Process<'_> {
         let searches = !program.is_empty() && !program.contains(&b'/');
         let path = searches.then(|| copied(variables.path().as_bytes())).transpose()?;
         let program = c_string(program)?;
-        let argv = self.argv.iter().map(|arg| c_string(arg)).collect::<Result<_>>()?;
         let stdio = [self.stdin, self.stdout, self.stderr];
         let copies = [raised(self.stdin)?, raised(self.stdout)?, raised(self.stderr)?];
         let number = |i: usize| copies[i].as_ref().map_or(stdio[i], AsFd::as_fd).as_raw_fd();
@@ -116,8 +115,8 @@ impl Process<'_> {
         let plan = Plan {
             program,
             path,
-            argv: Pointers::new(argv),
-            environment: Pointers::new(variables.into_strings()?),
+            argv: Pointers::new(joined(self.argv)?)?,
+            environment: Pointers::new(variables.joined()?)?,
             directory: self
                 .directory
                 .map(|path| c_string(path.as_os_str().as_bytes()))
@@ -308,9 +307,26 @@ fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
+/// The strings, one behind the other, each with a NUL.
+fn joined(strings: &[&[u8]]) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    reserve(&mut all, strings.iter().map(|string| string.len() + 1).sum())?;
+    for string in strings {
+        if string.contains(&0) {
+            return Err(has_nul());
+        }
+        all.extend_from_slice(string);
+        all.push(0);
+    }
+    Ok(all)
+}
+
 fn c_string(bytes: &[u8]) -> Result<CString> {
-    CString::new(copied(bytes)?)
-        .map_err(|_| Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path"))
+    CString::new(copied(bytes)?).map_err(|_| has_nul())
+}
+
+fn has_nul() -> Error {
+    Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path")
 }
 
 /// A [`Stack`] that no child uses, or NULL. Mapping one takes a hundredth of the time of a

@@ -1,5 +1,7 @@
 //! Runs a command at the peer and receives its reply.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
 use crate::limits;
@@ -30,6 +32,9 @@ impl Request<'_> {
         if options.id.is_some() || options.stream.is_some() {
             return bad("id and stream are for the library to set");
         }
+        if options.argv_size.is_some() || options.env_size.is_some() {
+            return bad("argv_size and env_size are for the library to set");
+        }
         if options.argv.is_some() && !self.command.is_empty() {
             return bad("a command and an argv");
         }
@@ -44,6 +49,53 @@ impl Request<'_> {
         Ok(ExecRequest { stdin_size, ..options.clone() })
     }
 }
+
+/// The header of a request, and the front of its body: the command, and the arguments and
+/// variables if they are too long for a header of the connection. A server that does not know
+/// these refuses them, because of their NUL bytes.
+pub(super) fn written<'a>(
+    mut options: ExecRequest,
+    command: &'a [u8],
+    connection: &Connection<'_>,
+) -> Result<(String, Cow<'a, [u8]>)> {
+    let header = options.header();
+    if (header.len() + DATA_SIZE_ROOM) as u64 <= connection.max_header() {
+        return Ok((header, command.into()));
+    }
+    let mut front = command.to_vec();
+    let (argv, env) = (options.argv.take(), options.env.take().unwrap_or_default());
+    for argument in argv.iter().flatten() {
+        add_string(&mut front, [argument, "", ""])?;
+    }
+    options.argv_size = argv.map(|_| front.len() as u64);
+    let start = front.len();
+    for (name, value) in &env {
+        if name.contains('=') {
+            return Err(Error::new(ErrorKind::Argument, "a variable's name has a '='"));
+        }
+        add_string(&mut front, [name, "=", value])?;
+    }
+    options.env_size = (!env.is_empty()).then_some((front.len() - start) as u64);
+    Ok((options.header(), front.into()))
+}
+
+fn add_string(front: &mut Vec<u8>, parts: [&str; 3]) -> Result<()> {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
+    if front.try_reserve(length).is_err() {
+        return Err(Error::new(ErrorKind::NoMemory, "arguments or variables"));
+    }
+    for part in parts {
+        if part.contains('\0') {
+            return Err(Error::new(ErrorKind::Argument, "a NUL byte in an argument or a variable"));
+        }
+        front.extend_from_slice(part.as_bytes());
+    }
+    front.push(0);
+    Ok(())
+}
+
+/// Bytes of a header that are for its `data_size`.
+const DATA_SIZE_ROOM: usize = 40;
 
 /// The reply to a command.
 #[derive(Clone, Debug)]
@@ -101,9 +153,9 @@ pub fn call(
     let max_output = options.max_output.unwrap_or(limits::MAX_OUTPUT);
     let id = connection.next_id();
     let options = ExecRequest { id: Some(id.clone()), max_output: Some(max_output), ..options };
-    let header = options.header();
+    let (header, front) = written(options, request.command, connection)?;
     connection.exchange(|connection| {
-        send(connection, &header, request, &mut time)?;
+        send(connection, &header, &front, request.input, &mut time)?;
         receive(connection, &id, max_output, &mut time)
     })
 }
@@ -111,15 +163,16 @@ pub fn call(
 fn send(
     connection: &mut Connection<'_>,
     header: &str,
-    Request { command, input, .. }: &Request<'_>,
+    front: &[u8],
+    input: &[u8],
     time: &mut Time,
 ) -> Result<()> {
     if input.len() <= limits::GROW_STEP {
-        return connection.send_by(Some(header), [command, input], time.time_limit());
+        return connection.send_by(Some(header), [front, input], time.time_limit());
     }
     // The rest of a large input that is not accepted in time is not copied.
-    let length = command.len() as u64 + input.len() as u64;
-    connection.begin_by(header, length, command, time.time_limit())?;
+    let length = front.len() as u64 + input.len() as u64;
+    connection.begin_by(header, length, front, time.time_limit())?;
     connection.write_by(input, time.time_limit())
 }
 

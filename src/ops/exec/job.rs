@@ -31,8 +31,8 @@ impl<'a> Job<'a> {
         Job { request, limits, directory, options }
     }
 
-    /// Reads a request, and the length of its command. The input follows the command in the
-    /// body.
+    /// Reads a request, and the length of the front of its body, which [`unpack`](Self::unpack)
+    /// takes. The input follows it.
     pub(super) fn parse(
         header: &Header,
         body_len: u64,
@@ -43,15 +43,51 @@ impl<'a> Job<'a> {
         if request.tty.is_some() && request.stream != Some(true) {
             return bad("a tty without stream");
         }
-        let Some(length) = body_len.checked_sub(request.stdin_size.unwrap_or(0)) else {
+        let Some(front) = body_len.checked_sub(request.stdin_size.unwrap_or(0)) else {
             return bad("stdin_size is more than the body has");
         };
-        let max = options.limits.max_command.min(limits::MAX_COMMAND_HARD);
-        if length > max {
-            let error = format!("a command of {length} bytes, the limit is {max}");
-            return Err(Error::new(ErrorKind::TooBig, error));
+        let env_size = request.env_size.unwrap_or(0);
+        let Some(length) = front.checked_sub(env_size) else {
+            return bad("env_size is more than the body has");
+        };
+        if let Some(size) = request.argv_size
+            && (size != length || request.argv.is_some())
+        {
+            return bad("argv_size does not fit the body, or there is an argv as well");
         }
-        Ok((Job::new(request, options), length))
+        let max = options.limits.max_command.min(limits::MAX_COMMAND_HARD);
+        for (what, length, max) in
+            [("a command", length, max), ("variables", env_size, limits::MAX_ENVIRONMENT)]
+        {
+            if length > max {
+                let error = format!("{what} of {length} bytes, the limit is {max}");
+                return Err(Error::new(ErrorKind::TooBig, error));
+            }
+        }
+        Ok((Job::new(request, options), front))
+    }
+
+    /// Takes the arguments and variables out of the front of the body. The rest is the text of
+    /// the command.
+    pub(super) fn unpack<'b>(&mut self, front: &'b [u8]) -> Result<&'b [u8]> {
+        let request = &mut self.request;
+        let env_size = usize::try_from(request.env_size.unwrap_or(0)).unwrap_or(usize::MAX);
+        let (text, variables) = front.split_at(front.len().saturating_sub(env_size));
+        for pair in strings(variables)? {
+            let env = request.env.get_or_insert_default();
+            let Some((name, value)) = pair.split_once('=') else {
+                return Err(Error::new(ErrorKind::BadField, "a variable without a '='"));
+            };
+            push(env, (name.to_owned(), value.to_owned()))?;
+        }
+        if request.argv_size.is_none() {
+            return Ok(text);
+        }
+        let argv = request.argv.get_or_insert_default();
+        for argument in strings(text)? {
+            push(argv, argument.to_owned())?;
+        }
+        Ok(&[])
     }
 
     /// Asks the policy about the command, which is `text` unless there is an `argv`.
@@ -94,6 +130,22 @@ impl<'a> Job<'a> {
         command.confinement = self.options.confinement;
         Ok(command)
     }
+}
+
+/// Strings in a body, each with a NUL.
+fn strings(bytes: &[u8]) -> Result<std::str::SplitTerminator<'_, char>> {
+    match str::from_utf8(bytes) {
+        Ok(text) if text.is_empty() || text.ends_with('\0') => Ok(text.split_terminator('\0')),
+        _ => {
+            Err(Error::new(ErrorKind::BadField, "strings in the body are not UTF-8, or not ended"))
+        }
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, value: T) -> Result<()> {
+    list.try_reserve(1).map_err(|_| Error::new(ErrorKind::NoMemory, "arguments or variables"))?;
+    list.push(value);
+    Ok(())
 }
 
 /// The server's limits, or the request's if they are lower. Output that is not kept has a limit

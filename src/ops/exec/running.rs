@@ -18,7 +18,7 @@ use std::os::fd::BorrowedFd;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use super::client::Request;
+use super::client::{Request, written};
 use super::handler::Stream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time};
@@ -65,19 +65,20 @@ impl Running {
         timeout: impl Into<Time>,
     ) -> Result<Running> {
         let options = request.checked_options()?;
-        let mut body = Vec::new();
-        reserve(&mut body, request.command.len() + request.input.len())?;
-        body.extend_from_slice(request.command);
-        body.extend_from_slice(request.input);
         let id = connection.next_id();
         let input_ended = options.stdin_size.is_some();
         let options = ExecRequest { id: Some(id.clone()), stream: Some(true), ..options };
+        let (header, front) = written(options, request.command, connection)?;
+        let mut body = Vec::new();
+        reserve(&mut body, front.len() + request.input.len())?;
+        body.extend_from_slice(&front);
+        body.extend_from_slice(request.input);
         connection.shared().new_control()?;
         connection.exchange(|connection| {
             if !connection.takes_body() {
                 connection.flush(timeout)?;
             }
-            tolerate(connection.put_body(&options.header(), &mut body))
+            tolerate(connection.put_body(&header, &mut body))
         })?;
         Ok(Running {
             id,

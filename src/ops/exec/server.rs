@@ -81,15 +81,17 @@ fn serve_request(
         let refused = refuse(connection, message::id_of(request).as_ref(), error, options);
         skipped.and(refused)
     };
-    let (job, length) = match Job::parse(request, connection.to_receive(), options) {
+    let (mut job, length) = match Job::parse(request, connection.to_receive(), options) {
         Ok(parsed) => parsed,
         Err(error) => return refused(connection, error),
     };
-    let command = connection.front_by(length, TimeLimit::for_bytes(length, options.stall()))?;
-    if let Err(error) = job.admit(&command, Some(request)) {
-        return refused(connection, error);
+    let front = connection.front_by(length, TimeLimit::for_bytes(length, options.stall()))?;
+    let admitted =
+        job.unpack(&front).and_then(|text| job.admit(text, Some(request)).map(|()| text));
+    match admitted {
+        Ok(text) => execute(connection, job, text, options),
+        Err(error) => refused(connection, error),
     }
-    execute(connection, job, &command, options)
 }
 
 /// A client that was given up is not waited for again, although the error is a timeout.
@@ -147,13 +149,14 @@ pub(crate) fn run_request(
     command: &[u8],
     options: &ServeOptions<'_>,
 ) -> Result<(ExecReply, Vec<u8>)> {
-    let (job, length) = Job::parse(request, command.len() as u64, options)?;
+    let (mut job, length) = Job::parse(request, command.len() as u64, options)?;
     if job.is_streamed() || length < command.len() as u64 {
         let detail = "in datagrams there is no stream and no input";
         return Err(Error::new(ErrorKind::Unsupported, detail));
     }
-    job.admit(command, Some(request))?;
-    run_alone(&job, command)
+    let text = job.unpack(command)?;
+    job.admit(text, Some(request))?;
+    run_alone(&job, text)
 }
 
 fn run_alone(job: &Job<'_>, text: &[u8]) -> Result<(ExecReply, Vec<u8>)> {

@@ -339,6 +339,11 @@ impl<'fd> Connection<'fd> {
         }
     }
 
+    /// Bytes of a header that it sends.
+    pub(crate) fn max_header(&self) -> u64 {
+        self.sending.max_header()
+    }
+
     /// Bytes that were accepted and not written.
     pub(crate) fn queued(&self) -> usize {
         self.sending.queued()

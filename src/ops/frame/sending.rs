@@ -76,6 +76,11 @@ impl<'fd> Sending<'fd> {
         }
     }
 
+    /// Bytes of a header.
+    pub(super) fn max_header(&self) -> u64 {
+        self.max_header
+    }
+
     /// The descriptor.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'fd>> {
         self.sink.as_ref().map(Sink::fd)

@@ -31,6 +31,10 @@ pub struct ExecRequest {
     pub timeout_ms: Option<u64>,
     /// Bytes of output kept of each stream.
     pub max_output: Option<u64>,
+    /// Bytes of the body that are the arguments, in place of `argv`: each with a NUL.
+    pub argv_size: Option<u64>,
+    /// Bytes of the body, after those, that are variables: `NAME=value`, each with a NUL.
+    pub env_size: Option<u64>,
     /// Bytes of standard input that follow the command in the body.
     pub stdin_size: Option<u64>,
     /// Output is sent in frames while the command runs, instead of in one reply.
@@ -52,6 +56,8 @@ impl Message for ExecRequest {
             env: fields.table("env")?,
             timeout_ms: fields.size("timeout_ms")?,
             max_output: fields.size("max_output")?,
+            argv_size: fields.size("argv_size")?,
+            env_size: fields.size("env_size")?,
             stdin_size: fields.size("stdin_size")?,
             stream: fields.boolean("stream")?,
             merge: fields.boolean("merge")?,
@@ -82,6 +88,8 @@ impl ExecRequest {
         header.table("env", self.env.as_deref());
         header.plain("timeout_ms", self.timeout_ms);
         header.plain("max_output", self.max_output);
+        header.plain("argv_size", self.argv_size);
+        header.plain("env_size", self.env_size);
         header.plain("stdin_size", self.stdin_size);
         header.plain("stream", self.stream);
         header.plain("merge", self.merge);
