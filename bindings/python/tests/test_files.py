@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import gc
 import gzip
 import hashlib
 import io
@@ -196,6 +197,18 @@ class Files(unittest.TestCase):
             transfer(*names, progress=note)
             self.assertEqual(seen[-1], (len(self.data), len(self.data)))
             self.assertEqual(seen, sorted(seen))
+
+    def test_a_callback_leaves_nothing_behind(self) -> None:
+        def classes() -> int:
+            return sum(kind.__name__ == "Call" for kind in Exception.__subclasses__())
+
+        self.put(self.local / "a", progress=print_nothing)
+        before = classes()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for _ in range(20):
+            self.put(self.local / "a", progress=print_nothing)
+        self.assertEqual(classes(), before)
 
     def test_an_exception_in_progress_ends_the_transfer_and_comes_out(self) -> None:
         class Enough(BaseException):
@@ -537,6 +550,10 @@ class PlainPeers(unittest.TestCase):
         self.assertEqual((result.returncode, result.stderr), (0, b""))
         self.assertEqual(served[0].size, len(self.data))
         self.assertEqual((self.directory / "root" / "local").read_bytes(), self.data)
+
+
+def print_nothing(*_: object) -> None:
+    pass
 
 
 if __name__ == "__main__":
