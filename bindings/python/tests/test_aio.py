@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import support
@@ -235,6 +235,26 @@ class Receiving(Case):
         await self.write(theirs, encoded(b"1"))
         self.assertEqual((await soon(connection.recv())).body, b"1")
 
+    async def test_a_receive_may_follow_a_cancelled_one_at_once(self) -> None:
+        """The cancelled task has not run yet then, whichever version of Python this is."""
+        connection, theirs = await self.connected()
+        calls: list[Callable[[], Any]] = [
+            connection.recv,
+            connection.recv_many,
+            connection.recv_header,
+            lambda: connection.__anext__(),
+        ]
+        for first in calls:
+            for second in calls:
+                task = asyncio.ensure_future(first())
+                await a_moment()
+                task.cancel()
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(second(), 0.01)
+                self.assertTrue(task.cancelled())
+        await self.write(theirs, encoded(b"1"))
+        self.assertEqual((await soon(connection.recv())).body, b"1")
+
     async def test_one_task_at_a_time(self) -> None:
         connection, theirs = await self.connected()
         task = await self.wait_for_nothing(connection)
@@ -377,6 +397,34 @@ class Sending(Case):
             await asyncio.wait_for(send(), 0.2)
         self.assertLess(time.monotonic() - begin, 5)
         self.assertTrue(connection.closed)
+
+    async def test_the_end_of_a_block_is_left_at_once_when_it_is_cancelled(self) -> None:
+        connection, _ = await self.connected()
+
+        async def queue() -> None:
+            async with connection:
+                await connection.queue(None, bytes(16 << 20))
+
+        begin = time.monotonic()
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(queue(), 0.2)
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assertTrue(connection.closed)
+
+    async def test_nothing_is_sent_after_the_end(self) -> None:
+        connection, theirs = await self.connected()
+        await soon(connection.end())
+        calls: list[Callable[[], Any]] = [
+            connection.send,
+            connection.queue,
+            lambda: connection.queue_many([b"1"]),
+            lambda: connection.begin({}, 1),
+            lambda: connection.reply({"id": 1}),
+        ]
+        for call in calls:
+            with self.assertRaises(framefd.StateError):
+                await soon(call())
+        self.assertEqual(await self.read(theirs, 1), b"")
 
     async def test_a_peer_that_does_not_receive_is_not_read_from(self) -> None:
         connection, theirs = await self.connected()
@@ -639,6 +687,25 @@ class Servers(Case):
             connection = await self.client(server.address)
             await a_moment()
         self.assertEqual((await soon(connection.recv())).body, b"late")
+
+    async def test_the_end_of_the_block_ends_the_handlers_when_it_is_cancelled(self) -> None:
+        ended: list[str] = []
+
+        async def idle(connection: Connection) -> None:
+            try:
+                await connection.recv()
+            finally:
+                ended.append("handler")
+
+        async def serve() -> None:
+            async with await aio.start_server(idle, "127.0.0.1:0") as server:
+                await self.client(server.address)
+                await a_moment()
+
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(serve(), 0.5)
+        await a_moment()
+        self.assertEqual(ended, ["handler"])
 
     async def test_the_limits_are_for_every_client(self) -> None:
         errors: list[Exception] = []

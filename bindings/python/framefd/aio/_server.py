@@ -89,7 +89,7 @@ Handler = Callable[[Connection], Awaitable[None]]
 class Server:
     """A server, as start_server() returns it: it accepts connections until it is closed. As
     an async context manager it is closed at the end of the block, and waits for its handlers;
-    if an exception ends the block, they are cancelled."""
+    if an exception ends the block or that wait, they are cancelled."""
 
     def __init__(self, handler: Handler, listener: Listener, keys: Keys | None) -> None:
         self._handler = handler
@@ -139,7 +139,11 @@ class Server:
         self.close()
         if kind is not None:
             self.cancel()
-        await self.wait_closed()
+        try:
+            await self.wait_closed()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     def _accept(self) -> bool:
         """Accepts the next client that waits; False if there was none."""
