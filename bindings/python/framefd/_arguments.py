@@ -8,9 +8,16 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from . import _abi, _native
+
+if TYPE_CHECKING:
+    import typing_extensions
+
+    BytesLike = typing_extensions.Buffer  # whatever has its bytes in memory, and no text
+else:
+    BytesLike = Union[bytes, bytearray, memoryview]
 
 StrOrBytes = Union[str, bytes]
 Environment = Union[Mapping[str, StrOrBytes], Mapping[bytes, StrOrBytes]]

@@ -14,7 +14,15 @@ from ._abi import (
     AuthOptions,
     AuthResult,
 )
-from ._arguments import Buffer, StrOrBytesPath, c_string, flag, milliseconds, optional
+from ._arguments import (
+    Buffer,
+    BytesLike,
+    StrOrBytesPath,
+    c_string,
+    flag,
+    milliseconds,
+    optional,
+)
 from ._core import Core
 from ._descriptors import Descriptor, fileno, other_fileno, own_timeout
 from ._errors import check
@@ -23,8 +31,6 @@ from ._native import lib
 
 # Bytes of the longest key.
 LONGEST = 1024
-
-BytesLike = Union[bytes, bytearray, memoryview]
 
 
 class Key:

@@ -7,12 +7,12 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from . import _abi, _errors
 from ._abi import ErrorCode
 from ._arguments import (
     Buffer,
+    BytesLike,
     Environment,
     StrOrBytesPath,
     at_least_1,
@@ -57,7 +57,7 @@ class Commands(Core):
         max_output: int | None = None,
         allow_truncated: bool = False,
         detached: bool = False,
-        input: bytes | bytearray | memoryview | None = None,
+        input: BytesLike | None = None,
         merge: bool = False,
     ) -> CompletedCommand:
         """Runs a command at the peer, and returns its output. Use :meth:`start` to receive
@@ -98,7 +98,7 @@ class Commands(Core):
         env: Environment | None = None,
         max_output: int | None = None,
         detached: bool = False,
-        input: bytes | bytearray | memoryview | None = None,
+        input: BytesLike | None = None,
         live_input: bool = True,
         merge: bool = False,
         terminal: tuple[int, int] | os.terminal_size | None = None,
@@ -199,7 +199,7 @@ class RemoteCommand:
             return None
         return which.value, ctypes.string_at(room, count)
 
-    def write(self, data: Any, *, timeout: float | None = None) -> int:
+    def write(self, data: BytesLike, *, timeout: float | None = None) -> int:
         """Sends input to the command, of any bytes-like type; returns the number of accepted
         bytes. Input that the command does not read is dropped without an error.
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import _abi, _addresses, _errors, _headers, _interrupts
 from ._addresses import Address
-from ._arguments import Buffer, Environment, StrOrBytesPath, limit, milliseconds, poll_time
+from ._arguments import (
+    Buffer,
+    BytesLike,
+    Environment,
+    StrOrBytesPath,
+    limit,
+    milliseconds,
+    poll_time,
+)
 from ._auth import KeyLike, as_key
 from ._descriptors import Descriptor, fileno, own_timeout
 from ._exec import (
@@ -40,7 +48,7 @@ class Datagram(NamedTuple):
 def send_datagram(
     sock: Descriptor,
     header: Header | None = None,
-    body: Any = b"",
+    body: BytesLike = b"",
     to: Address | None = None,
     *,
     timeout: float | None = None,

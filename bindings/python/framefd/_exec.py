@@ -14,6 +14,7 @@ from typing import Any, Union
 
 from . import _abi, _errors, _interrupts, _policies
 from ._arguments import (
+    BytesLike,
     Environment,
     StrOrBytesPath,
     c_string,
@@ -130,9 +131,9 @@ class CommandError(FrameError):
         super().__init__(0, message)
         self.result = result
         self.cmd: Any = result.args
-        self.output: Any = result.stdout
-        self.stdout: Any = result.stdout
-        self.stderr: Any = result.stderr
+        self.output: bytes | None = result.stdout
+        self.stdout: bytes | None = result.stdout
+        self.stderr: bytes | None = result.stderr
 
     def __reduce__(self) -> Any:
         return type(self), (self.result, self.message), self.__dict__
@@ -153,7 +154,7 @@ class CommandTimeout(CommandError, FrameTimeoutError, subprocess.TimeoutExpired)
         self, result: CompletedCommand, message: str, timeout: float | None = None
     ) -> None:
         super().__init__(result, message)
-        self.timeout: Any = timeout
+        self.timeout: float | None = timeout  # type: ignore[assignment]
 
 
 class OutputLimitError(CommandError):
@@ -175,7 +176,7 @@ class ExecRequest:
     env: Environment | None = None
     max_output: int | None = None
     detached: bool = False
-    input: Any = None
+    input: BytesLike | None = None
     merge: bool = False
     flags: int = 0
     terminal: tuple[int, int] | os.terminal_size | None = None

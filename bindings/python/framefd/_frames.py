@@ -16,7 +16,7 @@ from ._abi import (
     FRAME_PREFIX_UNSIGNED,
     FrameOptions,
 )
-from ._arguments import Buffer, checked, limit, milliseconds, optional
+from ._arguments import Buffer, BytesLike, checked, limit, milliseconds, optional
 from ._descriptors import Descriptor, fileno, own_timeout
 from ._errors import check
 from ._handles import taken
@@ -58,7 +58,7 @@ class Prefix:
 def send(
     fd: Descriptor,
     header: Header | None = None,
-    body: Any = b"",
+    body: BytesLike = b"",
     *,
     prefix: Prefix | None = None,
     timeout: float | None = None,

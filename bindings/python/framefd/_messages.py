@@ -14,6 +14,7 @@ from ._abi import FRAME_DEFAULT_TIMEOUT, ErrorCode, FrameView
 from ._arguments import (
     C_INT_MAX,
     Buffer,
+    BytesLike,
     at_least_1,
     c_string,
     checked,
@@ -60,6 +61,9 @@ class Head(NamedTuple):
     text: bytes
 
 
+#: A message to send: a body, or a header and a body, such as a Frame.
+Message = Union[BytesLike, tuple[Union[Header, None], BytesLike]]
+
 #: A request that is answered: what a receive gave, or its header alone; None for bytes that
 #: were no message.
 Request = Union[Frame, Head, Header, None]
@@ -69,7 +73,11 @@ class Messages(Core):
     """Messages of a connection: whole, in pieces, and in calls."""
 
     def send(
-        self, header: Header | None = None, body: Any = b"", *, timeout: float | None = None
+        self,
+        header: Header | None = None,
+        body: BytesLike = b"",
+        *,
+        timeout: float | None = None,
     ) -> bool:
         """Sends one message: a header, and a body of any bytes-like type.
 
@@ -95,7 +103,11 @@ class Messages(Core):
         return False
 
     def queue(
-        self, header: Header | None = None, body: Any = b"", *, timeout: float | None = None
+        self,
+        header: Header | None = None,
+        body: BytesLike = b"",
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Queues a message, to be written together with others: once there are 64 KiB, by
         flush(), before a receive waits, and at the end of a `with` block.
@@ -116,7 +128,7 @@ class Messages(Core):
         if code < 0:
             raise self._failed(code)
 
-    def queue_many(self, messages: Iterable[Any], *, timeout: float | None = None) -> int:
+    def queue_many(self, messages: Iterable[Message], *, timeout: float | None = None) -> int:
         """Queues many messages, each a body or a ``(header, body)`` such as a :class:`Frame`.
 
         Returns the number of accepted messages: all, or fewer after a timeout.
@@ -220,7 +232,7 @@ class Messages(Core):
         count = lib.frame_connection_read(self._pointer, room, len(room), poll_time(timeout))
         return ctypes.string_at(room, self._done(count))
 
-    def readinto(self, target: Any, *, timeout: float | None = None) -> int:
+    def readinto(self, target: BytesLike, *, timeout: float | None = None) -> int:
         """Reads 1 byte or more of the body into a writable bytes-like object, as
         :meth:`read`; returns the number."""
         with Buffer(target, writable=True) as (address, length):
@@ -259,7 +271,7 @@ class Messages(Core):
         """Bytes that the begun body still needs."""
         return int(self._state().to_send)
 
-    def write(self, piece: Any, *, timeout: float | None = None) -> int:
+    def write(self, piece: BytesLike, *, timeout: float | None = None) -> int:
         """Sends the next piece of the body, of any bytes-like type. Returns the number of
         accepted bytes: all, or fewer after a timeout; pass the others again.
 
@@ -288,7 +300,7 @@ class Messages(Core):
             return self._done(count)
 
     def call(
-        self, request: str | Header, body: Any = b"", *, timeout: float | None = None
+        self, request: str | Header, body: BytesLike = b"", *, timeout: float | None = None
     ) -> Frame:
         """Sends a request and returns its reply. A text is the request's ``cmd``.
 
@@ -311,7 +323,7 @@ class Messages(Core):
         self,
         request: Request,
         header: Header | None = None,
-        body: Any = b"",
+        body: BytesLike = b"",
         *,
         timeout: float | None = None,
     ) -> None:
@@ -364,12 +376,12 @@ def text_of(request: Request) -> bytes:
     return _headers.encode(header) or b"{}"
 
 
-def as_bytes(data: Any) -> bytes:
+def as_bytes(data: BytesLike) -> bytes:
     """The bytes of any bytes-like object. TypeError for a text."""
     return data if type(data) is bytes else memoryview(data).tobytes()
 
 
-def each(messages: Iterable[Any]) -> Iterator[Any]:
+def each(messages: Iterable[Message]) -> Iterator[Any]:
     """The messages of a list. One message is not taken for a list of its bytes."""
     if isinstance(messages, (str, bytes, bytearray, memoryview)):
         raise wrong("messages are a list", messages)

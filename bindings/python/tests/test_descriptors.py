@@ -166,6 +166,13 @@ class Timeouts(unittest.TestCase):
             call(*arguments)
         self.assertLess(time.monotonic() - begin, 8)
 
+    def test_a_time_of_months_is_a_time(self) -> None:
+        month = 30 * 24 * 3600.0
+        with support.stream() as (ours, theirs):
+            framefd.send(theirs, {"n": 1}, timeout=month)
+            with framefd.Connection(ours, timeout=month) as connection:
+                self.assertEqual(connection.recv(timeout=100 * month).header, {"n": 1})
+
     def test_a_socket_that_does_not_block_does_not_wait(self) -> None:
         with support.stream() as (ours, _):
             ours.setblocking(False)

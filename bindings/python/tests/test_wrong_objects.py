@@ -49,9 +49,8 @@ OBJECTS: dict[str, Any] = {
 
 #: Which of them are right, by the type of a parameter. A tuple, list or dict of others is not.
 RIGHT: dict[str, set[str]] = {
-    "Any": {"bytes"},
     "BytesLike": {"bytes"},
-    "bytes | bytearray | memoryview | None": {"bytes", "None"},
+    "BytesLike | None": {"bytes", "None"},
     "BlockingConnection": set(),
     "Command": {"str", "bytes"},
     "str | bytes": {"str", "bytes"},
@@ -66,7 +65,7 @@ RIGHT: dict[str, set[str]] = {
     "Header | None": {"dict", "None"},
     "Request": {"dict", "None"},
     "str | Header": {"str", "dict"},
-    "Iterable[Any]": set(),
+    "Iterable[Message]": set(),
     "KeyLike": {"bytes"},
     "KeyLike | None": {"bytes", "None"},
     "Keys": {"bytes"},

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._arguments import BytesLike
 from .._commands import RemoteCommand as BlockingCommand
 from .._errors import FrameError
 from .._exec import CompletedCommand
@@ -37,7 +38,7 @@ class RemoteCommand:
             self._release()
         return piece
 
-    async def write(self, data: Any) -> None:
+    async def write(self, data: BytesLike) -> None:
         """Sends input to the command, all of it. Another task must read the output meanwhile,
         if there can be much."""
         rest = memoryview(data).cast("B")

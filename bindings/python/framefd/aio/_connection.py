@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _abi, _headers
 from .._abi import ErrorCode
-from .._arguments import Buffer, Environment, StrOrBytesPath, checked
+from .._arguments import Buffer, BytesLike, Environment, StrOrBytesPath, checked
 from .._auth import KeyLike, Keys, as_key, as_keyring
 from .._commands import RemoteCommand as BlockingCommand
 from .._connection import Connection as BlockingConnection
@@ -29,7 +29,16 @@ from .._errors import (
 from .._exec import Command, CompletedCommand, ExecResult
 from .._files import Entry, FileResult, FileStat, PartialFile, TreeResult
 from .._headers import Header
-from .._messages import BATCH, LARGEST_READ, Head, Request, each, request_header, untyped_next
+from .._messages import (
+    BATCH,
+    LARGEST_READ,
+    Head,
+    Message,
+    Request,
+    each,
+    request_header,
+    untyped_next,
+)
 from .._native import lib
 from .._views import Frame
 from ._command import RemoteCommand
@@ -147,7 +156,7 @@ class Connection:
         """Returns 1 to ``size`` bytes of the body as they are received; b"" at its end."""
         return await self._received(self._blocking.read, size)
 
-    async def readinto(self, target: Any) -> int:
+    async def readinto(self, target: BytesLike) -> int:
         """Reads 1 byte or more of the body into a writable bytes-like object."""
         return await self._received(self._blocking.readinto, target)
 
@@ -168,13 +177,13 @@ class Connection:
 
     # Sending.
 
-    async def send(self, header: Header | None = None, body: Any = b"") -> None:
+    async def send(self, header: Header | None = None, body: BytesLike = b"") -> None:
         """Sends one message; waits while more than 64 KiB are queued. If it is cancelled, the
         message was accepted as a whole or not at all."""
         await self._accepted(_headers.encode(header), body)
         await self.drain()
 
-    async def _accepted(self, text: bytes | None, body: Any) -> None:
+    async def _accepted(self, text: bytes | None, body: BytesLike) -> None:
         pointer = self._blocking._pointer
         while True:
             with Buffer(body) as (start, length):
@@ -185,12 +194,12 @@ class Connection:
                 raise self._failed(code)
             await self._wait(self._writing)
 
-    async def queue(self, header: Header | None = None, body: Any = b"") -> None:
+    async def queue(self, header: Header | None = None, body: BytesLike = b"") -> None:
         """Queues a message, to be written together with others: by flush(), or once there are
         64 KiB."""
         await self._sent(self._blocking.queue, header, body)
 
-    async def queue_many(self, messages: Iterable[Any]) -> None:
+    async def queue_many(self, messages: Iterable[Message]) -> None:
         """Queues many messages, each a body or a ``(header, body)``."""
         source = each(messages)
         while chunk := list(islice(source, BATCH)):
@@ -214,7 +223,7 @@ class Connection:
         """Begins a message whose body is sent in pieces with write()."""
         self._blocking.begin(header, body_len)
 
-    async def write(self, piece: Any) -> None:
+    async def write(self, piece: BytesLike) -> None:
         """Sends the next piece of the body."""
         rest = memoryview(piece).cast("B")
         while len(rest):
@@ -233,7 +242,7 @@ class Connection:
 
     # Exchanges.
 
-    async def call(self, request: str | Header, body: Any = b"") -> Frame:
+    async def call(self, request: str | Header, body: BytesLike = b"") -> Frame:
         """Sends a request and returns its reply: see :meth:`framefd.Connection.call`. Calls
         of several tasks go one after the other."""
         header = request_header(request)
@@ -285,7 +294,7 @@ class Connection:
         return reply
 
     async def reply(
-        self, request: Request, header: Header | None = None, body: Any = b""
+        self, request: Request, header: Header | None = None, body: BytesLike = b""
     ) -> None:
         """Replies to a request: see :meth:`framefd.Connection.reply`."""
         await self._sent(self._blocking.reply, request, header, body)
@@ -328,7 +337,7 @@ class Connection:
         max_output: int | None = None,
         allow_truncated: bool = False,
         detached: bool = False,
-        input: bytes | bytearray | memoryview | None = None,
+        input: BytesLike | None = None,
         merge: bool = False,
     ) -> CompletedCommand:
         """Runs a command at the peer, and returns its output: see
