@@ -218,21 +218,6 @@ CLASSES: dict[int, type[FrameError]] = {
     ErrorCode.REMOTE_OTHER: FrameError,
 }
 
-# Codes of failed system calls; errno has no meaning for the others.
-WITH_ERRNO = {
-    ErrorCode.TOOBIG,
-    ErrorCode.KEY,
-    ErrorCode.PATH,
-    ErrorCode.EXIST,
-    ErrorCode.NOENT,
-    ErrorCode.NOSPC,
-    ErrorCode.SPAWN,
-    ErrorCode.BADF,
-    ErrorCode.NOMEM,
-    ErrorCode.IO,
-    ErrorCode.ACCES,
-}
-
 # The errno for a built-in class, if no system call of this process failed.
 ERRNO = {
     NotFoundError: _errno.ENOENT,
@@ -274,7 +259,7 @@ def failure(code: int) -> FrameError:
     """The same for a call that no signal handler has ended."""
     number = ctypes.set_errno(0)
     text = _native.lib.frame_last_error() or _native.lib.frame_strerror(code)
-    return make(code, text.decode("utf-8", "replace"), number if code in WITH_ERRNO else None)
+    return make(code, text.decode("utf-8", "replace"), number)
 
 
 def make(code: int, message: str, errno: int | None = None) -> FrameError:

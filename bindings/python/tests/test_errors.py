@@ -139,6 +139,21 @@ class Details(unittest.TestCase):
             framefd.Key(b"short")
         self.assertIsNone(short.exception.errno)
 
+    def test_the_errno_of_a_wait_is_not_that_of_what_follows(self) -> None:
+        for data, kind in (
+            (b"\xff\xff\xff\x7f", framefd.TooBigError),
+            (b"\xff\xff\xff\xff", framefd.MalformedError),
+            (b"\2\0\0\0[]", framefd.MalformedError),
+        ):
+            for receive in (framefd.recv, lambda sock: framefd.Connection(sock).recv()):
+                with support.stream() as (ours, theirs):
+                    late = threading.Timer(0.02, theirs.send, (data,))
+                    late.start()
+                    with self.assertRaises(kind) as caught:
+                        receive(ours)
+                    self.assertIsNone(caught.exception.errno)
+                    late.join()
+
     def test_the_message_has_the_details_of_this_thread(self) -> None:
         messages: dict[int, str] = {}
         start = threading.Barrier(4)

@@ -108,10 +108,9 @@ fn remember(error: &Error) {
         last[..text.len()].copy_from_slice(text);
         last[text.len()] = 0;
     });
-    if error.errno() != 0 {
-        // SAFETY: the pointer to this thread's errno is always valid.
-        unsafe { *libc::__errno_location() = error.errno() };
-    }
+    // 0 without a failed system call: an errno of an earlier one, such as EAGAIN, would mislead.
+    // SAFETY: the pointer to this thread's errno is always valid.
+    unsafe { *libc::__errno_location() = error.errno() };
 }
 
 /// This thread's last error, at the same address as long as the thread lives.
@@ -156,6 +155,8 @@ mod tests {
         assert!(last_text().contains("No space left"));
         assert_eq!(code(|| Ok(())), 0);
         assert!(last_text().contains("No space left"), "success leaves it alone");
+        assert_eq!(code(|| Err(Error::new(ErrorKind::TooBig, ""))), ErrorKind::TooBig.code());
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(0));
     }
 
     #[test]
