@@ -69,8 +69,6 @@ pub struct NewFile {
     pending: Option<Pending>,
     /// Bytes of it so far.
     size: u64,
-    /// The last of them were zeros that were not written.
-    has_hole: bool,
 }
 
 /// Work that is delayed until the first write, so that a caller that only compares the prefix
@@ -89,7 +87,7 @@ impl NewFile {
     pub fn create(root: Root<'_>, name: Name<'_>, options: StoreOptions) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
         let (file, mode) = new_temporary(&parent, &target, &options)?;
-        Ok(NewFile { file, target, mode, options, pending: None, size: 0, has_hole: false })
+        Ok(NewFile { file, target, mode, options, pending: None, size: 0 })
     }
 
     /// Continues to store `name` after its first `offset` bytes, which are passed to `prefix` in
@@ -114,8 +112,7 @@ impl NewFile {
             // Only a new file shows the umask.
             let (_, mode) = new_temporary(&parent, &target, &options)?;
             let pending = Some(Pending::Cut(offset));
-            let (size, has_hole) = (offset, false);
-            return Ok(NewFile { file: partial, target, mode, options, pending, size, has_hole });
+            return Ok(NewFile { file: partial, target, mode, options, pending, size: offset });
         }
         let stored = target.open_stored(parent.as_fd(), name, offset)?;
         let (file, mode) = new_temporary(&parent, &target, &options)?;
@@ -125,7 +122,7 @@ impl NewFile {
         })?
         .map_err(refused)?;
         let pending = Some(Pending::Replace(partial));
-        Ok(NewFile { file, target, mode, options, pending, size: offset, has_hole: false })
+        Ok(NewFile { file, target, mode, options, pending, size: offset })
     }
 
     /// Uses the mode and the modification time of the source if the options set none.
@@ -178,8 +175,11 @@ impl NewFile {
             } else {
                 write_all(self.file.as_fd(), run)?;
             }
-            self.has_hole = is_hole;
             bytes = rest;
+            if is_hole && rest.is_empty() {
+                // Its size is always that of what has come.
+                with_blocked(|| rustix::fs::ftruncate(&self.file, self.size))?;
+            }
         }
         Ok(())
     }
@@ -199,14 +199,10 @@ impl NewFile {
     /// could not be synced, the new file is in place.
     pub fn commit(mut self) -> Result<()> {
         let begun = self.begin();
-        let NewFile { mut file, target, mode, options, pending: _, size, has_hole } = self;
+        let NewFile { mut file, target, mode, options, pending: _, size: _ } = self;
         let refused = |errno| target.refused("store", errno);
         file.give_up();
         begun.map_err(refused)?;
-        if has_hole {
-            with_blocked(|| retry_on_intr(|| rustix::fs::ftruncate(&file, size)))
-                .map_err(refused)?;
-        }
         let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
         let kept = replaced.map(|replaced| mode::take_after(file.as_fd(), &replaced));
         if let Some(mode) = kept.filter(|_| options.mode.is_none()).or(mode) {
