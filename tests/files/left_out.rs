@@ -203,3 +203,41 @@ fn names_with_control_characters_are_carried() {
         assert_eq!(fs::read(tree.local("copy").join(name).join(name)).unwrap(), name.as_bytes());
     }
 }
+
+/// On one machine a tree can contain the place where it is stored.
+#[test]
+fn the_destination_of_the_tree_itself() {
+    let tree = Tree::new();
+    plant(&tree.at("a"));
+    let copying = |put: bool, name: &str, path: &Path, progress: bool| {
+        let nothing = |_: &[u8], _, _| ControlFlow::Continue(());
+        let progress = progress.then_some(&nothing as framefd::ops::file::Progress<'_>);
+        against(Kind::Unix, &tree, quick, |end| {
+            let how = Transfer { parents: put, progress, ..plain() };
+            let transfer = if put { send_tree } else { take_tree };
+            transfer(end, name.as_bytes(), path, &how).unwrap()
+        })
+        .0
+    };
+    for (put, name, at) in [
+        (true, "a/copy", "a"),
+        (true, "a/b/deep/copy", "a"),
+        (false, "a", "a/copy"),
+        (false, "a", "a/b/copy"),
+        (false, "", "a/c/copy"),
+    ] {
+        // The second time it is there already.
+        for progress in [false, true] {
+            let done = copying(put, name, &tree.at(at), progress);
+            assert!(done.files <= 12 && done.failed == 0, "{name} {at}: {done:?}");
+        }
+        let place = tree.at(if put { name } else { at });
+        assert!(place.join("a/file").exists() || place.join("a/a/file").exists(), "{name} {at}");
+        assert!(!place.join("copy/copy").exists() && !place.join("b/copy/b/copy").exists());
+        fs::remove_dir_all(tree.at("a")).unwrap();
+        plant(&tree.at("a"));
+    }
+    // Onto itself it stays as it is.
+    let done = copying(true, "a", &tree.at("a"), false);
+    assert_eq!((done, names(&tree.at("a")).len()), (ALL, 4));
+}

@@ -259,6 +259,15 @@ class Trees(Case):
             self.assertEqual(left_out.exception.result, TreeResult(1, 3, 0, 0, 1, 1))
             self.assertEqual((self.local / "back" / "one").read_bytes(), b"1")
 
+    def test_a_tree_into_itself(self) -> None:
+        (self.root / "sub").mkdir()
+        (self.root / "sub" / "file").touch()
+        with self.server() as server:
+            put = server.put_tree(self.root, "sub/copy")
+            self.assertEqual((put.files, put.skipped), (1, 1))
+            got = server.get_tree("sub", self.root / "sub" / "fetched")
+            self.assertEqual((got.files, got.skipped), (2, 0))
+
     def test_names_of_any_bytes(self) -> None:
         for name in ("Icon\r", "a\nb", "\x1b[2J"):
             (self.tree / name).write_bytes(name.encode())

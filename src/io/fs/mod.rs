@@ -3,6 +3,7 @@
 pub(crate) mod at;
 pub mod check;
 pub mod directory;
+pub mod identity;
 pub mod locked;
 mod mode;
 mod own_file;

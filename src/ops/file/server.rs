@@ -9,10 +9,11 @@ use rustix::io::Errno;
 use super::content::{recv_trailer, send_content, send_trailer, skip_range};
 use super::meter::{Flow, Meter, Pace};
 use super::upload::Upload;
-use super::{ServeOptions, Stat, Transferred};
+use super::{Kind, ServeOptions, Stat, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::fs::directory;
+use crate::io::fs::identity::identity;
 use crate::io::fs::partial::open_partial;
 use crate::io::fs::range::seek;
 use crate::io::fs::root::Root;
@@ -248,18 +249,24 @@ impl Session<'_, '_, '_> {
                 let (size, sha256) = self.digest_of_partial(root, named?)?;
                 StatReply::partial_header(size, sha256, id)
             }
-            "stat" => StatReply::header(&root.stat(name)?, id),
+            "stat" => {
+                let stat = root.stat(name)?;
+                let opened = (stat.kind == Kind::Dir).then(|| root.open_directory(name));
+                let identity = opened.and_then(|dir| identity(dir.ok()?.as_fd()));
+                StatReply::header(&stat, identity.as_deref(), id)
+            }
             "list" => {
-                body = list(root, name, limits::MAX_BODY)?;
-                done(id)
+                let dir = root.open_directory(name)?;
+                body = list(dir.as_fd(), limits::MAX_BODY)?;
+                done(identity(dir.as_fd()).as_deref(), id)
             }
             "mkdir" => {
                 directory::make_directory(root, named?, &store)?;
-                done(id)
+                done(None, id)
             }
             _ => {
                 directory::make_link(root, named?, &request.target()?, &store)?;
-                done(id)
+                done(None, id)
             }
         };
         Ok((header, body))
@@ -380,11 +387,10 @@ impl Session<'_, '_, '_> {
 }
 
 /// The entries of a directory as a JSON array of at most `max` bytes.
-fn list(root: Root<'_>, name: Option<Name<'_>>, max: u64) -> Result<Vec<u8>> {
-    let dir = root.open_directory(name)?;
+fn list(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<u8>> {
     let mut body = vec![b'['];
-    for name in directory::names(dir.as_fd())? {
-        let Some(entry) = directory::entry(dir.as_fd(), &name)? else { continue };
+    for name in directory::names(dir)? {
+        let Some(entry) = directory::entry(dir, &name)? else { continue };
         let text = entry.json();
         if (body.len() + text.len() + 2) as u64 > max {
             return Err(Error::new(ErrorKind::TooBig, "the list of the directory"));
@@ -490,9 +496,10 @@ mod tests {
     #[test]
     fn a_list_above_the_limit_is_too_big() {
         let tree = Tree::new();
-        let whole = list(tree.root(), None, 1000).unwrap();
+        let fresh = || tree.root().open_directory(None).unwrap();
+        let whole = list(fresh().as_fd(), 1000).unwrap();
         let size = whole.len() as u64;
-        assert_eq!(list(tree.root(), None, size).unwrap(), whole);
-        assert_eq!(list(tree.root(), None, size - 1).unwrap_err().kind(), ErrorKind::TooBig);
+        assert_eq!(list(fresh().as_fd(), size).unwrap(), whole);
+        assert_eq!(list(fresh().as_fd(), size - 1).unwrap_err().kind(), ErrorKind::TooBig);
     }
 }

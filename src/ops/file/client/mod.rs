@@ -13,7 +13,7 @@ use crate::wire::message::{Id, ReplyKind};
 
 pub(super) use get::{Place, get_fd, get_path, get_to};
 pub(super) use put::{put_fd, put_path};
-pub(super) use query::make_link;
+pub(super) use query::{identity, list_identified, make_link};
 pub use query::{list, mkdir, partial, stat};
 
 /// Sends a request without a body and receives the header of its reply, but not the body.

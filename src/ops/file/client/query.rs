@@ -8,7 +8,7 @@ use crate::ops::file::transfer::to_wait;
 use crate::ops::file::{Entry, PartialFile, Stat};
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
-use crate::wire::message::file::{FileMode, PathRequest, StatReply};
+use crate::wire::message::file::{FileMode, PathRequest, StatReply, identity_of};
 
 /// Describes `name` on the server, without following a link; an empty name is the root.
 pub fn stat(connection: &mut Connection<'_>, name: &[u8], time: impl Into<Time>) -> Result<Stat> {
@@ -39,13 +39,22 @@ pub fn list(
     name: &[u8],
     time: impl Into<Time>,
 ) -> Result<Vec<Entry>> {
-    let time_limit = to_wait(time)?;
+    list_identified(connection, name, to_wait(time)?).map(|(entries, _)| entries)
+}
+
+/// As [`list`], and the identity of the directory, if the server tells it.
+pub(in crate::ops::file) fn list_identified(
+    connection: &mut Connection<'_>,
+    name: &[u8],
+    time_limit: TimeLimit,
+) -> Result<(Vec<Entry>, Option<String>)> {
     let id = connection.next_id();
     let mut request = PathRequest::new(name);
     request.id = Some(id.clone());
     connection.exchange(|connection| {
-        ask(connection, &request.header("list"), &id, time_limit)?;
-        Entry::read_list(&connection.body_by(limits::MAX_BODY, time_limit)?)
+        let reply = ask(connection, &request.header("list"), &id, time_limit)?;
+        let entries = Entry::read_list(&connection.body_by(limits::MAX_BODY, time_limit)?)?;
+        Ok((entries, identity_of(&reply)?))
     })
 }
 
@@ -64,6 +73,18 @@ pub fn mkdir(
     request.mode = mode.map(|mode| FileMode(mode & 0o777));
     request.parents = parents.then_some(true);
     ask_bare(connection, "mkdir", request, time, |_| Ok(()))
+}
+
+/// The identity of the directory `name` on the server, if it tells it.
+pub(in crate::ops::file) fn identity(
+    connection: &mut Connection<'_>,
+    name: &[u8],
+    time_limit: TimeLimit,
+) -> Result<Option<String>> {
+    match ask_bare(connection, "stat", PathRequest::new(name), time_limit, identity_of) {
+        Err(error) if error.kind().is_remote() => Ok(None),
+        told => told,
+    }
 }
 
 /// Makes the symbolic link `name` on the server.

@@ -8,10 +8,11 @@ use super::{Tally, is_same, run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::directory;
+use crate::io::fs::identity::identity;
 use crate::io::fs::path;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
-use crate::ops::file::client::{Place, get_to, list, stat};
+use crate::ops::file::client::{Place, get_to, list_identified, stat};
 use crate::ops::file::{Entry, Transfer, Transferred, check_size};
 use crate::ops::frame::Connection;
 use crate::wire::name::Name;
@@ -44,12 +45,17 @@ struct Receiver<'a, 'c, 'fd> {
 }
 
 impl Receiver<'_, '_, '_> {
-    /// The server's list of the directory.
-    fn list(&mut self, at: &TreeName) -> Result<Vec<Entry>> {
-        let mut entries = list(self.connection, at.name(), self.time_limit)?;
+    /// The server's list of the directory; `None` if it is the one that the tree is fetched to,
+    /// which would never end.
+    fn list(&mut self, at: &TreeName) -> Result<Option<Vec<Entry>>> {
+        let (mut entries, theirs) = list_identified(self.connection, at.name(), self.time_limit)?;
+        let here = self.top.as_ref().and_then(|top| identity(top.as_fd()));
+        if theirs.is_some() && theirs == here {
+            return Ok(None);
+        }
         Entry::sort(&mut entries);
         match entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            None => Ok(entries),
+            None => Ok(Some(entries)),
             Some(pair) => {
                 let detail = format!("the list has {} twice", quote(&pair[0].name));
                 Err(Error::new(ErrorKind::BadReply, detail))
@@ -101,14 +107,14 @@ impl Side for Receiver<'_, '_, '_> {
         above: Option<&Directory>,
         at: &TreeName,
         entry: Option<&Entry>,
-    ) -> Result<(Directory, Vec<Entry>)> {
-        let entries = self.list(at)?;
+    ) -> Result<Option<(Directory, Vec<Entry>)>> {
+        let Some(entries) = self.list(at)? else { return Ok(None) };
         let dir = match above.zip(entry) {
             _ if self.tally.is_none() => Directory::default(),
             Some((above, entry)) => self.make(above, entry)?,
             None => self.make_top(at)?,
         };
-        Ok((dir, entries))
+        Ok(Some((dir, entries)))
     }
 
     fn file(&mut self, dir: &Directory, at: &TreeName, entry: &Entry) -> Result<u64> {

@@ -9,9 +9,10 @@ use crate::error::Result;
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::check;
 use crate::io::fs::directory;
+use crate::io::fs::identity::identity;
 use crate::io::fs::path;
 use crate::io::fs::root::Root;
-use crate::ops::file::client::{list, make_link, mkdir, put_fd};
+use crate::ops::file::client::{self, list, make_link, mkdir, put_fd};
 use crate::ops::file::{Entry, Kind, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::name::{Name, check_link_target};
@@ -28,8 +29,8 @@ pub(in crate::ops::file) fn put_tree(
     let top = path::open_directory(path)?;
     let top = Root::new(top.as_fd())?;
     run(connection, what, done, |connection, what, tally, done| {
-        let theirs = Vec::new();
-        let mut sender = Sender { connection, top, what, time_limit, tally, theirs };
+        let (theirs, dest) = (Vec::new(), None);
+        let mut sender = Sender { connection, top, what, time_limit, tally, theirs, dest };
         walk(&mut sender, what.name, what.links, done)
     })
 }
@@ -43,6 +44,8 @@ struct Sender<'a, 'c, 'fd> {
     tally: Option<&'a Tally<'a>>,
     /// The server's entries of the current directory, sorted by name.
     theirs: Vec<Entry>,
+    /// The identity of the directory that the tree is stored as.
+    dest: Option<String>,
 }
 
 impl Sender<'_, '_, '_> {
@@ -53,6 +56,9 @@ impl Sender<'_, '_, '_> {
             // Its owner must be able to fill it.
             let mode = check::stat(dir)?.0.mode & 0o777 | 0o700;
             mkdir(self.connection, at.name(), Some(mode), what.parents && is_top, time_limit)?;
+        }
+        if is_top {
+            self.dest = client::identity(self.connection, at.name(), time_limit)?;
         }
         if what.resume {
             self.theirs = list(self.connection, at.name(), time_limit)?;
@@ -77,13 +83,17 @@ impl Side for Sender<'_, '_, '_> {
         above: Option<&Directory>,
         at: &TreeName,
         entry: Option<&Entry>,
-    ) -> Result<(Directory, Vec<Entry>)> {
+    ) -> Result<Option<(Directory, Vec<Entry>)>> {
         let dir = match above.zip(entry) {
             Some((above, entry)) => {
                 Root::new(above.as_fd()?)?.open_directory(Some(Name::new(&entry.name)?))?
             }
             None => self.top.open_directory(None)?,
         };
+        // It would never end.
+        if self.dest.is_some() && self.dest == identity(dir.as_fd()) {
+            return Ok(None);
+        }
         if self.tally.is_some() {
             self.make(dir.as_fd(), at, entry.is_none())?;
         }
@@ -91,7 +101,7 @@ impl Side for Sender<'_, '_, '_> {
         for name in directory::names(dir.as_fd())? {
             entries.extend(directory::entry(dir.as_fd(), &name)?);
         }
-        Ok((Directory { fd: Some(dir), mode: None }, entries))
+        Ok(Some((Directory { fd: Some(dir), mode: None }, entries)))
     }
 
     fn file(&mut self, dir: &Directory, at: &TreeName, entry: &Entry) -> Result<u64> {

@@ -10,13 +10,14 @@ use crate::wire::quote;
 
 /// The steps of a walk.
 pub(super) trait Side {
-    /// Opens a directory, and makes it at the destination; the tree's own has no parent.
+    /// Opens a directory, and makes it at the destination; the tree's own has no parent. `None`:
+    /// it is the destination of the tree.
     fn enter(
         &mut self,
         above: Option<&Directory>,
         at: &TreeName,
         entry: Option<&Entry>,
-    ) -> Result<(Directory, Vec<Entry>)>;
+    ) -> Result<Option<(Directory, Vec<Entry>)>>;
 
     /// Transfers a file, or the target of a link, and returns the number of bytes.
     fn file(&mut self, dir: &Directory, at: &TreeName, entry: &Entry) -> Result<u64>;
@@ -90,9 +91,11 @@ pub(super) fn walk(
     }
     let at = TreeName { name: name.to_vec(), tree: name.len() };
     let mut walk = Walk { side, links, at, done, waiting: 0, late: Vec::new(), first: None };
-    let entered = walk.side.enter(None, &walk.at, None);
-    let (dir, entries) = entered.map_err(|error| walk.context(error))?;
-    let mut levels = vec![walk.files(dir, entries)?];
+    let mut levels = Vec::new();
+    let entered = walk.side.enter(None, &walk.at, None).map_err(|error| walk.context(error))?;
+    if let Some((dir, entries)) = entered {
+        levels.push(walk.files(dir, entries)?);
+    }
     while let Some(mut level) = levels.pop() {
         walk.at.name.truncate(level.length);
         let Some(entry) = level.rest.pop() else {
@@ -104,9 +107,13 @@ pub(super) fn walk(
         walk.waiting -= memory_of(&entry);
         let entered = walk.at.push(&entry.name);
         match entered.and_then(|()| walk.side.enter(Some(&level.dir), &walk.at, Some(&entry))) {
-            Ok((dir, entries)) => {
+            Ok(Some((dir, entries))) => {
                 levels.push(level);
                 levels.push(walk.files(dir, entries)?);
+            }
+            Ok(None) => {
+                levels.push(level);
+                walk.done.skipped += 1;
             }
             Err(error) => {
                 levels.push(level);

@@ -7,7 +7,7 @@ mod put;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 pub use get::{GetReply, GetRequest};
-pub use path::{PathRequest, StatReply, done};
+pub use path::{PathRequest, StatReply, done, identity_of};
 pub use put::{PutExtent, PutReply, PutRequest};
 
 use crate::error::{Error, ErrorKind, Result};

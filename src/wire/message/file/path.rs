@@ -84,9 +84,16 @@ impl PathRequest {
 }
 
 /// The header of the reply to a mkdir, a symlink or, with the array of entries as its body,
-/// a list.
-pub fn done(id: Option<&Id>) -> String {
-    ok(id).finish()
+/// a list. The identity is that of a directory that was listed.
+pub fn done(identity: Option<&str>, id: Option<&Id>) -> String {
+    let mut header = ok(id);
+    header.text("identity", identity);
+    header.finish()
+}
+
+/// Reads the identity of a directory from the reply to a stat or a list; old servers send none.
+pub fn identity_of(header: &Header) -> Result<Option<String>> {
+    as_reply(header.fields().and_then(|fields| fields.text("identity")))
 }
 
 impl Stat {
@@ -114,9 +121,10 @@ pub struct StatReply;
 
 impl StatReply {
     /// The header of the reply that describes a file.
-    pub fn header(stat: &Stat, id: Option<&Id>) -> String {
+    pub fn header(stat: &Stat, identity: Option<&str>, id: Option<&Id>) -> String {
         let mut header = ok(id);
         stat.write(&mut header);
+        header.text("identity", identity);
         header.finish()
     }
 
@@ -235,12 +243,17 @@ mod tests {
         }
         let neither = PathRequest::read(&header("{}")).unwrap();
         assert_eq!(neither.name().unwrap_err().kind(), ErrorKind::Missing);
-        assert_eq!(done(Some(&Id::Number(7))), r#"{"status":"ok","id":7}"#);
+        let listed = done(Some("1f"), Some(&Id::Number(7)));
+        assert_eq!(listed, r#"{"status":"ok","id":7,"identity":"1f"}"#);
+        assert_eq!(identity_of(&header(&listed)).unwrap().as_deref(), Some("1f"));
+        assert_eq!(identity_of(&header("{}")).unwrap(), None);
+        let error = identity_of(&header(r#"{"identity":1}"#)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadReply);
     }
 
     #[test]
     fn what_is_told_of_a_file_comes_back() {
-        let text = StatReply::header(&STAT, None);
+        let text = StatReply::header(&STAT, None, None);
         let expected = r#"{"status":"ok","kind":"file","size":3,"mode":"0644","mtime":-1}"#;
         assert_eq!(text, expected);
         assert_eq!(StatReply::read(&header(&text)).unwrap(), STAT);
