@@ -10,6 +10,14 @@ pub fn reserve(buffer: &mut Vec<u8>, more: usize) -> Result<()> {
         .map_err(|_| Error::new(ErrorKind::NoMemory, format!("{more} bytes more")))
 }
 
+/// A copy of `bytes`, with room for `more` after them.
+pub fn copy(bytes: &[u8], more: usize) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    reserve(&mut copy, bytes.len().saturating_add(more))?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
 /// Makes room for some of the `missing` bytes that the peer has declared: `first`, and later
 /// three times the received bytes. A peer that declares much and sends little uses little
 /// memory.

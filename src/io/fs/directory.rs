@@ -16,6 +16,7 @@ use crate::io::fs::store::StoreOptions;
 use crate::io::fs::temporary::Temporary;
 use crate::limits;
 use crate::wire::entry::{Entry, Kind};
+use crate::wire::memory::copy;
 use crate::wire::name::{Name, check_link_target, is_reserved};
 
 /// All names in a directory, in the order of their bytes, without the library's own files. The
@@ -115,7 +116,7 @@ fn names_within(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<Box<[u8]>>> {
             return Err(Error::new(ErrorKind::TooBig, "the directory has too many names"));
         }
         names.try_reserve(1).map_err(|_| Error::new(ErrorKind::NoMemory, "names"))?;
-        names.push(name.into());
+        names.push(copy(name, 0)?.into_boxed_slice());
         Ok(())
     })?;
     // A faster sort takes ten times the code.

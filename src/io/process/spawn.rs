@@ -35,7 +35,7 @@ use crate::io::process::child_side::{
 pub use crate::io::process::confinement::Confinement;
 use crate::io::process::environment::Environment;
 use crate::io::wait;
-use crate::wire::memory::reserve;
+use crate::wire::memory::{copy, reserve};
 
 #[cfg(target_env = "gnu")]
 unsafe extern "C" {
@@ -100,7 +100,7 @@ impl Process<'_> {
         };
         // As execvp(3).
         let searches = !program.is_empty() && !program.contains(&b'/');
-        let path = searches.then(|| copied(variables.path().as_bytes())).transpose()?;
+        let path = searches.then(|| copy(variables.path().as_bytes(), 1)).transpose()?;
         let program = c_string(program)?;
         let stdio = [self.stdin, self.stdout, self.stderr];
         let copies = [raised(self.stdin)?, raised(self.stdout)?, raised(self.stderr)?];
@@ -299,14 +299,6 @@ fn raised(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     fcntl_dupfd_cloexec(fd, 3).map(Some).map_err(|errno| spawn_error("dup", errno))
 }
 
-fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut copy = Vec::new();
-    // With room for a NUL.
-    reserve(&mut copy, bytes.len() + 1)?;
-    copy.extend_from_slice(bytes);
-    Ok(copy)
-}
-
 /// The strings, one behind the other, each with a NUL.
 fn joined(strings: &[&[u8]]) -> Result<Vec<u8>> {
     let mut all = Vec::new();
@@ -322,7 +314,7 @@ fn joined(strings: &[&[u8]]) -> Result<Vec<u8>> {
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {
-    CString::new(copied(bytes)?).map_err(|_| has_nul())
+    CString::new(copy(bytes, 1)?).map_err(|_| has_nul())
 }
 
 fn has_nul() -> Error {

@@ -11,7 +11,7 @@ use crate::wire;
 use crate::wire::datagram::DatagramKey;
 use crate::wire::datagram::parts::{Mark, Reassembly};
 use crate::wire::json::header::Header;
-use crate::wire::memory::reserve;
+use crate::wire::memory::copy;
 use crate::wire::message::Message as _;
 
 /// Sends a request, which carries `mark`, to the connected address, and returns the header of
@@ -82,6 +82,7 @@ impl Replies<'_> {
             let refused = match datagram::recv(self.fd, &mut self.buffer, until, self.interrupt) {
                 Ok((datagram, _)) => match accept(datagram, self.mark, self.key) {
                     Ok(reply) => return Ok(Some(reply)),
+                    Err(error) if error.kind() == ErrorKind::NoMemory => return Err(error),
                     Err(error) => error,
                 },
                 Err(error) if error.kind() == ErrorKind::Limit => error,
@@ -119,8 +120,5 @@ fn accept(datagram: &[u8], mark: &Mark, key: Option<&DatagramKey>) -> Result<(He
     if (&theirs.id, &theirs.nonce) != (&mark.id, &mark.nonce) {
         return Err(Error::new(ErrorKind::BadReply, "it is the reply to another request"));
     }
-    let mut kept = Vec::new();
-    reserve(&mut kept, body.len())?;
-    kept.extend_from_slice(body);
-    Ok((header, kept))
+    Ok((header, copy(body, 0)?))
 }

@@ -11,6 +11,7 @@ use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::ops::frame::Frame;
 use crate::wire;
+use crate::wire::memory::copy;
 
 /// How datagrams are sent and received.
 #[derive(Clone, Debug)]
@@ -51,5 +52,5 @@ pub fn recv(fd: BorrowedFd<'_>, options: &Options) -> Result<(Frame, Option<Addr
     let (datagram, source) =
         datagram::recv(fd, &mut buffer, deadline, options.interrupt.as_deref())?;
     let (header, body) = wire::datagram::decode(datagram, None)?;
-    Ok((Frame { header, body: body.to_vec() }, source))
+    Ok((Frame { header, body: copy(body, 0)? }, source))
 }

@@ -16,7 +16,7 @@ use crate::io::stream::source::Source;
 use crate::limits;
 use crate::wire::frame::decoder::{FrameView, Span};
 use crate::wire::json::header::Header;
-use crate::wire::memory::reserve;
+use crate::wire::memory::{copy, reserve};
 use crate::wire::message::exec::is_stream_request;
 use crate::wire::message::{self, ErrorReply};
 
@@ -83,11 +83,11 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
         let decoder = self.receiving.decoder();
         let header = match decoder.view(span).header() {
             "" => None,
-            text => Some(Header::parse(copy(text.as_bytes())?, limits::MAX_DEPTH_HARD)?),
+            text => Some(Header::parse(copy(text.as_bytes(), 1)?, limits::MAX_DEPTH_HARD)?),
         };
         let body = match decoder.take_buffer(span)? {
             Some(memory) => Body::within(memory, span.body.start),
-            None => copy(decoder.view(span).body())?.into(),
+            None => copy(decoder.view(span).body(), 0)?.into(),
         };
         Ok(Message { header, body })
     }
@@ -431,12 +431,4 @@ impl SendHalf<'_, '_> {
         let other = meanwhile(self.receiving.as_deref_mut());
         self.sending.send_raw(bytes, other, &mut time)
     }
-}
-
-fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut copy = Vec::new();
-    // With room for the NUL after a header.
-    reserve(&mut copy, bytes.len() + 1)?;
-    copy.extend_from_slice(bytes);
-    Ok(copy)
 }

@@ -15,7 +15,7 @@ use crate::wire::frame::decoder::{Decoder, Limits, Span};
 use crate::wire::frame::head::PREFIX_SIZE;
 use crate::wire::frame::queue::Format;
 use crate::wire::json::header::Header;
-use crate::wire::memory::{reserve, reserve_step};
+use crate::wire::memory::{copy, reserve, reserve_step};
 use crate::wire::message::exec::is_late_input;
 
 /// Reads from one descriptor. Each call that may wait gets the sending direction as well: its
@@ -178,11 +178,8 @@ impl<'fd> Receiving<'fd> {
         let span = self.next_header(sending, time)?;
         let text = &self.decoder.buffer()[span.header];
         let text = &text[..text.len().saturating_sub(1)];
-        let mut copy = Vec::new();
         // With room for the NUL after it.
-        reserve(&mut copy, text.len() + 1)?;
-        copy.extend_from_slice(text);
-        Header::parse(copy, self.max_depth)
+        Header::parse(copy(text, 1)?, self.max_depth)
     }
 
     /// Receives `len` bytes that are not a message, all of them or none.

@@ -11,7 +11,7 @@ use crate::wire::auth::Key;
 use crate::wire::frame::head::Head;
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::json::header::Header;
-use crate::wire::memory::reserve;
+use crate::wire::memory::{copy, reserve};
 
 /// Bytes of a tag.
 pub const TAG_SIZE: usize = 32;
@@ -93,7 +93,7 @@ pub fn decode<'a>(datagram: &'a [u8], key: Option<&DatagramKey>) -> Result<(Head
             frame.len()
         )));
     };
-    let header = Header::parse(text.to_vec(), limits::MAX_DEPTH)?;
+    let header = Header::parse(copy(text, 1)?, limits::MAX_DEPTH)?;
     let data_size = header.data_size().unwrap_or(0);
     if data_size != body.len() as u64 {
         return Err(bad_length(format!(

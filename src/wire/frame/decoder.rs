@@ -8,7 +8,7 @@ use crate::limits;
 use crate::wire::frame::head::PREFIX_SIZE;
 use crate::wire::frame::packet::{PrefixFormat, check_size, header_length};
 use crate::wire::json::header::read_data_size;
-use crate::wire::memory::{reserve, reserve_step};
+use crate::wire::memory::{copy, reserve, reserve_step};
 
 /// Limits of a decoder.
 #[derive(Clone, Copy, Debug)]
@@ -281,9 +281,7 @@ impl Decoder {
         if len < limits::OWN_BUFFER || len < self.buffer.capacity() / 2 {
             return Ok(None);
         }
-        let mut behind = Vec::new();
-        reserve(&mut behind, self.rest().len())?;
-        behind.extend_from_slice(self.rest());
+        let behind = copy(self.rest(), 0)?;
         let mut taken = std::mem::replace(&mut self.buffer, behind);
         taken.truncate(span.body.end);
         self.start = 0;
