@@ -532,6 +532,15 @@ class Calls(Case):
             with self.assertRaises(framefd.BrokenError):
                 await soon(connection.call("x"))
 
+    async def test_a_refusal_that_came_before_the_request_is_heard(self) -> None:
+        ours, theirs = socket.socketpair()
+        async with aio.Connection(ours) as connection:
+            framefd.send(theirs, {"status": "error", "code": "busy", "id": "~a1"})
+            theirs.close()
+            with self.assertRaises(framefd.BusyError) as busy:
+                await soon(connection.call("x"))
+            self.assertTrue(busy.exception.remote)
+
 
 class Features(Case):
     async def asyncSetUp(self) -> None:

@@ -24,6 +24,7 @@ from .._errors import (
     ClosedError,
     FrameError,
     FrameTimeoutError,
+    SystemCallError,
     make,
 )
 from .._exec import Command, CompletedCommand, ExecResult
@@ -253,7 +254,11 @@ class Connection:
             self._calls += 1
             name = header["id"] = f"~a{self._calls}"
             text = _headers.encode(header)
-            await self._accepted(text, body)
+            try:
+                await self._accepted(text, body)
+            except SystemCallError as error:
+                with self._breaking():
+                    raise self._refusal(name) or error from None
             with self._breaking():
                 try:
                     await self.drain()
