@@ -1740,10 +1740,9 @@ const void *frame_datagram_source(const struct frame *frame, size_t *len);
  * - Without a key, if the client repeats the request within 30 s, and no more than 65,536 others
  * are received meanwhile.
  *
- * The reply to a repeated request is sent again for 30 s after the last time, for up to 1,024
- * requests and 32 MiB; after that a repeated request gets no answer. Two servers do not know of
- * each other's requests: use one for a socket, with as many threads as you like, and a key of
- * its own.
+ * The reply to a repeated request is sent again for 30 s, for up to 1,024 requests and 32 MiB;
+ * after that a repeated request gets no answer. Two servers do not know of each other's
+ * requests: use one for a socket, with as many threads as you like, and a key of its own.
  *
  * It belongs to the caller and is freed with exec_datagram_server_free(). In a child of fork(2)
  * it can only be freed. */

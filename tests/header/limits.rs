@@ -77,7 +77,7 @@ const PLACES: &[(&str, &[u64])] = &[
     // How often a server at work says so: ten times as often as it must.
     ("protocol.md: put", &[REFUSED, ms(REFUSED_TIME), 10 * ms(WORKING)]),
     ("protocol.md: stat and list", &[MAX_BODY]),
-    ("protocol.md: Datagrams", &[ms(DATAGRAM_REPLAY)]),
+    ("protocol.md: Datagrams", &[ms(DATAGRAM_RESEND), ms(DATAGRAM_REPLAY)]),
     ("security.md: What the handshake proves", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
     ("security.md: Keys", &[n(MIN_KEY), n(MAX_KEY)]),
     ("security.md: Datagrams", &[ms(DATAGRAM_REPLAY)]),

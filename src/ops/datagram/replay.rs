@@ -6,11 +6,12 @@
 //! | in | are | leaves |
 //! |---|---|---|
 //! | `seen` | names and times of requests | 30 s after its time; earlier if 65,536 newer ones are there |
-//! | `kept` | running requests, and replies | 30 s after its end, or after the last time it was repeated; earlier if 1,024 newer ones or 32 MiB are there |
+//! | `kept` | running requests, and replies | 30 s after its end; earlier if 1,024 newer ones or 32 MiB are there |
 //!
 //! A request's time is the one that its client has signed, on the wall clock. What leaves `seen`
 //! raises `forgotten`, and no request made at that time or before is accepted again, even if the
-//! clock is set back. Without a key it is the moment of its arrival, on the monotonic clock.
+//! clock is set back. Without a key it is the moment of its arrival, on the monotonic clock; and
+//! each time it is repeated its 30 s begin anew.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -112,6 +113,8 @@ struct Kept {
     finished: Option<i64>,
     /// `None` if there was no room for it.
     reply: Option<Arc<Parts>>,
+    /// When the whole of it may be sent again.
+    pause: i64,
 }
 
 impl Table {
@@ -136,7 +139,7 @@ impl Table {
     pub(crate) fn admit(&mut self, asked: Asked, now: Now) -> Result<Admission> {
         self.forget(now);
         if let known @ Admission::Repeated(_) = self.find(asked, now)? {
-            return Ok(known);
+            return Ok(self.unless_just_sent(known, asked.name, now));
         }
         asked.time.map_or(Ok(()), |time| self.check_time(time, now))?;
         if self.kept.len() >= self.max.kept {
@@ -145,29 +148,43 @@ impl Table {
         self.remember(asked.name, asked.time.unwrap_or(now.up))?;
         self.kept.try_reserve(1).map_err(no_memory)?;
         let Asked { name, source, .. } = asked;
-        self.kept.push(Kept { name, source, finished: None, reply: None });
+        self.kept.push(Kept { name, source, finished: None, reply: None, pause: 0 });
         Ok(Admission::Run)
     }
 
     /// Whether a request was received before, from the same address.
     pub(crate) fn find(&mut self, asked: Asked, now: Now) -> Result<Admission> {
+        let by_wall = self.by_wall;
         if let Some(kept) = self.kept.iter_mut().find(|kept| kept.name == asked.name) {
             if kept.source != asked.source {
                 // Otherwise the reply could be sent to anyone who copies the request or forges
                 // its sender.
                 return Err(denied("it was sent from another address before"));
             }
-            // Its client still asks.
-            kept.finished = kept.finished.map(|_| now.up);
+            if !by_wall {
+                kept.finished = kept.finished.map(|_| now.up);
+            }
             return Ok(Admission::Repeated(kept.reply.clone()));
         }
-        let by_wall = self.by_wall;
         Ok(self.seen.get_mut(&asked.name).map_or(Admission::Run, |time| {
             if !by_wall {
                 *time = now.up;
             }
             Admission::Repeated(None)
         }))
+    }
+
+    /// A long reply is not sent again at once: anyone who has recorded its request, or forges its
+    /// sender, could have 100 bytes answered with megabytes, as often as they like.
+    fn unless_just_sent(&mut self, known: Admission, name: u128, now: Now) -> Admission {
+        match self.kept.iter_mut().find(|kept| kept.name == name) {
+            Some(kept) if now.up < kept.pause => Admission::Repeated(None),
+            Some(kept) => {
+                kept.pause = now.up + kept.pause();
+                known
+            }
+            None => known,
+        }
     }
 
     /// Keeps the reply to a request that has run. If there are too many bytes, the oldest
@@ -178,6 +195,7 @@ impl Table {
             if kept.name == name {
                 kept.finished = Some(now.up);
                 kept.reply = reply.map(Arc::clone);
+                kept.pause = now.up + kept.pause();
             }
             bytes += kept.bytes();
         }
@@ -249,6 +267,13 @@ impl Table {
 }
 
 impl Kept {
+    /// Milliseconds from one time its whole reply is sent to the next: less than a client waits
+    /// before it asks again, and four times as long as sending takes.
+    fn pause(&self) -> i64 {
+        let count = self.reply.as_ref().map_or(0, |reply| reply.count());
+        if count as usize <= limits::DATAGRAM_MISSING { 0 } else { 100 + i64::from(count) / 2 }
+    }
+
     fn bytes(&self) -> usize {
         self.reply.as_ref().map_or(0, |reply| reply.bytes())
     }
@@ -336,8 +361,7 @@ mod tests {
         assert!(!rig.repeats(1, 0, 50_000), "while it runs");
         rig.finish(1, 7, 60_000);
         assert!(rig.repeats(1, 0, 90_000), "however old the request");
-        assert!(rig.repeats(1, 0, 120_000), "30 s after it was repeated");
-        rig.refuses(1, 0, 150_001);
+        rig.refuses(1, 0, 90_001);
     }
 
     #[test]
@@ -483,11 +507,29 @@ mod tests {
         rig.finish(2, 300, 2);
         assert!(rig.repeats(1, 0, 3));
         rig.finish(3, 100, 4);
-        assert!(!rig.repeats(2, 0, 4), "it is the oldest since the other was repeated");
-        assert!(rig.repeats(1, 0, 4));
+        assert!(!rig.repeats(1, 0, 4));
+        assert!(rig.repeats(2, 0, 4));
         rig.runs(4, 4, 5);
         rig.finish(4, 10_000, 6);
         assert!(rig.repeats(4, 4, 7), "the newest is kept");
+    }
+
+    #[test]
+    fn a_long_reply_is_not_sent_again_at_once() {
+        let mut rig = Rig::new(true);
+        rig.table.max.bytes = 10_000_000;
+        rig.runs(1, 0, 0);
+        rig.finish(1, 1_000_000, 10);
+        assert!(!rig.repeats(1, 0, 100));
+        let asked = Asked { name: 1, source: 0, time: None };
+        let parts = rig.table.find(asked, rig.at(100));
+        assert!(matches!(parts, Ok(Admission::Repeated(Some(_)))), "single ones are");
+        assert!(rig.repeats(1, 0, 200), "a client asks again after 200 ms");
+        assert!(!rig.repeats(1, 0, 201));
+        assert!(rig.repeats(1, 0, 600));
+        rig.runs(2, 0, 0);
+        rig.finish(2, 100_000, 10);
+        assert!(rig.repeats(2, 0, 10) && rig.repeats(2, 0, 10), "it is short");
     }
 
     #[test]
