@@ -139,7 +139,12 @@ impl Connection<'_> {
 impl Connection<'_> {
     /// The header of the next message as an owned value; its body is read in pieces.
     pub(crate) fn header_by(&mut self, time: impl Into<Time>) -> Result<Header> {
-        let mut time = time.into();
+        self.header_within(time.into())
+    }
+
+    /// Compiled once, like the other `..._within`, and not for each kind of time.
+    #[inline(never)]
+    fn header_within(&mut self, mut time: Time) -> Result<Header> {
         self.receive_half().receive(|receiving, sending| receiving.header(sending, &mut time))
     }
 
@@ -152,7 +157,11 @@ impl Connection<'_> {
 
     /// The next `len` bytes of the body, no more than there are.
     pub(crate) fn front_by(&mut self, len: u64, time: impl Into<Time>) -> Result<Vec<u8>> {
-        let mut time = time.into();
+        self.front_within(len, time.into())
+    }
+
+    #[inline(never)]
+    fn front_within(&mut self, len: u64, mut time: Time) -> Result<Vec<u8>> {
         self.receive_half().receive(|receiving, sending| receiving.front(len, sending, &mut time))
     }
 
@@ -181,6 +190,7 @@ impl Connection<'_> {
     }
 
     /// Drops the rest of the body.
+    #[inline(never)]
     pub(crate) fn skip_by(&mut self, time_limit: TimeLimit) -> Result<()> {
         let mut time = time_limit.into();
         self.receive_half().receive(|receiving, sending| receiving.skip(sending, &mut time))
@@ -212,7 +222,12 @@ impl Connection<'_> {
         bodies: [&[u8]; 2],
         time_limit: impl Into<Time>,
     ) -> Result<()> {
-        self.send_half().send_by(header, bodies, time_limit)
+        self.send_within(header, bodies, time_limit.into())
+    }
+
+    #[inline(never)]
+    fn send_within(&mut self, header: Option<&str>, bodies: [&[u8]; 2], time: Time) -> Result<()> {
+        self.send_half().send_by(header, bodies, time)
     }
 
     /// Sends a message without a body, even if receiving has broken the connection: the last

@@ -1,7 +1,7 @@
 //! Requests about names, without contents: stat, list, mkdir and symlink.
 
 use super::{ask, check_no_body};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Time, TimeLimit};
 use crate::limits;
 use crate::ops::file::transfer::to_wait;
@@ -12,7 +12,12 @@ use crate::wire::message::file::{FileMode, PathRequest, StatReply, identity_of};
 
 /// Describes `name` on the server, without following a link; an empty name is the root.
 pub fn stat(connection: &mut Connection<'_>, name: &[u8], time: impl Into<Time>) -> Result<Stat> {
-    ask_bare(connection, "stat", PathRequest::new(name), time, StatReply::read)
+    let mut told = None;
+    ask_bare(connection, "stat", PathRequest::new(name), time.into(), &mut |reply| {
+        told = Some(StatReply::read(reply)?);
+        Ok(())
+    })?;
+    told.ok_or_else(no_reply)
 }
 
 /// The size and digest of the part that the server has of an interrupted put of `name`.
@@ -24,10 +29,13 @@ pub fn partial(
 ) -> Result<PartialFile> {
     let mut request = PathRequest::new(name);
     request.partial = Some(true);
-    ask_bare(connection, "stat", request, time, |reply| {
+    let mut told = None;
+    ask_bare(connection, "stat", request, time.into(), &mut |reply| {
         let (bytes, sha256) = StatReply::read_partial(reply)?;
-        Ok(PartialFile { bytes, sha256 })
-    })
+        told = Some(PartialFile { bytes, sha256 });
+        Ok(())
+    })?;
+    told.ok_or_else(no_reply)
 }
 
 /// The entries of the server's directory `name`; an empty name is the root.
@@ -72,7 +80,7 @@ pub fn mkdir(
     let mut request = PathRequest::new(name);
     request.mode = mode.map(|mode| FileMode(mode & 0o777));
     request.parents = parents.then_some(true);
-    ask_bare(connection, "mkdir", request, time, |_| Ok(()))
+    ask_bare(connection, "mkdir", request, time.into(), &mut |_| Ok(()))
 }
 
 /// The identity of the directory `name` on the server, if it tells it.
@@ -81,9 +89,15 @@ pub(in crate::ops::file) fn identity(
     name: &[u8],
     time_limit: TimeLimit,
 ) -> Result<Option<String>> {
-    match ask_bare(connection, "stat", PathRequest::new(name), time_limit, identity_of) {
-        Err(error) if error.kind().is_remote() => Ok(None),
-        told => told,
+    let mut told = None;
+    let request = PathRequest::new(name);
+    let asked = ask_bare(connection, "stat", request, time_limit.into(), &mut |reply| {
+        told = identity_of(reply)?;
+        Ok(())
+    });
+    match asked {
+        Err(error) if !error.kind().is_remote() => Err(error),
+        _ => Ok(told),
     }
 }
 
@@ -97,16 +111,18 @@ pub(in crate::ops::file) fn make_link(
 ) -> Result<()> {
     let mut request = PathRequest::new(name).with_target(target);
     request.overwrite = (!overwrite).then_some(false);
-    ask_bare(connection, "symlink", request, time_limit, |_| Ok(()))
+    ask_bare(connection, "symlink", request, time_limit.into(), &mut |_| Ok(()))
 }
 
-fn ask_bare<T>(
+/// Sends a request, and passes the header of its reply to `read`.
+#[inline(never)]
+fn ask_bare(
     connection: &mut Connection<'_>,
     cmd: &str,
     mut request: PathRequest,
-    time: impl Into<Time>,
-    read: impl FnOnce(&Header) -> Result<T>,
-) -> Result<T> {
+    time: Time,
+    read: &mut dyn FnMut(&Header) -> Result<()>,
+) -> Result<()> {
     let time_limit = to_wait(time)?;
     let id = connection.next_id();
     request.id = Some(id.clone());
@@ -115,4 +131,8 @@ fn ask_bare<T>(
         check_no_body(connection)?;
         read(&reply)
     })
+}
+
+fn no_reply() -> Error {
+    Error::new(ErrorKind::State, "there was no reply")
 }
