@@ -144,6 +144,19 @@ def run_datagram(c: framefd.Connection) -> None:
         framefd.run_datagram(sock, "head -c 900000 /dev/zero", timeout=20)
 
 
+def serve_datagram(_: framefd.Connection) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        framefd.send_datagram(sock, {**BOTH, "id": 1})
+        options = framefd.ExecOptions(max_output=SIZE)
+        served = framefd.DatagramServer().serve(sock, options, timeout=20)
+        if served.error == framefd.ErrorCode.NOMEM:
+            raise MemoryError
+        if served.outcome != framefd.Outcome.EXITED:
+            raise RuntimeError(served)
+
+
 LIST = {"cmd": "list", "filename": "many"}
 OUTPUT = {"cmd": "exec", "argv": ["head", "-c", str(SIZE), "/dev/zero"]}
 BOTH = {"cmd": "exec", "argv": ["sh", "-c", f"head -c {SIZE} /dev/zero | tee /dev/stderr"]}
@@ -179,6 +192,7 @@ CASES: dict[str, tuple[Callable[[socket.socket], None], Call]] = {
     "put_tree": (serves_files, put_tree),
     "get_tree": (serves_files, get_tree),
     "run_datagram": (sends(), run_datagram),
+    "DatagramServer.serve": (sends(), serve_datagram),
     "a large keyring": (sends(), lambda c: framefd.Keyring().load(os.path.join(FOLDER.name, "keys"))),
 }
 
