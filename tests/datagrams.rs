@@ -830,9 +830,14 @@ fn outcome_of(keys_of_reply: &str, with_key: bool) -> Result<Reply> {
 #[test]
 fn what_is_neither_an_exit_code_nor_an_error_is_no_reply() {
     for with_key in [false, true] {
-        for bad in
-            [r#""a":1"#, r#""status":"ok""#, r#""exit_code":"0""#, r#""exit_code":0,"exit_code":0"#]
-        {
+        for bad in [
+            r#""a":1"#,
+            r#""status":"ok""#,
+            r#""status":"perhaps","exit_code":0"#,
+            r#""status":7,"exit_code":0"#,
+            r#""exit_code":"0""#,
+            r#""exit_code":0,"exit_code":0"#,
+        ] {
             let error = outcome_of(bad, with_key).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadReply, "{bad}");
         }

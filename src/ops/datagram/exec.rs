@@ -23,7 +23,7 @@ use crate::wire::json::header::Header;
 use crate::wire::json::reader::Fields;
 use crate::wire::json::writer::Writer;
 use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose};
-use crate::wire::message::{self, ErrorReply, Id, Message as _};
+use crate::wire::message::{self, ErrorReply, Id, Message as _, ReplyKind};
 use rustix::io::Errno;
 
 /// Serves exec requests in datagrams, and remembers the replies. Any number of threads may serve
@@ -322,8 +322,8 @@ pub fn request(
     let (header, body) = exchange(fd, datagram, &mark, key, max_body, (deadline, interrupt))?;
     let fields = header.fields()?;
     message::check_reply(&fields)?;
-    if !fields.has("exit_code") {
-        return Err(Error::new(ErrorKind::BadReply, "it has neither an exit_code nor an error"));
+    if !ReplyKind::Exec.is_of(&fields, false)? {
+        return Err(Error::new(ErrorKind::BadReply, ReplyKind::Exec.missing()));
     }
     Reply::new(message::read_reply(&header)?, body)
 }
