@@ -88,6 +88,7 @@ const PLACES: &[(&str, &[u64])] = &[
     // Measured: the stack of a call, fork(2) for each GiB, the memory of a command.
     ("embedding.md: Threads", &[32 * KIB]),
     ("embedding.md: Commands", &[20, ms(DRAIN_GRACE), MIB]),
+    ("embedding.md: Memory", &[MAX_HEADER, MIB]),
     ("embedding.md: Files", &[n(COPY_STEP)]),
     ("embedding.md: header", &[MAX_HEADER, MAX_HEADER_HARD]),
     ("embedding.md: nesting in a header", &[MAX_DEPTH as u64, MAX_DEPTH_HARD as u64]),
