@@ -10,5 +10,6 @@ pub mod memory;
 pub mod message;
 pub mod name;
 pub mod pairs;
+pub mod strings;
 
 pub use json::{escape, quote};

@@ -19,12 +19,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::confinement::Confinement;
 
 /// Everything that the child needs, ready to use.
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     /// A file, or the name of one in a directory of `path`.
     pub program: CString,
     /// The `PATH` to search. The child joins both: all names together would be the product of
     /// two lengths that a peer may have chosen.
-    pub path: Option<Vec<u8>>,
+    pub path: Option<&'a [u8]>,
     pub argv: Pointers,
     pub environment: Pointers,
     pub directory: Option<CString>,
@@ -84,7 +84,7 @@ impl Pointers {
 /// Runs the child on the parent's memory; it never returns. `plan` is a [`Plan`].
 pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
     // SAFETY: the parent passes a plan, which outlives this function.
-    let plan = unsafe { &*plan.cast::<Plan>() };
+    let plan = unsafe { &*plan.cast::<Plan<'_>>() };
     plan.outcome.store(SEEN, Ordering::Relaxed);
     let Err(failure) = become_program(plan);
     let failure = failure.encode();
@@ -101,7 +101,7 @@ pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
 }
 
 /// Only async-signal-safe calls, no allocation, nothing that can panic.
-fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
+fn become_program(plan: &Plan<'_>) -> std::result::Result<Infallible, Failure> {
     reset_signals();
     // SAFETY: plain system calls on integers; all pointers are to NUL-terminated strings
     // and NULL-terminated arrays of them in `plan`.
@@ -136,13 +136,13 @@ fn become_program(plan: &Plan) -> std::result::Result<Infallible, Failure> {
 }
 
 /// Becomes the program, or returns the errno.
-fn execute(plan: &Plan) -> c_int {
+fn execute(plan: &Plan<'_>) -> c_int {
     let run = |file: *const c_char| {
         // SAFETY: NUL-terminated strings, and NULL-terminated arrays of them.
         unsafe { libc::execve(file, plan.argv.as_ptr(), plan.environment.as_ptr()) };
         errno()
     };
-    let Some(path) = &plan.path else { return run(plan.program.as_ptr()) };
+    let Some(path) = plan.path else { return run(plan.program.as_ptr()) };
     let name = plan.program.to_bytes_with_nul();
     let mut file = [0; libc::PATH_MAX as usize];
     let mut verdict = libc::ENOENT;

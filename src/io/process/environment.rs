@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::memory::reserve;
 use crate::wire::pairs::keep_last;
+use crate::wire::strings;
 
 /// The default `PATH` of a command.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -89,12 +89,8 @@ impl Variables<'_> {
     /// For execve(2): `name=value`, one behind the other, each with a NUL.
     pub(super) fn joined(&self) -> Result<Vec<u8>> {
         let mut all = Vec::new();
-        let length = |(name, value): &(Cow<'_, [u8]>, Cow<'_, [u8]>)| name.len() + value.len() + 2;
-        reserve(&mut all, self.0.iter().map(length).sum())?;
         for (name, value) in &self.0 {
-            for part in [&**name, b"=", &**value, b"\0"] {
-                all.extend_from_slice(part);
-            }
+            strings::add(&mut all, [name, b"=", value])?;
         }
         Ok(all)
     }

@@ -35,7 +35,7 @@ use crate::io::process::child_side::{
 pub use crate::io::process::confinement::Confinement;
 use crate::io::process::environment::Environment;
 use crate::io::wait;
-use crate::wire::memory::{copy, reserve};
+use crate::wire::strings;
 
 #[cfg(target_env = "gnu")]
 unsafe extern "C" {
@@ -100,8 +100,12 @@ impl Process<'_> {
         };
         // As execvp(3).
         let searches = !program.is_empty() && !program.contains(&b'/');
-        let path = searches.then(|| copy(variables.path().as_bytes(), 1)).transpose()?;
+        let path = searches.then(|| variables.path().as_bytes());
         let program = c_string(program)?;
+        let mut argv = Vec::new();
+        for argument in self.argv {
+            strings::add(&mut argv, [argument, b"", b""])?;
+        }
         let stdio = [self.stdin, self.stdout, self.stderr];
         let copies = [raised(self.stdin)?, raised(self.stdout)?, raised(self.stderr)?];
         let number = |i: usize| copies[i].as_ref().map_or(stdio[i], AsFd::as_fd).as_raw_fd();
@@ -115,7 +119,7 @@ impl Process<'_> {
         let plan = Plan {
             program,
             path,
-            argv: Pointers::new(joined(self.argv)?)?,
+            argv: Pointers::new(argv)?,
             environment: Pointers::new(variables.joined()?)?,
             directory: self
                 .directory
@@ -140,7 +144,7 @@ impl Process<'_> {
 }
 
 /// Returns once the child has become the program or has failed.
-fn start(plan: &Plan) -> Result<Child> {
+fn start(plan: &Plan<'_>) -> Result<Child> {
     let stack = Stack::new()?;
     let mut pidfd: c_int = -1;
     let memory = if plan.confinement.user.is_none() { libc::CLONE_VM } else { 0 };
@@ -173,7 +177,7 @@ fn start(plan: &Plan) -> Result<Child> {
 }
 
 /// The failure of the child of `plan`, if any. By now it was reported.
-fn failure_of(plan: Plan) -> Result<Option<Failure>> {
+fn failure_of(plan: Plan<'_>) -> Result<Option<Failure>> {
     let outcome = match (plan.outcome.load(Ordering::Relaxed), plan.channel) {
         (UNSEEN, FailureChannel::SharedMemory) => SEEN,
         (UNSEEN, FailureChannel::Pipe { reader, writer }) => {
@@ -299,26 +303,11 @@ fn raised(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     fcntl_dupfd_cloexec(fd, 3).map(Some).map_err(|errno| spawn_error("dup", errno))
 }
 
-/// The strings, one behind the other, each with a NUL.
-fn joined(strings: &[&[u8]]) -> Result<Vec<u8>> {
-    let mut all = Vec::new();
-    reserve(&mut all, strings.iter().map(|string| string.len() + 1).sum())?;
-    for string in strings {
-        if string.contains(&0) {
-            return Err(has_nul());
-        }
-        all.extend_from_slice(string);
-        all.push(0);
-    }
-    Ok(all)
-}
-
 fn c_string(bytes: &[u8]) -> Result<CString> {
-    CString::new(copy(bytes, 1)?).map_err(|_| has_nul())
-}
-
-fn has_nul() -> Error {
-    Error::new(ErrorKind::Argument, "a NUL byte in an argument or a path")
+    let mut string = Vec::new();
+    strings::add(&mut string, [bytes, b"", b""])?;
+    let has_nul = |_| Error::new(ErrorKind::Argument, "a NUL byte");
+    CString::from_vec_with_nul(string).map_err(has_nul)
 }
 
 /// A [`Stack`] that no child uses, or NULL. Mapping one takes a hundredth of the time of a

@@ -8,6 +8,7 @@ use crate::limits;
 use crate::ops::frame::Connection;
 use crate::wire::message::exec::{ExecReply, ExecRequest, Outcome};
 use crate::wire::message::{Id, ReplyKind, read_reply};
+use crate::wire::strings;
 
 /// A command for the peer: shell code, or a program and its arguments.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +66,7 @@ pub(super) fn written<'a>(
     let mut front = command.to_vec();
     let (argv, env) = (options.argv.take(), options.env.take().unwrap_or_default());
     for argument in argv.iter().flatten() {
-        add_string(&mut front, [argument, "", ""])?;
+        strings::add(&mut front, [argument.as_bytes(), b"", b""])?;
     }
     options.argv_size = argv.map(|_| front.len() as u64);
     let start = front.len();
@@ -73,25 +74,10 @@ pub(super) fn written<'a>(
         if name.contains('=') {
             return Err(Error::new(ErrorKind::Argument, "a variable's name has a '='"));
         }
-        add_string(&mut front, [name, "=", value])?;
+        strings::add(&mut front, [name.as_bytes(), b"=", value.as_bytes()])?;
     }
     options.env_size = (!env.is_empty()).then_some((front.len() - start) as u64);
     Ok((options.header(), front.into()))
-}
-
-fn add_string(front: &mut Vec<u8>, parts: [&str; 3]) -> Result<()> {
-    let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
-    if front.try_reserve(length).is_err() {
-        return Err(Error::new(ErrorKind::NoMemory, "arguments or variables"));
-    }
-    for part in parts {
-        if part.contains('\0') {
-            return Err(Error::new(ErrorKind::Argument, "a NUL byte in an argument or a variable"));
-        }
-        front.extend_from_slice(part.as_bytes());
-    }
-    front.push(0);
-    Ok(())
 }
 
 /// Bytes of a header that are for its `data_size`.

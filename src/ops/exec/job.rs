@@ -15,6 +15,7 @@ use crate::limits;
 use crate::wire::json::header::Header;
 use crate::wire::message;
 use crate::wire::message::exec::{ExecRequest, Tty};
+use crate::wire::strings;
 
 /// One command for a client.
 pub(super) struct Job<'a> {
@@ -73,20 +74,18 @@ impl<'a> Job<'a> {
         let request = &mut self.request;
         let env_size = usize::try_from(request.env_size.unwrap_or(0)).unwrap_or(usize::MAX);
         let (text, variables) = front.split_at(front.len().saturating_sub(env_size));
-        for pair in strings(variables)? {
-            let env = request.env.get_or_insert_default();
-            let Some((name, value)) = pair.split_once('=') else {
+        for mut pair in strings::list(variables)? {
+            let Some(end) = pair.find('=') else {
                 return Err(Error::new(ErrorKind::BadField, "a variable without a '='"));
             };
-            push(env, (name.to_owned(), value.to_owned()))?;
+            let value = pair.split_off(end + 1);
+            pair.truncate(end);
+            request.env.get_or_insert_default().push((pair, value));
         }
         if request.argv_size.is_none() {
             return Ok(text);
         }
-        let argv = request.argv.get_or_insert_default();
-        for argument in strings(text)? {
-            push(argv, argument.to_owned())?;
-        }
+        request.argv = Some(strings::list(text)?);
         Ok(&[])
     }
 
@@ -130,22 +129,6 @@ impl<'a> Job<'a> {
         command.confinement = self.options.confinement;
         Ok(command)
     }
-}
-
-/// Strings in a body, each with a NUL.
-fn strings(bytes: &[u8]) -> Result<std::str::SplitTerminator<'_, char>> {
-    match str::from_utf8(bytes) {
-        Ok(text) if text.is_empty() || text.ends_with('\0') => Ok(text.split_terminator('\0')),
-        _ => {
-            Err(Error::new(ErrorKind::BadField, "strings in the body are not UTF-8, or not ended"))
-        }
-    }
-}
-
-fn push<T>(list: &mut Vec<T>, value: T) -> Result<()> {
-    list.try_reserve(1).map_err(|_| Error::new(ErrorKind::NoMemory, "arguments or variables"))?;
-    list.push(value);
-    Ok(())
 }
 
 /// The server's limits, or the request's if they are lower. Output that is not kept has a limit
