@@ -129,52 +129,63 @@ fn a_server_that_repeated_an_id_has_to_go_on() {
     }
 }
 
-/// A peer that refuses a request after its first bytes, and does not read the rest.
-fn refuse(theirs: UnixStream, reply: &'static str) {
-    std::thread::spawn(move || {
-        rustix::io::read(&theirs, &mut [0; 100]).unwrap();
-        send(theirs.as_fd(), Some(reply), b"", &Options::default()).unwrap();
-    });
-}
+type Call = fn(&mut Connection<'_>, &[u8], Duration) -> framefd::Result<()>;
 
-type Call = fn(&mut Connection<'_>, &[u8]) -> framefd::Result<()>;
+/// Calls with a large request.
+const CALLS: [Call; 3] = [
+    |client, body, timeout| client.call("{}", body, timeout).map(drop),
+    |client, body, timeout| {
+        let request = exec::Request { command: b"cat", input: body, ..Default::default() };
+        exec::call(client, &request, timeout).map(drop)
+    },
+    |client, body, timeout| {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, body).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let local = Local::Fd(file.as_fd());
+        file::put(client, &Transfer { local, ..Transfer::path(b"f", "".as_ref()) }, timeout)
+            .map(drop)
+    },
+];
+
+const REFUSAL: &str = r#"{"status":"error","code":"too_big","id":"~1"}"#;
 
 #[test]
-fn a_refusal_that_comes_before_the_whole_request_was_sent_is_the_outcome() {
+fn a_refusal_is_the_outcome_although_the_peer_closes_before_it_has_read_the_request() {
     let large = vec![0; 16 << 20];
     for (reply, kind) in [
-        (r#"{"status":"error","code":"too_big","id":"~1"}"#, ErrorKind::RemoteTooBig),
+        (REFUSAL, ErrorKind::RemoteTooBig),
         (r#"{"status":"error","code":"too_big"}"#, ErrorKind::RemoteTooBig),
         (r#"{"status":"error","code":"too_big","id":"~2"}"#, ErrorKind::Io),
         (r#"{"status":"ok","id":"~1"}"#, ErrorKind::Io),
         (r#"{"exit_code":0,"id":"~1"}"#, ErrorKind::Io),
     ] {
-        let calls: [Call; 3] = [
-            |client, body| client.call("{}", body, LONG).map(drop),
-            |client, body| {
-                let request = exec::Request { command: b"cat", input: body, ..Default::default() };
-                exec::call(client, &request, LONG).map(drop)
-            },
-            |client, body| {
-                let mut file = tempfile::tempfile().unwrap();
-                std::io::Write::write_all(&mut file, body).unwrap();
-                std::io::Seek::rewind(&mut file).unwrap();
-                let what = Transfer {
-                    local: Local::Fd(file.as_fd()),
-                    ..Transfer::path(b"f", "".as_ref())
-                };
-                file::put(client, &what, LONG).map(drop)
-            },
-        ];
-        for (number, call) in calls.into_iter().enumerate() {
+        for (number, call) in CALLS.into_iter().enumerate() {
             let (ours, theirs) = pair();
-            refuse(theirs, reply);
+            std::thread::spawn(move || {
+                rustix::io::read(&theirs, &mut [0; 100]).unwrap();
+                send(theirs.as_fd(), Some(reply), b"", &Options::default()).unwrap();
+            });
             let mut client = connection(&ours);
-            let refused = call(&mut client, &large).unwrap_err();
+            let refused = call(&mut client, &large, LONG).unwrap_err();
             assert_eq!(refused.kind(), kind, "{number} {reply}: {refused}");
             // The rest of the request was never sent.
             let next = client.call("{}", b"", LONG).unwrap_err();
             assert_eq!(next.kind(), ErrorKind::Broken, "{number} {reply}: {next}");
         }
+    }
+}
+
+#[test]
+fn a_refusal_is_the_outcome_although_the_peer_reads_no_more() {
+    let large = vec![0; 16 << 20];
+    for (number, call) in CALLS.into_iter().enumerate() {
+        let (ours, theirs) = pair();
+        send(theirs.as_fd(), Some(REFUSAL), b"", &Options::default()).unwrap();
+        let mut client = connection(&ours);
+        let refused = call(&mut client, &large, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::RemoteTooBig, "{number}: {refused}");
+        let next = client.call("{}", b"", LONG).unwrap_err();
+        assert_eq!(next.kind(), ErrorKind::Broken, "{number}: {next}");
     }
 }

@@ -13,8 +13,8 @@ impl<'fd> Connection<'fd> {
     /// error reply, the connection is broken: a late reply must not be taken for that of the
     /// next request.
     ///
-    /// A peer may refuse a request and close before it has read all of it: then the error reply
-    /// is the outcome.
+    /// A peer may refuse a request before it has read all of it, and read no more: then the error
+    /// reply is the outcome, and the connection is broken.
     pub(crate) fn exchange<T>(
         &mut self,
         work: impl FnOnce(&mut Connection<'fd>) -> Result<T>,
@@ -31,11 +31,12 @@ impl<'fd> Connection<'fd> {
     /// The outcome of an exchange that failed, and of which this much was accepted before.
     #[cold]
     fn failed(&mut self, error: Error, before: u64) -> Error {
-        let error = match self.send_failure() {
-            Some(_) => self.refusal().unwrap_or(error),
-            None => error,
+        let is_cut = self.send_failure().is_some() || self.queued() > 0 || self.to_send() > 0;
+        let error = match error.kind() {
+            ErrorKind::Io | ErrorKind::TimedOut if is_cut => self.refusal().unwrap_or(error),
+            _ => error,
         };
-        if !error.kind().is_remote() && self.accepted() > before {
+        if (is_cut || !error.kind().is_remote()) && self.accepted() > before {
             self.shared.break_by(&error);
         }
         error
