@@ -646,8 +646,7 @@ int64_t frame_connection_write_from(struct frame_connection *c, int from_fd, uin
  * covers the whole exchange, and must not be 0: a call cannot be resumed.
  *
  * Returns 0. -100 and below: an error reply; frame_last_error() has its message, and the
- * connection is in sync, unless the peer has closed before it had read the whole request. Once
- * a byte of the request was accepted, every other failure breaks the connection:
+ * connection is in sync, unless the peer read only a part of the request. Once a byte of the request was accepted, every other failure breaks the connection:
  * FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (the reply is for another request, or has
  * no "status":"ok"), FRAME_ECLOSED, and the codes of frame_connection_recv() and
  * frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0. Without a

@@ -1,11 +1,11 @@
 //! Exchanges that do not come to their end: cut, stalled, out of space.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framefd::ErrorKind;
 use framefd::ops::file::{self, Local, ServeOptions, Served, Transfer};
@@ -178,6 +178,24 @@ fn a_server_that_goes_silent_is_not_waited_for() {
     let large = file_of(&content(2 << 20));
     let put = put_fd(&client, b"x", large.as_fd(), None, &stalled.0);
     assert_eq!(kind(put), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_server_that_only_says_that_it_is_at_work_does_not_extend_the_time() {
+    let (client, server) = Kind::Unix.connect();
+    let working = encoded(r#"{"working":true,"id":"~1"}"#, b"").repeat(2000);
+    let flooding = std::thread::spawn(move || {
+        let mut writer = fs::File::from(server.writer);
+        while writer.write_all(&working).is_ok() {}
+    });
+    let large = file_of(&content(2 << 20));
+    let what = Transfer { name: b"x", local: Local::Fd(large.as_fd()), ..plain() };
+    let (start, time) = (Instant::now(), Duration::from_millis(100));
+    let put = file::put(&mut client.connection(), &what, time);
+    assert_eq!(kind(put), ErrorKind::TimedOut);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    drop(client);
+    flooding.join().unwrap();
 }
 
 #[test]

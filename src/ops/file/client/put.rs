@@ -229,7 +229,11 @@ impl Early<'_> {
     /// Looks for the reply, without a wait. True: it is a refusal, and much is left to send.
     fn ends(&mut self, connection: &mut Connection<'_>) -> Result<bool> {
         let Some(id) = self.id else { return Ok(false) };
-        while self.reply.is_none() {
+        // A server that says without a pause that it is at work does not extend the call.
+        for _ in 0..AT_ONCE {
+            if self.reply.is_some() {
+                break;
+            }
             match connection.try_header() {
                 Ok(Some(frame)) if is_working(connection, &frame, id)? => {}
                 Ok(Some(frame)) => {
@@ -288,3 +292,6 @@ fn seek(source: BorrowedFd<'_>, to: u64) -> Result<()> {
 fn failed(errno: Errno) -> Error {
     Error::system("the source", errno)
 }
+
+/// Frames that are taken in one look for a reply: a server at work sends one in seconds.
+const AT_ONCE: u32 = 16;
