@@ -221,9 +221,12 @@ class RemoteCommand:
         SIGKILL, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGSTOP, SIGALRM, SIGPIPE or SIGWINCH.
 
         The running call of another thread sends it, or the next call does, after the input
-        that was accepted before. ArgumentError: no such signal.
+        that was accepted before. It has no effect once the command has ended. ArgumentError: no
+        such signal.
         """
         number = unsigned(number, "a signal", 2**31 - 1)
+        if self._is_over():
+            return
         code = lib.exec_signal(self.connection._pointer, number)
         if code < 0:  # without details: those are not for signal handlers
             raise _errors.make(code, f"not a signal that can be sent: {number}")
@@ -235,7 +238,8 @@ class RemoteCommand:
             size = size_of(rows)
         else:
             size = unsigned(rows, "rows", 65535), unsigned(columns or 0, "columns", 65535)
-        lib.exec_resize(self.connection._pointer, *size)
+        if not self._is_over():
+            lib.exec_resize(self.connection._pointer, *size)
 
     def copy(
         self,
@@ -294,6 +298,10 @@ class RemoteCommand:
     def fileno(self) -> int:
         """The connection's descriptor; :meth:`Connection.inspect` has the events."""
         return self.connection.fileno()
+
+    def _is_over(self) -> bool:
+        """Whether a signal would be for nobody, or for a later command."""
+        return self._result is not None or self._is_lost or self.connection.closed
 
     def _went(self, code: int) -> int:
         """The count that a call returned; raises if it is the code of a failure."""

@@ -240,6 +240,26 @@ class Streams(unittest.TestCase):
                 with self.assertRaises(ValueError):
                     fd.start("true", terminal=wrong)  # type: ignore[arg-type]
 
+    def test_signals_and_sizes_after_the_end_are_for_nobody(self) -> None:
+        with self.server() as fd:
+            with fd.start("true") as first:
+                self.assertIsNone(first.read(timeout=WAIT))
+            with fd.start("cat") as command:
+                first.signal(signal.SIGKILL)
+                command.end_input()
+                self.assertIsNone(command.read(timeout=WAIT))
+            self.assertEqual(command.result.returncode, 0)
+            with self.assertRaises(framefd.SpawnError), fd.start(["/nowhere"]) as refused:
+                refused.read(timeout=WAIT)
+            refused.signal(signal.SIGTERM)
+            self.assertEqual(fd.run("echo on").text, "on\n")
+        for ended in (first, command, refused):
+            ended.signal(signal.SIGWINCH)
+            ended.resize(os.terminal_size((80, 24)))
+            with self.assertRaises(ValueError):
+                ended.signal(-1)
+        self.assertIsNone(first.result.stdout)
+
     def test_copies_between_descriptors(self) -> None:
         data = os.urandom(2 << 20)
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
