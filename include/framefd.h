@@ -1735,7 +1735,8 @@ const void *frame_datagram_source(const struct frame *frame, size_t *len);
  *
  * - With a key without exception. A request that the server cannot tell from one that ran is
  * ignored: one that was made before the server; one of more than 65,536 in 30 s, the oldest
- * first; and, after this machine's clock was set back, those made until it has caught up.
+ * first; and, after this machine's clock was set back by more than 30 s, those made until it
+ * has caught up.
  * - Without a key, if the client repeats the request within 30 s, and no more than 65,536 others
  * are received meanwhile.
  *
