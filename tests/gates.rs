@@ -125,6 +125,33 @@ fn the_readme_shows_programs_that_run() {
     assert_eq!(succeed(&mut hello), "hello\n");
 }
 
+/// As with another key, or a server that dies: they do not wait for ever.
+#[test]
+fn the_readme_programs_end_if_their_peer_leaves() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&scratch.path().join(name));
+    let without = |program: &str, serving: &str, leaving: &str| {
+        let source = read(program);
+        assert_eq!(source.matches(serving).count(), 1, "{program}");
+        source.replace(serving, leaving)
+    };
+    let serving = "exec_serve(client, request.header, NULL, NULL)";
+    fs::write(path("hello.c"), without("examples/c/hello.c", serving, "-1")).unwrap();
+    let archive = text(&release().join("libframefd-c.a"));
+    run("cc", &["-Iinclude", "-o", &path("hello"), &path("hello.c"), &archive]);
+    let (serving, received) = ("client.serve_exec(client.recv_header())", "client.recv_header()");
+    fs::write(path("hello.py"), without("examples/python/hello.py", serving, received)).unwrap();
+    for (program, argument) in [(path("hello"), ""), ("python3".to_owned(), &*path("hello.py"))] {
+        let mut hello = Command::new("timeout");
+        hello.args(["60", &program, argument]).current_dir(root());
+        hello.env("PYTHONPATH", root().join("bindings/python"));
+        let output = hello.env("FRAMEFD_LIBRARY", shared_library()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{program} {output:?}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("closed the connection"), "{program} {errors}");
+    }
+}
+
 #[test]
 fn the_header_stands_alone_in_every_dialect() {
     let scratch = tempfile::tempdir().unwrap();
