@@ -275,6 +275,24 @@ class Receiving(Case):
                 await soon(connection.send())
 
 
+    async def test_a_peer_that_never_pauses_leaves_turns_to_other_tasks(self) -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        connection, theirs = await self.connected()
+        await self.write(theirs, encoded(*[b""] * 1000))
+        task = asyncio.ensure_future(other())
+        for _ in range(1000):
+            await connection.recv()
+        self.assertGreater(turns, 5)
+        task.cancel()
+
+
 class Sending(Case):
     async def test_of_all_kinds(self) -> None:
         connection, theirs = await self.connected()

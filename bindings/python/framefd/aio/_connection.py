@@ -53,6 +53,10 @@ Result = TypeVar("Result")
 # The most queued bytes before send() waits.
 HIGH_WATER = 1 << 16
 
+# Receives and sends before other tasks have a turn: a peer that never pauses must not keep the
+# loop to itself.
+STEPS = 64
+
 # Bytes of output that run() keeps of each stream.
 KEPT_OUTPUT = 16 << 20
 
@@ -96,6 +100,7 @@ class Connection:
         self._writing = Side(state.write_fd, loop.add_writer, loop.remove_writer, self._write)
         # The task that receives, if there is one.
         self._receiver: asyncio.Future[None] | None = None
+        self._steps = 0  # since other tasks had a turn
         # Calls, commands and transfers take turns.
         self._turn = asyncio.Lock()
         self._calls = 0
@@ -135,6 +140,9 @@ class Connection:
 
     async def _recv(self) -> Frame:
         connection = self._blocking
+        self._steps += 1
+        if self._steps > STEPS:
+            await self._pause()
         while True:
             code = untyped_next(connection._pointer, connection._view, 1, 0)
             if code >= 0:
@@ -498,9 +506,17 @@ class Connection:
     async def _sent(self, step: Callable[..., Result], *arguments: Any) -> Result:
         return await self._retried_on(self._writing, step, *arguments)
 
+    async def _pause(self) -> None:
+        """Before a step, so that a task that is cancelled here has lost nothing."""
+        self._steps = 0
+        await asyncio.sleep(0)
+
     async def _retried_on(
         self, side: Side, step: Callable[..., Result], *arguments: Any
     ) -> Result:
+        self._steps += 1
+        if self._steps > STEPS:
+            await self._pause()
         while True:
             try:
                 return step(*arguments, timeout=0)
