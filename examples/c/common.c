@@ -376,8 +376,9 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int running, commands;
+    int64_t end; /* requests are served until then; 0: not stopped yet */
     int stop_read, stop_write, signals;
-} server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, -1, -1, -1};
+} server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, -1, -1, -1};
 
 static sigset_t stop_signals(void)
 {
@@ -469,8 +470,18 @@ static int wait_for(int first, int second, int timeout_ms)
     return (both[0].revents != 0 ? 1 : 0) | (both[1].revents != 0 ? 2 : 0);
 }
 
+int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static int stop(void)
 {
+    pthread_mutex_lock(&server.lock);
+    server.end = now_ms() + LINGER_MS;
+    pthread_mutex_unlock(&server.lock);
     close(server.stop_write);
     take_stop_signal(server.signals);
     pthread_mutex_lock(&server.lock);
@@ -478,13 +489,6 @@ static int stop(void)
         pthread_cond_wait(&server.changed, &server.lock);
     pthread_mutex_unlock(&server.lock);
     return EXIT_SUCCESS;
-}
-
-int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Ends a connection so that the client can read its last reply, which a close with unread input
@@ -590,9 +594,19 @@ int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
     return status;
 }
 
+/* After a stop requests that have arrived are served. A client that sends them without a pause
+ * must not hold the stop up. */
+static bool still_serves(void)
+{
+    pthread_mutex_lock(&server.lock);
+    int64_t end = server.end;
+    pthread_mutex_unlock(&server.lock);
+    return end == 0 || now_ms() < end;
+}
+
 bool request_comes(int fd)
 {
-    return wait_for(server.stop_read, fd, -1) & 2;
+    return (wait_for(server.stop_read, fd, -1) & 2) != 0 && still_serves();
 }
 
 static int answer_request(struct frame_connection *c, const char *request, const char *cmds,
@@ -647,7 +661,7 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
         else if (code == FRAME_ETIMEDOUT && (code = frame_connection_flush(c, STALL_MS)) == 0 &&
                  !request_comes(fd))
             return;
-    } while (code >= 0);
+    } while (code >= 0 && still_serves());
 }
 
 /* ---- sockets */

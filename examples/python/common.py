@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getopt
 import ipaddress
+import math
 import os
 import select
 import signal
@@ -295,6 +296,16 @@ def status_of(exit_code: object) -> int:
 # ---- a server
 
 
+# Requests are served until then, on the monotonic clock: see still_serves().
+stop_end = math.inf
+
+
+def still_serves() -> bool:
+    """After a stop requests that have arrived are served. A client that sends them without a
+    pause must not hold the stop up."""
+    return time.monotonic() < stop_end
+
+
 def open_stop() -> int:
     """A descriptor that is readable after SIGINT or SIGTERM: a pipe that is never read, so
     every thread sees it. The next signal ends the program at once."""
@@ -304,6 +315,8 @@ def open_stop() -> int:
     signal.set_wakeup_fd(writer)
 
     def let_the_next_one_end(*_: object) -> None:
+        global stop_end
+        stop_end = time.monotonic() + LINGER_SECONDS
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
 
@@ -322,7 +335,7 @@ class Client:
     def request_comes(self) -> bool:
         """Waits until the client has sent something; False if the server stops first."""
         fd = self.connection.fileno()
-        return fd in wait_for(self._stop, fd)
+        return fd in wait_for(self._stop, fd) and still_serves()
 
     def run(self, key: framefd.Key | None, serve: Serve) -> None:
         error = None
@@ -398,7 +411,7 @@ def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None
     with open_datagrams(arguments, server=True) as sock:
 
         def work() -> None:
-            while sock.fileno() in wait_for(stop, sock.fileno()):
+            while sock.fileno() in wait_for(stop, sock.fileno()) and still_serves():
                 answer(sock)
 
         threads = [threading.Thread(target=work) for _ in range(DATAGRAM_THREADS + 1)]
@@ -440,7 +453,7 @@ def serve_frames(
     """Serves requests in frames: replies to hello itself, and calls ``answer`` for those of
     ``commands``."""
     connection = client.connection
-    while True:
+    while still_serves():
         try:
             # Requests may have been read ahead, which poll() does not report: serve them first.
             request = connection.recv_header(timeout=0)
@@ -452,6 +465,7 @@ def serve_frames(
             return error
         else:
             answer_request(connection, request, commands, answer)
+    return None
 
 
 def answer_request(

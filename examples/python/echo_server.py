@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import resource
 import signal
 import socket
@@ -40,8 +41,9 @@ def main() -> None:
 
 class Server:
     def __init__(self) -> None:
-        self.receiving: set[asyncio.Task[None] | None] = set()
+        self.receiving: set[asyncio.Task[None]] = set()
         self.is_stopping = False
+        self.end = math.inf  # of reading, on the loop's clock
 
     async def run(self, address: str) -> None:
         """Serves until SIGINT or SIGTERM, then until the clients have received their
@@ -57,10 +59,9 @@ class Server:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         server.close()
-        self.is_stopping = True
+        self.is_stopping, self.end = True, loop.time() + common.LINGER_SECONDS
         for task in self.receiving:
-            if task:
-                task.cancel()
+            task.cancel()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(server.wait_closed(), common.STALL_SECONDS)
 
@@ -76,6 +77,7 @@ class Server:
         """The next frames of a client; none if it has ended, or if the server stops and there
         are none yet."""
         task = asyncio.current_task()
+        assert task is not None
         self.receiving.add(task)
         try:
             if not self.is_stopping:
@@ -87,7 +89,7 @@ class Server:
                 raise
         finally:
             self.receiving.discard(task)
-        return await received(client)
+        return await received(client) if task.get_loop().time() < self.end else []
 
 
 async def received(client: aio.Connection) -> list[framefd.Frame]:

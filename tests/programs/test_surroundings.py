@@ -11,6 +11,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 import unittest
 from collections.abc import Iterator
@@ -215,6 +216,56 @@ class Stop(Programs):
 
         # The key would have to be proved by a client that has an answer.
         self.each([case for case in EACH_SERVER if case[1] != "auth_echo_server"], check)
+
+
+    def test_a_client_that_never_pauses_does_not_hold_it_up(self) -> None:
+        def check(language: str, name: str) -> None:
+            options = ("--root", str(self.root)) if name == "file_server" else ()
+            with launch.server(launch.program(language, name, *options)) as running:
+                with Hurry(name, running):
+                    time.sleep(0.3)
+                    self.assertEqual(running.stop(), 0)
+
+        self.each([case for case in EACH_SERVER if case[1] != "auth_echo_server"], check)
+
+
+class Hurry:
+    """Sends requests as fast as the server reads them."""
+
+    def __init__(self, name: str, server: launch.Server) -> None:
+        is_udp = name.startswith("udp")
+        self.sock = socket.socket(type=socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM)
+        self.sock.connect(server.socket_address)
+        request = plain.pack_header({"cmd": "hello", "data_size": 0})
+        self.requests = b"not one" if is_udp else request * 50
+        self.over = False
+        self.threads = [threading.Thread(target=each) for each in (self.send, self.receive)]
+
+    def send(self) -> None:
+        while not self.over:
+            try:
+                self.sock.sendall(self.requests)
+            except ConnectionRefusedError:
+                pass  # a datagram after the end
+            except OSError:
+                return
+
+    def receive(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self.over and self.sock.recv(65536):
+                pass
+
+    def __enter__(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.over = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+        self.sock.close()
 
 
 class Asked:
