@@ -43,6 +43,12 @@ pub(super) fn rename(
     rustix::fs::renameat_with(dir, from, dir, to, flags)
 }
 
+/// Gives the file that `path` leads to another name.
+#[inline(never)]
+pub(super) fn link(path: &str, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    rustix::fs::linkat(rustix::fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
 #[inline(never)]
 pub(super) fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     rustix::fs::unlinkat(dir, name, AtFlags::empty())

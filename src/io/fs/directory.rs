@@ -89,9 +89,8 @@ pub fn make_link(
         Err(Errno::EXIST) => match entry(parent.as_fd(), leaf)?.and_then(|there| there.target) {
             Some(there) if there == target => return Ok(()),
             Some(_) if options.overwrite => {
-                Temporary::create_link(&parent, name.as_bytes(), target)?
-                    .replace(leaf)
-                    .map_err(refused)?;
+                let mut new = Temporary::create_link(&parent, name.as_bytes(), target)?;
+                new.replace_link(leaf).map_err(refused)?;
             }
             _ => return Err(refused(Errno::EXIST)),
         },

@@ -1,16 +1,18 @@
 //! An unfinished file of the library: its name, its lock and its descriptor.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::locked::Locked;
 use crate::io::fs::temporary::Temporary;
 
-/// A locked file with a name of the library. On drop the name is removed, unless the file is to
+/// A locked file with a name of the library, or without one until it is complete: then a process
+/// that is killed leaves nothing. On drop the name is removed, unless the file is to
 /// be kept and is not empty, and then the lock. The next holder of the lock can tell by the name
 /// whether there is anything to continue.
 #[derive(Debug)]
@@ -21,8 +23,19 @@ pub(super) struct OwnFile {
 }
 
 impl OwnFile {
-    /// A new one, for a file to be stored as `target`. It is not kept.
+    /// A new one, for a file to be stored as `target`. It is not kept. It has no name if the file
+    /// system and /proc allow it to get one later.
     pub fn create(parent: &Arc<OwnedFd>, target: &[u8], mode: Mode) -> Result<OwnFile> {
+        match at::open(parent.as_fd(), b".", OFlags::WRONLY | OFlags::TMPFILE, mode) {
+            Ok(file) if rustix::fs::stat(linked(file.as_fd())).is_ok() => {
+                Ok(OwnFile { name: Temporary::unused(parent)?, file: locked(file) })
+            }
+            _ => OwnFile::named(parent, target, mode),
+        }
+    }
+
+    /// As [`create`](Self::create), with a name from the beginning.
+    fn named(parent: &Arc<OwnedFd>, target: &[u8], mode: Mode) -> Result<OwnFile> {
         let mut created = None;
         let name = Temporary::create(parent, target, &mut |name| {
             created = Some(create_file(parent.as_fd(), name, mode)?);
@@ -49,17 +62,41 @@ impl OwnFile {
 
     /// Replaces `leaf`.
     pub fn replace(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
+        self.give_name()?;
         self.name.replace(leaf)
     }
 
     /// EEXIST if the name is taken.
     pub fn take_free_name(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
-        self.name.take_free_name(leaf)
+        if self.name.exists { self.name.take_free_name(leaf) } else { self.link(leaf) }
     }
 
     /// Replaces `other` under its name, and is kept from now on.
     pub fn take_over(&mut self, mut other: OwnFile) -> rustix::io::Result<()> {
+        self.give_name()?;
         self.name.take_over(&mut other.name)
+    }
+
+    /// Gives the file the name of the library that it does without until it is complete. ENOENT
+    /// if somebody has given its name to another file.
+    fn give_name(&mut self) -> rustix::io::Result<()> {
+        let name = self.name.name.as_bytes();
+        if !self.name.exists {
+            self.link(name)?;
+            self.name.exists = true;
+            return Ok(());
+        }
+        let (held, there) =
+            (rustix::fs::fstat(&self.file)?, at::stat(self.parent().as_fd(), name)?);
+        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) {
+            Ok(())
+        } else {
+            Err(Errno::NOENT)
+        }
+    }
+
+    fn link(&self, name: &[u8]) -> rustix::io::Result<()> {
+        at::link(&linked(self.file.as_fd()), self.name.parent.as_fd(), name)
     }
 }
 
@@ -69,9 +106,82 @@ impl AsFd for OwnFile {
     }
 }
 
+/// Leads to an open file. linkat(2) takes the descriptor itself from privileged processes only.
+fn linked(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
 fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<Locked> {
-    let file = at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
-    // If it cannot be locked, only its age shows a sweep that it is in use.
+    at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode).map(locked)
+}
+
+/// If it cannot be locked, only its age shows a sweep that it is in use.
+fn locked(file: OwnedFd) -> Locked {
     let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-    Ok(Locked::new(file))
+    Locked::new(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::io::testing::Tree;
+
+    type Create = fn(&Arc<OwnedFd>, &[u8], Mode) -> Result<OwnFile>;
+
+    /// With and without a name.
+    const KINDS: [Create; 2] = [OwnFile::create, OwnFile::named];
+
+    #[test]
+    fn with_or_without_a_name_it_gets_its_final_one() {
+        for create in KINDS {
+            let tree = Tree::new();
+            let parent = Arc::new(OwnedFd::from(tree.root.try_clone().unwrap()));
+            let new = || {
+                let file = create(&parent, b"x", Mode::RUSR | Mode::WUSR).unwrap();
+                rustix::io::write(&file, b"new").unwrap();
+                file
+            };
+            drop(new());
+            tree.assert_untouched();
+            assert_eq!(new().take_free_name(b"old"), Err(Errno::EXIST));
+            tree.assert_untouched();
+            new().take_free_name(b"free").unwrap();
+            new().replace(b"old").unwrap();
+            new().replace(b"another").unwrap();
+            assert_eq!(tree.names(""), ["another", "dir", "free", "old"]);
+            for name in ["another", "free", "old"] {
+                assert_eq!(tree.read(name), "new");
+                assert_eq!(fs::metadata(tree.path(name)).unwrap().nlink(), 1);
+            }
+            let mut file = new();
+            file.take_over(OwnFile::named(&parent, b"x", Mode::RUSR).unwrap()).unwrap();
+            drop(file);
+            assert_eq!(tree.names("").len(), 5, "it is kept");
+        }
+    }
+
+    #[test]
+    fn a_name_that_another_file_has_got_is_not_renamed() {
+        let tree = Tree::new();
+        let parent = Arc::new(OwnedFd::from(tree.root.try_clone().unwrap()));
+        let mut file = OwnFile::named(&parent, b"x", Mode::RUSR).unwrap();
+        fs::remove_file(tree.path(&file.name.name)).unwrap();
+        fs::write(tree.path(&file.name.name), "another's").unwrap();
+        assert_eq!(file.replace(b"old"), Err(Errno::NOENT));
+        assert_eq!(tree.read("old"), "old");
+    }
+
+    #[test]
+    fn a_file_that_is_not_complete_has_no_name() {
+        let tree = Tree::new();
+        let parent = Arc::new(OwnedFd::from(tree.root.try_clone().unwrap()));
+        let flags = OFlags::WRONLY | OFlags::TMPFILE;
+        if at::open(parent.as_fd(), b".", flags, Mode::RUSR).is_ok() {
+            let _file = OwnFile::create(&parent, b"x", Mode::RUSR).unwrap();
+            tree.assert_untouched();
+        }
+    }
 }

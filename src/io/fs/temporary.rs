@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rand::TryRng;
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -22,13 +22,20 @@ pub(super) struct Temporary {
     pub parent: Arc<OwnedFd>,
     pub name: String,
     pub keep: bool,
-    exists: bool,
+    pub exists: bool,
 }
 
 impl Temporary {
     /// An existing file of the library under `name`.
     pub fn existing(parent: &Arc<OwnedFd>, name: String, keep: bool) -> Temporary {
         Temporary { parent: Arc::clone(parent), name, keep, exists: true }
+    }
+
+    /// A new name that nothing has yet.
+    pub fn unused(parent: &Arc<OwnedFd>) -> Result<Temporary> {
+        let mut name = Temporary::existing(parent, random_name()?, false);
+        name.exists = false;
+        Ok(name)
     }
 
     /// A new name for something to be stored as `target`; `make` creates it.
@@ -66,6 +73,23 @@ impl Temporary {
     /// Replaces `leaf`.
     pub fn replace(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
         self.rename(leaf, RenameFlags::empty())
+    }
+
+    /// Replaces `leaf` if that is a symbolic link: EEXIST if something else has taken the name
+    /// meanwhile, which stays.
+    pub fn replace_link(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
+        let (dir, name) = (self.parent.as_fd(), self.name.as_bytes());
+        match at::rename(dir, name, leaf, RenameFlags::EXCHANGE) {
+            // Not every file system knows the flag.
+            Err(Errno::INVAL | Errno::NOSYS) => return self.replace(leaf),
+            exchanged => exchanged?,
+        }
+        let found = at::stat(dir, name)?;
+        if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+            return Ok(());
+        }
+        at::rename(dir, name, leaf, RenameFlags::EXCHANGE)?;
+        Err(Errno::EXIST)
     }
 
     /// EEXIST if the name is taken.
@@ -135,6 +159,26 @@ mod tests {
 
     use super::*;
     use crate::io::testing::{Tree, names};
+
+    #[test]
+    fn a_link_replaces_nothing_but_a_link() {
+        let tree = Tree::new();
+        symlink("x", tree.path("link")).unwrap();
+        let parent = Arc::new(rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).unwrap());
+        for (leaf, expected) in [("link", Ok(())), ("old", Err(Errno::EXIST))] {
+            let mut new = Temporary::create_link(&parent, b"link", b"old").unwrap();
+            assert_eq!(new.replace_link(leaf.as_bytes()), expected);
+        }
+        let mut new = Temporary::create_link(&parent, b"link", b"old").unwrap();
+        assert_eq!(new.replace_link(b"dir"), Err(Errno::EXIST));
+        drop(new);
+        assert_eq!((tree.read("old"), tree.read("link")), ("old".into(), "old".into()));
+        assert_eq!(tree.names(""), ["dir", "link", "old"]);
+        let no_flag = [(libc::SYS_renameat2, Errno::INVAL)];
+        let mut new = Temporary::create_link(&parent, b"link", b"dir").unwrap();
+        crate::io::testing::failing(&no_flag, || new.replace_link(b"link")).unwrap();
+        assert_eq!(std::fs::read_link(tree.path("link")).unwrap().as_os_str(), "dir");
+    }
 
     #[test]
     fn a_planted_name_is_left_alone() {
