@@ -195,7 +195,8 @@ impl Error {
 
     /// A failed system call with another kind than that for its errno.
     pub fn system_as(kind: ErrorKind, what: &str, errno: rustix::io::Errno) -> Error {
-        let text = std::io::Error::from(errno);
+        let text = std::io::Error::from(errno).to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
         Error { kind, errno: errno.raw_os_error(), detail: format!("{what}: {text}").into() }
     }
 

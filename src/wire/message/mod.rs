@@ -39,6 +39,11 @@ impl<'a> ErrorReply<'a> {
     /// The reply that reports a failure of `kind`, with `message` for people. A message above 1
     /// KiB is cut: it may quote the request, and must fit the reply's header.
     pub fn new(kind: ErrorKind, message: &'a str, id: Option<&'a Id>) -> ErrorReply<'a> {
+        let message = if is_said_by_its_code(kind) {
+            message.strip_prefix(kind.text()).map_or(message, |text| text.trim_start_matches(": "))
+        } else {
+            message
+        };
         let mut end = message.len().min(MAX_TEXT);
         while !message.is_char_boundary(end) {
             end -= 1;
@@ -207,6 +212,20 @@ const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("io", ErrorKind::RemoteIo),
 ];
 
+/// Whether the reply code means what `kind` means: then the message need not say it again.
+fn is_said_by_its_code(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::Exists
+            | ErrorKind::NoSpace
+            | ErrorKind::Checksum
+            | ErrorKind::Denied
+            | ErrorKind::Spawn
+            | ErrorKind::Unsupported
+    )
+}
+
 /// The reply code for `kind`.
 fn reply_code(kind: ErrorKind) -> &'static str {
     let remote = match kind {
@@ -259,6 +278,21 @@ mod tests {
             assert!(error.kind().is_remote());
             assert_eq!(reply(&text).string("id").unwrap(), "7");
         }
+    }
+
+    #[test]
+    fn a_message_does_not_repeat_what_its_code_says() {
+        let error = |kind: ErrorKind, detail: &str| {
+            let text = Error::new(kind, detail.to_owned()).to_string();
+            let text = ErrorReply::new(kind, &text, None).header();
+            check_reply(&reply(&text).fields().unwrap()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(ErrorKind::NotFound, "open \"a\""),
+            "the peer has no such file: open \"a\""
+        );
+        assert_eq!(error(ErrorKind::NotFound, ""), "the peer has no such file");
+        assert!(error(ErrorKind::Path, "a/..").ends_with(": the path is not acceptable: a/.."));
     }
 
     #[test]
