@@ -1,7 +1,7 @@
 //! Attributes of a file, and the entries of a directory.
 
 /// The kind of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 /// Attributes of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stat {
     /// Its kind.
     pub kind: Kind,
@@ -27,7 +27,7 @@ pub struct Stat {
 }
 
 /// An entry of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// The name, one component. In a list from the peer it can be anything.
     pub name: Vec<u8>,
@@ -35,11 +35,4 @@ pub struct Entry {
     pub stat: Stat,
     /// The target of a symbolic link.
     pub target: Option<Vec<u8>>,
-}
-
-impl Entry {
-    /// Puts entries in the order of their names.
-    pub fn sort(entries: &mut [Entry]) {
-        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    }
 }

@@ -1,10 +1,16 @@
 //! Lists of names and values: less code than a map, and as quick at these lengths.
 
+use std::collections::BinaryHeap;
+
+/// The values in their order. A faster sort takes ten times the code.
+pub fn sorted<T: Ord>(values: Vec<T>) -> Vec<T> {
+    BinaryHeap::from(values).into_sorted_vec()
+}
+
 /// Removes a pair if a later one has the same name.
 pub fn keep_last<K: AsRef<[u8]>, V>(pairs: &mut Vec<(K, V)>) {
     let names = pairs.iter().enumerate().map(|(index, (name, _))| (name.as_ref(), index));
-    let mut order: Vec<(&[u8], usize)> = names.collect();
-    order.sort_unstable();
+    let order: Vec<(&[u8], usize)> = sorted(names.collect());
     let mut is_last = vec![true; order.len()];
     for neighbours in order.windows(2) {
         is_last[neighbours[0].1] = neighbours[0].0 != neighbours[1].0;

@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use super::key_file::{self, Rules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::auth::{ANSWER_SIZE, Challenge, Key, KeyId};
+use crate::wire::pairs::sorted;
 
 /// Keys by id. No two ids have the same key, so a proved key identifies one client. Keys are
 /// wiped when they are replaced and when the ring is dropped.
@@ -44,8 +45,8 @@ impl Keyring {
     /// that names it, and a directory without keys is an error.
     pub fn load(&self, path: &Path, rules: Rules) -> Result<()> {
         let loaded = key_file::load_all(path, rules)?;
-        let mut blocks: Vec<_> = loaded.iter().map(|(id, key)| (key.block(), id)).collect();
-        blocks.sort_unstable_by(|one, other| one.0.as_slice().cmp(other.0.as_slice()));
+        let blocks: Vec<_> = loaded.iter().map(|(id, key)| (key.block(), id)).collect();
+        let blocks = sorted(blocks.iter().map(|(block, id)| (block.as_slice(), *id)).collect());
         if let Some(pair) = blocks.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let path = crate::wire::quote(path.as_os_str().as_encoded_bytes());
             return Err(one_key(pair[0].1, pair[1].1).context(&path));

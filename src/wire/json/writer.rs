@@ -1,7 +1,5 @@
 //! Writes JSON objects: headers of messages, and those that a program builds key by key.
 
-use std::collections::HashMap;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
@@ -10,6 +8,7 @@ use crate::limits;
 use crate::wire::json::header::DATA_SIZE;
 use crate::wire::json::id::Id;
 use crate::wire::json::reader::{self, Fields, Value};
+use crate::wire::pairs::keep_last;
 
 /// A JSON object that is being written. `None` is left out. The keys are the library's own: none
 /// needs an escape, and none is used twice.
@@ -163,16 +162,11 @@ impl HeaderBuilder {
     pub fn merge(&mut self, header: &str) -> Result<()> {
         reader::find(header, DATA_SIZE, limits::MAX_DEPTH_HARD)?;
         let fields = Fields::parse(header)?;
-        let mut last = HashMap::new();
-        for (key, value) in fields.members() {
-            if key != DATA_SIZE && !self.has(key) {
-                last.insert(key, value);
-            }
-        }
-        for (key, _) in fields.members() {
-            if let Some(value) = last.remove(key) {
-                self.add(key, value.raw())?;
-            }
+        let is_new = |(key, _): &(&str, _)| *key != DATA_SIZE && !self.has(key);
+        let mut members: Vec<_> = fields.members().filter(is_new).collect();
+        keep_last(&mut members);
+        for (key, value) in members {
+            self.add(key, value.raw())?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::ops::file::client::{Place, get_to, list_identified, stat};
 use crate::ops::file::{Entry, Transfer, Transferred, check_size};
 use crate::ops::frame::Connection;
 use crate::wire::name::Name;
+use crate::wire::pairs::sorted;
 use crate::wire::quote;
 
 /// Fetches a directory of the server, and everything in it, to the directory at `path`. No name
@@ -48,12 +49,12 @@ impl Receiver<'_, '_, '_> {
     /// The server's list of the directory; `None` if it is the one that the tree is fetched to,
     /// which would never end.
     fn list(&mut self, at: &TreeName) -> Result<Option<Vec<Entry>>> {
-        let (mut entries, theirs) = list_identified(self.connection, at.name(), self.time_limit)?;
+        let (entries, theirs) = list_identified(self.connection, at.name(), self.time_limit)?;
         let here = self.top.as_ref().and_then(|top| identity(top.as_fd()));
         if theirs.is_some() && theirs == here {
             return Ok(None);
         }
-        Entry::sort(&mut entries);
+        let entries = sorted(entries);
         match entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
             None => Ok(Some(entries)),
             Some(pair) => {

@@ -16,6 +16,7 @@ use crate::ops::file::client::{self, list, make_link, mkdir, put_fd};
 use crate::ops::file::{Entry, Kind, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::name::{Name, check_link_target};
+use crate::wire::pairs::sorted;
 
 /// Stores the directory at `path`, and everything in it, on the server. The walk uses
 /// descriptors, not paths.
@@ -61,8 +62,7 @@ impl Sender<'_, '_, '_> {
             self.dest = client::identity(self.connection, at.name(), time_limit)?;
         }
         if what.resume {
-            self.theirs = list(self.connection, at.name(), time_limit)?;
-            Entry::sort(&mut self.theirs);
+            self.theirs = sorted(list(self.connection, at.name(), time_limit)?);
         }
         Ok(())
     }
