@@ -321,7 +321,7 @@ mod tests {
                 r#" {"cmd":"x", "data\u005fsize": 5, "v\u0069a":"peer","l":[1, 2],"a\n":1.50,"cmd":"y"} "#,
             )
             .unwrap();
-        assert_eq!(builder.text(), r#"{"via":"relay","cmd":"y","l":[1, 2],"a\n":1.50}"#);
+        assert_eq!(builder.text(), r#"{"via":"relay","l":[1, 2],"a\n":1.50,"cmd":"y"}"#);
         builder.merge(builder.clone().text()).unwrap();
         builder.merge("{}").unwrap();
         assert_eq!(builder.integer("l", 1).unwrap_err().kind(), ErrorKind::BadField);
@@ -329,7 +329,7 @@ mod tests {
         for bad in ["", "[]", "{", r#"{"new":1,"new2":"\ud800"}"#, "{}{}", &deep] {
             assert_eq!(builder.merge(bad).unwrap_err().kind(), ErrorKind::BadJson, "{bad}");
         }
-        assert_eq!(builder.text(), r#"{"via":"relay","cmd":"y","l":[1, 2],"a\n":1.50}"#);
+        assert_eq!(builder.text(), r#"{"via":"relay","l":[1, 2],"a\n":1.50,"cmd":"y"}"#);
     }
 
     #[test]
