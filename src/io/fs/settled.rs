@@ -1,13 +1,14 @@
 //! Files whose size is not what there is to read, as in /proc and /sys.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, Mode, Stat};
-use rustix::io::{Errno, pread, retry_on_intr};
+use rustix::io::{pread, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::check::size;
 use crate::io::fs::range::seek;
+use crate::io::fs::store::write_all;
 use crate::limits;
 
 /// A regular file, with the bytes that it really has: those in /proc say that they have 0, and
@@ -24,33 +25,27 @@ pub(super) fn settled(file: OwnedFd, mut stat: Stat) -> Result<(OwnedFd, Stat)> 
     if there == (said > 0) {
         return Ok((file, stat));
     }
-    let mut content = Vec::new();
-    let most = limits::COPY_STEP + 1;
-    content.try_reserve_exact(most).map_err(|_| failed(Errno::NOMEM))?;
-    content.resize(most, 0);
-    let mut len = 0;
-    while len < most {
-        let at = len as u64;
-        match retry_on_intr(|| pread(&file, &mut content[len..], at)).map_err(failed)? {
-            0 => break,
-            got => len += got,
-        }
-    }
-    if len == most {
+    let mut len = 0_usize;
+    let copied = copy(file.as_fd(), &stat, &mut len).map_err(failed)?;
+    if len > limits::COPY_STEP {
         return Err(Error::new(ErrorKind::Path, "it has more bytes than its size says"));
     }
-    let copied = copy(&content[..len], &stat).map_err(failed)?;
     stat.st_size = i64::try_from(len).unwrap_or(0);
     Ok((copied, stat))
 }
 
-/// A file without a name that has this content, and the mode and time of `stat`. The sticky bit
-/// says that the mode is one.
-fn copy(content: &[u8], stat: &Stat) -> rustix::io::Result<OwnedFd> {
+/// A file without a name that has the content, and the mode of `stat`, as the sticky bit says.
+/// It ends soon after the most bytes that it may have.
+fn copy(from: BorrowedFd<'_>, stat: &Stat, len: &mut usize) -> rustix::io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create(c"framefd", MemfdFlags::CLOEXEC)?;
-    let mut written = 0;
-    while written < content.len() {
-        written += retry_on_intr(|| rustix::io::write(&file, &content[written..]))?;
+    let mut piece = [0; 4096];
+    while *len <= limits::COPY_STEP {
+        let got = retry_on_intr(|| pread(from, &mut piece, *len as u64))?;
+        if got == 0 {
+            break;
+        }
+        write_all(file.as_fd(), &piece[..got])?;
+        *len += got;
     }
     seek(file.as_fd(), 0)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.st_mode & 0o777) | Mode::SVTX)?;

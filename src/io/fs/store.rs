@@ -334,7 +334,8 @@ fn is_zeros(block: &[u8]) -> bool {
     block[0] == 0 && block[1..] == block[..block.len() - 1]
 }
 
-fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
+#[inline(never)]
+pub(super) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     with_blocked(|| {
         while !bytes.is_empty() {
             match retry_on_intr(|| rustix::io::write(file, bytes))? {
