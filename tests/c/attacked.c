@@ -379,6 +379,53 @@ static void aborted_elsewhere(void)
     }
 }
 
+/* A client that sends the same bytes until its connection is shut down. */
+struct insistent {
+    int fd, pause_ms;
+    const char *bytes;
+    size_t len;
+};
+
+static void *insist(void *argument)
+{
+    struct insistent *client = argument;
+    while (send(client->fd, client->bytes, client->len, MSG_NOSIGNAL) > 0)
+        poll(NULL, 0, client->pause_ms);
+    return NULL;
+}
+
+/* One sends a byte before each deadline, the other frames without a pause; neither reads. */
+static void a_client_that_goes_on_and_on_is_given_up(void)
+{
+    static const char NO_INPUT[] = "\x21\0\0\0{\"stream\":\"stdin\",\"data_size\":0 }";
+    static const char *const requests[] = {
+        "{\"cmd\":\"exec\",\"data_size\":500}",
+        "{\"cmd\":\"exec\",\"stream\":true,\"argv\":[\"true\"]}"};
+    struct insistent clients[] = {{-1, 20, " ", 1}, {-1, 0, NO_INPUT, sizeof NO_INPUT - 1}};
+    struct exec_options opts = EXEC_OPTIONS_INIT;
+    opts.reply_timeout_ms = 100;
+    for (size_t i = 0; i < 2; i++) {
+        struct frame_connection *c;
+        struct frame_view view;
+        pthread_t thread;
+        uint32_t len = (uint32_t)strlen(requests[i]);
+        int fd[2];
+        socket_pair(fd);
+        CHECK(write(fd[0], &len, sizeof len) == sizeof len); /* little-endian, as this test is */
+        CHECK(write(fd[0], requests[i], len) == (ssize_t)len);
+        clients[i].fd = fd[0];
+        fill(fd[1]); /* There is no room for the reply. */
+        CHECK(pthread_create(&thread, NULL, insist, &clients[i]) == 0);
+        CHECK_RETURNS(0, frame_connection_new(fd[1], fd[1], NULL, &c));
+        CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, NULL));
+        CHECK_RETURNS(FRAME_ESTALLED, exec_serve(c, view.header, &opts, NULL));
+        CHECK(shutdown(fd[1], SHUT_RDWR) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+        frame_connection_free(c);
+        close_both(fd);
+    }
+}
+
 int main(void)
 {
     /* For the peers. */
@@ -390,5 +437,6 @@ int main(void)
     ended_beside_a_receiver();
     handed_on();
     aborted_elsewhere();
+    a_client_that_goes_on_and_on_is_given_up();
     return 0;
 }

@@ -257,7 +257,7 @@ static void a_reply_may_say_less_but_nothing_wrong(void)
     CHECK_RETURNS(FRAME_EBADREPLY, answered("{\"signal\":9,\"exit_code\":0}", "", NULL, &output));
     CHECK_RETURNS(FRAME_EBADREPLY, answered("{\"id\":\"~7\"}", "", NULL, &output));
     CHECK_RETURNS(FRAME_EBADREPLY, answered("{\"stream\":\"stdout\"}", "", NULL, &output));
-    CHECK_RETURNS(FRAME_EBADFIELD, answered("{\"exit_code\":\"0\"}", "", NULL, &output));
+    CHECK_RETURNS(FRAME_EBADREPLY, answered("{\"exit_code\":\"0\"}", "", NULL, &output));
     CHECK_RETURNS(FRAME_EREMOTE_BUSY,
                   answered("{\"status\":\"error\",\"code\":\"busy\"}", "", NULL, &output));
     CHECK_RETURNS(FRAME_EREMOTE_OTHER, answered("{\"status\":\"error\"}", "", NULL, &output));
