@@ -63,7 +63,8 @@ lib: $(RELEASE)/libframefd.a
 # as well, since that of gcc may be one for glibc. Cargo knows whether anything has changed.
 $(RELEASE)/libframefd.a: FORCE
 	$(CARGO) rustc --quiet --lib --release --crate-type $(KINDS)
-	@if [ ! -e $(RELEASE)/framefd.o ] || [ $@ -nt $(RELEASE)/framefd.o ]; then \
+	@object=$(RELEASE)/framefd.o; \
+	if [ ! -e $$object ] || [ $@ -nt $$object ] || [ Makefile -nt $$object ]; then \
 	    set -e; unwinder=; \
 	    case "$(CARGO_BUILD_TARGET)" in *musl*) \
 	        unwinder=$$(rustc --print target-libdir --target $(CARGO_BUILD_TARGET))/self-contained/libunwind.a ;; \
