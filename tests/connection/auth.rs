@@ -101,3 +101,28 @@ fn a_body_in_pieces_comes_first() {
     client.auth_client(&key(1), LONG).unwrap();
     server.auth_server(&ring(), LONG).unwrap();
 }
+
+#[test]
+fn one_side_without_a_key_is_told_so() {
+    let (client, server) = pair();
+    let mut client = connection(&client);
+    // The server asks for a key, with a challenge that is no length.
+    (&server).write_all(&[0xff; 32]).unwrap();
+    let error = client.recv(LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadLength);
+    assert!(error.detail().contains("does the peer ask for a key?"), "{error}");
+
+    // It asks for none, and waits for a request.
+    for is_raw in [false, true] {
+        let (client, _server) = pair();
+        let short = std::time::Duration::from_millis(5);
+        let late = if is_raw {
+            framefd::ops::auth::client(std::os::fd::AsFd::as_fd(&client).into(), &key(1), short)
+        } else {
+            connection(&client).auth_client(&key(1), short)
+        };
+        let late = late.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        assert!(late.detail().contains("does the server ask for a key?"), "{late}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::handshake::handshake_deadline;
+use super::handshake::{handshake_deadline, no_challenge};
 use super::keyring::Keyring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
@@ -37,7 +37,8 @@ impl<'fd> Connection<'fd> {
     /// is reported by the next receive. Otherwise as [`auth_server`](Self::auth_server).
     pub fn auth_client(&mut self, key: &Key, timeout: Duration) -> Result<()> {
         self.handshake(timeout, |connection, deadline| {
-            let challenge = connection.raw_array::<CHALLENGE_SIZE>(deadline)?;
+            let challenge = connection.raw_array::<CHALLENGE_SIZE>(deadline);
+            let challenge = challenge.map_err(no_challenge)?;
             connection.send_raw(&answer(key, &challenge), deadline)?;
             match connection.flush(deadline) {
                 // It was accepted, and is written with the next message.

@@ -71,8 +71,17 @@ fn challenge(duplex: Duplex<'_>, options: &Options) -> Result<(Challenge, [u8; A
 pub fn client(duplex: Duplex<'_>, key: &Key, options: impl Into<Options>) -> Result<()> {
     let options = options.into();
     let deadline = handshake_deadline(options.timeout);
-    let challenge = receive::<CHALLENGE_SIZE>(duplex.reader, deadline, &options)?;
+    let challenge = receive::<CHALLENGE_SIZE>(duplex.reader, deadline, &options);
+    let challenge = challenge.map_err(no_challenge)?;
     send(duplex.writer, &answer(key, &challenge), deadline, &options)
+}
+
+/// Why there was no challenge: a server that asks for no key waits for a request.
+pub(super) fn no_challenge(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => Error::new(error.kind(), "does the server ask for a key?"),
+        _ => error,
+    }
 }
 
 fn send(fd: BorrowedFd<'_>, bytes: &[u8], deadline: Deadline, options: &Options) -> Result<()> {

@@ -145,7 +145,7 @@ fn looks_like(first: &[u8]) -> &'static str {
             "; the bytes look like a big-endian length"
         }
         [_, b'"', ..] | [b'{', ..] => "; the bytes look like JSON without its length",
-        _ => "",
+        _ => "; does the peer ask for a key?",
     }
 }
 
