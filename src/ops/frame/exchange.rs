@@ -44,17 +44,10 @@ impl<'fd> Connection<'fd> {
 
     /// The error reply to the last request, if the peer sent one before it stopped reading.
     fn refusal(&mut self) -> Option<Error> {
-        let (asked, mut time) = (numbered(self.requests), Deadline::PAST.into());
-        loop {
-            let frame = self.receiving.header(None, &mut time).ok()?;
-            let frame = frame.fields().ok()?;
-            match self.check_reply(&frame, &asked, ReplyKind::Ok) {
-                Err(refusal) if refusal.kind().is_remote() => return Some(refusal),
-                // Before it replied, a server can have said that it is at work.
-                Err(_) if frame.has("working") => self.shared.interrupt().turn(&mut time).ok()?,
-                _ => return None,
-            }
-        }
+        let reply = self.receiving.header(None, &mut Deadline::PAST.into()).ok()?;
+        let asked = numbered(self.requests);
+        let refused = self.check_reply(&reply.fields().ok()?, &asked, ReplyKind::Ok).err();
+        refused.filter(|error| error.kind().is_remote())
     }
 
     /// Fails for packets: requests and replies need headers.
