@@ -168,7 +168,8 @@ static void only_a_reply_is_one(void)
             int fd[2];
             struct frame_connection *c = client_of(fd, keyed);
             CHECK_RETURNS(0, frame_send(fd[1], header, body, strlen(body), NULL));
-            CHECK_RETURNS(CASES[i].call[keyed], frame_connection_call(c, "{}", "", 0, LONG, &reply));
+            CHECK_RETURNS(CASES[i].call[keyed],
+                          frame_connection_call(c, "{}", "", 0, LONG, &reply));
             frame_free(reply);
             frame_connection_free(c);
             close_both(fd);

@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <arpa/inet.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -401,6 +402,49 @@ static void closed_by_the_host(void)
 }
 
 /* The last reply arrives, although there was input that nobody had read. */
+/* A host asks for the times of its transmissions, and has not read them yet: poll(2) reports the
+ * socket for as long. No timeout is longer for it, and no client is gone. */
+static void with_an_error_queue(void)
+{
+    const int flags = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE |
+                      SOF_TIMESTAMPING_OPT_TSONLY;
+    struct exec_result result = EXEC_RESULT_INIT;
+    struct exec_request what = EXEC_REQUEST_INIT;
+    struct frame_connection *c, *peer;
+    struct frame_view request;
+    struct frame *frame;
+    struct pollfd ready;
+    char byte;
+    struct ends e = ends(TCP_SOCKET);
+    int fd[2], timeout;
+    fd[0] = e.read_fd, fd[1] = e.peer_read;
+    CHECK(setsockopt(fd[0], SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof flags) == 0);
+    CHECK(write(fd[0], "x", 1) == 1 && read(fd[1], &byte, 1) == 1);
+    ready.fd = fd[0];
+    ready.events = 0;
+    CHECK(poll(&ready, 1, LONG) == 1 && ready.revents == POLLERR);
+    CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], NULL, &c));
+    for (timeout = 0; timeout <= 20; timeout += 20)
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_recv(c, timeout, &frame));
+    /* It serves a command. */
+    CHECK_RETURNS(0, frame_connection_new(fd[1], fd[1], NULL, &peer));
+    what.command = "sleep 0.1; exit 3";
+    CHECK_RETURNS(0, exec_start(peer, &what, LONG));
+    CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &request, NULL));
+    CHECK_RETURNS(EXEC_EXITED, exec_serve(c, request.header, NULL, &result));
+    CHECK_RETURNS(3, result.exit_code);
+    CHECK_RETURNS(EXEC_EXITED, exec_finish(peer, LONG, NULL));
+    frame_connection_free(peer);
+    /* It asks for one. */
+    CHECK_RETURNS(0, exec_start(c, &what, LONG));
+    for (timeout = 0; timeout <= 20; timeout += 20) {
+        CHECK_RETURNS(FRAME_ETIMEDOUT, exec_read(c, &byte, 1, timeout, NULL));
+        CHECK_RETURNS(FRAME_ETIMEDOUT, exec_finish(c, timeout, NULL));
+    }
+    frame_connection_free(c);
+    close_ends(&e);
+}
+
 static void last_words(void)
 {
     static char much[200000], rest[1 << 16];
@@ -446,6 +490,7 @@ int main(int argc, char **argv)
     set_meanwhile();
     two_numbers();
     closed_by_the_host();
+    with_an_error_queue();
     last_words();
     return 0;
 }

@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import pickle
+import signal
 import socket
 import ssl
 import subprocess
@@ -19,6 +20,8 @@ import textwrap
 import threading
 import time
 import unittest
+import unittest.mock
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection as OtherConnection
 from typing import Any
@@ -28,6 +31,7 @@ from support import encoded
 
 import framefd
 from framefd import Connection, ErrorCode, Frame, Prefix
+from framefd._native import lib
 
 
 class Making(unittest.TestCase):
@@ -439,6 +443,39 @@ class Bodies(unittest.TestCase):
         self.assertEqual([*self.theirs.pieces(), self.theirs.read()], [b"89", b""])
         self.assertEqual(self.theirs.recv().body, b"next")
 
+    def test_a_body_keeps_its_connection_open(self) -> None:
+        ours, theirs = socket.socketpair()
+        framefd.send(theirs, {}, b"body")
+
+        def body() -> Any:
+            connection = Connection(ours.detach())
+            connection.recv_header()
+            return connection.pieces()
+
+        pieces = body()
+        gc.collect()
+        with tempfile.TemporaryFile() as other:  # it does not get the descriptor's number
+            other.write(b"another body")
+            other.seek(0)
+            self.assertEqual(b"".join(pieces), b"body")
+        del pieces
+        gc.collect()
+        self.assertEqual(theirs.recv(1), b"", "nobody has it any more")
+        theirs.close()
+
+    def test_a_body_ends_with_its_connection(self) -> None:
+        with support.connections() as (ours, theirs):
+            theirs.send({}, b"body")
+            ours.recv_header()
+            ours.begin({}, 9)
+            ours.close()
+            with tempfile.TemporaryFile() as other:
+                calls = (lambda: ours.write(b"SECRET"), ours.read, lambda: next(ours.pieces()))
+                for call in calls:
+                    with self.assertRaisesRegex(framefd.StateError, "closed"):
+                        call()
+                self.assertEqual(other.read(), b"")
+
     def test_what_is_left_of_a_body_is_dropped(self) -> None:
         self.ours.send({}, b"x" * 1000)
         self.ours.send({}, b"next")
@@ -762,6 +799,28 @@ class Threads(unittest.TestCase):
                     ours.recv(timeout=0)
 
             running()
+
+    def test_a_call_keeps_a_connection_that_another_thread_closes(self) -> None:
+        for name, call in (
+            ("exec_signal", lambda command: command.signal(signal.SIGTERM)),
+            ("exec_resize", lambda command: command.resize(24, 80)),
+            ("exec_write", lambda command: command.write(b"x")),
+            ("frame_connection_abort", lambda command: command.connection.abort()),
+            ("frame_connection_flush", lambda command: command.connection.flush()),
+        ):
+            with support.connections() as (ours, _):
+                command = ours.start("cat")
+                pointer = weakref.ref(ours._pointer)
+                alive = []
+
+                def close(*_: object, c: Connection = ours, p: Any = pointer) -> int:
+                    c.close()
+                    alive.append(p() is not None)
+                    return 0
+
+                with unittest.mock.patch.object(lib, name, close):
+                    call(command)
+                self.assertEqual((alive, pointer()), ([True], None), name)
 
     def test_duplex(self) -> None:
         with support.connections(duplex=True) as (ours, theirs):
