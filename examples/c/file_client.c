@@ -4,6 +4,8 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <sys/stat.h>
 #include <time.h>
 
 static const char help[] =
@@ -16,8 +18,10 @@ static const char help[] =
     "  stat REMOTE                     show kind, mode, size, time and name of REMOTE\n"
     "  list [REMOTE]                   the same of all that is in the directory REMOTE\n"
     "\n"
-    "A second name that is left out is the last part of the first; list shows the server's\n"
-    "root. In names a control character is shown as \\xNN, and a backslash as \\\\.\n"
+    "A second name that is left out is the last part of the first; a file goes into LOCAL if\n"
+    "that is a directory, and into REMOTE if that ends with a slash. list shows the server's\n"
+    "root. At the prompt a name with blanks is in quotes, or has a backslash before each. In\n"
+    "names a control character is shown as \\xNN, and a backslash as \\\\.\n"
     "\n"
     "  -r               send or fetch a directory with all that is in it; files keep their\n"
     "                   modes and times; symbolic links are left out, and what cannot be read\n"
@@ -142,6 +146,12 @@ static void wipe(const struct bar *bar)
 
 /* ---- requests */
 
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
 /* Puts or gets. With --resume it waits while the file is busy: the server may not have noticed
  * yet that the last attempt was interrupted. */
 static int move(struct frame_connection *c, bool put, const struct frame_file_transfer *what,
@@ -156,15 +166,40 @@ static int move(struct frame_connection *c, bool put, const struct frame_file_tr
     }
 }
 
+/* The file of this name in a directory, which may end with a slash. */
+static void join(char *path, size_t size, const char *directory, const char *name)
+{
+    size_t len = strlen(directory);
+    const char *slash = len > 0 && directory[len - 1] == '/' ? "" : "/";
+    if ((size_t)snprintf(path, size, "%s%s%s", directory, slash, name) >= size)
+        fail("the name is too long: %s", directory);
+}
+
+/* Where a single file goes: into a directory, if its name is that of one. */
+static const char *target_of(const struct request *request, bool put, char *path, size_t size)
+{
+    const char *to = request->to;
+    struct stat found;
+    size_t len = strlen(to);
+    bool within = put ? len > 0 && to[len - 1] == '/'
+                      : stat(to, &found) == 0 && S_ISDIR(found.st_mode);
+    if (!within || request->flags & TREE)
+        return to;
+    join(path, size, to, last_part(request->from));
+    return path;
+}
+
 static int transfer(struct frame_connection *c, const struct request *request)
 {
+    char path[2 * PATH_MAX];
     struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
     struct frame_file_result result = FRAME_FILE_RESULT_INIT;
     bool put = strcmp(request->verb->name, "put") == 0, tree = request->flags & TREE;
     struct bar bar = {0};
 
-    what.name = put ? request->to : request->from;
-    what.path = put ? request->from : request->to;
+    const char *to = target_of(request, put, path, sizeof path);
+    what.name = put ? to : request->from;
+    what.path = put ? request->from : to;
     what.flags = request->flags | (tree ? FRAME_FILE_PRESERVE : 0);
     if (isatty(STDERR_FILENO)) {
         what.progress = draw;
@@ -219,12 +254,6 @@ static const struct verb verbs[] = {{"put", PUT, 1, 2, transfer},
                                     {"get", GET, 1, 2, transfer},
                                     {"stat", 0, 1, 1, show_stat},
                                     {"list", 0, 0, 1, show_list}};
-
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
-}
 
 static void unknown_option(int option, const char *word)
 {
@@ -300,17 +329,29 @@ static int perform(const struct arguments *a, int count, char **words)
     return exit_failure;
 }
 
-/* Splits a line at its blanks; words has room for MAX_WORDS and a NULL. */
+/* Splits a line at its blanks that are not in quotes and have no backslash before them, as a
+ * shell does; words has room for MAX_WORDS and a NULL. Returns -1 if a quote is not closed. */
 static int split(char *line, char **words)
 {
+    char *in = line, *out = line, quote = '\0';
     int count = 0;
-    char *word = strtok(line, " \t");
-    while (word != NULL && count < MAX_WORDS) {
-        words[count++] = word;
-        word = strtok(NULL, " \t");
+    while (*(in += strspn(in, " \t")) != '\0' && count < MAX_WORDS) {
+        words[count++] = out;
+        for (; *in != '\0' && (quote != '\0' || strchr(" \t", *in) == NULL); in++) {
+            if (quote == '\0' ? strchr("'\"", *in) != NULL : *in == quote) {
+                quote = quote == '\0' ? *in : '\0';
+                continue;
+            }
+            if (*in == '\\' && quote != '\'' && in[1] != '\0' &&
+                (quote == '\0' || strchr("\"\\", in[1]) != NULL))
+                in++;
+            *out++ = *in;
+        }
+        in += *in != '\0';
+        *out++ = '\0';
     }
     words[count] = NULL;
-    return count;
+    return quote == '\0' ? count : -1;
 }
 
 int main(int argc, char **argv)
@@ -326,7 +367,9 @@ int main(int argc, char **argv)
     else
         while ((line = next_request(&a)) != NULL) {
             count = split(line, words);
-            status = perform(&a, count, words);
+            if (count < 0)
+                warnx("a quote is not closed, see --help");
+            status = count < 0 ? exit_failure : perform(&a, count, words);
         }
     free_arguments(&a);
     return status;

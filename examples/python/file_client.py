@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,10 @@ Does what REQUEST says, or each line of a prompt that quit or end of input ends:
   stat REMOTE                     show kind, mode, size, time and name of REMOTE
   list [REMOTE]                   the same of all that is in the directory REMOTE
 
-A second name that is left out is the last part of the first; list shows the server's
-root. In names a control character is shown as \\xNN, and a backslash as \\\\.
+A second name that is left out is the last part of the first; a file goes into LOCAL if
+that is a directory, and into REMOTE if that ends with a slash. list shows the server's
+root. At the prompt a name with blanks is in quotes, or has a backslash before each. In
+names a control character is shown as \\xNN, and a backslash as \\\\.
 
   -r               send or fetch a directory with all that is in it; files keep their
                    modes and times; symbolic links are left out, and what cannot be read
@@ -68,7 +71,13 @@ def main() -> int:
         return perform(arguments, arguments.request)
     status = 0
     for line in common.requests(arguments):
-        status = perform(arguments, os.fsdecode(line).split())
+        try:
+            words = shlex.split(os.fsdecode(line))
+        except ValueError:
+            common.warn("a quote is not closed, see --help")
+            status = 1
+        else:
+            status = perform(arguments, words)
     return status
 
 
@@ -111,6 +120,9 @@ def read_request(words: list[str]) -> Request:
     # A shell adds a slash to the name of a directory that it completes.
     source = names[0][:1] + names[0][1:].rstrip("/") if names else ""
     target = names[1] if names[1:] else os.path.basename(source)
+    within = target.endswith("/") if verb == "put" else os.path.isdir(target)
+    if verb in ("put", "get") and within and "-r" not in dict(found):
+        target = os.path.join(target, os.path.basename(source))
     return Request(verb, dict(found), source, target)
 
 

@@ -172,6 +172,30 @@ class Trees(Case):
 
         self.each(OURS, check)
 
+    def test_a_file_goes_into_a_directory(self) -> None:
+        tree = self.tree()
+
+        def check(server: str, client: str) -> None:
+            root = self.root(server, client)
+            (root / "with blanks").mkdir()
+            here = root.parent / "here too"
+            here.mkdir()
+            with launch.server(file_server(server, root)) as running:
+                self.succeed(running, client, "put", str(tree / "small"), "with blanks/")
+                self.succeed(running, client, "get", "with blanks/small", str(here))
+                self.assertEqual((here / "small").read_bytes(), b"small")
+                lines = (
+                    b"get 'with blanks/small' \"here too/a b\"\n"
+                    b"put here\\ too/a\\ b with\\ blanks/\nget 'x\n"
+                )
+                command = launch.program(client, "file_client", *running.address)
+                got = launch.run(command, lines, str(root.parent))
+                said = b"file_client: a quote is not closed, see --help\n"
+                self.assertEqual((got.returncode, got.stderr), (1, said))
+                self.assertEqual((root / "with blanks" / "a b").read_bytes(), b"small")
+
+        self.each(OURS, check)
+
     def test_what_a_server_has(self) -> None:
         root = self.root("server")
         for seconds, name in zip(range(0, 10**9, 10**8), NAMES):
