@@ -1432,7 +1432,8 @@ struct frame_file_result {
  *
  * A file is replaced as a whole or not at all. Its digest is sent after the content, and the
  * server stores the file only if it matches. The digest in the server's reply is compared as
- * well. An error reply that comes while the content is being sent ends the put.
+ * well. With FRAME_FILE_TREE or FRAME_FILE_RESUME the server is asked whether it would refuse a
+ * file before more than 1 MiB of it is sent. An error reply that comes while the content is being sent ends the put.
  *
  * Other files of an existing directory on the server stay. Nothing outside path is sent. What
  * cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
@@ -1571,8 +1572,8 @@ struct frame_file_inquiry {
     /* 0. */
     uint32_t reserved;
     /* "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
-     * "get", if the reply could tell of bytes that are there: a put with an offset, a stat of
-     * the partial file. So what cannot be got cannot be resumed, unless the policy allows "get"
+     * "get", if the reply could tell of bytes that are there (a put with an offset, a stat of
+     * the partial file), and "mkdir" for each directory that `parents` would make. So what cannot be got cannot be resumed, unless the policy allows "get"
      * where the cmd in header is "put" or "stat". */
     const char *cmd;
     /* The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked

@@ -77,6 +77,9 @@ pub const WORKING: Duration = Duration::from_secs(1);
 /// Bytes of a request that are read and dropped after its refusal, so that the connection stays in
 /// sync: less than a second's worth. Of more, the rest is not waited for.
 pub const REFUSED: u64 = 16 * MIB;
+/// A larger file of a tree is put only after the server was asked whether it would be refused: the
+/// question takes a round trip, and so do the first bytes.
+pub const ASKED: u64 = MIB;
 /// How long dropping them may take.
 pub const REFUSED_TIME: Duration = Duration::from_secs(30);
 /// How long the partial file of an interrupted transfer is kept for another try: over a night

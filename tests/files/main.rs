@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod asked;
 mod at_work;
 mod broken;
 mod continued;

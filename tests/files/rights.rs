@@ -159,3 +159,102 @@ fn a_client_that_may_not_get_puts_the_whole_file() {
     });
     assert_eq!((tree.read("old"), tree.names()), (b"abcdef".to_vec(), vec!["old".into()]));
 }
+
+#[test]
+fn a_refused_put_leaves_no_directories() {
+    let tree = Tree::new();
+    let wrong = digest(b"wrong");
+    let resumed = r#","resume":true,"offset":0"#;
+    let mut requests = Vec::new();
+    for keys in [
+        format!(r#","filesize":3,"sha256":"{wrong}""#),
+        format!(r#","filesize":3{resumed},"prefix_sha256":"{wrong}""#),
+        format!(r#","filesize":4,"offset":1,"prefix_sha256":"{wrong}""#),
+        r#","filesize":4"#.to_owned(),
+        r#","filesize":3,"mode":8"#.to_owned(),
+    ] {
+        let keys =
+            format!(r#"{{"cmd":"put","filename":"a/b/c","data_size":3,"parents":true{keys}}}"#);
+        requests.push(encoded(&keys, b"new"));
+    }
+    let all = replies(&tree, &[], &requests);
+    assert!(all.iter().all(|reply| reply.contains(r#""status":"error""#)), "{all:?}");
+    tree.assert_untouched();
+    let good = [r#","filesize":3"#, r#","filesize":3,"resume":true"#].map(|keys| {
+        encoded(
+            &format!(r#"{{"cmd":"put","filename":"a/b/c","data_size":3,"parents":true{keys}}}"#),
+            b"new",
+        )
+    });
+    for request in good {
+        // A policy that lets nobody make directories is asked about these, too.
+        let denied = replies(&tree, &["mkdir"], std::slice::from_ref(&request));
+        assert!(denied[0].contains(r#""code":"denied""#), "{denied:?}");
+        tree.assert_untouched();
+        let stored = replies(&tree, &[], &[request]);
+        assert!(stored[0].contains(r#""status":"ok""#), "{stored:?}");
+        assert_eq!(
+            (tree.read("a/b/c"), crate::names(&tree.at("a/b"))),
+            (b"new".to_vec(), vec!["c".to_owned()])
+        );
+        fs::remove_dir_all(tree.at("a")).unwrap();
+        assert_eq!(tree.names(), ["old"]);
+    }
+}
+
+#[test]
+fn each_directory_that_is_made_is_asked_about() {
+    let tree = Tree::new();
+    fs::create_dir(tree.at("a")).unwrap();
+    let asked = RefCell::new(Vec::new());
+    let policy = |inquiry: &Inquiry<'_>| {
+        let name = str::from_utf8(inquiry.name).unwrap();
+        asked.borrow_mut().push(format!("{} {name}", inquiry.cmd));
+        Ok(())
+    };
+    let options = ServeOptions { policy: Some(&policy), ..ServeOptions::default() };
+    let (client, server) = Kind::Unix.connect();
+    for (cmd, name, keys) in [
+        ("put", "a/b/c/x", r#","filesize":0,"parents":true"#),
+        ("put", "a/b/c/y", r#","filesize":0,"parents":true"#),
+        ("put", "d/x", r#","filesize":0"#),
+        ("mkdir", "a/b/e/f", r#","parents":true"#),
+        ("symlink", "g/l", r#","parents":true,"target":"x""#),
+    ] {
+        client.send_raw(&format!(r#"{{"cmd":"{cmd}","filename":"{name}"{keys}}}"#), b"");
+    }
+    client.half_close();
+    serve(&server, &tree.root, &options);
+    let expected = [
+        "put a/b/c/x",
+        "mkdir a/b",
+        "mkdir a/b/c",
+        "put a/b/c/y",
+        "put d/x",
+        "mkdir a/b/e/f",
+        "mkdir a/b/e",
+        "symlink g/l",
+        "mkdir g",
+    ];
+    assert_eq!(asked.into_inner(), expected);
+}
+
+/// What is cut is kept where its file is to be, in the directories of that.
+#[test]
+fn a_cut_put_with_new_directories_is_continued() {
+    let tree = Tree::new();
+    let begin = r#"{"cmd":"put","filename":"a/b/old","filesize":6,"parents":true,"resume":true"#;
+    let (client, server) = Kind::Unix.connect();
+    client.send(&encoded(&format!(r#"{begin},"data_size":6}}"#), b"abc"));
+    client.half_close();
+    serve(&server, &tree.root, &ServeOptions::default());
+    assert_eq!(tree.read(&format!("a/b/{PART}")), b"abc");
+    assert_eq!(tree.names(), ["a", "old"]);
+    let rest = encoded(&format!(r#"{begin},"data_size":3,"offset":3}}"#), b"def");
+    let stored = replies(&tree, &[], &[rest]);
+    assert!(stored[0].contains(r#""status":"ok""#), "{stored:?}");
+    assert_eq!(
+        (tree.read("a/b/old"), crate::names(&tree.at("a/b"))),
+        (b"abcdef".to_vec(), vec!["old".to_owned()])
+    );
+}

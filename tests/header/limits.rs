@@ -47,7 +47,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("auth_server", &[n(MAX_KEY)]),
     ("auth_key_load", &[n(MAX_KEY)]),
     ("auth_keyring_add", &[n(MAX_KEY)]),
-    ("frame_file_put", &[n(COPY_STEP), REFUSED / 2]),
+    ("frame_file_put", &[ASKED, REFUSED / 2]),
     ("frame_file_serve", &[REFUSED, ms(REFUSED_TIME)]),
     // What is dropped of a file that cannot be taken.
     ("frame_file_get", &[n(COPY_STEP)]),

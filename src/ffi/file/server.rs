@@ -29,8 +29,8 @@ pub struct FrameFileInquiry {
     /// 0.
     pub reserved: u32,
     /// "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
-    /// "get", if the reply could tell of bytes that are there: a put with an offset, a stat of
-    /// the partial file. So what cannot be got cannot be resumed, unless the policy allows "get"
+    /// "get", if the reply could tell of bytes that are there (a put with an offset, a stat of
+    /// the partial file), and "mkdir" for each directory that `parents` would make. So what cannot be got cannot be resumed, unless the policy allows "get"
     /// where the cmd in header is "put" or "stat".
     pub cmd: *const c_char,
     /// The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked

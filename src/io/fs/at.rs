@@ -29,18 +29,17 @@ pub(super) fn make_link(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Resu
     rustix::fs::symlinkat(target, dir, name)
 }
 
-/// Both names are in `dir`.
+/// Each name is in its directory.
 #[inline(never)]
 pub(super) fn rename(
-    dir: BorrowedFd<'_>,
-    from: &[u8],
-    to: &[u8],
+    (from_dir, from): (BorrowedFd<'_>, &[u8]),
+    (to_dir, to): (BorrowedFd<'_>, &[u8]),
     flags: RenameFlags,
 ) -> Result<()> {
     if flags.is_empty() {
-        return rustix::fs::renameat(dir, from, dir, to);
+        return rustix::fs::renameat(from_dir, from, to_dir, to);
     }
-    rustix::fs::renameat_with(dir, from, dir, to, flags)
+    rustix::fs::renameat_with(from_dir, from, to_dir, to, flags)
 }
 
 /// Gives the file that `path` leads to another name.

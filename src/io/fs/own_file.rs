@@ -60,15 +60,25 @@ impl OwnFile {
         self.name.keep = false;
     }
 
-    /// Replaces `leaf`.
-    pub fn replace(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
+    /// Replaces `leaf` in `dir`.
+    pub fn replace(&mut self, dir: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<()> {
         self.give_name()?;
-        self.name.replace(leaf)
+        self.name.replace(dir, leaf)
     }
 
-    /// EEXIST if the name is taken.
-    pub fn take_free_name(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
-        if self.name.exists { self.name.take_free_name(leaf) } else { self.link(leaf) }
+    /// Takes the name `leaf` in `dir`; EEXIST if it is taken.
+    pub fn take_free_name(&mut self, dir: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<()> {
+        if self.name.exists {
+            return self.name.take_free_name(dir, leaf);
+        }
+        self.link(dir, leaf)
+    }
+
+    /// The same, for a name of the library: it is kept from now on.
+    pub fn move_to(&mut self, dir: &Arc<OwnedFd>, name: String) -> rustix::io::Result<()> {
+        self.take_free_name(dir, name.as_bytes())?;
+        self.name = Temporary::existing(dir, name, true);
+        Ok(())
     }
 
     /// Replaces `other` under its name, and is kept from now on.
@@ -82,7 +92,7 @@ impl OwnFile {
     fn give_name(&mut self) -> rustix::io::Result<()> {
         let name = self.name.name.as_bytes();
         if !self.name.exists {
-            self.link(name)?;
+            self.link(self.parent(), name)?;
             self.name.exists = true;
             return Ok(());
         }
@@ -95,8 +105,8 @@ impl OwnFile {
         }
     }
 
-    fn link(&self, name: &[u8]) -> rustix::io::Result<()> {
-        at::link(&linked(self.file.as_fd()), self.name.parent.as_fd(), name)
+    fn link(&self, dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+        at::link(&linked(self.file.as_fd()), dir.as_fd(), name)
     }
 }
 
@@ -146,11 +156,11 @@ mod tests {
             };
             drop(new());
             tree.assert_untouched();
-            assert_eq!(new().take_free_name(b"old"), Err(Errno::EXIST));
+            assert_eq!(new().take_free_name(&parent, b"old"), Err(Errno::EXIST));
             tree.assert_untouched();
-            new().take_free_name(b"free").unwrap();
-            new().replace(b"old").unwrap();
-            new().replace(b"another").unwrap();
+            new().take_free_name(&parent, b"free").unwrap();
+            new().replace(&parent, b"old").unwrap();
+            new().replace(&parent, b"another").unwrap();
             assert_eq!(tree.names(""), ["another", "dir", "free", "old"]);
             for name in ["another", "free", "old"] {
                 assert_eq!(tree.read(name), "new");
@@ -170,7 +180,7 @@ mod tests {
         let mut file = OwnFile::named(&parent, b"x", Mode::RUSR).unwrap();
         fs::remove_file(tree.path(&file.name.name)).unwrap();
         fs::write(tree.path(&file.name.name), "another's").unwrap();
-        assert_eq!(file.replace(b"old"), Err(Errno::NOENT));
+        assert_eq!(file.replace(&parent, b"old"), Err(Errno::NOENT));
         assert_eq!(tree.read("old"), "old");
     }
 

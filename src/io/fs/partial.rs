@@ -95,7 +95,7 @@ fn check_ours(name: Name<'_>, stat: &Stat) -> Result<()> {
 
 /// The name of the partial file: the same for each call, and short even if `name` is as long as
 /// a name can be.
-fn partial_name(name: Name<'_>) -> String {
+pub(super) fn partial_name(name: Name<'_>) -> String {
     let mut hasher = Hasher::default();
     hasher.update(name.split().1);
     let digest = hasher.finish().to_string();

@@ -114,6 +114,20 @@ impl<'fd> Root<'fd> {
         self.directory_of(name, self.make_parents)
     }
 
+    /// The nearest directory above `name` that exists, and the rest of the name from there on.
+    pub(super) fn open_nearest(self, name: Name<'_>) -> Result<(OwnedFd, &[u8])> {
+        let mut at = name;
+        loop {
+            match (self.directory_of(at, false), at.split().0) {
+                (Err(error), Some(above)) if error.kind() == ErrorKind::NotFound => at = above,
+                (opened, above) => {
+                    let begins = above.map_or(0, |above| above.as_bytes().len() + 1);
+                    return Ok((opened?, &name.as_bytes()[begins..]));
+                }
+            }
+        }
+    }
+
     /// Opens a directory for reading; without a name, the root.
     pub fn open_directory(self, name: Option<Name<'_>>) -> Result<OwnedFd> {
         let path = name.map_or(&b"."[..], Name::as_bytes);

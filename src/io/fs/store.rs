@@ -33,7 +33,7 @@ pub struct StoreOptions {
     /// Whether [`NewFile::commit`] returns only when it would survive a power failure; by
     /// default it does.
     pub sync: bool,
-    /// Whether missing parent directories are made; by default not.
+    /// Whether missing parent directories are made, once the file is complete; by default not.
     pub parents: bool,
 }
 
@@ -79,6 +79,8 @@ enum Pending {
     Cut(u64),
     /// Replace this partial file.
     Replace(OwnFile),
+    /// Become the partial file, in a directory that is to be made.
+    Become,
 }
 
 impl NewFile {
@@ -105,6 +107,14 @@ impl NewFile {
         prefix: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<NewFile> {
         let (parent, target) = Target::open(root, name, &options)?;
+        if target.directories().is_some() {
+            // There is neither a partial file nor a stored one.
+            let nothing = || target.too_short(offset);
+            (offset == 0).then_some(()).ok_or_else(nothing)?;
+            let (file, mode) = new_temporary(&parent, &target, &options)?;
+            let pending = Some(Pending::Become);
+            return Ok(NewFile { file, target, mode, options, pending, size: 0 });
+        }
         let (partial, size) = partial::lock(&parent, name)?;
         let refused = |errno| target.refused("resume", errno);
         if offset <= size {
@@ -153,11 +163,11 @@ impl NewFile {
 
     /// Appends all of `bytes`. After an error drop this; nothing is left of it then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.begin().and_then(|()| self.append(bytes));
-        written.map_err(|errno| {
-            self.file.give_up();
-            self.target.refused("write", errno)
-        })
+        let written = self.begin().and_then(|()| {
+            let written = self.append(bytes);
+            written.map_err(|errno| self.target.refused("write", errno))
+        });
+        written.inspect_err(|_| self.file.give_up())
     }
 
     /// Appends `bytes`, and leaves out blocks of zeros.
@@ -199,10 +209,11 @@ impl NewFile {
     /// could not be synced, the new file is in place.
     pub fn commit(mut self) -> Result<()> {
         let begun = self.begin();
-        let NewFile { mut file, target, mode, options, pending: _, size: _ } = self;
-        let refused = |errno| target.refused("store", errno);
+        let NewFile { mut file, mut target, mode, options, pending: _, size: _ } = self;
         file.give_up();
-        begun.map_err(refused)?;
+        begun?;
+        let name = target.name.clone();
+        let refused = |errno| refused("store", &name, errno);
         let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
         let kept = replaced.map(|replaced| mode::take_after(file.as_fd(), &replaced));
         if let Some(mode) = kept.filter(|_| options.mode.is_none()).or(mode) {
@@ -218,48 +229,80 @@ impl NewFile {
         }
         // The file stays open, and thus locked, until it has its name.
         rustix::io::fcntl_dupfd_cloexec(&file, 0).and_then(close).map_err(refused)?;
-        target.check(file.parent().as_fd(), options.overwrite)?;
+        let parent = target.make_directories(file.parent(), options.sync)?;
+        target.check(parent.as_fd(), options.overwrite)?;
         if options.overwrite {
-            file.replace(&target.leaf).map_err(refused)?;
+            file.replace(&parent, &target.leaf).map_err(refused)?;
         } else {
-            file.take_free_name(&target.leaf).map_err(refused)?;
+            file.take_free_name(&parent, &target.leaf).map_err(refused)?;
         }
         if options.sync {
-            at::sync(file.parent().as_fd()).map_err(refused)?;
+            at::sync(parent.as_fd()).map_err(refused)?;
         }
         Ok(())
     }
 
-    fn begin(&mut self) -> rustix::io::Result<()> {
-        match self.pending.take() {
+    fn begin(&mut self) -> Result<()> {
+        let begun = match self.pending.take() {
             None => Ok(()),
             Some(Pending::Cut(offset)) => {
-                retry_on_intr(|| rustix::fs::ftruncate(&self.file, offset))?;
-                seek(self.file.as_fd(), offset)
+                retry_on_intr(|| rustix::fs::ftruncate(&self.file, offset))
+                    .and_then(|()| seek(self.file.as_fd(), offset))
             }
             Some(Pending::Replace(partial)) => self.file.take_over(partial),
-        }
+            Some(Pending::Become) => {
+                let dir = self.target.make_directories(self.file.parent(), self.options.sync)?;
+                let name = partial::partial_name(Name::new(&self.target.leaf)?);
+                self.file.move_to(&dir, name)
+            }
+        };
+        begun.map_err(|errno| match errno {
+            Errno::EXIST => Error::new(ErrorKind::Busy, "another transfer has begun meanwhile"),
+            errno => self.target.refused("write", errno),
+        })
     }
 }
 
-/// The target of a store: the requested name and its last component.
+/// The target of a store: the requested name, its last component, and the part of the name below
+/// the directory of the unfinished file. That has more than one component if directories are to
+/// be made: only when there is something to store in them.
 #[derive(Debug)]
 struct Target {
     name: Box<[u8]>,
     leaf: Box<[u8]>,
+    rest: Box<[u8]>,
 }
 
 impl Target {
-    /// The directory of `name` as well.
+    /// The directory of `name` as well, or the nearest one that exists.
     fn open(
         root: Root<'_>,
         name: Name<'_>,
         options: &StoreOptions,
     ) -> Result<(Arc<OwnedFd>, Target)> {
-        let parent = root.make_parents(options.parents, options.sync).open_parent(name)?;
-        let target = Target { name: name.as_bytes().into(), leaf: name.split().1.into() };
+        let leaf = name.split().1;
+        let (parent, rest) = if options.parents {
+            root.open_nearest(name)?
+        } else {
+            (root.open_parent(name)?, leaf)
+        };
+        let target = Target { name: name.as_bytes().into(), leaf: leaf.into(), rest: rest.into() };
         target.check(parent.as_fd(), options.overwrite)?;
         Ok((Arc::new(parent), target))
+    }
+
+    /// The target below the nearest directory, if directories are missing.
+    fn directories(&self) -> Option<&[u8]> {
+        (self.rest.len() > self.leaf.len()).then_some(&self.rest)
+    }
+
+    /// The directory of the target; missing ones are made.
+    fn make_directories(&mut self, nearest: &Arc<OwnedFd>, sync: bool) -> Result<Arc<OwnedFd>> {
+        let Some(rest) = self.directories() else { return Ok(Arc::clone(nearest)) };
+        let root = Root::new(nearest.as_fd())?.make_parents(true, sync);
+        let made = root.open_parent(Name::new(rest)?)?;
+        self.rest = self.leaf.clone();
+        Ok(Arc::new(made))
     }
 
     /// The existing file, if it has at least `size` bytes.
@@ -267,15 +310,20 @@ impl Target {
         match open_regular(parent, name) {
             Ok((file, stat)) if size(&stat) >= wanted => Ok(file),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => {
-                let detail = format!("there are no {wanted} bytes of {}", quote(&self.name));
-                Err(Error::new(ErrorKind::BadField, detail))
-            }
+            _ => Err(self.too_short(wanted)),
         }
+    }
+
+    fn too_short(&self, wanted: u64) -> Error {
+        let detail = format!("there are no {wanted} bytes of {}", quote(&self.name));
+        Error::new(ErrorKind::BadField, detail)
     }
 
     /// The file that is to be replaced.
     fn check(&self, parent: BorrowedFd<'_>, overwrite: bool) -> Result<Option<Stat>> {
+        if self.directories().is_some() {
+            return Ok(None);
+        }
         match at::stat(parent, &self.leaf) {
             Ok(stat) => {
                 regular(&self.name, &stat)?;
@@ -556,7 +604,7 @@ mod tests {
             }
             let name = Name::new(b"made/x").unwrap();
             let options = StoreOptions { parents: true, ..DEFAULT };
-            NewFile::create(tree.root(), name, options).unwrap();
+            NewFile::create(tree.root(), name, options).unwrap().commit().unwrap();
             assert_eq!(fs::metadata(tree.path("made")).unwrap().mode() & 0o7777, 0o751);
         });
     }
@@ -636,9 +684,9 @@ mod tests {
         for missing in RENAMES {
             let NewFile { mut file, .. } = tree.create("new", NO_OVERWRITE).unwrap();
             failing(missing, || {
-                assert_eq!(file.take_free_name(b"old"), Err(Errno::EXIST));
-                assert_eq!(file.take_free_name(b"dir"), Err(Errno::EXIST));
-                file.take_free_name(b"new").unwrap();
+                assert_eq!(file.take_free_name(&file.parent().clone(), b"old"), Err(Errno::EXIST));
+                assert_eq!(file.take_free_name(&file.parent().clone(), b"dir"), Err(Errno::EXIST));
+                file.take_free_name(&file.parent().clone(), b"new").unwrap();
             });
             assert_eq!(tree.names(""), ["dir", "new", "old"]);
             assert_eq!(tree.read("old"), "old");

@@ -70,35 +70,43 @@ impl Temporary {
         Err(Error::system("no free name for a temporary file", Errno::EXIST))
     }
 
-    /// Replaces `leaf`.
-    pub fn replace(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
-        self.rename(leaf, RenameFlags::empty())
+    /// Replaces `leaf` in `dir`.
+    pub fn replace(&mut self, dir: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<()> {
+        self.rename(dir, leaf, RenameFlags::empty())
     }
 
     /// Replaces `leaf` if that is a symbolic link: EEXIST if something else has taken the name
     /// meanwhile, which stays.
     pub fn replace_link(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
         let (dir, name) = (self.parent.as_fd(), self.name.as_bytes());
-        match at::rename(dir, name, leaf, RenameFlags::EXCHANGE) {
+        let exchange = || at::rename((dir, name), (dir, leaf), RenameFlags::EXCHANGE);
+        match exchange() {
             // Not every file system knows the flag.
-            Err(Errno::INVAL | Errno::NOSYS) => return self.replace(leaf),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                return self.replace(&Arc::clone(&self.parent), leaf);
+            }
             exchanged => exchanged?,
         }
         let found = at::stat(dir, name)?;
         if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
             return Ok(());
         }
-        at::rename(dir, name, leaf, RenameFlags::EXCHANGE)?;
+        exchange()?;
         Err(Errno::EXIST)
     }
 
     /// EEXIST if the name is taken.
-    pub fn take_free_name(&mut self, leaf: &[u8]) -> rustix::io::Result<()> {
-        match self.rename(leaf, RenameFlags::NOREPLACE) {
+    pub fn take_free_name(&mut self, dir: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<()> {
+        match self.rename(dir, leaf, RenameFlags::NOREPLACE) {
             // Not every file system knows the flag; link(2) never replaces either.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                let (parent, name) = (&self.parent, self.name.as_bytes());
-                rustix::fs::linkat(parent, name, parent, leaf, AtFlags::empty())?;
+                rustix::fs::linkat(
+                    &self.parent,
+                    self.name.as_bytes(),
+                    dir,
+                    leaf,
+                    AtFlags::empty(),
+                )?;
                 self.remove();
                 Ok(())
             }
@@ -106,15 +114,16 @@ impl Temporary {
         }
     }
 
-    fn rename(&mut self, leaf: &[u8], flags: RenameFlags) -> rustix::io::Result<()> {
-        at::rename(self.parent.as_fd(), self.name.as_bytes(), leaf, flags)?;
+    fn rename(&mut self, dir: &OwnedFd, leaf: &[u8], flags: RenameFlags) -> rustix::io::Result<()> {
+        let from = (self.parent.as_fd(), self.name.as_bytes());
+        at::rename(from, (dir.as_fd(), leaf), flags)?;
         self.exists = false;
         Ok(())
     }
 
     /// Replaces `other` under its name, and is kept from now on.
     pub fn take_over(&mut self, other: &mut Temporary) -> rustix::io::Result<()> {
-        self.replace(other.name.as_bytes())?;
+        self.replace(&Arc::clone(&other.parent), other.name.as_bytes())?;
         other.exists = false;
         self.name = std::mem::take(&mut other.name);
         (self.exists, self.keep) = (true, true);

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::Transferred;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::io::fs::root::Root;
 use crate::limits;
 use crate::wire::json::header::Header;
+use crate::wire::name::Name;
 
 /// How files are served.
 #[derive(Clone, Copy)]
@@ -68,6 +70,25 @@ impl ServeOptions<'_> {
         }
     }
 
+    /// Asks for each directory that would be made on the way to `name`.
+    pub(super) fn permit_parents(
+        &self,
+        root: Root<'_>,
+        name: Name<'_>,
+        header: &Header,
+    ) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut below = name;
+        while let Some(dir) = below.split().0.filter(|_| self.policy.is_some())
+            && root.stat(Some(dir)).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            missing.push(dir);
+            below = dir;
+        }
+        let mut missing = missing.iter().rev();
+        missing.try_for_each(|dir| self.permit("mkdir", dir.as_bytes(), None, header))
+    }
+
     /// Calls the policy, if there is one.
     pub(super) fn permit(
         &self,
@@ -88,8 +109,8 @@ pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry<'a> {
     /// `put`, `get`, `stat`, `list`, `mkdir` or `symlink`: first the `cmd` of the request itself.
-    /// Then `get`, if it tells of bytes that are there: a put with an offset, a stat of the
-    /// partial file.
+    /// Then `get`, if it tells of bytes that are there (a put with an offset, a stat of the
+    /// partial file), and `mkdir` for each directory that `parents` would make.
     pub cmd: &'a str,
     /// The name in the request. It is acceptable, or empty for the root.
     pub name: &'a [u8],

@@ -134,6 +134,10 @@ impl Session<'_, '_, '_> {
             Ok(upload) => upload,
             Err(error) => return self.refuse_early(error, extent.trailer),
         };
+        if upload.is_question() {
+            drop(upload);
+            return self.answer(&done(None, self.id.as_ref()), &[], Transferred::default());
+        }
         let mut refused = None;
         let received = self.connection.for_each_chunk(upload.step(), self.time_limit, |piece| {
             upload.write(piece).inspect_err(|error| refused = Some(error.clone()))?;
@@ -242,6 +246,9 @@ impl Session<'_, '_, '_> {
             mtime: None,
             sync: self.options.sync,
         };
+        if let ("mkdir" | "symlink", true, Some(name)) = (cmd, store.parents, name) {
+            self.options.permit_parents(root, name, header)?;
+        }
         let id = request.id.as_ref();
         let mut body = Vec::new();
         let header = match cmd {

@@ -33,7 +33,8 @@ impl<'a> Upload<'a> {
         check_size(request.filesize, options.max_size.unwrap_or(u64::MAX))?;
         options.permit("put", name.as_bytes(), Some(request.filesize), header)?;
         let (asked, is_kept) = (request.mode.map(|mode| mode.0), request.keep_mode == Some(true));
-        let offset = request.offset.unwrap_or(0);
+        let is_question = request.ask == Some(true);
+        let mut offset = request.offset.unwrap_or(0);
         if offset > 0 {
             // What it compares with `prefix_sha256`, and the digest of the whole, tell of bytes
             // that the server has.
@@ -51,6 +52,13 @@ impl<'a> Upload<'a> {
             parents: request.parents.unwrap_or(options.parents),
             sync: options.sync,
         };
+        if store.parents {
+            options.permit_parents(root, name, header)?;
+        }
+        if is_question {
+            // What the server has is read once, for the put itself.
+            offset = 0;
+        }
         let is_asked = request.sha256.or(request.prefix_sha256).is_some();
         let is_hashed = options.checksum || is_asked || request.trailer == Some(true);
         let mut meter = Meter::new(request.filesize, is_hashed, flow);
@@ -63,13 +71,20 @@ impl<'a> Upload<'a> {
         } else {
             NewFile::create(root, name, store)?
         };
-        meter.check_skipped(request.prefix_sha256)?;
+        if !is_question {
+            meter.check_skipped(request.prefix_sha256)?;
+        }
         Ok(Upload { request, file, meter })
     }
 
     /// The most bytes that are transferred at once.
     pub(super) fn step(&self) -> usize {
         self.meter.step()
+    }
+
+    /// Whether the client only asks.
+    pub(super) fn is_question(&self) -> bool {
+        self.request.ask == Some(true)
     }
 
     /// Bytes of the file that were received.

@@ -102,6 +102,8 @@ pub struct Connection<'fd> {
     pub(crate) challenge: Option<Challenge>,
     /// Whether the peer repeats ids; known once it has replied, or has done a handshake.
     pub(crate) echoes: Option<bool>,
+    /// It has repeated one.
+    pub(super) has_repeated_id: bool,
     /// Closed last: an abort uses them.
     owned: [Option<OwnedFd>; 2],
 }
@@ -153,6 +155,7 @@ impl<'fd> Connection<'fd> {
             max_body: options.max_body,
             requests: 0,
             echoes: None,
+            has_repeated_id: false,
             challenge: None,
             owned,
         })

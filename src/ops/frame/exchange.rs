@@ -62,6 +62,11 @@ impl<'fd> Connection<'fd> {
         numbered(self.requests)
     }
 
+    /// Whether the peer is known to repeat ids.
+    pub(crate) fn repeats_ids(&self) -> bool {
+        self.has_repeated_id
+    }
+
     /// Checks that a received frame answers the request with this id. If the first answer has no
     /// id, the peer does not repeat ids. After one with an id, and after a handshake, one without
     /// is accepted only if it is the error `bad_request`: the peer could not read the id.
@@ -85,6 +90,7 @@ impl<'fd> Connection<'fd> {
         if !is_ours {
             return bad("it is the reply to another request");
         }
+        self.has_repeated_id |= has_id;
         if has_id || self.echoes.is_none() {
             self.echoes = Some(has_id);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{check_no_body, check_ok, is_working, query, starts_over, wait_for_reply};
+use super::{ask, check_no_body, check_ok, is_working, query, starts_over, wait_for_reply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::range::{self, position};
@@ -159,6 +159,7 @@ impl<'a> Put<'a, '_, '_> {
     fn send(&mut self, mut meter: Meter<'_>, resume: bool, done: &mut Transferred) -> Result<()> {
         let Put { what, time_limit, .. } = *self;
         let has_trailer = meter.is_hashed() && what.reply;
+        self.ask_first(&meter, resume)?;
         let id = what.reply.then(|| self.connection.next_id());
         let header = self.request(id.clone(), &meter, has_trailer, resume).header();
         let fd = self.source.fd;
@@ -183,6 +184,31 @@ impl<'a> Put<'a, '_, '_> {
         })??;
         *done = sent;
         Ok(())
+    }
+
+    /// Asks whether the server would refuse a large file: if it did so later, the connection would
+    /// be broken. Only for a put that is several requests anyway: the other end may expect a
+    /// plain one to be one. And only if the server repeats ids: older ones might take the
+    /// question for an empty file.
+    fn ask_first(&mut self, meter: &Meter<'_>, resume: bool) -> Result<()> {
+        let Put { what, time_limit, .. } = *self;
+        let is_large = meter.left() > limits::ASKED && (what.tree || what.resume);
+        if !(is_large && self.connection.repeats_ids()) {
+            return Ok(());
+        }
+        let id = self.connection.next_id();
+        let mut request = self.request(Some(id.clone()), meter, false, resume);
+        request.ask = Some(true);
+        request.prefix_sha256 = None;
+        let asked = self.connection.exchange(|connection| {
+            ask(connection, &request.header(), &id, time_limit)?;
+            check_no_body(connection)
+        });
+        match asked {
+            // One that does not know the question.
+            Err(error) if starts_over(&error) => Ok(()),
+            asked => asked,
+        }
     }
 
     fn request(
@@ -213,6 +239,7 @@ impl<'a> Put<'a, '_, '_> {
             offset,
             prefix_sha256: offset.and_then(|_| meter.digest()),
             resume: resume.then_some(true),
+            ask: None,
         }
     }
 }

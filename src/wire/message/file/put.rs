@@ -36,6 +36,8 @@ pub struct PutRequest {
     pub prefix_sha256: Option<Digest>,
     /// The bytes of an interrupted put are kept, to be continued.
     pub resume: Option<bool>,
+    /// Whether the put would be refused; nothing is sent and stored.
+    pub ask: Option<bool>,
 }
 
 impl PutRequest {
@@ -55,6 +57,7 @@ impl PutRequest {
             header.plain("offset", self.offset);
             header.text("prefix_sha256", self.prefix_sha256.map(String::from).as_deref());
             header.plain("resume", self.resume);
+            header.plain("ask", self.ask);
             header.plain("working", self.offset.map(|_| true));
         })
     }
@@ -77,12 +80,16 @@ impl PutRequest {
             offset: fields.size("offset")?,
             prefix_sha256: fields.parsed("prefix_sha256")?,
             resume: fields.boolean("resume")?,
+            ask: fields.boolean("ask")?,
         };
         fields.boolean("working")?;
         if request.filesize > MAX_DATA_SIZE {
             return Err(Error::new(ErrorKind::TooBig, "filesize does not fit 63 bits"));
         }
-        let rest = rest_of(request.filesize, request.offset)?;
+        let mut rest = rest_of(request.filesize, request.offset)?;
+        if request.ask == Some(true) {
+            rest = 0;
+        }
         match header.data_size() {
             Some(body) if body != rest => Err(Error::new(
                 ErrorKind::BadField,
@@ -107,8 +114,10 @@ impl PutExtent {
     /// their body is as long as the file. After an error the start of the next frame is unknown.
     pub fn of(header: &Header) -> Result<PutExtent> {
         let fields = header.fields()?;
+        let is_question = fields.boolean("ask").is_ok_and(|ask| ask == Some(true));
         let body = match header.data_size() {
             Some(body) => body,
+            None if is_question => 0,
             None if fields.size("offset")?.is_some() => {
                 return Err(Error::new(ErrorKind::Missing, "an offset needs a data_size"));
             }
@@ -121,7 +130,8 @@ impl PutExtent {
                 None => 0,
             },
         };
-        Ok(PutExtent { body, trailer: fields.boolean("trailer")? == Some(true) })
+        let has_trailer = fields.boolean("trailer")? == Some(true);
+        Ok(PutExtent { body, trailer: has_trailer && !is_question })
     }
 }
 
@@ -246,6 +256,8 @@ mod tests {
             (r#"{"data_size":3,"filesize":5,"trailer":true}"#, 3, true),
             (r#"{"data_size":3,"filesize":5,"offset":9}"#, 3, false),
             (r#"{"filesize":5,"mode":8}"#, 5, false),
+            (r#"{"filesize":5,"ask":true,"trailer":true}"#, 0, false),
+            (r#"{"data_size":3,"filesize":5,"ask":7,"trailer":true}"#, 3, true),
             ("{}", 0, false),
         ] {
             assert_eq!(extent(text).unwrap(), PutExtent { body, trailer }, "{text}");
