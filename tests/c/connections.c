@@ -25,6 +25,7 @@ static void messages(void)
     struct frame_view views[8], one;
     struct frame *frame;
     uint64_t body_len;
+    int64_t two;
     char buf[16];
     int fd[2], i;
 
@@ -50,6 +51,8 @@ static void messages(void)
         CHECK(views[i].body_len == (size_t)i && memcmp(views[i].body, "0123456789", (size_t)i) == 0);
     CHECK(strcmp(views[2].header, "{\"data_size\":2,\"two\":2}") == 0);
     CHECK(strlen(views[2].header) == views[2].header_len);
+    CHECK_RETURNS(0, frame_header_int(views[2].header, "two", &two));
+    CHECK(two == 2);
     CHECK_RETURNS(3, frame_connection_next(c[1], views, 8, 0));
     CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_next(c[1], views, 8, 0));
 
