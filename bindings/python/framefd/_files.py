@@ -68,7 +68,8 @@ class TreeResult(NamedTuple):
     """Result of transferring a tree: the counts of ``files`` that were transferred or, with
     ``resume``, were the same on both sides, of ``directories``, including the topmost one, of
     symbolic ``links`` that were made, and of entries that were ``skipped``; the ``bytes`` of
-    the files that were transferred; and how many entries ``failed``."""
+    the files, with what the other side had of a file already but without files that were the
+    same; and how many entries ``failed``."""
 
     files: int
     directories: int
