@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import io
 import os
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar, Union
+from typing import IO, Any, Literal, NamedTuple, TypeVar, Union
 
 from . import _abi, _errors, _policies
 from ._arguments import (
@@ -39,6 +42,9 @@ FileKind = Literal["file", "dir", "symlink", "other"]
 Links = Literal["skip", "refuse", "follow", "copy"]
 
 PATH = (str, bytes, os.PathLike)
+
+#: Bytes that are read at once from a source without a length.
+SPOOL = 1 << 20
 
 KINDS: dict[int, FileKind] = {
     _abi.FRAME_FILE_REGULAR: "file",
@@ -139,7 +145,8 @@ class Files(Core):
         """Stores a file on the server.
 
         ``source`` is a path, or a descriptor or binary file object that is read from its
-        position: ``length`` bytes, or to the end of a regular file. ``name`` is relative to
+        position: ``length`` bytes, or to the end. A pipe and a socket without a ``length``,
+        and a BytesIO, are read into a temporary file first. ``name`` is relative to
         the server's root; by default the last part of the path. The server replaces a file of
         that name only once the new one is complete; without ``overwrite`` it never replaces
         one. ``mode``: permission bits, reduced by the server's umask; by default those of the
@@ -176,22 +183,25 @@ class Files(Core):
             | flag(_abi.FRAME_FILE_PARENTS, parents)
             | flag(_abi.FRAME_FILE_RESUME, resume)
         )
-        return self._transfer(
-            file_result,
-            lib.frame_file_put,
-            name,
-            source,
-            True,
-            progress,
-            timeout,
-            flags,
-            mode=limit(mode, "mode", 0o777),
-            length=limit(length, "length"),
-            offset=unsigned(offset, "offset"),
-            mtime=mtime,
-            stall_ms=milliseconds(stall),
-            rate=limit(rate, "rate"),
-        )
+        with contextlib.ExitStack() as stack:
+            if length is None and has_no_length(source):
+                source = stack.enter_context(copied(source))
+            return self._transfer(
+                file_result,
+                lib.frame_file_put,
+                name,
+                source,
+                True,
+                progress,
+                timeout,
+                flags,
+                mode=limit(mode, "mode", 0o777),
+                length=limit(length, "length"),
+                offset=unsigned(offset, "offset"),
+                mtime=mtime,
+                stall_ms=milliseconds(stall),
+                rate=limit(rate, "rate"),
+            )
 
     def get(
         self,
@@ -526,6 +536,29 @@ def sweep(root: LocalFile, older_than: float | None = None) -> int:
     age = 0 if older_than is None else min(max(round(older_than * 1000), 1), 2**63 - 1)
     with directory(root) as number:
         return _errors.check(lib.frame_file_sweep(number, age))
+
+
+def has_no_length(source: Any) -> bool:
+    """Whether the library cannot find out how many bytes there are."""
+    if isinstance(source, (io.BufferedReader, io.FileIO)):
+        return not source.seekable()
+    if isinstance(source, (*PATH, io.IOBase)):
+        return isinstance(source, io.BytesIO)
+    return not stat.S_ISREG(os.fstat(fileno(source)).st_mode)
+
+
+def copied(source: Any) -> IO[bytes]:
+    """A temporary file with the rest of a source."""
+    file = tempfile.TemporaryFile()
+    try:
+        read = getattr(source, "read", None) or functools.partial(os.read, fileno(source))
+        for piece in iter(lambda: read(SPOOL), b""):
+            file.write(piece)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @contextlib.contextmanager

@@ -107,11 +107,26 @@ class Files(unittest.TestCase):
         with open(self.local / "a", "rb") as source, self.assertRaises(TypeError):
             self.ours.put(source)
 
+    def test_sources_whose_length_is_not_known(self) -> None:
+        bytesio = io.BytesIO(b"-in memory")
+        bytesio.read(1)
+        self.assertEqual(self.put(bytesio, "memory").size, 9)
+        self.assertEqual((self.root / "memory").read_bytes(), b"in memory")
+        for buffered in (False, True):
+            reader, writer = os.pipe()
+            os.write(writer, b"from a pipe")
+            os.close(writer)
+            with open(reader, "rb", buffering=-1 if buffered else 0) as file:
+                if buffered:
+                    self.assertEqual(file.read(5), b"from ")
+                self.put(file if buffered else reader, "pipe")
+            expected = b"a pipe" if buffered else b"from a pipe"
+            self.assertEqual((self.root / "pipe").read_bytes(), expected)
+
     def test_objects_that_are_not_the_bytes_of_their_descriptor(self) -> None:
         with gzip.open(self.local / "z", "wb") as packed:
             packed.write(b"x" * 1000)
         wrong: list[Any] = [
-            io.BytesIO(b"no descriptor"),
             open(self.local / "a", encoding="latin-1"),  # noqa: SIM115
             gzip.open(self.local / "z"),  # noqa: SIM115
         ]
