@@ -391,6 +391,38 @@ fn every_entry_point_catches_panics() {
     assert_eq!(seen, read("tests/abi/symbols.txt").lines().count(), "every name is looked at");
 }
 
+/// Each finding of careful users names the tests that fail without its mend, or says why there is
+/// none.
+#[test]
+fn every_finding_has_its_tests() {
+    let table = fs::read_to_string(root().join("tests/findings.tsv")).unwrap();
+    let mut names = BTreeSet::new();
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let &[name, kind, tests, reason] = &columns[..] else { panic!("four columns: {line}") };
+        assert!(!kind.is_empty(), "{line}");
+        names.insert(name.split(':').next().unwrap());
+        if tests == "-" {
+            assert!(!reason.is_empty(), "{name} has neither a test nor a reason");
+            continue;
+        }
+        for test in tests.split(' ') {
+            let (path, function) = test.split_once("::").unwrap_or_else(|| panic!("{test}"));
+            let function = function.rsplit("::").next().unwrap();
+            let source = fs::read_to_string(root().join(path));
+            let source = source.unwrap_or_else(|error| panic!("{name}: {path}: {error}"));
+            let is_there = source.contains(&format!("{function}("));
+            assert!(is_there, "{name}: there is no {function} in {path}");
+        }
+    }
+    let numbered = [("core-", 1..=18), ("field-2.", 1..=20), ("python-P", 1..=31), ("c-", 1..=19)];
+    for (list, numbers) in numbered {
+        for name in numbers.map(|number| format!("{list}{number}")) {
+            assert!(names.contains(name.as_str()), "{name} has no line");
+        }
+    }
+}
+
 /// The structs of the header whose members are public, with the members' names.
 fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();

@@ -39,7 +39,7 @@ pub(super) fn regular(name: &[u8], stat: &Stat) -> Result<()> {
 }
 
 /// The file that `fd` is open on, and whether its mode is one. A file without a name has it by
-/// chance, unless it has the sticky bit of [`settled`](super::settled).
+/// chance, unless it is a copy of a file in /proc or /sys, which has the sticky bit.
 pub fn stat(fd: BorrowedFd<'_>) -> Result<(entry::Stat, bool)> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
     Ok((stat_of(&stat), stat.st_nlink > 0 || stat.st_mode & 0o1000 != 0))
