@@ -196,6 +196,19 @@ CASES: dict[str, tuple[Callable[[socket.socket], None], Call]] = {
     "a large keyring": (sends(), lambda c: framefd.Keyring().load(os.path.join(FOLDER.name, "keys"))),
 }
 
+# Members that fill a header of 60 KB, each in its own way.
+SHAPES: dict[str, dict[str, object]] = {
+    "many keys": {f"k{n}": n for n in range(4400)},
+    "one long text": {"text": "x" * 58_000},
+    "a text of escapes": {"text": "\x01" * 9_600},
+    "many small values": {"values": [0] * 19_000},
+    "deep": {"values": [[[[[[[[[[[[[[1]]]]]]]]]]]]]] * 1_700},
+    "many texts": {"argv": ["x"] * 11_000, "env": {f"k{n}": "" for n in range(500)}},
+    "long names": {"filename": "d/" * 28_000, "target": "../" * 300},
+    "Base64": {"filename_b64": "YQ==" * 14_000},
+}
+COMMANDS = ["exec", "put", "get", "stat", "list", "mkdir", "symlink", "no such command"]
+
 FOLDER = tempfile.TemporaryDirectory()
 UDP = ("127.0.0.1", 0)
 
@@ -226,6 +239,51 @@ class Memory(unittest.TestCase):
             os.kill(other, signal.SIGKILL)
             os.waitpid(other, 0)
         return text or f"it ended with the wait status {status}"
+
+
+class Peak(unittest.TestCase):
+    def test_a_request_costs_a_small_multiple_of_its_size(self) -> None:
+        for command in COMMANDS:
+            for name, members in SHAPES.items():
+                with self.subTest(command, header=name):
+                    header = {"cmd": command, **members}
+                    size = len(json.dumps(header))
+                    self.assertLess(size, 65_000)
+                    grown = peak(header)
+                    self.assertLess(grown, 48 * size, f"{grown // size} bytes for each byte")
+
+
+def peak(header: dict[str, object]) -> int:
+    """Bytes by which a server of it grows."""
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    with ours, theirs, open(reading, "rb") as told:
+        framefd.send(theirs, header)
+        theirs.shutdown(socket.SHUT_WR)
+        server = fork(lambda: os.write(writing, str(growth(ours, header["cmd"])).encode()))
+        os.close(writing)
+        grown = int(told.read())
+        os.waitpid(server, 0)
+    return grown
+
+
+def growth(sock: socket.socket, command: object) -> int:
+    connection = framefd.Connection(sock)
+    ctypes.CDLL(None).malloc_trim(0)
+    # Begins the high-water mark anew: proc_pid_clear_refs(5).
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    request = connection.recv_header()
+    if command == "exec":
+        connection.serve_exec(request)
+    else:
+        connection.serve_file(request, FOLDER.name)
+    return memory("VmHWM") - before
+
+
+def memory(key: str) -> int:
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(key + ":")[1].split()[0])
 
 
 def fork(work: Callable[[], object]) -> int:
