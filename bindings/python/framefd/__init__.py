@@ -32,6 +32,7 @@ from ._auth import (
 )
 from ._commands import STDERR, STDOUT, RemoteCommand
 from ._connection import Connection, Listener, ServerAddress, accept, connect, listen
+from ._contents import LocalFile, LocalSource, LocalTarget, Readable, Writable
 from ._core import State
 from ._datagrams import Datagram, DatagramServer, recv_datagram, run_datagram, send_datagram
 from ._descriptors import Descriptor, HasFileno
@@ -89,7 +90,6 @@ from ._files import (
     FileResult,
     FileStat,
     Links,
-    LocalFile,
     PartialFile,
     Progress,
     TreeResult,
@@ -157,6 +157,8 @@ __all__ = [
     "Links",
     "Listener",
     "LocalFile",
+    "LocalSource",
+    "LocalTarget",
     "MalformedError",
     "NoMemoryError",
     "NoSpaceError",
@@ -167,6 +169,7 @@ __all__ = [
     "PathError",
     "Prefix",
     "Progress",
+    "Readable",
     "RefusedError",
     "RemoteCommand",
     "Request",
@@ -181,6 +184,7 @@ __all__ = [
     "TreeResult",
     "TruncatedError",
     "UnsupportedError",
+    "Writable",
     "__version__",
     "accept",
     "auth_client",

@@ -26,6 +26,10 @@ Descriptor = Union[int, HasFileno]
 
 DESCRIPTOR = "a descriptor is an int, a socket or another object with a fileno()"
 
+IN_MEMORY = "its bytes are in memory, use a TemporaryFile"
+
+BUFFERED = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+
 # Objects whose descriptor carries other bytes than they are given, or some of whose bytes are
 # elsewhere. Their modules need not be there.
 WRAPPERS = [
@@ -36,7 +40,7 @@ WRAPPERS = [
     ("multiprocessing.connection", "_ConnectionBase", "it has messages of its own"),
     ("codecs", "StreamReaderWriter", "open the file in binary mode"),
     ("codecs", "StreamRecoder", "open the file in binary mode"),
-    ("tempfile", "SpooledTemporaryFile", "its bytes are in memory, use a TemporaryFile"),
+    ("tempfile", "SpooledTemporaryFile", IN_MEMORY),
     ("framefd._core", "Core", "it has methods for that"),
     ("framefd._commands", "RemoteCommand", "it has methods for that"),
     ("framefd.aio._connection", "Connection", "it has methods for that"),
@@ -86,7 +90,7 @@ def binary(file: Any, *, is_read: bool | None = None) -> Any:
     TypeError if the object converts the bytes, as compressed files do, or has no descriptor.
     """
     refuse(file)
-    file = getattr(file, "file", file)  # of a tempfile
+    file = inside(file)
     if not isinstance(file, io.IOBase):
         return file
     if isinstance(file, io.TextIOBase):
@@ -95,11 +99,28 @@ def binary(file: Any, *, is_read: bool | None = None) -> Any:
             raise TypeError(f"{text} ({type(file).__name__})")
         file.flush()
         file = getattr(file, "buffer", file)  # such as sys.stdout
-    raw = getattr(file, "raw", file)
-    if isinstance(raw, io.IOBase) and not isinstance(raw, (io.FileIO, socket.SocketIO)):
+    if not is_file(file):
         raise wrong("a file is one that open() makes in binary mode", file)
     file.flush()
     return file
+
+
+def is_file(file: Any) -> bool:
+    """Whether it is a file of open() or a socket's makefile(), whose descriptor has the bytes
+    that it reads and writes."""
+    file = inside(file)
+    if isinstance(file, io.TextIOWrapper):
+        file = file.buffer
+    raw = file.raw if isinstance(file, BUFFERED) else file
+    if isinstance(raw, socket.SocketIO):
+        return advice_on(getattr(raw, "_sock", None)) is None
+    return isinstance(raw, io.FileIO)
+
+
+def inside(file: Any) -> Any:
+    """The file inside a tempfile, or the file itself."""
+    wrapper = getattr(sys.modules.get("tempfile"), "_TemporaryFileWrapper", None)
+    return file.file if wrapper is not None and isinstance(file, wrapper) else file
 
 
 def is_inside(file: io.TextIOBase) -> bool:
@@ -116,19 +137,24 @@ def is_inside(file: io.TextIOBase) -> bool:
 
 
 def check_nothing_is_ahead(file: Any) -> None:
-    """StateError if a buffered file has bytes that are in its descriptor no more. peek()
-    shows them; it must not read others meanwhile."""
-    if not isinstance(file, (io.BufferedReader, io.BufferedRandom)):
-        return
-    raw: Any = file.raw
-    raw.readinto = nothing_there
-    try:
-        ahead = len(file.peek())
-    finally:
-        del raw.readinto
+    """StateError if a buffered file has bytes that are in its descriptor no more."""
+    ahead = is_ahead(file)
     if ahead:
         text = f"the {type(file).__name__} has read {ahead} bytes ahead: open it unbuffered"
         raise StateError(ErrorCode.STATE, text)
+
+
+def is_ahead(file: Any) -> int:
+    """How many bytes a buffered file has read ahead. peek() shows them; it must not read
+    others meanwhile."""
+    if not isinstance(file, (io.BufferedReader, io.BufferedRandom)):
+        return 0
+    raw: Any = file.raw
+    raw.readinto = nothing_there
+    try:
+        return len(file.peek())
+    finally:
+        del raw.readinto
 
 
 def nothing_there(_: object) -> None:
@@ -139,10 +165,18 @@ def refuse(fd: Any) -> None:
     """TypeError for an object whose descriptor is not its stream."""
     if not hasattr(fd, "fileno"):
         raise wrong(DESCRIPTOR, fd)
+    advice = advice_on(fd)
+    if advice is not None:
+        raise TypeError(f"a {type(fd).__name__} cannot be passed: {advice}")
+
+
+def advice_on(fd: Any) -> str | None:
+    """What to do with a wrapper of a descriptor; None for what is none."""
     for module, name, advice in WRAPPERS:
         wrapper = getattr(sys.modules.get(module), name, None)
         if wrapper is not None and isinstance(fd, wrapper):
-            raise TypeError(f"a {type(fd).__name__} cannot be passed: {advice}")
+            return advice
+    return None
 
 
 def other_fileno(write_fd: Descriptor | None) -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import io
 import os
-import stat
-import tempfile
-from collections.abc import Callable, Iterator
-from typing import IO, Any, Literal, NamedTuple, TypeVar, Union
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from . import _abi, _errors, _policies
 from ._arguments import (
@@ -27,8 +25,18 @@ from ._arguments import (
     unsigned,
 )
 from ._callbacks import Callbacks
+from ._contents import (
+    PATH,
+    LocalFile,
+    LocalSource,
+    LocalTarget,
+    directory,
+    readable,
+    reader,
+    writable,
+)
 from ._core import Core
-from ._descriptors import HasFileno, fileno, in_position
+from ._descriptors import in_position
 from ._errors import FrameError
 from ._messages import Request, text_of
 from ._native import lib
@@ -37,14 +45,8 @@ from ._policies import FilePolicy
 #: Called with the name of the file on the server, the bytes that are done and all of them; to
 #: stop, raise an exception.
 Progress = Callable[[str, int, int], object]
-LocalFile = Union[int, HasFileno, StrOrBytesPath]
 FileKind = Literal["file", "dir", "symlink", "other"]
 Links = Literal["skip", "refuse", "follow", "copy"]
-
-PATH = (str, bytes, os.PathLike)
-
-#: Bytes that are read at once from a source without a length.
-SPOOL = 1 << 20
 
 KINDS: dict[int, FileKind] = {
     _abi.FRAME_FILE_REGULAR: "file",
@@ -124,7 +126,7 @@ class Files(Core):
 
     def put(
         self,
-        source: LocalFile,
+        source: LocalSource,
         name: StrOrBytesPath | None = None,
         *,
         overwrite: bool = True,
@@ -144,15 +146,18 @@ class Files(Core):
     ) -> FileResult:
         """Stores a file on the server.
 
-        ``source`` is a path, or a descriptor or binary file object that is read from its
-        position: ``length`` bytes, or to the end. A pipe and a socket without a ``length``,
-        and a BytesIO, are read into a temporary file first. ``name`` is relative to
-        the server's root; by default the last part of the path. The server replaces a file of
-        that name only once the new one is complete; without ``overwrite`` it never replaces
-        one. ``mode``: permission bits, reduced by the server's umask; by default those of the
-        file that is replaced, or of the source. ``mtime``: modification time, in seconds
-        since 1970. ``preserve``: both are those of the source. ``parents``: missing parent
-        directories are made.
+        ``source`` is a path, or a descriptor or any binary object with a read(), which is
+        read from its position: ``length`` bytes, or to the end. What is no file of open(),
+        such as a BytesIO, a gzip file, a member of an archive or an HTTP response, and a pipe
+        or a socket without a ``length``, is read into a temporary file before ``timeout``
+        begins. ``put(b"...")`` is a path, too: pass content in a BytesIO.
+
+        ``name`` is relative to the server's root; by default the last part of the path. The
+        server replaces a file of that name only once the new one is complete; without
+        ``overwrite`` it never replaces one. ``mode``: permission bits, reduced by the
+        server's umask; by default those of the file that is replaced, or of the source.
+        ``mtime``: modification time, in seconds since 1970. ``preserve``: both are those of
+        the source. ``parents``: missing parent directories are made.
 
         ``resume``: continues an interrupted put of the same content, and can be continued
         itself. Otherwise the whole file is sent again. ``offset`` is for a caller who knows
@@ -160,21 +165,23 @@ class Files(Core):
         of ``source`` is after them. Without ``checksum`` it need not have them.
 
         ``progress(name, done, total)`` is called after each piece, and once for an empty
-        file; an exception that it raises ends the transfer, and this call raises it. ``rate`` is the most bytes per
-        second (default: no limit). ``timeout`` is in seconds for the whole call, by default
-        the connection's; ``stall`` is the longest time without a byte (default 30 s).
+        file; an exception that it raises ends the transfer, and this call raises it. ``rate``
+        is the most bytes per second (default: no limit). ``timeout`` is in seconds for the
+        whole call, by default the connection's; ``stall`` is the longest time without a byte
+        (default 30 s).
         ``checksum``: a SHA-256 of the whole file is compared at the end. ``reply=False`` is
         for old servers, which do not reply.
 
         If ``remote`` is set (DeniedError: the name; ExistsError, NoSpaceError, ChecksumError
         and so on), the server did not store the file, and the connection is still usable,
-        unless more than 8 MiB were left to send. It is also usable after NotFoundError, DeniedError, PathError and ValueError for
-        ``source``, which are raised before anything is sent. Any other error after that
-        breaks the connection.
+        unless more than 8 MiB were left to send. It is also usable after NotFoundError,
+        DeniedError, PathError and ValueError for ``source``, and after what its read()
+        raises: these come before anything is sent. Any other error after that breaks the
+        connection.
         """
         if name is None:
             if not isinstance(source, PATH):
-                fileno(source)  # raises for a wrong object
+                reader(source, length is not None)  # raises for a wrong object
                 raise TypeError("a name is needed if the source is not a path")
             name = os.path.basename(os.fsencode(source))
         flags = (
@@ -183,30 +190,27 @@ class Files(Core):
             | flag(_abi.FRAME_FILE_PARENTS, parents)
             | flag(_abi.FRAME_FILE_RESUME, resume)
         )
-        with contextlib.ExitStack() as stack:
-            if length is None and has_no_length(source):
-                source = stack.enter_context(copied(source))
-            return self._transfer(
-                file_result,
-                lib.frame_file_put,
-                name,
-                source,
-                True,
-                progress,
-                timeout,
-                flags,
-                mode=limit(mode, "mode", 0o777),
-                length=limit(length, "length"),
-                offset=unsigned(offset, "offset"),
-                mtime=mtime,
-                stall_ms=milliseconds(stall),
-                rate=limit(rate, "rate"),
-            )
+        return self._transfer(
+            file_result,
+            lib.frame_file_put,
+            name,
+            readable(source, length),
+            True,
+            progress,
+            timeout,
+            flags,
+            mode=limit(mode, "mode", 0o777),
+            length=limit(length, "length"),
+            offset=unsigned(offset, "offset"),
+            mtime=mtime,
+            stall_ms=milliseconds(stall),
+            rate=limit(rate, "rate"),
+        )
 
     def get(
         self,
         name: StrOrBytesPath,
-        destination: LocalFile,
+        destination: LocalTarget,
         *,
         overwrite: bool = True,
         mode: int | None = None,
@@ -224,15 +228,17 @@ class Files(Core):
     ) -> FileResult:
         """Fetches a file from the server.
 
-        ``destination`` is a path, or a descriptor or binary file object to write to. The file
-        at a path is replaced only once the new one is complete and, with ``sync``, on the
-        disk. A file of more than ``max_size`` bytes is refused (default: no limit).
+        ``destination`` is a path, or a descriptor or any binary object with a write(). The
+        file at a path is replaced only once the new one is complete and, with ``sync``, on
+        the disk. What is no file of open(), such as a BytesIO or a gzip file, is written once
+        the file is complete in a temporary file. A file of more than ``max_size`` bytes is
+        refused (default: no limit).
 
         For a path: ``overwrite``, ``mode``, ``mtime``, ``sync``; with ``preserve`` it gets
         the permission bits and the time of the server's file. Without ``mode`` a file that is
-        replaced keeps its permission bits, and a new one gets those of the server's file. ``resume``: continues from the
-        partial file of an interrupted get, if the server's file begins with the same bytes,
-        and can be continued itself.
+        replaced keeps its permission bits, and a new one gets those of the server's file.
+        ``resume``: continues from the partial file of an interrupted get, if the server's
+        file begins with the same bytes, and can be continued itself.
 
         For a descriptor: ``offset`` bytes of the file are already there, before its position,
         and only the rest is requested. They must be readable, unless ``checksum`` is False.
@@ -251,7 +257,7 @@ class Files(Core):
             file_result,
             lib.frame_file_get,
             name,
-            destination,
+            writable(destination, offset, checksum),
             False,
             progress,
             timeout,
@@ -310,7 +316,7 @@ class Files(Core):
             tree_result,
             lib.frame_file_put,
             name,
-            source,
+            contextlib.nullcontext(source),
             True,
             progress,
             timeout,
@@ -349,7 +355,7 @@ class Files(Core):
             tree_result,
             lib.frame_file_get,
             name,
-            destination,
+            contextlib.nullcontext(destination),
             False,
             progress,
             timeout,
@@ -471,7 +477,7 @@ class Files(Core):
         result_of: Callable[[_abi.FrameFileResult], Result],
         function: Callable[..., int],
         name: StrOrBytesPath,
-        file: LocalFile,
+        opening: AbstractContextManager[Any],
         to_read: bool,
         progress: Progress | None,
         timeout: float | None,
@@ -483,23 +489,24 @@ class Files(Core):
         if mtime is not None:
             what.flags |= _abi.FRAME_FILE_MTIME
             what.mtime_ms = timestamp(mtime)
-        result = _abi.FrameFileResult()
-        with contextlib.ExitStack() as stack:
-            callbacks = stack.enter_context(Callbacks())
-            check_callable(progress, "progress")
-            if progress is not None:
-                report = callbacks.guarded(functools.partial(reported, progress), 1)
-                what.progress = _abi.FrameFileTransferProgress(report)
-            if isinstance(file, PATH):
-                what.path = c_string(file, "path")
-            else:
-                what.fd = stack.enter_context(in_position(file, to_read=to_read))
-            code = function(self._pointer, what, poll_time(timeout), result)
-        try:
-            self._about(code, name, file if isinstance(file, PATH) else None)
-        except FrameError as error:
-            error.result = result_of(result)
-            raise
+        result, time = _abi.FrameFileResult(), poll_time(timeout)
+        check_callable(progress, "progress")
+        with opening as file:
+            with contextlib.ExitStack() as stack:
+                callbacks = stack.enter_context(Callbacks())
+                if progress is not None:
+                    report = callbacks.guarded(functools.partial(reported, progress), 1)
+                    what.progress = _abi.FrameFileTransferProgress(report)
+                if isinstance(file, PATH):
+                    what.path = c_string(file, "path")
+                else:
+                    what.fd = stack.enter_context(in_position(file, to_read=to_read))
+                code = function(self._pointer, what, time, result)
+            try:
+                self._about(code, name, file if isinstance(file, PATH) else None)
+            except FrameError as error:
+                error.result = result_of(result)
+                raise
         return result_of(result)
 
     def _about(
@@ -536,42 +543,6 @@ def sweep(root: LocalFile, older_than: float | None = None) -> int:
     age = 0 if older_than is None else min(max(round(older_than * 1000), 1), 2**63 - 1)
     with directory(root) as number:
         return _errors.check(lib.frame_file_sweep(number, age))
-
-
-def has_no_length(source: Any) -> bool:
-    """Whether the library cannot find out how many bytes there are."""
-    if isinstance(source, (io.BufferedReader, io.FileIO)):
-        return not source.seekable()
-    if isinstance(source, (*PATH, io.IOBase)):
-        return isinstance(source, io.BytesIO)
-    return not stat.S_ISREG(os.fstat(fileno(source)).st_mode)
-
-
-def copied(source: Any) -> IO[bytes]:
-    """A temporary file with the rest of a source."""
-    file = tempfile.TemporaryFile()
-    try:
-        read = getattr(source, "read", None) or functools.partial(os.read, fileno(source))
-        for piece in iter(lambda: read(SPOOL), b""):
-            file.write(piece)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-@contextlib.contextmanager
-def directory(root: LocalFile) -> Iterator[int]:
-    """The descriptor of a directory, open during the `with` block."""
-    if not isinstance(root, PATH):
-        yield fileno(root)
-        return
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def file_result(result: _abi.FrameFileResult) -> FileResult:

@@ -35,7 +35,6 @@ class Files(unittest.TestCase):
         calls: list[Callable[[Any, framefd.Connection], Any]] = [
             lambda pipe, _: framefd.recv(pipe, prefix=packets),
             lambda pipe, _: framefd.Connection(pipe, -1),
-            lambda pipe, ours: ours.put(pipe, "name", length=9),
             lambda pipe, ours: (ours.begin({}, 9), ours.write_from(pipe)),
         ]
         for call in calls:

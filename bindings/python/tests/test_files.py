@@ -5,9 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import gc
-import gzip
 import hashlib
-import io
 import math
 import os
 import pathlib
@@ -106,39 +104,6 @@ class Files(unittest.TestCase):
         )
         with open(self.local / "a", "rb") as source, self.assertRaises(TypeError):
             self.ours.put(source)
-
-    def test_sources_whose_length_is_not_known(self) -> None:
-        bytesio = io.BytesIO(b"-in memory")
-        bytesio.read(1)
-        self.assertEqual(self.put(bytesio, "memory").size, 9)
-        self.assertEqual((self.root / "memory").read_bytes(), b"in memory")
-        for buffered in (False, True):
-            reader, writer = os.pipe()
-            os.write(writer, b"from a pipe")
-            os.close(writer)
-            with open(reader, "rb", buffering=-1 if buffered else 0) as file:
-                if buffered:
-                    self.assertEqual(file.read(5), b"from ")
-                self.put(file if buffered else reader, "pipe")
-            expected = b"a pipe" if buffered else b"from a pipe"
-            self.assertEqual((self.root / "pipe").read_bytes(), expected)
-
-    def test_objects_that_are_not_the_bytes_of_their_descriptor(self) -> None:
-        with gzip.open(self.local / "z", "wb") as packed:
-            packed.write(b"x" * 1000)
-        wrong: list[Any] = [
-            open(self.local / "a", encoding="latin-1"),  # noqa: SIM115
-            gzip.open(self.local / "z"),  # noqa: SIM115
-        ]
-        for file in wrong:
-            self.addCleanup(file.close)
-            with self.subTest(type(file).__name__), file, self.assertRaises(TypeError):
-                self.ours.put(file, "name")
-        self.assertEqual(os.listdir(self.root), [])
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(b"buffered")
-            file.seek(0)
-            self.assertEqual(self.put(file, "name").size, 8)
 
     def test_a_file_of_proc_is_whole(self) -> None:
         version = pathlib.Path("/proc/version").read_bytes()

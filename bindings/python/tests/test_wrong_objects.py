@@ -74,6 +74,8 @@ RIGHT: dict[str, set[str]] = {
     "Links": set(),
     "Literal['little', 'big']": set(),
     "LocalFile": {"int", "str", "bytes"},
+    "LocalSource": {"int", "str", "bytes"},
+    "LocalTarget": {"int", "str", "bytes"},
     "Prefix | None": {"None"},
     "ServerAddress": {"str"},
     "Address | None": {"str", "bytes", "None"},
@@ -98,6 +100,9 @@ CHOICES = {"Links", "Literal['little', 'big']"}
 #: Types of parameters that also take a file.
 FILES = {"Descriptor", "Descriptor | None", "LocalFile"}
 
+#: Those that also take any object with a read() or a write() of bytes.
+CONTENTS = {"LocalSource", "LocalTarget"}
+
 #: What the library makes, and no program.
 RESULTS = {
     "framefd.CompletedCommand",
@@ -107,6 +112,8 @@ RESULTS = {
     "framefd.FileInquiry",
     "framefd.HasFileno",
     "framefd.Outcome",
+    "framefd.Readable",
+    "framefd.Writable",
     "framefd.aio.Server",
 }
 #: Objects with methods, and how a test gets one from a connection.
@@ -261,8 +268,10 @@ class Wrong(unittest.TestCase):
     def wrong_objects(self, parameter: inspect.Parameter) -> list[Any]:
         right = RIGHT[parameter.annotation]
         wrong = [value for kind, value in OBJECTS.items() if kind not in right]
+        if parameter.annotation in CONTENTS:
+            wrong += [file for file in self.wrong_files(True) if not has_bytes(file)]
         if parameter.annotation in FILES:
-            is_written = parameter.name in ("destination", "stdout", "stderr")
+            is_written = parameter.name in ("stdout", "stderr")
             wrong += self.wrong_files(is_written or parameter.name == "file")
         return wrong
 
@@ -320,7 +329,7 @@ class Wrong(unittest.TestCase):
         kinds: tuple[type[Exception], ...] = (TypeError,)
         if parameter.annotation in CHOICES:
             kinds = (TypeError, ValueError)
-        if isinstance(wrong, io.BufferedReader):
+        if isinstance(wrong, io.BufferedReader) and isinstance(wrong.raw, io.FileIO):
             kinds = (framefd.StateError,)
         with self.assertRaises(kinds) as caught:
             yield
@@ -350,7 +359,9 @@ def files_of_other_bytes() -> Iterator[Any]:
     yield theirs.makefile("rwb")
     context = ssl.create_default_context()
     context.check_hostname = False
-    yield context.wrap_socket(ours, do_handshake_on_connect=False)
+    tls = context.wrap_socket(ours, do_handshake_on_connect=False)
+    yield tls
+    yield tls.makefile("rb")
     yield from multiprocessing.Pipe()
     for module in (gzip, bz2, lzma):
         yield module.open(f"{module.__name__}.z", "wb")  # type: ignore[attr-defined]
@@ -359,6 +370,11 @@ def files_of_other_bytes() -> Iterator[Any]:
     yield io.BytesIO(b"content")
     yield io.StringIO("content")
     yield framefd.Connection(theirs)
+
+
+def has_bytes(file: Any) -> bool:
+    """Whether its read() and write() have the bytes that its descriptor has not."""
+    return isinstance(file, (io.BufferedIOBase, tempfile.SpooledTemporaryFile))
 
 
 def says_what_it_is(wrong: object) -> str:
