@@ -85,8 +85,8 @@ pub struct Process<'a> {
 impl Process<'_> {
     /// Starts it. An empty `argv`, a NUL byte, a malformed variable and a user or group of
     /// the number `u32::MAX`, which is none, are [`ErrorKind::Argument`]; everything else is
-    /// [`ErrorKind::Spawn`] with the errno and the step that failed, and leaves nothing
-    /// behind.
+    /// [`ErrorKind::Spawn`], or [`ErrorKind::NoMemory`], with the errno and the step that failed,
+    /// and leaves nothing behind.
     pub fn spawn(&self) -> Result<Child> {
         reap_left_alone();
         self.confinement.check()?;
@@ -218,7 +218,8 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 
 /// The error of a system call that failed before the command ran.
 pub(crate) fn spawn_error(what: &str, errno: Errno) -> Error {
-    Error::system_as(ErrorKind::Spawn, what, errno)
+    let kind = if errno == Errno::NOMEM { ErrorKind::NoMemory } else { ErrorKind::Spawn };
+    Error::system_as(kind, what, errno)
 }
 
 /// The child's stack, with a guard page below.

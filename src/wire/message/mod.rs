@@ -39,11 +39,8 @@ impl<'a> ErrorReply<'a> {
     /// The reply that reports a failure of `kind`, with `message` for people. A message above 1
     /// KiB is cut: it may quote the request, and must fit the reply's header.
     pub fn new(kind: ErrorKind, message: &'a str, id: Option<&'a Id>) -> ErrorReply<'a> {
-        let message = if is_said_by_its_code(kind) {
-            message.strip_prefix(kind.text()).map_or(message, |text| text.trim_start_matches(": "))
-        } else {
-            message
-        };
+        let rest = message.strip_prefix(kind.text()).and_then(|rest| rest.strip_prefix(": "));
+        let message = rest.filter(|_| SAID_BY_THE_CODE.contains(&kind)).unwrap_or(message);
         let mut end = message.len().min(MAX_TEXT);
         while !message.is_char_boundary(end) {
             end -= 1;
@@ -194,6 +191,9 @@ fn refusal(fields: &Fields<'_>) -> Result<Error> {
         .find(|(text, _)| *text == code)
         .map_or(ErrorKind::RemoteOther, |(_, kind)| *kind);
     let message = as_reply(fields.text("message"))?.unwrap_or_default();
+    if SAID_BY_THE_CODE.iter().any(|kind| kind.text() == message) {
+        return Ok(Error::new(kind, ""));
+    }
     Ok(Error::new(kind, crate::wire::json::escape(message.as_bytes())))
 }
 
@@ -212,19 +212,16 @@ const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("io", ErrorKind::RemoteIo),
 ];
 
-/// Whether the reply code means what `kind` means: then the message need not say it again.
-fn is_said_by_its_code(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::NotFound
-            | ErrorKind::Exists
-            | ErrorKind::NoSpace
-            | ErrorKind::Checksum
-            | ErrorKind::Denied
-            | ErrorKind::Spawn
-            | ErrorKind::Unsupported
-    )
-}
+/// Kinds whose reply code means the same: the message need not say it again.
+const SAID_BY_THE_CODE: [ErrorKind; 7] = [
+    ErrorKind::NotFound,
+    ErrorKind::Exists,
+    ErrorKind::NoSpace,
+    ErrorKind::Checksum,
+    ErrorKind::Denied,
+    ErrorKind::Spawn,
+    ErrorKind::Unsupported,
+];
 
 /// The reply code for `kind`.
 fn reply_code(kind: ErrorKind) -> &'static str {
