@@ -2,9 +2,12 @@
 
 #include "common.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -19,9 +22,10 @@ static const char help[] =
     "  list [REMOTE]                   the same of all that is in the directory REMOTE\n"
     "\n"
     "A second name that is left out is the last part of the first; a file goes into LOCAL if\n"
-    "that is a directory, and into REMOTE if that ends with a slash. list shows the server's\n"
-    "root. At the prompt a name with blanks is in quotes, or has a backslash before each. In\n"
-    "names a control character is shown as \\xNN, and a backslash as \\\\.\n"
+    "that is a directory, and into REMOTE if that ends with a slash. LOCAL can be -, which is\n"
+    "standard input or output. list shows the server's root. At the prompt a name with blanks\n"
+    "is in quotes, or has a backslash before each. In names a control character is shown as\n"
+    "\\xNN, and a backslash as \\\\.\n"
     "\n"
     "  -r               send or fetch a directory with all that is in it; files keep their\n"
     "                   modes and times; symbolic links are left out, and what cannot be read\n"
@@ -37,7 +41,7 @@ static const char help[] =
     "Where standard error is a terminal it shows how far a transfer is.\n";
 
 enum {
-    MAX_WORDS = 10,
+    PIECE = 1 << 16, /* bytes that are copied at once */
     BAR_WIDTH = 40,
     BAR_MS = 100,
     BUSY_MS = 3000, /* wait while a file is busy */
@@ -144,6 +148,70 @@ static void wipe(const struct bar *bar)
         fprintf(stderr, "\r%*s\r", BAR_WIDTH + 7, "");
 }
 
+/* ---- standard input and output */
+
+static bool is_standard(const char *local, const char *device)
+{
+    return strcmp(local, "-") == 0 || strcmp(local, device) == 0;
+}
+
+static FILE *temporary(void)
+{
+    FILE *file = tmpfile();
+    if (file == NULL)
+        fail("cannot make a temporary file: %s", strerror(errno));
+    return file;
+}
+
+/* The number of bytes that were read, 0 at the end. Waits also if fd does not block. */
+static size_t read_piece(int fd, char *piece)
+{
+    struct pollfd input = {.fd = fd, .events = POLLIN};
+    ssize_t count;
+    while ((count = read(fd, piece, PIECE)) < 0)
+        if (errno == EAGAIN)
+            poll(&input, 1, -1);
+        else if (errno != EINTR)
+            fail("cannot read the input: %s", strerror(errno));
+    return (size_t)count;
+}
+
+/* A copy of what comes from standard input or a pipe: its length is needed before it is sent.
+ * NULL for other files. */
+static FILE *copy_of(const char *local)
+{
+    char piece[PIECE];
+    struct stat found;
+    size_t count;
+    int fd = STDIN_FILENO;
+    if (!is_standard(local, "/dev/stdin")) {
+        if (stat(local, &found) != 0 || !S_ISFIFO(found.st_mode))
+            return NULL;
+        if ((fd = open(local, O_RDONLY | O_CLOEXEC)) < 0)
+            fail("%s: %s", local, strerror(errno));
+    }
+    FILE *copy = temporary();
+    while ((count = read_piece(fd, piece)) > 0)
+        if (fwrite(piece, 1, count, copy) != count)
+            fail("cannot write a temporary file: %s", strerror(errno));
+    if (fflush(copy) != 0)
+        fail("cannot write a temporary file: %s", strerror(errno));
+    if (fd != STDIN_FILENO)
+        close(fd);
+    rewind(copy);
+    return copy;
+}
+
+/* Writes what was fetched to standard output. */
+static void show_content(FILE *content)
+{
+    char piece[PIECE];
+    size_t count;
+    rewind(content);
+    while ((count = read_piece(fileno(content), piece)) > 0)
+        show(STDOUT_FILENO, piece, count);
+}
+
 /* ---- requests */
 
 static const char *last_part(const char *path)
@@ -189,34 +257,63 @@ static const char *target_of(const struct request *request, bool put, char *path
     return path;
 }
 
-static int transfer(struct frame_connection *c, const struct request *request)
+/* Whether -r is for a single file. */
+static bool is_single(struct frame_connection *c, const struct request *request, bool put)
+{
+    struct frame_file_info info = FRAME_FILE_INFO_INIT;
+    struct stat found;
+    if (put)
+        return stat(request->from, &found) == 0 && !S_ISDIR(found.st_mode);
+    return frame_file_stat(c, request->from, 0, FRAME_NO_TIMEOUT, &info) == 0 &&
+           info.kind == FRAME_FILE_REGULAR;
+}
+
+static void show_transfer(const struct frame_file_transfer *what, const char *verb,
+                          const struct frame_file_result *result)
+{
+    FILE *out = open_text();
+    fprintf(out, "%s %s: %" PRIu64 " bytes", verb, what->name, result->bytes);
+    if (what->flags & TREE)
+        fprintf(out, ", files: %" PRIu64 ", directories: %" PRIu64 ", left out: %" PRIu64 "\n",
+                result->files, result->directories, result->skipped + result->failed);
+    else
+        fprintf(out, "%s%s\n", result->sha256[0] != '\0' ? ", sha256 " : "", result->sha256);
+    show_text(out);
+}
+
+static int transfer(struct frame_connection *c, const struct request *given)
 {
     char path[2 * PATH_MAX];
+    struct request request = *given;
     struct frame_file_transfer what = FRAME_FILE_TRANSFER_INIT;
     struct frame_file_result result = FRAME_FILE_RESULT_INIT;
-    bool put = strcmp(request->verb->name, "put") == 0, tree = request->flags & TREE;
+    bool put = strcmp(request.verb->name, "put") == 0;
+    bool shown = !put && is_standard(request.to, "/dev/stdout");
     struct bar bar = {0};
 
-    const char *to = target_of(request, put, path, sizeof path);
-    what.name = put ? to : request->from;
-    what.path = put ? request->from : to;
-    what.flags = request->flags | (tree ? FRAME_FILE_PRESERVE : 0);
+    what.flags = request.flags & TREE ? FRAME_FILE_PRESERVE : 0;
+    if (request.flags & TREE && is_single(c, &request, put))
+        request.flags &= ~(uint32_t)TREE;
+    what.flags |= request.flags;
+    const char *to = target_of(&request, put, path, sizeof path);
+    FILE *content = shown ? temporary() : put ? copy_of(request.from) : NULL;
+    what.name = put ? to : request.from;
+    if (content != NULL)
+        what.fd = fileno(content);
+    else
+        what.path = put ? request.from : to;
     if (isatty(STDERR_FILENO)) {
         what.progress = draw;
         what.context = &bar;
     }
     int code = move(c, put, &what, &result);
     wipe(&bar);
-    if (code != 0 && code != FRAME_EINCOMPLETE)
-        return code;
-    FILE *out = open_text();
-    fprintf(out, "%s %s: %" PRIu64 " bytes", request->verb->name, what.name, result.bytes);
-    if (tree)
-        fprintf(out, ", files: %" PRIu64 ", directories: %" PRIu64 ", left out: %" PRIu64 "\n",
-                result.files, result.directories, result.skipped + result.failed);
-    else
-        fprintf(out, "%s%s\n", result.sha256[0] != '\0' ? ", sha256 " : "", result.sha256);
-    show_text(out);
+    if (shown && code == 0)
+        show_content(content);
+    else if (code == 0 || code == FRAME_EINCOMPLETE)
+        show_transfer(&what, request.verb->name, &result);
+    if (content != NULL)
+        fclose(content);
     return code;
 }
 
@@ -261,6 +358,22 @@ static void unknown_option(int option, const char *word)
         warnx("unknown option -%c, see --help", option == TREE ? 'r' : optopt);
     else
         warnx("unknown option %.*s, see --help", (int)strcspn(word, "="), word);
+}
+
+/* Standard input has no name, and standard output takes one file from its beginning. */
+static bool fits_standard(const struct request *request, int names)
+{
+    bool put = request->verb->options == PUT, get = request->verb->options == GET;
+    if (put && names == 1 && strcmp(request->from, "-") == 0)
+        warnx("put - needs a REMOTE, see --help");
+    else if (put && request->flags & TREE && is_standard(request->from, "/dev/stdin"))
+        warnx("-r does not go with standard input, see --help");
+    else if (get && request->flags & (TREE | FRAME_FILE_RESUME) &&
+             is_standard(request->to, "/dev/stdout"))
+        warnx("-r and --resume do not go with standard output, see --help");
+    else
+        return true;
+    return false;
 }
 
 /* Reads a request of count words and a NULL; false after a message. */
@@ -311,7 +424,7 @@ static bool read_request(struct request *request, int count, char **words)
         request->from = words[0];
         request->to = count > 1 ? words[1] : last_part(words[0]);
     }
-    return true;
+    return fits_standard(request, count);
 }
 
 /* Runs one request on its own connection: a transfer that fails halfway breaks it. */
@@ -330,12 +443,13 @@ static int perform(const struct arguments *a, int count, char **words)
 }
 
 /* Splits a line at its blanks that are not in quotes and have no backslash before them, as a
- * shell does; words has room for MAX_WORDS and a NULL. Returns -1 if a quote is not closed. */
+ * shell does; words has room for as many as there can be, and a NULL. Returns -1 if a quote is
+ * not closed. */
 static int split(char *line, char **words)
 {
     char *in = line, *out = line, quote = '\0';
     int count = 0;
-    while (*(in += strspn(in, " \t")) != '\0' && count < MAX_WORDS) {
+    while (*(in += strspn(in, " \t")) != '\0') {
         words[count++] = out;
         for (; *in != '\0' && (quote != '\0' || strchr(" \t", *in) == NULL); in++) {
             if (quote == '\0' ? strchr("'\"", *in) != NULL : *in == quote) {
@@ -354,9 +468,24 @@ static int split(char *line, char **words)
     return quote == '\0' ? count : -1;
 }
 
+/* Runs a line of the prompt. */
+static int perform_line(const struct arguments *a, char *line)
+{
+    char **words = calloc(strlen(line) / 2 + 2, sizeof *words);
+    if (words == NULL)
+        fail("out of memory");
+    int count = split(line, words), status = exit_failure;
+    if (count < 0)
+        warnx("a quote is not closed, see --help");
+    else
+        status = perform(a, count, words);
+    free(words);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
-    char *line, *words[MAX_WORDS + 1];
+    char *line;
     int count = 0, status = EXIT_SUCCESS;
 
     struct arguments a = read_arguments(argc, argv, "k", help);
@@ -365,12 +494,8 @@ int main(int argc, char **argv)
     if (count > 0)
         status = perform(&a, count, a.request);
     else
-        while ((line = next_request(&a)) != NULL) {
-            count = split(line, words);
-            if (count < 0)
-                warnx("a quote is not closed, see --help");
-            status = count < 0 ? exit_failure : perform(&a, count, words);
-        }
+        while ((line = next_request(&a)) != NULL)
+            status = perform_line(&a, line);
     free_arguments(&a);
     return status;
 }

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +28,10 @@ Does what REQUEST says, or each line of a prompt that quit or end of input ends:
   list [REMOTE]                   the same of all that is in the directory REMOTE
 
 A second name that is left out is the last part of the first; a file goes into LOCAL if
-that is a directory, and into REMOTE if that ends with a slash. list shows the server's
-root. At the prompt a name with blanks is in quotes, or has a backslash before each. In
-names a control character is shown as \\xNN, and a backslash as \\\\.
+that is a directory, and into REMOTE if that ends with a slash. LOCAL can be -, which is
+standard input or output. list shows the server's root. At the prompt a name with blanks
+is in quotes, or has a backslash before each. In names a control character is shown as
+\\xNN, and a backslash as \\\\.
 
   -r               send or fetch a directory with all that is in it; files keep their
                    modes and times; symbolic links are left out, and what cannot be read
@@ -58,11 +60,15 @@ REQUESTS = {
 }
 
 
+STANDARD_INPUT, STANDARD_OUTPUT = ("-", "/dev/stdin"), ("-", "/dev/stdout")
+
+
 class Request(NamedTuple):
     verb: str
     options: dict[str, str]
     source: str
     target: str
+    within: bool  # a single file goes into the target
 
 
 def main() -> int:
@@ -121,43 +127,81 @@ def read_request(words: list[str]) -> Request:
     source = names[0][:1] + names[0][1:].rstrip("/") if names else ""
     target = names[1] if names[1:] else os.path.basename(source)
     within = target.endswith("/") if verb == "put" else os.path.isdir(target)
-    if verb in ("put", "get") and within and "-r" not in dict(found):
-        target = os.path.join(target, os.path.basename(source))
-    return Request(verb, dict(found), source, target)
+    if verb == "put" and names == ["-"]:
+        raise Mistake("put - needs a REMOTE, see --help")
+    if verb == "put" and source in STANDARD_INPUT and "-r" in dict(found):
+        raise Mistake("-r does not go with standard input, see --help")
+    if verb == "get" and target in STANDARD_OUTPUT and {"-r", "--resume"} & dict(found).keys():
+        raise Mistake("-r and --resume do not go with standard output, see --help")
+    return Request(verb, dict(found), source, target, within)
 
 
 def transfer(server: framefd.Connection, request: Request) -> None:
-    verb, given, source, target = request
-    name = target if verb == "put" else source
+    verb, given, source, target, within = request
+    is_tree = "-r" in given and not is_single(server, verb, source)
+    if within and not is_tree:
+        target = os.path.join(target, os.path.basename(source))
     options: dict[str, Any] = {
         "resume": "--resume" in given,
         "checksum": "--no-checksum" not in given,
+        "preserve": "-r" in given,
     }
     if "--no-reply" in given:
         options["reply"] = False
     not_all = None
-    with progress_bar() as progress:
+    with progress_bar() as progress, contextlib.ExitStack() as stack:
         options["progress"] = progress
-        if "-r" in given:
+        if is_tree:
             move_tree = server.put_tree if verb == "put" else server.get_tree
             try:
-                tree = patiently(move_tree, source, target, preserve=True, **options)
+                tree = patiently(move_tree, source, target, **options)
             except framefd.IncompleteError as error:
                 tree, not_all = error.result, error
+        elif verb == "put":
+            file = patiently(server.put, opened(source, stack), target, **options)
+        elif target in STANDARD_OUTPUT:
+            patiently(server.get, source, StandardOutput(), **options)
+            return
         else:
-            move = server.put if verb == "put" else server.get
-            file = patiently(move, source, target, **options)
-    if "-r" in given:
+            file = patiently(server.get, source, target, **options)
+    if is_tree:
         said = f"{tree.bytes} bytes, files: {tree.files}"
         said += f", directories: {tree.directories}, left out: {tree.skipped + tree.failed}"
     else:
         said = f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else "")
-    common.show(os.fsencode(f"{verb} {name}: {said}\n"))
+    common.show(os.fsencode(f"{verb} {target if verb == 'put' else source}: {said}\n"))
     if not_all is not None:
         raise not_all
 
 
-def patiently(move: Callable[..., Any], *names: str, **options: Any) -> Any:
+def is_single(server: framefd.Connection, verb: str, source: str) -> bool:
+    """Whether -r is for a single file."""
+    if verb == "put":
+        return os.path.exists(source) and not os.path.isdir(source)
+    try:
+        return server.stat(source).kind == "file"
+    except framefd.FrameError:
+        return False
+
+
+def opened(source: str, stack: contextlib.ExitStack) -> Any:
+    """What the package reads: standard input, a pipe, or the path of another file."""
+    if source in STANDARD_INPUT:
+        return common.STDIN
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(os.stat(source).st_mode):
+            return stack.enter_context(open(source, "rb", buffering=0))
+    return source
+
+
+class StandardOutput:
+    """Gets a file once it is complete, also if it does not block."""
+
+    def write(self, data: bytes) -> None:
+        common.show(data)
+
+
+def patiently(move: Callable[..., Any], *names: Any, **options: Any) -> Any:
     """Puts or gets. With --resume it waits while the file is busy: the server may not have
     noticed yet that the last attempt was interrupted."""
     end = time.monotonic() + BUSY_SECONDS
