@@ -27,7 +27,8 @@ impl OwnFile {
     /// system and /proc allow it to get one later.
     pub fn create(parent: &Arc<OwnedFd>, target: &[u8], mode: Mode) -> Result<OwnFile> {
         match at::open(parent.as_fd(), b".", OFlags::WRONLY | OFlags::TMPFILE, mode) {
-            Ok(file) if rustix::fs::stat(linked(file.as_fd())).is_ok() => {
+            // The name is taken: all but the last step of linkat(2) is possible, in a sandbox too.
+            Ok(file) if at::link(&linked(file.as_fd()), parent.as_fd(), b".") == TAKEN => {
                 Ok(OwnFile { name: Temporary::unused(parent)?, file: locked(file) })
             }
             _ => OwnFile::named(parent, target, mode),
@@ -121,6 +122,8 @@ fn linked(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+const TAKEN: rustix::io::Result<()> = Err(Errno::EXIST);
+
 fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<Locked> {
     at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode).map(locked)
 }
@@ -137,7 +140,8 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-    use crate::io::testing::Tree;
+    use crate::io::fs::store::StoreOptions;
+    use crate::io::testing::{Tree, failing};
 
     type Create = fn(&Arc<OwnedFd>, &[u8], Mode) -> Result<OwnFile>;
 
@@ -170,6 +174,17 @@ mod tests {
             file.take_over(OwnFile::named(&parent, b"x", Mode::RUSR).unwrap()).unwrap();
             drop(file);
             assert_eq!(tree.names("").len(), 5, "it is kept");
+        }
+    }
+
+    #[test]
+    fn in_a_sandbox_without_linkat_it_has_a_name() {
+        for errno in [Errno::PERM, Errno::NOSYS] {
+            let tree = Tree::new();
+            let no_link = [(libc::SYS_linkat, errno)];
+            let options = StoreOptions { sync: false, ..StoreOptions::DEFAULT };
+            failing(&no_link, || tree.store("old", b"new", options)).unwrap();
+            assert_eq!((tree.names("").len(), tree.read("old")), (2, "new".into()));
         }
     }
 
