@@ -1,6 +1,7 @@
 //! The permission bits of files: kept if one is replaced, otherwise those of the source.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -81,6 +82,25 @@ fn a_new_file_gets_those_of_the_source() {
     });
 }
 
+/// The file that it was to replace is gone when it is complete.
+#[test]
+fn a_file_that_replaces_none_after_all_is_no_more_open_than_the_source() {
+    let tree = Tree::new();
+    let (theirs, ours) = (tree.at("x"), tree.local("x"));
+    let vanish = |_: &[u8], _, _| {
+        fs::remove_file(&ours).unwrap();
+        ControlFlow::Continue(())
+    };
+    with_server(&tree, |end| {
+        for bits in [0o600, 0o640, 0o700] {
+            write(&theirs, bits);
+            write(&ours, 0o666);
+            get_path(end, b"x", &ours, &Transfer { progress: Some(&vanish), ..plain() }).unwrap();
+            assert_eq!(mode(&ours) & !bits, 0);
+        }
+    });
+}
+
 #[test]
 fn a_tree_is_no_more_open_at_the_other_side() {
     let tree = Tree::new();
@@ -91,9 +111,17 @@ fn a_tree_is_no_more_open_at_the_other_side() {
     write(&tree.local("tree/open/program"), 0o700);
     set(&tree.local("tree/closed"), 0o700);
     set(&tree.local("tree"), 0o710);
+    // Nor is it meanwhile.
+    let look = |_: &[u8], _, _| {
+        for top in [tree.at("tree"), tree.local("back")].iter().filter(|top| top.exists()) {
+            assert_eq!(mode(top) & 0o067, 0);
+        }
+        ControlFlow::Continue(())
+    };
+    let how = Transfer { progress: Some(&look), ..plain() };
     with_server(&tree, |end| {
-        send_tree(end, b"tree", &tree.local("tree"), &plain()).unwrap();
-        take_tree(end, b"tree", &tree.local("back"), &plain()).unwrap();
+        send_tree(end, b"tree", &tree.local("tree"), &how).unwrap();
+        take_tree(end, b"tree", &tree.local("back"), &how).unwrap();
     });
     for top in [tree.at("tree"), tree.local("back")] {
         assert_eq!(mode(&top) & 0o067, 0);

@@ -3,7 +3,7 @@
 //! Each is compiled once, and not into every caller: the conversion of a path takes more
 //! code than the call.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{Errno, Result, retry_on_intr};
@@ -46,6 +46,19 @@ pub(super) fn rename(
 #[inline(never)]
 pub(super) fn link(path: &str, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     rustix::fs::linkat(rustix::fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Reads an extended attribute, and returns its length. Needs /proc.
+#[inline(never)]
+pub(super) fn attribute(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    attribute: &str,
+    value: &mut [u8],
+) -> Result<usize> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    rustix::fs::lgetxattr(path, attribute, value)
 }
 
 #[inline(never)]

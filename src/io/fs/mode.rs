@@ -2,20 +2,47 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{Gid, Mode, Stat, Uid, fchown};
+use rustix::fs::{Gid, Mode, Stat, Uid, XattrFlags, fchown, fremovexattr, fsetxattr};
 use rustix::io::{Errno, Result};
+
+use crate::io::fs::at;
 
 /// Gives `file` the owner and the group of the file that it will replace, as far as the process
 /// may, and returns that one's permission bits. Members of another group get no more than
 /// everybody.
 pub(super) fn take_after(file: BorrowedFd<'_>, replaced: &Stat) -> Mode {
-    let bits = replaced.st_mode & 0o777;
+    let bits = Mode::from_raw_mode(replaced.st_mode & 0o777);
     let owner = Uid::from_raw(replaced.st_uid);
     let owner = rustix::process::geteuid().is_root().then_some(owner);
     match fchown(file, owner, Some(Gid::from_raw(replaced.st_gid))) {
-        Ok(()) => Mode::from_raw_mode(bits),
-        Err(_) => Mode::from_raw_mode(bits & (0o707 | (bits & 0o007) << 3)),
+        Ok(()) => bits,
+        Err(_) => without_group(bits),
     }
+}
+
+/// Gives `file` the access control list of the file that it will replace, and not that of new files
+/// of the directory. Returns the permission bits that are left of `bits`: without the list, its
+/// mask would be taken for the rights of the group.
+pub(super) fn take_acl(
+    file: BorrowedFd<'_>,
+    (dir, leaf): (BorrowedFd<'_>, &[u8]),
+    bits: Mode,
+) -> Mode {
+    let mut list = [0; MAX_ACL];
+    let taken = match at::attribute(dir, leaf, ACL, &mut list) {
+        Ok(len) => fsetxattr(file, ACL, &list[..len], XattrFlags::empty()),
+        Err(Errno::RANGE) => fremovexattr(file, ACL).and(Err(Errno::RANGE)),
+        Err(_) => {
+            let _ = fremovexattr(file, ACL); // It has none, or its file system knows none.
+            Ok(())
+        }
+    };
+    taken.map_or_else(|_| without_group(bits), |()| bits)
+}
+
+fn without_group(bits: Mode) -> Mode {
+    let bits = bits.as_raw_mode();
+    Mode::from_raw_mode(bits & (0o707 | (bits & 0o007) << 3))
 }
 
 /// Sets the permission bits. A file system without modes, as FAT, is good enough.
@@ -25,6 +52,10 @@ pub(super) fn set(file: BorrowedFd<'_>, mode: Mode) -> Result<()> {
         set => set,
     }
 }
+
+/// The name of a list, and the most bytes that are copied: 8 for each user or group in it.
+const ACL: &str = "system.posix_acl_access";
+const MAX_ACL: usize = 2048;
 
 #[cfg(test)]
 mod tests {
@@ -105,5 +136,56 @@ mod tests {
         let no_owners = [(libc::SYS_fchown, Errno::INVAL)];
         failing(&no_owners, || tree.store("old", b"new", OPTIONS)).unwrap();
         assert_eq!(found(), (0, 0, 0o604));
+    }
+
+    /// As setfacl(1) makes it; the rights of user 12, of the group and of others, at most `mask`.
+    fn list(user: u8, group: u8, mask: u8) -> Vec<u8> {
+        const NOBODY: u32 = u32::MAX;
+        let entries = [
+            (1, 6, NOBODY),
+            (2, user, 12),
+            (4, group, NOBODY),
+            (16, mask, NOBODY),
+            (32, 0, NOBODY),
+        ];
+        let mut bytes = 2_u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in entries {
+            bytes.extend([tag, 0, rights, 0]);
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_access_control_list_and_gets_no_other() {
+        let tree = Tree::new();
+        let set_list = |name: &str, kind: &str, list: &[u8]| {
+            rustix::fs::setxattr(tree.path(name), kind, list, XattrFlags::empty())
+        };
+        let found = || {
+            let mut list = [0; 100];
+            let len = rustix::fs::getxattr(tree.path("old"), ACL, &mut list);
+            (mode_of(&tree, "old"), len.map(|len| list[..len].to_vec()).ok())
+        };
+        let store = |options| tree.store("old", b"new", options).unwrap();
+        let (narrow, wide) = (list(6, 0, 6), list(7, 7, 7));
+        if set_list("old", ACL, &narrow).is_err() {
+            return; // The file system has none.
+        }
+        store(OPTIONS);
+        assert_eq!(found(), (0o660, Some(narrow.clone())));
+        // A list that cannot be kept leaves no rights for those that it named.
+        failing(&[(libc::SYS_fsetxattr, Errno::PERM)], || store(OPTIONS));
+        assert_eq!(found(), (0o600, None));
+        set_mode(&tree, "old", 0o640);
+        set_list("", "system.posix_acl_default", &wide).unwrap();
+        store(OPTIONS);
+        assert_eq!(found(), (0o640, None));
+        set_list("old", ACL, &narrow).unwrap();
+        store(OPTIONS);
+        assert_eq!(found(), (0o660, Some(narrow)));
+        // A mode that was asked for is that of a new file.
+        store(StoreOptions { mode: Some(0o600), ..OPTIONS });
+        assert_eq!(found(), (0o600, Some(list(7, 7, 0))));
     }
 }

@@ -145,13 +145,12 @@ impl NewFile {
 
     /// Uses the mode of the source if it replaces no file and the options set none.
     pub fn adopt_if_new(&mut self, mode: Option<u32>) -> Result<()> {
+        let before = self.options.bits();
+        self.options.new_mode = mode;
         let parent = self.file.parent().as_fd();
-        if self.options.bits() == (StoreOptions { new_mode: mode, ..self.options }).bits()
-            || self.target.check(parent, true)?.is_some()
-        {
+        if before == self.options.bits() || self.target.check(parent, true)?.is_some() {
             return Ok(());
         }
-        self.options.new_mode = mode;
         self.probe()
     }
 
@@ -215,9 +214,21 @@ impl NewFile {
         let name = target.name.clone();
         let refused = |errno| refused("store", &name, errno);
         let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
-        let kept = replaced.map(|replaced| mode::take_after(file.as_fd(), &replaced));
-        if let Some(mode) = kept.filter(|_| options.mode.is_none()).or(mode) {
-            mode::set(file.as_fd(), mode).map_err(refused)?;
+        let bits = match replaced {
+            Some(replaced) => {
+                let kept = mode::take_after(file.as_fd(), &replaced);
+                if options.mode.is_none() {
+                    let there = (file.parent().as_fd(), &*target.leaf);
+                    Some(mode::take_acl(file.as_fd(), there, kept))
+                } else {
+                    mode
+                }
+            }
+            // It may have replaced one when the mode was made.
+            None => mode.map(|mode| mode & options.bits()),
+        };
+        if let Some(bits) = bits {
+            mode::set(file.as_fd(), bits).map_err(refused)?;
         }
         if let Some(mtime) = options.mtime {
             rustix::fs::futimens(&file, &modified_at(mtime)).map_err(refused)?;

@@ -76,6 +76,10 @@ impl Receiver<'_, '_, '_> {
         } else {
             None
         };
+        if let Some(mode) = mode {
+            // Others must not read in it meanwhile, either.
+            directory::restrict(top.as_fd(), mode | 0o700)?;
+        }
         let fd = Some(Root::new(top.as_fd())?.open_directory(None)?);
         self.top = Some(top);
         Ok(Directory { fd, mode })
