@@ -210,14 +210,21 @@ fn the_destination_of_the_tree_itself() {
     let tree = Tree::new();
     plant(&tree.at("a"));
     let copying = |put: bool, name: &str, path: &Path, progress: bool| {
-        let nothing = |_: &[u8], _, _| ControlFlow::Continue(());
-        let progress = progress.then_some(&nothing as framefd::ops::file::Progress<'_>);
-        against(Kind::Unix, &tree, quick, |end| {
+        let counts = Cell::default();
+        let count = |_: &[u8], done: u64, total: u64| {
+            counts.set((done, total));
+            ControlFlow::Continue(())
+        };
+        let progress = progress.then_some(&count as framefd::ops::file::Progress<'_>);
+        let done = against(Kind::Unix, &tree, quick, |end| {
             let how = Transfer { parents: put, progress, ..plain() };
             let transfer = if put { send_tree } else { take_tree };
             transfer(end, name.as_bytes(), path, &how).unwrap()
         })
-        .0
+        .0;
+        let (bytes, total) = counts.get();
+        assert_eq!(bytes, total, "what it leaves out does not count");
+        done
     };
     for (put, name, at) in [
         (true, "a/copy", "a"),

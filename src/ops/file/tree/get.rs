@@ -115,7 +115,12 @@ impl Side for Receiver<'_, '_, '_> {
     ) -> Result<Option<(Directory, Vec<Entry>)>> {
         let Some(entries) = self.list(at)? else { return Ok(None) };
         let dir = match above.zip(entry) {
-            _ if self.tally.is_none() => Directory::default(),
+            above if self.tally.is_none() => {
+                if above.is_none() {
+                    self.top = path::open_directory(self.path).ok();
+                }
+                Directory::default()
+            }
             Some((above, entry)) => self.make(above, entry)?,
             None => self.make_top(at)?,
         };
@@ -137,7 +142,7 @@ impl Side for Receiver<'_, '_, '_> {
     }
 
     fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()> {
-        let Some(top) = &self.top else { return Ok(()) };
+        let Some((top, _)) = self.top.as_ref().zip(self.tally) else { return Ok(()) };
         let name = Name::new(at.within())?;
         directory::make_link(Root::new(top.as_fd())?, name, target, &self.what.store())
     }

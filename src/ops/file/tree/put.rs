@@ -58,9 +58,6 @@ impl Sender<'_, '_, '_> {
             let mode = check::stat(dir)?.0.mode & 0o777 | 0o700;
             mkdir(self.connection, at.name(), Some(mode), what.parents && is_top, time_limit)?;
         }
-        if is_top {
-            self.dest = client::identity(self.connection, at.name(), time_limit)?;
-        }
         if what.resume {
             self.theirs = sorted(list(self.connection, at.name(), time_limit)?);
         }
@@ -96,6 +93,9 @@ impl Side for Sender<'_, '_, '_> {
         }
         if self.tally.is_some() {
             self.make(dir.as_fd(), at, entry.is_none())?;
+        }
+        if entry.is_none() {
+            self.dest = client::identity(self.connection, at.name(), self.time_limit)?;
         }
         let mut entries = Vec::new();
         for name in directory::names(dir.as_fd())? {
