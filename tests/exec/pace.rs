@@ -208,3 +208,33 @@ fn a_byte_before_each_deadline_does_not_hold_a_server() {
         }
     });
 }
+
+/// A socket is writable again only once most of what was sent is read.
+#[test]
+fn a_client_that_reads_before_each_deadline_gets_everything() {
+    let options =
+        ServeOptions { reply_timeout: Some(Duration::from_secs(1)), ..ServeOptions::default() };
+    thread::scope(|scope| {
+        for header in
+            [r#"{"cmd":"exec","data_size":24}"#, r#"{"cmd":"exec","stream":true,"data_size":24}"#]
+        {
+            let options = &options;
+            scope.spawn(move || {
+                let (client, server) = socket_pair();
+                ask(&client, header, b"head -c 600000 /dev/zero");
+                let reading = thread::spawn(move || {
+                    let mut all = vec![0; 200_000];
+                    for piece in all.chunks_mut(50_000) {
+                        thread::sleep(Duration::from_millis(450));
+                        (&client).read_exact(piece).unwrap();
+                    }
+                    (&client).read_to_end(&mut all).unwrap()
+                });
+                let ran = serve_next(&mut connect(server.as_fd()), options);
+                assert!(matches!(ran, Ok(Served::Ran(_))), "{ran:?}");
+                drop(server);
+                assert!(reading.join().unwrap() > 400_000);
+            });
+        }
+    });
+}

@@ -275,8 +275,6 @@ impl<'fd> Sink<'fd> {
             if self.wait_once(other, step)? {
                 return Ok(());
             }
-            // A socket is reported as ready only once a large part of its buffer is free. With a
-            // slow reader that can take longer than a stall may.
             let before = std::mem::replace(&mut unread, self.unread());
             if unread < before && !self.time_limit.deadline.passed() {
                 *until = None;
@@ -310,7 +308,7 @@ impl<'fd> Sink<'fd> {
                 return Ok(true);
             }
             match other.as_mut().filter(|_| !readable.is_empty()).map(|other| other.take_in()) {
-                Some(Taken::Enough) => return Ok(false),
+                Some(Taken::Enough) => return Err(self.late()),
                 // The next receive reports this failure.
                 Some(Taken::Last) => *other = None,
                 Some(Taken::More) | None => {}
@@ -337,13 +335,18 @@ impl<'fd> Sink<'fd> {
         error
     }
 
-    /// The sent bytes that the peer has not received yet, if the kernel reports that and it
-    /// matters.
+    /// The same if it matters.
     fn unread(&self) -> Option<i32> {
-        self.time_limit.stall?;
-        // SAFETY: the call stores one int: tcp(7), unix(7), tty_ioctl(4).
-        unsafe { ioctl(self.fd, Getter::<OUTPUT_QUEUE, i32>::new()) }.ok()
+        self.time_limit.stall.and_then(|_| unread(self.fd))
     }
+}
+
+/// The sent bytes that the peer has not received yet, if the kernel reports that. A socket is
+/// reported as ready only once a large part of its buffer is free. With a slow reader that can
+/// take longer than a stall may.
+pub fn unread(fd: BorrowedFd<'_>) -> Option<i32> {
+    // SAFETY: the call stores one int: tcp(7), unix(7), tty_ioctl(4).
+    unsafe { ioctl(fd, Getter::<OUTPUT_QUEUE, i32>::new()) }.ok()
 }
 
 #[cfg(test)]
@@ -446,6 +449,36 @@ mod tests {
         sink.set_time_limit(TimeLimit::for_bytes(1 << 40, Duration::from_millis(20)));
         let late = sink.write_all(&vec![b'x'; 100_000_000]).unwrap_err();
         assert!(matches!(late.kind(), ErrorKind::TimedOut | ErrorKind::Stalled), "{late}");
+    }
+
+    /// What was received stops a write also while the peer reads, slowly.
+    #[test]
+    fn a_write_that_waits_for_a_reader_stops_for_what_was_received() {
+        struct Received<'a>(&'a OwnedFd, &'a OwnedFd, u32);
+        impl Meanwhile for Received<'_> {
+            fn fd(&self) -> Option<BorrowedFd<'_>> {
+                Some(self.0.as_fd())
+            }
+            fn take_in(&mut self) -> Taken {
+                self.2 += 1;
+                // Too little for the socket to be reported as writable.
+                rustix::io::read(self.1, &mut vec![0; 60_000]).unwrap();
+                Taken::Enough
+            }
+        }
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (received, [ours, theirs]) =
+            (rustix::pipe::pipe().unwrap(), [ours, theirs].map(OwnedFd::from));
+        rustix::io::write(&received.1, b"x").unwrap();
+        let bytes = vec![0; 20_000];
+        let piece = [IoSlice::new(&bytes)];
+        let mut sink = Sink::new(ours.as_fd(), Deadline::NEVER);
+        while sink.try_write(&piece).unwrap().is_some() {}
+        sink.set_time_limit(TimeLimit::for_bytes(1 << 40, Duration::from_secs(20)));
+        let mut other = Received(&received.0, &theirs, 0);
+        let stopped = sink.write_beside(&piece, Some(&mut other)).unwrap_err();
+        assert!(matches!(stopped.kind(), ErrorKind::TimedOut | ErrorKind::Stalled), "{stopped}");
+        assert_eq!(other.2, 1);
     }
 
     #[test]

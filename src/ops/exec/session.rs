@@ -33,6 +33,7 @@ use super::presence::{Presence, hangs_up, seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::process::terminal::WindowSize;
+use crate::io::stream::sink::unread;
 use crate::io::wait::{Interrupt, poll};
 use crate::limits;
 use crate::ops::frame::Connection;
@@ -59,8 +60,10 @@ pub(super) struct Session<'a, 'fd> {
     probe_at: Option<Deadline>,
     /// The time for the rest of the output, once the command has ended.
     rest: TimeLimit,
-    /// When a part of it must have been sent.
+    /// When a part of it must have been sent, or read.
     stalls: Deadline,
+    /// The sent bytes that the client had not read when the wait for that began.
+    unread: Option<i32>,
     has_ended: bool,
     /// Why the client's fault ended the run, other than a disconnect.
     abort: Option<Abort>,
@@ -101,6 +104,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
             probe_at: None,
             rest: Deadline::NEVER.into(),
             stalls: Deadline::NEVER,
+            unread: None,
             has_ended: false,
             abort: None,
         })
@@ -151,8 +155,8 @@ impl<'a, 'fd> Session<'a, 'fd> {
         self.input.close();
         let mut outcome = Ok(());
         let mut was_sent = false;
-        let mut limit = TimeLimit::for_bytes(self.connection.queued() as u64, self.stall());
-        let mut deadline = limit.next();
+        self.rest = TimeLimit::for_bytes(self.connection.queued() as u64, self.stall());
+        self.renew();
         loop {
             let sent = if self.lost.is_none() { self.connection.try_flush()? } else { 0 };
             let is_sent = self.is_sent();
@@ -161,21 +165,21 @@ impl<'a, 'fd> Session<'a, 'fd> {
             }
             if is_sent && !was_sent {
                 let stall = self.reply_timeout.unwrap_or(limits::REPLY_TIMEOUT);
-                limit = TimeLimit::for_dropped(self.connection.to_receive(), stall);
+                self.rest = TimeLimit::for_dropped(self.connection.to_receive(), stall);
             }
             if sent > 0 || is_sent != was_sent {
-                deadline = limit.next();
+                self.renew();
             }
             was_sent = is_sent;
             // A client that writes before it reads must be able to send its input first.
             let reads = self.input.reads(self.connection);
-            if self.wait_to_finish(reads, is_sent, deadline)? {
+            if self.wait_to_finish(reads)? {
                 if let Err(error) = self.input.advance(self.connection) {
                     self.input.cut();
                     outcome = Err(error);
                 }
                 if is_sent {
-                    deadline = limit.next();
+                    self.renew();
                 }
             }
         }
@@ -193,27 +197,50 @@ impl<'a, 'fd> Session<'a, 'fd> {
         }
     }
 
+    /// The client may again go without a byte as long as a stall.
+    fn renew(&mut self) {
+        self.stalls = self.rest.next();
+        self.unread = None;
+    }
+
+    /// Until when to wait for it.
+    fn watch(&mut self) -> Deadline {
+        if self.unread.is_none() && !self.is_sent() {
+            self.unread = unread(self.ends[1]);
+        }
+        self.stalls
+    }
+
+    /// Whether that time is over. It begins anew if the client reads what was sent.
+    fn is_stalled(&mut self) -> bool {
+        if !self.stalls.passed() {
+            return false;
+        }
+        let before = self.unread;
+        self.renew();
+        self.watch();
+        self.unread >= before || self.rest.deadline.passed()
+    }
+
     /// Whether there is something to read.
-    fn wait_to_finish(&self, reads: bool, is_sent: bool, deadline: Deadline) -> Result<bool> {
-        let late = || Error::new(ErrorKind::TimedOut, "the client made no progress");
-        if deadline.passed() {
-            // It may send without a pause.
-            return Err(late());
+    fn wait_to_finish(&mut self, reads: bool) -> Result<bool> {
+        // It may send without a pause.
+        if self.is_stalled() {
+            return Err(Error::new(ErrorKind::TimedOut, "the client made no progress"));
         }
         if self.input.has_more(self.connection) {
             return Ok(true);
         }
+        let deadline = self.watch();
         let mut fds = Vec::with_capacity(2);
         if reads {
             fds.push(PollFd::from_borrowed_fd(self.ends[0], PollFlags::IN));
         }
-        if !is_sent {
+        if !self.is_sent() {
             fds.push(PollFd::from_borrowed_fd(self.ends[1], PollFlags::OUT));
         }
-        if poll(&mut fds, deadline, self.interrupt())? == 0 {
-            return Err(late());
-        }
-        Ok(reads && !fds[0].revents().is_empty())
+        let count = poll(&mut fds, deadline, self.interrupt())?;
+        Ok(count > 0 && reads && !fds[0].revents().is_empty())
     }
 
     /// Whether nothing waits to be sent.
@@ -234,7 +261,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         }
         match self.connection.try_flush() {
             Ok(0) => {}
-            Ok(_) => self.stalls = self.rest.next(),
+            Ok(_) => self.renew(),
             Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
             Err(error) => return Err(error),
         }
@@ -286,11 +313,6 @@ impl<'a, 'fd> Session<'a, 'fd> {
         let is_held = self.input.has_unread(self.connection) && !self.input.reads(self.connection);
         is_held && self.presence.kills() && self.output.is_stream() && self.is_sent()
     }
-
-    /// Whether the command has ended and its client does not read the rest of the output.
-    fn is_stalled(&self) -> bool {
-        self.has_ended && !self.is_sent() && self.stalls.passed()
-    }
 }
 
 impl Handler for Session<'_, '_> {
@@ -301,7 +323,7 @@ impl Handler for Session<'_, '_> {
             flow => flow,
         };
         if self.has_ended {
-            self.stalls = self.rest.next();
+            self.renew();
         }
         flow
     }
@@ -326,7 +348,7 @@ impl Handler for Session<'_, '_> {
         self.has_ended = true;
         // More than two pipes and the queue hold.
         self.rest = TimeLimit::for_bytes(limits::DROPPED, self.stall());
-        self.stalls = self.rest.next();
+        self.renew();
     }
 
     fn interests(&self) -> [Interest<'_>; 2] {
@@ -385,7 +407,7 @@ impl Handler for Session<'_, '_> {
     fn deadline(&mut self) -> Deadline {
         let grace = self.presence.deadline();
         if self.has_ended && !self.is_sent() {
-            return grace.min(self.stalls);
+            return grace.min(self.watch());
         }
         let known = self.probe_at;
         self.probe_at = self.is_blind().then(|| known.unwrap_or_else(|| Deadline::after(PROBE)));
@@ -393,7 +415,7 @@ impl Handler for Session<'_, '_> {
     }
 
     fn overdue(&mut self) -> Result<Flow> {
-        if self.is_stalled() {
+        if self.has_ended && !self.is_sent() && self.is_stalled() {
             self.abort = Some(Abort::Stalled);
             return Err(Error::new(ErrorKind::TimedOut, "the client does not read"));
         }
