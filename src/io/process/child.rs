@@ -125,9 +125,9 @@ impl Child {
     /// 6.15 the pidfd still reports it.
     fn status_kept_by_the_kernel(&self) -> Option<Status> {
         let pidfd = self.wait_fd()?;
-        // It may be reported shortly after waitid(2) has failed, once the other thread's call is
-        // done.
-        let deadline = Deadline::after(Duration::from_millis(100));
+        // It may be reported after waitid(2) has failed, once the other thread's call is done. On
+        // a busy machine that thread may have to wait for a processor.
+        let deadline = Deadline::after(Duration::from_secs(5));
         loop {
             if let Some(status) = pidfd_exit_status(pidfd).ok()? {
                 return Some(status);
