@@ -218,7 +218,8 @@ impl Error {
     /// The same error, with the action in front of its details.
     #[must_use]
     pub fn context(mut self, doing: &str) -> Error {
-        self.detail = format!("{doing}: {}", self.detail).into();
+        let colon = if self.detail.is_empty() { "" } else { ": " };
+        self.detail = format!("{doing}{colon}{}", self.detail).into();
         self
     }
 
@@ -267,5 +268,11 @@ mod tests {
         let error = Error::system("write", rustix::io::Errno::NOSPC);
         assert_eq!((error.kind(), error.errno()), (ErrorKind::NoSpace, 28));
         assert!(error.to_string().contains("write: No space left on device"), "{error}");
+    }
+
+    #[test]
+    fn a_context_stands_before_the_details_or_alone() {
+        let with = |detail: &str| Error::new(ErrorKind::Closed, detail.to_owned()).context("name");
+        assert_eq!((with("why").detail(), with("").detail()), ("name: why", "name"));
     }
 }
