@@ -7,16 +7,22 @@ use rustix::io::{Errno, Result};
 
 use crate::io::fs::at;
 
-/// Gives `file` the owner and the group of the file that it will replace, as far as the process
-/// may, and returns that one's permission bits. Members of another group get no more than
-/// everybody.
+/// Gives `file` the group of the file that it will replace, if the process may, and returns that
+/// one's permission bits. Members of another group get no more than everybody.
 pub(super) fn take_after(file: BorrowedFd<'_>, replaced: &Stat) -> Mode {
     let bits = Mode::from_raw_mode(replaced.st_mode & 0o777);
-    let owner = Uid::from_raw(replaced.st_uid);
-    let owner = rustix::process::geteuid().is_root().then_some(owner);
-    match fchown(file, owner, Some(Gid::from_raw(replaced.st_gid))) {
+    match fchown(file, None, Some(Gid::from_raw(replaced.st_gid))) {
         Ok(()) => bits,
         Err(_) => without_group(bits),
+    }
+}
+
+/// Gives `file` the owner of the file that it will replace, if the process is root and may. This
+/// comes last: root that has `CAP_CHOWN` alone can change nothing else afterwards.
+pub(super) fn take_owner(file: BorrowedFd<'_>, replaced: &Stat) {
+    let (owner, us) = (Uid::from_raw(replaced.st_uid), rustix::process::geteuid());
+    if us.is_root() && owner != us {
+        let _ = fchown(file, Some(owner), None);
     }
 }
 
@@ -63,6 +69,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
     use rustix::process::geteuid;
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
     use crate::io::fs::store::{NewFile, StoreOptions};
     use crate::io::testing::{Tree, failing, unprivileged};
@@ -136,6 +143,29 @@ mod tests {
         let no_owners = [(libc::SYS_fchown, Errno::INVAL)];
         failing(&no_owners, || tree.store("old", b"new", OPTIONS)).unwrap();
         assert_eq!(found(), (0, 0, 0o604));
+    }
+
+    /// As a service or a container with few capabilities.
+    #[test]
+    fn root_keeps_all_that_it_may() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let tree = Tree::new();
+        chown(tree.path("old"), Some(12), Some(34)).unwrap();
+        set_mode(&tree, "old", 0o640);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut ours = capabilities(None).unwrap();
+                ours.effective.remove(CapabilitySet::FOWNER);
+                set_capabilities(None, ours).unwrap();
+                let options = StoreOptions { mtime: Some(1_700_000_000_123), ..OPTIONS };
+                tree.store("old", b"new", options).unwrap();
+            });
+        });
+        let there = fs::metadata(tree.path("old")).unwrap();
+        assert_eq!((there.uid(), there.gid(), mode_of(&tree, "old")), (12, 34, 0o640));
+        assert_eq!(there.mtime(), 1_700_000_000);
     }
 
     /// As setfacl(1) makes it; the rights of user 12, of the group and of others, at most `mask`.

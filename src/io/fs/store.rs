@@ -214,25 +214,7 @@ impl NewFile {
         let name = target.name.clone();
         let refused = |errno| refused("store", &name, errno);
         let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
-        let bits = match replaced {
-            Some(replaced) => {
-                let kept = mode::take_after(file.as_fd(), &replaced);
-                if options.mode.is_none() {
-                    let there = (file.parent().as_fd(), &*target.leaf);
-                    Some(mode::take_acl(file.as_fd(), there, kept))
-                } else {
-                    mode
-                }
-            }
-            // It may have replaced one when the mode was made.
-            None => mode.map(|mode| mode & options.bits()),
-        };
-        if let Some(bits) = bits {
-            mode::set(file.as_fd(), bits).map_err(refused)?;
-        }
-        if let Some(mtime) = options.mtime {
-            rustix::fs::futimens(&file, &modified_at(mtime)).map_err(refused)?;
-        }
+        describe(&file, &target.leaf, replaced.as_ref(), mode, &options).map_err(refused)?;
         if options.sync {
             // Never repeated after an error: the kernel forgets the pages that it could not
             // write, and a second fsync would succeed without them.
@@ -348,6 +330,39 @@ impl Target {
     fn refused(&self, doing: &str, errno: Errno) -> Error {
         refused(doing, &self.name, errno)
     }
+}
+
+/// Gives a complete file its mode, its time and its owner.
+fn describe(
+    file: &OwnFile,
+    leaf: &[u8],
+    replaced: Option<&Stat>,
+    mode: Option<Mode>,
+    options: &StoreOptions,
+) -> rustix::io::Result<()> {
+    let fd = file.as_fd();
+    let bits = match replaced {
+        Some(replaced) => {
+            let kept = mode::take_after(fd, replaced);
+            if options.mode.is_some() {
+                mode
+            } else {
+                Some(mode::take_acl(fd, (file.parent().as_fd(), leaf), kept))
+            }
+        }
+        // It may have replaced one when the mode was made.
+        None => mode.map(|mode| mode & options.bits()),
+    };
+    if let Some(bits) = bits {
+        mode::set(fd, bits)?;
+    }
+    if let Some(mtime) = options.mtime {
+        rustix::fs::futimens(fd, &modified_at(mtime))?;
+    }
+    if let Some(replaced) = replaced {
+        mode::take_owner(fd, replaced);
+    }
+    Ok(())
 }
 
 /// A new temporary for `target`, not accessible to others; and its final mode, if that differs.
