@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{refused, stat_of};
+use crate::io::fs::mode;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::StoreOptions;
 use crate::io::fs::temporary::Temporary;
@@ -67,7 +68,7 @@ pub fn restrict(dir: BorrowedFd<'_>, mode: u32) -> Result<()> {
     let special = 0o7000;
     match there & (mode | special) {
         less if less == there => Ok(()),
-        less => rustix::fs::fchmod(dir, Mode::from_raw_mode(less)).map_err(failed),
+        less => mode::set(dir, Mode::from_raw_mode(less)).map_err(failed),
     }
 }
 
@@ -325,6 +326,8 @@ mod tests {
         let no_change = [(libc::SYS_fchmod, Errno::IO)];
         failing(&no_change, || restrict(dir.as_fd(), 0o777)).unwrap();
         assert_eq!(kind(failing(&no_change, || restrict(dir.as_fd(), 0))), ErrorKind::Io);
+        let no_modes = [(libc::SYS_fchmod, Errno::PERM)]; // FAT
+        failing(&no_modes, || restrict(dir.as_fd(), 0)).unwrap();
     }
 
     #[test]
