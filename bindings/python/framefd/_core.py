@@ -198,8 +198,11 @@ class Core:
         pointer, self._pointer = self._pointer, CLOSED
         if pointer is CLOSED:
             return
-        state = _abi.FrameConnectionState()
-        if lib.frame_connection_inspect(pointer, state) == ErrorCode.BUSY:
+        state, start, length = _abi.FrameConnectionState(), ctypes.c_void_p(), ctypes.c_size_t()
+        # A receive of another thread that has not begun yet finds that nothing can be received.
+        stopped = lib.frame_connection_unread(pointer, start, length)
+        inspected = lib.frame_connection_inspect(pointer, state)
+        if ErrorCode.BUSY in (stopped, inspected):
             lib.frame_connection_abort(pointer)
         self._descriptors = []
 

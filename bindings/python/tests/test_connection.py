@@ -29,6 +29,7 @@ import support
 import framefd
 from framefd import Connection, Frame
 from framefd._native import lib
+from framefd._views import Views
 
 
 class Making(unittest.TestCase):
@@ -207,6 +208,13 @@ class Ending(unittest.TestCase):
                 while True:
                     ours.send({}, b"x")
             self.assertEqual(ours.recv().body, b"last words")
+
+    def test_a_receive_that_begins_during_a_close_does_not_wait(self) -> None:
+        with support.connections() as (ours, _):
+            pointer = ours._pointer  # as another thread has it that is about to call
+            ours.close()
+            code = lib.frame_connection_next(pointer, Views(1).array, 1, 10_000)
+            self.assertEqual(code, framefd.ErrorCode.STATE)
 
     def test_a_child_cannot_use_it(self) -> None:
         with support.connections() as (ours, theirs):
