@@ -422,3 +422,40 @@ fn a_list_that_is_too_large_for_the_memory_is_an_error_like_any_other() {
         assert_eq!(kind(read), ErrorKind::NoMemory);
     });
 }
+
+/// What cannot be sent is not a failure of one file, also if no byte of its request was taken.
+#[test]
+fn one_that_leaves_between_two_requests_ends_the_tree() {
+    let files = ["x", "y"].map(|name| entry(name, r#""kind":"file""#));
+    let answer = |cmd: &str| match cmd {
+        "list" => list(&[&files[0], &files[1]]),
+        "stat" => encoded(r#"{"status":"ok","kind":"dir","size":0,"mode":"0755","mtime":0}"#, b""),
+        _ => encoded(r#"{"status":"ok"}"#, b""),
+    };
+    for (transfer, last) in [(take_tree as fn(&_, &_, &_, &_) -> _, "list"), (send_tree, "stat")] {
+        let tree = Tree::new();
+        fs::create_dir(tree.local("tree")).unwrap();
+        fs::write(tree.local("tree/x"), "abc").unwrap();
+        fs::write(tree.local("tree/y"), "abc").unwrap();
+        let (client, server) = Kind::Unix.connect();
+        let left = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let request = frame::recv(server.reader.as_fd(), &frame::Options::default());
+                    let cmd = request.unwrap().header.string("cmd").unwrap().into_owned();
+                    if cmd == last {
+                        rustix::net::shutdown(&server.reader, rustix::net::Shutdown::Read).unwrap();
+                    }
+                    server.send(&answer(&cmd));
+                    if cmd == last {
+                        break;
+                    }
+                }
+            });
+            let left: Result<Transferred> =
+                transfer(&client, b"tree", &tree.local("tree"), &plain());
+            left.unwrap_err()
+        });
+        assert_eq!((left.kind(), left.errno()), (ErrorKind::Io, libc::EPIPE), "{left}");
+    }
+}

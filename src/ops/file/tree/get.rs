@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use super::walk::{Directory, Side, TreeName, walk};
-use super::{Tally, is_same, run};
+use super::{Tally, is_in_sync, is_same, run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::directory;
@@ -148,7 +148,7 @@ impl Side for Receiver<'_, '_, '_> {
     }
 
     fn is_in_sync(&self) -> bool {
-        self.connection.shared().check().is_ok()
+        is_in_sync(self.connection)
     }
 
     fn leave(&mut self, dir: &Directory) -> Result<()> {

@@ -48,6 +48,12 @@ fn is_same(one: &Stat, other: &Stat) -> bool {
     one.kind == Kind::File && (one.size, one.mtime) == (other.size, other.mtime)
 }
 
+/// Whether more can be transferred. A request of which nothing could be sent does not break the
+/// connection.
+fn is_in_sync(connection: &Connection<'_>) -> bool {
+    connection.shared().check().is_ok() && connection.send_failure().is_none()
+}
+
 /// How much of a tree was transferred.
 #[derive(Default)]
 struct Tally<'a> {

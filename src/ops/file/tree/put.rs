@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use super::walk::{Directory, Side, TreeName, walk};
-use super::{Tally, is_same, run};
+use super::{Tally, is_in_sync, is_same, run};
 use crate::error::Result;
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::check;
@@ -136,7 +136,7 @@ impl Side for Sender<'_, '_, '_> {
     }
 
     fn is_in_sync(&self) -> bool {
-        self.connection.shared().check().is_ok()
+        is_in_sync(self.connection)
     }
 
     fn leave(&mut self, _dir: &Directory) -> Result<()> {
