@@ -1323,8 +1323,8 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
  * a partial file. The next transfer with this flag continues it if both sides have the same
  * bytes so far. A tree also skips files of the same size and modification time, and implies
  * FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part; frame_file_sweep() removes
- * old ones. FRAME_EREMOTE_BUSY: another transfer has it, such as one whose client was lost, which
- * the server notices after its stall_ms. Try again. */
+ * old ones. FRAME_EREMOTE_BUSY: another transfer is writing it. One that has written nothing for
+ * 2 s, such as one whose connection was lost, loses it to the next, and fails with this code. */
 #define FRAME_FILE_RESUME 32
 /* For a put and frame_file_mkdir(): missing parent directories are made. For
  * frame_file_options.flags: the default for requests that do not say. */

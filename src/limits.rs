@@ -82,6 +82,10 @@ pub const REFUSED: u64 = 16 * MIB;
 pub const ASKED: u64 = MIB;
 /// How long dropping them may take.
 pub const REFUSED_TIME: Duration = Duration::from_secs(30);
+/// How long a transfer may write nothing until another one may take its partial file over: more
+/// than the pauses of a connection that still works, and less than it takes to start a client
+/// again by hand.
+pub const SILENT: Duration = Duration::from_secs(2);
 /// How long the partial file of an interrupted transfer is kept for another try: over a night
 /// and the next morning.
 pub const PARTIAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);

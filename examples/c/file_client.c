@@ -220,8 +220,8 @@ static const char *last_part(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-/* Puts or gets. With --resume it waits while the file is busy: the server may not have noticed
- * yet that the last attempt was interrupted. */
+/* Puts or gets. With --resume it waits while the file is busy: the last attempt may have been
+ * interrupted just now. Once that is silent for 2 s, this one takes the file over. */
 static int move(struct frame_connection *c, bool put, const struct frame_file_transfer *what,
                 struct frame_file_result *result)
 {

@@ -202,8 +202,8 @@ class StandardOutput:
 
 
 def patiently(move: Callable[..., Any], *names: Any, **options: Any) -> Any:
-    """Puts or gets. With --resume it waits while the file is busy: the server may not have
-    noticed yet that the last attempt was interrupted."""
+    """Puts or gets. With --resume it waits while the file is busy: the last attempt may have
+    been interrupted just now. Once that is silent for 2 s, this one takes the file over."""
     end = time.monotonic() + BUSY_SECONDS
     while True:
         try:

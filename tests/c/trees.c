@@ -254,6 +254,48 @@ static void a_cut_put_goes_on_where_it_was(void)
     end_server(c, child);
 }
 
+/* Its digits are the start of sha256sum(1) of the name. */
+#define LOST_PART "root/.framefd-76f75e6129fe3013.part"
+
+/* Begins a put and sends no more: its connection is lost, and the server does not know yet. */
+static struct frame_connection *begin_and_fall_silent(pid_t *child)
+{
+    static const char request[] = "{\"cmd\":\"put\",\"filename\":\"lost\",\"filesize\":10,"
+                                  "\"resume\":true}";
+    struct timespec old[2] = {{0, UTIME_OMIT}, {0, 0}};
+    struct frame_connection *c = start(NULL, FRAME_ECLOSED, child);
+    struct stat found;
+    CHECK_RETURNS(0, frame_connection_begin(c, request, 10));
+    CHECK_RETURNS(5, frame_connection_write(c, "01234", 5, LONG));
+    CHECK_RETURNS(0, frame_connection_flush(c, LONG));
+    while (stat(at(LOST_PART), &found) != 0 || found.st_size < 5)
+        usleep(1000);
+    CHECK(utimensat(AT_FDCWD, at(LOST_PART), old, 0) == 0);
+    return c;
+}
+
+static void a_put_takes_over_from_a_client_that_is_silent(void)
+{
+    struct frame_file_result result = FRAME_FILE_RESULT_INIT;
+    struct frame_file_transfer what;
+    pid_t children[2];
+    struct frame_connection *lost = begin_and_fall_silent(&children[0]);
+    struct frame_connection *again = start(NULL, FRAME_ECLOSED, &children[1]);
+    struct frame *reply;
+
+    write_file("lost", "0123456789");
+    what = by_path("lost", at("lost"));
+    what.flags = FRAME_FILE_RESUME;
+    CHECK_RETURNS(0, frame_file_put(again, &what, LONG, &result));
+    CHECK(result.bytes == 10 && access(at(LOST_PART), F_OK) == -1);
+    CHECK_RETURNS(5, frame_connection_write(lost, "56789", 5, LONG));
+    CHECK_RETURNS(0, frame_connection_recv(lost, LONG, &reply));
+    CHECK(strstr(frame_header(reply, NULL), "\"busy\"") != NULL);
+    frame_free(reply);
+    end_server(again, children[1]);
+    end_server(lost, children[0]);
+}
+
 static void a_cut_get_goes_on_where_it_was(void)
 {
     struct frame_file_result result = FRAME_FILE_RESULT_INIT;
@@ -301,6 +343,7 @@ static void a_transfer_goes_on_where_it_was(void)
     int file = open(at("big"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     CHECK(file >= 0 && ftruncate(file, SIZE) == 0 && pwrite(file, "end", 3, SIZE - 3) == 3);
     a_cut_put_goes_on_where_it_was();
+    a_put_takes_over_from_a_client_that_is_silent();
     a_cut_get_goes_on_where_it_was();
     a_part_of_a_file_is_got(file);
     CHECK(close(file) == 0);

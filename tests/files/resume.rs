@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use framefd::ErrorKind;
 use framefd::ops::file::{ServeOptions, Served};
@@ -206,6 +206,32 @@ fn one_client_at_a_time_continues_a_file() {
         });
         assert_eq!(ask(first, end), "ok");
         assert_eq!(ask(first, &encoded(STAT, b"")), "not_found");
+    });
+    assert_eq!((tree.read("old"), tree.names()), (whole, vec!["old".into()]));
+}
+
+#[test]
+fn a_client_whose_connection_is_lost_takes_its_file_over() {
+    let tree = Tree::new();
+    let whole = content(3000);
+    let resumed = rest(&whole, 0, r#","resume":true"#);
+    with_server(&tree, |lost| {
+        let (start, end) = resumed.split_at(resumed.len() - 1000);
+        lost.send(start);
+        while fs::metadata(tree.at(PART)).map_or(true, |part| part.len() < 2000) {
+            std::thread::yield_now();
+        }
+        let part = File::options().write(true).open(tree.at(PART)).unwrap();
+        part.set_modified(SystemTime::now() - Duration::from_secs(3)).unwrap();
+        with_server(&tree, |again| {
+            assert_eq!(ask(again, &encoded(STAT, b"")), "ok");
+            let keys = prefix(&whole[..2000]) + r#","resume":true"#;
+            assert_eq!(ask(again, &rest(&whole, 2000, &keys)), "ok");
+        });
+        assert_eq!((tree.read("old"), tree.names()), (whole.clone(), vec!["old".into()]));
+        // Nothing that comes late is stored.
+        assert_eq!(ask(lost, end), "busy");
+        lost.assert_in_sync_with("old", &whole);
     });
     assert_eq!((tree.read("old"), tree.names()), (whole, vec!["old".into()]));
 }

@@ -52,6 +52,7 @@ const PLACES: &[(&str, &[u64])] = &[
     // What is dropped of a file that cannot be taken.
     ("frame_file_get", &[n(COPY_STEP)]),
     ("frame_file_list", &[MAX_BODY]),
+    ("FRAME_FILE_RESUME", &[ms(SILENT)]),
     ("frame_file_sweep", &[ms(PARTIAL_AGE)]),
     ("exec_datagram_server", REPLAY_AND_SEEN),
     ("frame_datagram_recv", &[n(DATAGRAM_HARD)]),
@@ -75,8 +76,8 @@ const PLACES: &[(&str, &[u64])] = &[
     ("protocol.md: Files", &[4_095, 255]),
     ("protocol.md: exec", &[MAX_ENVIRONMENT, ms(CLOSE_GRACE), ms(TERM_GRACE)]),
     // How often a server at work says so: ten times as often as it must.
-    ("protocol.md: put", &[REFUSED, ms(REFUSED_TIME), 10 * ms(WORKING)]),
-    ("protocol.md: stat and list", &[MAX_BODY]),
+    ("protocol.md: put", &[REFUSED, ms(REFUSED_TIME), 10 * ms(WORKING), ms(SILENT)]),
+    ("protocol.md: stat and list", &[MAX_BODY, ms(SILENT)]),
     ("protocol.md: Datagrams", &[ms(DATAGRAM_RESEND), ms(DATAGRAM_REPLAY)]),
     ("security.md: What the handshake proves", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
     ("security.md: Keys", &[n(MIN_KEY), n(MAX_KEY)]),
@@ -106,6 +107,10 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: SIGTERM to SIGKILL", &[ms(TERM_GRACE)]),
     ("embedding.md: end-of-stream from the client to SIGTERM", &[ms(CLOSE_GRACE)]),
     ("embedding.md: a directory's listing", &[MAX_BODY]),
+    (
+        "embedding.md: a partial file without a write, before another transfer takes it over",
+        &[ms(SILENT)],
+    ),
     ("embedding.md: age of a partial file before a sweep removes it", &[ms(PARTIAL_AGE)]),
     (
         "embedding.md: reading output after the command's end, while another process keeps it open",

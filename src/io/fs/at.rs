@@ -19,6 +19,17 @@ pub(super) fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// Whether `name` leads to the file that `held` is open on.
+#[inline(never)]
+pub(super) fn leads_to(dir: BorrowedFd<'_>, name: &[u8], held: BorrowedFd<'_>) -> Result<bool> {
+    let held = rustix::fs::fstat(held)?;
+    match stat(dir, name) {
+        Ok(there) => Ok((held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 #[inline(never)]
 pub(super) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<()> {
     rustix::fs::mkdirat(dir, name, mode)

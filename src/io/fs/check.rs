@@ -1,6 +1,7 @@
 //! Checks of the entry that a name leads to, and the errors for it.
 
 use std::os::fd::BorrowedFd;
+use std::time::SystemTime;
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -56,6 +57,12 @@ pub(super) fn stat_of(stat: &Stat) -> entry::Stat {
     let milliseconds = i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0);
     let mtime = stat.st_mtime.saturating_mul(1000).saturating_add(milliseconds);
     entry::Stat { kind, size: size(stat), mode: stat.st_mode & 0o7777, mtime }
+}
+
+/// Whether a file was last written before then.
+pub(super) fn is_older(stat: &Stat, before: SystemTime) -> bool {
+    let before = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(before.as_millis()).is_ok_and(|before| stat_of(stat).mtime < before)
 }
 
 /// Bytes of a file.

@@ -15,11 +15,17 @@ use crate::io::fs::temporary::Temporary;
 /// that is killed leaves nothing. On drop the name is removed, unless the file is to
 /// be kept and is not empty, and then the lock. The next holder of the lock can tell by the name
 /// whether there is anything to continue.
+///
+/// The name of a partial file is known to others. One that takes it over gives its name to a new
+/// file, at any moment. So before such a file is renamed or removed, it is moved to a name that
+/// nobody knows, where nobody replaces it any more.
 #[derive(Debug)]
 pub(super) struct OwnFile {
     // The order of the fields is the order in which they are dropped.
     name: Temporary,
     file: Locked,
+    is_partial: bool,
+    keep: bool,
 }
 
 impl OwnFile {
@@ -29,7 +35,7 @@ impl OwnFile {
         match at::open(parent.as_fd(), b".", OFlags::WRONLY | OFlags::TMPFILE, mode) {
             // The name is taken: all but the last step of linkat(2) is possible, in a sandbox too.
             Ok(file) if at::link(&linked(file.as_fd()), parent.as_fd(), b".") == TAKEN => {
-                Ok(OwnFile { name: Temporary::unused(parent)?, file: locked(file) })
+                Ok(OwnFile::new(Temporary::unused(parent)?, locked(file)))
             }
             _ => OwnFile::named(parent, target, mode),
         }
@@ -43,12 +49,24 @@ impl OwnFile {
             Ok(())
         })?;
         let none = || Error::new(ErrorKind::State, "there is no temporary file");
-        Ok(OwnFile { name, file: created.ok_or_else(none)? })
+        Ok(OwnFile::new(name, created.ok_or_else(none)?))
     }
 
-    /// The file of the library under `name`. It is kept.
+    fn new(name: Temporary, file: Locked) -> OwnFile {
+        OwnFile { name, file, is_partial: false, keep: false }
+    }
+
+    /// The partial file under `name`. It is kept.
     pub fn existing(parent: &Arc<OwnedFd>, name: String, file: Locked) -> OwnFile {
-        OwnFile { name: Temporary::existing(parent, name, true), file }
+        let name = Temporary::existing(parent, name);
+        OwnFile { name, file, is_partial: true, keep: true }
+    }
+
+    /// The same, but another has locked it: it can only be replaced.
+    pub fn taken(parent: &Arc<OwnedFd>, name: String, file: Locked) -> OwnFile {
+        let mut taken = OwnFile::existing(parent, name, file);
+        taken.name.exists = false;
+        taken
     }
 
     /// The directory that it is in.
@@ -58,7 +76,38 @@ impl OwnFile {
 
     /// The file is not kept, unless it gets its final name.
     pub fn give_up(&mut self) {
-        self.name.keep = false;
+        self.keep = false;
+    }
+
+    /// Whether another has taken over this partial file.
+    pub fn is_lost(&self) -> bool {
+        self.is_partial && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Moves a partial file to a name that nobody knows. EEXIST if another has taken it over.
+    pub fn claim(&mut self) -> rustix::io::Result<()> {
+        if !self.is_partial || !self.name.exists {
+            return Ok(());
+        }
+        if self.is_named()? {
+            let dir = Arc::clone(self.parent());
+            let mut known = Temporary::unused(&dir).map_err(|_| Errno::IO)?;
+            match self.name.replace(&dir, known.name.as_bytes()) {
+                // Another is doing the same.
+                Err(Errno::NOENT) => return Err(Errno::EXIST),
+                moved => moved?,
+            }
+            known.exists = true;
+            std::mem::swap(&mut self.name, &mut known);
+            if self.is_named()? {
+                self.is_partial = false;
+                return Ok(());
+            }
+            // It was taken over meanwhile. Nobody has missed the new one yet.
+            let _ = self.name.take_free_name(&dir, known.name.as_bytes());
+        }
+        self.name.exists = false;
+        Err(Errno::EXIST)
     }
 
     /// Replaces `leaf` in `dir`.
@@ -78,32 +127,37 @@ impl OwnFile {
     /// The same, for a name of the library: it is kept from now on.
     pub fn move_to(&mut self, dir: &Arc<OwnedFd>, name: String) -> rustix::io::Result<()> {
         self.take_free_name(dir, name.as_bytes())?;
-        self.name = Temporary::existing(dir, name, true);
+        self.name = Temporary::existing(dir, name);
+        (self.is_partial, self.keep) = (true, true);
         Ok(())
     }
 
-    /// Replaces `other` under its name, and is kept from now on.
+    /// Replaces the partial file `other` under its name, and is kept from now on. EEXIST if that
+    /// is not there any more.
     pub fn take_over(&mut self, mut other: OwnFile) -> rustix::io::Result<()> {
+        if !other.is_named()? {
+            return Err(Errno::EXIST);
+        }
         self.give_name()?;
-        self.name.take_over(&mut other.name)
+        self.name.take_over(&mut other.name)?;
+        (self.is_partial, self.keep) = (true, true);
+        Ok(())
     }
 
     /// Gives the file the name of the library that it does without until it is complete. ENOENT
     /// if somebody has given its name to another file.
     fn give_name(&mut self) -> rustix::io::Result<()> {
-        let name = self.name.name.as_bytes();
         if !self.name.exists {
-            self.link(self.parent(), name)?;
+            self.link(self.parent(), self.name.name.as_bytes())?;
             self.name.exists = true;
             return Ok(());
         }
-        let (held, there) =
-            (rustix::fs::fstat(&self.file)?, at::stat(self.parent().as_fd(), name)?);
-        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) {
-            Ok(())
-        } else {
-            Err(Errno::NOENT)
-        }
+        if self.is_named()? { Ok(()) } else { Err(Errno::NOENT) }
+    }
+
+    /// Whether its name leads to it.
+    fn is_named(&self) -> rustix::io::Result<bool> {
+        at::leads_to(self.parent().as_fd(), self.name.name.as_bytes(), self.file.as_fd())
     }
 
     fn link(&self, dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
@@ -114,6 +168,18 @@ impl OwnFile {
 impl AsFd for OwnFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        let is_empty = || rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size == 0);
+        if self.keep && !is_empty() {
+            self.name.exists = false;
+        } else {
+            // If it cannot be moved, it is removed under the name that it has.
+            let _ = self.claim();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -12,6 +13,7 @@ use crate::io::fs::check::{self, refused, regular};
 use crate::io::fs::locked::{self, Locked};
 use crate::io::fs::own_file::OwnFile;
 use crate::io::fs::root::Root;
+use crate::limits;
 use crate::wire::digest::Hasher;
 use crate::wire::name::{Name, RESERVED};
 use crate::wire::quote;
@@ -21,20 +23,38 @@ pub(super) const PARTIAL: &str = ".part";
 
 /// Opens the partial file of `name` for reading, and returns its size as well; `None` if there
 /// is none. No transfer can continue it while it is open: [`ErrorKind::Busy`] if one does
-/// already. [`ErrorKind::Path`] if something else has its name.
+/// already, unless that is silent. [`ErrorKind::Path`] if something else has its name.
 pub fn open_partial(root: Root<'_>, name: Name<'_>) -> Result<Option<(Locked, u64)>> {
     let parent = root.open_parent(name)?;
     let shared = |file: &OwnedFd| locked::lock(file, FlockOperation::NonBlockingLockShared);
-    open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)
+    let found = open_locked(parent.as_fd(), name, OFlags::RDONLY, &shared)?;
+    Ok(found.map(|found| (found.file, found.size)))
 }
 
-/// Opens the partial file of `name` for writing, or makes it; returns its size as well.
-pub(super) fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(OwnFile, u64)> {
+/// Opens the partial file of `name` for writing, or makes it; returns its size as well. If a
+/// transfer has it that is silent, the time of its last write is returned: it must not be
+/// written, but it can be replaced.
+pub(super) fn lock(parent: &Arc<OwnedFd>, name: Name<'_>) -> Result<(OwnFile, u64, Option<i64>)> {
     let exclusive = |file: &OwnedFd| locked::lock(file, FlockOperation::NonBlockingLockExclusive);
     match open_locked(parent.as_fd(), name, OFlags::RDWR | OFlags::CREATE, &exclusive)? {
-        Some((file, size)) => Ok((OwnFile::existing(parent, partial_name(name), file), size)),
+        Some(Found { file, size, silent_since }) => {
+            let own = if silent_since.is_some() { OwnFile::taken } else { OwnFile::existing };
+            Ok((own(parent, partial_name(name), file), size, silent_since))
+        }
         None => Err(refused("resume", name.as_bytes(), Errno::NOENT)),
     }
+}
+
+/// A partial file, which is locked unless a silent transfer has it.
+struct Found {
+    file: Locked,
+    size: u64,
+    silent_since: Option<i64>,
+}
+
+/// When the transfer that has a partial file wrote to it, in milliseconds since 1970.
+pub(super) fn written_at(file: BorrowedFd<'_>) -> rustix::io::Result<i64> {
+    rustix::fs::fstat(file).map(|stat| check::stat_of(&stat).mtime)
 }
 
 /// Opens the partial file of `name`, locks it and checks that it is ours; with `O_CREAT` it is
@@ -44,7 +64,7 @@ fn open_locked(
     name: Name<'_>,
     flags: OFlags,
     lock: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>,
-) -> Result<Option<(Locked, u64)>> {
+) -> Result<Option<Found>> {
     let partial = partial_name(name);
     let refused = |errno| refused("open the partial file of", name.as_bytes(), errno);
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -66,17 +86,22 @@ fn open_locked(
             Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => continue,
             opened => opened.map_err(refused)?,
         };
-        match lock(&file) {
-            Err(Errno::WOULDBLOCK) => break,
-            locked => locked.map_err(refused)?,
-        }
+        let is_taken = match lock(&file) {
+            Err(Errno::WOULDBLOCK) => true,
+            locked => locked.map(|()| false).map_err(refused)?,
+        };
         let file = Locked::new(file);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
-        // The previous holder of the lock may have given the file its final name, or removed it.
-        let there = at::stat(parent, partial.as_bytes());
-        if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)) {
+        let before = SystemTime::now().checked_sub(limits::SILENT);
+        if is_taken && !before.is_some_and(|before| check::is_older(&stat, before)) {
+            break;
+        }
+        // The holder of the lock may have given the file its final name, or removed it.
+        if at::leads_to(parent, partial.as_bytes(), file.as_fd()) == Ok(true) {
             check_ours(name, &stat)?;
-            return Ok(Some((file, check::size(&stat))));
+            let there = check::stat_of(&stat);
+            let silent_since = is_taken.then_some(there.mtime);
+            return Ok(Some(Found { file, size: there.size, silent_since }));
         }
     }
     let detail = format!("the partial file of {} is in use", quote(name.as_bytes()));
@@ -111,6 +136,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
     use std::path::Path;
+    use std::thread::ScopedJoinHandle;
     use std::time::{Duration, Instant};
 
     use rustix::fs::{CWD, FileType};
@@ -225,7 +251,7 @@ mod tests {
         let tree = Tree::new();
         cut_after(&tree, b"x");
         let parent = Arc::new(rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).unwrap());
-        let (partial, _) = lock(&parent, name()).unwrap();
+        let (partial, ..) = lock(&parent, name()).unwrap();
         // As in a child between its start and its execve(2).
         let _shared = rustix::io::fcntl_dupfd_cloexec(&partial, 0).unwrap();
         drop(partial);
@@ -377,6 +403,114 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert!(stored > 0);
+        assert_eq!(tree.names(""), ["dir", "old"]);
+    }
+
+    /// As if nothing had been written to the partial file for a while.
+    fn silence(tree: &Tree) {
+        let Ok(file) = fs::File::options().write(true).open(tree.path(PART)) else { return };
+        file.set_modified(SystemTime::now() - 2 * limits::SILENT).unwrap();
+    }
+
+    /// One that has written "abc" and is silent.
+    fn silent(tree: &Tree) -> NewFile {
+        fs::write(tree.path("old"), "older").unwrap();
+        let (mut file, _) = resume(tree, 0).unwrap();
+        file.write(b"abc").unwrap();
+        assert_eq!(kind(resume(tree, 3)), ErrorKind::Busy);
+        silence(tree);
+        file
+    }
+
+    #[test]
+    fn a_transfer_that_is_silent_loses_it() {
+        let tree = Tree::new();
+        for (offset, expected) in [(0, "!"), (2, "ab!"), (3, "abc!"), (4, "olde!")] {
+            let mut first = silent(&tree);
+            assert_eq!(open_partial(tree.root(), name()).unwrap().unwrap().1, 3);
+            // A look at it changes nothing.
+            drop(resume(&tree, offset).unwrap());
+            resume(&tree, offset).unwrap().0.discard();
+            assert_eq!(tree.read(PART), "abc");
+            let (mut second, _) = resume(&tree, offset).unwrap();
+            second.write(b"!").unwrap();
+            assert_eq!(kind(first.write(b"x")), ErrorKind::Busy);
+            drop(first);
+            assert_eq!((tree.read(PART), tree.names("").len()), (expected.into(), 3));
+            assert_eq!(kind(resume(&tree, 1)), ErrorKind::Busy, "the second is not silent");
+            second.commit().unwrap();
+            assert_eq!((tree.read("old"), tree.names("").len()), (expected.into(), 2));
+        }
+    }
+
+    #[test]
+    fn what_was_taken_over_is_neither_stored_nor_removed() {
+        let ends: [fn(NewFile); 3] =
+            [drop, NewFile::discard, |file| assert_eq!(kind(file.commit()), ErrorKind::Busy)];
+        for end in ends {
+            let tree = Tree::new();
+            let first = silent(&tree);
+            let (mut second, _) = resume(&tree, 3).unwrap();
+            second.write(b"").unwrap();
+            end(first);
+            assert_eq!((tree.read(PART), tree.read("old")), ("abc".into(), "older".into()));
+            second.commit().unwrap();
+            assert_eq!((tree.read("old"), tree.names("").len()), ("abc".into(), 2));
+        }
+    }
+
+    #[test]
+    fn one_that_writes_again_keeps_it() {
+        let tree = Tree::new();
+        let mut first = silent(&tree);
+        let newer = || resume(&tree, 2).unwrap().0;
+        let (mut second, mut third, fourth) = (newer(), newer(), newer());
+        first.write(b"d").unwrap();
+        assert_eq!(kind(second.write(b"x")), ErrorKind::Busy);
+        first.commit().unwrap();
+        assert_eq!(kind(third.write(b"x")), ErrorKind::Busy);
+        assert_eq!(kind(fourth.commit()), ErrorKind::Busy);
+        drop((second, third));
+        assert_eq!((tree.read("old"), tree.names("").len()), ("abcd".into(), 2));
+
+        let _first = silent(&tree);
+        let (mut second, mut third) = (newer(), newer());
+        second.write(b"x").unwrap();
+        assert_eq!(kind(third.write(b"y")), ErrorKind::Busy);
+        drop(third);
+        second.commit().unwrap();
+        assert_eq!((tree.read("old"), tree.names("").len()), ("abx".into(), 2));
+    }
+
+    #[test]
+    fn many_that_take_it_over_never_mix() {
+        let tree = Tree::new();
+        let is_busy = |error: Error| assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        let tree = &tree;
+        let store = |number: u8| -> Result<()> {
+            let (mut file, _) = resume(tree, 0)?;
+            for _ in 0..10 {
+                file.write(&[number; 500])?;
+            }
+            file.commit()
+        };
+        let stored: usize = std::thread::scope(|scope| {
+            let workers = [b'1', b'2', b'3'].map(|number| {
+                scope.spawn(move || {
+                    let stored = (0..200).map(|_| store(number).map_err(is_busy));
+                    stored.flatten().count()
+                })
+            });
+            while !workers.iter().all(ScopedJoinHandle::is_finished) {
+                silence(tree);
+                let there = tree.read("old");
+                let is_whole = there == there[..1].repeat(5000);
+                assert!(is_whole || there == "old", "{there}");
+            }
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        });
+        assert!(stored > 0);
+        resume(tree, 0).unwrap().0.commit().unwrap();
         assert_eq!(tree.names(""), ["dir", "old"]);
     }
 

@@ -77,8 +77,8 @@ pub struct NewFile {
 enum Pending {
     /// Truncate the partial file to this many bytes.
     Cut(u64),
-    /// Replace this partial file.
-    Replace(OwnFile),
+    /// Replace this partial file, if the transfer that has it has written nothing since then.
+    Replace(OwnFile, Option<i64>),
     /// Become the partial file, in a directory that is to be made.
     Become,
 }
@@ -99,6 +99,9 @@ impl NewFile {
     /// With an offset of 0 the partial file begins anew. It stays when this is dropped, with the
     /// bytes written so far; before the first write it is unchanged. [`ErrorKind::Busy`] if
     /// another transfer is writing it, [`ErrorKind::Path`] if something else has its name.
+    ///
+    /// A transfer that wrote nothing for [`limits::SILENT`] loses its partial file with the first
+    /// write to this one, which is a copy: its own next write, or its commit, is `Busy`.
     pub fn resume(
         root: Root<'_>,
         name: Name<'_>,
@@ -115,23 +118,26 @@ impl NewFile {
             let pending = Some(Pending::Become);
             return Ok(NewFile { file, target, mode, options, pending, size: 0 });
         }
-        let (partial, size) = partial::lock(&parent, name)?;
+        let (partial, size, silent_since) = partial::lock(&parent, name)?;
         let refused = |errno| target.refused("resume", errno);
-        if offset <= size {
+        if offset <= size && silent_since.is_none() {
             read_start(partial.as_fd(), offset, prefix)?.map_err(refused)?;
             // Only a new file shows the umask.
             let (_, mode) = new_temporary(&parent, &target, &options)?;
             let pending = Some(Pending::Cut(offset));
             return Ok(NewFile { file: partial, target, mode, options, pending, size: offset });
         }
-        let stored = target.open_stored(parent.as_fd(), name, offset)?;
+        let stored = (offset > size)
+            .then(|| target.open_stored(parent.as_fd(), name, offset))
+            .transpose()?;
+        let beginning = stored.as_ref().map_or(partial.as_fd(), |stored| stored.as_fd());
         let (file, mode) = new_temporary(&parent, &target, &options)?;
-        read_start(stored.as_fd(), offset, &mut |piece| {
+        read_start(beginning, offset, &mut |piece| {
             prefix(piece)?;
             write_all(file.as_fd(), piece).map_err(refused)
         })?
         .map_err(refused)?;
-        let pending = Some(Pending::Replace(partial));
+        let pending = Some(Pending::Replace(partial, silent_since));
         Ok(NewFile { file, target, mode, options, pending, size: offset })
     }
 
@@ -164,7 +170,8 @@ impl NewFile {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.begin().and_then(|()| {
             let written = self.append(bytes);
-            written.map_err(|errno| self.target.refused("write", errno))
+            written.map_err(|errno| self.target.refused("write", errno))?;
+            if self.file.is_lost() { Err(taken_over()) } else { Ok(()) }
         });
         written.inspect_err(|_| self.file.give_up())
     }
@@ -196,7 +203,7 @@ impl NewFile {
     /// Gives up without leaving anything, not even a partial file.
     pub fn discard(mut self) {
         self.file.give_up();
-        if let Some(Pending::Replace(partial)) = &mut self.pending {
+        if let Some(Pending::Replace(partial, _)) = &mut self.pending {
             partial.give_up();
         }
     }
@@ -213,6 +220,7 @@ impl NewFile {
         begun?;
         let name = target.name.clone();
         let refused = |errno| refused("store", &name, errno);
+        file.claim().map_err(|errno| target.cannot_begin(errno))?;
         let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
         describe(&file, &target.leaf, replaced.as_ref(), mode, &options).map_err(refused)?;
         if options.sync {
@@ -242,17 +250,19 @@ impl NewFile {
                 retry_on_intr(|| rustix::fs::ftruncate(&self.file, offset))
                     .and_then(|()| seek(self.file.as_fd(), offset))
             }
-            Some(Pending::Replace(partial)) => self.file.take_over(partial),
+            Some(Pending::Replace(partial, since)) => match since {
+                Some(since) if partial::written_at(partial.as_fd()) != Ok(since) => {
+                    Err(Errno::EXIST)
+                }
+                _ => self.file.take_over(partial),
+            },
             Some(Pending::Become) => {
                 let dir = self.target.make_directories(self.file.parent(), self.options.sync)?;
                 let name = partial::partial_name(Name::new(&self.target.leaf)?);
                 self.file.move_to(&dir, name)
             }
         };
-        begun.map_err(|errno| match errno {
-            Errno::EXIST => Error::new(ErrorKind::Busy, "another transfer has begun meanwhile"),
-            errno => self.target.refused("write", errno),
-        })
+        begun.map_err(|errno| self.target.cannot_begin(errno))
     }
 }
 
@@ -327,6 +337,11 @@ impl Target {
         }
     }
 
+    /// EEXIST says that another transfer has the partial file.
+    fn cannot_begin(&self, errno: Errno) -> Error {
+        if errno == Errno::EXIST { taken_over() } else { self.refused("write", errno) }
+    }
+
     fn refused(&self, doing: &str, errno: Errno) -> Error {
         refused(doing, &self.name, errno)
     }
@@ -363,6 +378,10 @@ fn describe(
         mode::take_owner(fd, replaced);
     }
     Ok(())
+}
+
+fn taken_over() -> Error {
+    Error::new(ErrorKind::Busy, "another transfer of the file has begun meanwhile")
 }
 
 /// A new temporary for `target`, not accessible to others; and its final mode, if that differs.

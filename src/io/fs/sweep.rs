@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, flock};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock};
 
 use crate::error::Result;
 use crate::io::fs::at;
-use crate::io::fs::check::stat_of;
+use crate::io::fs::check::is_older;
 use crate::io::fs::directory::for_each_name;
 use crate::io::fs::locked::Locked;
 use crate::io::fs::partial::PARTIAL;
@@ -90,9 +90,8 @@ fn remove_if_dead(
             let file = Locked::new(file);
             // It may have been given its final name before it was locked, or be written
             // by another since it was looked at.
-            let (locked, there) = (rustix::fs::fstat(&file)?, at::stat(dir, name)?);
-            if (locked.st_dev, locked.st_ino) != (there.st_dev, there.st_ino)
-                || !is_older(&locked, before)
+            if !at::leads_to(dir, name, file.as_fd())?
+                || !is_older(&rustix::fs::fstat(&file)?, before)
             {
                 return Ok(false);
             }
@@ -102,11 +101,6 @@ fn remove_if_dead(
     };
     at::unlink(dir, name)?;
     Ok(true)
-}
-
-fn is_older(stat: &Stat, before: SystemTime) -> bool {
-    let before = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(before.as_millis()).is_ok_and(|before| stat_of(stat).mtime < before)
 }
 
 #[cfg(test)]

@@ -15,25 +15,23 @@ use crate::wire::name::RESERVED;
 /// How the names of temporaries end.
 pub(super) const TEMPORARY: &str = ".tmp";
 
-/// A name of the library in a directory. On drop it is removed, unless the file is to be kept
-/// and is not empty.
+/// A name of the library in a directory. On drop it is removed.
 #[derive(Debug)]
 pub(super) struct Temporary {
     pub parent: Arc<OwnedFd>,
     pub name: String,
-    pub keep: bool,
     pub exists: bool,
 }
 
 impl Temporary {
     /// An existing file of the library under `name`.
-    pub fn existing(parent: &Arc<OwnedFd>, name: String, keep: bool) -> Temporary {
-        Temporary { parent: Arc::clone(parent), name, keep, exists: true }
+    pub fn existing(parent: &Arc<OwnedFd>, name: String) -> Temporary {
+        Temporary { parent: Arc::clone(parent), name, exists: true }
     }
 
     /// A new name that nothing has yet.
     pub fn unused(parent: &Arc<OwnedFd>) -> Result<Temporary> {
-        let mut name = Temporary::existing(parent, random_name()?, false);
+        let mut name = Temporary::existing(parent, random_name()?);
         name.exists = false;
         Ok(name)
     }
@@ -62,7 +60,7 @@ impl Temporary {
         for _ in 0..ATTEMPTS {
             let name = names()?;
             match make(name.as_bytes()) {
-                Ok(()) => return Ok(Temporary::existing(parent, name, false)),
+                Ok(()) => return Ok(Temporary::existing(parent, name)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(refused("store", target, errno)),
             }
@@ -121,12 +119,12 @@ impl Temporary {
         Ok(())
     }
 
-    /// Replaces `other` under its name, and is kept from now on.
+    /// Replaces `other` under its name.
     pub fn take_over(&mut self, other: &mut Temporary) -> rustix::io::Result<()> {
         self.replace(&Arc::clone(&other.parent), other.name.as_bytes())?;
         other.exists = false;
         self.name = std::mem::take(&mut other.name);
-        (self.exists, self.keep) = (true, true);
+        self.exists = true;
         Ok(())
     }
 
@@ -135,15 +133,11 @@ impl Temporary {
         let _ = at::unlink(self.parent.as_fd(), self.name.as_bytes());
         self.exists = false;
     }
-
-    fn is_empty(&self) -> bool {
-        at::stat(self.parent.as_fd(), self.name.as_bytes()).is_ok_and(|stat| stat.st_size == 0)
-    }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if self.exists && (!self.keep || self.is_empty()) {
+        if self.exists {
             self.remove();
         }
     }
