@@ -145,8 +145,9 @@ impl Table {
         if self.kept.len() >= self.max.kept {
             self.drop_oldest_reply()?;
         }
-        self.remember(asked.name, asked.time.unwrap_or(now.up))?;
+        // First what can fail: a request that is remembered and does not run is never answered.
         self.kept.try_reserve(1).map_err(no_memory)?;
+        self.remember(asked.name, asked.time.unwrap_or(now.up))?;
         let Asked { name, source, .. } = asked;
         self.kept.push(Kept { name, source, finished: None, reply: None, pause: 0 });
         Ok(Admission::Run)
