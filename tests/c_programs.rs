@@ -28,7 +28,7 @@ fn under_valgrind() {
         let binary = compile_shared(&source, scratch.path());
         succeed(
             Command::new("valgrind")
-                .args(["-q", "--error-exitcode=9", "--leak-check=full"])
+                .args(["-q", "--error-exitcode=9", "--leak-check=full", "--fair-sched=try"])
                 .args(["--errors-for-leak-kinds=definite"])
                 .arg(binary)
                 .env("LD_LIBRARY_PATH", scratch.path()),
