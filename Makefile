@@ -3,7 +3,7 @@
 # make quick      what finds most mistakes, in less than a minute
 # make check T=NAME
 #                 the tests whose name has NAME in it, in Rust, C and Python
-# make test       every test that decides whether a change may land, in ten minutes at most
+# make test       every test that decides whether a change may land, in ten minutes
 # make test-long  what takes longer: every Python that is installed, musl, more cases
 # make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
 # make bench-peers installs on Debian what it compares with
