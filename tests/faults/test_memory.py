@@ -28,7 +28,7 @@ import framefd  # noqa: E402
 
 MIB = 1 << 20
 # From hardly any to enough for all.
-ROOM = [2 * MIB, 4 * MIB, 8 * MIB, 20 * MIB, 40 * MIB, 90 * MIB, 300 * MIB]
+ROOM = [4 * MIB, 6 * MIB, 8 * MIB, 20 * MIB, 40 * MIB, 90 * MIB, 300 * MIB]
 SECONDS = 60
 
 SIZE = 16 * MIB
