@@ -135,6 +135,26 @@ fn a_policy_sees_them() {
     assert_eq!(seen.into_inner().unwrap(), Some((argv, Some(env))));
 }
 
+/// A policy that looks at the first of a name would allow what the command does not get.
+#[test]
+fn a_policy_sees_each_variable_once() {
+    let seen = Mutex::new(None);
+    let policy = |inquiry: &Inquiry<'_>| {
+        *seen.lock().unwrap() = inquiry.request.env.clone();
+        Ok(())
+    };
+    let options = ServeOptions { policy: Some(&policy), ..limited() };
+    let request = json!({"cmd": "exec", "env": {"A": "1", "B": "b"}, "env_size": 12});
+    let (client, server) = socket_pair();
+    let body = [b"echo $A$B$C".as_slice(), b"A=2\0C=3\0C=4\0"].concat();
+    send(client.as_fd().into(), &request, &body);
+    serve(server.as_fd().into(), &options).unwrap();
+    assert_eq!(recv(client.as_fd().into()).body, b"2b4\n");
+    let expected = [("B", "b"), ("A", "2"), ("C", "4")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(seen.into_inner().unwrap().unwrap(), expected);
+}
+
 #[test]
 fn a_body_that_is_no_list_of_strings_is_refused() {
     for (header, body) in [

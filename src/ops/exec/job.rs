@@ -15,6 +15,7 @@ use crate::limits;
 use crate::wire::json::header::Header;
 use crate::wire::message;
 use crate::wire::message::exec::{ExecRequest, Tty};
+use crate::wire::pairs::keep_last;
 use crate::wire::strings;
 
 /// One command for a client.
@@ -82,6 +83,8 @@ impl<'a> Job<'a> {
             pair.truncate(end);
             request.env.get_or_insert_default().push((pair, value));
         }
+        // A policy must see what the command gets, and nothing else.
+        request.env.iter_mut().for_each(keep_last);
         if request.argv_size.is_none() {
             return Ok(text);
         }
