@@ -646,11 +646,12 @@ int64_t frame_connection_write_from(struct frame_connection *c, int from_fd, uin
  * covers the whole exchange, and must not be 0: a call cannot be resumed.
  *
  * Returns 0. -100 and below: an error reply; frame_last_error() has its message, and the
- * connection is in sync, unless the peer read only a part of the request. Once a byte of the request was accepted, every other failure breaks the connection:
- * FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (the reply is for another request, or has
- * no "status":"ok"), FRAME_ECLOSED, and the codes of frame_connection_recv() and
- * frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0. Without a
- * handshake, a peer that never repeats an id is accepted too. */
+ * connection is in sync, unless the peer read only a part of the request. Once a byte of the
+ * request was accepted, every other failure breaks the connection: FRAME_ETIMEDOUT,
+ * FRAME_ECANCELED, FRAME_EBADREPLY (the reply is for another request, or has no "status":"ok"),
+ * FRAME_ECLOSED, and the codes of frame_connection_recv() and frame_connection_send().
+ * FRAME_EINVAL: the header has an id, or timeout_ms is 0. Without a handshake, a peer that never
+ * repeats an id is accepted too. */
 int frame_connection_call(struct frame_connection *c, const char *header, const void *body,
                           size_t body_len, int timeout_ms, struct frame **reply);
 
@@ -1091,9 +1092,9 @@ int exec_start(struct frame_connection *c, const struct exec_request *what, int 
  * Returns their number. 0: the command has ended and all of its output was read; exec_finish()
  * returns its outcome. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again; a timeout_ms of 0 does
  * not wait. -100 and below: the server refused the command; the connection is in sync and free
- * again, but it is broken if output was received before. Every other failure breaks the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing
- * was received at all), FRAME_EBADREPLY, and the codes of frame_connection_recv().
- * FRAME_ESTATE: no command was started. FRAME_EINVAL. */
+ * again, but it is broken if output was received before. Every other failure breaks the
+ * connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing was received at all), FRAME_EBADREPLY, and
+ * the codes of frame_connection_recv(). FRAME_ESTATE: no command was started. FRAME_EINVAL. */
 int64_t exec_read(struct frame_connection *c, void *buf, size_t cap, int timeout_ms,
                   int *which);
 
@@ -1434,7 +1435,8 @@ struct frame_file_result {
  * A file is replaced as a whole or not at all. Its digest is sent after the content, and the
  * server stores the file only if it matches. The digest in the server's reply is compared as
  * well. With FRAME_FILE_TREE or FRAME_FILE_RESUME the server is asked whether it would refuse a
- * file before more than 1 MiB of it is sent. An error reply that comes while the content is being sent ends the put.
+ * file before more than 1 MiB of it is sent. An error reply that comes while the content is being
+ * sent ends the put.
  *
  * Other files of an existing directory on the server stay. Nothing outside path is sent. What
  * cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
@@ -1573,9 +1575,10 @@ struct frame_file_inquiry {
     /* 0. */
     uint32_t reserved;
     /* "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
-     * "get", if the reply could tell of bytes that are there (a put with an offset, a stat of
-     * the partial file), and "mkdir" for each directory that `parents` would make. So what cannot be got cannot be resumed, unless the policy allows "get"
-     * where the cmd in header is "put" or "stat". */
+     * "get", if the reply could tell of bytes that are there (a put with an offset, a stat of the
+     * partial file), and "mkdir" for each directory that `parents` would make. So what cannot be
+     * got cannot be resumed, unless the policy allows "get" where the cmd in header is "put" or
+     * "stat". */
     const char *cmd;
     /* The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked
      * and is acceptable; "" is the root. */
@@ -1611,9 +1614,10 @@ struct frame_file_options {
     /* 0. */
     uint32_t reserved;
     /* Called before anything is opened or stored; may be NULL. It is asked about each thing that
-     * the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any other number is FRAME_EACCES. The client receives
-     * the reply code for it, and as message the C string that was written to reason, which has
-     * reason_size bytes. It is called on the thread of the call. */
+     * the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any
+     * other number is FRAME_EACCES. The client receives the reply code for it, and as message the
+     * C string that was written to reason, which has reason_size bytes. It is called on the
+     * thread of the call. */
     int (*policy)(void *context, const struct frame_file_inquiry *inquiry, char *reason,
                   size_t reason_size);
     /* Passed to policy(). */
@@ -1637,15 +1641,16 @@ struct frame_file_options {
  * can be resumed. A symbolic link is made only if it cannot lead out. A put is refused as soon
  * as that is known.
  *
- * Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply,
- * the error member of *result has its code; what the client still sends of the request is
- * dropped then. If that is more than 16 MiB or takes more than 30 s, the connection is broken. These change nothing: FRAME_EINVAL, FRAME_EBADF
- * (root_fd is not a directory), FRAME_EBADJSON (request is not a header), FRAME_ESTATE (a part
- * of the body was received already). Every other failure breaks the connection:
- * FRAME_ETRUNCATED (a put ended early, or a file became shorter while it was sent; close the
- * connection to report that), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADFIELD and
- * FRAME_ETOOBIG (the end of the put cannot be known; an error reply was sent), FRAME_EIO with
- * errno, and the codes of frame_connection_recv() and frame_connection_send(). */
+ * Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply, the
+ * error member of *result has its code; what the client still sends of the request is dropped
+ * then. If that is more than 16 MiB or takes more than 30 s, the connection is broken. These
+ * change nothing: FRAME_EINVAL, FRAME_EBADF (root_fd is not a directory), FRAME_EBADJSON (request
+ * is not a header), FRAME_ESTATE (a part of the body was received already). Every other failure
+ * breaks the connection: FRAME_ETRUNCATED (a put ended early, or a file became shorter while it
+ * was sent; close the connection to report that), FRAME_ETIMEDOUT, FRAME_ECANCELED,
+ * FRAME_EBADFIELD and FRAME_ETOOBIG (the end of the put cannot be known; an error reply was
+ * sent), FRAME_EIO with errno, and the codes of frame_connection_recv() and
+ * frame_connection_send(). */
 int frame_file_serve(struct frame_connection *c, const char *request, int root_fd,
                      const struct frame_file_options *opts, struct frame_file_result *result);
 
@@ -1805,13 +1810,12 @@ void exec_datagram_server_free(struct exec_datagram_server *server);
  * covers the whole exchange; FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out
  * is the output, freed with exec_output_free(); on failure it is NULL.
  *
- * Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may
- * not have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not
- * received completely. FRAME_ECANCELED. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody
- * receives.
- * FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request does not fit, or
- * the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was
- * sent. The socket can be used again after any of them. */
+ * Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may not
+ * have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not received
+ * completely. FRAME_ECANCELED. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody receives.
+ * FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request
+ * does not fit, or the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL,
+ * FRAME_EBADF: nothing was sent. The socket can be used again after any of them. */
 int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
                        size_t key_len, int timeout_ms, struct exec_result *result,
                        struct exec_output **out);

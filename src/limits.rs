@@ -77,11 +77,11 @@ pub const WORKING: Duration = Duration::from_secs(1);
 /// Bytes of a request that are read and dropped after its refusal, so that the connection stays in
 /// sync: less than a second's worth. Of more, the rest is not waited for.
 pub const REFUSED: u64 = 16 * MIB;
-/// A larger file of a tree is put only after the server was asked whether it would be refused: the
-/// question takes a round trip, and so do the first bytes.
-pub const ASKED: u64 = MIB;
 /// How long dropping them may take.
 pub const REFUSED_TIME: Duration = Duration::from_secs(30);
+/// A larger file is put only after the server was asked whether it would be refused, in a tree and
+/// with resume: the question takes a round trip, and so do the first bytes.
+pub const ASKED: u64 = MIB;
 /// How long a transfer may write nothing until another one may take its partial file over: more
 /// than the pauses of a connection that still works, and less than it takes to start a client
 /// again by hand.

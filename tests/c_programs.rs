@@ -1,7 +1,8 @@
 //! The suites in tests/c, each a C99 program: compiled without a warning against
-//! include/framefd.h, then run with the shared library, under valgrind, and with the
-//! archive under the sanitizers, and with threads under ThreadSanitizer. A tool that is missing skips its part; with CI set that
-//! is an error. FRAMEFD_C=NAME runs only the suites whose file name has NAME in it.
+//! include/framefd.h, then run with the shared library, under valgrind, and with the archive under
+//! the sanitizers, and with threads under ThreadSanitizer. A tool that is missing skips its part;
+//! with CI set that is an error. FRAMEFD_C=NAME runs only the suites whose file name has NAME in
+//! it.
 
 use std::collections::BTreeSet;
 use std::fs;

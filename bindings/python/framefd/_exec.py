@@ -232,14 +232,14 @@ class ExecOptions:
     ``reply_timeout``: the time without a byte after which a client that does not send its
     request or does not read its reply is given up, 30 s. On average it must let 1 KiB pass in
     a second. If it is set, it is also for a stream's output after the command's end, which a
-    client may otherwise read until ``command_timeout``. ``command_timeout``: how long a command may run, no limit.
-    ``grace``: from SIGTERM to SIGKILL, 2 s. ``drain``: how long output is read after the
+    client may otherwise read until ``command_timeout``. ``command_timeout``: how long a command
+    may run, no limit. ``grace``: from SIGTERM to SIGKILL, 2 s. ``drain``: how long output is read after the
     command's end while another process keeps it open, 0.5 s. ``close_grace``: from the
     client's end of stream to the end of its command, 2 s; with ``detached`` the command runs
     on. ``max_output``: bytes kept of each stream, 16 MiB; ``end_at_limit`` ends a command
     that writes more, otherwise the rest is dropped. ``max_command``: bytes of command text,
-    or of all arguments, 64 KiB. ``cwd``: by default the server's own. ``env``: added to a clean environment, or
-    with ``host_environment`` to the server's own. ``write_fd``, for exec_and_reply() only:
+    or of all arguments, 64 KiB. ``cwd``: by default the server's own. ``env``: added to a clean
+    environment, or with ``host_environment`` to the server's own. ``write_fd``, for exec_and_reply() only:
     the descriptor for the reply, if it is another one.
 
     Limits of a command: ``umask``; for each of its processes ``cpu_seconds``, ``memory``

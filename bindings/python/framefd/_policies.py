@@ -61,11 +61,11 @@ class FileInquiry:
 
     ``cmd`` is "put", "get", "stat", "list", "mkdir" or "symlink": first that of the request.
     Then "get", if the reply could tell of bytes that are there (a put with an offset, a stat of
-    the partial file), and "mkdir" for each directory that ``parents`` would make. So what cannot be got cannot be resumed, unless the policy allows
-    "get" where ``header["cmd"]`` is another. ``name`` is relative to
-    the root, "" the root itself; bytes that are no text are in it as os.fsdecode() has
-    them. ``filesize`` is that of a put, else None. ``header`` is the whole header of the
-    request.
+    the partial file), and "mkdir" for each directory that ``parents`` would make. So what cannot
+    be got cannot be resumed, unless the policy allows "get" if ``header["cmd"]`` is another.
+    ``name`` is relative to the root, "" the root itself; bytes that are no text are in it as
+    os.fsdecode() has them. ``filesize`` is that of a put, else None. ``header`` is the whole
+    header of the request.
     """
 
     cmd: str

@@ -16,11 +16,12 @@ use crate::ffi::frame::FrameHandle;
 /// covers the whole exchange, and must not be 0: a call cannot be resumed.
 ///
 /// Returns 0. -100 and below: an error reply; frame_last_error() has its message, and the
-/// connection is in sync, unless the peer read only a part of the request. Once a byte of the request was accepted, every other failure breaks the connection:
-/// FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADREPLY (the reply is for another request, or has
-/// no "status":"ok"), FRAME_ECLOSED, and the codes of frame_connection_recv() and
-/// frame_connection_send(). FRAME_EINVAL: the header has an id, or timeout_ms is 0. Without a
-/// handshake, a peer that never repeats an id is accepted too.
+/// connection is in sync, unless the peer read only a part of the request. Once a byte of the
+/// request was accepted, every other failure breaks the connection: FRAME_ETIMEDOUT,
+/// FRAME_ECANCELED, FRAME_EBADREPLY (the reply is for another request, or has no "status":"ok"),
+/// FRAME_ECLOSED, and the codes of frame_connection_recv() and frame_connection_send().
+/// FRAME_EINVAL: the header has an id, or timeout_ms is 0. Without a handshake, a peer that never
+/// repeats an id is accepted too.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_call(
     c: Handle<FrameConnection>,

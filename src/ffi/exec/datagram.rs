@@ -136,13 +136,12 @@ pub extern "C" fn exec_datagram_server_free(server: Handle<ExecDatagramServer>) 
 /// covers the whole exchange; FRAME_DEFAULT_TIMEOUT is 30 s. result may be NULL. On success *out
 /// is the output, freed with exec_output_free(); on failure it is NULL.
 ///
-/// Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may
-/// not have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not
-/// received completely. FRAME_ECANCELED. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody
-/// receives.
-/// FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request does not fit, or
-/// the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL, FRAME_EBADF: nothing was
-/// sent. The socket can be used again after any of them.
+/// Returns EXEC_EXITED to EXEC_STATUS_LOST. The command ran once; after a code below 0 it may not
+/// have run. -100 and below: the server's error reply. FRAME_ETIMEDOUT: the reply was not received
+/// completely. FRAME_ECANCELED. FRAME_EIO with errno: ECONNREFUSED, at once, if nobody receives.
+/// FRAME_EBADREPLY: the reply contradicts itself, or has no exit_code. FRAME_ETOOBIG: the request
+/// does not fit, or the reply is larger than twice max_output. FRAME_EKEY, FRAME_EINVAL,
+/// FRAME_EBADF: nothing was sent. The socket can be used again after any of them.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_datagram_call(
     fd: Fd,

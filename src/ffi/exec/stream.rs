@@ -45,9 +45,9 @@ pub extern "C" fn exec_start(
 /// Returns their number. 0: the command has ended and all of its output was read; exec_finish()
 /// returns its outcome. FRAME_ETIMEDOUT and FRAME_ECANCELED: call again; a timeout_ms of 0 does
 /// not wait. -100 and below: the server refused the command; the connection is in sync and free
-/// again, but it is broken if output was received before. Every other failure breaks the connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing
-/// was received at all), FRAME_EBADREPLY, and the codes of frame_connection_recv().
-/// FRAME_ESTATE: no command was started. FRAME_EINVAL.
+/// again, but it is broken if output was received before. Every other failure breaks the
+/// connection: FRAME_ETRUNCATED, FRAME_ECLOSED (nothing was received at all), FRAME_EBADREPLY, and
+/// the codes of frame_connection_recv(). FRAME_ESTATE: no command was started. FRAME_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn exec_read(
     c: Handle<FrameConnection>,

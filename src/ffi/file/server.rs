@@ -29,9 +29,10 @@ pub struct FrameFileInquiry {
     /// 0.
     pub reserved: u32,
     /// "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
-    /// "get", if the reply could tell of bytes that are there (a put with an offset, a stat of
-    /// the partial file), and "mkdir" for each directory that `parents` would make. So what cannot be got cannot be resumed, unless the policy allows "get"
-    /// where the cmd in header is "put" or "stat".
+    /// "get", if the reply could tell of bytes that are there (a put with an offset, a stat of the
+    /// partial file), and "mkdir" for each directory that `parents` would make. So what cannot be
+    /// got cannot be resumed, unless the policy allows "get" where the cmd in header is "put" or
+    /// "stat".
     pub cmd: *const c_char,
     /// The name, relative to the root: name_len bytes and a NUL, in any encoding. It was checked
     /// and is acceptable; "" is the root.
@@ -69,9 +70,10 @@ pub struct FrameFileOptions {
     /// 0.
     pub reserved: u32,
     /// Called before anything is opened or stored; may be NULL. It is asked about each thing that
-    /// the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any other number is FRAME_EACCES. The client receives
-    /// the reply code for it, and as message the C string that was written to reason, which has
-    /// reason_size bytes. It is called on the thread of the call.
+    /// the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any
+    /// other number is FRAME_EACCES. The client receives the reply code for it, and as message the
+    /// C string that was written to reason, which has reason_size bytes. It is called on the
+    /// thread of the call.
     pub policy: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -102,15 +104,16 @@ unsafe impl SizedStruct for FrameFileOptions {}
 /// can be resumed. A symbolic link is made only if it cannot lead out. A put is refused as soon
 /// as that is known.
 ///
-/// Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply,
-/// the error member of *result has its code; what the client still sends of the request is
-/// dropped then. If that is more than 16 MiB or takes more than 30 s, the connection is broken. These change nothing: FRAME_EINVAL, FRAME_EBADF
-/// (root_fd is not a directory), FRAME_EBADJSON (request is not a header), FRAME_ESTATE (a part
-/// of the body was received already). Every other failure breaks the connection:
-/// FRAME_ETRUNCATED (a put ended early, or a file became shorter while it was sent; close the
-/// connection to report that), FRAME_ETIMEDOUT, FRAME_ECANCELED, FRAME_EBADFIELD and
-/// FRAME_ETOOBIG (the end of the put cannot be known; an error reply was sent), FRAME_EIO with
-/// errno, and the codes of frame_connection_recv() and frame_connection_send().
+/// Returns 0: the reply was sent, or the client did not wait for it. If it was an error reply, the
+/// error member of *result has its code; what the client still sends of the request is dropped
+/// then. If that is more than 16 MiB or takes more than 30 s, the connection is broken. These
+/// change nothing: FRAME_EINVAL, FRAME_EBADF (root_fd is not a directory), FRAME_EBADJSON (request
+/// is not a header), FRAME_ESTATE (a part of the body was received already). Every other failure
+/// breaks the connection: FRAME_ETRUNCATED (a put ended early, or a file became shorter while it
+/// was sent; close the connection to report that), FRAME_ETIMEDOUT, FRAME_ECANCELED,
+/// FRAME_EBADFIELD and FRAME_ETOOBIG (the end of the put cannot be known; an error reply was
+/// sent), FRAME_EIO with errno, and the codes of frame_connection_recv() and
+/// frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_file_serve(
     c: Handle<FrameConnection>,

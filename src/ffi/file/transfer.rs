@@ -155,7 +155,8 @@ unsafe impl SizedStruct for FrameFileResult {}
 /// A file is replaced as a whole or not at all. Its digest is sent after the content, and the
 /// server stores the file only if it matches. The digest in the server's reply is compared as
 /// well. With FRAME_FILE_TREE or FRAME_FILE_RESUME the server is asked whether it would refuse a
-/// file before more than 1 MiB of it is sent. An error reply that comes while the content is being sent ends the put.
+/// file before more than 1 MiB of it is sent. An error reply that comes while the content is being
+/// sent ends the put.
 ///
 /// Other files of an existing directory on the server stay. Nothing outside path is sent. What
 /// cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end

@@ -163,7 +163,9 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.reaped {
-        } else if self.kill() {
+            return;
+        }
+        if self.kill() {
             self.reap();
         } else if let (Some(_), Ok(mut left)) = (&self.pidfd, LEFT_ALONE.try_lock())
             && left.try_reserve(1).is_ok()

@@ -13,9 +13,8 @@
 //! With [`OnClose::Run`] none of this happens: the client stays `Present`, unless a reset
 //! cuts its input.
 
-use std::time::Duration;
-
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;

@@ -46,15 +46,15 @@ use crate::wire::digest::Digest;
 /// of the source (of a path, the first ones), and are not sent. They must be readable for the
 /// digest, unless there is no checksum.
 ///
-/// A tree is a directory; other files in it on the server stay. Each file is stored like a
-/// single one. What cannot be transferred, or vanishes meanwhile, is left out and counted; at the
-/// end that is [`ErrorKind::Incomplete`], which names the first. An error that is not one file's
-/// alone ends the put. With `resume`, which implies `preserve`, files of the same size and modification time on the
-/// server are not sent again. With `preserve` the owner of a directory keeps all permissions in
-/// it, since it could not be filled otherwise. Nothing outside the tree is sent, even if it is
-/// changed meanwhile. `links` decides about links. An entry that is not a file, directory or link
-/// is skipped and counted, and so is a link that leads out of the tree, or is to be followed and
-/// leads to a directory or to nothing.
+/// A tree is a directory; other files in it on the server stay. Each file is stored like a single
+/// one. What cannot be transferred, or vanishes meanwhile, is left out and counted; at the end
+/// that is [`ErrorKind::Incomplete`], which names the first. An error that is not one file's alone
+/// ends the put. With `resume`, which implies `preserve`, files of the same size and modification
+/// time on the server are not sent again. With `preserve` the owner of a directory keeps all
+/// permissions in it, since it could not be filled otherwise. Nothing outside the tree is sent,
+/// even if it is changed meanwhile. `links` decides about links. An entry that is not a file,
+/// directory or link is skipped and counted, and so is a link that leads out of the tree, or is to
+/// be followed and leads to a directory or to nothing.
 ///
 /// The server checks the name. Its error reply is an error of a remote kind. It leaves the
 /// connection in sync, unless more than 8 MiB were left to send; so do [`ErrorKind::Checksum`] and
@@ -89,12 +89,13 @@ pub fn put(
 /// [`ErrorKind::RemoteChecksum`]: the server's file begins with other bytes.
 /// [`ErrorKind::RemoteBadRequest`]: it is shorter.
 ///
-/// A tree is written to a directory, which is made if it is missing; other files in it stay.
-/// Each file is fetched like a single one. What cannot be fetched is left out, as by a put. With `resume`, which implies `preserve`, local files of the
-/// same size and modification time are not fetched again. New directories get the mode of the
-/// server's. A name that is not one acceptable component is [`ErrorKind::Path`]; two entries of
-/// one name are [`ErrorKind::BadReply`]. Links are made only with [`Links::Copy`]; those that
-/// could lead out of the tree are skipped and counted.
+/// A tree is written to a directory, which is made if it is missing; other files in it stay. Each
+/// file is fetched like a single one. What cannot be fetched is left out, as by a put. With
+/// `resume`, which implies `preserve`, local files of the same size and modification time are not
+/// fetched again. New directories get the mode of the server's. A name that is not one acceptable
+/// component is [`ErrorKind::Path`]; two entries of one name are [`ErrorKind::BadReply`]. Links
+/// are made only with [`Links::Copy`]; those that could lead out of the tree are skipped and
+/// counted.
 ///
 /// The server cannot choose where files are written. An error reply and [`ErrorKind::Checksum`]
 /// leave the connection in sync. So does a local failure, such as a full disk or a file above
@@ -116,8 +117,8 @@ pub fn get(
     what.conclude(done, outcome)
 }
 
-/// Called after each piece, and once for an empty file, with the name of the file, the bytes done and the total; it may
-/// cancel the transfer. In a tree the bytes are those of the whole tree.
+/// Called after each piece, and once for an empty file, with the name of the file, the bytes done
+/// and the total; it may cancel the transfer. In a tree the bytes are those of the whole tree.
 pub type Progress<'a> = &'a dyn Fn(&[u8], u64, u64) -> ControlFlow<()>;
 
 /// Result of a transfer of a file or a tree.
