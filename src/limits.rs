@@ -108,6 +108,17 @@ pub const MAX_KEY: usize = 1024;
 pub const KEY_ID: usize = 64;
 /// Bytes of a key of `auth_key_generate`: as long as the MAC.
 pub const KEY_SIZE: usize = 32;
+/// Shortest key for a sealed stream: whoever sees a handshake can try guesses at home.
+pub const SEAL_KEY: usize = 32;
+/// Longest name of a server: as long as a key's id, and below 256 for the byte of its length.
+pub const SERVER_NAME: usize = 64;
+/// Bytes of the stream in a sealed record: those of TLS. Larger ones gain nothing and wait longer
+/// for their tag.
+pub const SEAL_RECORD: usize = 16 * 1024;
+/// Records under one key: far below the 2^32 of AES-GCM's own bound, and it costs a microsecond.
+pub const SEAL_RECORDS: u64 = 1 << 20;
+/// Bytes under one key: with 2^26 blocks an attacker's chance against AES-GCM stays below 2^-64.
+pub const SEAL_BYTES: u64 = 1 << 30;
 
 /// Largest datagram sent: libzmq's MAX_UDP_MSG.
 pub const DATAGRAM_SEND: usize = 8 * 1024;

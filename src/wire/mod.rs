@@ -10,6 +10,8 @@ pub mod memory;
 pub mod message;
 pub mod name;
 pub mod pairs;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod strings;
 
 pub use json::{escape, quote};

@@ -71,6 +71,8 @@ const PLACES: &[(&str, &[u64])] = &[
         ],
     ),
     ("protocol.md: Frames", &[MAX_HEADER, MAX_BODY]),
+    // Facts of the protocol: the least and the most of a record, and of its body.
+    ("protocol.md: Sealed streams", &[65_535, 65_518, n(SEAL_RECORD)]),
     // Facts of the protocol: the text of an id, a name and its components.
     ("protocol.md: Requests and replies", &[KIB]),
     ("protocol.md: Files", &[4_095, 255]),

@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 def main() -> None:
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
-    for index in (frames(), packets(), answers(), names(), datagrams()):
+    for index in (frames(), packets(), answers(), names(), datagrams(), sealed()):
         index.write(root)
 
 
@@ -641,6 +641,93 @@ def datagrams() -> Index:
         cut = tagged(key, info, frame[:-1])
         v.add("body-cut-and-tagged", key.hex(), direction, "BADLENGTH", cut.hex())
     return v
+
+
+def sealed() -> Index:
+    """Sealed sessions. Two independent programs wrote each of them down."""
+    index = Index(
+        "seal",
+        *"suite role id name key client_private server_private psk prologue client server hash".split(),
+        *"client_key server_key client_records server_records".split(),
+    )
+    for suite, psk, client, server, keys, ours, theirs in SEALED:
+        preface = b"FDS1" + bytes([suite, 5]) + b"web-1"
+        index.add(
+            suite,
+            0,
+            "web-1",
+            "db.example",
+            bytes(range(32)).hex(),
+            bytes(range(0x40, 0x60)).hex(),
+            bytes(range(0x80, 0xA0)).hex(),
+            psk,
+            (b"framefd seal v1\0\0" + preface + b"\x0adb.example").hex(),
+            preface.hex() + client,
+            server,
+            *keys,
+            ours,
+            theirs,
+        )
+    return index
+
+
+# suite, psk, client's message, server's message, (hash, client's key, server's key), records.
+SEALED = [
+    (
+        1,
+        "01ad6fc38fd6c6677e8879e074ee7a8cc05c2d95b4a821ffb71f1581c3d42ddc",
+        "003079a631eede1bf9c98f12032cdeadd0e7a079398fc786b88cc846ec89af85a51a958312586063"
+        "349c27858a26af20370d",
+        "0030493e82fc74464a59268817623d2053c5eb8e2cc4a988b4fee179ec6b010d531d0027acee9b78"
+        "fb07ec97a130bd73ae60",
+        (
+            "871c86ec9bd9963e89d2a022539ce3a0ce5c706439dc959b92adfbdc9adbc997",
+            "f2f50b769ed5ae331e23f2a61cbd5239acf599a6f92d87e7d36973798c112159",
+            "61bb23c579bd415fe438e18a75f92e047e6b40d64a2b21d908dc5a58e95ba2ec",
+        ),
+        ",".join(
+            [
+                "001182d0a046bb40b80809d5622075eaf7410a",
+                "001683c8fbdc4b74602af5fbe9adeff3a7f58a1febc48891",
+                "00197ca6cef5948015ccc6073fcecb2e8ff08b2f541af12de05c1f",
+                "0011872b65108e4e6e059c4caf3dc3323835b0",
+            ]
+        ),
+        ",".join(
+            [
+                "00168055842022dce3c8300551baa96149b4212835460436",
+                "0011e1c184f3c4714b291680ff9bb566dfb6bb",
+            ]
+        ),
+    ),
+    (
+        2,
+        "7e05918b5d232010290acc2aaff5c7a389a4061260907e164c9e0f973764c75f",
+        "003079a631eede1bf9c98f12032cdeadd0e7a079398fc786b88cc846ec89af85a51a175fd63351be"
+        "f647b1a25279e1568f49",
+        "0030493e82fc74464a59268817623d2053c5eb8e2cc4a988b4fee179ec6b010d531d60481c8004fb"
+        "54c205adacc1094c1471",
+        (
+            "a79843aac1bd38fe0f60e8d98c8f18563134427872dbce7ef7409ebfaae47e4f",
+            "14bded6351ad576f0243c4527225cf1b48560967e5be7e96cb2143b65ff5807e",
+            "21603a2a802a8e58cdd6bbe4d33ec5681c8f2ae21527fc494f8868db9d73aaa0",
+        ),
+        ",".join(
+            [
+                "00118c245986eedd92fb031d405267118b74f5",
+                "0016f3e93717fd6ecb74e1dfb01080aa62d9abb215368efc",
+                "001991ad06a36b6ad845076d38e70c7dcb18f6540739ede40e38d3",
+                "00115ef248a95afc3fe77e650288a39bd3541a",
+            ]
+        ),
+        ",".join(
+            [
+                "00164f3fe9abba676d69706890a9c4fd5b0432b3900d7ac9",
+                "001176b112aff6eb1a934f77cabaadec008a20",
+            ]
+        ),
+    ),
+]
 
 
 if __name__ == "__main__":
