@@ -192,6 +192,18 @@ fn ask_for(
     datagram::exec::request(socket.as_fd(), &request, Some(timeout), key, None)
 }
 
+/// Sends a request to `instead`, which does not answer, and returns its bytes. The command may take
+/// longer than its client waits.
+fn recorded(client: &UdpSocket, instead: &UdpSocket, command: &str, key: &Key) -> Vec<u8> {
+    client.connect(address(instead)).unwrap();
+    let options = ExecRequest { on_close: Some(OnClose::Run), ..ExecRequest::default() };
+    let request = Request { command: command.as_bytes(), options, ..Request::default() };
+    let short = Some(Duration::from_millis(1));
+    let asked = datagram::exec::request(client.as_fd(), &request, short, Some(key), None);
+    assert_eq!(asked.unwrap_err().kind(), ErrorKind::TimedOut);
+    received(instead)
+}
+
 #[test]
 fn a_command_runs_and_its_reply_comes_back() {
     for key in [None, Some(&key())] {
@@ -644,12 +656,7 @@ fn a_recorded_request_gets_nothing_from_the_server() {
     let key = key();
     let server = Running::start(Some(&key));
     let client = connected(server.address);
-    let tap = udp();
-    client.connect(address(&tap)).unwrap();
-    let command = lines.add("once");
-    let error = ask_for(&client, &command, Some(&key), Duration::from_millis(1)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    let recorded = received(&tap);
+    let recorded = recorded(&client, &udp(), &lines.add("once"), &key);
 
     // The request arrives, its reply goes to the client; repeated, it is not run again.
     client.connect(server.address).unwrap();
@@ -689,9 +696,7 @@ fn a_recorded_request_is_not_run_by_the_next_server() {
     let (socket, key) = (udp(), key());
     let client = connected(address(&socket));
     let server = Server::new(Some(&key)).unwrap();
-    let asked = ask_for(&client, &lines.add("once"), Some(&key), Duration::from_millis(300));
-    assert_eq!(asked.unwrap_err().kind(), ErrorKind::TimedOut);
-    let recorded = received(&socket);
+    let recorded = recorded(&client, &socket, &lines.add("once"), &key);
     while socket.set_nonblocking(true).is_ok() && socket.recv(&mut [0; 2000]).is_ok() {}
     client.send(&recorded).unwrap();
     let serve = |server: &Server| {

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use framefd::io::fs::root::Root;
 use framefd::io::fs::store::{NewFile, StoreOptions};
@@ -565,6 +566,11 @@ fn a_partial_file_that_somebody_writes_is_not_touched() {
     let dir = File::open(tree.local("")).unwrap();
     let (root, name) = (Root::new(dir.as_fd()).unwrap(), Name::new(b"copy").unwrap());
     let held = NewFile::resume(root, name, StoreOptions::DEFAULT, 0, &mut |_| Ok(())).unwrap();
+    // It is not silent, however long the get has to wait for a processor.
+    let part =
+        names(&tree.local("")).into_iter().find(|name| name.starts_with(".framefd-")).unwrap();
+    let part = File::options().write(true).open(tree.local(&part)).unwrap();
+    part.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
     let got = through(&tree, |end| get_path(end, b"old", &copy, &unsynced()));
     assert_eq!(kind(got.client), ErrorKind::Busy);
     assert!(got.to_server.is_empty());

@@ -173,6 +173,30 @@ mod tests {
         result.err().expect("an error").kind()
     }
 
+    /// As if the partial file had been written to then.
+    fn written(tree: &Tree, then: SystemTime) {
+        let Ok(file) = fs::File::options().write(true).open(tree.path(PART)) else { return };
+        file.set_modified(then).unwrap();
+    }
+
+    /// As if nothing had been written to it for a while.
+    fn silence(tree: &Tree) {
+        written(tree, SystemTime::now() - 2 * limits::SILENT);
+    }
+
+    /// As if something were written to it all the time: this process may have to wait for a
+    /// processor for longer than a transfer may be silent.
+    fn keep_alive(tree: &Tree) {
+        written(tree, SystemTime::now() + 1000 * limits::SILENT);
+    }
+
+    fn assert_in_use(tree: &Tree) {
+        keep_alive(tree);
+        for offset in [0, 1, 3, 4] {
+            assert_eq!(kind(resume(tree, offset)), ErrorKind::Busy, "{offset}");
+        }
+    }
+
     #[test]
     fn what_is_cut_stays_and_is_continued() {
         let tree = Tree::new();
@@ -263,9 +287,10 @@ mod tests {
         let tree = Tree::new();
         cut_after(&tree, b"x");
         let (mut file, prefix) = resume(&tree, 2).unwrap();
-        assert_eq!((&*prefix, kind(resume(&tree, 1))), ("ol", ErrorKind::Busy));
+        assert_eq!(prefix, "ol");
+        assert_in_use(&tree);
         file.write(b"X").unwrap();
-        assert_eq!(kind(resume(&tree, 1)), ErrorKind::Busy);
+        assert_in_use(&tree);
         drop(file);
         assert_eq!((tree.read(PART), tree.names("").len()), ("olX".into(), 3));
         let (file, _) = resume(&tree, 1).unwrap();
@@ -336,9 +361,7 @@ mod tests {
         let tree = Tree::new();
         let (mut file, _) = resume(&tree, 0).unwrap();
         file.write(b"abc").unwrap();
-        for offset in [0, 3, 4] {
-            assert_eq!(kind(resume(&tree, offset)), ErrorKind::Busy);
-        }
+        assert_in_use(&tree);
         assert_eq!(kind(open_partial(tree.root(), name())), ErrorKind::Busy);
         tree.store("old", b"plain", NO_SYNC).unwrap();
         assert_eq!(tree.read("old"), "plain");
@@ -348,7 +371,7 @@ mod tests {
         cut_after(&tree, b"abc");
         let reading = open_partial(tree.root(), name()).unwrap();
         assert!(reading.is_some() && open_partial(tree.root(), name()).is_ok());
-        assert_eq!(kind(resume(&tree, 3)), ErrorKind::Busy);
+        assert_in_use(&tree);
         drop(reading);
         resume(&tree, 3).unwrap();
     }
@@ -380,17 +403,16 @@ mod tests {
     fn many_at_once_never_mix() {
         let tree = Tree::new();
         let content = |number: u8, from: usize| vec![b'0' + number; 5000 - from];
+        let once = |number: u8| -> Result<()> {
+            let (mut file, _) = resume(&tree, 0)?;
+            content(number, 0).chunks(500).try_for_each(|piece| file.write(piece))?;
+            file.commit()
+        };
         let store = |number: u8| {
             let mut stored = 0;
             for _ in 0..200 {
-                match resume(&tree, 0) {
-                    Ok((mut file, _)) => {
-                        for piece in content(number, 0).chunks(500) {
-                            file.write(piece).unwrap();
-                        }
-                        file.commit().unwrap();
-                        stored += 1;
-                    }
+                match once(number) {
+                    Ok(()) => stored += 1,
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{error}"),
                 }
                 let found = fs::read(tree.path("old")).unwrap();
@@ -406,18 +428,12 @@ mod tests {
         assert_eq!(tree.names(""), ["dir", "old"]);
     }
 
-    /// As if nothing had been written to the partial file for a while.
-    fn silence(tree: &Tree) {
-        let Ok(file) = fs::File::options().write(true).open(tree.path(PART)) else { return };
-        file.set_modified(SystemTime::now() - 2 * limits::SILENT).unwrap();
-    }
-
     /// One that has written "abc" and is silent.
     fn silent(tree: &Tree) -> NewFile {
         fs::write(tree.path("old"), "older").unwrap();
         let (mut file, _) = resume(tree, 0).unwrap();
         file.write(b"abc").unwrap();
-        assert_eq!(kind(resume(tree, 3)), ErrorKind::Busy);
+        assert_in_use(tree);
         silence(tree);
         file
     }
@@ -437,7 +453,7 @@ mod tests {
             assert_eq!(kind(first.write(b"x")), ErrorKind::Busy);
             drop(first);
             assert_eq!((tree.read(PART), tree.names("").len()), (expected.into(), 3));
-            assert_eq!(kind(resume(&tree, 1)), ErrorKind::Busy, "the second is not silent");
+            assert_in_use(&tree);
             second.commit().unwrap();
             assert_eq!((tree.read("old"), tree.names("").len()), (expected.into(), 2));
         }
