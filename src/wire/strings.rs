@@ -23,8 +23,10 @@ pub fn list(mut strings: &[u8]) -> Result<Vec<String>> {
     let bad = "strings in the body are not UTF-8, or not ended";
     let bad = Err(Error::new(ErrorKind::BadField, bad));
     let mut list = Vec::new();
+    // Not piece by piece: 24 bytes for each NUL are much already.
+    let count = strings.iter().map(|byte| usize::from(*byte == 0)).sum();
+    list.try_reserve_exact(count).map_err(|_| no_memory())?;
     while let Some(end) = strings.iter().position(|byte| *byte == 0) {
-        list.try_reserve(1).map_err(|_| no_memory())?;
         let Ok(string) = str::from_utf8(&strings[..end]) else { return bad };
         list.push(string.to_owned());
         strings = &strings[end + 1..];

@@ -1,5 +1,6 @@
 //! A command to run, its environment and its limits.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -98,15 +99,23 @@ impl Default for Limits {
 }
 
 /// The argument vector, if it is within the limits.
-pub(super) fn arguments<'a>(program: &Program<'a>, limits: &Limits) -> Result<Vec<&'a [u8]>> {
+pub(super) fn arguments<'p, 'a>(
+    program: &'p Program<'a>,
+    limits: &Limits,
+) -> Result<Cow<'p, [&'a [u8]]>> {
     let (argv, length, empty) = match program {
         // "--": a command may begin with a dash.
         Program::Shell(text) => {
-            (vec![b"/bin/sh".as_slice(), b"-c", b"--", text], text.len(), text.is_empty())
+            let argv = vec![b"/bin/sh".as_slice(), b"-c", b"--", text];
+            (Cow::Owned(argv), text.len(), text.is_empty())
         }
         Program::Argv(argv) => {
             let length = argv.iter().map(|arg| arg.len() + 1).sum();
-            (argv.clone(), length, argv.first().is_none_or(|program| program.is_empty()))
+            (
+                Cow::Borrowed(argv.as_slice()),
+                length,
+                argv.first().is_none_or(|program| program.is_empty()),
+            )
         }
     };
     if empty {
