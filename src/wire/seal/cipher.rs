@@ -33,8 +33,6 @@ impl CipherKey {
     /// Takes another key in place of this one.
     pub(super) fn set(&mut self, key: &[u8; KEY_SIZE]) {
         *self.key = expand(self.suite, key);
-        // Nobody may find that a key that is dropped next need not be written.
-        black_box(&mut *self.key);
     }
 
     /// Encrypts `text` in place; returns its tag.
@@ -79,7 +77,11 @@ impl CipherKey {
 
 impl Drop for CipherKey {
     fn drop(&mut self) {
-        self.set(&[0; KEY_SIZE]);
+        // A key of AES is the larger one. One of ChaCha20 would leave some of the box as it is,
+        // or fill it with what is on the stack.
+        *self.key = expand(Suite::AesGcm, &[0; KEY_SIZE]);
+        // Nobody may find that memory that is freed next need not be written.
+        black_box(&mut *self.key);
     }
 }
 

@@ -183,7 +183,8 @@ impl Handshake {
     fn read_word(&mut self, word: &[u8]) -> Result<()> {
         if word != WORD {
             let (came, what) = (quote(word), recognise(word));
-            let detail = format!("the client begins with {came}{what}: does it speak sealed?");
+            let detail =
+                format!("the client begins with {came}{what}: does the client speak sealed?");
             return Err(Error::new(ErrorKind::Auth, detail));
         }
         self.preface.extend_from_slice(word);
@@ -220,7 +221,7 @@ impl Handshake {
         if length != MESSAGE_LENGTH {
             let came = quote(length);
             let detail = if self.is_client {
-                format!("the server begins with {came}: does it speak sealed?")
+                format!("the server begins with {came}: does the server speak sealed?")
             } else {
                 format!("{came} is not the length of the client's message")
             };

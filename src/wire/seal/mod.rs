@@ -7,6 +7,7 @@
 //!   resolver.rs   their cryptography, in the shape that snow asks for
 //! record.rs     Sealer and Opener: the two directions of a session
 //!   cipher.rs     a key, its counter, its replacement and its wiping
+//! stream.rs     Seal: all of it, for an event loop of somebody else
 //! ```
 
 mod cipher;
@@ -14,6 +15,7 @@ pub mod handshake;
 mod noise;
 pub mod record;
 mod resolver;
+pub mod stream;
 pub mod terms;
 
 pub use cipher::Used;

@@ -70,9 +70,13 @@ impl Noise {
 
 impl Drop for Noise {
     fn drop(&mut self) {
-        // With a key, so that the old one is overwritten.
-        let blank = build(self.suite, &Zeroizing::new([0; KEY_SIZE]), &[], true, None);
-        if let Ok(blank) = blank {
+        // With a key in each place, so that every byte is written.
+        let name = protocol(self.suite);
+        let blank = name.parse().and_then(|name| {
+            let builder = Builder::with_resolver(name, Box::new(Resolver(self.suite)));
+            (0..10).try_fold(builder, |builder, at| builder.psk(at, &[0; KEY_SIZE]))
+        });
+        if let Ok(blank) = blank.and_then(Builder::build_initiator) {
             *self.state = blank;
             black_box(&mut *self.state);
         }
@@ -86,11 +90,7 @@ fn build(
     is_client: bool,
     fixed: Option<&[u8; KEY_SIZE]>,
 ) -> Result<HandshakeState> {
-    let name = match suite {
-        Suite::AesGcm => "Noise_NNpsk0_25519_AESGCM_SHA256",
-        Suite::ChaChaPoly => "Noise_NNpsk0_25519_ChaChaPoly_SHA256",
-    };
-    let state = name.parse().and_then(|name| {
+    let state = protocol(suite).parse().and_then(|name| {
         let mut builder = Builder::with_resolver(name, Box::new(Resolver(suite)));
         builder = builder.psk(0, psk)?.prologue(prologue)?;
         if let Some(fixed) = fixed {
@@ -99,6 +99,13 @@ fn build(
         if is_client { builder.build_initiator() } else { builder.build_responder() }
     });
     state.map_err(|error| unexpected(&error))
+}
+
+fn protocol(suite: Suite) -> &'static str {
+    match suite {
+        Suite::AesGcm => "Noise_NNpsk0_25519_AESGCM_SHA256",
+        Suite::ChaChaPoly => "Noise_NNpsk0_25519_ChaChaPoly_SHA256",
+    }
 }
 
 /// A failure that nothing from outside can cause.

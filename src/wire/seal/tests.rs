@@ -134,6 +134,49 @@ fn the_published_vectors_of_noise() {
     }
 }
 
+/// Records are what snow makes of the same bytes, in both directions and with changed keys.
+#[test]
+fn records_are_those_of_snow() {
+    for suite in SUITES {
+        let name = CACOPHONY.iter().find(|(of, ..)| *of == suite).unwrap().1;
+        let [mut client, mut server] = [true, false].map(|is_client| {
+            let builder = Builder::with_resolver(name.parse().unwrap(), Box::new(Resolver(suite)));
+            let builder = builder.psk(0, &[3; 32]).unwrap();
+            if is_client { builder.build_initiator() } else { builder.build_responder() }.unwrap()
+        });
+        let (mut bytes, mut out) = ([0; 100], vec![0; 65_535]);
+        let len = client.write_message(&[], &mut bytes).unwrap();
+        server.read_message(&bytes[..len], &mut []).unwrap();
+        let len = server.write_message(&[], &mut bytes).unwrap();
+        client.read_message(&bytes[..len], &mut []).unwrap();
+        let (k1, k2) = client.dangerously_get_raw_split();
+        let mut transports =
+            [client, server].map(|state| state.into_transport_mode().expect("it is finished"));
+        let used = Used { records: SEAL_RECORDS - 3, ..Used::default() };
+        for (from, key) in [k1, k2].iter().enumerate() {
+            let mut sealer = Sealer::with_key(suite, key, used);
+            let mut opener = Opener::with_key(suite, key, used);
+            for (n, size) in [1, 2, 100, 16_384, 5, 16].into_iter().enumerate() {
+                if n == 3 {
+                    transports[from].rekey_outgoing();
+                    transports[1 - from].rekey_incoming();
+                }
+                let text = vec![7; size];
+                let mut sent = Vec::new();
+                sealer.data(&[&text], size, &mut sent).unwrap();
+                let plain = [&[0], &text[..]].concat();
+                let len = transports[from].write_message(&plain, &mut out).unwrap();
+                assert_eq!(sent[2..], out[..len], "record {n}");
+                let read = transports[1 - from].read_message(&sent[2..], &mut out).unwrap();
+                assert_eq!(out[..read], plain);
+                opener.feed(&sent).unwrap();
+                assert_eq!((opener.open().unwrap(), opener.opened()), (Opened::Data, &text[..]));
+                opener.take(size);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_wrong_length_is_refused_before_any_cryptography() {
     let (key, id) = (Key::new(&[1; 32]).unwrap(), KeyId::default());

@@ -1,0 +1,297 @@
+//! The memory of sealed streams: no block that was freed holds a secret, and a record allocates
+//! nothing.
+#![allow(unsafe_code)] // an allocator that looks at what it frees
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::slice;
+use std::sync::Mutex;
+
+use curve25519_dalek::montgomery::MontgomeryPoint;
+use framefd::limits::SEAL_RECORDS;
+use framefd::wire::auth::{Key, KeyId};
+use framefd::wire::seal::Used;
+use framefd::wire::seal::handshake::{Handshake, Session, Step};
+use framefd::wire::seal::record::{Opened, Opener, Sealer};
+use framefd::wire::seal::terms::{ServerName, Suite, Terms};
+use hkdf::Hkdf;
+use sha2::{Digest as _, Sha256};
+
+struct Watching;
+
+thread_local! {
+    static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a watched thread has allocated, and what was in the blocks that it freed.
+struct Blocks {
+    live: [(usize, usize); 1024],
+    freed: [u8; 4 << 20],
+    freed_len: usize,
+}
+
+static BLOCKS: Mutex<Blocks> =
+    Mutex::new(Blocks { live: [(0, 0); 1024], freed: [0; 4 << 20], freed_len: 0 });
+
+fn allocated(memory: *mut u8, size: usize) {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+    if IS_WATCHED.get() {
+        let mut blocks = BLOCKS.lock().unwrap();
+        if let Some(free) = blocks.live.iter_mut().find(|(at, _)| *at == 0) {
+            *free = (memory.addr(), size);
+        }
+    }
+}
+
+fn freed(memory: *mut u8, size: usize) {
+    if IS_WATCHED.get() {
+        let mut blocks = BLOCKS.lock().unwrap();
+        if let Some(block) = blocks.live.iter_mut().find(|(at, _)| *at == memory.addr()) {
+            *block = (0, 0);
+        }
+        let (start, end) = (blocks.freed_len, blocks.freed_len + size);
+        // SAFETY: the block is still the caller's, who gives it back.
+        blocks.freed[start..end].copy_from_slice(unsafe { slice::from_raw_parts(memory, size) });
+        blocks.freed_len = end;
+    }
+}
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller says.
+        let memory = unsafe { System.alloc_zeroed(layout) };
+        allocated(memory, layout.size());
+        memory
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        freed(memory, layout.size());
+        // SAFETY: as the caller says.
+        unsafe { System.dealloc(memory, layout) };
+    }
+}
+
+#[global_allocator]
+static WATCHING: Watching = Watching;
+
+/// The copies of the blocks that `work` freed.
+fn freed_by(work: impl FnOnce()) -> Vec<u8> {
+    BLOCKS.lock().unwrap().freed_len = 0;
+    IS_WATCHED.set(true);
+    work();
+    IS_WATCHED.set(false);
+    let blocks = BLOCKS.lock().unwrap();
+    blocks.freed[..blocks.freed_len].to_vec()
+}
+
+/// The private key of `public`: the bytes beside it in a block that is in use.
+fn private_of(public: &[u8; 32]) -> Option<[u8; 32]> {
+    IS_WATCHED.set(false);
+    let blocks = BLOCKS.lock().unwrap();
+    let mut found = None;
+    for (at, size) in blocks.live.iter().filter(|(at, size)| *at != 0 && *size <= 4096) {
+        // SAFETY: the block is in use, and was zeroed before it was.
+        let block = unsafe { slice::from_raw_parts(*at as *const u8, *size) };
+        for candidate in block.windows(32).map(|window| <[u8; 32]>::try_from(window).unwrap()) {
+            if block.windows(32).any(|window| window == public)
+                && MontgomeryPoint::mul_base_clamped(candidate).to_bytes() == *public
+            {
+                found = Some(candidate);
+            }
+        }
+    }
+    drop(blocks);
+    IS_WATCHED.set(true);
+    found
+}
+
+/// The three outputs of Noise's HKDF; its chaining key is the salt.
+fn hkdf(chaining: &[u8; 32], material: &[u8]) -> [[u8; 32]; 3] {
+    let mut out = [0; 96];
+    Hkdf::<Sha256>::new(Some(chaining), material).expand(&[], &mut out).unwrap();
+    [0, 32, 64].map(|at| out[at..at + 32].try_into().unwrap())
+}
+
+/// Every secret of a handshake with its name, by the specification of Noise.
+fn secrets(
+    suite: Suite,
+    key: &[u8; 32],
+    private: [u8; 32],
+    e: &[u8],
+    re: &[u8; 32],
+) -> Vec<(&'static str, [u8; 32])> {
+    let mut psk = [0; 32];
+    let info = [b"framefd seal v1\0", &[suite as u8][..]].concat();
+    Hkdf::<Sha256>::new(None, key).expand(&info, &mut psk).unwrap();
+    let name: &[u8] = match suite {
+        Suite::AesGcm => b"Noise_NNpsk0_25519_AESGCM_SHA256",
+        Suite::ChaChaPoly => b"Noise_NNpsk0_25519_ChaChaPoly_SHA256",
+    };
+    let start = match <[u8; 32]>::try_from(name) {
+        Ok(start) => start,
+        Err(_) => Sha256::digest(name).into(),
+    };
+    let shared = MontgomeryPoint(*re).mul_clamped(private).to_bytes();
+    let [ck1, _, cipher1] = hkdf(&start, &psk);
+    let [ck2, cipher2, _] = hkdf(&ck1, e);
+    let [ck3, cipher3, _] = hkdf(&ck2, re);
+    let [ck4, cipher4, _] = hkdf(&ck3, &shared);
+    let [k1, k2, _] = hkdf(&ck4, &[]);
+    vec![
+        ("key", *key),
+        ("psk", psk),
+        ("private", private),
+        ("shared", shared),
+        ("ck1", ck1),
+        ("ck2", ck2),
+        ("ck3", ck3),
+        ("ck4", ck4),
+        ("cipher1", cipher1),
+        ("cipher2", cipher2),
+        ("cipher3", cipher3),
+        ("cipher4", cipher4),
+        ("k1", k1),
+        ("k2", k2),
+    ]
+}
+
+/// Gives all of `bytes` to `end`; its last step.
+fn drive(end: &mut Handshake, mut bytes: &[u8], key: &Key) -> Option<Step> {
+    let mut step = None;
+    while !bytes.is_empty() {
+        let (first, rest) = bytes.split_at(end.needs());
+        step = Some(end.step(first, &|_| key.clone()).ok()?);
+        bytes = rest;
+    }
+    step
+}
+
+/// How a handshake goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Done,
+    ServerGivesUp,
+    ReplyIsWrong,
+    ConfirmIsWrong,
+}
+
+const KEY: [u8; 32] = *b"a key of 32 bytes, and not zeros";
+
+/// One handshake, and all that it had dropped: the client's private key, and both public ones.
+fn handshake(suite: Suite, way: Way) -> [[u8; 32]; 3] {
+    let key = Key::new(&KEY).unwrap();
+    let terms = Terms { name: ServerName::new(b"db").unwrap(), client_serves: false };
+    let (mut client, sent) = Handshake::client(&key, &KeyId::default(), &terms, suite).unwrap();
+    let e = *sent[8..].first_chunk().unwrap();
+    let private = private_of(&e).expect("the client's private key is somewhere");
+    let mut server = Handshake::server(&terms).unwrap();
+    let Some(Step::Reply(mut reply)) = drive(&mut server, &sent, &key) else { panic!() };
+    let re = *reply[2..].first_chunk().unwrap();
+    // The server has no use for its private key once it has replied.
+    assert_eq!(private_of(&re), None);
+    match way {
+        Way::ServerGivesUp => {}
+        Way::ReplyIsWrong => {
+            reply[40] ^= 1;
+            assert!(drive(&mut client, &reply, &key).is_none());
+        }
+        Way::Done | Way::ConfirmIsWrong => {
+            let Some(Step::Done { session: at_client, mut confirm }) =
+                drive(&mut client, &reply, &key)
+            else {
+                panic!()
+            };
+            confirm[18] ^= u8::from(way == Way::ConfirmIsWrong);
+            match drive(&mut server, &confirm, &key) {
+                Some(Step::Done { session, .. }) => talk(*at_client, *session),
+                _ => assert!(way == Way::ConfirmIsWrong),
+            }
+        }
+    }
+    [private, e, re]
+}
+
+fn talk(mut from: Session, mut to: Session) {
+    let mut sent = Vec::with_capacity(1000);
+    from.sealer.data(&[b"hello"], 5, &mut sent).unwrap();
+    to.opener.feed(&sent).unwrap();
+    assert_eq!(to.opener.open().unwrap(), Opened::Data);
+}
+
+#[test]
+fn no_freed_block_holds_a_secret() {
+    // The watch works.
+    let seen = freed_by(|| drop(KEY.to_vec()));
+    assert!(holds(&seen, &KEY));
+    for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+        for way in [Way::Done, Way::ServerGivesUp, Way::ReplyIsWrong, Way::ConfirmIsWrong] {
+            let mut made = None;
+            let seen = freed_by(|| made = Some(handshake(suite, way)));
+            let [private, e, re] = made.unwrap();
+            for (name, secret) in secrets(suite, &KEY, private, &e, &re) {
+                assert!(!holds(&seen, &secret), "{suite:?}, {way:?}: {name}");
+            }
+            assert!(holds(&seen, &e), "the memory of the handshake was seen");
+        }
+    }
+}
+
+#[test]
+fn no_freed_block_holds_a_key_that_was_replaced() {
+    for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+        let used = Used { records: SEAL_RECORDS - 1, ..Used::default() };
+        let mut text = Vec::with_capacity(1000);
+        let seen = freed_by(|| {
+            let mut sealer = Sealer::with_key(suite, &KEY, used);
+            sealer.data(&[b"x"], 1, &mut text).unwrap();
+            let mut opener = Opener::with_key(suite, &KEY, used);
+            opener.feed(&text).unwrap();
+            assert_eq!(opener.open().unwrap(), Opened::Data);
+            opener.fail();
+            let mut fresh = Sealer::with_key(suite, &KEY, used);
+            fresh.fail();
+        });
+        assert!(seen.len() > 500, "{} bytes", seen.len());
+        assert!(!holds(&seen, &KEY), "{suite:?}");
+    }
+}
+
+#[test]
+fn a_record_allocates_nothing() {
+    for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+        let mut sealer = Sealer::with_key(suite, &KEY, Used::default());
+        let mut opener = Opener::with_key(suite, &KEY, Used::default());
+        let (mut sent, bytes) = (Vec::new(), vec![7; 64 * 1024]);
+        let mut round = |size: usize| {
+            sent.clear();
+            sealer.data(&[&bytes[..size / 2], &bytes[size / 2..size]], size, &mut sent).unwrap();
+            let mut received = 0;
+            let mut left = &sent[..];
+            while received < size {
+                let space = opener.space().unwrap();
+                let (first, rest) = left.split_at((space.capacity() - space.len()).min(left.len()));
+                space.extend_from_slice(first);
+                left = rest;
+                while opener.open().unwrap() == Opened::Data {
+                    let count = opener.opened().len();
+                    received += count;
+                    opener.take(count);
+                }
+            }
+        };
+        for _ in 0..8 {
+            round(64 * 1024);
+        }
+        let before = ALLOCATIONS.get();
+        for size in [1, 64, 1000, 16_384, 16_385, 64 * 1024].into_iter().cycle().take(600) {
+            round(size);
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+    }
+}
+
+fn holds(seen: &[u8], secret: &[u8; 32]) -> bool {
+    seen.windows(32).any(|window| window == secret)
+}
