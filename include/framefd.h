@@ -1347,6 +1347,18 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
 #define FRAME_FILE_COPY_LINKS 1024
 /* For frame_file_transfer.flags: the stored file gets mtime_ms as its modification time. */
 #define FRAME_FILE_MTIME 8192
+/* For a put, or a get to a path: a file that is there gets the new content, and stays the same
+ * file. Its hard links, owner and access control list stay and, without mode, its permission
+ * bits; it can be a bind mount, and in a directory in which no file can be made. The content is
+ * first received into a temporary file: in that directory, or else in the root, /var/tmp or /tmp.
+ * It is copied once it is complete and matches its digest; before that, space for it is reserved,
+ * and any failure changes nothing. A failure while it is copied, or a crash, leaves a file that
+ * may have a part of each content, and frame_last_error() says so. Others can read such a mixture
+ * meanwhile. If two copy at once, one gets FRAME_EBUSY or FRAME_EREMOTE_BUSY. Not with
+ * FRAME_FILE_NO_OVERWRITE. A server that cannot write in place, such as version 0.1.0, answers
+ * FRAME_EREMOTE_BAD_REQUEST and stores nothing; one that ignores the request has replaced the
+ * file: FRAME_ENOTSUP. */
+#define FRAME_FILE_IN_PLACE 16384
 
 /* A transfer: the names on both sides, and its options. A member or flag that does not apply is
  * FRAME_EINVAL, and frame_last_error() names it. */
@@ -1432,11 +1444,11 @@ struct frame_file_result {
  * call cannot be resumed. result may be NULL. Memory is constant: 1 MiB, plus the list of one
  * directory.
  *
- * A file is replaced as a whole or not at all. Its digest is sent after the content, and the
- * server stores the file only if it matches. The digest in the server's reply is compared as
- * well. With FRAME_FILE_TREE or FRAME_FILE_RESUME the server is asked whether it would refuse a
- * file before more than 1 MiB of it is sent. An error reply that comes while the content is being
- * sent ends the put.
+ * A file is replaced as a whole or not at all, unless FRAME_FILE_IN_PLACE is set. Its digest is
+ * sent after the content, and the server stores the file only if it matches. The digest in the
+ * server's reply is compared as well. With FRAME_FILE_TREE or FRAME_FILE_RESUME the server is
+ * asked whether it would refuse a file before more than 1 MiB of it is sent. An error reply that
+ * comes while the content is being sent ends the put.
  *
  * Other files of an existing directory on the server stay. Nothing outside path is sent. What
  * cannot be read or stored, or vanishes meanwhile, is left out and counted in failed. At the end
@@ -1463,8 +1475,8 @@ int frame_file_put(struct frame_connection *c, const struct frame_file_transfer 
  * A file appears at path once it is complete, matches its digest and, without
  * FRAME_FILE_NO_SYNC, would survive a power failure. Until then, and after a failure, an old
  * file stays, and nothing else is left except the partial file of FRAME_FILE_RESUME. Only a
- * regular file is replaced, never a symbolic link. fd gets all bytes that are received, also
- * before a failure.
+ * regular file is replaced, never a symbolic link. FRAME_FILE_IN_PLACE is an exception. fd gets
+ * all bytes that are received, also before a failure.
  *
  * A server cannot make the client write outside of path: a name that is not one component ends a
  * tree with FRAME_EPATH, and a symbolic link that could lead out is skipped. Other files of an

@@ -32,6 +32,8 @@ static const char help[] =
     "                   or stored, which makes the status 1\n"
     "  --resume         go on where the last attempt was cut; with -r, pass over files that\n"
     "                   have the same size and time already\n"
+    "  --in-place       write over a file that is there, and do not replace it: it keeps its\n"
+    "                   owner and its hard links, and can be a mount\n"
     "  --no-checksum    do not compare the content's SHA-256\n"
     "  --no-reply       put to an old server, which does not say whether it stored the file\n"
     "\n"
@@ -51,7 +53,7 @@ enum {
 /* The options of requests are the library's flags. */
 enum {
     TREE = FRAME_FILE_TREE,
-    GET = TREE | FRAME_FILE_RESUME | FRAME_FILE_NO_CHECKSUM,
+    GET = TREE | FRAME_FILE_RESUME | FRAME_FILE_IN_PLACE | FRAME_FILE_NO_CHECKSUM,
     PUT = GET | FRAME_FILE_NO_REPLY
 };
 
@@ -368,9 +370,9 @@ static bool fits_standard(const struct request *request, int names)
         warnx("put - needs a REMOTE, see --help");
     else if (put && request->flags & TREE && is_standard(request->from, "/dev/stdin"))
         warnx("-r does not go with standard input, see --help");
-    else if (get && request->flags & (TREE | FRAME_FILE_RESUME) &&
+    else if (get && request->flags & (TREE | FRAME_FILE_RESUME | FRAME_FILE_IN_PLACE) &&
              is_standard(request->to, "/dev/stdout"))
-        warnx("-r and --resume do not go with standard output, see --help");
+        warnx("-r, --resume and --in-place do not go with standard output, see --help");
     else
         return true;
     return false;
@@ -381,6 +383,7 @@ static bool read_request(struct request *request, int count, char **words)
 {
     static const struct option known[] = {
         {"resume", no_argument, NULL, FRAME_FILE_RESUME},
+        {"in-place", no_argument, NULL, FRAME_FILE_IN_PLACE},
         {"no-checksum", no_argument, NULL, FRAME_FILE_NO_CHECKSUM},
         {"no-reply", no_argument, NULL, FRAME_FILE_NO_REPLY},
         {NULL, 0, NULL, 0},

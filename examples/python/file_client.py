@@ -38,6 +38,8 @@ is in quotes, or has a backslash before each. In names a control character is sh
                    or stored, which makes the status 1
   --resume         go on where the last attempt was cut; with -r, pass over files that
                    have the same size and time already
+  --in-place       write over a file that is there, and do not replace it: it keeps its
+                   owner and its hard links, and can be a mount
   --no-checksum    do not compare the content's SHA-256
   --no-reply       put to an old server, which does not say whether it stored the file
 
@@ -51,7 +53,7 @@ BAR_WIDTH, BAR_SECONDS = 40, 0.1
 BUSY_SECONDS, RETRY_SECONDS = 3, 0.1  # wait while a file is busy
 
 # Options and how many names each request takes.
-TRANSFER = ("-r", "--resume", "--no-checksum")
+TRANSFER = ("-r", "--resume", "--in-place", "--no-checksum")
 REQUESTS = {
     "put": ((*TRANSFER, "--no-reply"), 1, 2),
     "get": (TRANSFER, 1, 2),
@@ -131,8 +133,10 @@ def read_request(words: list[str]) -> Request:
         raise Mistake("put - needs a REMOTE, see --help")
     if verb == "put" and source in STANDARD_INPUT and "-r" in dict(found):
         raise Mistake("-r does not go with standard input, see --help")
-    if verb == "get" and target in STANDARD_OUTPUT and {"-r", "--resume"} & dict(found).keys():
-        raise Mistake("-r and --resume do not go with standard output, see --help")
+    to_a_path = {"-r", "--resume", "--in-place"} & dict(found).keys()
+    if verb == "get" and target in STANDARD_OUTPUT and to_a_path:
+        said = "-r, --resume and --in-place do not go with standard output, see --help"
+        raise Mistake(said)
     return Request(verb, dict(found), source, target, within)
 
 
@@ -143,6 +147,7 @@ def transfer(server: framefd.Connection, request: Request) -> None:
         target = os.path.join(target, os.path.basename(source))
     options: dict[str, Any] = {
         "resume": "--resume" in given,
+        "in_place": "--in-place" in given,
         "checksum": "--no-checksum" not in given,
         "preserve": "-r" in given,
     }

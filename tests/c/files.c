@@ -98,6 +98,60 @@ static void modes_are_kept(void)
     end_server(c, child);
 }
 
+/* It stays the same file: both of its names show each content. */
+static void a_file_is_written_in_place(void)
+{
+    static const char *const contents[] = {"a longer content", "new", "", "again"};
+    struct frame_file_transfer what;
+    struct stat before, after;
+    pid_t child;
+    struct frame_connection *c = start(NULL, NULL, &child);
+    size_t i;
+    write_file("old", "old");
+    CHECK(chmod(at("old"), 0750) == 0 && link(at("old"), at("link")) == 0);
+    CHECK(stat(at("old"), &before) == 0);
+    for (i = 0; i < sizeof contents / sizeof *contents; i++) {
+        write_file("source", contents[i]);
+        what = by_path("old", at("source"));
+        what.flags = FRAME_FILE_IN_PLACE;
+        CHECK_RETURNS(0, frame_file_put(c, &what, LONG, NULL));
+        check_file("link", contents[i]);
+    }
+    CHECK(stat(at("link"), &after) == 0 && after.st_ino == before.st_ino);
+    CHECK(after.st_mode == before.st_mode && after.st_nlink == 2);
+    write_file("source", "and back");
+    what = by_path("source", at("link"));
+    what.flags = FRAME_FILE_IN_PLACE;
+    CHECK_RETURNS(0, frame_file_get(c, &what, LONG, NULL));
+    check_file("old", "and back");
+    CHECK(mkfifo(at("fifo"), 0600) == 0);
+    what = by_path("fifo", at("source"));
+    what.flags = FRAME_FILE_IN_PLACE;
+    CHECK_RETURNS(FRAME_EREMOTE_DENIED, frame_file_put(c, &what, LONG, NULL));
+    CHECK(unlink(at("fifo")) == 0 && unlink(at("link")) == 0 && unlink(at("source")) == 0);
+    end_server(c, child);
+}
+
+/* The reply says whether it was done: others replace the file. */
+static void a_server_that_replaced_the_file_is_told_of(void)
+{
+    static const char reply[] =
+        "{\"status\":\"ok\",\"id\":\"~1\",\"filename\":\"x\",\"filesize\":3}";
+    struct frame_file_transfer what;
+    struct frame_connection *c;
+    int fd[2];
+    socket_pair(fd);
+    c = owner_of(fd[0]);
+    CHECK_RETURNS(0, frame_send(fd[1], reply, NULL, 0, NULL));
+    what = by_path("x", at("old"));
+    write_file("old", "old");
+    what.flags = FRAME_FILE_IN_PLACE;
+    CHECK_RETURNS(FRAME_ENOTSUP, frame_file_put(c, &what, LONG, NULL));
+    CHECK(strstr(frame_last_error(), "not in place") != NULL);
+    frame_connection_free(c);
+    CHECK(close(fd[1]) == 0);
+}
+
 static void what_is_refused_leaves_the_connection_in_sync(void)
 {
     static const int errors[] = {FRAME_EPATH, FRAME_ENOENT, FRAME_EEXIST, FRAME_ETOOBIG, 0};
@@ -239,6 +293,10 @@ static void what_cannot_apply_is_named(struct frame_connection *c)
     what.flags = FRAME_FILE_PARENTS, REFUSED(get, "parents");
     what.flags = FRAME_FILE_NO_REPLY, REFUSED(get, "reply");
     what.flags = FRAME_FILE_NO_REPLY | FRAME_FILE_RESUME, REFUSED(put, "resume");
+    what.flags = FRAME_FILE_NO_REPLY | FRAME_FILE_IN_PLACE, REFUSED(put, "in_place");
+    what.flags = FRAME_FILE_NO_OVERWRITE | FRAME_FILE_IN_PLACE, REFUSED(put, "in_place");
+    what.flags = FRAME_FILE_NO_OVERWRITE | FRAME_FILE_IN_PLACE, REFUSED(get, "in_place");
+    what.path = NULL, what.flags = FRAME_FILE_IN_PLACE, REFUSED(get, "in_place");
     what.flags = FRAME_FILE_COPY_LINKS, REFUSED(put, "links");
     what.flags = FRAME_FILE_TREE | FRAME_FILE_FOLLOW_LINKS, REFUSED(get, "links");
     what.flags = FRAME_FILE_TREE | FRAME_FILE_REFUSE_LINKS | FRAME_FILE_COPY_LINKS;
@@ -300,6 +358,8 @@ static void a_server_is_told_what_is_wrong(void)
     CHECK_RETURNS(FRAME_EBADJSON, frame_file_serve(c, "{", root, NULL, NULL));
     CHECK_RETURNS(FRAME_EBADF, frame_file_serve(c, view.header, -1, NULL, NULL));
     CHECK_RETURNS(FRAME_EBADF, frame_file_serve(c, view.header, fd[0], NULL, NULL));
+    opts.flags = FRAME_FILE_IN_PLACE;
+    CHECK_RETURNS(FRAME_EINVAL, frame_file_serve(c, view.header, root, &opts, NULL));
     opts.flags = FRAME_FILE_RESUME;
     CHECK_RETURNS(FRAME_EINVAL, frame_file_serve(c, view.header, root, &opts, NULL));
     opts.flags = 0, opts.timeout_ms = FRAME_DONT_WAIT;
@@ -385,6 +445,8 @@ int main(void)
     a_file_goes_there_and_back();
     a_file_of_proc_is_whole();
     modes_are_kept();
+    a_file_is_written_in_place();
+    a_server_that_replaced_the_file_is_told_of();
     what_is_refused_leaves_the_connection_in_sync();
     progress_ends_a_transfer();
     an_old_server_is_sent_what_it_knows();

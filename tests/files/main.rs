@@ -10,6 +10,7 @@ mod broken;
 mod continued;
 mod conversation;
 mod early;
+mod in_place;
 mod killed;
 mod left_out;
 mod lies;

@@ -112,6 +112,40 @@ class Files(Case):
 
         self.each(OURS, check)
 
+    def test_in_place(self) -> None:
+        def check(server: str, client: str) -> None:
+            root = self.root(server, client)
+            stored, link = root / "stored", root.parent / "link"
+            stored.write_bytes(b"a content that is longer than the new one")
+            os.link(stored, link)
+            # A bind mount is a file that cannot be replaced; not every user may make one.
+            mounted = root / "mounted"
+            mounted.touch()
+            mount = ["mount", "--bind", str(stored), str(mounted)]
+            names = ["stored"]
+            if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+                self.addCleanup(subprocess.run, ["umount", str(mounted)], check=True)
+                names.append("mounted")
+            with launch.server(file_server(server, root)) as running:
+                for name in names:
+                    for source, content in CONTENTS.items():
+                        words = ("put", "--in-place", str(self.sources / source), name)
+                        put = ask(client, running, *words)
+                        self.assertEqual(put.returncode, 0, put.stderr)
+                        self.assertEqual(link.read_bytes(), content)
+                if "mounted" in names:
+                    put = ask(client, running, "put", str(self.sources / "small"), "mounted")
+                    self.assertEqual(put.returncode, 1)
+                (root / "new").write_bytes(b"new")
+                got = ask(client, running, "get", "--in-place", "new", str(link))
+                self.assertEqual((got.returncode, stored.read_bytes()), (0, b"new"), got.stderr)
+                for words in (("get", "--in-place", "new", "-"), ("stat", "--in-place", "new")):
+                    got = ask(client, running, *words)
+                    self.assertEqual((got.returncode, got.stdout), (1, b""))
+                    self.assertRegex(got.stderr, b"--in-place")
+
+        self.each(OURS, check)
+
     def test_what_cannot_be_done(self) -> None:
         def check(server: str, client: str) -> None:
             root = self.root(server, client)

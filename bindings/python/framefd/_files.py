@@ -130,6 +130,7 @@ class Files(Core):
         name: StrOrBytesPath | None = None,
         *,
         overwrite: bool = True,
+        in_place: bool = False,
         mode: int | None = None,
         length: int | None = None,
         offset: int = 0,
@@ -158,6 +159,13 @@ class Files(Core):
         server's umask; by default those of the file that is replaced, or of the source.
         ``mtime``: modification time, in seconds since 1970. ``preserve``: both are those of
         the source. ``parents``: missing parent directories are made.
+
+        ``in_place``: a file that is there gets the new content, and stays the same file, with
+        its owner, its access control list and its hard links. So it can be a bind mount, or in
+        a directory in which no file can be made. The content is copied to it once it is
+        complete and matches its digest. A failure before that changes nothing. One while it is
+        copied, or a crash, leaves a file that may have a part of each content; the message
+        says so. MalformedError with ``remote``: the server cannot do so, and stored nothing.
 
         ``resume``: continues an interrupted put of the same content, and can be continued
         itself. Otherwise the whole file is sent again. ``offset`` is for a caller who knows
@@ -189,6 +197,7 @@ class Files(Core):
             | flag(_abi.FRAME_FILE_PRESERVE, preserve)
             | flag(_abi.FRAME_FILE_PARENTS, parents)
             | flag(_abi.FRAME_FILE_RESUME, resume)
+            | flag(_abi.FRAME_FILE_IN_PLACE, in_place)
         )
         return self._transfer(
             file_result,
@@ -213,6 +222,7 @@ class Files(Core):
         destination: LocalTarget,
         *,
         overwrite: bool = True,
+        in_place: bool = False,
         mode: int | None = None,
         max_size: int | None = None,
         offset: int = 0,
@@ -234,9 +244,10 @@ class Files(Core):
         the file is complete in a temporary file. A file of more than ``max_size`` bytes is
         refused (default: no limit).
 
-        For a path: ``overwrite``, ``mode``, ``mtime``, ``sync``; with ``preserve`` it gets
-        the permission bits and the time of the server's file. Without ``mode`` a file that is
-        replaced keeps its permission bits, and a new one gets those of the server's file.
+        For a path: ``overwrite``, ``in_place``, ``mode``, ``mtime``, ``sync``; with
+        ``preserve`` it gets the permission bits and the time of the server's file. Without
+        ``mode`` a file that is replaced keeps its permission bits, and a new one gets those of
+        the server's file.
         ``resume``: continues from the partial file of an interrupted get, if the server's
         file begins with the same bytes, and can be continued itself.
 
@@ -252,6 +263,7 @@ class Files(Core):
             flags_of(overwrite, checksum, sync)
             | flag(_abi.FRAME_FILE_PRESERVE, preserve)
             | flag(_abi.FRAME_FILE_RESUME, resume)
+            | flag(_abi.FRAME_FILE_IN_PLACE, in_place)
         )
         return self._transfer(
             file_result,
@@ -277,6 +289,7 @@ class Files(Core):
         *,
         links: Links = "skip",
         overwrite: bool = True,
+        in_place: bool = False,
         preserve: bool = False,
         parents: bool = False,
         resume: bool = False,
@@ -309,7 +322,7 @@ class Files(Core):
             name = os.path.basename(os.path.abspath(os.fsencode(source)))
         flags = (
             flags_of(overwrite, checksum, True)
-            | tree_flags(links, preserve, resume)
+            | tree_flags(links, preserve, resume, in_place)
             | flag(_abi.FRAME_FILE_PARENTS, parents)
         )
         return self._transfer(
@@ -332,6 +345,7 @@ class Files(Core):
         *,
         links: Links = "skip",
         overwrite: bool = True,
+        in_place: bool = False,
         max_size: int | None = None,
         preserve: bool = False,
         resume: bool = False,
@@ -359,7 +373,8 @@ class Files(Core):
             False,
             progress,
             timeout,
-            flags_of(overwrite, checksum, sync) | tree_flags(links, preserve, resume),
+            flags_of(overwrite, checksum, sync)
+            | tree_flags(links, preserve, resume, in_place),
             max_size=limit(max_size, "max_size"),
             rate=limit(rate, "rate"),
             stall_ms=milliseconds(stall),
@@ -576,7 +591,7 @@ def flags_of(overwrite: bool, checksum: bool, sync: bool, reply: bool = True) ->
     )
 
 
-def tree_flags(links: Links, preserve: bool, resume: bool) -> int:
+def tree_flags(links: Links, preserve: bool, resume: bool, in_place: bool) -> int:
     """What is done with what is in a tree."""
     if checked(links, str, f"links is one of {', '.join(LINKS)}") not in LINKS:
         raise ValueError(f"links is one of {', '.join(LINKS)}: {links!r}")
@@ -585,6 +600,7 @@ def tree_flags(links: Links, preserve: bool, resume: bool) -> int:
         | LINKS[links]
         | flag(_abi.FRAME_FILE_PRESERVE, preserve)
         | flag(_abi.FRAME_FILE_RESUME, resume)
+        | flag(_abi.FRAME_FILE_IN_PLACE, in_place)
     )
 
 

@@ -6,6 +6,7 @@ import _thread
 import contextlib
 import gc
 import hashlib
+import io
 import math
 import os
 import pathlib
@@ -134,6 +135,24 @@ class Files(unittest.TestCase):
         self.breaks_off(
             framefd.ExistsError, lambda: self.ours.get("a", target, overwrite=False)
         )
+
+    def test_in_place(self) -> None:
+        stored, link = self.root / "stored", self.local / "link"
+        stored.write_bytes(b"old")
+        os.link(stored, link)
+        self.put(self.local / "a", "stored", in_place=True)
+        self.assertEqual(link.read_bytes(), self.data)
+        (self.root / "new").write_bytes(b"new")
+        self.get("new", link, in_place=True)
+        self.assertEqual(stored.read_bytes(), b"new")
+        for wrong in ({"overwrite": False}, {"reply": False}):
+            with self.assertRaisesRegex(ValueError, "in_place"):
+                self.ours.put(self.local / "a", in_place=True, **wrong)
+        with self.assertRaisesRegex(ValueError, "in_place"):
+            self.ours.get("new", io.BytesIO(), in_place=True)
+        os.mkfifo(self.root / "fifo")
+        with self.assertRaises(framefd.DeniedError):
+            self.put(self.local / "a", "fifo", in_place=True)
 
     def test_what_is_refused_leaves_the_connection_in_step(self) -> None:
         with self.assertRaises(FileNotFoundError) as missing:

@@ -216,6 +216,17 @@ class Trees(Case):
             self.assertEqual(server.get_tree("tree", back, **both).bytes, 0)
             self.assertEqual((back / "one").read_bytes(), b"changed")
 
+    def test_the_files_stay_the_same(self) -> None:
+        for directory in (self.local, self.root):
+            (directory / "a").write_bytes(b"a of " + directory.name.encode())
+            os.link(directory / "a", directory.parent / directory.name[::-1])
+        with self.server() as server:
+            server.put_tree(self.local, "", in_place=True)
+            self.assertEqual((self.root.parent / "toor").read_bytes(), b"a of local")
+            (self.root / "a").write_bytes(b"new")
+            server.get_tree("", self.local, in_place=True)
+            self.assertEqual((self.local.parent / "lacol").read_bytes(), b"new")
+
     def test_progress_is_that_of_the_whole_tree(self) -> None:
         seen: list[tuple[str, int, int]] = []
         with self.server() as server:

@@ -23,6 +23,7 @@ pub(super) fn refused(doing: &str, name: &[u8], errno: Errno) -> Error {
         Errno::NOENT => ErrorKind::NotFound,
         Errno::ACCESS | Errno::PERM => ErrorKind::Denied,
         Errno::EXIST => ErrorKind::Exists,
+        Errno::TXTBSY => ErrorKind::Busy,
         _ => return Error::system(&what, errno),
     };
     Error::system_as(kind, &what, errno)

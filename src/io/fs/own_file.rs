@@ -32,7 +32,7 @@ impl OwnFile {
     /// A new one, for a file to be stored as `target`. It is not kept. It has no name if the file
     /// system and /proc allow it to get one later.
     pub fn create(parent: &Arc<OwnedFd>, target: &[u8], mode: Mode) -> Result<OwnFile> {
-        match at::open(parent.as_fd(), b".", OFlags::WRONLY | OFlags::TMPFILE, mode) {
+        match at::open(parent.as_fd(), b".", OFlags::RDWR | OFlags::TMPFILE, mode) {
             // The name is taken: all but the last step of linkat(2) is possible, in a sandbox too.
             Ok(file) if at::link(&linked(file.as_fd()), parent.as_fd(), b".") == TAKEN => {
                 Ok(OwnFile::new(Temporary::unused(parent)?, locked(file)))
@@ -191,7 +191,7 @@ fn linked(file: BorrowedFd<'_>) -> String {
 const TAKEN: rustix::io::Result<()> = Err(Errno::EXIST);
 
 fn create_file(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> rustix::io::Result<Locked> {
-    at::open(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode).map(locked)
+    at::open(parent, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode).map(locked)
 }
 
 /// If it cannot be locked, only its age shows a sweep that it is in use.
@@ -269,7 +269,7 @@ mod tests {
     fn a_file_that_is_not_complete_has_no_name() {
         let tree = Tree::new();
         let parent = Arc::new(OwnedFd::from(tree.root.try_clone().unwrap()));
-        let flags = OFlags::WRONLY | OFlags::TMPFILE;
+        let flags = OFlags::RDWR | OFlags::TMPFILE;
         if at::open(parent.as_fd(), b".", flags, Mode::RUSR).is_ok() {
             let _file = OwnFile::create(&parent, b"x", Mode::RUSR).unwrap();
             tree.assert_untouched();

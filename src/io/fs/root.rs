@@ -69,7 +69,7 @@ impl<'fd> Root<'fd> {
         // Checked before it is opened, because some devices act when they are opened.
         let found = at::stat(parent.as_fd(), name.split().1);
         regular(name.as_bytes(), &found.map_err(|errno| refused("open", name.as_bytes(), errno))?)?;
-        let (file, stat) = open_regular(parent.as_fd(), name)?;
+        let (file, stat) = open_regular(parent.as_fd(), name, OFlags::RDONLY)?;
         let (file, stat) =
             settled(file, stat).map_err(|error| error.context(&quote(name.as_bytes())))?;
         Ok((file, stat_of(&stat)))
@@ -195,10 +195,15 @@ fn refused_link(name: &[u8], errno: Errno) -> Error {
     }
 }
 
-/// If the leaf was replaced after the check, the new file is opened without waiting and refused.
-pub(super) fn open_regular(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+/// Opens it for reading or for writing. If the leaf was replaced after the check, the new file is
+/// opened without waiting and refused.
+pub(super) fn open_regular(
+    parent: BorrowedFd<'_>,
+    name: Name<'_>,
+    access: OFlags,
+) -> Result<(OwnedFd, Stat)> {
     let refused = |errno| refused("open", name.as_bytes(), errno);
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = at::open(parent, name.split().1, flags, Mode::empty()).map_err(refused)?;
     let stat = rustix::fs::fstat(&file).map_err(refused)?;
     regular(name.as_bytes(), &stat)?;
@@ -336,10 +341,11 @@ mod tests {
         let tree = tree();
         let dir = open(tree.path().join("root"));
         for name in ["leaf", "loop", "fifo", "socket", "dir"] {
-            let opened = open_regular(dir.as_fd(), Name::new(name.as_bytes()).unwrap());
+            let opened =
+                open_regular(dir.as_fd(), Name::new(name.as_bytes()).unwrap(), OFlags::RDONLY);
             assert_eq!(kind(opened), ErrorKind::Path, "{name}");
         }
-        let null = open_regular(open("/dev").as_fd(), Name::new(b"null").unwrap());
+        let null = open_regular(open("/dev").as_fd(), Name::new(b"null").unwrap(), OFlags::RDONLY);
         assert_eq!(kind(null), ErrorKind::Path);
     }
 

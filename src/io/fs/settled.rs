@@ -8,7 +8,7 @@ use rustix::io::{pread, retry_on_intr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::check::size;
 use crate::io::fs::range::seek;
-use crate::io::fs::store::write_all;
+use crate::io::fs::write::write_all;
 use crate::limits;
 
 /// A regular file, with the bytes that it really has: those in /proc say that they have 0, and

@@ -1,25 +1,28 @@
 //! A file that is written beside its target, and replaces it as a whole or not at all.
 
-use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, Stat, Timespec, Timestamps};
+use rustix::fs::{CWD, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::at;
 use crate::io::fs::check::{refused, regular, size};
+use crate::io::fs::in_place;
 use crate::io::fs::mode;
 use crate::io::fs::own_file::OwnFile;
 use crate::io::fs::partial;
 use crate::io::fs::range::{read_start, seek};
 use crate::io::fs::root::{Root, open_regular};
+use crate::io::fs::write::{close, set_time, write_all};
 use crate::io::signal::with_blocked;
 use crate::wire::name::Name;
 use crate::wire::quote;
 
 /// How a file is stored.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct StoreOptions {
     /// Its permission bits, reduced by the process's umask. Bits other than 0777 (setuid,
     /// setgid, sticky) are ignored. By default a file that is replaced keeps its own.
@@ -30,6 +33,9 @@ pub struct StoreOptions {
     pub mtime: Option<i64>,
     /// Whether it may replace a file; by default it may.
     pub overwrite: bool,
+    /// Whether a file that is there gets the new content, and stays the same file; by default it
+    /// is replaced.
+    pub in_place: bool,
     /// Whether [`NewFile::commit`] returns only when it would survive a power failure; by
     /// default it does.
     pub sync: bool,
@@ -44,6 +50,7 @@ impl StoreOptions {
         new_mode: None,
         mtime: None,
         overwrite: true,
+        in_place: false,
         sync: true,
         parents: false,
     };
@@ -57,9 +64,14 @@ impl StoreOptions {
 /// A file that gets its name only once it is complete. Until [`commit`](Self::commit) it is an
 /// unfinished file in the target's directory.
 ///
-/// The target is replaced and never written to: open descriptors and other names (hard links)
+/// The target is replaced and not written to: open descriptors and other names (hard links)
 /// keep the old content. Only a regular file is replaced: [`ErrorKind::Path`] if the target is
 /// anything else, including a link.
+///
+/// With [`in_place`](StoreOptions::in_place) the complete content is copied to the target by
+/// [`commit`](Self::commit). Open descriptors and other names see it, and it keeps its owner and
+/// access control list. The unfinished file may then be in another directory, if there can be none
+/// in the target's.
 #[derive(Debug)]
 pub struct NewFile {
     file: OwnFile,
@@ -87,8 +99,11 @@ impl NewFile {
     /// Begins to store `name` as a temporary file, which is removed when this is dropped. Errors
     /// of [`commit`](Self::commit) that can be detected now are returned here.
     pub fn create(root: Root<'_>, name: Name<'_>, options: StoreOptions) -> Result<NewFile> {
-        let (parent, target) = Target::open(root, name, &options)?;
-        let (file, mode) = new_temporary(&parent, &target, &options)?;
+        let (target, exists) = Target::open(root, name, &options)?;
+        let (file, mode) = match new_temporary(&target.dir, &target, &options) {
+            Err(error) if options.in_place && exists => elsewhere(root, &target, &options, error),
+            made => made,
+        }?;
         Ok(NewFile { file, target, mode, options, pending: None, size: 0 })
     }
 
@@ -109,7 +124,8 @@ impl NewFile {
         offset: u64,
         prefix: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<NewFile> {
-        let (parent, target) = Target::open(root, name, &options)?;
+        let (target, _) = Target::open(root, name, &options)?;
+        let parent = Arc::clone(&target.dir);
         if target.directories().is_some() {
             // There is neither a partial file nor a stored one.
             let nothing = || target.too_short(offset);
@@ -127,9 +143,7 @@ impl NewFile {
             let pending = Some(Pending::Cut(offset));
             return Ok(NewFile { file: partial, target, mode, options, pending, size: offset });
         }
-        let stored = (offset > size)
-            .then(|| target.open_stored(parent.as_fd(), name, offset))
-            .transpose()?;
+        let stored = (offset > size).then(|| target.open_stored(name, offset)).transpose()?;
         let beginning = stored.as_ref().map_or(partial.as_fd(), |stored| stored.as_fd());
         let (file, mode) = new_temporary(&parent, &target, &options)?;
         read_start(beginning, offset, &mut |piece| {
@@ -153,8 +167,7 @@ impl NewFile {
     pub fn adopt_if_new(&mut self, mode: Option<u32>) -> Result<()> {
         let before = self.options.bits();
         self.options.new_mode = mode;
-        let parent = self.file.parent().as_fd();
-        if before == self.options.bits() || self.target.check(parent, true)?.is_some() {
+        if before == self.options.bits() || self.target.check(true)?.is_some() {
             return Ok(());
         }
         self.probe()
@@ -211,17 +224,31 @@ impl NewFile {
     /// Gives the file its mode, its time and, last, its name.
     ///
     /// [`ErrorKind::Exists`] if the name exists and may not be replaced. After any error the
-    /// target is unchanged and nothing else is left, with one exception: if only its directory
-    /// could not be synced, the new file is in place.
-    pub fn commit(mut self) -> Result<()> {
+    /// target is unchanged and nothing else is left, with two exceptions: if only its directory
+    /// could not be synced, the new file is in place; and a target that is written in place may
+    /// have a part of each content, which the error says.
+    pub fn commit(self) -> Result<()> {
+        self.commit_at_work(&mut || {})
+    }
+
+    /// As [`commit`](Self::commit), which takes long in place: calls `at_work` meanwhile.
+    pub fn commit_at_work(mut self, at_work: &mut dyn FnMut()) -> Result<()> {
         let begun = self.begin();
-        let NewFile { mut file, mut target, mode, options, pending: _, size: _ } = self;
+        let NewFile { mut file, mut target, mode, options, pending: _, size } = self;
         file.give_up();
         begun?;
         let name = target.name.clone();
         let refused = |errno| refused("store", &name, errno);
         file.claim().map_err(|errno| target.cannot_begin(errno))?;
-        let replaced = target.check(file.parent().as_fd(), options.overwrite)?;
+        let replaced = target.check(options.overwrite)?;
+        if options.in_place {
+            if replaced.is_some() {
+                return target.overwrite(&file, size, mode, &options, at_work);
+            }
+            // It was there, and this cannot get its name.
+            let is_beside = Arc::ptr_eq(file.parent(), &target.dir);
+            is_beside.then_some(()).ok_or_else(|| refused(Errno::NOENT))?;
+        }
         describe(&file, &target.leaf, replaced.as_ref(), mode, &options).map_err(refused)?;
         if options.sync {
             // Never repeated after an error: the kernel forgets the pages that it could not
@@ -230,9 +257,10 @@ impl NewFile {
         }
         // The file stays open, and thus locked, until it has its name.
         rustix::io::fcntl_dupfd_cloexec(&file, 0).and_then(close).map_err(refused)?;
-        let parent = target.make_directories(file.parent(), options.sync)?;
-        target.check(parent.as_fd(), options.overwrite)?;
-        if options.overwrite {
+        target.make_directories(options.sync)?;
+        let parent = Arc::clone(&target.dir);
+        target.check(options.overwrite)?;
+        if options.overwrite && !options.in_place {
             file.replace(&parent, &target.leaf).map_err(refused)?;
         } else {
             file.take_free_name(&parent, &target.leaf).map_err(refused)?;
@@ -257,41 +285,46 @@ impl NewFile {
                 _ => self.file.take_over(partial),
             },
             Some(Pending::Become) => {
-                let dir = self.target.make_directories(self.file.parent(), self.options.sync)?;
+                self.target.make_directories(self.options.sync)?;
                 let name = partial::partial_name(Name::new(&self.target.leaf)?);
-                self.file.move_to(&dir, name)
+                self.file.move_to(&self.target.dir, name)
             }
         };
         begun.map_err(|errno| self.target.cannot_begin(errno))
     }
 }
 
-/// The target of a store: the requested name, its last component, and the part of the name below
-/// the directory of the unfinished file. That has more than one component if directories are to
-/// be made: only when there is something to store in them.
+/// The target of a store: its directory or the nearest one that exists, the requested name, its
+/// last component, and the part of the name below that directory. That has more than one component
+/// if directories are to be made: only when there is something to store in them.
 #[derive(Debug)]
 struct Target {
+    dir: Arc<OwnedFd>,
     name: Box<[u8]>,
     leaf: Box<[u8]>,
     rest: Box<[u8]>,
 }
 
 impl Target {
-    /// The directory of `name` as well, or the nearest one that exists.
-    fn open(
-        root: Root<'_>,
-        name: Name<'_>,
-        options: &StoreOptions,
-    ) -> Result<(Arc<OwnedFd>, Target)> {
+    /// The target, and whether there is a file.
+    fn open(root: Root<'_>, name: Name<'_>, options: &StoreOptions) -> Result<(Target, bool)> {
         let leaf = name.split().1;
-        let (parent, rest) = if options.parents {
+        let (dir, rest) = if options.parents {
             root.open_nearest(name)?
         } else {
             (root.open_parent(name)?, leaf)
         };
-        let target = Target { name: name.as_bytes().into(), leaf: leaf.into(), rest: rest.into() };
-        target.check(parent.as_fd(), options.overwrite)?;
-        Ok((Arc::new(parent), target))
+        let (dir, name) = (Arc::new(dir), name.as_bytes().into());
+        let target = Target { dir, name, leaf: leaf.into(), rest: rest.into() };
+        let exists = target.check(options.overwrite)?.is_some();
+        if exists && options.in_place {
+            in_place::check(target.dir.as_fd(), target.name()?)?;
+        }
+        Ok((target, exists))
+    }
+
+    fn name(&self) -> Result<Name<'_>> {
+        Name::new(&self.name)
     }
 
     /// The target below the nearest directory, if directories are missing.
@@ -299,18 +332,38 @@ impl Target {
         (self.rest.len() > self.leaf.len()).then_some(&self.rest)
     }
 
-    /// The directory of the target; missing ones are made.
-    fn make_directories(&mut self, nearest: &Arc<OwnedFd>, sync: bool) -> Result<Arc<OwnedFd>> {
-        let Some(rest) = self.directories() else { return Ok(Arc::clone(nearest)) };
-        let root = Root::new(nearest.as_fd())?.make_parents(true, sync);
-        let made = root.open_parent(Name::new(rest)?)?;
+    /// Makes the missing directories.
+    fn make_directories(&mut self, sync: bool) -> Result<()> {
+        let Some(rest) = self.directories() else { return Ok(()) };
+        let root = Root::new(self.dir.as_fd())?.make_parents(true, sync);
+        self.dir = Arc::new(root.open_parent(Name::new(rest)?)?);
         self.rest = self.leaf.clone();
-        Ok(Arc::new(made))
+        Ok(())
+    }
+
+    /// Writes the complete `file` over the existing one.
+    fn overwrite(
+        &self,
+        file: &OwnFile,
+        size: u64,
+        mode: Option<Mode>,
+        options: &StoreOptions,
+        at_work: &mut dyn FnMut(),
+    ) -> Result<()> {
+        let private = Mode::RUSR | Mode::WUSR;
+        let content = in_place::Content {
+            from: file.as_fd(),
+            size,
+            mode: options.mode.map(|_| mode.unwrap_or(private)),
+            mtime: options.mtime,
+            sync: options.sync,
+        };
+        in_place::overwrite(self.dir.as_fd(), self.name()?, &content, at_work)
     }
 
     /// The existing file, if it has at least `size` bytes.
-    fn open_stored(&self, parent: BorrowedFd<'_>, name: Name<'_>, wanted: u64) -> Result<OwnedFd> {
-        match open_regular(parent, name) {
+    fn open_stored(&self, name: Name<'_>, wanted: u64) -> Result<OwnedFd> {
+        match open_regular(self.dir.as_fd(), name, OFlags::RDONLY) {
             Ok((file, stat)) if size(&stat) >= wanted => Ok(file),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Err(self.too_short(wanted)),
@@ -323,11 +376,11 @@ impl Target {
     }
 
     /// The file that is to be replaced.
-    fn check(&self, parent: BorrowedFd<'_>, overwrite: bool) -> Result<Option<Stat>> {
+    fn check(&self, overwrite: bool) -> Result<Option<Stat>> {
         if self.directories().is_some() {
             return Ok(None);
         }
-        match at::stat(parent, &self.leaf) {
+        match at::stat(self.dir.as_fd(), &self.leaf) {
             Ok(stat) => {
                 regular(&self.name, &stat)?;
                 if overwrite { Ok(Some(stat)) } else { Err(self.refused("store", Errno::EXIST)) }
@@ -371,9 +424,7 @@ fn describe(
     if let Some(bits) = bits {
         mode::set(fd, bits)?;
     }
-    if let Some(mtime) = options.mtime {
-        rustix::fs::futimens(fd, &modified_at(mtime))?;
-    }
+    set_time(fd, options.mtime)?;
     if let Some(replaced) = replaced {
         mode::take_owner(fd, replaced);
     }
@@ -412,6 +463,25 @@ fn new_temporary(
     Ok((file, mode))
 }
 
+/// As [`new_temporary`], for a target that is written in place, if its own directory gives
+/// `refusal`: in the root, or in a directory for temporary files.
+fn elsewhere(
+    root: Root<'_>,
+    target: &Target,
+    options: &StoreOptions,
+    refusal: Error,
+) -> Result<(OwnFile, Option<Mode>)> {
+    if refusal.kind() == ErrorKind::NoSpace {
+        return Err(refusal);
+    }
+    let temporary = |path: &&[u8]| at::open(CWD, path, OFlags::DIRECTORY, Mode::empty()).ok();
+    let dirs = [&b"/var/tmp"[..], b"/tmp"];
+    let mut dirs =
+        root.open_directory(None).ok().into_iter().chain(dirs.iter().filter_map(temporary));
+    let made = dirs.find_map(|dir| new_temporary(&Arc::new(dir), target, options).ok());
+    made.ok_or(refusal)
+}
+
 /// The bytes up to the next block, for a file of `size` bytes.
 fn block_at(size: u64, bytes: &[u8]) -> usize {
     let within = usize::try_from(size % BLOCK as u64).unwrap_or(0);
@@ -425,39 +495,6 @@ fn next_block(bytes: &[u8], from: usize) -> &[u8] {
 /// For a block, or the part of one that has come.
 fn is_zeros(block: &[u8]) -> bool {
     block[0] == 0 && block[1..] == block[..block.len() - 1]
-}
-
-#[inline(never)]
-pub(super) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    with_blocked(|| {
-        while !bytes.is_empty() {
-            match retry_on_intr(|| rustix::io::write(file, bytes))? {
-                0 => return Err(Errno::IO),
-                written => bytes = &bytes[written..],
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Closes the file, and returns the error that a network file system reports only then.
-fn close(file: OwnedFd) -> rustix::io::Result<()> {
-    // SAFETY: the descriptor was owned, and nothing uses it any more.
-    if unsafe { libc::close(file.into_raw_fd()) } == 0 {
-        return Ok(());
-    }
-    match Errno::from_io_error(&std::io::Error::last_os_error()) {
-        Some(Errno::INTR) | None => Ok(()), // Linux has closed it: close(2)
-        Some(errno) => Err(errno),
-    }
-}
-
-fn modified_at(milliseconds: i64) -> Timestamps {
-    let nanoseconds = milliseconds.rem_euclid(1000) * 1_000_000;
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification: Timespec { tv_sec: milliseconds.div_euclid(1000), tv_nsec: nanoseconds },
-    }
 }
 
 /// What a file system can leave out of a file, and what the zeros are compared in.
@@ -474,7 +511,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
-    use rustix::fs::{CWD, FileType};
+    use rustix::fs::FileType;
     use rustix::process::{Resource, Rlimit};
 
     use super::*;

@@ -24,7 +24,8 @@ use crate::wire::digest::Digest;
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::is_stream_request;
 use crate::wire::message::file::{
-    FileMode, GetReply, GetRequest, PathRequest, PutExtent, PutReply, StatReply, Working, done,
+    FileMode, GetReply, GetRequest, Overwrite, PathRequest, PutExtent, PutReply, PutRequest,
+    StatReply, Working, done,
 };
 use crate::wire::message::{self, ErrorReply, Id};
 use crate::wire::name::Name;
@@ -148,13 +149,14 @@ impl Session<'_, '_, '_> {
             return self.refuse_early(error, extent.trailer);
         }
         match received.and_then(|()| self.trailer(extent.trailer)) {
-            Ok(trailer) => match upload.finish(trailer.as_ref()) {
+            Ok(trailer) => match self.finish(upload, trailer.as_ref()) {
                 Ok((request, stored)) => {
                     let reply = PutReply {
                         id: request.id,
                         name: request.name,
                         filesize: Some(stored.bytes),
                         sha256: stored.sha256,
+                        overwrite: request.overwrite.filter(|how| *how == Overwrite::InPlace),
                     };
                     self.answer(&reply.header(), &[], stored)
                 }
@@ -166,6 +168,17 @@ impl Session<'_, '_, '_> {
                 Err(self.give_up(error))
             }
         }
+    }
+
+    /// Stores a file that was received. That is not interrupted once it has begun.
+    fn finish(
+        &mut self,
+        upload: Upload<'_>,
+        trailer: Option<&Header>,
+    ) -> Result<(PutRequest, Transferred)> {
+        // The client sees that its bytes are taken until now.
+        self.at_work = self.at_work.and_then(|_| Instant::now().checked_add(limits::WORKING));
+        upload.finish(trailer, &mut || drop(self.go_on()))
     }
 
     fn get(&mut self, request: &Header, root: Root<'_>) -> Result<Served> {
@@ -243,6 +256,7 @@ impl Session<'_, '_, '_> {
             new_mode: None,
             parents: request.parents.unwrap_or(self.options.parents),
             overwrite: self.options.overwrite && request.overwrite != Some(false),
+            in_place: false,
             mtime: None,
             sync: self.options.sync,
         };

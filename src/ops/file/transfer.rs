@@ -34,6 +34,9 @@ pub struct Transfer<'a> {
     pub mtime: Option<i64>,
     /// Whether it may replace a file.
     pub overwrite: bool,
+    /// A file that is there gets the new content, and stays the same file: with its owner, its
+    /// access control list and its other names, and where it cannot be replaced.
+    pub in_place: bool,
     /// Put: missing parent directories are made.
     pub parents: bool,
     /// Get of a path or a tree: whether it returns only when the files would survive a power
@@ -115,6 +118,7 @@ impl<'a> Transfer<'a> {
             mode: None,
             mtime: None,
             overwrite: true,
+            in_place: false,
             parents: false,
             sync: true,
             preserve: false,
@@ -132,6 +136,7 @@ impl<'a> Transfer<'a> {
 
     /// Refuses options that do not apply to a put.
     pub(super) fn check_put(&self) -> Result<()> {
+        self.check_place()?;
         refuse("a put", [("max_size", self.max_size.is_some()), ("sync", !self.sync)])?;
         if !self.reply {
             refuse("a put to a server that does not reply", self.asked_for())?;
@@ -146,6 +151,7 @@ impl<'a> Transfer<'a> {
 
     /// Refuses options that do not apply to a get.
     pub(super) fn check_get(&self) -> Result<()> {
+        self.check_place()?;
         let members = [("parents", self.parents), ("reply", !self.reply)];
         refuse("a get", members)?;
         refuse("a get", [("length", self.length.is_some())])?;
@@ -167,6 +173,11 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    fn check_place(&self) -> Result<()> {
+        let in_place = self.in_place && !self.overwrite;
+        refuse("a transfer that overwrites no file", [("in_place", in_place)])
+    }
+
     fn check_tree(&self) -> Result<()> {
         let is_fd = matches!(self.local, Local::Fd(_));
         refuse(
@@ -181,12 +192,13 @@ impl<'a> Transfer<'a> {
     }
 
     /// The attributes that a put requests for the stored file.
-    fn asked_for(&self) -> [(&'static str, bool); 7] {
+    fn asked_for(&self) -> [(&'static str, bool); 8] {
         [
             ("offset", self.offset > 0),
             ("mode", self.mode.is_some()),
             ("mtime", self.mtime.is_some()),
             ("overwrite", !self.overwrite),
+            ("in_place", self.in_place),
             ("parents", self.parents),
             ("preserve", self.preserve),
             ("resume", self.resume),
@@ -195,8 +207,8 @@ impl<'a> Transfer<'a> {
 
     /// How a get stores the content.
     pub(super) fn store(&self) -> StoreOptions {
-        let Transfer { mode, mtime, overwrite, sync, .. } = *self;
-        StoreOptions { mode, mtime, overwrite, sync, ..StoreOptions::DEFAULT }
+        let Transfer { mode, mtime, overwrite, in_place, sync, .. } = *self;
+        StoreOptions { mode, mtime, overwrite, in_place, sync, ..StoreOptions::DEFAULT }
     }
 
     /// How long it may take.

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::root::Root;
 use crate::io::fs::store::{NewFile, StoreOptions};
 use crate::wire::json::header::Header;
-use crate::wire::message::file::{PutRequest, Trailer};
+use crate::wire::message::file::{Overwrite, PutRequest, Trailer};
 use crate::wire::name::Name;
 
 /// A file that is being stored.
@@ -48,7 +48,8 @@ impl<'a> Upload<'a> {
                 None => asked,
             },
             mtime: request.mtime,
-            overwrite: options.overwrite && request.overwrite != Some(false),
+            overwrite: options.overwrite && request.overwrite != Some(Overwrite::No),
+            in_place: request.overwrite == Some(Overwrite::InPlace),
             parents: request.parents.unwrap_or(options.parents),
             sync: options.sync,
         };
@@ -103,8 +104,13 @@ impl<'a> Upload<'a> {
         self.meter.pass(piece)
     }
 
-    /// Stores the file if it matches its digests.
-    pub(super) fn finish(self, trailer: Option<&Header>) -> Result<(PutRequest, Transferred)> {
+    /// Stores the file if it matches its digests. `at_work` is called again and again if that
+    /// takes long.
+    pub(super) fn finish(
+        self,
+        trailer: Option<&Header>,
+        at_work: &mut dyn FnMut(),
+    ) -> Result<(PutRequest, Transferred)> {
         let Upload { request, file, meter } = self;
         let received = meter.finish();
         let checked = received.check(request.sha256).and_then(|()| match trailer {
@@ -112,7 +118,7 @@ impl<'a> Upload<'a> {
             None => Ok(()),
         });
         match checked {
-            Ok(()) => file.commit().map(|()| (request, received)),
+            Ok(()) => file.commit_at_work(at_work).map(|()| (request, received)),
             Err(error) => {
                 file.discard();
                 Err(error)

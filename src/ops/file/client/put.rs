@@ -17,7 +17,7 @@ use crate::ops::file::meter::{Flow, Meter};
 use crate::ops::file::{Kind, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::json::header::Header;
-use crate::wire::message::file::{FileMode, FileName, PutReply, PutRequest};
+use crate::wire::message::file::{FileMode, FileName, Overwrite, PutReply, PutRequest};
 use crate::wire::message::{Id, check_reply, read_reply};
 
 /// Stores the regular file at `path`, without its first `offset` bytes.
@@ -180,7 +180,7 @@ impl<'a> Put<'a, '_, '_> {
             };
             check_ok(connection, &reply, id)?;
             check_no_body(connection)?;
-            Ok(check_stored(&reply, what.name, &sent)?.map(|()| sent))
+            Ok(check_stored(&reply, what, &sent)?.map(|()| sent))
         })??;
         *done = sent;
         Ok(())
@@ -234,7 +234,10 @@ impl<'a> Put<'a, '_, '_> {
             keep_mode: (what.mode.is_none() && is_new_mode).then_some(true),
             mtime: what.mtime.or(is_kept.then_some(source.stat.mtime)),
             trailer: has_trailer.then_some(true),
-            overwrite: (!what.overwrite).then_some(false),
+            overwrite: match (what.overwrite, what.in_place) {
+                (false, _) => Some(Overwrite::No),
+                (true, in_place) => in_place.then_some(Overwrite::InPlace),
+            },
             parents: what.parents.then_some(true),
             offset,
             prefix_sha256: offset.and_then(|_| meter.digest()),
@@ -297,11 +300,15 @@ impl Early<'_> {
     }
 }
 
-/// Compares the reply with the sent file. A reply for another file is an error; a wrong digest
-/// is the outcome.
-fn check_stored(reply: &Header, name: &[u8], sent: &Transferred) -> Result<Result<()>> {
+/// Compares the reply with the sent file. A reply for another file is an error; a wrong digest,
+/// or that it was stored in another way, is the outcome.
+fn check_stored(reply: &Header, what: &Transfer<'_>, sent: &Transferred) -> Result<Result<()>> {
     let reply: PutReply = read_reply(reply)?;
-    reply.name.check(name)?;
+    reply.name.check(what.name)?;
+    if what.in_place && reply.overwrite != Some(Overwrite::InPlace) {
+        let detail = "the server has stored the file, but not in place";
+        return Ok(Err(Error::new(ErrorKind::Unsupported, detail)));
+    }
     Ok(match reply.filesize {
         None => return Err(Error::new(ErrorKind::BadReply, "it has no filesize")),
         Some(stored) if stored != sent.bytes => {

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 pub use get::{GetReply, GetRequest};
 pub use path::{PathRequest, StatReply, done, identity_of};
-pub use put::{PutExtent, PutReply, PutRequest};
+pub use put::{Overwrite, PutExtent, PutReply, PutRequest};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
@@ -205,7 +205,7 @@ mod tests {
         let text = request.header();
         assert_eq!(text, r#"{"cmd":"put","filename":"a","filesize":5}"#);
         let name = FileName::new(b"a");
-        let reply = PutReply { id: None, name, filesize: Some(5), sha256: None };
+        let reply = PutReply { id: None, name, filesize: Some(5), sha256: None, overwrite: None };
         assert_eq!(reply.header(), r#"{"status":"ok","filename":"a","filesize":5}"#);
         let text = PathRequest::new(b"").header("stat");
         assert_eq!(text, r#"{"cmd":"stat","filename":""}"#);

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::digest::Digest;
 use crate::wire::json::header::{Header, MAX_DATA_SIZE};
 use crate::wire::json::reader::{Fields, required};
+use crate::wire::json::writer::Writer;
 use crate::wire::message::{Id, Message, request};
 
 /// Stores a file. Its content is the frame's body; with an `offset`, only the rest of it.
@@ -26,8 +27,8 @@ pub struct PutRequest {
     pub mtime: Option<i64>,
     /// A [`Trailer`](super::Trailer) follows the body.
     pub trailer: Option<bool>,
-    /// Whether it may replace a file. By default it may.
-    pub overwrite: Option<bool>,
+    /// What becomes of a file that is there. By default it is replaced.
+    pub overwrite: Option<Overwrite>,
     /// Missing parent directories are made.
     pub parents: Option<bool>,
     /// Bytes of the file that the server already has; they are not in the body.
@@ -39,6 +40,38 @@ pub struct PutRequest {
     /// Whether the put would be refused; nothing is sent and stored.
     pub ask: Option<bool>,
 }
+
+/// What becomes of a file that is there when another is put under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// It stays, and the put is refused.
+    No,
+    /// It is replaced by the new file.
+    Yes,
+    /// It gets the new content, and stays the same file. Servers that cannot do so refuse the
+    /// put, since they expect a boolean.
+    InPlace,
+}
+
+impl Overwrite {
+    fn read(fields: &Fields<'_>) -> Result<Option<Overwrite>> {
+        if fields.text(OVERWRITE).is_ok_and(|text| text.as_deref() == Some(IN_PLACE)) {
+            return Ok(Some(Overwrite::InPlace));
+        }
+        let yes = |yes| if yes { Overwrite::Yes } else { Overwrite::No };
+        Ok(fields.boolean(OVERWRITE)?.map(yes))
+    }
+
+    fn write(self, header: &mut Writer) {
+        match self {
+            Overwrite::InPlace => header.text(OVERWRITE, Some(IN_PLACE)),
+            other => header.plain(OVERWRITE, Some(other == Overwrite::Yes)),
+        }
+    }
+}
+
+const OVERWRITE: &str = "overwrite";
+const IN_PLACE: &str = "in_place";
 
 impl PutRequest {
     /// The header of its frame.
@@ -52,13 +85,14 @@ impl PutRequest {
             header.plain("keep_mode", self.keep_mode);
             header.plain("mtime", self.mtime);
             header.plain("trailer", self.trailer);
-            header.plain("overwrite", self.overwrite);
+            self.overwrite.inspect(|overwrite| overwrite.write(header));
             header.plain("parents", self.parents);
             header.plain("offset", self.offset);
             header.text("prefix_sha256", self.prefix_sha256.map(String::from).as_deref());
             header.plain("resume", self.resume);
             header.plain("ask", self.ask);
-            header.plain("working", self.offset.map(|_| true));
+            let is_read = self.offset.is_some() || self.overwrite == Some(Overwrite::InPlace);
+            header.plain("working", is_read.then_some(true));
         })
     }
 
@@ -75,7 +109,7 @@ impl PutRequest {
             keep_mode: fields.boolean("keep_mode")?,
             mtime: fields.integer("mtime")?,
             trailer: fields.boolean("trailer")?,
-            overwrite: fields.boolean("overwrite")?,
+            overwrite: Overwrite::read(&fields)?,
             parents: fields.boolean("parents")?,
             offset: fields.size("offset")?,
             prefix_sha256: fields.parsed("prefix_sha256")?,
@@ -146,6 +180,9 @@ pub struct PutReply {
     pub filesize: Option<u64>,
     /// Its digest, if one was computed.
     pub sha256: Option<Digest>,
+    /// The request's, if that is [`Overwrite::InPlace`]: a server that does not know it may say
+    /// nothing of it.
+    pub overwrite: Option<Overwrite>,
 }
 
 impl PutReply {
@@ -155,6 +192,7 @@ impl PutReply {
         self.name.write("filename", &mut header);
         header.plain("filesize", self.filesize);
         header.text("sha256", self.sha256.map(String::from).as_deref());
+        self.overwrite.inspect(|overwrite| overwrite.write(&mut header));
         header.finish()
     }
 }
@@ -166,6 +204,7 @@ impl Message for PutReply {
             name: FileName::of("filename", fields)?,
             filesize: fields.size("filesize")?,
             sha256: fields.parsed("sha256")?,
+            overwrite: Overwrite::read(fields)?,
         })
     }
 }
@@ -190,11 +229,29 @@ mod tests {
         let request = request.unwrap();
         assert_eq!(request.name.bytes().unwrap(), b"a");
         assert_eq!((request.filesize, request.mode), (3, Some(FileMode(0o640))));
-        assert_eq!((request.mtime, request.overwrite), (Some(-1), Some(false)));
+        assert_eq!((request.mtime, request.overwrite), (Some(-1), Some(Overwrite::No)));
         assert_eq!(request.keep_mode, Some(true));
         assert_eq!(request.sha256.unwrap().to_string(), DIGEST.to_lowercase());
         assert_eq!((request.parents, request.resume, request.offset), (Some(true), None, None));
         assert_eq!(put(r#","filesize":3"#).unwrap().filesize, 3, "from the oldest uploaders");
+    }
+
+    #[test]
+    fn a_put_says_what_becomes_of_the_file_that_is_there() {
+        for (text, overwrite) in [
+            ("true", Some(Overwrite::Yes)),
+            ("false", Some(Overwrite::No)),
+            ("\"in_place\"", Some(Overwrite::InPlace)),
+            ("null", None),
+        ] {
+            let read = put(&format!(r#","filesize":3,"overwrite":{text}"#)).unwrap();
+            assert_eq!(read.overwrite, overwrite);
+            let keys = read.header().split_once(r#""filesize":3"#).unwrap().1.to_owned();
+            let written = overwrite.map_or(String::new(), |_| format!(r#","overwrite":{text}"#));
+            assert!(keys.starts_with(&written), "{keys}");
+            let takes_long = keys.contains("working");
+            assert_eq!(takes_long, overwrite == Some(Overwrite::InPlace), "{keys}");
+        }
     }
 
     #[test]
@@ -239,6 +296,7 @@ mod tests {
             r#","filesize":3,"mtime":1.5"#,
             r#","filesize":3,"trailer":1"#,
             r#","filesize":3,"overwrite":"no""#,
+            r#","filesize":3,"overwrite":"in_place","overwrite":"in_place""#,
             r#","filesize":3,"filename":"b""#,
         ];
         for rest in sizes.chain(others.map(String::from)) {
