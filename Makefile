@@ -105,7 +105,7 @@ test-long: all
 	@$(PYTHON) tests/run.py --long
 
 fuzz:
-	@for target in agreement header; do \
+	@for target in agreement header seal_client seal_server seal_records; do \
 	    mkdir -p fuzz/corpus/$$target; \
 	    $(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/vectors/frames -- \
 	        -dict=fuzz/json.dict -max_len=1024 -max_total_time=$(SECONDS) || exit 1; \

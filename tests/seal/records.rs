@@ -326,3 +326,23 @@ fn opened_bytes_stay_until_they_are_taken() {
     read.extend(rest);
     assert!(read == bytes && last == Ok(Opened::More) && opener.is_empty());
 }
+
+/// The same without a start near the limit: a record more than a million.
+#[test]
+fn a_key_is_replaced_after_a_million_records() {
+    let (mut sealer, mut opener, key) = sessions_of(Suite::AesGcm);
+    let mut sent = Vec::new();
+    for n in 0..=SEAL_RECORDS {
+        sent.clear();
+        sealer.data(&[b"x"], 1, &mut sent).unwrap();
+        opener.feed(&sent).unwrap();
+        assert_eq!(opener.open().unwrap(), Opened::Data);
+        opener.take(1);
+        assert_eq!(sealer.used().unwrap().n, n + 1);
+    }
+    assert_eq!((sealer.used(), opener.used()), (opener.used(), sealer.used()));
+    assert_eq!(sealer.used().unwrap(), Used { n: SEAL_RECORDS + 1, records: 1, bytes: 18 });
+    let old = Used { n: SEAL_RECORDS, ..Used::default() };
+    let last = open_all(&mut Opener::with_key(Suite::AesGcm, &key, old), &sent).1;
+    assert_eq!(last, Err(ErrorKind::Auth), "not with the first key");
+}

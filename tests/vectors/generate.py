@@ -647,8 +647,9 @@ def sealed() -> Index:
     """Sealed sessions. Two independent programs wrote each of them down."""
     index = Index(
         "seal",
-        *"suite role id name key client_private server_private psk prologue client server hash".split(),
-        *"client_key server_key client_records server_records".split(),
+        *("suite", "role", "id", "name", "key", "client_private", "server_private", "psk"),
+        *("prologue", "client", "server", "hash", "client_key", "server_key"),
+        *("client_records", "server_records"),
     )
     for suite, psk, client, server, keys, ours, theirs in SEALED:
         preface = b"FDS1" + bytes([suite, 5]) + b"web-1"

@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+import sealed
+
 ROOT = pathlib.Path(__file__).parent
-FOLDERS = ("frames", "packets", "auth", "names", "datagrams")
+FOLDERS = ("frames", "packets", "auth", "names", "datagrams", "seal")
 LARGEST_FILE = 200 * 1024
 
 
@@ -140,6 +142,42 @@ class Vectors(unittest.TestCase):
             ).hex(),
             "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
         )
+
+    def test_sealed_sessions(self) -> None:
+        for row in rows("seal"):
+            suite, role, key_id, name, key, ours, theirs, psk, prologue, client, server = row[:11]
+            with self.subTest(suite):
+                number = int(suite)
+                preface = sealed.preface_of(number, key_id.encode())
+                derived = sealed.psk_of(bytes.fromhex(key), number)
+                mixed = sealed.prologue_of(int(role), preface, name.encode())
+                self.assertEqual((derived.hex(), mixed.hex()), (psk, prologue))
+                ends = [
+                    sealed.Handshake(number, derived, mixed, bytes.fromhex(private))
+                    for private in (ours, theirs)
+                ]
+                first = ends[0].write(None)
+                self.assertEqual((preface + b"\0\x30" + first).hex(), client)
+                second = ends[1].write(ends[1].read(first, True))
+                self.assertEqual((b"\0\x30" + second).hex(), server)
+                ends[0].read(second, False)
+                for end in ends:
+                    found = [data.hex() for data in (end.h, *end.split())]
+                    self.assertEqual(found, row[11:14])
+                k1, k2 = ends[0].split()
+                records = [
+                    sealed.record(number, k1, 0, sealed.CONFIRM, b""),
+                    sealed.record(number, k1, 1, sealed.DATA, b"hello"),
+                ]
+                k1 = sealed.rekey(number, k1)
+                records.append(sealed.record(number, k1, 2, sealed.PADDED, b"\0\x02hi\0\0\0\0"))
+                records.append(sealed.record(number, k1, 3, sealed.END, b""))
+                self.assertEqual(",".join(data.hex() for data in records), row[14])
+                records = [
+                    sealed.record(number, k2, 0, sealed.DATA, b"world"),
+                    sealed.record(number, k2, 1, sealed.END, b""),
+                ]
+                self.assertEqual(",".join(data.hex() for data in records), row[15])
 
     def test_names(self) -> None:
         for name, result, column in rows("names"):
