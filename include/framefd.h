@@ -7,14 +7,14 @@
  *   4  addresses             connect, listen, accept                             4
  *   5  connections           a conversation: messages, bodies, calls            20
  *   6  event loops           bytes in, frames out: no descriptor, no clock      10
- *   7  keys                  the handshake, key files, rings of keys            10
+ *   7  keys                  the handshake, key files, rings of keys            11
  *   8  commands, client      run at the peer, at once or streamed               11
  *   9  commands, server      run here, for a peer                                3
  *  10  files, client         put, get, trees, stat, list, mkdir                  7
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
  *  13  appendix              every error code, in words
- *                                                                      in all 96 functions
+ *                                                                      in all 97 functions
  *
  * For every function, unless its comment says otherwise:
  *
@@ -454,7 +454,9 @@ int frame_connection_new(int read_fd, int write_fd,
 void frame_connection_free(struct frame_connection *c);
 
 /* Writes all queued bytes and ends this direction: the peer sees an end of stream. (Only on a
- * socket; other descriptors end when they are closed.)
+ * socket; other descriptors end when they are closed.) On a sealed connection an end mark is
+ * sent first, on every kind of descriptor. Without it the peer cannot tell the end from a cut,
+ * and gets FRAME_ETRUNCATED: end a sealed connection before you free it.
  *
  * With linger it then reads and drops at most 256 KiB until the peer has ended its direction
  * too: if a socket is closed with unread input, the peer may lose the last reply. Nothing can
@@ -476,13 +478,15 @@ int frame_connection_end(struct frame_connection *c, bool linger, int timeout_ms
 int frame_connection_abort(struct frame_connection *c);
 
 /* Stops receiving for good, and returns the bytes that were read ahead. They are the next part
- * of the stream, for code that continues to read from the descriptor.
+ * of the stream, for code that continues to read from the descriptor. A sealed connection has no
+ * such bytes.
  *
  * bytes is valid until frame_connection_free(), and *len is its length. The call works on a
  * broken connection, and in a child of fork(2).
  *
- * Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, or FRAME_EFORKED: this is a child of
- * fork(2), and another thread was using the connection during the fork. */
+ * Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, FRAME_ESTATE (the connection is sealed),
+ * or FRAME_EFORKED: this is a child of fork(2), and another thread was using the connection
+ * during the fork. */
 int frame_connection_unread(struct frame_connection *c, const void **bytes, size_t *len);
 
 /* For frame_connection_state.flags: this side has ended its direction. */
@@ -491,6 +495,8 @@ int frame_connection_unread(struct frame_connection *c, const void **bytes, size
 #define FRAME_STATE_PEER_ENDED 2
 /* The same: a streamed command is running, see exec_start(). */
 #define FRAME_STATE_EXEC 4
+/* The same: everything that is sent and received is sealed. */
+#define FRAME_STATE_SEALED 8
 
 /* The state of a connection, and the events that it waits for. */
 struct frame_connection_state {
@@ -781,10 +787,10 @@ int frame_decoder_end(struct frame_decoder *decoder);
  *   frame_connection_auth_client(c, key, len, &opts);
  *   frame_connection_auth_server(c, ring, &opts, &who); */
 
-/* For auth_options.flags: the plain handshake, for trusted networks. It proves that the client
- * held the key when the connection opened, and nothing else. The server is not authenticated,
- * the bytes that follow are neither secret nor protected against change, and a man in the
- * middle can relay the challenge. */
+/* For auth_options.flags: the plain handshake, for trusted networks and for peers that know no
+ * other. It proves that the client held the key when the connection opened, and nothing else.
+ * The server is not authenticated, the bytes that follow are neither secret nor protected
+ * against change, and a man in the middle can relay the challenge. */
 #define AUTH_PLAIN 1
 /* For flags: accept keys of 1 to 15 bytes, for peers that cannot use longer ones. An observer
  * of a handshake can guess such a key by trying all of them. */
@@ -792,6 +798,16 @@ int frame_decoder_end(struct frame_decoder *decoder);
 /* For the flags of auth_key_load() and auth_keyring_load(): a key file may be readable by its
  * group, may belong to root, and may be reached through symbolic links. */
 #define AUTH_GROUP_READABLE 4
+/* For auth_options.flags: the end that connected is the one that serves, as an agent that dials
+ * out. Both ends set it, or neither. */
+#define AUTH_CLIENT_SERVES 8
+/* The same, for a sealed client: use ChaCha20-Poly1305. Without it, a processor with
+ * instructions for AES uses AES-256-GCM, which is faster there. */
+#define AUTH_CHACHA 16
+/* For auth_result.suite: AES-256-GCM. */
+#define AUTH_SUITE_AESGCM 1
+/* The same: ChaCha20-Poly1305. */
+#define AUTH_SUITE_CHACHAPOLY 2
 
 /* Options of the handshake. Initialise it with AUTH_OPTIONS_INIT; a member that is 0 has its
  * default. */
@@ -800,7 +816,7 @@ struct auth_options {
     uint32_t size;
     /* Milliseconds for the whole handshake; default 10 s, at most 60 s. */
     int32_t timeout_ms;
-    /* AUTH_PLAIN and AUTH_SHORT_KEY. */
+    /* AUTH_... flags, combined with |. */
     uint32_t flags;
     /* For auth_server() and auth_client(): the descriptor to write to, if it is another one
      * than fd. */
@@ -809,17 +825,30 @@ struct auth_options {
     int (*interrupted)(void *context);
     /* Passed to interrupted(). */
     void *context;
+    /* For a sealed client: the server's id for the key, as in auth_keyring_add(); NULL is a key
+     * without an id. */
+    const char *key_id;
+    /* For a sealed handshake: the server's name, 0 to 64 of A-Z a-z 0-9 . _ -, which both ends
+     * must know; NULL is the empty name. It does not travel. The empty name is only for a key
+     * that one client and one server have: with a key that others hold too, a man in the middle
+     * can otherwise lead a client to another one of them, or back to itself. */
+    const char *server_name;
 };
-#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0, NULL, NULL }
+#define AUTH_OPTIONS_INIT { sizeof(struct auth_options), 0, 0, 0, NULL, NULL, NULL, NULL }
 
-/* Result of a handshake. */
+/* What a handshake has proved. */
 struct auth_result {
     /* sizeof(struct auth_result), set by AUTH_RESULT_INIT. */
     uint32_t size;
+    /* How the connection is sealed, AUTH_SUITE_...; 0 if it is not. */
+    uint32_t suite;
     /* The id of the key that the client holds, with a NUL; empty for a key without an id. */
     char key_id[68];
+    /* For a sealed connection: a value that both ends have, and no other connection. A protocol
+     * above can bind itself to this connection by it. */
+    uint8_t handshake_hash[32];
 };
-#define AUTH_RESULT_INIT { sizeof(struct auth_result), { 0 } }
+#define AUTH_RESULT_INIT { sizeof(struct auth_result), 0, { 0 }, { 0 } }
 
 /* Keys by id. Their bytes are wiped when they are replaced or freed.
  *
@@ -899,29 +928,53 @@ int auth_keyring_load(struct auth_keyring *ring, const char *path, uint32_t flag
 /* Wipes and frees a ring; NULL is ignored. */
 void auth_keyring_free(struct auth_keyring *ring);
 
-/* Proves to the peer that this side holds the key, before anything else is sent.
+/* Proves to the server that this side holds the key, has the server prove the same, and seals
+ * the connection: everything that follows is encrypted, and protected against change, loss and
+ * repetition. It must be the first call on the connection. docs/security.md says what a sealed
+ * connection protects against.
  *
- * opts->flags must include AUTH_PLAIN: the handshake of auth_client(). write_fd and interrupted
- * do not apply. key is borrowed for the call.
+ * key is 32 to 1,024 bytes, borrowed for the call. opts->key_id and opts->server_name are what
+ * the server has. write_fd, interrupted and AUTH_SHORT_KEY do not apply. The wire is that of
+ * docs/protocol.md: Noise (revision 34), pattern NNpsk0.
  *
- * Returns 0: the answer was sent or queued. A server that refuses it closes the connection, and
- * the next receive reports that. FRAME_ETIMEDOUT with FRAME_DONT_WAIT as timeout_ms: call
- * again. These change nothing: FRAME_ENOTSUP (without AUTH_PLAIN), FRAME_EKEY (the key cannot
- * be used), FRAME_EINVAL, FRAME_ESTATE (a body in pieces is not complete), FRAME_EBUSY. Every
- * other failure breaks the connection: the codes of frame_connection_recv() and
+ * With AUTH_PLAIN in opts->flags it is the handshake of auth_client(), which protects nothing
+ * that follows. A key of 16 bytes is enough for that, or of 1 with AUTH_SHORT_KEY.
+ *
+ * Returns 0. FRAME_EAUTH: the server does not have this key under this id, or another name, or
+ * it expects the other role; or it does not speak sealed. FRAME_ETRUNCATED: it closed the
+ * connection, as it does when it refuses the client. (A plain server that refuses does so after
+ * the call, and the next receive reports that.) FRAME_ETIMEDOUT with FRAME_DONT_WAIT as
+ * timeout_ms: call again; until then other calls are FRAME_ESTATE. These change nothing:
+ * FRAME_EKEY (the key or the id cannot be used, or there are no random numbers), FRAME_EINVAL
+ * (also FRAME_CONNECTION_EXACT: a record may have several messages), FRAME_ESTATE (the
+ * connection was used before), FRAME_EBUSY, FRAME_ENOTSUP (a library that was built without
+ * sealing). Every other failure breaks the connection: the codes of frame_connection_recv() and
  * frame_connection_send(). */
 int frame_connection_auth_client(struct frame_connection *c, const void *key, size_t key_len,
                                  const struct auth_options *opts);
 
-/* Asks the peer to prove that it holds a key of ring, before anything else is received.
+/* Asks the client to prove that it holds a key of ring, proves the same to it, and seals the
+ * connection. It must be the first call on the connection.
  *
- * opts->flags must be AUTH_PLAIN: the handshake of auth_server(), with every key of the ring.
- * write_fd and interrupted do not apply. who may be NULL; on success it has the id of the key.
+ * Every key of ring has at least 32 bytes. The client names its key by the id. If that key
+ * leaves the ring later (see auth_keyring_load()), the connection is aborted. opts->server_name
+ * is this server's name. key_id, write_fd, interrupted, AUTH_SHORT_KEY and AUTH_CHACHA do not
+ * apply. who may be NULL; on success it has the id of the key.
  *
- * Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: ring is empty, or there are no
- * random numbers. Otherwise as frame_connection_auth_client(). */
+ * With AUTH_PLAIN in opts->flags it is the handshake of auth_server(), with every key of the
+ * ring.
+ *
+ * Returns 0. FRAME_EAUTH: the client does not have the key, or another name for this server, or
+ * it expects the other role; or it does not speak sealed; frame_last_error() says what is known.
+ * Close the connection. FRAME_EKEY: ring is empty or has a key that is too short, or there are
+ * no random numbers. Otherwise as frame_connection_auth_client(). */
 int frame_connection_auth_server(struct frame_connection *c, const struct auth_keyring *ring,
                                  const struct auth_options *opts, struct auth_result *who);
+
+/* Writes what the handshake on a connection has proved to *out. It works on a broken connection.
+ *
+ * Returns 0. FRAME_ESTATE: there was no handshake. FRAME_EINVAL, FRAME_EBUSY, FRAME_EFORKED. */
+int frame_connection_proof(struct frame_connection *c, struct auth_result *out);
 
 /* ============================================================== 8  commands, client ====== */
 /*   struct exec_request what = EXEC_REQUEST_INIT;   what.command = "uname -a";
@@ -1177,6 +1230,9 @@ struct exec_inquiry {
     const char *cwd;
     /* The requested variables "NAME=value", then NULL. Never NULL itself. */
     const char *const *env;
+    /* The id of the key that the client has proved, "" for a key without an id; NULL if there
+     * was no handshake on a connection. */
+    const char *key_id;
 };
 
 /* How a server runs commands. A request can only lower the limits. */
@@ -1601,6 +1657,9 @@ struct frame_file_inquiry {
     uint64_t filesize;
     /* The header of the request, as JSON text. */
     const char *header;
+    /* The id of the key that the client has proved, "" for a key without an id; NULL if there
+     * was no handshake. */
+    const char *key_id;
 };
 
 /* How files are served. A request cannot override max_size, rate and FRAME_FILE_NO_OVERWRITE. */

@@ -1,10 +1,10 @@
-//! Messages, proof of a key, remote commands and files over any file descriptor.
+//! Messages, sealed connections, remote commands and files over any file descriptor.
 //!
 //! One module for each feature:
 //!
 //! - [`frame`]: messages, one on a raw descriptor, or a conversation on a
 //!   [`Connection`](frame::Connection); addresses; a decoder for event loops.
-//! - [`auth`]: proof of a shared key, keys in files, rings of keys.
+//! - [`auth`]: proof of a shared key, sealed connections, keys in files, rings of keys.
 //! - [`exec`]: commands, run at a peer or for one.
 //! - [`mod@file`]: files and trees, served, put and fetched.
 //! - [`datagram`]: messages and commands in datagrams.
@@ -55,23 +55,34 @@ pub mod frame {
     pub use crate::wire::json::writer::HeaderBuilder;
 }
 
-/// Proof of a shared key. It proves the client to the server when the connection opens, and
-/// nothing else: later bytes are not protected.
+/// Proof of a shared key. [`Connection::seal_client`](frame::Connection::seal_client) and
+/// [`seal_server`](frame::Connection::seal_server) prove both ends and encrypt everything that
+/// follows. [`client`](auth::client), [`server`](auth::server) and their namesakes of a connection
+/// prove the client when the connection opens, and nothing else.
 ///
 /// ```
-/// use std::os::fd::AsFd;
+/// use std::os::fd::OwnedFd;
 /// use std::os::unix::net::UnixStream;
 /// use std::time::Duration;
 ///
-/// use framefd::auth::{self, Key};
+/// use framefd::auth::{Key, KeyId, Keyring, ServerName, Terms};
+/// use framefd::frame::{Connection, ConnectionOptions};
 ///
 /// # fn main() -> framefd::Result<()> {
 /// let (ours, theirs) = UnixStream::pair().unwrap();
-/// let key = Key::new(b"at least sixteen bytes")?;
-/// let (proving, time) = (key.clone(), Duration::from_secs(5));
-/// let client = std::thread::spawn(move || auth::client(ours.as_fd().into(), &proving, time));
-/// assert_eq!(auth::server(theirs.as_fd().into(), &[&key], time)?, 0);
-/// client.join().unwrap()?;
+/// let (key, id, time) = (Key::generate()?, KeyId::new(b"web-1")?, Duration::from_secs(5));
+/// let terms = Terms { name: ServerName::new(b"db")?, client_serves: false };
+///
+/// let ring = Keyring::new();
+/// ring.add(id.clone(), key.clone())?;
+/// let known = terms.clone();
+/// let server = std::thread::spawn(move || {
+///     let mut client = Connection::new(OwnedFd::from(theirs), ConnectionOptions::default())?;
+///     client.seal_server(&ring, &known, time)
+/// });
+/// let mut connection = Connection::new(OwnedFd::from(ours), ConnectionOptions::default())?;
+/// connection.seal_client(&key, &id, &terms, None, time)?;
+/// assert_eq!(server.join().unwrap()?, id);
 /// # Ok(())
 /// # }
 /// ```
@@ -79,7 +90,9 @@ pub mod auth {
     pub use crate::ops::auth::key_file::{Rules, generate, load};
     pub use crate::ops::auth::keyring::Keyring;
     pub use crate::ops::auth::{Options, client, server, server_ring};
+    pub use crate::ops::frame::Proof;
     pub use crate::wire::auth::{Key, KeyId};
+    pub use crate::wire::seal::terms::{ServerName, Suite, Terms};
 }
 
 /// Commands: run at a peer, streamed, or served.

@@ -31,6 +31,7 @@ fn under_valgrind() {
             Command::new("valgrind")
                 .args(["-q", "--error-exitcode=9", "--leak-check=full", "--fair-sched=try"])
                 .args(["--errors-for-leak-kinds=definite"])
+                .arg(format!("--suppressions={}", text(&root().join("tests/c/valgrind.supp"))))
                 .arg(binary)
                 .env("LD_LIBRARY_PATH", scratch.path()),
         );

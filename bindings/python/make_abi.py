@@ -141,9 +141,9 @@ class Header:
     def member_type(self, struct: str, member: Declared, members: list[Declared]) -> str:
         """Bytes can be assigned to what callers give. What the library gives is an
         address if its length is beside it, since it need not end with a NUL."""
-        array = re.fullmatch(r"char \[(\d+)\]", member.c_type)
+        array = re.fullmatch(r"(char|uint8_t) \[(\d+)\]", member.c_type)
         if array:
-            return f"c_char * {array[1]}"
+            return f"{'c_char' if array[1] == 'char' else 'c_ubyte'} * {array[2]}"
         if member.c_type in ("const char *", "const void *"):
             if self.is_made_by_callers(struct):
                 return "c_char_p"

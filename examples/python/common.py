@@ -243,7 +243,9 @@ def announce(address: str) -> None:
 def connect(arguments: Arguments, *, exact: bool = False) -> framefd.Connection:
     """A connection to HOST and PORT, after the handshake if there is a key."""
     address = address_of(arguments)
-    return framefd.connect(address, key=arguments.key, keepalive=True, exact=exact)
+    return framefd.connect(
+        address, key=arguments.key, plain=arguments.key is not None, keepalive=True, exact=exact
+    )
 
 
 def requests(arguments: Arguments) -> Iterator[bytes]:
@@ -349,7 +351,7 @@ class Client:
         """Whether the client may be served."""
         try:
             if key:
-                self.connection.auth_server(key)
+                self.connection.auth_server(key, plain=True)
             return True
         except framefd.FrameError as error:
             warn(f"a client was refused: {text_of(error)}")

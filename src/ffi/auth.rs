@@ -1,4 +1,4 @@
-//! The handshake, key files and key rings.
+//! The handshakes, key files and key rings.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
@@ -15,12 +15,14 @@ use crate::limits;
 use crate::ops::auth;
 use crate::ops::auth::key_file::{self, Rules};
 use crate::ops::auth::keyring::Keyring;
+use crate::ops::frame::Connection;
 use crate::wire::auth::{Key, KeyId};
+use crate::wire::seal::terms::{ServerName, Suite, Terms};
 
-/// For auth_options.flags: the plain handshake, for trusted networks. It proves that the client
-/// held the key when the connection opened, and nothing else. The server is not authenticated,
-/// the bytes that follow are neither secret nor protected against change, and a man in the
-/// middle can relay the challenge.
+/// For auth_options.flags: the plain handshake, for trusted networks and for peers that know no
+/// other. It proves that the client held the key when the connection opened, and nothing else.
+/// The server is not authenticated, the bytes that follow are neither secret nor protected
+/// against change, and a man in the middle can relay the challenge.
 pub const AUTH_PLAIN: u32 = 1;
 /// For flags: accept keys of 1 to 15 bytes, for peers that cannot use longer ones. An observer
 /// of a handshake can guess such a key by trying all of them.
@@ -28,6 +30,17 @@ pub const AUTH_SHORT_KEY: u32 = 2;
 /// For the flags of auth_key_load() and auth_keyring_load(): a key file may be readable by its
 /// group, may belong to root, and may be reached through symbolic links.
 pub const AUTH_GROUP_READABLE: u32 = 4;
+/// For auth_options.flags: the end that connected is the one that serves, as an agent that dials
+/// out. Both ends set it, or neither.
+pub const AUTH_CLIENT_SERVES: u32 = 8;
+/// The same, for a sealed client: use ChaCha20-Poly1305. Without it, a processor with
+/// instructions for AES uses AES-256-GCM, which is faster there.
+pub const AUTH_CHACHA: u32 = 16;
+
+/// For auth_result.suite: AES-256-GCM.
+pub const AUTH_SUITE_AESGCM: u32 = 1;
+/// The same: ChaCha20-Poly1305.
+pub const AUTH_SUITE_CHACHAPOLY: u32 = 2;
 
 /// Options of the handshake. Initialise it with AUTH_OPTIONS_INIT; a member that is 0 has its
 /// default.
@@ -38,7 +51,7 @@ pub struct AuthOptions {
     pub size: u32,
     /// Milliseconds for the whole handshake; default 10 s, at most 60 s.
     pub timeout_ms: i32,
-    /// AUTH_PLAIN and AUTH_SHORT_KEY.
+    /// AUTH_... flags, combined with |.
     pub flags: u32,
     /// For auth_server() and auth_client(): the descriptor to write to, if it is another one
     /// than fd.
@@ -47,19 +60,32 @@ pub struct AuthOptions {
     pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
     /// Passed to interrupted().
     pub context: *mut c_void,
+    /// For a sealed client: the server's id for the key, as in auth_keyring_add(); NULL is a key
+    /// without an id.
+    pub key_id: *const c_char,
+    /// For a sealed handshake: the server's name, 0 to 64 of A-Z a-z 0-9 . _ -, which both ends
+    /// must know; NULL is the empty name. It does not travel. The empty name is only for a key
+    /// that one client and one server have: with a key that others hold too, a man in the middle
+    /// can otherwise lead a client to another one of them, or back to itself.
+    pub server_name: *const c_char,
 }
 
 // SAFETY: numbers and pointers, `size` first, no padding at the end.
 unsafe impl SizedStruct for AuthOptions {}
 
-/// Result of a handshake.
+/// What a handshake has proved.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct AuthResult {
     /// sizeof(struct auth_result), set by AUTH_RESULT_INIT.
     pub size: u32,
+    /// How the connection is sealed, AUTH_SUITE_...; 0 if it is not.
+    pub suite: u32,
     /// The id of the key that the client holds, with a NUL; empty for a key without an id.
     pub key_id: [c_char; 68],
+    /// For a sealed connection: a value that both ends have, and no other connection. A protocol
+    /// above can bind itself to this connection by it.
+    pub handshake_hash: [u8; 32],
 }
 
 // SAFETY: numbers only, `size` first, no padding.
@@ -209,16 +235,27 @@ pub extern "C" fn auth_keyring_free(ring: Handle<AuthKeyring>) {
     value((), || ring.free());
 }
 
-/// Proves to the peer that this side holds the key, before anything else is sent.
+/// Proves to the server that this side holds the key, has the server prove the same, and seals
+/// the connection: everything that follows is encrypted, and protected against change, loss and
+/// repetition. It must be the first call on the connection. docs/security.md says what a sealed
+/// connection protects against.
 ///
-/// opts->flags must include AUTH_PLAIN: the handshake of auth_client(). write_fd and interrupted
-/// do not apply. key is borrowed for the call.
+/// key is 32 to 1,024 bytes, borrowed for the call. opts->key_id and opts->server_name are what
+/// the server has. write_fd, interrupted and AUTH_SHORT_KEY do not apply. The wire is that of
+/// docs/protocol.md: Noise (revision 34), pattern NNpsk0.
 ///
-/// Returns 0: the answer was sent or queued. A server that refuses it closes the connection, and
-/// the next receive reports that. FRAME_ETIMEDOUT with FRAME_DONT_WAIT as timeout_ms: call
-/// again. These change nothing: FRAME_ENOTSUP (without AUTH_PLAIN), FRAME_EKEY (the key cannot
-/// be used), FRAME_EINVAL, FRAME_ESTATE (a body in pieces is not complete), FRAME_EBUSY. Every
-/// other failure breaks the connection: the codes of frame_connection_recv() and
+/// With AUTH_PLAIN in opts->flags it is the handshake of auth_client(), which protects nothing
+/// that follows. A key of 16 bytes is enough for that, or of 1 with AUTH_SHORT_KEY.
+///
+/// Returns 0. FRAME_EAUTH: the server does not have this key under this id, or another name, or
+/// it expects the other role; or it does not speak sealed. FRAME_ETRUNCATED: it closed the
+/// connection, as it does when it refuses the client. (A plain server that refuses does so after
+/// the call, and the next receive reports that.) FRAME_ETIMEDOUT with FRAME_DONT_WAIT as
+/// timeout_ms: call again; until then other calls are FRAME_ESTATE. These change nothing:
+/// FRAME_EKEY (the key or the id cannot be used, or there are no random numbers), FRAME_EINVAL
+/// (also FRAME_CONNECTION_EXACT: a record may have several messages), FRAME_ESTATE (the
+/// connection was used before), FRAME_EBUSY, FRAME_ENOTSUP (a library that was built without
+/// sealing). Every other failure breaks the connection: the codes of frame_connection_recv() and
 /// frame_connection_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_auth_client(
@@ -229,19 +266,34 @@ pub extern "C" fn frame_connection_auth_client(
 ) -> c_int {
     code(|| {
         let (c, opts) = (c.get("c")?, opts.read("struct auth_options")?);
-        let timeout = opts.for_connection(AUTH_PLAIN | AUTH_SHORT_KEY)?;
+        let timeout =
+            opts.for_connection(AUTH_PLAIN | AUTH_SHORT_KEY, AUTH_CLIENT_SERVES | AUTH_CHACHA)?;
         let key = opts.key(key.get(key_len, "key")?)?;
-        c.cell.both(|connection| connection.auth_client(&key, timeout))
+        if opts.has(AUTH_PLAIN) {
+            return c.cell.both(|connection| connection.auth_client(&key, timeout));
+        }
+        let id = Text::of(opts.key_id).optional_bytes("auth_options.key_id")?;
+        let id = id.map_or(Ok(KeyId::default()), KeyId::new)?;
+        let (terms, suite) = (opts.terms()?, opts.has(AUTH_CHACHA).then_some(Suite::ChaChaPoly));
+        c.cell.both(|connection| connection.seal_client(&key, &id, &terms, suite, timeout))
     })
 }
 
-/// Asks the peer to prove that it holds a key of ring, before anything else is received.
+/// Asks the client to prove that it holds a key of ring, proves the same to it, and seals the
+/// connection. It must be the first call on the connection.
 ///
-/// opts->flags must be AUTH_PLAIN: the handshake of auth_server(), with every key of the ring.
-/// write_fd and interrupted do not apply. who may be NULL; on success it has the id of the key.
+/// Every key of ring has at least 32 bytes. The client names its key by the id. If that key
+/// leaves the ring later (see auth_keyring_load()), the connection is aborted. opts->server_name
+/// is this server's name. key_id, write_fd, interrupted, AUTH_SHORT_KEY and AUTH_CHACHA do not
+/// apply. who may be NULL; on success it has the id of the key.
 ///
-/// Returns 0. FRAME_EAUTH: the answer is wrong. FRAME_EKEY: ring is empty, or there are no
-/// random numbers. Otherwise as frame_connection_auth_client().
+/// With AUTH_PLAIN in opts->flags it is the handshake of auth_server(), with every key of the
+/// ring.
+///
+/// Returns 0. FRAME_EAUTH: the client does not have the key, or another name for this server, or
+/// it expects the other role; or it does not speak sealed; frame_last_error() says what is known.
+/// Close the connection. FRAME_EKEY: ring is empty or has a key that is too short, or there are
+/// no random numbers. Otherwise as frame_connection_auth_client().
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_auth_server(
     c: Handle<FrameConnection>,
@@ -252,14 +304,54 @@ pub extern "C" fn frame_connection_auth_server(
     code(|| {
         who.check("struct auth_result")?;
         let (c, ring) = (c.get("c")?, ring.get("ring")?);
-        let timeout = opts.read("struct auth_options")?.for_connection(AUTH_PLAIN)?;
-        let id = c.cell.both(|connection| connection.auth_server(&ring.0, timeout))?;
-        let mut result = AuthResult { size: 0, key_id: [0; 68] };
-        for (to, from) in result.key_id.iter_mut().zip(id.as_str().bytes()) {
-            *to = from.cast_signed() as c_char;
+        let opts = opts.read("struct auth_options")?;
+        let timeout = opts.for_connection(AUTH_PLAIN, AUTH_CLIENT_SERVES)?;
+        if !opts.key_id.is_null() {
+            return Err(options::not_here("auth_options.key_id", "a server"));
         }
-        who.put(&result, "struct auth_result")
+        let proof = if opts.has(AUTH_PLAIN) {
+            c.cell.both(|connection| {
+                connection.auth_server(&ring.0, timeout)?;
+                proof(connection)
+            })
+        } else {
+            let terms = opts.terms()?;
+            c.cell.both(|connection| {
+                connection.seal_server(&ring.0, &terms, timeout)?;
+                proof(connection)
+            })
+        };
+        who.put(&proof?, "struct auth_result")
     })
+}
+
+/// Writes what the handshake on a connection has proved to *out. It works on a broken connection.
+///
+/// Returns 0. FRAME_ESTATE: there was no handshake. FRAME_EINVAL, FRAME_EBUSY, FRAME_EFORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_connection_proof(
+    c: Handle<FrameConnection>,
+    out: Results<AuthResult>,
+) -> c_int {
+    code(|| {
+        out.check("struct auth_result")?;
+        let proof = c.get("c")?.cell.any(|connection, _| proof(connection))?;
+        out.put(&proof, "struct auth_result")
+    })
+}
+
+fn proof(connection: &Connection<'_>) -> Result<AuthResult> {
+    let none = || Error::new(ErrorKind::State, "there was no handshake");
+    let proof = connection.proof().ok_or_else(none)?;
+    let (suite, handshake_hash) = match &proof.seal {
+        Some((suite, hash)) => (*suite as u32, *hash),
+        None => (0, [0; 32]),
+    };
+    let mut result = AuthResult { size: 0, suite, key_id: [0; 68], handshake_hash };
+    for (to, from) in result.key_id.iter_mut().zip(proof.key_id.as_str().bytes()) {
+        *to = from.cast_signed() as c_char;
+    }
+    Ok(result)
 }
 
 impl AuthOptions {
@@ -268,25 +360,48 @@ impl AuthOptions {
         Ok(timeout(self.timeout_ms, Some(limits::AUTH_TIMEOUT))?.unwrap_or(limit))
     }
 
+    fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
     /// For a handshake on raw descriptors.
     fn raw(&self) -> Result<auth::Options> {
         options::flags(self.flags, AUTH_PLAIN | AUTH_SHORT_KEY, "auth_options")?;
+        self.not_sealed("a raw descriptor")?;
         let interrupt =
             self.interrupted.map(|asked| Arc::new(Interrupt::by_hook(hook(asked, self.context))));
         Ok(auth::Options { timeout: self.timeout()?, interrupt })
     }
 
-    /// The timeout of a handshake on a connection.
-    fn for_connection(&self, flags: u32) -> Result<Duration> {
-        let flags = options::flags(self.flags, flags, "auth_options")?;
+    /// The timeout of a handshake on a connection, which may have these flags.
+    fn for_connection(&self, plain: u32, sealed: u32) -> Result<Duration> {
+        if self.has(AUTH_PLAIN) {
+            options::flags(self.flags, plain, "auth_options with AUTH_PLAIN")?;
+            self.not_sealed("AUTH_PLAIN")?;
+        } else {
+            options::flags(self.flags, sealed, "auth_options without AUTH_PLAIN")?;
+        }
         options::unused(self.write_fd, "auth_options.write_fd")?;
         if self.interrupted.is_some() {
             return Err(options::not_here("auth_options.interrupted", "a connection"));
         }
-        if flags & AUTH_PLAIN == 0 {
-            return Err(Error::new(ErrorKind::Unsupported, "only AUTH_PLAIN is available"));
-        }
         self.timeout()
+    }
+
+    /// Refuses the members of a sealed handshake.
+    fn not_sealed(&self, to: &str) -> Result<()> {
+        for (member, name) in [(self.key_id, "key_id"), (self.server_name, "server_name")] {
+            if !member.is_null() {
+                return Err(options::not_here(&format!("auth_options.{name}"), to));
+            }
+        }
+        Ok(())
+    }
+
+    fn terms(&self) -> Result<Terms> {
+        let name = Text::of(self.server_name).optional_bytes("auth_options.server_name")?;
+        let name = name.map_or(Ok(ServerName::default()), ServerName::new)?;
+        Ok(Terms { name, client_serves: self.has(AUTH_CLIENT_SERVES) })
     }
 
     fn key(&self, bytes: &[u8]) -> Result<Key> {

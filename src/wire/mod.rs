@@ -12,6 +12,9 @@ pub mod name;
 pub mod pairs;
 #[cfg(feature = "seal")]
 pub mod seal;
+#[cfg(not(feature = "seal"))]
+#[path = "seal_absent.rs"]
+pub mod seal;
 pub mod strings;
 
 pub use json::{escape, quote};

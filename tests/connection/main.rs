@@ -11,6 +11,7 @@ mod interrupts;
 mod lifecycle;
 mod messages;
 mod random;
+mod sealed;
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;

@@ -45,6 +45,8 @@ const PLACES: &[(&str, &[u64])] = &[
     ("frame_connection_queue", &[n(WRITE_BEHIND)]),
     ("frame_decoder_reserve", &[n(READ_AHEAD_MIN), n(READ_AHEAD_MAX)]),
     ("auth_server", &[n(MAX_KEY)]),
+    ("frame_connection_auth_client", &[n(MAX_KEY)]),
+    ("frame_connection_auth_server", &[n(SEAL_KEY)]),
     ("auth_key_load", &[n(MAX_KEY)]),
     ("auth_keyring_add", &[n(MAX_KEY)]),
     ("frame_file_put", &[ASKED, REFUSED / 2]),
@@ -72,7 +74,10 @@ const PLACES: &[(&str, &[u64])] = &[
     ),
     ("protocol.md: Frames", &[MAX_HEADER, MAX_BODY]),
     // Facts of the protocol: the least and the most of a record, and of its body.
-    ("protocol.md: Sealed streams", &[65_535, 65_518, n(SEAL_RECORD)]),
+    (
+        "protocol.md: Sealed connections",
+        &[n(SEAL_KEY), ms(AUTH_TIMEOUT), n(SEAL_RECORD), 65_518, 65_535],
+    ),
     // Facts of the protocol: the text of an id, a name and its components.
     ("protocol.md: Requests and replies", &[KIB]),
     ("protocol.md: Files", &[4_095, 255]),
@@ -81,7 +86,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("protocol.md: put", &[REFUSED, ms(REFUSED_TIME), 10 * ms(WORKING), ms(SILENT)]),
     ("protocol.md: stat and list", &[MAX_BODY, ms(SILENT)]),
     ("protocol.md: Datagrams", &[ms(DATAGRAM_RESEND), ms(DATAGRAM_REPLAY)]),
-    ("security.md: What the handshake proves", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
+    ("security.md: The plain handshake", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
     ("security.md: Keys", &[n(MIN_KEY), n(MAX_KEY)]),
     ("security.md: Datagrams", &[ms(DATAGRAM_REPLAY)]),
     // What a pipe takes at once if it may block (PIPE_BUF).

@@ -15,6 +15,7 @@ from ctypes import (
     c_int32,
     c_int64,
     c_size_t,
+    c_ubyte,
     c_uint16,
     c_uint32,
     c_uint64,
@@ -51,9 +52,14 @@ FRAME_CONNECTION_KEEPALIVE = 16
 FRAME_STATE_ENDED = 1
 FRAME_STATE_PEER_ENDED = 2
 FRAME_STATE_EXEC = 4
+FRAME_STATE_SEALED = 8
 AUTH_PLAIN = 1
 AUTH_SHORT_KEY = 2
 AUTH_GROUP_READABLE = 4
+AUTH_CLIENT_SERVES = 8
+AUTH_CHACHA = 16
+AUTH_SUITE_AESGCM = 1
+AUTH_SUITE_CHACHAPOLY = 2
 EXEC_MERGE = 1
 EXEC_TTY = 2
 EXEC_NO_INPUT = 4
@@ -319,13 +325,17 @@ class AuthOptions(SizedStructure):
         ("write_fd", c_int32),
         ("interrupted", AuthOptionsInterrupted),
         ("context", c_void_p),
+        ("key_id", c_char_p),
+        ("server_name", c_char_p),
     ]
 
 
 class AuthResult(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
+        ("suite", c_uint32),
         ("key_id", c_char * 68),
+        ("handshake_hash", c_ubyte * 32),
     ]
 
 
@@ -376,6 +386,7 @@ class ExecInquiry(Structure):
         ("argv", POINTER(c_char_p)),
         ("cwd", c_char_p),
         ("env", POINTER(c_char_p)),
+        ("key_id", c_char_p),
     ]
 
 
@@ -471,6 +482,7 @@ class FrameFileInquiry(Structure):
         ("name_len", c_uint64),
         ("filesize", c_uint64),
         ("header", c_char_p),
+        ("key_id", c_char_p),
     ]
 
 
@@ -607,6 +619,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int,
         (c_void_p, c_void_p, POINTER(AuthOptions), POINTER(AuthResult)),
     ),
+    "frame_connection_proof": (c_int, (c_void_p, POINTER(AuthResult))),
     "exec_call": (
         c_int,
         (c_void_p, POINTER(ExecRequest), c_int, POINTER(ExecResult), POINTER(c_void_p)),

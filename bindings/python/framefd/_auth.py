@@ -1,18 +1,23 @@
-"""The handshake that proves a shared key; keys and key rings."""
+"""The handshakes that prove a shared key, and seal a connection; keys and key rings."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from typing import NoReturn, Union
+from typing import NamedTuple, NoReturn, Union
 
 from . import _interrupts
 from ._abi import (
+    AUTH_CHACHA,
+    AUTH_CLIENT_SERVES,
     AUTH_GROUP_READABLE,
     AUTH_PLAIN,
     AUTH_SHORT_KEY,
+    AUTH_SUITE_AESGCM,
+    AUTH_SUITE_CHACHAPOLY,
     AuthOptions,
     AuthResult,
+    ErrorCode,
 )
 from ._arguments import (
     Buffer,
@@ -84,9 +89,7 @@ class Keyring:
         """Adds a key: ``key_id`` is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a
         dot; None is a key without an id. ExistsError: the id has a key. BadKeyError: another
         id has this key, or it cannot be used."""
-        optional(key_id, str, "a key's id is a str")
-        name = None if key_id is None else c_string(key_id, "key_id")
-        key = as_key(key)
+        name, key = optional_text(key_id, "a key's id"), as_key(key)
         pointer, flags = self.handle.pointer, AUTH_SHORT_KEY
         check(lib.auth_keyring_add(pointer, name, key.pointer, len(key), flags))
 
@@ -104,37 +107,109 @@ KeyLike = Union[Key, BytesLike]
 Keys = Union[KeyLike, Keyring, Mapping[str, KeyLike]]
 
 
+class Proof(NamedTuple):
+    """What a handshake has proved: see :attr:`Connection.proof`."""
+
+    #: The id of the client's key; None for a key without an id.
+    key_id: str | None
+    #: "AESGCM" or "ChaChaPoly" for a sealed connection, otherwise None.
+    suite: str | None
+    #: For a sealed connection: 32 bytes that both ends have, and no other connection.
+    handshake_hash: bytes | None
+
+
+SUITES = {AUTH_SUITE_AESGCM: "AESGCM", AUTH_SUITE_CHACHAPOLY: "ChaChaPoly"}
+
+
 class Authentication(Core):
-    """The handshake on a connection, before anything else is sent."""
+    """The handshakes on a connection, before anything else is sent."""
 
-    def auth_server(self, keys: Keys, *, timeout: float | None = None) -> str | None:
-        """Asks the peer to prove that it holds a key. :func:`framefd.auth_server` says what
-        that proves.
+    def auth_server(
+        self,
+        keys: Keys,
+        *,
+        name: str | None = None,
+        plain: bool = False,
+        client_serves: bool = False,
+        timeout: float | None = None,
+    ) -> str | None:
+        """Asks the client to prove that it holds a key, proves the same to it, and seals the
+        connection: everything that follows is encrypted.
 
-        ``keys`` is one key, a :class:`Keyring`, or keys by id. Returns the id of the one that
-        the peer has, None for a key without an id. ``timeout`` is in seconds for the whole
-        handshake; default 10, at most 60.
+        ``keys`` is one key, a :class:`Keyring`, or keys by id, each of 32 bytes or more. The
+        connection ends if the key leaves the ring later. Returns the id of the key, None for
+        a key without an id. ``name`` is this server's name, which the client must know.
+        ``client_serves``: the end that connected is the one that serves; both ends say so.
+        ``timeout`` is in seconds for the whole handshake; default 10, at most 60.
 
-        AuthenticationError: the answer is wrong. BadKeyError: a key cannot be used. After
-        these and any other failure the connection is broken. Exception: after a
-        FrameTimeoutError with a timeout of 0 call again.
+        ``plain`` is the handshake of :func:`framefd.auth_server`, which says what that
+        proves. Nothing that follows is protected. A key of 16 bytes is enough.
+
+        AuthenticationError: the client does not have the key, or another name, or does not
+        speak sealed. BadKeyError: a key cannot be used. After these and any other failure the
+        connection is broken. Exception: after a FrameTimeoutError with a timeout of 0 call
+        again.
         """
         ring, who = as_keyring(keys), AuthResult()
-        options = AuthOptions(timeout_ms=milliseconds(timeout), flags=AUTH_PLAIN)
+        flags = flag(AUTH_PLAIN, plain) | flag(AUTH_CLIENT_SERVES, client_serves)
+        options = AuthOptions(
+            timeout_ms=milliseconds(timeout), flags=flags, server_name=optional_text(name, "name")
+        )
         pointer = ring.handle.pointer
         self._done(lib.frame_connection_auth_server(self._pointer, pointer, options, who))
         return who.key_id.decode("ascii") or None
 
-    def auth_client(self, key: KeyLike, *, timeout: float | None = None) -> None:
-        """Proves to the peer that this end holds the key. A server that refuses closes the
-        connection, which the next receive shows. As :meth:`auth_server` otherwise."""
+    def auth_client(
+        self,
+        key: KeyLike,
+        *,
+        key_id: str | None = None,
+        name: str | None = None,
+        plain: bool = False,
+        client_serves: bool = False,
+        chacha: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Proves to the server that this end holds the key, has it prove the same, and seals
+        the connection. ``key_id`` is the server's id for the key, ``name`` the server's name.
+        ``chacha`` uses ChaCha20-Poly1305 in any case, and not only where the processor has
+        no instructions for AES.
+
+        A server that refuses closes the connection: TruncatedError. With ``plain`` the next
+        receive shows that. As :meth:`auth_server` otherwise.
+        """
         key = as_key(key)
-        # How short a key may be was settled when it was made.
-        flags = AUTH_PLAIN | AUTH_SHORT_KEY
-        options = AuthOptions(timeout_ms=milliseconds(timeout), flags=flags)
+        flags = flag(AUTH_CLIENT_SERVES, client_serves) | flag(AUTH_CHACHA, chacha)
+        if flag(AUTH_PLAIN, plain):
+            # How short a key may be was settled when it was made.
+            flags |= AUTH_PLAIN | AUTH_SHORT_KEY
+        options = AuthOptions(
+            timeout_ms=milliseconds(timeout),
+            flags=flags,
+            key_id=optional_text(key_id, "key_id"),
+            server_name=optional_text(name, "name"),
+        )
         self._done(
             lib.frame_connection_auth_client(self._pointer, key.pointer, len(key), options)
         )
+
+    @property
+    def proof(self) -> Proof | None:
+        """What the handshake has proved; None without one."""
+        known = AuthResult()
+        code = lib.frame_connection_proof(self._pointer, known)
+        if code == ErrorCode.STATE and not self.closed:
+            return None
+        self._done(code)
+        suite = SUITES.get(known.suite)
+        key_id = known.key_id.decode("ascii") or None
+        return Proof(key_id, suite, bytes(known.handshake_hash) if suite else None)
+
+
+def optional_text(text: str | None, what: str) -> bytes | None:
+    """A text for the library, or NULL."""
+    optional(text, str, f"{what} is a str")
+    return None if text is None else c_string(text, what)
 
 
 def load_key(path: StrOrBytesPath, *, short: bool = False, group_readable: bool = False) -> Key:
@@ -203,6 +278,17 @@ def auth_client(
     """
     key, options = as_key(key), raw_options(fd, timeout, write_fd)
     check(lib.auth_client(fileno(fd), key.pointer, len(key), options))
+
+
+def check_seal(
+    key: object, key_id: str | None, name: str | None, plain: bool, *flags: bool
+) -> None:
+    """Refuses options of a handshake that are wrong, or without one."""
+    for value in flags:
+        flag(1, value)
+    given = [optional_text(key_id, "key_id"), optional_text(name, "name"), flag(1, plain) or None]
+    if key is None and given != [None] * 3:
+        raise TypeError("key_id, name and plain need a key")
 
 
 def as_key(key: KeyLike) -> Key:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Union
 
 from ._arguments import C_INT_MAX, c_string, checked, poll_time, unsigned
-from ._auth import Authentication, KeyLike, as_key
+from ._auth import Authentication, KeyLike, as_key, check_seal
 from ._commands import Commands
 from ._core import Options, address_of, native_options
 from ._descriptors import Descriptor, fileno, own_timeout
@@ -63,10 +63,16 @@ def connect(
     address: ServerAddress,
     *,
     key: KeyLike | None = None,
+    key_id: str | None = None,
+    name: str | None = None,
+    plain: bool = False,
     connect_timeout: float | None = None,
     **options: Unpack[Options],
 ) -> Connection:
-    """Connects to a server and, with a key, proves to it that this side holds the key.
+    """Connects to a server and, with a key, seals the connection: both ends prove that they
+    hold the key, and everything is encrypted. ``key_id`` is the server's id for the key,
+    ``name`` the server's name: see :meth:`Connection.auth_client`. With ``plain`` only this
+    end proves its key, and nothing is encrypted, for servers that know no other way.
 
     ``address`` is a text such as "host:port", "[::1]:port", "unix:/path", "unix:@name" or
     "vsock:cid:port", a (host, port), or a path-like object for a Unix socket.
@@ -74,10 +80,12 @@ def connect(
     ``timeout``, otherwise 30 s and 10 s. The options are those of :class:`Connection`.
 
     FrameTimeoutError; DisconnectedError and SystemCallError, with errno (a
-    ConnectionRefusedError if nobody listens); NotFoundError: there is no such name. A server
-    that refuses the key closes the connection, and the first receive reports that.
+    ConnectionRefusedError if nobody listens); NotFoundError: there is no such name.
+    TruncatedError, AuthenticationError: the server refuses the key, or has another one. (A
+    plain server that refuses closes the connection, which the first receive reports.)
     """
     key = None if key is None else as_key(key)  # a wrong one is reported now
+    check_seal(key, key_id, name, plain)
     options = with_timeout(options)
     if connect_timeout is None:
         connect_timeout = options.get("timeout") or None
@@ -90,7 +98,8 @@ def connect(
             left = deadline - time.monotonic()
             if left <= 0:
                 raise FrameTimeoutError(-3, "timed out before the handshake")
-            made.auth_client(key, timeout=None if left == math.inf else left)
+            rest = None if left == math.inf else left
+            made.auth_client(key, key_id=key_id, name=name, plain=plain, timeout=rest)
         except BaseException:
             made.close()
             raise

@@ -55,6 +55,8 @@ class State(NamedTuple):
     to_send: int
     #: Bytes that were accepted and not written.
     queued: int
+    #: Whether everything that is sent and received is sealed.
+    sealed: bool
 
 
 class Pointer(ctypes.c_void_p):
@@ -160,6 +162,7 @@ class Core:
             state.to_receive,
             state.to_send,
             state.queued,
+            bool(state.flags & _abi.FRAME_STATE_SEALED),
         )
 
     def flush(self, *, timeout: float | None = None) -> None:
@@ -184,7 +187,8 @@ class Core:
 
     def unread(self) -> bytes:
         """Stops receiving for good, and returns the bytes that were read ahead. They are the
-        next part of the stream, for code that continues to read from the descriptor."""
+        next part of the stream, for code that continues to read from the descriptor.
+        StateError: the connection is sealed."""
         start, length = ctypes.c_void_p(), ctypes.c_size_t()
         self._done(lib.frame_connection_unread(self._pointer, start, length))
         begin = start.value or 0
@@ -194,15 +198,19 @@ class Core:
     def close(self) -> None:
         """Closes the connection; a second call does nothing. Queued bytes are dropped, and a
         running call of another thread is aborted. The descriptors are closed, unless they are
-        borrowed. Later calls raise a StateError."""
+        borrowed. A sealed connection is ended before, as by :meth:`end`, if that does not
+        take time. Later calls raise a StateError."""
         pointer, self._pointer = self._pointer, CLOSED
         if pointer is CLOSED:
             return
+        if self._is_sealed(pointer):
+            lib.frame_connection_end(pointer, False, 0)
         state, start, length = _abi.FrameConnectionState(), ctypes.c_void_p(), ctypes.c_size_t()
         # A receive of another thread that has not begun yet finds that nothing can be received.
         stopped = lib.frame_connection_unread(pointer, start, length)
         inspected = lib.frame_connection_inspect(pointer, state)
-        if ErrorCode.BUSY in (stopped, inspected):
+        # So it does on a sealed connection, which has nothing to return.
+        if stopped == ErrorCode.STATE or ErrorCode.BUSY in (stopped, inspected):
             lib.frame_connection_abort(pointer)
         self._descriptors = []
 
@@ -247,6 +255,12 @@ class Core:
         state = _abi.FrameConnectionState()
         self._done(lib.frame_connection_inspect(self._pointer, state))
         return state
+
+    @staticmethod
+    def _is_sealed(pointer: Pointer) -> bool:
+        state = _abi.FrameConnectionState()
+        code = lib.frame_connection_inspect(pointer, state)
+        return code == 0 and bool(state.flags & _abi.FRAME_STATE_SEALED)
 
     def _has_queued(self) -> bool:
         with contextlib.suppress(FrameError):

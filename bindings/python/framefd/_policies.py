@@ -25,6 +25,8 @@ class ExecInquiry:
     are no text are in it as os.fsdecode() has them. ``cwd`` and ``env`` are what is asked
     for, not what the server adds; ``merge``, ``terminal`` and ``detached`` as for
     start(). ``header`` is the whole header of the request, None for exec_and_reply().
+    ``key_id`` is the id of the client's key, "" for a key without an id; None if there was no
+    handshake on a connection.
     """
 
     command: str | tuple[str, ...]
@@ -34,6 +36,7 @@ class ExecInquiry:
     terminal: bool
     detached: bool
     header: Header | None
+    key_id: str | None
 
     @classmethod
     def of(cls, native: _abi.ExecInquiry) -> ExecInquiry:
@@ -48,6 +51,7 @@ class ExecInquiry:
             terminal=bool(native.flags & _abi.EXEC_TTY),
             detached=bool(native.flags & _abi.EXEC_DETACHED),
             header=None if native.header is None else _headers.decode(native.header),
+            key_id=key_id_of(native),
         )
 
 
@@ -65,13 +69,14 @@ class FileInquiry:
     be got cannot be resumed, unless the policy allows "get" if ``header["cmd"]`` is another.
     ``name`` is relative to the root, "" the root itself; bytes that are no text are in it as
     os.fsdecode() has them. ``filesize`` is that of a put, else None. ``header`` is the whole
-    header of the request.
+    header of the request. ``key_id`` is as in :class:`ExecInquiry`.
     """
 
     cmd: str
     name: str
     filesize: int | None
     header: Header
+    key_id: str | None
 
     @classmethod
     def of(cls, native: _abi.FrameFileInquiry) -> FileInquiry:
@@ -82,7 +87,13 @@ class FileInquiry:
             name=os.fsdecode(ctypes.string_at(native.name, native.name_len)),
             filesize=None if filesize == _abi.FRAME_NO_LIMIT else filesize,
             header=_headers.decode(native.header),
+            key_id=key_id_of(native),
         )
+
+
+def key_id_of(native: _abi.ExecInquiry | _abi.FrameFileInquiry) -> str | None:
+    key_id: bytes | None = native.key_id
+    return None if key_id is None else key_id.decode("ascii")
 
 
 #: The same for files.

@@ -21,7 +21,7 @@ sys.path.append(str(PEERS))
 
 import framefd  # noqa: E402
 
-KEY = b"a key of 21 bytes ..."
+KEY = b"a key of 32 bytes, and not less."
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import unittest
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import support
@@ -20,7 +21,7 @@ from driver import peer, run, server
 
 import framefd
 
-OTHER = b"another key, of 23 bytes"
+OTHER = b"another key, which has 32 bytes."
 
 
 class Handshake(unittest.TestCase):
@@ -34,15 +35,57 @@ class Handshake(unittest.TestCase):
             (ring, "b"),
             ({"x": key, "y": OTHER}, "x"),
         ]
-        for keys, matched in cases:
-            for answer in (support.KEY, key):
+        for (keys, matched), answer, plain in product(cases, (support.KEY, key), (True, False)):
+            with self.subTest(matched=matched, plain=plain):
                 with support.connections() as (ours, theirs):
-                    asking = support.meanwhile(lambda: theirs.auth_server(keys))  # noqa: B023
+                    asking = support.meanwhile(
+                        lambda: theirs.auth_server(keys, plain=plain)  # noqa: B023
+                    )
                     with asking as got:
-                        ours.auth_client(answer)
+                        ours.auth_client(answer, plain=plain, key_id=None if plain else matched)
                     self.assertEqual(got, [matched])
                     ours.send({}, b"after it")
                     self.assertEqual(theirs.recv().body, b"after it")
+                    self.assertEqual(theirs.inspect().sealed, not plain)
+                    assert theirs.proof and (plain or ours.proof)
+                    self.assertEqual(theirs.proof.key_id, matched)
+                    if not plain:
+                        self.assertEqual(ours.proof, theirs.proof)
+
+    def test_a_sealed_connection(self) -> None:
+        with support.connections() as (ours, theirs):
+            self.assertIsNone(ours.proof)
+            with support.meanwhile(lambda: theirs.auth_server({"me": OTHER}, name="db")):
+                ours.auth_client(OTHER, key_id="me", name="db", chacha=True)
+            assert ours.proof and ours.proof.handshake_hash
+            self.assertEqual((ours.proof.suite, len(ours.proof.handshake_hash)), ("ChaChaPoly", 32))
+            self.assertEqual(ours.proof, theirs.proof)
+            with self.assertRaises(framefd.StateError):
+                ours.unread()
+            ours.send({}, b"last")
+            ours.close()
+            self.assertEqual(theirs.recv().body, b"last")
+            with self.assertRaises(framefd.ClosedError):  # and not a TruncatedError
+                theirs.recv()
+        for wrong in ({"name": "web"}, {"key_id": "you"}, {"client_serves": True}, {}):
+            with self.subTest(wrong), support.connections() as (ours, theirs):
+                options: dict[str, Any] = {"key_id": "me", "name": "db", **wrong}
+                key = OTHER if wrong else support.KEY
+
+                def serve(theirs: framefd.Connection = theirs) -> None:
+                    with theirs, self.assertRaises(framefd.AuthenticationError):
+                        theirs.auth_server({"me": OTHER}, name="db")
+
+                with support.meanwhile(serve):
+                    with self.assertRaises(framefd.TruncatedError):
+                        ours.auth_client(key, **options)
+        with support.connections() as (ours, theirs):
+            with self.assertRaises(framefd.BadKeyError):
+                ours.auth_client(b"only sixteen....")
+            self.assertIsNone(ours.proof)
+        for options in ({"name": "db"}, {"key_id": "me"}, {"plain": True}):
+            with self.assertRaisesRegex(TypeError, "need a key"):
+                framefd.connect("127.0.0.1:1", **options)
 
     def test_on_a_raw_descriptor(self) -> None:
         with support.stream() as (ours, theirs):
@@ -56,9 +99,9 @@ class Handshake(unittest.TestCase):
                     framefd.auth_server(theirs, support.KEY)
             self.assertIsInstance(refused.exception, PermissionError)
         with support.connections() as (near, far):
-            with support.meanwhile(lambda: near.auth_client(OTHER)):
+            with support.meanwhile(lambda: near.auth_client(OTHER, plain=True)):
                 with self.assertRaises(framefd.AuthenticationError):
-                    far.auth_server(support.KEY)
+                    far.auth_server(support.KEY, plain=True)
             with self.assertRaises(framefd.BrokenError):
                 far.recv()
 
@@ -107,10 +150,10 @@ class Handshake(unittest.TestCase):
                 peer("auth_echo_server", "127.0.0.1", "0", "--key-file", path)
             ) as address:
                 key = framefd.load_key(path)
-                with framefd.connect(":".join(address), key=key) as connection:
+                with framefd.connect(":".join(address), key=key, plain=True) as connection:
                     os.write(connection.fileno(), b"hello")
                     self.assertEqual(os.read(connection.fileno(), 100), b"HELLO")
-                with framefd.connect(":".join(address), key=OTHER) as connection:
+                with framefd.connect(":".join(address), key=OTHER, plain=True) as connection:
                     with self.assertRaises(ConnectionError):
                         connection.recv()
 
@@ -206,12 +249,12 @@ class Keys(unittest.TestCase):
         ring.load(folder)
         with support.connections() as (ours, theirs):
             with support.meanwhile(lambda: theirs.auth_server(ring)) as got:
-                ours.auth_client(framefd.load_key(folder / "one"))
+                ours.auth_client(framefd.load_key(folder / "one"), key_id="one")
         self.assertEqual(got, ["one"])
 
     def test_a_key_shows_and_copies_nothing(self) -> None:
         key = framefd.Key(support.KEY)
-        self.assertNotIn("21 bytes", repr(key) + str(key) + repr(vars(key)))
+        self.assertNotIn("32 bytes", repr(key) + str(key) + repr(vars(key)))
         with self.assertRaises(TypeError):
             copy.deepcopy(key)
 

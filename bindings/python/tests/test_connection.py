@@ -85,6 +85,12 @@ class Making(unittest.TestCase):
             begin = time.monotonic()
             with self.assertRaises(framefd.FrameTimeoutError):
                 framefd.connect(listener.address, key=support.KEY, connect_timeout=0.05)
+            with listener.accept() as left, self.assertRaises(framefd.TooBigError):
+                left.recv()  # a preface
+            with self.assertRaises(framefd.FrameTimeoutError):
+                framefd.connect(
+                    listener.address, key=support.KEY, plain=True, connect_timeout=0.05
+                )
             with listener.accept() as left, self.assertRaises(framefd.ClosedError):
                 left.recv()
             with framefd.connect(listener.address, timeout=0.05) as connection:
@@ -156,7 +162,7 @@ class Making(unittest.TestCase):
             import socket, framefd
             ours, theirs = map(framefd.Connection, socket.socketpair())
             ours.queue({"n": 1}, b"lost")
-            cycle = [ours, theirs, framefd.Key(b"a key of 21 bytes ...")]
+            cycle = [ours, theirs, framefd.Key(bytes(32))]
             cycle.append(cycle)
         """
         command = [sys.executable, "-c", textwrap.dedent(program)]

@@ -39,7 +39,7 @@ class Policies(unittest.TestCase):
         seen: list[ExecInquiry] = []
         self.assertEqual(self.asked(seen.append, "echo ran"), b"ran\n")
         self.assertEqual(
-            without(seen[0], "header"), ("echo ran", None, {}, False, False, False)
+            without(seen[0], "header"), ("echo ran", None, {}, False, False, False, None)
         )
         assert seen[0].header is not None
         self.assertEqual(seen[0].header["cmd"], "exec")
@@ -48,7 +48,7 @@ class Policies(unittest.TestCase):
         self.asked(seen.append, argv, merge=True, detached=True, **options)
         self.assertEqual(
             without(seen[1], "header"),
-            (tuple(argv), "/tmp", options["env"], True, False, True),
+            (tuple(argv), "/tmp", options["env"], True, False, True, None),
         )
         self.asked(seen.append, b"printf '\xff'")
         self.assertEqual(seen[2].command, os.fsdecode(b"printf '\xff'"))

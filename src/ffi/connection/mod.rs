@@ -11,7 +11,7 @@ pub(in crate::ffi) use receive::length;
 pub use receive::*;
 pub use send::*;
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -23,6 +23,7 @@ use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, parameter, timeout};
 use crate::ffi::boundary::outcome::{code, code_in_handler, value};
 use crate::ffi::boundary::parameters::{Fd, Handle, Options, Out, Results, Value};
+use crate::ffi::boundary::policy::c_string;
 use crate::ffi::frame::{depth, format};
 use crate::io::wait::Interrupt;
 use crate::limits;
@@ -158,6 +159,14 @@ impl FrameConnection {
         parameter(milliseconds, self.timeout)
     }
 
+    /// The id of the key that its client has proved.
+    pub(in crate::ffi) fn key_id(&self) -> Result<Option<CString>> {
+        self.cell.both(|connection| {
+            let id = connection.proof().map(|proof| proof.key_id.as_str());
+            id.map(|id| c_string(id, "a key's id")).transpose()
+        })
+    }
+
     /// The same for an exchange, which cannot be resumed.
     pub(in crate::ffi) fn exchange_timeout(&self, milliseconds: c_int) -> Result<Option<Duration>> {
         match milliseconds {
@@ -213,7 +222,9 @@ pub extern "C" fn frame_connection_free(c: Handle<FrameConnection>) {
 }
 
 /// Writes all queued bytes and ends this direction: the peer sees an end of stream. (Only on a
-/// socket; other descriptors end when they are closed.)
+/// socket; other descriptors end when they are closed.) On a sealed connection an end mark is
+/// sent first, on every kind of descriptor. Without it the peer cannot tell the end from a cut,
+/// and gets FRAME_ETRUNCATED: end a sealed connection before you free it.
 ///
 /// With linger it then reads and drops at most 256 KiB until the peer has ended its direction
 /// too: if a socket is closed with unread input, the peer may lose the last reply. Nothing can
@@ -256,13 +267,15 @@ pub extern "C" fn frame_connection_abort(c: Handle<FrameConnection>) -> c_int {
 }
 
 /// Stops receiving for good, and returns the bytes that were read ahead. They are the next part
-/// of the stream, for code that continues to read from the descriptor.
+/// of the stream, for code that continues to read from the descriptor. A sealed connection has no
+/// such bytes.
 ///
 /// *bytes is valid until frame_connection_free(), and *len is its length. The call works on a
 /// broken connection, and in a child of fork(2).
 ///
-/// Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, or FRAME_EFORKED: this is a child of
-/// fork(2), and another thread was using the connection during the fork.
+/// Returns 0, FRAME_EINVAL, FRAME_EBUSY, FRAME_ENOMEM, FRAME_ESTATE (the connection is sealed),
+/// or FRAME_EFORKED: this is a child of fork(2), and another thread was using the connection
+/// during the fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_unread(
     c: Handle<FrameConnection>,
@@ -286,6 +299,8 @@ pub const FRAME_STATE_ENDED: u32 = 1;
 pub const FRAME_STATE_PEER_ENDED: u32 = 2;
 /// The same: a streamed command is running, see exec_start().
 pub const FRAME_STATE_EXEC: u32 = 4;
+/// The same: everything that is sent and received is sealed.
+pub const FRAME_STATE_SEALED: u32 = 8;
 
 /// The state of a connection, and the events that it waits for.
 #[derive(Clone, Copy)]
@@ -348,7 +363,8 @@ fn state_of(connection: &Connection<'_>, running: &mut Option<Running>) -> Frame
         size: 0,
         flags: flag(FRAME_STATE_EXEC, running.is_some())
             | flag(FRAME_STATE_ENDED, state.ended)
-            | flag(FRAME_STATE_PEER_ENDED, state.peer_ended),
+            | flag(FRAME_STATE_PEER_ENDED, state.peer_ended)
+            | flag(FRAME_STATE_SEALED, state.sealed),
         broken: state.broken.map_or(0, |cause| cause.kind().code()),
         read_fd,
         write_fd,

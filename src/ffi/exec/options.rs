@@ -1,6 +1,6 @@
 //! How a server runs commands, and its policy.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
 use std::time::Duration;
@@ -50,6 +50,9 @@ pub struct ExecInquiry {
     pub cwd: *const c_char,
     /// The requested variables "NAME=value", then NULL. Never NULL itself.
     pub env: *const *const c_char,
+    /// The id of the key that the client has proved, "" for a key without an id; NULL if there
+    /// was no handshake on a connection.
+    pub key_id: *const c_char,
 }
 
 /// How a server runs commands. A request can only lower the limits.
@@ -163,13 +166,16 @@ impl ExecOptions {
         })
     }
 
-    /// The caller's policy.
+    /// The caller's policy, for a client with this key.
     pub(in crate::ffi) fn policy(
         &self,
+        key_id: Option<CString>,
     ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
         let (policy, context) = (self.policy?, Context::new(self.context));
         Some(move |inquiry: &Inquiry<'_>| {
-            show(inquiry, |shown, reason, size| policy::call(policy, context, shown, reason, size))
+            show(inquiry, key_id.as_deref(), |shown, reason, size| {
+                policy::call(policy, context, shown, reason, size)
+            })
         })
     }
 
@@ -220,6 +226,7 @@ impl ExecOptions {
 /// Shows an inquiry to a policy of C.
 fn show(
     inquiry: &Inquiry<'_>,
+    key_id: Option<&CStr>,
     ask: impl FnOnce(&ExecInquiry, *mut c_char, usize) -> c_int,
 ) -> Result<()> {
     let request = inquiry.request;
@@ -244,6 +251,7 @@ fn show(
         argv: argv.as_ref().map_or(ptr::null(), CArray::as_ptr),
         cwd: pointer(&cwd),
         env: env.as_ptr(),
+        key_id: key_id.map_or(ptr::null(), CStr::as_ptr),
     };
     policy::ask(|reason, size| ask(&shown, reason, size))
 }

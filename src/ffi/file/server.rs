@@ -1,7 +1,8 @@
 //! A file server below one directory, and the removal of leftovers of interrupted transfers.
 
 use std::cell::Cell;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
 use std::time::Duration;
 
 use super::transfer::{
@@ -43,6 +44,9 @@ pub struct FrameFileInquiry {
     pub filesize: u64,
     /// The header of the request, as JSON text.
     pub header: *const c_char,
+    /// The id of the key that the client has proved, "" for a key without an id; NULL if there
+    /// was no handshake.
+    pub key_id: *const c_char,
 }
 
 /// How files are served. A request cannot override max_size, rate and FRAME_FILE_NO_OVERWRITE.
@@ -126,7 +130,7 @@ pub extern "C" fn frame_file_serve(
         result.check("result")?;
         let (header, root) = (header_of(request)?, root_fd.borrow()?);
         let (opts, c) = (opts.read("opts")?, c.get("c")?);
-        let policy = opts.policy();
+        let policy = opts.policy(c.key_id()?);
         let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
         let so_far = Cell::default();
         let options = ServeOptions { policy, so_far: Some(&so_far), ..opts.convert()? };
@@ -192,10 +196,15 @@ impl FrameFileOptions {
     }
 
     /// The caller's policy.
-    fn policy(&self) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + use<>> {
+    fn policy(
+        &self,
+        key_id: Option<CString>,
+    ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + use<>> {
         let (policy, context) = (self.policy?, Context::new(self.context));
         Some(move |inquiry: &Inquiry<'_>| {
-            show(inquiry, |shown, reason, size| policy::call(policy, context, shown, reason, size))
+            show(inquiry, key_id.as_deref(), |shown, reason, size| {
+                policy::call(policy, context, shown, reason, size)
+            })
         })
     }
 }
@@ -203,6 +212,7 @@ impl FrameFileOptions {
 /// Shows an inquiry to a policy of C.
 fn show(
     inquiry: &Inquiry<'_>,
+    key_id: Option<&CStr>,
     ask: impl FnOnce(&FrameFileInquiry, *mut c_char, usize) -> c_int,
 ) -> Result<()> {
     let cmd = c_string(inquiry.cmd, "cmd")?;
@@ -216,6 +226,7 @@ fn show(
         name_len: inquiry.name.len() as u64,
         filesize: inquiry.filesize.unwrap_or(FRAME_NO_LIMIT),
         header: header.as_ptr(),
+        key_id: key_id.map_or(ptr::null(), CStr::as_ptr),
     };
     policy::ask(|reason, size| ask(&shown, reason, size))
 }

@@ -6,7 +6,7 @@ use super::handshake::{handshake_deadline, no_challenge};
 use super::keyring::Keyring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
-use crate::ops::frame::Connection;
+use crate::ops::frame::{Connection, Proof};
 use crate::wire::auth::{ANSWER_SIZE, CHALLENGE_SIZE, Challenge, Key, KeyId, answer};
 
 impl<'fd> Connection<'fd> {
@@ -29,7 +29,9 @@ impl<'fd> Connection<'fd> {
             let answer = connection.raw_array::<ANSWER_SIZE>(deadline)?;
             let challenge = connection.challenge.take();
             let none = || Error::new(ErrorKind::State, "there is no challenge");
-            ring.verify(challenge.ok_or_else(none)?, &answer)
+            let id = ring.verify(challenge.ok_or_else(none)?, &answer)?;
+            connection.proof = Some(Box::new(Proof { key_id: id.clone(), seal: None }));
+            Ok(id)
         })
     }
 
@@ -48,18 +50,24 @@ impl<'fd> Connection<'fd> {
         })
     }
 
-    fn handshake<T>(
+    pub(super) fn handshake<T>(
         &mut self,
         timeout: Duration,
         work: impl FnOnce(&mut Connection<'fd>, Deadline) -> Result<T>,
     ) -> Result<T> {
-        self.shared().check()?;
+        self.shared().enter_handshake()?;
         let state = self.state();
+        if state.sealed {
+            return Err(Error::new(ErrorKind::State, "the connection is sealed already"));
+        }
         if state.to_send > 0 || state.to_receive > 0 {
             return Err(Error::new(ErrorKind::State, "a body in pieces is not complete"));
         }
         let outcome = work(self, handshake_deadline(timeout)).inspect_err(|error| {
-            if error.kind() != ErrorKind::TimedOut || !timeout.is_zero() {
+            if error.kind() == ErrorKind::TimedOut && timeout.is_zero() {
+                self.shared().suspend_handshake();
+            } else {
+                self.handshake = None;
                 self.shared().break_by(error);
             }
         })?;

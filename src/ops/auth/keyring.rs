@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use super::key_file::{self, Rules};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::ops::frame::{Handle, WeakHandle};
 use crate::wire::auth::{ANSWER_SIZE, Challenge, Key, KeyId};
 use crate::wire::pairs::sorted;
 
@@ -15,6 +17,10 @@ use crate::wire::pairs::sorted;
 pub struct Keyring {
     /// Sorted by id.
     keys: RwLock<Vec<(KeyId, Key)>>,
+    /// A random key, which nobody has: an unknown id takes the same steps as a wrong key.
+    decoy: OnceLock<Key>,
+    /// Sealed connections, which end when their key is removed.
+    sessions: Mutex<Vec<(KeyId, WeakHandle)>>,
 }
 
 impl Keyring {
@@ -37,7 +43,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Replaces all keys. If `path` is a directory, each of its files is a key and the file's
+    /// Replaces all keys, and aborts the sealed connections whose key is gone. If `path` is a directory, each of its files is a key and the file's
     /// name is the id; if it is a file, it is one key with the empty id. After an error the ring
     /// is unchanged.
     ///
@@ -59,16 +65,70 @@ impl Keyring {
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = std::mem::replace(&mut *keys, sorted);
+        self.end_sessions(&replaced, &keys);
         drop(keys); // nobody waits for the wiping
         drop(replaced);
         Ok(())
     }
 
+    /// Aborts the connections whose key was in `before` and is not in `now`.
+    fn end_sessions(&self, before: &[(KeyId, Key)], now: &[(KeyId, Key)]) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|(id, session)| {
+            let stays = match (find(before, id), find(now, id)) {
+                (Some(before), Some(now)) => before.is_same_as(now),
+                _ => false,
+            };
+            if !stays {
+                let detail = format!("the key with the id \"{id}\" was removed");
+                session.revoke(&Error::new(ErrorKind::Auth, detail));
+            }
+            stays && !session.is_gone()
+        });
+    }
+
+    /// A connection that was sealed with the key of `id` ends once that key is removed; fails if
+    /// it has been since.
+    pub(super) fn join(&self, id: &KeyId, key: &Key, session: &Handle) -> Result<()> {
+        let keys = self.read();
+        if !find(&keys, id).is_some_and(|there| there.is_same_as(key)) {
+            return Err(Error::new(ErrorKind::Auth, format!("the key \"{id}\" was removed")));
+        }
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() == sessions.capacity() {
+            sessions.retain(|(_, session)| !session.is_gone());
+        }
+        sessions.push((id.clone(), session.downgrade()));
+        Ok(())
+    }
+
+    /// A random key, which nobody has. It is drawn once, so that an unknown id takes the same
+    /// steps as a wrong key; fails without random numbers, and if a key of the ring is too short
+    /// to seal with.
+    pub(super) fn decoy(&self) -> Result<Key> {
+        for (id, key) in self.read().iter() {
+            let len = key.as_bytes().len();
+            if len < limits::SEAL_KEY {
+                let least = limits::SEAL_KEY;
+                let detail = format!("the key \"{id}\" has {len} bytes, sealing needs {least}");
+                return Err(Error::new(ErrorKind::Key, detail));
+            }
+        }
+        if let Some(decoy) = self.decoy.get() {
+            return Ok(decoy.clone());
+        }
+        let decoy = Key::generate()?;
+        Ok(self.decoy.get_or_init(|| decoy).clone())
+    }
+
+    /// The key to seal with for this id; `None` also if it is too short for that.
+    pub(super) fn sealing_key(&self, id: &KeyId) -> Option<Key> {
+        self.get(id).filter(|key| key.as_bytes().len() >= limits::SEAL_KEY)
+    }
+
     /// The key with this id.
     pub fn get(&self, id: &KeyId) -> Option<Key> {
-        let keys = self.read();
-        let place = keys.binary_search_by(|(there, _)| there.cmp(id)).ok()?;
-        Some(keys[place].1.clone())
+        find(&self.read(), id).cloned()
     }
 
     /// Whether there is no key.
@@ -96,6 +156,12 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Keyring").field(&self.ids()).finish()
     }
+}
+
+/// The key of `id` in keys that are sorted by id.
+fn find<'keys>(keys: &'keys [(KeyId, Key)], id: &KeyId) -> Option<&'keys Key> {
+    let place = keys.binary_search_by(|(there, _)| there.cmp(id)).ok()?;
+    Some(&keys[place].1)
 }
 
 fn one_key(one: &KeyId, other: &KeyId) -> Error {

@@ -4,5 +4,6 @@ mod connection;
 mod handshake;
 pub mod key_file;
 pub mod keyring;
+mod sealed;
 
 pub use handshake::{Options, client, server, server_ring};

@@ -248,6 +248,11 @@ impl<'a, 'fd> Session<'a, 'fd> {
         self.lost.is_some() || self.connection.queued() == 0
     }
 
+    /// Whether the client has gone: nothing can be received from it or sent to it.
+    fn is_loss(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Io || self.connection.is_dead()
+    }
+
     /// Nobody reads the output.
     fn lose(&mut self, error: Error) -> Flow {
         self.lost.get_or_insert(error);
@@ -262,7 +267,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
         match self.connection.try_flush() {
             Ok(0) => {}
             Ok(_) => self.renew(),
-            Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
+            Err(error) if self.is_loss(&error) => return Ok(self.lose(error)),
             Err(error) => return Err(error),
         }
         Ok(Flow::Continue)
@@ -280,7 +285,7 @@ impl<'a, 'fd> Session<'a, 'fd> {
                 self.presence.close();
                 self.probe()
             }
-            Err(error) if error.kind() == ErrorKind::Io => {
+            Err(error) if self.is_loss(&error) => {
                 let is_whole = self.connection.to_receive() == 0 && !self.connection.has_input();
                 self.input.cut();
                 if is_whole && !self.presence.kills() {
@@ -319,7 +324,7 @@ impl Handler for Session<'_, '_> {
     fn output(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Result<Flow> {
         let connection = self.lost.is_none().then_some(&mut *self.connection);
         let flow = match self.output.take(connection, stream, bytes) {
-            Err(error) if error.kind() == ErrorKind::Io => return Ok(self.lose(error)),
+            Err(error) if self.is_loss(&error) => return Ok(self.lose(error)),
             flow => flow,
         };
         if self.has_ended {
@@ -397,6 +402,10 @@ impl Handler for Session<'_, '_> {
             return self.receive();
         }
         if !self.input.has_unread(self.connection) {
+            if let Err(error) = self.connection.look_for_end() {
+                self.lost.get_or_insert(error);
+                return Ok(self.presence.reset());
+            }
             self.presence.close();
             return Ok(Flow::Continue);
         }

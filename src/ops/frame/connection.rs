@@ -4,6 +4,7 @@
 //! | state | how it is reached | what is left |
 //! |---|---|---|
 //! | in sync | at first, and after every message and every whole exchange | everything |
+//! | in a handshake | a handshake that was not complete in its time | the handshake |
 //! | a body in pieces | a header was received, or a message was begun | the other direction; this one goes on with the body |
 //! | ended | [`end`](Connection::end), or the peer's end of stream | the other direction |
 //! | cannot send | a write failed | receiving, since the peer may have sent before |
@@ -27,10 +28,12 @@ use crate::io::stream::ends::Ends;
 use crate::io::wait::{Hook, Interrupt};
 use crate::limits;
 use crate::ops::Duplex;
-use crate::wire::auth::Challenge;
+use crate::wire::auth::{Challenge, Key, KeyId};
 use crate::wire::frame::decoder::Limits;
 use crate::wire::frame::packet::PrefixFormat;
 use crate::wire::frame::queue::Format;
+use crate::wire::seal::handshake::{Handshake, Session};
+use crate::wire::seal::terms::Suite;
 
 /// Options of a connection.
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
@@ -100,6 +103,10 @@ pub struct Connection<'fd> {
     pub(super) requests: u64,
     /// The challenge that the peer must answer first: see `ops/auth/connection.rs`.
     pub(crate) challenge: Option<Challenge>,
+    /// The handshake of a sealed connection, until it is complete: see `ops/auth/sealed.rs`.
+    pub(crate) handshake: Option<Box<Pending>>,
+    /// What the handshake has proved.
+    pub(crate) proof: Option<Box<Proof>>,
     /// Whether the peer repeats ids; known once it has replied, or has done a handshake.
     pub(crate) echoes: Option<bool>,
     /// It has repeated one.
@@ -108,9 +115,31 @@ pub struct Connection<'fd> {
     owned: [Option<OwnedFd>; 2],
 }
 
+/// A handshake that is not complete.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub machine: Handshake,
+    /// The key that it uses; a server knows it once it has the id.
+    pub key: Key,
+    /// The peer has taken a step.
+    pub has_begun: bool,
+}
+
+/// What a handshake has proved.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The id of the key.
+    pub key_id: KeyId,
+    /// For a sealed connection: how its records are sealed, and the handshake's hash. The hash is
+    /// the same at both ends of this connection, and differs from that of any other one.
+    pub seal: Option<(Suite, [u8; 32])>,
+}
+
 /// The state of a connection.
 #[derive(Clone, Debug)]
 pub struct State {
+    /// Everything that is sent and received is sealed.
+    pub sealed: bool,
     /// The failure that broke it or ended its sending.
     pub broken: Option<Error>,
     /// This side has ended its direction.
@@ -157,6 +186,8 @@ impl<'fd> Connection<'fd> {
             echoes: None,
             has_repeated_id: false,
             challenge: None,
+            handshake: None,
+            proof: None,
             owned,
         })
     }
@@ -199,6 +230,7 @@ impl<'fd> Connection<'fd> {
         let writes = queued > 0 && self.sending.failure().is_none();
         let flag = |flag, is_set| if is_set { flag } else { PollFlags::empty() };
         State {
+            sealed: self.receiving.is_sealed(),
             broken: self.shared.cause().or_else(|| self.sending.failure().cloned()),
             ended: self.sending.has_ended(),
             peer_ended: self.receiving.has_ended(),
@@ -209,8 +241,25 @@ impl<'fd> Connection<'fd> {
         }
     }
 
+    /// What its handshake has proved.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.as_deref()
+    }
+
+    /// From now on everything is sealed. `first` is sent before that as it is.
+    pub(crate) fn seal(&mut self, session: Session, first: Vec<u8>) -> Result<()> {
+        let Session { sealer, mut opener, hash, key_id, suite } = session;
+        self.receiving.pass_on(&mut opener)?;
+        let is_dead = Arc::default();
+        self.receiving.seal(opener, &is_dead);
+        self.sending.seal(sealer, first, &is_dead);
+        self.proof = Some(Box::new(Proof { key_id, seal: Some((suite, hash)) }));
+        Ok(())
+    }
+
     /// Stops receiving for good, and returns the bytes that were read ahead. They are the next
     /// part of the stream, for code that continues to read from the descriptor.
+    /// [`ErrorKind::State`]: the connection is sealed.
     pub fn unread(&mut self) -> Result<&[u8]> {
         self.receiving.unread()
     }

@@ -303,6 +303,16 @@ impl<'fd> Connection<'fd> {
         self.receiving.has_input()
     }
 
+    /// Whether a sealed connection has failed in either direction.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.receiving.is_dead()
+    }
+
+    /// Fails if the peer's end of stream is none: see [`Receiving::look_for_end`].
+    pub(crate) fn look_for_end(&mut self) -> Result<()> {
+        self.receiving.look_for_end()
+    }
+
     /// The header of the next message, if all of it was received.
     pub(crate) fn try_header(&mut self) -> Result<Option<Header>> {
         match self
@@ -345,12 +355,12 @@ impl<'fd> Connection<'fd> {
         self.sending.release();
     }
 
-    /// Writes queued bytes without a wait; returns their number.
-    pub(crate) fn try_flush(&mut self) -> Result<usize> {
-        let before = self.sending.queued();
+    /// Writes queued bytes without a wait; returns the number of bytes on the wire.
+    pub(crate) fn try_flush(&mut self) -> Result<u64> {
+        let before = self.sending.written();
         match self.sending.flush(None, &mut Deadline::PAST.into()) {
             Err(error) if !is_resumable(&error) => Err(error),
-            _ => Ok(before - self.sending.queued()),
+            _ => Ok(self.sending.written() - before),
         }
     }
 

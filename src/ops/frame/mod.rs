@@ -10,11 +10,14 @@ mod raw;
 mod receiving;
 mod sending;
 mod shared;
+mod transport;
 
 pub use crate::io::stream::ends::Ends;
-pub use connection::{Connection, ConnectionOptions, State};
+pub(crate) use connection::Pending;
+pub use connection::{Connection, ConnectionOptions, Proof, State};
 pub use halves::{ReceiveHalf, SendHalf};
 pub use message::{Body, Frame, Message};
 pub use raw::*;
 pub use sending::Sent;
 pub use shared::Handle;
+pub(crate) use shared::WeakHandle;

@@ -2,13 +2,14 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::sending::Sending;
+use super::transport::Incoming;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time};
 use crate::io::stream::aligned::reserve_aligned;
 use crate::io::stream::sink::{Meanwhile, Taken};
-use crate::io::stream::source::Source;
 use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire::frame::decoder::{Decoder, Limits, Span};
@@ -17,13 +18,14 @@ use crate::wire::frame::queue::Format;
 use crate::wire::json::header::Header;
 use crate::wire::memory::{copy, reserve, reserve_step};
 use crate::wire::message::exec::is_late_input;
+use crate::wire::seal::record::Opener;
 
 /// Reads from one descriptor. Each call that may wait gets the sending direction as well: its
 /// queue is written first, since the peer may be waiting for that.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Receiving<'fd> {
-    source: Option<Source<'fd>>,
+    source: Option<Incoming<'fd>>,
     interrupt: Arc<Interrupt>,
     decoder: Decoder,
     format: Format,
@@ -56,11 +58,7 @@ impl<'fd> Receiving<'fd> {
         format: Format,
         is_exact: bool,
     ) -> Receiving<'fd> {
-        let source = fd.map(|fd| {
-            let mut source = Source::new(fd, Deadline::NEVER);
-            source.set_interrupt(Some(Arc::clone(interrupt)));
-            source
-        });
+        let source = fd.map(|fd| Incoming::new(fd, interrupt));
         Receiving {
             source,
             interrupt: Arc::clone(interrupt),
@@ -80,7 +78,7 @@ impl<'fd> Receiving<'fd> {
 
     /// The descriptor.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'fd>> {
-        self.source.as_ref().map(Source::fd)
+        self.source.as_ref().map(Incoming::fd)
     }
 
     /// Whether the peer has ended its direction.
@@ -96,7 +94,56 @@ impl<'fd> Receiving<'fd> {
     /// Whether bytes were read that no call has taken. They must be used before a wait for the
     /// descriptor.
     pub(super) fn has_input(&self) -> bool {
-        !self.taken_in.is_empty() || !self.decoder.rest().is_empty() || self.has_ended
+        !self.taken_in.is_empty()
+            || !self.decoder.rest().is_empty()
+            || self.has_ended
+            || self.source.as_ref().is_some_and(Incoming::holds_bytes)
+    }
+
+    /// From now on the bytes are sealed.
+    pub(super) fn seal(&mut self, opener: Opener, is_dead: &Arc<AtomicBool>) {
+        if let Some(source) = &mut self.source {
+            source.seal(opener, is_dead);
+        }
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.source.as_ref().is_some_and(Incoming::is_sealed)
+    }
+
+    /// Whether a sealed connection has failed in either direction.
+    pub(super) fn is_dead(&self) -> bool {
+        self.source.as_ref().is_some_and(Incoming::is_dead)
+    }
+
+    /// Passes on the bytes that were read ahead.
+    pub(super) fn pass_on(&mut self, opener: &mut Opener) -> Result<()> {
+        self.decode_taken_in()?;
+        opener.feed(self.decoder.rest())?;
+        self.decoder.drop_rest();
+        Ok(())
+    }
+
+    /// Whether no byte beyond the current message may be read.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.is_exact
+    }
+
+    /// Looks for the cause of a hang-up. A sealed direction that was cut has no end mark, and is
+    /// no half-close: that is an error.
+    pub(super) fn look_for_end(&mut self) -> Result<()> {
+        while self.is_sealed()
+            && !self.has_ended
+            && self.failed.is_none()
+            && self.taken_in.len() < limits::GROW_STEP
+        {
+            let before = self.taken_in.len();
+            self.take_in();
+            if before == self.taken_in.len() {
+                break;
+            }
+        }
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Whether a send that waits stops once something is received.
@@ -131,6 +178,10 @@ impl<'fd> Receiving<'fd> {
 
     /// Stops receiving; returns the bytes that were read and not taken.
     pub(super) fn unread(&mut self) -> Result<&[u8]> {
+        if self.is_sealed() {
+            let detail = "what was read ahead on a sealed connection is no part of its stream";
+            return Err(Error::new(ErrorKind::State, detail));
+        }
         self.is_given_up = true;
         self.decode_taken_in()?;
         Ok(self.decoder.rest())
@@ -386,10 +437,8 @@ impl<'fd> Receiving<'fd> {
             }
             is_first = false;
             let Some(source) = &mut self.source else { return Ok(()) };
-            source.set_deadline(time.time_limit().next());
-            source.set_mid_message(false);
-            room.clear();
-            match source.read_more(&mut room, max - dropped)? {
+            source.begin(time.time_limit().next());
+            match source.drop_more(&mut room, max - dropped)? {
                 0 => self.has_ended = true,
                 got => dropped += got as u64,
             }
@@ -472,6 +521,7 @@ impl<'fd> Receiving<'fd> {
             Err(error) => {
                 if error.kind() == ErrorKind::TimedOut {
                     self.decoder.release();
+                    self.source.iter_mut().for_each(Incoming::release);
                 }
                 Err(error)
             }
@@ -508,8 +558,7 @@ impl<'fd> Receiving<'fd> {
         self.fail_if_over()?;
         let (is_exact, width) = (self.is_exact, self.prefix_width());
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
-        source.set_deadline(time.time_limit().next());
-        source.set_mid_message(false);
+        source.begin(time.time_limit().next());
         let missing = self.decoder.missing(width);
         let buffer = self.decoder.space()?;
         let room = buffer.capacity() - buffer.len();
@@ -529,11 +578,10 @@ impl<'fd> Receiving<'fd> {
     }
 
     /// The descriptor, ready for a read under `time`.
-    fn source(&mut self, time: &mut Time) -> Result<&mut Source<'fd>> {
+    fn source(&mut self, time: &mut Time) -> Result<&mut Incoming<'fd>> {
         self.fail_if_over()?;
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
-        source.set_deadline(time.time_limit().next());
-        source.set_mid_message(false);
+        source.begin(time.time_limit().next());
         Ok(source)
     }
 

@@ -1,16 +1,18 @@
 //! The sending direction of a connection: its queue and its position in the stream.
 
-use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use super::transport::{MAX_PIECES, Outgoing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time};
-use crate::io::stream::sink::{Meanwhile, Sink};
+use crate::io::stream::sink::Meanwhile;
 use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire::frame::head::{Head, MORE_THAN_KEYS};
 use crate::wire::frame::queue::{Format, Queue};
+use crate::wire::seal::record::Sealer;
 
 /// Outcome of a message that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ enum IfLate {
 /// failure of the descriptor sticks.
 #[derive(Debug)]
 pub struct Sending<'fd> {
-    sink: Option<Sink<'fd>>,
+    sink: Option<Outgoing<'fd>>,
     interrupt: Arc<Interrupt>,
     queue: Queue,
     /// Bytes of it that the last write left, because there was no room.
@@ -57,11 +59,7 @@ impl<'fd> Sending<'fd> {
         max_header: u64,
         max_queue: u64,
     ) -> Sending<'fd> {
-        let sink = fd.map(|fd| {
-            let mut sink = Sink::new(fd, Deadline::NEVER);
-            sink.set_interrupt(Some(Arc::clone(interrupt)));
-            sink
-        });
+        let sink = fd.map(|fd| Outgoing::new(fd, interrupt));
         Sending {
             sink,
             interrupt: Arc::clone(interrupt),
@@ -83,13 +81,25 @@ impl<'fd> Sending<'fd> {
 
     /// The descriptor.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'fd>> {
-        self.sink.as_ref().map(Sink::fd)
+        self.sink.as_ref().map(Outgoing::fd)
+    }
+
+    /// From now on the bytes are sealed. `first` is sent before that as it is.
+    pub(super) fn seal(&mut self, sealer: Sealer, first: Vec<u8>, is_dead: &Arc<AtomicBool>) {
+        if let Some(sink) = &mut self.sink {
+            sink.seal(sealer, first, is_dead);
+        }
     }
 
     /// Bytes that were accepted and not written.
     #[inline]
     pub(super) fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.sink.as_ref().map_or(0, Outgoing::pending)
+    }
+
+    /// Bytes that were written to the descriptor.
+    pub(super) fn written(&self) -> u64 {
+        self.sink.as_ref().map_or(0, Outgoing::written)
     }
 
     /// Bytes of them that are not a moved body.
@@ -315,13 +325,20 @@ impl<'fd> Sending<'fd> {
     }
 
     /// Ends this direction once everything is written: a socket is shut down for writing.
-    pub(super) fn end(&mut self, other: Option<&mut dyn Meanwhile>, time: &mut Time) -> Result<()> {
+    pub(super) fn end(
+        &mut self,
+        mut other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<()> {
         if self.has_ended {
             return Ok(());
         }
         if self.to_send > 0 {
             return Err(unfinished(self.to_send));
         }
+        // Nothing is sealed after the end mark, so it is sealed once nothing else waits.
+        self.flush(reborrow(&mut other), time)?;
+        self.sink.as_mut().map_or(Ok(()), Outgoing::put_end_mark)?;
         self.flush(other, time)?;
         self.has_ended = true;
         let Some(fd) = self.fd() else { return Ok(()) };
@@ -420,15 +437,13 @@ impl<'fd> Sending<'fd> {
             let detail = "the connection has no descriptor to write to";
             return Err(Error::new(ErrorKind::BadDescriptor, detail));
         };
-        let mut slices = [IoSlice::new(&[]); 7];
+        let mut all: [&[u8]; MAX_PIECES] = [&[]; MAX_PIECES];
         let mut count = 0;
         for piece in self.queue.pieces().iter().chain(pieces).filter(|piece| !piece.is_empty()) {
-            slices[count] = IoSlice::new(piece);
+            all[count] = piece;
             count += 1;
         }
-        sink.set_time_limit(time.time_limit());
-        sink.set_mid_message(false);
-        let sent = sink.write_beside(&slices[..count], other);
+        let sent = sink.write_beside(&all[..count], other, time.time_limit());
         let sent = sent.inspect_err(|error| {
             if !is_resumable(error) {
                 self.failed = Some(error.clone());
@@ -445,7 +460,7 @@ impl<'fd> Sending<'fd> {
         if self.to_send > 0 {
             return Err(unfinished(self.to_send));
         }
-        if self.has_ended {
+        if self.has_ended || self.sink.as_ref().is_some_and(Outgoing::has_end_mark) {
             return Err(Error::new(ErrorKind::State, "this direction was ended"));
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The part of a connection that other threads and signal handlers use: whether it is broken,
 //! aborted, or belongs to another process.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::control::Control;
 use crate::error::{Error, ErrorKind, Result};
@@ -10,12 +10,18 @@ use crate::io::process::fork::Origin;
 use crate::io::process::terminal::WindowSize;
 use crate::io::wait::Interrupt;
 
+/// For [`Shared::usable`]: everything can be done.
+const USABLE: u8 = 0;
+/// A handshake was begun, and nothing else can be done before it is complete.
+const IN_HANDSHAKE: u8 = 1;
+const BROKEN: u8 = 2;
+
 /// The part of a connection that other threads and signal handlers use.
 #[derive(Debug)]
 pub(crate) struct Shared {
     interrupt: Arc<Interrupt>,
     origin: Origin,
-    is_broken: AtomicBool,
+    usable: AtomicU8,
     /// No lock: in a child of fork(2) it could be held by a thread that does not exist there.
     cause: OnceLock<Error>,
     /// For the command that runs at the peer. It is made for the first command, and kept: a
@@ -25,8 +31,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(interrupt: Arc<Interrupt>) -> Shared {
-        let (is_broken, cause) = (AtomicBool::new(false), OnceLock::new());
-        Shared { interrupt, origin: Origin::here(), is_broken, cause, control: OnceLock::new() }
+        let (usable, cause) = (AtomicU8::new(USABLE), OnceLock::new());
+        Shared { interrupt, origin: Origin::here(), usable, cause, control: OnceLock::new() }
     }
 
     /// Signals and sizes for the command that runs at the peer, if there ever was one.
@@ -55,7 +61,7 @@ impl Shared {
     /// Fails if nothing can be done with the connection any more.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.is_broken.load(Ordering::Acquire)
+        if self.usable.load(Ordering::Acquire) != USABLE
             || self.interrupt.is_aborted()
             || !self.origin.is_here()
         {
@@ -70,7 +76,12 @@ impl Shared {
             return Error::new(ErrorKind::Forked, "");
         }
         if self.interrupt.is_aborted() {
-            return Error::new(ErrorKind::Aborted, "");
+            let cause = self.cause().filter(|cause| cause.kind() == ErrorKind::Auth);
+            let detail = cause.map(|cause| cause.detail().to_owned()).unwrap_or_default();
+            return Error::new(ErrorKind::Aborted, detail);
+        }
+        if self.usable.load(Ordering::Acquire) == IN_HANDSHAKE {
+            return Error::new(ErrorKind::State, "the handshake is not complete: call it again");
         }
         let cause = self.cause().map(|cause| cause.to_string()).unwrap_or_default();
         Error::new(ErrorKind::Broken, cause)
@@ -81,7 +92,20 @@ impl Shared {
         if cause.kind() != ErrorKind::Broken {
             let _ = self.cause.set(cause.clone());
         }
-        self.is_broken.store(true, Ordering::Release);
+        self.usable.store(BROKEN, Ordering::Release);
+    }
+
+    /// A handshake begins or goes on: only its own calls follow.
+    pub(crate) fn enter_handshake(&self) -> Result<()> {
+        let (from, to) = (IN_HANDSHAKE, USABLE);
+        let _ = self.usable.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        self.check()
+    }
+
+    /// A handshake is to be called again.
+    pub(crate) fn suspend_handshake(&self) {
+        let (from, to) = (USABLE, IN_HANDSHAKE);
+        let _ = self.usable.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
     }
 
     pub(super) fn cause(&self) -> Option<Error> {
@@ -147,5 +171,29 @@ impl Handle {
     /// Whether this is the process that made the connection, and not a child of it.
     pub(crate) fn is_here(&self) -> bool {
         self.0.is_here()
+    }
+
+    /// The same handle, which does not keep the connection's memory.
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle(Arc::downgrade(&self.0))
+    }
+}
+
+/// A connection that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakHandle(Weak<Shared>);
+
+impl WeakHandle {
+    /// Whether the connection is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    /// Aborts the connection, if there still is one, and says why.
+    pub(crate) fn revoke(&self, cause: &Error) {
+        if let Some(shared) = self.0.upgrade() {
+            let _ = shared.cause.set(cause.clone());
+            Handle(shared).abort();
+        }
     }
 }

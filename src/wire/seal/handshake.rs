@@ -84,6 +84,12 @@ pub struct Session {
     pub suite: Suite,
 }
 
+impl std::fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handshake(..)")
+    }
+}
+
 impl Handshake {
     /// A client's, and what it sends first. Fails for a key below 32 bytes.
     pub fn client(

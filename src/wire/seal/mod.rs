@@ -1,4 +1,4 @@
-//! Sealed streams, as state machines: bytes in, bytes out. docs/protocol.md, "Sealed streams".
+//! Sealed streams, as state machines: bytes in, bytes out. docs/protocol.md, "Sealed connections".
 //!
 //! ```text
 //! terms.rs      what both ends know beforehand, and the suites

@@ -34,6 +34,12 @@ pub struct Sealer {
     has_ended: bool,
 }
 
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer(..)")
+    }
+}
+
 impl Sealer {
     pub(super) fn new(direction: Direction) -> Sealer {
         Sealer { direction: Some(direction), has_ended: false }
@@ -188,6 +194,12 @@ pub struct Opener {
     has_ended: bool,
     /// Bytes to read at once.
     read_ahead: usize,
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opener(..)")
+    }
 }
 
 impl Opener {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import _abi, _headers
 from .._abi import ErrorCode
 from .._arguments import Buffer, BytesLike, Environment, StrOrBytesPath, checked
-from .._auth import KeyLike, Keys, as_key, as_keyring
+from .._auth import KeyLike, Keys, Proof, as_key, as_keyring, check_seal
 from .._commands import RemoteCommand as BlockingCommand
 from .._connection import Connection as BlockingConnection
 from .._core import Options, State
@@ -320,19 +320,59 @@ class Connection:
         await self._sent(self._blocking.reply_error, request, error, message)
         await self.flush()
 
-    async def auth_server(self, keys: Keys) -> str | None:
-        """Asks the peer to prove that it holds a key, within 10 s: see
-        :meth:`framefd.Connection.auth_server`."""
+    async def auth_server(
+        self,
+        keys: Keys,
+        *,
+        name: str | None = None,
+        plain: bool = False,
+        client_serves: bool = False,
+    ) -> str | None:
+        """Asks the client to prove that it holds a key, within 10 s, and seals the connection:
+        see :meth:`framefd.Connection.auth_server`."""
         ring = as_keyring(keys)
-        return await self._handshake(self._blocking.auth_server, ring)
+        check_seal(ring, None, name, plain, client_serves)
+        return await self._handshake(
+            self._blocking.auth_server,
+            ring,
+            name=name,
+            plain=plain,
+            client_serves=client_serves,
+        )
 
-    async def auth_client(self, key: KeyLike) -> None:
-        """Proves to the peer that this side holds the key, within 10 s."""
-        await self._handshake(self._blocking.auth_client, as_key(key))
+    async def auth_client(
+        self,
+        key: KeyLike,
+        *,
+        key_id: str | None = None,
+        name: str | None = None,
+        plain: bool = False,
+        client_serves: bool = False,
+        chacha: bool = False,
+    ) -> None:
+        """Proves to the server that this side holds the key, within 10 s, and seals the
+        connection: see :meth:`framefd.Connection.auth_client`."""
+        key = as_key(key)
+        check_seal(key, key_id, name, plain, client_serves, chacha)
+        await self._handshake(
+            self._blocking.auth_client,
+            key,
+            key_id=key_id,
+            name=name,
+            plain=plain,
+            client_serves=client_serves,
+            chacha=chacha,
+        )
 
-    async def _handshake(self, step: Callable[..., Result], key: Any) -> Result:
+    @property
+    def proof(self) -> Proof | None:
+        """What the handshake has proved; None without one."""
+        return self._blocking.proof
+
+    async def _handshake(self, step: Callable[..., Result], key: Any, **options: Any) -> Result:
         with self._breaking():
             try:
+                step = functools.partial(step, **options)
                 done = await asyncio.wait_for(self._retried(step, key), HANDSHAKE_TIME)
             except asyncio.TimeoutError:
                 raise make(ErrorCode.TIMEDOUT, "the handshake took too long") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._abi import ErrorCode
 from .._arguments import wrong
-from .._auth import KeyLike, Keys, as_key, as_keyring
+from .._auth import KeyLike, Keys, as_key, as_keyring, check_seal
 from .._connection import Listener, ServerAddress, address_text, listen
 from .._core import Options, native_options
 from .._errors import FrameTimeoutError, make
@@ -24,11 +24,18 @@ PAUSE, QUIET = 0.2, 60
 
 
 async def connect(
-    address: ServerAddress, *, key: KeyLike | None = None, **options: Unpack[Options]
+    address: ServerAddress,
+    *,
+    key: KeyLike | None = None,
+    key_id: str | None = None,
+    name: str | None = None,
+    plain: bool = False,
+    **options: Unpack[Options],
 ) -> Connection:
-    """Connects to a server and, with a key, proves to it that this side holds the key: see
+    """Connects to a server and, with a key, seals the connection: see
     :func:`framefd.connect`."""
     key = None if key is None else as_key(key)  # a wrong one is reported now
+    check_seal(key, key_id, name, plain)
     native_options(**options)
     sock = await _connected(address)
     try:
@@ -38,7 +45,7 @@ async def connect(
         raise
     if key is not None:
         try:
-            await connection.auth_client(key)
+            await connection.auth_client(key, key_id=key_id, name=name, plain=plain)
         except BaseException:
             connection.close()
             raise
@@ -91,11 +98,19 @@ class Server:
     an async context manager it is closed at the end of the block, and waits for its handlers;
     if an exception ends the block or that wait, they are cancelled."""
 
-    def __init__(self, handler: Handler, listener: Listener, keys: Keys | None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        listener: Listener,
+        keys: Keys | None,
+        name: str | None,
+        plain: bool,
+    ) -> None:
         self._handler = handler
         self._listener = listener
         self._address = listener.address
         self._ring = None if keys is None else as_keyring(keys)
+        self._name, self._plain = name, plain
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._quiet_until = 0.0
@@ -172,7 +187,7 @@ class Server:
         try:
             async with connection:
                 if self._ring is not None:
-                    await connection.auth_server(self._ring)
+                    await connection.auth_server(self._ring, name=self._name, plain=self._plain)
                 await self._handler(connection)
         except ConnectionError:
             pass  # a client that went away
@@ -188,12 +203,15 @@ async def start_server(
     address: ServerAddress,
     *,
     keys: Keys | None = None,
+    name: str | None = None,
+    plain: bool = False,
     backlog: int = 0,
     mode: int = 0,
     **options: Unpack[Options],
 ) -> Server:
     """Starts a server: each client has ``handler(connection)`` awaited in a task of its own,
-    after the handshake if there are ``keys``. When it has ended the connection is closed. Its
+    after the handshake if there are ``keys``: it seals the connection, with the server's
+    ``name``, unless ``plain`` is set. When it has ended the connection is closed. Its
     exception goes to the loop's exception handler, unless it is a ConnectionError: a client
     that goes away.
 
@@ -202,5 +220,6 @@ async def start_server(
     """
     if not callable(handler):
         raise wrong("a handler is a function", handler)
+    check_seal(keys, None, name, plain)
     listener = listen(address, backlog=backlog, mode=mode, **endless(options))
-    return Server(handler, listener, keys)
+    return Server(handler, listener, keys, name, plain)
