@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::os::unix::fs::FileExt as _;
 use std::slice;
 use std::sync::Mutex;
 
@@ -235,6 +236,51 @@ fn no_freed_block_holds_a_secret() {
             }
             assert!(holds(&seen, &e), "the memory of the handshake was seen");
         }
+    }
+}
+
+/// What this thread's stack holds below its caller: the remains of calls that have returned.
+#[inline(never)]
+fn stack() -> Vec<u8> {
+    let here = 0_u8;
+    let mut remains = vec![0; 128 * 1024];
+    let start = (&raw const here).addr() - remains.len();
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    memory.read_exact_at(&mut remains, start as u64).unwrap();
+    remains
+}
+
+#[test]
+fn the_stack_holds_no_secret_of_a_handshake_that_is_over() {
+    for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+        IS_WATCHED.set(true);
+        let (key, terms) = (Key::new(&KEY).unwrap(), Terms::default());
+        let (mut client, sent) = Handshake::client(&key, &KeyId::default(), &terms, suite).unwrap();
+        let begun = stack();
+        let e = *sent[8..].first_chunk().unwrap();
+        let private = private_of(&e).expect("the client's private key is somewhere");
+        let mut server = Handshake::server(&terms).unwrap();
+        let Some(Step::Reply(reply)) = drive(&mut server, &sent, &key) else { panic!() };
+        let replied = stack();
+        let Some(Step::Done { session, confirm }) = drive(&mut client, &reply, &key) else {
+            panic!()
+        };
+        let finished = stack();
+        assert!(drive(&mut server, &confirm, &key).is_some());
+        IS_WATCHED.set(false);
+        let re = *reply[2..].first_chunk().unwrap();
+        for (name, secret) in secrets(suite, &KEY, private, &e, &re) {
+            if name == "key" {
+                continue; // This test has it, too.
+            }
+            assert!(!holds(&begun, &secret), "{suite:?}, begun: {name}");
+            if name != "private" {
+                // The search for it has left it there.
+                assert!(!holds(&replied, &secret), "{suite:?}, replied: {name}");
+                assert!(!holds(&finished, &secret), "{suite:?}, finished: {name}");
+            }
+        }
+        drop(session);
     }
 }
 

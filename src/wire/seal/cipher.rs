@@ -15,6 +15,9 @@ pub(super) const KEY_SIZE: usize = 32;
 /// Bytes of a tag.
 pub(super) const TAG_SIZE: usize = 16;
 
+/// Pages of the stack that a handshake uses at most; unoptimised code uses more.
+const STACK_PAGES: usize = if cfg!(debug_assertions) { 8 } else { 4 };
+
 /// The bytes of a key, wiped when they are dropped.
 pub(super) type KeyBytes = Zeroizing<[u8; KEY_SIZE]>;
 
@@ -83,6 +86,21 @@ impl Drop for CipherKey {
         // Nobody may find that memory that is freed next need not be written.
         black_box(&mut *self.key);
     }
+}
+
+/// Overwrites what calls that have returned left on the stack. Those of a handshake copy secrets
+/// there, in code that is not ours.
+#[inline(never)]
+pub(super) fn wipe_stack() {
+    fn wipe_more(pages: usize) {
+        black_box(&mut [0_u64; 512]);
+        if pages > 1 {
+            wipe_more(black_box(pages - 1));
+            // Not the last call, so that it does not become a loop.
+            black_box(());
+        }
+    }
+    wipe_more(STACK_PAGES);
 }
 
 fn expand(suite: Suite, key: &[u8; KEY_SIZE]) -> LessSafeKey {

@@ -17,7 +17,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::cipher::{Direction, KEY_SIZE, KeyBytes, Used, failed};
+use super::cipher::{Direction, KEY_SIZE, KeyBytes, Used, failed, wipe_stack};
 use super::noise::{MESSAGE_SIZE, Noise};
 use super::record::{EMPTY_SIZE, Opener, Sealer};
 use super::terms::{Suite, Terms};
@@ -98,6 +98,13 @@ impl Handshake {
         terms: &Terms,
         suite: Suite,
     ) -> Result<(Handshake, Vec<u8>)> {
+        let begun = Handshake::begin(key, id, terms, suite);
+        wipe_stack();
+        begun
+    }
+
+    #[inline(never)]
+    fn begin(key: &Key, id: &KeyId, terms: &Terms, suite: Suite) -> Result<(Handshake, Vec<u8>)> {
         let mut preface = WORD.to_vec();
         let id_bytes = id.as_str().as_bytes();
         preface.extend([suite as u8, one_byte(id_bytes)]);
@@ -157,14 +164,19 @@ impl Handshake {
         if let Expects::Failed(error) = &self.expects {
             return Err(error.clone());
         }
+        let is_message = matches!(self.expects, Expects::Message);
         let result = self.next(bytes, key_for);
         if let Err(error) = &result {
             self.expects = Expects::Failed(error.clone());
             (self.noise, self.session) = (None, None);
         }
+        if is_message {
+            wipe_stack();
+        }
         result
     }
 
+    #[inline(never)]
     fn next(&mut self, bytes: &[u8], key_for: &dyn Fn(&KeyId) -> Key) -> Result<Step> {
         if bytes.len() != self.needs() {
             let detail = format!("{} bytes, {} are needed", bytes.len(), self.needs());
