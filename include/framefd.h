@@ -1407,10 +1407,10 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
  * file. Its hard links, owner and access control list stay and, without mode, its permission
  * bits; it can be a bind mount, and in a directory in which no file can be made. The content is
  * first received into a temporary file: in that directory, or else in the root, /var/tmp or /tmp.
- * It is copied once it is complete and matches its digest; before that, space for it is reserved,
- * and any failure changes nothing. A failure while it is copied, or a crash, leaves a file that
- * may have a part of each content, and frame_last_error() says so. Others can read such a mixture
- * meanwhile. If two copy at once, one gets FRAME_EBUSY or FRAME_EREMOTE_BUSY. Not with
+ * It is copied once it is complete and matches its digest, and space for it is reserved; any
+ * failure before that leaves the old content. A failure while it is copied, or a crash, leaves a
+ * file that may have a part of each, and frame_last_error() says so. Others can read such a
+ * mixture meanwhile. If two copy at once, one gets FRAME_EBUSY or FRAME_EREMOTE_BUSY. Not with
  * FRAME_FILE_NO_OVERWRITE. A server that cannot write in place, such as version 0.1.0, answers
  * FRAME_EREMOTE_BAD_REQUEST and stores nothing; one that ignores the request has replaced the
  * file: FRAME_ENOTSUP. */

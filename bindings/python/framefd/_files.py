@@ -163,8 +163,8 @@ class Files(Core):
         ``in_place``: a file that is there gets the new content, and stays the same file, with
         its owner, its access control list and its hard links. So it can be a bind mount, or in
         a directory in which no file can be made. The content is copied to it once it is
-        complete and matches its digest. A failure before that changes nothing. One while it is
-        copied, or a crash, leaves a file that may have a part of each content; the message
+        complete and matches its digest. A failure before that leaves the old content. One while
+        it is copied, or a crash, leaves a file that may have a part of each content; the message
         says so. MalformedError with ``remote``: the server cannot do so, and stored nothing.
 
         ``resume``: continues an interrupted put of the same content, and can be continued

@@ -70,24 +70,31 @@ pub(super) fn overwrite(
     finished.map_err(|error| error.context("the file may have a part of each content"))
 }
 
-/// Does all that can fail before the content is lost.
+/// Does all that can fail before the content is lost. After an error content and mode are as
+/// before.
 fn prepare(file: BorrowedFd<'_>, stat: &Stat, content: &Content<'_>) -> rustix::io::Result<()> {
-    if let Some(mode) = content.mode {
+    let prepared = reserve(file, content.size).and_then(|()| {
+        set_time(file, content.mtime)?;
         // Neither content is open to more users than both modes allow.
-        set_mode(file, mode & Mode::from_raw_mode(stat.st_mode))?;
-    }
-    set_time(file, content.mtime)?;
-    if content.size == 0 {
+        content.mode.map_or(Ok(()), |mode| set_mode(file, mode & Mode::from_raw_mode(stat.st_mode)))
+    });
+    prepared.inspect_err(|_| {
+        // What was reserved behind its end is given back.
+        if let Ok(now) = rustix::fs::fstat(file)
+            && size(&now) < content.size
+        {
+            let _ = rustix::fs::ftruncate(file, size(&now));
+        }
+    })
+}
+
+fn reserve(file: BorrowedFd<'_>, size: u64) -> rustix::io::Result<()> {
+    if size == 0 {
         return Ok(());
     }
-    let reserve = || rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, content.size);
-    match with_blocked(|| retry_on_intr(reserve)) {
-        Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-            // What was reserved behind its end is given back.
-            let now = rustix::fs::fstat(file)?;
-            let _ = rustix::fs::ftruncate(file, size(&now));
-            Err(errno)
-        }
+    let call = || rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, size);
+    match with_blocked(|| retry_on_intr(call)) {
+        Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(errno),
         // Not every file system can reserve.
         _ => Ok(()),
     }
@@ -213,8 +220,13 @@ mod tests {
             (libc::SYS_fallocate, Errno::DQUOT, ErrorKind::NoSpace),
         ] {
             let file = complete(&tree, asked);
+            let state = || {
+                let there = fs::metadata(tree.path("old")).unwrap();
+                (there.mode(), there.blocks(), tree.read("old"))
+            };
+            let before = state();
             let error = failing(&[(call, errno)], || file.commit()).unwrap_err();
-            assert_eq!((error.kind(), tree.read("old")), (expected, "old".into()), "{error}");
+            assert_eq!((error.kind(), before), (expected, state()), "{error}");
             assert!(!error.detail().contains("part"), "{error}");
         }
         for (call, errno, expected) in [
