@@ -7,14 +7,14 @@
  *   4  addresses             connect, listen, accept                             4
  *   5  connections           a conversation: messages, bodies, calls            20
  *   6  event loops           bytes in, frames out: no descriptor, no clock      10
- *   7  keys                  the handshake, key files, rings of keys            11
+ *   7  keys                  sealed connections, the plain handshake, key files, rings of keys 21
  *   8  commands, client      run at the peer, at once or streamed               11
  *   9  commands, server      run here, for a peer                                3
  *  10  files, client         put, get, trees, stat, list, mkdir                  7
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
  *  13  appendix              every error code, in words
- *                                                                      in all 97 functions
+ *                                                                     in all 107 functions
  *
  * For every function, unless its comment says otherwise:
  *
@@ -782,10 +782,10 @@ const void *frame_decoder_unread(const struct frame_decoder *decoder, size_t *le
 int frame_decoder_end(struct frame_decoder *decoder);
 
 /* ========================================================================== 7  keys ====== */
-/*   auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);
- *   opts.flags = AUTH_PLAIN;
+/*   opts.key_id = "web-1";  opts.server_name = "db";
  *   frame_connection_auth_client(c, key, len, &opts);
- *   frame_connection_auth_server(c, ring, &opts, &who); */
+ *   frame_connection_auth_server(c, ring, &opts, &who);    without a key_id
+ *   auth_server(fd, key, len, NULL);                       plain, on a raw descriptor */
 
 /* For auth_options.flags: the plain handshake, for trusted networks and for peers that know no
  * other. It proves that the client held the key when the connection opened, and nothing else.
@@ -852,7 +852,7 @@ struct auth_result {
 
 /* Keys by id. Their bytes are wiped when they are replaced or freed.
  *
- * It belongs to the caller. Free it with auth_keyring_free() after the last call that uses it.
+ * It belongs to the caller. Free it with auth_keyring_free() after the last call that gets it.
  * Any number of threads may use and change it. */
 struct auth_keyring;
 
@@ -975,6 +975,100 @@ int frame_connection_auth_server(struct frame_connection *c, const struct auth_k
  *
  * Returns 0. FRAME_ESTATE: there was no handshake. FRAME_EINVAL, FRAME_EBUSY, FRAME_EFORKED. */
 int frame_connection_proof(struct frame_connection *c, struct auth_result *out);
+
+/* A sealed stream: received bytes go in at one side and bytes to send come out of it, and the
+ * other side has the plain ones. It reads no descriptor and never waits.
+ *
+ * It belongs to the caller, is freed with frame_seal_free() and may be used by one thread at a
+ * time. An error of the stream sticks: every later call returns it. Close the descriptor then,
+ * and send nothing more. In a child of fork(2) every call except frame_seal_free() returns
+ * FRAME_EFORKED. */
+struct frame_seal;
+
+/* Makes the client's end of a sealed stream, which proves that it holds the key. The first
+ * output is there at once.
+ *
+ * key is 32 to 1,024 bytes. It is copied, and wiped once the handshake is done or the seal is
+ * freed. opts may be NULL; its members key_id, server_name and flags apply, as for
+ * frame_connection_auth_client() without AUTH_PLAIN. The program itself gives the handshake a
+ * time limit.
+ *
+ * On success *out is the seal; on failure it is NULL. Returns 0, FRAME_EINVAL, FRAME_EKEY,
+ * FRAME_ENOTSUP. */
+int frame_seal_client(const void *key, size_t key_len, const struct auth_options *opts,
+                      struct frame_seal **out);
+
+/* Makes the server's end of a sealed stream, for a client that holds a key of ring.
+ *
+ * Every key of ring has at least 32 bytes. The seal keeps what it needs of the ring, which may
+ * be freed. If the client's key leaves the ring later (see auth_keyring_load()), the next call
+ * returns FRAME_EAUTH. opts may be NULL; its members server_name and flags apply.
+ *
+ * Otherwise as frame_seal_client(). FRAME_EKEY: ring is empty or has a key that is too short, or
+ * there are no random numbers. */
+int frame_seal_server(const struct auth_keyring *ring, const struct auth_options *opts,
+                      struct frame_seal **out);
+
+/* Wipes and frees a seal; NULL is ignored. */
+void frame_seal_free(struct frame_seal *seal);
+
+/* Reserves memory for received bytes, to be filled by read(2). Then call frame_seal_commit()
+ * with their number.
+ *
+ * room, if room is not NULL, is the number of bytes that fit, at least 1. The memory belongs to
+ * the seal and is valid until the next call on it. It grows with the bytes that were received,
+ * never with a declared length.
+ *
+ * Returns NULL with a room of 0 if the seal has failed or there is no memory; frame_seal_read()
+ * then returns the code. */
+void *frame_seal_reserve(struct frame_seal *seal, size_t *room);
+
+/* Reports that n bytes were written to the memory of frame_seal_reserve(). Then call
+ * frame_seal_read() until it returns 0, and send the output.
+ *
+ * Returns 0, or FRAME_EINVAL: n is larger than the room was. */
+int frame_seal_commit(struct frame_seal *seal, size_t n);
+
+/* Takes the next bytes of the stream out of the committed ones; before there are any, it does
+ * the handshake. There may be new output afterwards.
+ *
+ * bytes points to them and is valid until the next call on the seal; it is NULL if there are
+ * none.
+ *
+ * Returns their number, 0 if more must be received first. FRAME_ECLOSED: the peer has ended its
+ * direction. FRAME_EAUTH: the peer does not have the key, or another name or role, or the bytes
+ * were changed; frame_last_error() says what is known. FRAME_ENOMEM, FRAME_EINVAL. */
+int64_t frame_seal_read(struct frame_seal *seal, const void **bytes);
+
+/* Call it once the descriptor has no more bytes, and frame_seal_read() has returned 0.
+ *
+ * Returns 0: the peer had ended its direction. FRAME_ETRUNCATED: the stream was cut.
+ * FRAME_EINVAL. */
+int frame_seal_finish(struct frame_seal *seal);
+
+/* Seals len bytes, to be sent as output. With end they are the last: the peer sees the end of
+ * the stream after them. NULL and 0 are no bytes.
+ *
+ * Before the handshake is done they wait, up to 64 KiB.
+ *
+ * Returns 0. These change nothing: FRAME_ESTATE (the stream was ended before, or more than 64 KiB
+ * would wait), FRAME_ENOMEM, FRAME_EINVAL. */
+int frame_seal_write(struct frame_seal *seal, const void *bytes, size_t len, bool end);
+
+/* The bytes to send, after `written` bytes of the last output were sent. All of it must be sent,
+ * in order.
+ *
+ * bytes points to them and is valid until the next call on the seal; it is NULL if there are
+ * none.
+ *
+ * Returns their number, 0 if there is nothing to send. FRAME_EINVAL: written is more than there
+ * was. Any other code is the failure that ended the stream. */
+int64_t frame_seal_output(struct frame_seal *seal, size_t written, const void **bytes);
+
+/* Writes what the handshake has proved to *out.
+ *
+ * Returns 0. FRAME_ESTATE: it is not done. FRAME_EINVAL. */
+int frame_seal_proof(const struct frame_seal *seal, struct auth_result *out);
 
 /* ============================================================== 8  commands, client ====== */
 /*   struct exec_request what = EXEC_REQUEST_INIT;   what.command = "uname -a";

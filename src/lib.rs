@@ -89,9 +89,10 @@ pub mod frame {
 pub mod auth {
     pub use crate::ops::auth::key_file::{Rules, generate, load};
     pub use crate::ops::auth::keyring::Keyring;
-    pub use crate::ops::auth::{Options, client, server, server_ring};
+    pub use crate::ops::auth::{Options, SealedStream, client, server, server_ring};
     pub use crate::ops::frame::Proof;
     pub use crate::wire::auth::{Key, KeyId};
+    pub use crate::wire::seal::stream::Read;
     pub use crate::wire::seal::terms::{ServerName, Suite, Terms};
 }
 

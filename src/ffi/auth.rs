@@ -15,7 +15,7 @@ use crate::limits;
 use crate::ops::auth;
 use crate::ops::auth::key_file::{self, Rules};
 use crate::ops::auth::keyring::Keyring;
-use crate::ops::frame::Connection;
+use crate::ops::frame::{Connection, Proof};
 use crate::wire::auth::{Key, KeyId};
 use crate::wire::seal::terms::{ServerName, Suite, Terms};
 
@@ -93,9 +93,9 @@ unsafe impl SizedStruct for AuthResult {}
 
 /// Keys by id. Their bytes are wiped when they are replaced or freed.
 ///
-/// It belongs to the caller. Free it with auth_keyring_free() after the last call that uses it.
+/// It belongs to the caller. Free it with auth_keyring_free() after the last call that gets it.
 /// Any number of threads may use and change it.
-pub struct AuthKeyring(Keyring);
+pub struct AuthKeyring(Arc<Keyring>);
 
 /// Asks the peer to prove that it holds the key: sends a challenge of 32 random bytes, receives
 /// HMAC-SHA256(key, challenge) (RFC 2104) and compares it in constant time. No byte after the
@@ -188,7 +188,7 @@ pub extern "C" fn auth_key_generate(path: Text) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn auth_keyring_new(out: Out<AuthKeyring>) -> c_int {
     code(|| {
-        out.get("out")?.put(AuthKeyring(Keyring::new()));
+        out.get("out")?.put(AuthKeyring(Arc::new(Keyring::new())));
         Ok(())
     })
 }
@@ -272,9 +272,7 @@ pub extern "C" fn frame_connection_auth_client(
         if opts.has(AUTH_PLAIN) {
             return c.cell.both(|connection| connection.auth_client(&key, timeout));
         }
-        let id = Text::of(opts.key_id).optional_bytes("auth_options.key_id")?;
-        let id = id.map_or(Ok(KeyId::default()), KeyId::new)?;
-        let (terms, suite) = (opts.terms()?, opts.has(AUTH_CHACHA).then_some(Suite::ChaChaPoly));
+        let (id, terms, suite) = (opts.id()?, opts.terms()?, opts.suite());
         c.cell.both(|connection| connection.seal_client(&key, &id, &terms, suite, timeout))
     })
 }
@@ -306,9 +304,7 @@ pub extern "C" fn frame_connection_auth_server(
         let (c, ring) = (c.get("c")?, ring.get("ring")?);
         let opts = opts.read("struct auth_options")?;
         let timeout = opts.for_connection(AUTH_PLAIN, AUTH_CLIENT_SERVES)?;
-        if !opts.key_id.is_null() {
-            return Err(options::not_here("auth_options.key_id", "a server"));
-        }
+        opts.without_id()?;
         let proof = if opts.has(AUTH_PLAIN) {
             c.cell.both(|connection| {
                 connection.auth_server(&ring.0, timeout)?;
@@ -341,8 +337,13 @@ pub extern "C" fn frame_connection_proof(
 }
 
 fn proof(connection: &Connection<'_>) -> Result<AuthResult> {
+    proof_result(connection.proof())
+}
+
+/// A proof, for C.
+pub(super) fn proof_result(proof: Option<&Proof>) -> Result<AuthResult> {
     let none = || Error::new(ErrorKind::State, "there was no handshake");
-    let proof = connection.proof().ok_or_else(none)?;
+    let proof = proof.ok_or_else(none)?;
     let (suite, handshake_hash) = match &proof.seal {
         Some((suite, hash)) => (*suite as u32, *hash),
         None => (0, [0; 32]),
@@ -352,6 +353,12 @@ fn proof(connection: &Connection<'_>) -> Result<AuthResult> {
         *to = from.cast_signed() as c_char;
     }
     Ok(result)
+}
+
+impl AuthKeyring {
+    pub(super) fn ring(&self) -> &Arc<Keyring> {
+        &self.0
+    }
 }
 
 impl AuthOptions {
@@ -398,13 +405,43 @@ impl AuthOptions {
         Ok(())
     }
 
-    fn terms(&self) -> Result<Terms> {
+    /// Refuses what only a call with a descriptor has, and other flags.
+    pub(super) fn for_seal(&self, flags: u32) -> Result<()> {
+        options::flags(self.flags, flags, "auth_options")?;
+        options::unused(self.timeout_ms, "auth_options.timeout_ms")?;
+        options::unused(self.write_fd, "auth_options.write_fd")?;
+        if self.interrupted.is_some() {
+            return Err(options::not_here("auth_options.interrupted", "a seal"));
+        }
+        Ok(())
+    }
+
+    /// The id of a client's key.
+    pub(super) fn id(&self) -> Result<KeyId> {
+        let id = Text::of(self.key_id).optional_bytes("auth_options.key_id")?;
+        id.map_or(Ok(KeyId::default()), KeyId::new)
+    }
+
+    /// The suite that a client insists on.
+    pub(super) fn suite(&self) -> Option<Suite> {
+        self.has(AUTH_CHACHA).then_some(Suite::ChaChaPoly)
+    }
+
+    /// Refuses the id of a client's key at a server.
+    pub(super) fn without_id(&self) -> Result<()> {
+        if self.key_id.is_null() {
+            return Ok(());
+        }
+        Err(options::not_here("auth_options.key_id", "a server"))
+    }
+
+    pub(super) fn terms(&self) -> Result<Terms> {
         let name = Text::of(self.server_name).optional_bytes("auth_options.server_name")?;
         let name = name.map_or(Ok(ServerName::default()), ServerName::new)?;
         Ok(Terms { name, client_serves: self.has(AUTH_CLIENT_SERVES) })
     }
 
-    fn key(&self, bytes: &[u8]) -> Result<Key> {
+    pub(super) fn key(&self, bytes: &[u8]) -> Result<Key> {
         key_of(bytes, self.flags)
     }
 }

@@ -11,3 +11,4 @@ pub mod datagram;
 pub mod exec;
 pub mod file;
 pub mod frame;
+pub mod seal;

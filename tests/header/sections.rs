@@ -91,13 +91,13 @@ FRAME_DEFAULT_TIMEOUT is the connection's own.",
     },
     Section {
         title: "keys",
-        about: "the handshake, key files, rings of keys",
+        about: "sealed connections, the plain handshake, key files, rings of keys",
         usage: "
-  auth_server(fd, key, len, NULL);     auth_client(fd, key, len, NULL);
-  opts.flags = AUTH_PLAIN;
+  opts.key_id = \"web-1\";  opts.server_name = \"db\";
   frame_connection_auth_client(c, key, len, &opts);
-  frame_connection_auth_server(c, ring, &opts, &who);",
-        sources: &["auth"],
+  frame_connection_auth_server(c, ring, &opts, &who);    without a key_id
+  auth_server(fd, key, len, NULL);                       plain, on a raw descriptor",
+        sources: &["auth", "seal"],
     },
     Section {
         title: "commands, client",

@@ -100,6 +100,7 @@ from ._frames import Prefix, recv, send
 from ._headers import Header
 from ._messages import Head, Request
 from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
+from ._seal import Seal
 from ._version import VERSION as __version__
 from ._views import Frame
 
@@ -176,6 +177,7 @@ __all__ = [
     "RemoteCommand",
     "Request",
     "ServerAddress",
+    "Seal",
     "SpawnError",
     "StalledError",
     "State",

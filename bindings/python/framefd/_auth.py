@@ -201,9 +201,14 @@ class Authentication(Core):
         if code == ErrorCode.STATE and not self.closed:
             return None
         self._done(code)
-        suite = SUITES.get(known.suite)
-        key_id = known.key_id.decode("ascii") or None
-        return Proof(key_id, suite, bytes(known.handshake_hash) if suite else None)
+        return proof_of(known)
+
+
+def proof_of(known: AuthResult) -> Proof:
+    """What the library says of a handshake."""
+    suite = SUITES.get(known.suite)
+    key_id = known.key_id.decode("ascii") or None
+    return Proof(key_id, suite, bytes(known.handshake_hash) if suite else None)
 
 
 def optional_text(text: str | None, what: str) -> bytes | None:

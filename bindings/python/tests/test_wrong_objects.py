@@ -126,6 +126,7 @@ OBJECTS_OF: dict[str, Callable[[Any], Any]] = {
     "framefd.DatagramServer": lambda _: framefd.DatagramServer(support.KEY),
     "framefd.ExecOptions": lambda _: framefd.ExecOptions(),
     "framefd.Prefix": lambda _: framefd.Prefix(),
+    "framefd.Seal": lambda _: framefd.Seal(key=support.KEY),
     "framefd.aio.Connection": lambda connection: connection,
     "framefd.aio.RemoteCommand": lambda connection: connection.start("cat"),
 }

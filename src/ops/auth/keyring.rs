@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use super::key_file::{self, Rules};
@@ -21,6 +22,8 @@ pub struct Keyring {
     decoy: OnceLock<Key>,
     /// Sealed connections, which end when their key is removed.
     sessions: Mutex<Vec<(KeyId, WeakHandle)>>,
+    /// How often the keys were replaced.
+    generation: AtomicU64,
 }
 
 impl Keyring {
@@ -43,9 +46,9 @@ impl Keyring {
         Ok(())
     }
 
-    /// Replaces all keys, and aborts the sealed connections whose key is gone. If `path` is a directory, each of its files is a key and the file's
-    /// name is the id; if it is a file, it is one key with the empty id. After an error the ring
-    /// is unchanged.
+    /// Replaces all keys, and aborts the sealed connections whose key is gone. If `path` is a
+    /// directory, each of its files is a key and the file's name is the id; if it is a file, it
+    /// is one key with the empty id. After an error the ring is unchanged.
     ///
     /// Names that begin with a dot are ignored. Any other file that cannot be used is an error
     /// that names it, and a directory without keys is an error.
@@ -65,6 +68,7 @@ impl Keyring {
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = std::mem::replace(&mut *keys, sorted);
+        self.generation.fetch_add(1, Ordering::Release);
         self.end_sessions(&replaced, &keys);
         drop(keys); // nobody waits for the wiping
         drop(replaced);
@@ -80,8 +84,7 @@ impl Keyring {
                 _ => false,
             };
             if !stays {
-                let detail = format!("the key with the id \"{id}\" was removed");
-                session.revoke(&Error::new(ErrorKind::Auth, detail));
+                session.revoke(&removed(id));
             }
             stays && !session.is_gone()
         });
@@ -92,7 +95,7 @@ impl Keyring {
     pub(super) fn join(&self, id: &KeyId, key: &Key, session: &Handle) -> Result<()> {
         let keys = self.read();
         if !find(&keys, id).is_some_and(|there| there.is_same_as(key)) {
-            return Err(Error::new(ErrorKind::Auth, format!("the key \"{id}\" was removed")));
+            return Err(removed(id));
         }
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() == sessions.capacity() {
@@ -100,6 +103,17 @@ impl Keyring {
         }
         sessions.push((id.clone(), session.downgrade()));
         Ok(())
+    }
+
+    /// Another number once the keys were replaced.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Fails if this is no longer the key of `id`.
+    pub(super) fn check(&self, id: &KeyId, key: &Key) -> Result<()> {
+        let is_there = find(&self.read(), id).is_some_and(|there| there.is_same_as(key));
+        if is_there { Ok(()) } else { Err(removed(id)) }
     }
 
     /// A random key, which nobody has. It is drawn once, so that an unknown id takes the same
@@ -164,6 +178,10 @@ fn find<'keys>(keys: &'keys [(KeyId, Key)], id: &KeyId) -> Option<&'keys Key> {
     Some(&keys[place].1)
 }
 
+fn removed(id: &KeyId) -> Error {
+    Error::new(ErrorKind::Auth, format!("the key with the id \"{id}\" was removed"))
+}
+
 fn one_key(one: &KeyId, other: &KeyId) -> Error {
     let detail = format!("the ids \"{one}\" and \"{other}\" have the same key");
     Error::new(ErrorKind::Key, detail)
@@ -172,7 +190,7 @@ fn one_key(one: &KeyId, other: &KeyId) -> Error {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::io::testing;

@@ -249,6 +249,11 @@ impl Opener {
         Ok(&mut self.buffer)
     }
 
+    /// The same buffer as it is, to which bytes were added in place.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
     /// Opens the next record with bytes of the stream, unless some of the last one are left.
     /// Nothing of a record is given out before its tag was verified. A failure sticks.
     pub fn open(&mut self) -> Result<Opened> {

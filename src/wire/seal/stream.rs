@@ -89,6 +89,14 @@ impl Seal {
         }
     }
 
+    /// The buffer of the last [`space`](Self::space) as it is, to which bytes were added in place.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        match &mut self.stage {
+            Stage::Session(session) => session.opener.buffer(),
+            _ => &mut self.received,
+        }
+    }
+
     /// Adds bytes that were received.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.take_given();
@@ -162,6 +170,14 @@ impl Seal {
         }
         self.ends = ends;
         Ok(())
+    }
+
+    /// The failure that has ended the stream, if there was one.
+    pub fn check(&self) -> Result<()> {
+        match &self.stage {
+            Stage::Failed(error) => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// The bytes to send.
@@ -241,7 +257,8 @@ impl Seal {
         self.given = 0;
     }
 
-    fn fail(&mut self, error: Error) -> Error {
+    /// Ends the stream with this error: it sticks, and the keys are wiped.
+    pub fn fail(&mut self, error: Error) -> Error {
         self.stage = Stage::Failed(error.clone());
         self.waiting.zeroize();
         (self.received, self.output, self.sent) = (Vec::new(), Vec::new(), 0);
