@@ -164,7 +164,7 @@ fn a_server_says_that_it_copies() {
     });
     // While another copies, or has locked the file.
     let lock = File::open(tree.at("old")).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     with_server(&tree, |end| {
         let source = file_of(b"newer");
         let put = put_fd(end, b"old", source.as_fd(), None, &in_place());

@@ -140,6 +140,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: the same: requests remembered", &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN)]),
     ("embedding.md: the same: replies remembered", REPLAY),
     // In seconds: what Python takes.
+    ("_seal.py", &[n(WRITE_BEHIND)]),
     ("_auth.py", &[AUTH_TIMEOUT.as_secs(), AUTH_TIMEOUT_HARD.as_secs(), n(MAX_KEY)]),
     (
         "_connection.py",
