@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use framefd::ErrorKind;
 use framefd::ops::auth::keyring::Keyring;
-use framefd::ops::frame::Connection;
+use framefd::ops::frame::{Connection, Sent};
 use framefd::wire::auth::{Key, KeyId};
 use framefd::wire::seal::terms::{ServerName, Suite, Terms};
 
@@ -455,6 +455,26 @@ fn a_slow_peer_loses_nothing() {
         client.end(false, LONG).unwrap();
         assert_eq!(reader.join().unwrap(), accepted);
     });
+}
+
+#[test]
+fn a_send_that_has_returned_left_nothing_behind() {
+    let (a, b) = pair();
+    rustix::net::sockopt::set_socket_send_buffer_size(&a, 4096).unwrap();
+    let (mut client, mut server) = sealed(&a, &b);
+    let (body, size) = (vec![b'x'; 300_000], 300_000);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| [(); 2].map(|()| server.recv(LONG).unwrap().body.len()));
+        assert_eq!(client.send(None, &body, LONG).unwrap(), Sent::Whole);
+        assert_eq!(client.state().queued, 0);
+        client.begin(None, size).unwrap();
+        assert_eq!(client.write(&body, LONG).unwrap(), body.len());
+        assert_eq!(client.state().queued, 0);
+        assert_eq!(reader.join().unwrap(), [body.len(); 2]);
+    });
+    // What was accepted and not written can be seen.
+    let sent = client.send(None, &body, NO_TIME).unwrap();
+    assert_eq!((sent, client.state().queued > 0), (Sent::Queued, true));
 }
 
 #[test]

@@ -269,10 +269,11 @@ impl<'fd> Sending<'fd> {
                     accepted += sent;
                     self.to_send -= sent as u64;
                 }
-                Err(error) if is_resumable(&error) && accepted > 0 => break,
+                Err(error) if is_resumable(&error) && accepted > 0 => return Ok(accepted),
                 Err(error) => return Err(error),
             }
         }
+        self.settle(other, time)?;
         Ok(accepted)
     }
 
@@ -422,7 +423,20 @@ impl<'fd> Sending<'fd> {
                 }
             }
         }
-        Ok(Sent::Whole)
+        self.settle(other, time)
+    }
+
+    /// Writes the records of bytes that were accepted.
+    #[inline]
+    fn settle(&mut self, other: Option<&mut dyn Meanwhile>, time: &mut Time) -> Result<Sent> {
+        if self.sink.as_ref().map_or(0, Outgoing::pending) == 0 {
+            return Ok(Sent::Whole);
+        }
+        match self.flush_to(0, other, time) {
+            Ok(()) => Ok(Sent::Whole),
+            Err(error) if is_resumable(&error) => Ok(Sent::Queued),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes at least one byte of the queue and then `pieces`; returns the number of bytes of
