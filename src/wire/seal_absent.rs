@@ -146,9 +146,8 @@ pub mod stream {
 
     impl Seal {
         pub fn client(key: &Key, id: &KeyId, terms: &Terms, suite: Suite) -> Result<Seal> {
-            match Handshake::client(key, id, terms, suite)? {
-                (handshake, _) => match handshake {},
-            }
+            let (handshake, _) = Handshake::client(key, id, terms, suite)?;
+            match handshake {}
         }
 
         pub fn server(terms: &Terms, _: Box<dyn Fn(&KeyId) -> Key + Send>) -> Result<Seal> {
