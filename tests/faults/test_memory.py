@@ -32,6 +32,7 @@ ROOM = [4 * MIB, 6 * MIB, 8 * MIB, 20 * MIB, 40 * MIB, 90 * MIB, 300 * MIB]
 SECONDS = 60
 
 SIZE = 16 * MIB
+KEY = bytes(range(32))
 
 Call = Callable[[framefd.Connection], object]
 
@@ -104,6 +105,37 @@ def judge(result: framefd.ExecResult | framefd.FileResult) -> None:
         raise MemoryError
     if result.error != 0:
         raise RuntimeError(result)
+
+
+def proves(sock: socket.socket) -> None:
+    with framefd.Connection(sock) as client:
+        client.auth_client(KEY)
+        client.send({}, bytes(SIZE))
+
+
+def asks_for_a_key(sock: socket.socket) -> None:
+    with framefd.Connection(sock) as server:
+        server.auth_server(KEY)
+        server.recv()
+        server.recv_header()  # the end
+
+
+def sealed_recv(c: framefd.Connection) -> None:
+    c.auth_server(KEY)
+    c.recv()
+
+
+def sealed_send(c: framefd.Connection) -> None:
+    c.auth_client(KEY)
+    c.send({}, bytes(SIZE))
+
+
+def seal(_: framefd.Connection) -> None:
+    client, server = framefd.Seal(key=KEY), framefd.Seal(keys=KEY)
+    server.receive(client.output())
+    client.receive(server.output())
+    client.send(bytes(SIZE))
+    server.receive(client.output())
 
 
 def fill(c: framefd.Connection) -> None:
@@ -193,6 +225,10 @@ CASES: dict[str, tuple[Callable[[socket.socket], None], Call]] = {
     "get_tree": (serves_files, get_tree),
     "run_datagram": (sends(), run_datagram),
     "DatagramServer.serve": (sends(), serve_datagram),
+    "auth_server and a sealed recv": (proves, sealed_recv),
+    "auth_client and a sealed send": (asks_for_a_key, sealed_send),
+    "Seal": (sends(), seal),
+    "serve_file, put in place": (asks({**PUT, "overwrite": "in_place"}, bytes(SIZE)), serve_file),
     "a large keyring": (sends(), lambda c: framefd.Keyring().load(os.path.join(FOLDER.name, "keys"))),
 }
 
