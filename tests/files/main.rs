@@ -25,11 +25,11 @@ mod tree_lies;
 mod trees;
 mod whole;
 
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use common::channel::{socket_pair, tcp};
 use common::{encoded, file_of, peer};
@@ -201,7 +201,7 @@ struct Session {
 fn serve(end: &End, root: &File, options: &ServeOptions<'_>) -> Session {
     let mut connection = end.connection();
     let mut served = Vec::new();
-    let so_far = Cell::default();
+    let so_far = Mutex::default();
     let options = ServeOptions { so_far: Some(&so_far), ..*options };
     let end = loop {
         match serve_one(&mut connection, root, &options) {
@@ -209,7 +209,8 @@ fn serve(end: &End, root: &File, options: &ServeOptions<'_>) -> Session {
             Err(error) => break error,
         }
     };
-    Session { served, end, so_far: so_far.get() }
+    let so_far = so_far.into_inner().unwrap();
+    Session { served, end, so_far }
 }
 
 fn serve_one(

@@ -2,11 +2,11 @@
 //! bare wire.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -290,11 +290,11 @@ fn a_client_that_does_not_wait_had_it_done() {
 #[test]
 fn a_policy_is_asked_before_anything_is_done() {
     let tree = Tree::new();
-    let asked = RefCell::new(Vec::new());
+    let asked = Mutex::new(Vec::new());
     let policy = |inquiry: &Inquiry<'_>| {
         let name = str::from_utf8(inquiry.name).unwrap().to_owned();
         let user = inquiry.header.string("user").map_or("nobody".into(), Cow::into_owned);
-        asked.borrow_mut().push((inquiry.cmd.to_owned(), name, inquiry.filesize, user));
+        asked.lock().unwrap().push((inquiry.cmd.to_owned(), name, inquiry.filesize, user));
         match inquiry.header.string("user").as_deref() {
             Ok("root") => Ok(()),
             Ok(_) => Err(Error::new(ErrorKind::Denied, "not for \u{1b}you")),
@@ -345,7 +345,7 @@ fn a_policy_is_asked_before_anything_is_done() {
     }
     assert_eq!(status(&client.recv()), "ok");
     expected.push(("put".into(), "new".into(), Some(3), "root".into()));
-    assert_eq!(asked.take(), expected);
+    assert_eq!(asked.into_inner().unwrap(), expected);
     assert_eq!(tree.names(), ["new", "old"]);
 }
 

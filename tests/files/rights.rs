@@ -1,9 +1,9 @@
 //! What a request would do beside its own cmd is asked for as well, and no reply tells of a
 //! content that the client may not get.
 
-use std::cell::RefCell;
 use std::fs;
 use std::os::fd::AsFd as _;
+use std::sync::Mutex;
 
 use framefd::ops::file::{Inquiry, ServeOptions};
 use framefd::{Error, ErrorKind, Result};
@@ -111,10 +111,10 @@ fn an_error_reply_has_no_digest_of_what_is_stored() {
 #[test]
 fn each_right_that_a_request_uses_is_asked_for() {
     let tree = Tree::new();
-    let asked = RefCell::new(Vec::new());
+    let asked = Mutex::new(Vec::new());
     let policy = |inquiry: &Inquiry<'_>| {
         let name = str::from_utf8(inquiry.name).unwrap();
-        asked.borrow_mut().push(format!("{} {name}", inquiry.cmd));
+        asked.lock().unwrap().push(format!("{} {name}", inquiry.cmd));
         Ok(())
     };
     let options = ServeOptions { policy: Some(&policy), ..ServeOptions::default() };
@@ -132,7 +132,7 @@ fn each_right_that_a_request_uses_is_asked_for() {
     client.half_close();
     serve(&server, &tree.root, &options);
     assert_eq!(
-        asked.into_inner(),
+        asked.into_inner().unwrap(),
         ["put old", "put old", "get old", "put old", "stat old", "get old", "stat old", "get old"]
     );
 }
@@ -206,10 +206,10 @@ fn a_refused_put_leaves_no_directories() {
 fn each_directory_that_is_made_is_asked_about() {
     let tree = Tree::new();
     fs::create_dir(tree.at("a")).unwrap();
-    let asked = RefCell::new(Vec::new());
+    let asked = Mutex::new(Vec::new());
     let policy = |inquiry: &Inquiry<'_>| {
         let name = str::from_utf8(inquiry.name).unwrap();
-        asked.borrow_mut().push(format!("{} {name}", inquiry.cmd));
+        asked.lock().unwrap().push(format!("{} {name}", inquiry.cmd));
         Ok(())
     };
     let options = ServeOptions { policy: Some(&policy), ..ServeOptions::default() };
@@ -236,7 +236,7 @@ fn each_directory_that_is_made_is_asked_about() {
         "symlink g/l",
         "mkdir g",
     ];
-    assert_eq!(asked.into_inner(), expected);
+    assert_eq!(asked.into_inner().unwrap(), expected);
 }
 
 /// What is cut is kept where its file is to be, in the directories of that.

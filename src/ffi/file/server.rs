@@ -1,8 +1,8 @@
 //! A file server below one directory, and the removal of leftovers of interrupted transfers.
 
-use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::transfer::{
@@ -132,14 +132,14 @@ pub extern "C" fn frame_file_serve(
         let (opts, c) = (opts.read("opts")?, c.get("c")?);
         let policy = opts.policy(c.key_id()?);
         let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
-        let so_far = Cell::default();
+        let so_far = Mutex::default();
         let options = ServeOptions { policy, so_far: Some(&so_far), ..opts.convert()? };
         let served = c.cell.both(|connection| file::serve(connection, &header, root, &options));
         let (done, error) = match &served {
             Ok(Served::Done(done)) => (*done, 0),
             Ok(Served::Unanswered(done)) => (*done, ErrorKind::Closed.code()),
             Ok(Served::Refused(error)) => (Transferred::default(), error.kind().code()),
-            Err(_) => (so_far.get(), 0),
+            Err(_) => (*so_far.lock().unwrap_or_else(PoisonError::into_inner), 0),
         };
         result.put(&result_of(&done, error), "result")?;
         served.map(drop)

@@ -1,6 +1,6 @@
 //! How files are served, and the policy that decides about a request.
 
-use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Transferred;
@@ -40,7 +40,7 @@ pub struct ServeOptions<'a> {
     /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) for a plain refusal.
     pub policy: Option<Policy<'a>>,
     /// Set if a put or a get is interrupted: how much of the file was transferred.
-    pub so_far: Option<&'a Cell<Transferred>>,
+    pub so_far: Option<&'a Mutex<Transferred>>,
 }
 
 impl Default for ServeOptions<'_> {
@@ -66,7 +66,8 @@ impl ServeOptions<'_> {
     /// Records how much of a file was transferred before an interruption.
     pub(super) fn cut(&self, bytes: u64) {
         if let Some(so_far) = self.so_far {
-            so_far.set(Transferred { bytes, ..Transferred::default() });
+            let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+            *so_far = Transferred { bytes, ..Transferred::default() };
         }
     }
 
@@ -103,7 +104,7 @@ impl ServeOptions<'_> {
 
 /// Decides whether a request is served. It is asked about everything that the request would do,
 /// in one question each.
-pub type Policy<'a> = &'a dyn Fn(&Inquiry<'_>) -> Result<()>;
+pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>) -> Result<()> + Sync);
 
 /// One thing that a client's request would do, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
