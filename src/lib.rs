@@ -8,6 +8,7 @@
 //! - [`exec`]: commands, run at a peer or for one.
 //! - [`mod@file`]: files and trees, served, put and fetched.
 //! - [`datagram`]: messages and commands in datagrams.
+//! - [`serve`]: a server for all of them, and for a program's own requests.
 //!
 //! Every failure is an [`Error`] with an [`ErrorKind`], whose numbers are those of the C
 //! interface, `include/framefd.h`. A timeout is a `Duration`, or `None` to wait forever.
@@ -176,6 +177,38 @@ pub mod file {
 pub mod datagram {
     pub use crate::ops::datagram::exec::{Answer, Server, request};
     pub use crate::ops::datagram::{Options, recv, send};
+}
+
+/// Servers: they accept connections, check keys, serve requests, and stop without losing one.
+///
+/// ```
+/// use std::os::fd::OwnedFd;
+/// use std::os::unix::net::UnixStream;
+///
+/// use framefd::frame::{Connection, ConnectionOptions};
+/// use framefd::serve::{BodyMode, Server, ServerOptions};
+///
+/// # fn main() -> framefd::Result<()> {
+/// let (ours, theirs) = UnixStream::pair().unwrap();
+/// let server = Server::new(ServerOptions::default())?;
+/// server.add(OwnedFd::from(theirs))?;
+/// server.handle("shout", BodyMode::Whole, |connection, request| {
+///     let loud = request.body.to_ascii_uppercase();
+///     connection.reply(request.header.text(), None, &loud, None)
+/// })?;
+/// let stopper = server.stopper();
+/// let running = std::thread::spawn(move || server.run());
+/// let mut client = Connection::new(OwnedFd::from(ours), ConnectionOptions::default())?;
+/// assert_eq!(client.call(r#"{"cmd":"shout"}"#, b"hello", None)?.body, b"HELLO");
+/// stopper.stop();
+/// running.join().unwrap()
+/// # }
+/// ```
+pub mod serve {
+    pub use crate::ops::serve::{
+        Access, BodyMode, Commands, Counters, ExecPolicy, FilePolicy, Files, Handler, Level,
+        Limits, Listening, LogFunction, Request, Server, ServerOptions, Stopper,
+    };
 }
 
 // The layers, each importing only from those below it. They are public only for the tests of

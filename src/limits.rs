@@ -154,3 +154,36 @@ pub const DATAGRAM_SEEN: usize = 65_536;
 pub const DATAGRAM_TABLE: usize = 1024;
 /// Bytes of remembered datagram replies.
 pub const DATAGRAM_TABLE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Connections of a server. Ten thousand work, if the process may have as many descriptors.
+pub const CONNECTIONS: usize = 1024;
+/// Connections of them that have proved no key yet: MaxStartups of OpenSSH is 100.
+pub const UNAUTHENTICATED: usize = 64;
+/// Commands of a server that run at once, for each processor; others wait. MaxSessions of OpenSSH
+/// is 10 a connection.
+pub const COMMANDS_PER_CPU: usize = 2;
+/// Files that a server sends and receives at once; others wait.
+pub const TRANSFERS: usize = 64;
+/// How long a server's command may run.
+pub const COMMAND_TIME: Duration = Duration::from_secs(60 * 60);
+/// From the first byte of a request to the last of its header, in a server.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection of a server may go without a request: that of Redis' keepalive.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a server that stops waits for requests that it has begun: less than an orchestrator
+/// waits before it kills (Kubernetes: 30 s, systemd: 90 s).
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long a server that stops waits for a request that is on its way on an idle connection.
+pub const QUIET: Duration = Duration::from_millis(20);
+/// How long a server reads and drops before it closes, so that the peer can read the last reply.
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Bytes of replies that a server has queued for a connection while it reads more requests from
+/// it.
+pub const REPLIES: usize = 1024 * 1024;
+/// Bytes of unfinished requests of all connections of a server.
+pub const SERVER_MEMORY: u64 = 256 * MIB;
+/// How long a server accepts nothing after it had no descriptor or no memory for a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// When TCP asks a silent peer whether it is there. It asks three times more, ten seconds apart: a
+/// dead peer is gone within 90 s.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);

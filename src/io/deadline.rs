@@ -106,6 +106,12 @@ impl TimeLimit {
         Deadline::from_timeout(timeout).into()
     }
 
+    /// The same with no more than `stall` for each step.
+    #[must_use]
+    pub fn within(self, stall: Option<Duration>) -> TimeLimit {
+        TimeLimit { stall: self.stall.into_iter().chain(stall).min(), ..self }
+    }
+
     /// Whether there is no limit at all.
     pub fn is_endless(&self) -> bool {
         self.deadline.is_never() && self.stall.is_none()

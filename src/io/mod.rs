@@ -4,6 +4,7 @@
 
 pub mod deadline;
 pub mod fs;
+pub mod poller;
 pub mod process;
 pub mod signal;
 pub mod stream;

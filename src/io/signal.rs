@@ -16,6 +16,25 @@ pub fn with_blocked<T>(call: impl FnOnce() -> T) -> T {
     call()
 }
 
+/// Runs `call` with every signal blocked in this thread. A thread that `call` starts begins so, and
+/// the host's handlers never run in it.
+pub fn with_all_blocked<T>(call: impl FnOnce() -> T) -> T {
+    struct Restore(libc::sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            mask(libc::SIG_SETMASK, &self.0);
+        }
+    }
+    let mut all = MaybeUninit::zeroed();
+    // SAFETY: the pointer is valid, and the call fills the set.
+    let all = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        all.assume_init()
+    };
+    let _restore = Restore(mask(libc::SIG_SETMASK, &all));
+    call()
+}
+
 const SIGNALS: [libc::c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 
 /// The signals blocked in this thread until this is dropped.

@@ -185,8 +185,9 @@ fn on_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// From now on each of these calls fails in this thread, and in those that it starts.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "all are small")]
-fn fail(calls: &[(libc::c_long, Errno)]) {
+pub fn fail(calls: &[(libc::c_long, Errno)]) {
     let step = |code: u32, skip, k| libc::sock_filter { code: code as u16, jt: 0, jf: skip, k };
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
     for (number, errno) in calls {

@@ -1,10 +1,11 @@
-//! The features: frames, keys, commands, files and datagrams.
+//! The features: frames, keys, commands, files, datagrams and servers.
 
 pub mod auth;
 pub mod datagram;
 pub mod exec;
 pub mod file;
 pub mod frame;
+pub mod serve;
 
 use std::os::fd::BorrowedFd;
 

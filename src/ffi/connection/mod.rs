@@ -120,6 +120,7 @@ impl FrameConnectionOptions {
             duplex: self.has(FRAME_CONNECTION_DUPLEX),
             as_is: self.has(FRAME_CONNECTION_AS_IS),
             keepalive: self.has(FRAME_CONNECTION_KEEPALIVE),
+            stall: None,
             interrupted: self.interrupted.map(|asked| hook(asked, self.context)),
         };
         Ok((options, timeout(self.timeout_ms, None)?))

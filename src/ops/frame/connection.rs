@@ -14,6 +14,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -58,6 +59,9 @@ pub struct ConnectionOptions {
     pub as_is: bool,
     /// Keepalive probes of tcp(7) are enabled.
     pub keepalive: bool,
+    /// For a server: the longest wait for a byte to come or to be taken, whatever the timeout of
+    /// the call is. A message is queued without a wait as long as the queue has room.
+    pub stall: Option<Duration>,
     /// Called before each wait and after each signal.
     pub interrupted: Option<Hook>,
 }
@@ -74,6 +78,7 @@ impl Default for ConnectionOptions {
             duplex: false,
             as_is: false,
             keepalive: false,
+            stall: None,
             interrupted: None,
         }
     }
@@ -175,10 +180,13 @@ impl<'fd> Connection<'fd> {
             max_body: options.max_body,
             prefix,
         };
-        let ConnectionOptions { max_header, max_queue, format, exact, .. } = options;
+        let ConnectionOptions { max_header, max_queue, format, exact, stall, .. } = options;
+        // A server's own limit for requests does not limit its replies.
+        let max_header =
+            if stall.is_some() { max_header.max(limits::MAX_HEADER) } else { max_header };
         Ok(Connection {
-            receiving: Receiving::new(fds[0], &interrupt, limits, format, exact),
-            sending: Sending::new(fds[1], &interrupt, format, max_header, max_queue),
+            receiving: Receiving::new(fds[0], &interrupt, limits, format, exact, stall),
+            sending: Sending::new(fds[1], &interrupt, format, max_header, max_queue, stall),
             shared: Arc::new(Shared::new(interrupt)),
             is_duplex: options.duplex,
             max_body: options.max_body,

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::connection::Connection;
-use super::message::{Body, Message};
+use super::message::Message;
 use super::receiving::{Receiving, meanwhile};
 use super::sending::{Sending, Sent, is_resumable};
 use super::shared::Shared;
@@ -85,11 +85,7 @@ impl<'fd> ReceiveHalf<'_, 'fd> {
             "" => None,
             text => Some(Header::parse(copy(text.as_bytes(), 1)?, limits::MAX_DEPTH_HARD)?),
         };
-        let body = match decoder.take_buffer(span)? {
-            Some(memory) => Body::within(memory, span.body.start),
-            None => copy(decoder.view(span).body(), 0)?.into(),
-        };
-        Ok(Message { header, body })
+        Ok(Message { header, body: self.receiving.owned_body(span)? })
     }
 
     /// The header of the next message, borrowed until the next call, and the length of its body.

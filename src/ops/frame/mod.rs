@@ -9,6 +9,7 @@ mod messages;
 mod raw;
 mod receiving;
 mod sending;
+mod serving;
 mod shared;
 mod transport;
 
@@ -18,6 +19,7 @@ pub use connection::{Connection, ConnectionOptions, Proof, State};
 pub use halves::{ReceiveHalf, SendHalf};
 pub use message::{Body, Frame, Message};
 pub use raw::*;
+pub(crate) use receiving::Ahead;
 pub use sending::Sent;
 pub use shared::Handle;
 pub(crate) use shared::WeakHandle;

@@ -3,7 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use super::message::Body;
 use super::sending::Sending;
 use super::transport::Incoming;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +32,8 @@ pub struct Receiving<'fd> {
     decoder: Decoder,
     format: Format,
     max_depth: u32,
+    /// The longest wait for a byte.
+    stall: Option<Duration>,
     /// No byte is read beyond the current message.
     is_exact: bool,
     /// Bytes that were received while a send waited. The next call decodes them: the decoder's
@@ -50,6 +54,19 @@ pub struct Receiving<'fd> {
     drops_late_input: bool,
 }
 
+/// The next request, as far as it was received.
+#[derive(Debug)]
+pub(crate) enum Ahead {
+    /// Nothing of it.
+    Nothing,
+    /// A part of its header.
+    Part,
+    /// The rest of the body of the request before it has not come yet.
+    Rest,
+    /// Its header, and the number of bytes of its body. It was not taken.
+    Header(Header, u64),
+}
+
 impl<'fd> Receiving<'fd> {
     pub(super) fn new(
         fd: Option<BorrowedFd<'fd>>,
@@ -57,6 +74,7 @@ impl<'fd> Receiving<'fd> {
         limits: Limits,
         format: Format,
         is_exact: bool,
+        stall: Option<Duration>,
     ) -> Receiving<'fd> {
         let source = fd.map(|fd| Incoming::new(fd, interrupt));
         Receiving {
@@ -65,6 +83,7 @@ impl<'fd> Receiving<'fd> {
             decoder: Decoder::new(limits),
             format,
             max_depth: limits.max_depth,
+            stall,
             is_exact,
             taken_in: Vec::new(),
             is_waited_for: false,
@@ -205,6 +224,70 @@ impl<'fd> Receiving<'fd> {
         match self.format {
             Format::Frames => self.decoder.next_frame_span(),
             Format::Packets(_) => self.decoder.next_packet_span(),
+        }
+    }
+
+    /// The next request, as far as it was received. What is there of the body before it, and of
+    /// input for a command that has ended, is dropped.
+    pub(super) fn ahead(&mut self) -> Result<Ahead> {
+        self.check()?;
+        self.decode_taken_in()?;
+        loop {
+            self.decoder.body(usize::MAX);
+            if self.left() > 0 {
+                return Ok(Ahead::Rest);
+            }
+            let Some((text, body_len)) = self.decoder.peek()? else {
+                let is_empty = self.decoder.rest().is_empty();
+                return Ok(if is_empty { Ahead::Nothing } else { Ahead::Part });
+            };
+            let header = Header::parse(copy(text, 1)?, self.max_depth)?;
+            if !(self.drops_late_input && is_late_input(&header)) {
+                self.drops_late_input = false;
+                return Ok(Ahead::Header(header, body_len));
+            }
+            self.decoder.next_header_span()?;
+        }
+    }
+
+    /// Reads once; `None`: nothing is there.
+    pub(super) fn read_there(&mut self, time: &mut Time) -> Result<Option<usize>> {
+        self.check()?;
+        self.decode_taken_in()?;
+        match self.read_more(time) {
+            Ok(0) => {
+                self.has_ended = true;
+                Ok(Some(0))
+            }
+            Ok(got) => Ok(Some(got)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes that were received and not taken.
+    pub(super) fn buffered(&self) -> usize {
+        self.decoder.rest().len() + self.taken_in.len()
+    }
+
+    /// Frees the buffers that are empty.
+    pub(super) fn give_back(&mut self) {
+        self.decoder.release();
+        if let Some(source) = &mut self.source {
+            source.release();
+        }
+    }
+
+    /// Whether sealed bytes are held of which no call has taken anything.
+    pub(super) fn holds_sealed(&self) -> bool {
+        self.source.as_ref().is_some_and(Incoming::holds_bytes)
+    }
+
+    /// The body of a message that was taken, as an owned value.
+    pub(super) fn owned_body(&mut self, span: &Span) -> Result<Body> {
+        match self.decoder.take_buffer(span)? {
+            Some(memory) => Ok(Body::within(memory, span.body.start)),
+            None => Ok(copy(self.decoder.view(span).body(), 0)?.into()),
         }
     }
 
@@ -558,7 +641,7 @@ impl<'fd> Receiving<'fd> {
         self.fail_if_over()?;
         let (is_exact, width) = (self.is_exact, self.prefix_width());
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
-        source.begin(time.time_limit().next());
+        source.begin(time.time_limit().within(self.stall).next());
         let missing = self.decoder.missing(width);
         let buffer = self.decoder.space()?;
         let room = buffer.capacity() - buffer.len();
@@ -581,7 +664,7 @@ impl<'fd> Receiving<'fd> {
     fn source(&mut self, time: &mut Time) -> Result<&mut Incoming<'fd>> {
         self.fail_if_over()?;
         let Some(source) = &mut self.source else { return Err(no_descriptor()) };
-        source.begin(time.time_limit().next());
+        source.begin(time.time_limit().within(self.stall).next());
         Ok(source)
     }
 

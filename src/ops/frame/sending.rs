@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::transport::{MAX_PIECES, Outgoing};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,6 +46,8 @@ pub struct Sending<'fd> {
     format: Format,
     max_header: u64,
     max_queue: u64,
+    /// The longest wait for a byte to be taken.
+    stall: Option<Duration>,
     /// Bytes that a begun body still needs.
     to_send: u64,
     has_ended: bool,
@@ -58,6 +61,7 @@ impl<'fd> Sending<'fd> {
         format: Format,
         max_header: u64,
         max_queue: u64,
+        stall: Option<Duration>,
     ) -> Sending<'fd> {
         let sink = fd.map(|fd| Outgoing::new(fd, interrupt));
         Sending {
@@ -68,6 +72,7 @@ impl<'fd> Sending<'fd> {
             format,
             max_header,
             max_queue,
+            stall,
             to_send: 0,
             has_ended: false,
             failed: None,
@@ -165,6 +170,9 @@ impl<'fd> Sending<'fd> {
                 _ => {}
             }
         }
+        // Nobody in a server waits for a peer that does not read, as long as the queue has room.
+        let mut at_once = Deadline::PAST.into();
+        let time = if self.stall.is_some() && fits { &mut at_once } else { time };
         self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
     }
 
@@ -191,6 +199,11 @@ impl<'fd> Sending<'fd> {
     /// Returns the buffer of a moved body that was written.
     pub(super) fn release(&mut self) {
         self.queue.give_back(&mut Vec::new());
+    }
+
+    /// Frees the buffers if they are empty.
+    pub(super) fn give_back(&mut self) {
+        self.queue.free();
     }
 
     /// Whether a body can be moved into the queue.
@@ -457,7 +470,8 @@ impl<'fd> Sending<'fd> {
             all[count] = piece;
             count += 1;
         }
-        let sent = sink.write_beside(&all[..count], other, time.time_limit());
+        let time_limit = time.time_limit().within(self.stall);
+        let sent = sink.write_beside(&all[..count], other, time_limit);
         let sent = sent.inspect_err(|error| {
             if !is_resumable(error) {
                 self.failed = Some(error.clone());

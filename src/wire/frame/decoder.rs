@@ -229,10 +229,15 @@ impl Decoder {
 
     /// The text of the next header, if all of it was fed, without taking it.
     pub(crate) fn peek_header(&mut self) -> Result<Option<&[u8]>> {
+        Ok(self.peek()?.map(|(text, _)| text))
+    }
+
+    /// The same with the length of the body.
+    pub(crate) fn peek(&mut self) -> Result<Option<(&[u8], u64)>> {
         let head = self.read_head()?;
         self.head = head;
         let text = self.start + PREFIX_SIZE;
-        Ok(head.map(|head| &self.buffer[text..text + head.header_len]))
+        Ok(head.map(|head| (&self.buffer[text..text + head.header_len], head.body_len)))
     }
 
     /// Treats the next `len` bytes as a streamed body, although the last header declares none.

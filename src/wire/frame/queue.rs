@@ -135,6 +135,14 @@ impl Queue {
         }
     }
 
+    /// Frees the buffers if everything was written: for an idle stream.
+    pub fn free(&mut self) {
+        if self.is_empty() && self.parts.iter().any(|part| part.capacity() > 0) {
+            self.parts = Default::default();
+            self.sent = 0;
+        }
+    }
+
     /// Drops messages that begin at `position` of the stream or later, and of which nothing was
     /// written.
     pub fn drop_behind(&mut self, position: u64) {

@@ -1,0 +1,81 @@
+//! A connection in a server's loop: steps that never wait.
+
+use super::connection::Connection;
+use super::message::Body;
+use super::receiving::Ahead;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::{Deadline, Time};
+use crate::limits;
+use crate::wire::message::ErrorReply;
+
+/// A step that does not wait.
+fn at_once() -> Time {
+    Time::from(Deadline::PAST)
+}
+
+impl Connection<'_> {
+    /// Looks at the bytes that were received. Input for a command that has ended is dropped.
+    pub(crate) fn ahead(&mut self) -> Result<Ahead> {
+        self.shared().check()?;
+        self.receiving.ahead()
+    }
+
+    /// Reads once; 0 is the end of the stream, `None`: nothing is there.
+    pub(crate) fn read_there(&mut self) -> Result<Option<usize>> {
+        self.receiving.read_there(&mut at_once())
+    }
+
+    /// Takes the next message if all of it was received, and returns its body.
+    pub(crate) fn body_there(&mut self) -> Result<Option<Body>> {
+        let Some(span) = self.receiving.next_there()? else { return Ok(None) };
+        self.receiving.owned_body(&span).map(Some)
+    }
+
+    /// Takes the header of the next message, which was received.
+    pub(crate) fn take_header(&mut self) -> Result<()> {
+        self.receiving.decoder().next_header_span().map(drop)
+    }
+
+    /// Bytes that were received and not taken.
+    pub(crate) fn buffered(&self) -> usize {
+        self.receiving.buffered()
+    }
+
+    /// Whether the last read has left bytes that a poll does not report.
+    pub(crate) fn holds_sealed(&self) -> bool {
+        self.receiving.holds_sealed()
+    }
+
+    /// Total of bytes that were written to the descriptor.
+    pub(crate) fn written(&self) -> u64 {
+        self.sending.written()
+    }
+
+    /// Gives back the memory of empty buffers.
+    pub(crate) fn give_back(&mut self) {
+        self.receiving.give_back();
+        self.sending.give_back();
+    }
+
+    /// Queues an error reply, even if receiving has broken the connection.
+    pub(crate) fn put_error(&mut self, error: &Error) -> Result<()> {
+        let reply = ErrorReply::new(error.kind(), &error.to_string(), None).header();
+        self.sending.put(&reply)
+    }
+
+    /// Writes what is queued, ends this direction, and drops received bytes until the peer has
+    /// ended its own; true once that is done. A broken connection is ended as well: the peer may
+    /// not have read the last reply.
+    pub(crate) fn try_end(&mut self) -> Result<bool> {
+        let mut time = at_once();
+        let ended = self
+            .sending
+            .end(None, &mut time)
+            .and_then(|()| self.receiving.drain(limits::LINGER, &mut time));
+        match ended {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The thread that controls a server: it accepts connections, looks at the time, and stops.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::engine::Engine;
+use super::listening::{LISTENER, Listener, Listening, STOP, TIMER};
+use super::locked;
+use super::log::{Level, add};
+use super::peer::Next;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::deadline::Deadline;
+use crate::io::poller::{Interest, Token};
+use crate::io::stream::address;
+use crate::limits;
+
+impl Engine {
+    /// Adds a listening socket.
+    pub(super) fn listen(&self, socket: Listening) -> Result<()> {
+        let mut listeners = locked(&self.listeners);
+        let token = LISTENER | listeners.len() as Token;
+        self.control.add(socket.fd(), token, Interest::Read)?;
+        listeners.push(Listener { socket: Some(socket) });
+        Ok(())
+    }
+
+    /// One turn; [`ErrorKind::TimedOut`] if there was nothing to do, [`ErrorKind::Closed`] once
+    /// the server has stopped.
+    pub(super) fn step(self: &Arc<Engine>, timeout: Option<Duration>) -> Result<()> {
+        let stopped = || Err(Error::new(ErrorKind::Closed, "the server has stopped"));
+        if self.is_over() {
+            return stopped();
+        }
+        let mut tokens = Vec::new();
+        self.control.wait::<EVENTS>(&mut tokens, timeout)?;
+        for &token in &tokens {
+            match token {
+                STOP => self.on_stop(),
+                TIMER => self.on_time(),
+                listener if listener & LISTENER != 0 => {
+                    self.accept(usize::try_from(listener & !LISTENER).unwrap_or(usize::MAX), BATCH);
+                }
+                connection => self.on_event(connection),
+            }
+        }
+        if self.common.is_draining() && self.is_done() {
+            self.is_over.store(true, Ordering::Release);
+            return stopped();
+        }
+        match tokens.len() {
+            0 => Err(Error::new(ErrorKind::TimedOut, "nothing happened")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing is left. What has connected meanwhile is served first, for a while.
+    fn is_done(self: &Arc<Engine>) -> bool {
+        let sweeps = !self.common.has_stopped_for(limits::LINGER_TIME) && !self.ends_now();
+        if sweeps && self.has_none() {
+            self.accept_all();
+        }
+        // A handler that does not look at its connection cannot be ended.
+        let is_late = self.ending.get().is_some_and(|at| at.elapsed() >= limits::LINGER_TIME);
+        is_late || self.has_none()
+    }
+
+    /// Accepts up to `most` connections.
+    fn accept(self: &Arc<Engine>, index: usize, most: usize) {
+        for _ in 0..most {
+            let accepted = {
+                let listeners = locked(&self.listeners);
+                let Some(Listener { socket: Some(socket) }) = listeners.get(index) else { return };
+                address::accept(socket.fd(), Deadline::PAST, None)
+            };
+            match accepted {
+                Ok(fd) => {
+                    if let Err(error) = self.admit(fd) {
+                        self.common
+                            .log
+                            .line(Level::Error, || format!("a connection is lost: {error}"));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => return,
+                Err(error) => return self.cannot_accept(index, &error),
+            }
+        }
+    }
+
+    fn accept_all(self: &Arc<Engine>) {
+        let count = locked(&self.listeners).len();
+        (0..count).for_each(|index| self.accept(index, limits::LISTEN_BACKLOG as usize));
+    }
+
+    /// There is no room for a connection, or the socket is of no use any more.
+    fn cannot_accept(&self, index: usize, error: &Error) {
+        let is_gone = error.kind() == ErrorKind::BadDescriptor
+            || error.errno() == Errno::INVAL.raw_os_error();
+        self.common.log.line(Level::Error, || format!("cannot accept: {error}"));
+        if is_gone {
+            let mut listeners = locked(&self.listeners);
+            if let Some(socket) = listeners.get_mut(index).and_then(|there| there.socket.take()) {
+                self.control.remove(socket.fd());
+            }
+            return;
+        }
+        add(&self.common.counts.refused_limit, 1);
+        self.listen_for(Interest::Pause);
+        self.is_paused.store(true, Ordering::Relaxed);
+        let mut table = locked(&self.table);
+        table.resume = Instant::now().checked_add(limits::ACCEPT_PAUSE);
+        self.timer.set(table.first_time());
+    }
+
+    fn listen_for(&self, interest: Interest) {
+        for (index, listener) in locked(&self.listeners).iter().enumerate() {
+            if let Some(socket) = &listener.socket {
+                // The host may have closed it.
+                let _ = self.control.arm(socket.fd(), LISTENER | index as Token, interest);
+            }
+        }
+    }
+
+    /// The time of something is up.
+    fn on_time(self: &Arc<Engine>) {
+        let now = Instant::now();
+        if self.is_paused.swap(false, Ordering::Relaxed) {
+            locked(&self.table).resume = None;
+            if !self.common.is_draining() {
+                self.listen_for(Interest::Read);
+            }
+        }
+        if self.common.has_stopped_for(self.common.limits().drain) {
+            self.end_now();
+        }
+        loop {
+            let due = locked(&self.table).take_due(now);
+            let Some((token, mut peer)) = due else { break };
+            let next = catch_unwind(AssertUnwindSafe(|| peer.expire(&self.common)));
+            self.proceed(token, peer, next.unwrap_or(Next::Close));
+        }
+        let table = locked(&self.table);
+        self.timer.set(table.first_time());
+    }
+
+    /// Somebody has asked it to stop, or the last connection is closed.
+    fn on_stop(self: &Arc<Engine>) {
+        self.stop.bell.hush();
+        let count = self.stop.count();
+        if count > 0 && !self.common.is_draining() {
+            self.drain();
+        }
+        if count > 1 {
+            self.end_now();
+        }
+    }
+
+    fn drain(self: &Arc<Engine>) {
+        let now = Instant::now();
+        let _ = self.common.stopped.set(now);
+        self.common.log.line(Level::Info, || "stopping".into());
+        self.accept_all();
+        self.listen_for(Interest::Pause);
+        let mut table = locked(&self.table);
+        for token in table.parked() {
+            if let Some(due) = table.peek(token).and_then(|peer| peer.drain(now)) {
+                table.note(token, due);
+            }
+        }
+        table.end = now.checked_add(self.common.limits().drain);
+        self.timer.set(table.first_time());
+    }
+
+    /// Ends what still runs.
+    pub(super) fn end_now(&self) {
+        let now = Instant::now();
+        let parked = {
+            let mut table = locked(&self.table);
+            if self.ending.set(now).is_err() {
+                return;
+            }
+            table.end = now.checked_add(limits::LINGER_TIME);
+            let tokens = table.parked();
+            tokens
+                .into_iter()
+                .filter_map(|token| Some((token, table.take(token)?)))
+                .collect::<Vec<_>>()
+        };
+        let waiting = locked(&self.lanes).clear();
+        let cut = parked.len() + waiting.len();
+        for (token, peer) in parked.into_iter().chain(waiting) {
+            self.close(token, peer);
+        }
+        let table = locked(&self.table);
+        table.abort_busy();
+        self.timer.set(table.first_time());
+        let cut = cut + table.count();
+        drop(table);
+        if cut > 0 {
+            self.common.log.line(Level::Warning, || format!("{cut} connections are cut"));
+        }
+    }
+
+    /// Closes the listening sockets that it owns.
+    pub(super) fn forget_listeners(&self) {
+        for listener in locked(&self.listeners).iter_mut() {
+            if let Some(socket) = listener.socket.take() {
+                self.control.remove(socket.fd());
+            }
+        }
+    }
+}
+
+/// Events of one turn, and connections that are accepted in one.
+const EVENTS: usize = 64;
+const BATCH: usize = 64;

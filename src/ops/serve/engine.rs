@@ -1,0 +1,361 @@
+//! The part of a server that its threads share.
+//!
+//! | state | entered by | what happens |
+//! |---|---|---|
+//! | serving | the first `run` or `step` | everything |
+//! | draining | the first stop | what waits to be accepted is accepted; requests are served; idle connections are ended |
+//! | ending | the second stop, or `drain` after the first | connections are closed; calls on them are aborted |
+//! | stopped | no connection is left | `run` returns |
+
+use std::ops::ControlFlow;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+
+use super::common::Common;
+use super::lanes::Lanes;
+use super::listening::{Listener, QUIT, STOP, TIMER};
+use super::locked;
+use super::log::{Level, add, take};
+use super::options::ServerOptions;
+use super::peer::{Lane, Next, Peer};
+use super::pool::Pool;
+use super::stop::Stop;
+use super::table::Table;
+use crate::error::Result;
+use crate::io::poller::{Bell, Interest, Poller, Repeat, Timer, Token};
+use crate::io::wait::Hook;
+use crate::limits;
+use crate::ops::frame::{Connection, ConnectionOptions};
+
+pub(super) struct Engine {
+    pub(super) common: Common,
+    /// Listeners, the stop and the timer; without workers the connections as well.
+    pub(super) control: Poller,
+    /// What the workers wait for.
+    pub(super) shared: Option<Poller>,
+    pub(super) stop: Arc<Stop>,
+    /// Ends the workers.
+    pub(super) quit: Bell,
+    pub(super) timer: Timer,
+    pub(super) table: Mutex<Table>,
+    pub(super) lanes: Mutex<Lanes>,
+    pub(super) pool: Pool,
+    pub(super) listeners: Mutex<Vec<Listener>>,
+    /// When the second one came, or it took too long.
+    pub(super) ending: OnceLock<Instant>,
+    pub(super) is_over: AtomicBool,
+    pub(super) is_paused: AtomicBool,
+}
+
+impl Engine {
+    pub(super) fn new(options: ServerOptions) -> Result<Engine> {
+        let common = Common::new(options)?;
+        let control = Poller::new(Repeat::Always)?;
+        let shared = (common.options.workers > 0).then(|| Poller::new(Repeat::Once)).transpose()?;
+        let stop = Arc::new(Stop::new()?);
+        let (timer, quit) = (Timer::new()?, Bell::new()?);
+        control.add_for_all(stop.bell.fd(), STOP)?;
+        // The first turn comes at once: it starts the threads.
+        stop.bell.ring();
+        control.add_for_all(timer.fd(), TIMER)?;
+        if let Some(shared) = &shared {
+            shared.add_for_all(quit.fd(), QUIT)?;
+        }
+        Ok(Engine {
+            control,
+            shared,
+            stop,
+            quit,
+            timer,
+            table: Mutex::default(),
+            lanes: Mutex::new(Lanes::new(common.limits())),
+            pool: Pool::new(common.options.workers),
+            listeners: Mutex::default(),
+            ending: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
+            common,
+        })
+    }
+
+    // ---- what peers ask for
+
+    /// Whether it has stopped.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Whether no connection is left.
+    pub(super) fn has_none(&self) -> bool {
+        locked(&self.table).count() == 0
+    }
+
+    /// Requests that take long and run.
+    pub(super) fn running(&self) -> usize {
+        locked(&self.lanes).running()
+    }
+
+    /// Whether nobody is waited for any more.
+    pub(super) fn ends_now(&self) -> bool {
+        self.ending.get().is_some()
+    }
+
+    /// Whether something was cut by the stop.
+    pub(super) fn has_cut(&self) -> bool {
+        self.ends_now() || self.stop.has_cut.load(Ordering::Acquire)
+    }
+
+    /// A connection has proved its key; false if there are too many.
+    pub(super) fn settle(&self, token: Token) -> bool {
+        let mut table = locked(&self.table);
+        let settled = table.count() - table.pending();
+        if settled >= self.common.limits().max_connections {
+            return false;
+        }
+        table.settle(token);
+        true
+    }
+
+    // ---- connections
+
+    /// A new connection.
+    pub(super) fn admit(&self, fd: OwnedFd) -> Result<()> {
+        let alive = limits::KEEPALIVE;
+        // They fail on a socket that is not TCP.
+        let _ = sockopt::set_tcp_keepidle(&fd, alive);
+        let _ = sockopt::set_tcp_keepintvl(&fd, alive / 6);
+        let _ = sockopt::set_tcp_keepcnt(&fd, 3);
+        let is_socket = sockopt::socket_type(&fd).is_ok();
+        let limits = self.common.limits();
+        let options = ConnectionOptions {
+            max_header: limits.max_header,
+            max_depth: limits.max_depth,
+            max_body: limits.max_body,
+            max_queue: limits.max_queue,
+            keepalive: is_socket,
+            stall: Some(limits.stall),
+            interrupted: self.hook(),
+            ..ConnectionOptions::default()
+        };
+        let connection = Connection::new(fd, options)?;
+        let needs_key = self.common.options.access.ring.is_some();
+        let (token, evicted, is_refused) = {
+            let mut table = locked(&self.table);
+            let is_refused = table.count() - table.pending() >= limits.max_connections;
+            let is_pending = needs_key || is_refused;
+            let is_full = is_pending && table.pending() >= limits.max_unauthenticated;
+            let evicted = if is_full { table.evict() } else { None };
+            (table.insert(connection.handle(), is_pending), evicted, is_refused)
+        };
+        add(&self.common.counts.connections, 1);
+        add(&self.common.counts.connections_now, 1);
+        if let Some((token, peer)) = evicted {
+            add(&self.common.counts.refused_limit, 1);
+            self.common
+                .log
+                .line(Level::Warning, || "the oldest connection without a key is closed".into());
+            if let Some(peer) = peer {
+                self.close(token, peer);
+            }
+        }
+        let mut peer = Box::new(Peer::new(connection, needs_key, is_refused));
+        self.common.log.line(Level::Debug, || format!("{}: connected", peer.who()));
+        let next = peer.begin(&self.common);
+        self.proceed(token, peer, next);
+        Ok(())
+    }
+
+    /// Without workers nobody else could end what runs in the one thread.
+    fn hook(&self) -> Option<Hook> {
+        if self.shared.is_some() {
+            return None;
+        }
+        let (stop, drain) = (Arc::clone(&self.stop), self.common.limits().drain);
+        let seen = OnceLock::new();
+        Some(Box::new(move || match stop.count() {
+            0 => ControlFlow::Continue(()),
+            1 if seen.get_or_init(Instant::now).elapsed() < drain => ControlFlow::Continue(()),
+            _ => stop.cut(),
+        }))
+    }
+
+    /// Starts the threads that are missing.
+    pub(super) fn start(self: &Arc<Engine>) -> Result<()> {
+        self.pool.start(|| self.worker())
+    }
+
+    /// The work of a thread.
+    fn worker(self: &Arc<Engine>) -> impl FnOnce() + Send + 'static {
+        let own = Arc::clone(self);
+        move || own.serve()
+    }
+
+    fn serve(self: &Arc<Engine>) {
+        let Some(poller) = &self.shared else { return };
+        let mut tokens = Vec::with_capacity(1);
+        loop {
+            tokens.clear();
+            // One event at a time: another thread takes the next one.
+            if let Err(error) = poller.wait::<1>(&mut tokens, Some(SPARE)) {
+                return self.common.log.line(Level::Error, || error.to_string());
+            }
+            match tokens.first() {
+                Some(&QUIT) => return,
+                Some(&token) => self.on_event(token),
+                None if self.pool.leave(self.running()) => return,
+                None => {}
+            }
+        }
+    }
+
+    /// An event of a connection.
+    pub(super) fn on_event(self: &Arc<Engine>, token: Token) {
+        // It may have been closed since.
+        let Some(mut peer) = locked(&self.table).take(token) else { return };
+        let next = self.turn(&mut peer);
+        self.work(token, peer, next);
+    }
+
+    fn turn(&self, peer: &mut Peer) -> Next {
+        catch_unwind(AssertUnwindSafe(|| peer.turn(&self.common))).unwrap_or(Next::Close)
+    }
+
+    /// Does what is next, and everything after that.
+    fn work(self: &Arc<Engine>, token: Token, peer: Box<Peer>, next: Next) {
+        let mut todo = vec![(token, peer, next)];
+        while let Some((token, peer, next)) = todo.pop() {
+            let Next::Run(lane) = next else {
+                self.proceed(token, peer, next);
+                continue;
+            };
+            let entered = {
+                let mut lanes = locked(&self.lanes);
+                if self.ends_now() {
+                    drop(lanes);
+                    self.close(token, peer);
+                    continue;
+                }
+                lanes.enter(lane, token, peer)
+            };
+            if let Some(peer) = entered {
+                self.run(token, peer, lane, &mut todo);
+            }
+        }
+    }
+
+    /// Serves a request that takes long, and then the next ones that wait for its place.
+    fn run(
+        self: &Arc<Engine>,
+        token: Token,
+        peer: Box<Peer>,
+        lane: Lane,
+        todo: &mut Vec<(Token, Box<Peer>, Next)>,
+    ) {
+        let mut next = Some((token, peer));
+        while let Some((token, mut peer)) = next {
+            let _counted = self.common.count_request();
+            let running = locked(&self.lanes).running();
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                match self.pool.begin_long(running, self.worker()) {
+                    Ok(()) => peer.run(&self.common, lane),
+                    Err(error) => {
+                        self.common.log.line(Level::Error, || error.to_string());
+                        peer.refuse_run(&self.common);
+                    }
+                }
+            }));
+            next = locked(&self.lanes).leave(lane);
+            let after = if ran.is_ok() { self.turn(&mut peer) } else { Next::Close };
+            match after {
+                // Others wait for the place: it is the last of them.
+                Next::Run(_) => todo.push((token, peer, after)),
+                after => self.proceed(token, peer, after),
+            }
+        }
+    }
+
+    /// Parks or closes a connection.
+    pub(super) fn proceed(&self, token: Token, mut peer: Box<Peer>, next: Next) {
+        match next {
+            Next::Wait(interest, due) => self.park(token, peer, interest, due),
+            Next::Proved => {
+                let is_one_too_many = !self.settle(token);
+                let next = peer.proved(&self.common, is_one_too_many);
+                self.proceed(token, peer, next);
+            }
+            Next::Close | Next::Run(_) => self.close(token, peer),
+        }
+    }
+
+    /// Whether a descriptor is of a kind that can be waited for.
+    pub(super) fn check(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        self.control.add(fd, QUIT, Interest::Pause)?;
+        self.control.remove(fd);
+        Ok(())
+    }
+
+    fn poller(&self) -> &Poller {
+        self.shared.as_ref().unwrap_or(&self.control)
+    }
+
+    fn park(&self, token: Token, mut peer: Box<Peer>, interest: Interest, due: Instant) {
+        peer.give_back();
+        let Some(fd) = peer.fd() else { return self.close(token, peer) };
+        let before = peer.armed.replace(interest);
+        let mut table = locked(&self.table);
+        let parked = if self.ends_now() { Err(peer) } else { table.park(token, peer, due) };
+        let is_first = match parked {
+            Ok(is_first) => is_first,
+            Err(peer) => {
+                drop(table);
+                return self.close(token, peer);
+            }
+        };
+        // Under the lock: nobody else closes the descriptor before it is armed.
+        let armed = match before {
+            None => self.poller().add(fd, token, interest),
+            Some(before) if before == interest && self.shared.is_none() => Ok(()),
+            Some(_) => self.poller().arm(fd, token, interest),
+        };
+        if is_first {
+            self.timer.set(Some(due));
+        }
+        if let Err(error) = armed {
+            let peer = table.take(token);
+            drop(table);
+            self.common.log.line(Level::Error, || format!("a connection is closed: {error}"));
+            if let Some(peer) = peer {
+                self.close(token, peer);
+            }
+        }
+    }
+
+    pub(super) fn close(&self, token: Token, mut peer: Box<Peer>) {
+        peer.forget_memory(&self.common);
+        if let (Some(fd), Some(_)) = (peer.fd(), peer.armed) {
+            self.poller().remove(fd);
+        }
+        self.common.log.line(Level::Debug, || format!("{}: closed", peer.who()));
+        drop(peer);
+        let count = {
+            let mut table = locked(&self.table);
+            table.remove(token);
+            table.count()
+        };
+        take(&self.common.counts.connections_now);
+        if count == 0 && self.common.is_draining() {
+            self.stop.bell.ring();
+        } else if self.is_paused.load(Ordering::Relaxed) {
+            // There is a descriptor again.
+            self.timer.set(Some(Instant::now()));
+        }
+    }
+}
+
+/// How long a thread is kept that was started for a request that took long.
+const SPARE: Duration = Duration::from_secs(10);

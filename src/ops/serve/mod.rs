@@ -1,0 +1,29 @@
+//! A server: it accepts connections, checks keys, serves requests and stops without losing one.
+
+mod common;
+mod control;
+mod engine;
+mod lanes;
+mod listening;
+mod log;
+mod options;
+mod peer;
+mod pool;
+mod server;
+mod service;
+mod stop;
+mod table;
+mod waits;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use listening::Listening;
+pub use log::{Counters, Level, LogFunction};
+pub use options::{Access, Limits, ServerOptions};
+pub use server::{Server, Stopper};
+pub use service::{BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handler, Request};
+
+/// A panic leaves nothing half changed that a lock protects.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

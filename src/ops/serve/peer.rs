@@ -1,0 +1,478 @@
+//! One connection of a server: its handshake, its requests and their replies.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::common::Common;
+use super::log::{Level, add};
+use super::service::{BodyMode, Request, Serve, Service};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::poller::Interest;
+use crate::io::stream::address;
+use crate::limits;
+use crate::ops::frame::{Ahead, Connection};
+use crate::wire::auth::KeyId;
+use crate::wire::escape;
+use crate::wire::json::header::Header;
+
+/// What happens to a connection next.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    /// It waits, until then.
+    Wait(Interest, Instant),
+    /// It has proved its key.
+    Proved,
+    /// Its request takes long, and needs a place.
+    Run(Lane),
+    Close,
+}
+
+impl Next {
+    /// The next turn comes at once, since there is room to write.
+    fn at_once(self) -> Next {
+        match self {
+            Next::Wait(_, due) => Next::Wait(Interest::Both, due),
+            next => next,
+        }
+    }
+}
+
+/// A kind of request that takes long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Command,
+    Transfer,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    Nothing,
+    Handshake,
+    Request,
+    Header,
+    Body,
+    Rest,
+    Room,
+    End,
+}
+
+/// What became of a request.
+pub(super) enum Dispatched {
+    Served,
+    /// Its body has not come yet.
+    Incomplete,
+    Run(Lane),
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
+pub(super) struct Peer {
+    /// `None`: a handler has it, or has lost it.
+    pub(super) connection: Option<Connection<'static>>,
+    pub(super) key: KeyId,
+    pub(super) is_authenticated: bool,
+    /// Its first request is told `busy`.
+    pub(super) is_refused: bool,
+    /// It has had no request yet.
+    pub(super) is_fresh: bool,
+    /// It ends, see above.
+    pub(super) is_ending: bool,
+    /// Bytes were left that no event tells of.
+    holds_sealed: bool,
+    /// The peer has ended its direction.
+    pub(super) has_ended: bool,
+    /// A request that was not taken yet, and the length of its body.
+    pub(super) ahead: Option<(Header, u64)>,
+    /// What is missing for the next step.
+    missing: Waits,
+    pub(super) waits: Waits,
+    /// When the wait began.
+    pub(super) since: Instant,
+    /// When its time is up, whatever happens until then.
+    pub(super) limit: Option<Instant>,
+    /// When its time is up if nothing happens.
+    pub(super) due: Instant,
+    /// Bytes that were written.
+    pub(super) written: u64,
+    /// Bytes of them that the peer has read, as far as the kernel knows: when the wait for room
+    /// began, and when that was last looked at.
+    pub(super) read_before: i64,
+    pub(super) read: i64,
+    /// Events in a row that brought nothing.
+    pub(super) fruitless: u8,
+    /// What the poller waits for; `None`: it does not know this connection.
+    pub(super) armed: Option<Interest>,
+    /// Bytes in memory that are counted.
+    pub(super) counted: u64,
+}
+
+impl Peer {
+    pub(super) fn new(connection: Connection<'static>, needs_key: bool, is_refused: bool) -> Peer {
+        let now = Instant::now();
+        Peer {
+            connection: Some(connection),
+            key: KeyId::default(),
+            is_authenticated: !needs_key,
+            is_refused,
+            is_fresh: true,
+            is_ending: false,
+            holds_sealed: false,
+            has_ended: false,
+            ahead: None,
+            missing: Waits::Request,
+            waits: Waits::Nothing,
+            since: now,
+            limit: None,
+            due: now,
+            written: 0,
+            read_before: 0,
+            read: 0,
+            fruitless: 0,
+            armed: None,
+            counted: 0,
+        }
+    }
+
+    /// Its descriptor.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'static>> {
+        self.connection.as_ref().and_then(Connection::read_fd)
+    }
+
+    /// Who it is, for a log line.
+    pub(super) fn who(&self) -> String {
+        let address = self.fd().and_then(|fd| address::address_of(fd, true).ok());
+        let address = address.map_or("?".into(), |address| escape(&address));
+        match self.key.as_str() {
+            "" => address,
+            key => format!("{address} ({key})"),
+        }
+    }
+
+    /// What it does before the first event: it sends the challenge. Otherwise it waits.
+    pub(super) fn begin(&mut self, common: &Common) -> Next {
+        if self.is_authenticated {
+            return self.wait(common, Instant::now(), Waits::Request, true);
+        }
+        self.prove(common)
+    }
+
+    /// Everything that can be done now, without waiting for the peer.
+    pub(super) fn turn(&mut self, common: &Common) -> Next {
+        if !self.is_authenticated {
+            return self.prove(common);
+        }
+        if self.is_ending {
+            return self.end(common);
+        }
+        self.serve(common).unwrap_or_else(|error| self.failed(common, &error))
+    }
+
+    /// Goes on with the handshake.
+    fn prove(&mut self, common: &Common) -> Next {
+        match self.shake(common) {
+            Ok(false) => self.wait(common, Instant::now(), Waits::Handshake, false),
+            Ok(true) => Next::Proved,
+            Err(error) => {
+                add(&common.counts.refused_auth, 1);
+                common.log.line(Level::Warning, || format!("{}: refused: {error}", self.who()));
+                Next::Close
+            }
+        }
+    }
+
+    /// The key is proved. The first request may have come with it; another turn serves that.
+    pub(super) fn proved(&mut self, common: &Common, is_one_too_many: bool) -> Next {
+        self.is_refused |= is_one_too_many;
+        self.wait(common, Instant::now(), Waits::Request, true).at_once()
+    }
+
+    fn shake(&mut self, common: &Common) -> Result<bool> {
+        let access = &common.options.access;
+        let (Some(connection), Some(ring)) = (&mut self.connection, &access.ring) else {
+            return Err(Error::new(ErrorKind::Key, "there is no key"));
+        };
+        let shaken = if access.plain {
+            connection.auth_server(ring, Duration::ZERO)
+        } else {
+            connection.seal_server(ring, &access.terms, Duration::ZERO)
+        };
+        match shaken {
+            Ok(key) => {
+                (self.key, self.is_authenticated) = (key, true);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Serves the requests that one read brings, and writes their replies together.
+    fn serve(&mut self, common: &Common) -> Result<Next> {
+        let (mut has_read, mut got) = (self.has_ended, 0);
+        loop {
+            let connection = self.connection.as_mut().ok_or_else(lost)?;
+            if connection.queued() > limits::REPLIES {
+                connection.try_flush()?;
+                if connection.queued() > limits::REPLIES {
+                    return Ok(self.wait(common, Instant::now(), Waits::Room, false));
+                }
+            }
+            if self.ahead.is_none() {
+                self.ahead = match connection.ahead()? {
+                    Ahead::Header(header, len) => Some((header, len)),
+                    what => {
+                        self.missing = match what {
+                            Ahead::Part => Waits::Header,
+                            Ahead::Rest => Waits::Rest,
+                            _ => Waits::Request,
+                        };
+                        None
+                    }
+                };
+            }
+            if self.ahead.is_some() {
+                match self.dispatch(common)? {
+                    Dispatched::Incomplete => self.missing = Waits::Body,
+                    next => match self.served(common, &next)? {
+                        Some(next) => return Ok(next),
+                        None => continue,
+                    },
+                }
+            }
+            if !has_read {
+                let count = self.read()?;
+                got += count;
+                let holds =
+                    count > 0 && self.connection.as_ref().is_some_and(Connection::holds_sealed);
+                has_read = !holds || got >= limits::READ_AHEAD_MAX;
+                self.holds_sealed = holds && has_read;
+                if count > 0 {
+                    continue;
+                }
+            }
+            return self.pause(common, got > 0);
+        }
+    }
+
+    /// Reads once; the number of bytes.
+    fn read(&mut self) -> Result<usize> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let got = connection.read_there()?;
+        self.has_ended |= got == Some(0);
+        Ok(got.unwrap_or(0))
+    }
+
+    /// Nothing more can be done at the moment.
+    fn pause(&mut self, common: &Common, moved: bool) -> Result<Next> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        connection.try_flush()?;
+        let is_late = self.missing == Waits::Request
+            && !self.is_fresh
+            && common.has_stopped_for(limits::QUIET);
+        if self.has_ended || is_late {
+            return Ok(self.begin_end(common));
+        }
+        let next = self.wait(common, Instant::now(), self.missing, moved);
+        Ok(if std::mem::take(&mut self.holds_sealed) { next.at_once() } else { next })
+    }
+
+    /// After a request, or before one that takes long.
+    fn served(&mut self, common: &Common, dispatched: &Dispatched) -> Result<Option<Next>> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        if let Dispatched::Run(lane) = dispatched {
+            connection.try_flush()?;
+            return Ok(Some(match connection.queued() {
+                0 => Next::Run(*lane),
+                _ => self.wait(common, Instant::now(), Waits::Room, false),
+            }));
+        }
+        // What it waits for next begins anew.
+        (self.waits, self.is_fresh) = (Waits::Nothing, false);
+        if self.is_refused || self.is_ending || connection.to_receive() > limits::REFUSED {
+            return Ok(Some(self.begin_end(common)));
+        }
+        Ok(None)
+    }
+
+    /// Serves the request that is ahead.
+    fn dispatch(&mut self, common: &Common) -> Result<Dispatched> {
+        let (Some((header, body_len)), Some(connection)) =
+            (self.ahead.take(), self.connection.as_mut())
+        else {
+            return Err(lost());
+        };
+        if self.is_refused {
+            add(&common.counts.refused_limit, 1);
+            return self.refuse(common, &header, ErrorKind::Busy, "too many connections");
+        }
+        let cmd = match header.string("cmd") {
+            Ok(cmd) => cmd,
+            Err(error) => return self.refuse(common, &header, error.kind(), error.detail()),
+        };
+        match common.services().by_cmd.get(&*cmd) {
+            None => {
+                let unknown = format!("{} is not served here", crate::wire::quote(cmd.as_bytes()));
+                return self.refuse(common, &header, ErrorKind::Unsupported, &unknown);
+            }
+            Some(service @ (Service::Command | Service::File)) => {
+                let is_command = matches!(service, Service::Command);
+                self.ahead = Some((header, body_len));
+                let lane = if is_command { Lane::Command } else { Lane::Transfer };
+                return Ok(Dispatched::Run(lane));
+            }
+            Some(Service::Hello) => {
+                connection.take_header()?;
+                let hello = &common.services().hello;
+                connection.reply(header.text(), Some(hello), &[], Duration::ZERO)?;
+            }
+            Some(Service::Handler(handler, BodyMode::Streamed)) => {
+                connection.take_header()?;
+                self.handle(common, &**handler, &header, &[])?;
+            }
+            Some(Service::Handler(handler, BodyMode::Whole)) => {
+                if body_len > common.options.limits.max_body {
+                    let detail = format!("a body of {body_len} bytes");
+                    return self.refuse(common, &header, ErrorKind::TooBig, &detail);
+                }
+                let Some(body) = connection.body_there()? else {
+                    self.ahead = Some((header, body_len));
+                    return Ok(Dispatched::Incomplete);
+                };
+                self.handle(common, &**handler, &header, &body)?;
+            }
+        }
+        add(&common.counts.requests, 1);
+        Ok(Dispatched::Served)
+    }
+
+    /// Passes a request to its handler, and makes sure that it gets a reply.
+    fn handle(
+        &mut self,
+        common: &Common,
+        handler: &dyn Serve,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<()> {
+        let connection = self.connection.take().ok_or_else(lost)?;
+        let (before, begun) = (connection.accepted(), Instant::now());
+        let request = Request { header, body, key: &self.key };
+        let _counted = common.count_request();
+        let (connection, outcome) = handler.serve(connection, &request);
+        self.connection = connection;
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let is_answered = connection.accepted() != before;
+        let outcome = outcome.and_then(|()| match connection.to_send() {
+            0 => Ok(()),
+            left => {
+                Err(Error::new(ErrorKind::State, format!("{left} bytes of a reply are missing")))
+            }
+        });
+        match outcome {
+            Ok(()) if is_answered => {}
+            Ok(()) => connection.reply(header.text(), None, &[], Duration::ZERO)?,
+            Err(error) => {
+                add(&common.counts.errors, 1);
+                let (kind, text) = (error.kind(), error.to_string());
+                if is_answered {
+                    // Whoever waits for more would wait for ever.
+                    self.is_ending = true;
+                } else {
+                    connection.reply_error(header.text(), kind, Some(&text), Duration::ZERO)?;
+                }
+                common
+                    .log
+                    .line(Level::Debug, || format!("{}: {}", self.who(), escape(text.as_bytes())));
+            }
+        }
+        // The replies before it do not wait for a handler that takes long.
+        if let Some(connection) = &mut self.connection
+            && begun.elapsed() >= SLOW
+        {
+            connection.try_flush()?;
+        }
+        Ok(())
+    }
+
+    /// Refuses the request that is ahead. Its body is dropped.
+    pub(super) fn refuse(
+        &mut self,
+        common: &Common,
+        header: &Header,
+        kind: ErrorKind,
+        detail: &str,
+    ) -> Result<Dispatched> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        connection.take_header()?;
+        add(&common.counts.requests, 1);
+        add(&common.counts.errors, 1);
+        let text = Error::new(kind, detail.to_owned()).to_string();
+        connection.reply_error(header.text(), kind, Some(&text), Duration::ZERO)?;
+        Ok(Dispatched::Served)
+    }
+
+    /// Serves the request that is ahead and takes long.
+    pub(super) fn run(&mut self, common: &Common, lane: Lane) {
+        let served = self.try_run(common, lane);
+        add(&common.counts.requests, 1);
+        if !matches!(served, Ok(None)) {
+            add(&common.counts.errors, 1);
+        }
+        if let Err(error) = served {
+            common.log.line(Level::Debug, || {
+                format!("{}: {}", self.who(), escape(error.to_string().as_bytes()))
+            });
+            self.is_ending = true;
+        }
+        (self.waits, self.is_fresh) = (Waits::Nothing, false);
+    }
+
+    fn try_run(&mut self, common: &Common, lane: Lane) -> Result<Option<Error>> {
+        let (Some((header, _)), Some(connection)) = (self.ahead.take(), &mut self.connection)
+        else {
+            return Err(lost());
+        };
+        connection.take_header()?;
+        match lane {
+            Lane::Command => common.services().run_command(connection, &header, &self.key),
+            Lane::Transfer => common.services().serve_file(connection, &header, &self.key),
+        }
+    }
+
+    /// There is no thread for the request that is ahead.
+    pub(super) fn refuse_run(&mut self, common: &Common) {
+        let Some((header, _)) = self.ahead.take() else { return };
+        add(&common.counts.refused_limit, 1);
+        let refused = self.refuse(common, &header, ErrorKind::Busy, "there is no thread for it");
+        self.is_ending |= refused.is_err();
+    }
+
+    /// The connection cannot go on. If the peer can still be told why, it is.
+    fn failed(&mut self, common: &Common, error: &Error) -> Next {
+        let is_malformed = matches!(
+            error.kind(),
+            ErrorKind::BadLength | ErrorKind::TooBig | ErrorKind::BadJson | ErrorKind::BadField
+        );
+        let (Some(connection), true) = (&mut self.connection, self.is_authenticated) else {
+            return Next::Close;
+        };
+        common
+            .log
+            .line(Level::Debug, || format!("closed: {}", escape(error.to_string().as_bytes())));
+        if is_malformed && !self.is_ending {
+            add(&common.counts.errors, 1);
+            if connection.put_error(error).is_err() {
+                return Next::Close;
+            }
+        } else if error.kind() != ErrorKind::Truncated || self.is_ending {
+            return Next::Close;
+        }
+        self.begin_end(common)
+    }
+}
+
+/// A handler that takes longer is slow.
+const SLOW: Duration = Duration::from_millis(1);
+
+fn lost() -> Error {
+    Error::new(ErrorKind::State, "the connection was lost")
+}

@@ -1,0 +1,226 @@
+//! What a server does for a request: the host's handlers, and the features of the library.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::options::Limits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::ops::frame::Connection;
+use crate::ops::{exec, file};
+use crate::wire::auth::KeyId;
+use crate::wire::json::header::Header;
+use crate::wire::message::written;
+
+/// A request, for its handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its header.
+    pub header: &'a Header,
+    /// Its body; empty for a handler that reads it in pieces.
+    pub body: &'a [u8],
+    /// The id of the key that the client has proved; empty without a key.
+    pub key: &'a KeyId,
+}
+
+/// Serves a request on its connection. If it returns `Ok` without a reply, the server sends one.
+/// If it returns an error, that becomes the error reply; or, if something was sent before, the end
+/// of the connection.
+pub type Handler = dyn Fn(&mut Connection<'static>, &Request<'_>) -> Result<()> + Send + Sync;
+
+/// A handler, which gets the connection for as long as it runs. If it does not return it, the
+/// connection is closed.
+pub(crate) trait Serve: Send + Sync {
+    /// Serves a request.
+    fn serve(
+        &self,
+        connection: Connection<'static>,
+        request: &Request<'_>,
+    ) -> (Option<Connection<'static>>, Result<()>);
+}
+
+impl Serve for Box<Handler> {
+    fn serve(
+        &self,
+        mut connection: Connection<'static>,
+        request: &Request<'_>,
+    ) -> (Option<Connection<'static>>, Result<()>) {
+        let served = catch_unwind(AssertUnwindSafe(|| self(&mut connection, request)));
+        let served = served.unwrap_or_else(|_| Err(Error::new(ErrorKind::Panic, "a handler")));
+        (Some(connection), served)
+    }
+}
+
+/// How a handler gets the body of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyMode {
+    /// In memory. The handler is called once all of it has come.
+    Whole,
+    /// It reads the body with [`Connection::read`]. The handler is called once the header has
+    /// come.
+    Streamed,
+}
+
+/// Decides about a command of the client that has proved this key.
+pub type ExecPolicy = Box<dyn Fn(&exec::Inquiry<'_>, &KeyId) -> Result<()> + Send + Sync>;
+/// Decides about a request for a file.
+pub type FilePolicy = Box<dyn Fn(&file::Inquiry<'_>, &KeyId) -> Result<()> + Send + Sync>;
+
+/// The files of a server.
+pub struct Files {
+    /// The directory that no name leads out of.
+    pub root: OwnedFd,
+    /// Whether files are sent and described.
+    pub read: bool,
+    /// Whether files, directories and links are stored.
+    pub write: bool,
+    /// How they are served. A policy here is beside [`policy`](Self::policy).
+    pub options: file::ServeOptions<'static>,
+    /// Asked about everything that `read` and `write` allow.
+    pub policy: Option<FilePolicy>,
+}
+
+/// Commands of a server.
+pub struct Commands {
+    /// How they are run. Set a time limit; [`Commands::default`] has one.
+    pub options: exec::ServeOptions<'static>,
+    /// Asked about every command.
+    pub policy: Option<ExecPolicy>,
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        let mut options = exec::ServeOptions::default();
+        options.limits.time = Some(limits::COMMAND_TIME);
+        Commands { options, policy: None }
+    }
+}
+
+/// What serves a `cmd`.
+pub(super) enum Service {
+    Handler(Box<dyn Serve>, BodyMode),
+    Hello,
+    /// Of [`Services::commands`].
+    Command,
+    /// Of [`Services::files`].
+    File,
+}
+
+/// Everything that a server serves.
+#[derive(Default)]
+pub(super) struct Services {
+    pub(super) by_cmd: HashMap<String, Service>,
+    commands: Option<Commands>,
+    files: Option<Files>,
+    /// The keys of the reply to `hello`.
+    pub(super) hello: String,
+}
+
+impl Services {
+    pub(super) fn add(&mut self, cmd: &str, service: Service) -> Result<()> {
+        if cmd.is_empty() {
+            return Err(Error::new(ErrorKind::Argument, "the cmd is empty"));
+        }
+        if self.by_cmd.contains_key(cmd) {
+            return Err(Error::new(ErrorKind::Exists, format!("{cmd:?} is served already")));
+        }
+        self.by_cmd.insert(cmd.into(), service);
+        Ok(())
+    }
+
+    pub(super) fn add_commands(&mut self, commands: Commands) -> Result<()> {
+        self.add("exec", Service::Command)?;
+        self.commands = Some(commands);
+        Ok(())
+    }
+
+    pub(super) fn add_files(&mut self, files: Files) -> Result<()> {
+        let taken = FILE_CMDS.iter().find(|cmd| self.by_cmd.contains_key(**cmd));
+        if let Some(cmd) = taken {
+            return Err(Error::new(ErrorKind::Exists, format!("{cmd:?} is served already")));
+        }
+        for cmd in FILE_CMDS {
+            self.add(cmd, Service::File)?;
+        }
+        self.files = Some(files);
+        Ok(())
+    }
+
+    /// Called once everything was added.
+    pub(super) fn finish(&mut self, limits: &Limits) {
+        let mut cmds: Vec<&str> = self.by_cmd.keys().map(String::as_str).collect();
+        cmds.sort_unstable();
+        let commands = self.commands.as_ref().map(|commands| commands.options.limits);
+        let numbers = written(&|header| {
+            header.plain("max_header", Some(limits.max_header));
+            header.plain("max_body", Some(limits.max_body));
+            header.plain("max_command", commands.map(|limits| limits.max_command));
+            header.plain("max_output", commands.map(|limits| limits.max_output));
+        });
+        self.hello = written(&|header| {
+            header.text("version", Some(env!("CARGO_PKG_VERSION")));
+            header.texts("cmds", Some(&cmds));
+            header.json("limits", Some(&numbers));
+        });
+    }
+
+    /// Runs the command of a request whose header was just received.
+    pub(super) fn run_command(
+        &self,
+        connection: &mut Connection<'static>,
+        request: &Header,
+        key: &KeyId,
+    ) -> Result<Option<Error>> {
+        let Some(commands) = &self.commands else { return Err(unknown()) };
+        let policy = |inquiry: &exec::Inquiry<'_>| commands.permit(inquiry, key);
+        let options = exec::ServeOptions { policy: Some(&policy), ..commands.options.clone() };
+        Ok(match exec::serve(connection, request, &options)? {
+            exec::Served::Ran(_) => None,
+            exec::Served::SpawnFailed(error) | exec::Served::Refused(error) => Some(error),
+        })
+    }
+
+    /// Serves a request for a file whose header was just received.
+    pub(super) fn serve_file(
+        &self,
+        connection: &mut Connection<'static>,
+        request: &Header,
+        key: &KeyId,
+    ) -> Result<Option<Error>> {
+        let Some(files) = &self.files else { return Err(unknown()) };
+        let policy = |inquiry: &file::Inquiry<'_>| files.permit(inquiry, key);
+        let options = file::ServeOptions { policy: Some(&policy), ..files.options };
+        Ok(match file::serve(connection, request, files.root.as_fd(), &options)? {
+            file::Served::Done(_) | file::Served::Unanswered(_) => None,
+            file::Served::Refused(error) => Some(error),
+        })
+    }
+}
+
+impl Commands {
+    fn permit(&self, inquiry: &exec::Inquiry<'_>, key: &KeyId) -> Result<()> {
+        self.options.policy.map_or(Ok(()), |policy| policy(inquiry))?;
+        self.policy.as_ref().map_or(Ok(()), |policy| policy(inquiry, key))
+    }
+}
+
+impl Files {
+    fn permit(&self, inquiry: &file::Inquiry<'_>, key: &KeyId) -> Result<()> {
+        let (may, what) = match inquiry.cmd {
+            "get" | "stat" | "list" => (self.read, "reading"),
+            _ => (self.write, "writing"),
+        };
+        if !may {
+            return Err(Error::new(ErrorKind::Denied, format!("{what} is off here")));
+        }
+        self.options.policy.map_or(Ok(()), |policy| policy(inquiry))?;
+        self.policy.as_ref().map_or(Ok(()), |policy| policy(inquiry, key))
+    }
+}
+
+const FILE_CMDS: [&str; 6] = ["get", "list", "mkdir", "put", "stat", "symlink"];
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::State, "it is not served")
+}

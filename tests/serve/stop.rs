@@ -1,0 +1,254 @@
+//! A stop loses nothing.
+
+use std::io::Write as _;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use framefd::exec::{self, Request as ExecRequest};
+use framefd::serve::{BodyMode, Commands, Limits, Server, ServerOptions};
+use framefd::{ErrorKind, Result};
+
+use crate::common::exec::{LONG, Presence};
+use crate::common::{encoded, kind};
+use crate::{Running, WORKERS, client, echo};
+
+const MILLIS: Duration = Duration::from_millis(1);
+
+/// More rounds in the long suite.
+fn rounds() -> u32 {
+    if std::env::var_os("FRAMEFD_LONG").is_some() { 500 } else { 50 }
+}
+
+/// A server whose requests take a moment.
+fn slow_server(workers: usize) -> Running {
+    Running::plain(workers, |server| {
+        server
+            .handle("slow", BodyMode::Whole, |connection, request| {
+                std::thread::sleep(MILLIS / 2);
+                connection.reply(request.header.text(), None, request.body, None)
+            })
+            .unwrap();
+    })
+}
+
+/// Every request that was sent before the stop gets its own reply, whatever it waits for: in the
+/// backlog, in the kernel, for a thread, behind others on its connection.
+#[test]
+fn every_request_that_was_sent_before_a_stop_is_answered() {
+    let answered = AtomicU64::new(0);
+    for round in 0..rounds() {
+        for workers in WORKERS {
+            let mut running = slow_server(workers);
+            let has_stopped = AtomicBool::new(false);
+            let is_over = |connection: Result<()>| match connection {
+                Ok(()) => false,
+                Err(error) => {
+                    assert!(has_stopped.load(Ordering::SeqCst), "before the stop: {error}");
+                    true
+                }
+            };
+            std::thread::scope(|scope| {
+                for number in 0..6_u64 {
+                    let (address, is_over) = (running.address, &is_over);
+                    let (has_stopped, answered) = (&has_stopped, &answered);
+                    scope.spawn(move || {
+                        let mut sent = 0_u64;
+                        'connections: loop {
+                            let Ok(socket) = TcpStream::connect(address) else { break };
+                            let mut client = client(socket);
+                            for depth in [1, 1, 5, 1, 20] {
+                                let mut due = Vec::new();
+                                for _ in 0..depth {
+                                    sent += 1;
+                                    let body = format!("{number}/{sent}");
+                                    let header = format!(r#"{{"cmd":"slow","id":{sent}}}"#);
+                                    let went = client.queue(Some(&header), body.as_bytes(), LONG);
+                                    if is_over(went) {
+                                        break 'connections;
+                                    }
+                                    due.push((sent, body));
+                                }
+                                let went = client.flush(LONG);
+                                // It is with the server now, or the server has stopped before.
+                                let was_before = !has_stopped.load(Ordering::SeqCst);
+                                if is_over(went) {
+                                    break 'connections;
+                                }
+                                for (id, body) in due {
+                                    let reply = match client.recv(LONG) {
+                                        Ok(reply) => reply,
+                                        Err(error) => {
+                                            assert!(!was_before, "lost {body}: {error}");
+                                            // Whoever connected later may be reset.
+                                            let kinds = [ErrorKind::Closed, ErrorKind::Io];
+                                            assert!(kinds.contains(&error.kind()), "{error}");
+                                            break 'connections;
+                                        }
+                                    };
+                                    assert_eq!(reply.body, body.as_bytes());
+                                    let header = reply.header.unwrap();
+                                    let id = i64::try_from(id).unwrap();
+                                    assert_eq!(header.integer("id").unwrap(), id);
+                                    answered.fetch_add(1, Ordering::Relaxed);
+                                }
+                            }
+                        }
+                    });
+                }
+                std::thread::sleep(Duration::from_micros(u64::from(round * 377 % 5000)));
+                has_stopped.store(true, Ordering::SeqCst);
+                running.stopper.stop();
+                running.wait_for_end().unwrap();
+            });
+            assert_eq!(running.counters().connections_now, 0);
+        }
+    }
+    assert!(answered.into_inner() > u64::from(rounds()) * 10);
+}
+
+/// Clients that have connected, and of which the server has not seen anything.
+#[test]
+fn what_waits_to_be_accepted_is_served() {
+    for workers in WORKERS {
+        let server = Server::new(ServerOptions { workers, ..ServerOptions::default() }).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        server.listen(OwnedFd::from(listener)).unwrap();
+        server
+            .handle("echo", BodyMode::Whole, |connection, request| {
+                connection.reply(request.header.text(), None, request.body, None)
+            })
+            .unwrap();
+        let mut sockets = Vec::new();
+        for n in 0..100 {
+            let mut socket = TcpStream::connect(address).unwrap();
+            let body = format!("body {n}");
+            let header = format!(r#"{{"data_size":{},"cmd":"echo"}}"#, body.len());
+            socket.write_all(&encoded(&header, body.as_bytes())).unwrap();
+            sockets.push(socket);
+        }
+        server.stop();
+        let running = std::thread::spawn(move || server.run());
+        for (n, socket) in sockets.into_iter().enumerate() {
+            let mut client = client(socket);
+            assert_eq!(client.recv(LONG).unwrap().body, format!("body {n}").as_bytes());
+            assert_eq!(kind(client.recv(LONG)), ErrorKind::Closed);
+        }
+        running.join().unwrap().unwrap();
+        assert!(TcpStream::connect(address).is_err(), "its listener is closed");
+    }
+}
+
+#[test]
+fn a_stop_takes_as_long_as_the_requests_and_idle_clients_see_the_end() {
+    for workers in WORKERS {
+        let mut running = Running::plain(workers, |server| {
+            server
+                .handle("wait", BodyMode::Whole, |_, _| {
+                    std::thread::sleep(200 * MILLIS);
+                    Ok(())
+                })
+                .unwrap();
+        });
+        let mut idle = running.client();
+        echo(&mut idle, "hello").unwrap();
+        let waiting = std::thread::spawn(move || {
+            let seen = kind(idle.recv(LONG));
+            assert_eq!(seen, ErrorKind::Closed);
+        });
+        let mut busy = running.client();
+        let asking = std::thread::spawn(move || busy.call(r#"{"cmd":"wait"}"#, b"", LONG));
+        let start = Instant::now();
+        running.wait_until("it is served", |counters| counters.requests_now == 1);
+        running.stopper.stop();
+        running.wait_for_end().unwrap();
+        assert!(start.elapsed() < 900 * MILLIS, "{:?}", start.elapsed());
+        waiting.join().unwrap();
+        asking.join().unwrap().unwrap();
+    }
+}
+
+/// One that goes on sending does not hold a stop up.
+#[test]
+fn a_stop_ends_although_clients_go_on() {
+    for workers in WORKERS {
+        let mut running = slow_server(workers);
+        let clients: Vec<_> = (0..3)
+            .map(|n| {
+                let mut client = running.client();
+                std::thread::spawn(move || while echo(&mut client, &n.to_string()).is_ok() {})
+            })
+            .collect();
+        // And one that only holds its connection, one that has begun a request.
+        let silent = running.connect();
+        let mut half = running.connect();
+        half.write_all(&encoded(r#"{"data_size":9,"cmd":"echo"}"#, b"half")).unwrap();
+        running.wait_until("they are there", |counters| counters.connections_now == 5);
+        let start = Instant::now();
+        running.stopper.stop();
+        std::thread::sleep(50 * MILLIS);
+        half.write_all(b" done").unwrap();
+        assert_eq!(client(half).recv(LONG).unwrap().body, b"half done");
+        running.wait_for_end().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        for client in clients {
+            client.join().unwrap();
+        }
+        drop(silent);
+    }
+}
+
+#[test]
+fn a_second_stop_or_the_end_of_its_time_ends_everything() {
+    for workers in WORKERS {
+        for is_asked in [true, false] {
+            let drain = if is_asked { LONG } else { 100 * MILLIS };
+            let limits = Limits { drain, ..Limits::default() };
+            let options = ServerOptions { workers, limits, ..ServerOptions::default() };
+            let mut running = Running::start(options, |server| {
+                server.serve_commands(Commands::default()).unwrap();
+            });
+            let presence = Presence::new();
+            let (mut client, text) = (running.client(), presence.of("sleep 60"));
+            let calling = std::thread::spawn(move || {
+                let request = ExecRequest { command: text.as_bytes(), ..ExecRequest::default() };
+                exec::call(&mut client, &request, LONG).map(drop)
+            });
+            presence.wait_for_begin();
+            let start = Instant::now();
+            running.stopper.stop();
+            if is_asked {
+                running.stopper.stop();
+            }
+            assert_eq!(kind(running.wait_for_end()), ErrorKind::TimedOut);
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+            presence.wait_for_end();
+            assert!(calling.join().unwrap().is_err());
+        }
+    }
+}
+
+/// A handler that does not return cannot be ended, and is waited for when the server is dropped.
+#[test]
+fn a_handler_that_does_not_return_holds_up_nothing_but_the_end() {
+    let mut running = Running::plain(2, |server| {
+        server
+            .handle("stuck", BodyMode::Whole, |_, _| {
+                std::thread::sleep(Duration::from_secs(3));
+                Ok(())
+            })
+            .unwrap();
+    });
+    let mut stuck = running.connect();
+    stuck.write_all(&encoded(r#"{"data_size":0,"cmd":"stuck"}"#, b"")).unwrap();
+    running.wait_until("it is served", |counters| counters.requests_now == 1);
+    echo(&mut running.client(), "others are").unwrap();
+    running.stopper.stop();
+    running.stopper.stop();
+    let start = Instant::now();
+    assert_eq!(kind(running.wait_for_end()), ErrorKind::TimedOut);
+    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+    stuck.shutdown(Shutdown::Both).ok();
+}
