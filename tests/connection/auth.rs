@@ -126,3 +126,19 @@ fn one_side_without_a_key_is_told_so() {
         assert!(late.detail().contains("does the server ask for a key?"), "{late}");
     }
 }
+
+#[test]
+fn a_sealed_client_is_named_by_a_plain_server() {
+    let sealed: Vec<u8> = [b"FDS1\x01\x00\x00\x30".as_slice(), &[7; 48]].concat();
+    let (client, server) = pair();
+    (&client).write_all(&sealed).unwrap();
+    let error = connection(&server).auth_server(&ring(), LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Auth);
+    assert_eq!(error.detail(), "the client speaks sealed");
+
+    let (client, server) = pair();
+    (&client).write_all(&sealed).unwrap();
+    let error = connection(&server).recv(LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooBig);
+    assert!(error.detail().ends_with("; the peer speaks sealed"), "{error}");
+}

@@ -29,7 +29,10 @@ impl<'fd> Connection<'fd> {
             let answer = connection.raw_array::<ANSWER_SIZE>(deadline)?;
             let challenge = connection.challenge.take();
             let none = || Error::new(ErrorKind::State, "there is no challenge");
-            let id = ring.verify(challenge.ok_or_else(none)?, &answer)?;
+            let id = ring.verify(challenge.ok_or_else(none)?, &answer).map_err(|error| {
+                let is_sealed = answer.starts_with(b"FDS1");
+                if is_sealed { Error::new(error.kind(), "the client speaks sealed") } else { error }
+            })?;
             connection.proof = Some(Box::new(Proof { key_id: id.clone(), seal: None }));
             Ok(id)
         })

@@ -141,6 +141,7 @@ fn looks_like(first: &[u8]) -> &'static str {
         | [b'H', b'T', b'T', b'P'] => "; the bytes look like HTTP",
         [0x16, 0x03, _, _] => "; the bytes look like TLS",
         [b'S', b'S', b'H', b'-'] => "; the bytes look like SSH",
+        b"FDS1" => "; the peer speaks sealed",
         [0, high, _, _] | [0, _, high, _] if *high < 0x80 => {
             "; the bytes look like a big-endian length"
         }
