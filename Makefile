@@ -79,12 +79,15 @@ $(RELEASE)/libframefd.a: FORCE
 	    rm -f libframefd-c.a; $(AR) rcsD libframefd-c.a framefd.o; \
 	fi
 
-examples: lib $(patsubst examples/c/%.c,$(EXAMPLES)/%,$(filter-out examples/c/common.c,$(wildcard examples/c/*.c)))
+# What the example programs share.
+COMMON := $(wildcard $(addprefix examples/c/,common.c keys.c))
 
-$(EXAMPLES)/%: examples/c/%.c $(wildcard examples/c/common.*) include/framefd.h $(RELEASE)/libframefd.a
+examples: lib $(patsubst examples/c/%.c,$(EXAMPLES)/%,$(filter-out $(COMMON),$(wildcard examples/c/*.c)))
+
+$(EXAMPLES)/%: examples/c/%.c $(COMMON) $(wildcard examples/c/*.h) include/framefd.h $(RELEASE)/libframefd.a
 	@mkdir -p $(EXAMPLES)
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude -o $@ $< \
-	    $(wildcard examples/c/common.c) $(RELEASE)/libframefd-c.a $(STATIC_LIBS)
+	    $(COMMON) $(RELEASE)/libframefd-c.a $(STATIC_LIBS)
 
 demo:
 	@echo "Building the library and the example programs: up to two minutes the first time."

@@ -36,8 +36,13 @@ ENVIRONMENT = os.environ | {
 }
 
 
+# Options that every command line of a program gets.
+ADDED: dict[str, list[str]] = {}
+
+
 def program(language: str, name: str, *arguments: str) -> list[str]:
     """The command line of a program in one language."""
+    arguments = (*ADDED.get(name, ()), *arguments)
     if language == "c":
         return [str(TARGET / "examples" / name), *arguments]
     return [sys.executable, str(ROOT / "examples" / "python" / f"{name}.py"), *arguments]

@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +72,20 @@ FOLDERS = [
     "tests/faults",
     "tests/counts",
 ]
+
+# The tests of the programs that run on sealed connections as well: a part of them between C and
+# Python, and all of them between all programs.
+SEALED_PART = [
+    "test_exec.Exec.test_both_streams",
+    "test_exec.Exec.test_long_output",
+    "test_files.Files.test_put_and_get",
+    "test_trees.Trees",
+    "test_streams",
+    "test_terminals.Commands",
+    "test_signals",
+    "test_servers.Stop",
+]
+SEALED_ALL = ["test_exec", "test_files", *SEALED_PART[3:], "test_servers.ManyClients"]
 
 # Of the package's own tests, what installs it takes too long for a quick run.
 SLOW = {"test_install"}
@@ -150,6 +165,7 @@ def everything() -> list[Suite]:
         Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
         Suite("Rust and C", CARGO_TEST),
         *(unittest(folder) for folder in FOLDERS),
+        sealed("1", SEALED_PART),
     ]
 
 
@@ -186,13 +202,22 @@ def long() -> list[Suite]:
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
         Suite("musl", [*CARGO_TEST, "--test", "linking", "musl"], "musl-gcc", LONG),
         dataclasses.replace(
-            unittest("bindings/python/tests", only="source_distribution"),
+            unittest("bindings/python/tests", only=["source_distribution"]),
             name="a source distribution",
             needs="setuptools 77",
             environment=LONG,
         ),
+        sealed("all", SEALED_ALL),
         *(unittest(folder, python) for python in pythons() for folder in FOLDERS[:4]),
     ]
+
+
+def sealed(pairs: str, names: list[str]) -> Suite:
+    """The tests of the programs with these names, on sealed connections: see
+    tests/programs/pairs.py."""
+    suite = unittest("tests/programs", only=names)
+    environment = {"FRAMEFD_SEALED": pairs}
+    return dataclasses.replace(suite, name="tests/programs, sealed", environment=environment)
 
 
 def package_tests() -> list[Suite]:
@@ -211,13 +236,13 @@ def named(name: str) -> list[Suite]:
         programs = [*CARGO_TEST, "--test", "c_programs"]
         suites.append(Suite("C", programs, "", {"FRAMEFD_C": name}))
     for folder in FOLDERS:
-        suites.append(unittest(folder, only=name))
+        suites.append(unittest(folder, only=[name]))
     return suites
 
 
-def unittest(folder: str, python: str = sys.executable, only: str = "") -> Suite:
+def unittest(folder: str, python: str = sys.executable, only: Sequence[str] = ()) -> Suite:
     name = folder if python == sys.executable else f"{Path(python).name} {folder}"
-    chosen = ["-k", only] if only else []
+    chosen = [word for part in only for word in ("-k", part)]
     return Suite(name, [python, "-m", "unittest", "discover", "-s", folder, *chosen])
 
 

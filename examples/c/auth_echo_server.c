@@ -3,16 +3,18 @@
 #include "common.h"
 
 static const char help[] =
-    "usage: auth_echo_server --key-file FILE [--host HOST] [--port PORT]\n"
+    "usage: auth_echo_server --key-file FILE [--host HOST] [--port PORT] [--plain]\n"
     "\n"
     "Sends back what its clients send, in upper case, if they hold the key.\n"
     "\n"
-    "  --host HOST      listen on this address (127.0.0.1)\n"
+    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs --plain\n"
     "  --port PORT      listen on this port; 0, the default, picks a free one\n"
     "  --key-file FILE  serve only clients that hold the key in FILE\n"
+    "  --plain          listen on any address, though somebody in between can read all and act\n"
+    "                   as a client: for networks that are trusted\n"
     "  --help           show this and exit\n"
     "\n"
-    "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
+    "SIGHUP reads the key again. SIGINT and SIGTERM stop it; replies in flight are finished.\n";
 
 static void echo(struct frame_connection *c, int fd, void *unused)
 {
@@ -31,7 +33,7 @@ static void echo(struct frame_connection *c, int fd, void *unused)
 int main(int argc, char **argv)
 {
     exit_failure = EXIT_NO_SERVER;
-    struct arguments a = read_arguments(argc, argv, "hpk", help);
+    struct arguments a = read_arguments(argc, argv, "hpkP", help);
     if (a.key_len == 0)
         fail("no --key-file, see --help");
     int status = serve_connections(&a, FRAME_CONNECTION_EXACT, echo, NULL);

@@ -49,6 +49,7 @@ static void load_key(struct arguments *a, const char *path)
     if (len < 0)
         fail("%s", frame_last_error());
     a->key_len = (size_t)len;
+    a->key_file = path;
 }
 
 void add_variable(struct arguments *a, const char *variable)
@@ -72,6 +73,9 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
         {"key-file", required_argument, NULL, 'k'}, {"timeout", required_argument, NULL, 'T'},
         {"cwd", required_argument, NULL, 'c'},      {"env", required_argument, NULL, 'e'},
         {"stdin", no_argument, NULL, 'i'},          {"tty", no_argument, NULL, 't'},
+        {"seal", no_argument, NULL, 's'},           {"plain", no_argument, NULL, 'P'},
+        {"keys", required_argument, NULL, 'K'},     {"id", required_argument, NULL, 'I'},
+        {"name", required_argument, NULL, 'N'},
         {"help", no_argument, NULL, '!'},           {NULL, 0, NULL, 0},
     };
     int letter, index = 0;
@@ -107,6 +111,16 @@ static void read_options(struct arguments *a, int argc, char **argv, const char 
             a->forward = true;
         else if (letter == 't')
             a->tty = true;
+        else if (letter == 's')
+            a->seal = true;
+        else if (letter == 'P')
+            a->plain = true;
+        else if (letter == 'K')
+            a->keys = optarg;
+        else if (letter == 'I')
+            a->id = optarg;
+        else if (letter == 'N')
+            a->name = optarg;
         else
             load_key(a, optarg);
     }
@@ -148,6 +162,7 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
     struct arguments a = {.host = "127.0.0.1", .port = "0", .wire = "frame"};
     bool server = strchr(letters, 'h') != NULL;
 
+    a.can_seal = strchr(letters, 's') != NULL;
     open_standard_descriptors();
     read_options(&a, argc, argv, letters, help);
     if (!server) {
@@ -161,7 +176,9 @@ struct arguments read_arguments(int argc, char **argv, const char *letters, cons
         read_options(&a, argc, argv, letters, help);
     } else if (optind < argc) {
         fail("unknown argument %s, see --help", argv[optind]);
-    } else {
+    }
+    check_keys(&a, server);
+    if (server) {
         signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more does not end a server */
         leave_process_1();
     }
@@ -201,7 +218,19 @@ static bool is_loopback(const struct sockaddr *address)
     return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
 }
 
-/* The addresses of HOST, which for a server without a key are loopback ones. */
+/* Fails unless a server may listen at an address. Datagrams with a key are signed, each by itself;
+ * somebody in between can use a connection that is not sealed as the client. */
+static void check_address(const struct arguments *a, const struct sockaddr *address, int type)
+{
+    if (is_loopback(address) || (type == SOCK_DGRAM ? a->key_len > 0 : a->seal || a->plain))
+        return;
+    fail("%s is not a loopback address: that needs %s", a->host,
+         type == SOCK_DGRAM ? "--key-file"
+         : a->can_seal      ? "--seal, or --plain on a network that is trusted"
+                            : "--plain, on a network that is trusted");
+}
+
+/* The addresses of HOST, at which a server may listen. */
 static struct addrinfo *look_up(const struct arguments *a, int type, bool server)
 {
     struct addrinfo hints = {.ai_socktype = type, .ai_flags = AI_NUMERICSERV}, *found;
@@ -210,8 +239,8 @@ static struct addrinfo *look_up(const struct arguments *a, int type, bool server
     if (code != 0)
         fail("%s: %s", a->host, gai_strerror(code));
     for (const struct addrinfo *at = found; at != NULL; at = at->ai_next)
-        if (server && a->key_len == 0 && !is_loopback(at->ai_addr))
-            fail("%s is not a loopback address: that needs --key-file", a->host);
+        if (server)
+            check_address(a, at->ai_addr, type);
     return found;
 }
 
@@ -244,18 +273,26 @@ static void announce(int fd)
 
 /* ---- a client */
 
+/* What a server may have wanted that closes the connection before its first reply. */
+static const char *wanted = "";
+
 struct frame_connection *connect_to(const struct arguments *a, uint32_t flags)
 {
     struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct auth_options plain = AUTH_OPTIONS_INIT;
     struct frame_connection *c;
 
     opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
-    plain.flags = AUTH_PLAIN;
-    if (frame_connect(address_of(a), &opts, &c) != 0 ||
-        (a->key_len > 0 && frame_connection_auth_client(c, a->key, a->key_len, &plain) != 0))
+    if (frame_connect(address_of(a), &opts, &c) != 0)
         fail("%s", frame_last_error());
+    prove_to(c, a);
+    wanted = a->seal ? "" : " (does the server want a key, another one, or --seal?)";
     return c;
+}
+
+void disconnect(struct frame_connection *c)
+{
+    frame_connection_end(c, false, LINGER_MS);
+    frame_connection_free(c);
 }
 
 static char *join(struct arguments *a)
@@ -330,6 +367,7 @@ int status_of(int64_t exit_code)
 
 int status_of_result(const struct exec_result *result)
 {
+    wanted = "";
     if (result->flags & EXEC_RESULT_TIMED_OUT)
         warnx("the command's time was up");
     if (result->flags & EXEC_RESULT_TRUNCATED)
@@ -354,9 +392,17 @@ int show_output(struct exec_output *output, const struct exec_result *result)
 int report(int code)
 {
     if (code > FRAME_EREMOTE_BAD_REQUEST)
-        fail("%s", frame_last_error());
+        fail("%s", reason_of(code));
     warnx("%s", frame_last_error());
+    wanted = "";
     return exit_failure;
+}
+
+const char *reason_of(int code)
+{
+    static char text[1024];
+    snprintf(text, sizeof text, "%s%s", frame_last_error(), code == FRAME_ECLOSED ? wanted : "");
+    return text;
 }
 
 /* ---- a server */
@@ -366,6 +412,7 @@ struct job {
     void (*run)(struct job *job);
     struct frame_connection *c; /* NULL: datagrams */
     int fd;
+    const struct arguments *arguments;
     const struct auth_keyring *ring; /* NULL: no handshake */
     serve_fn *serve;
     void *context;
@@ -389,9 +436,11 @@ static sigset_t stop_signals(void)
     return signals;
 }
 
-int open_stop_signals(void)
+int open_signals(bool hangup)
 {
     sigset_t signals = stop_signals();
+    if (hangup)
+        sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     int fd = signalfd(-1, &signals, SFD_CLOEXEC);
     if (fd < 0)
@@ -399,12 +448,15 @@ int open_stop_signals(void)
     return fd;
 }
 
-void take_stop_signal(int fd)
+int next_signal(int fd)
 {
     struct signalfd_siginfo first;
     sigset_t signals = stop_signals();
-    if (read(fd, &first, sizeof first) > 0)
+    if (read(fd, &first, sizeof first) <= 0)
+        return 0;
+    if (first.ssi_signo != SIGHUP)
         pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    return (int)first.ssi_signo;
 }
 
 int open_listener(const struct arguments *a)
@@ -417,10 +469,10 @@ int open_listener(const struct arguments *a)
     return fd;
 }
 
-static void prepare(void)
+static void prepare(bool hangup)
 {
     int ends[2];
-    server.signals = open_stop_signals();
+    server.signals = open_signals(hangup);
     if (pipe2(ends, O_CLOEXEC) != 0)
         fail("cannot start: %s", strerror(errno));
     server.stop_read = ends[0];
@@ -483,7 +535,6 @@ static int stop(void)
     server.end = now_ms() + LINGER_MS;
     pthread_mutex_unlock(&server.lock);
     close(server.stop_write);
-    take_stop_signal(server.signals);
     pthread_mutex_lock(&server.lock);
     while (server.running > 0)
         pthread_cond_wait(&server.changed, &server.lock);
@@ -492,7 +543,8 @@ static int stop(void)
 }
 
 /* Ends a connection so that the client can read its last reply, which a close with unread input
- * could drop. A broken connection cannot be ended, but another one on the same socket can. */
+ * could drop. A broken connection cannot be ended, but another one on the same socket can; it sends
+ * no byte, so a sealed one gets none in clear. */
 static void hang_up(struct frame_connection *c, int fd)
 {
     struct frame_connection *other;
@@ -507,15 +559,11 @@ static void hang_up(struct frame_connection *c, int fd)
 static void run_connection(struct job *job)
 {
     struct timeval stall = {.tv_sec = STALL_MS / 1000};
-    struct auth_options plain = AUTH_OPTIONS_INIT;
 
     setsockopt(job->fd, SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof stall);
     setsockopt(job->fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
-    plain.flags = AUTH_PLAIN;
-    if (job->ring == NULL || frame_connection_auth_server(job->c, job->ring, &plain, NULL) == 0)
+    if (proves(job->c, job->ring, job->arguments))
         job->serve(job->c, job->fd, job->context);
-    else
-        warnx("a client was refused: %s", frame_last_error());
     hang_up(job->c, job->fd);
 }
 
@@ -537,18 +585,21 @@ static bool accept_client(int listener, const struct frame_connection_options *o
 int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve, void *context)
 {
     struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct job job = {.run = run_connection, .serve = serve, .context = context};
-    struct auth_keyring *ring = NULL;
+    struct job job = {.run = run_connection, .serve = serve, .context = context, .arguments = a};
 
     opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
-    if (a->key_len > 0 && (auth_keyring_new(&ring) != 0 ||
-                           auth_keyring_add(ring, NULL, a->key, a->key_len, 0) != 0))
-        fail("%s", frame_last_error());
+    prepare(has_keys(a));
+    struct auth_keyring *ring = load_keys(a);
     job.ring = ring;
-    prepare();
     int listener = open_listener(a);
-    while ((wait_for(server.signals, listener, -1) & 1) == 0)
-        accept_client(listener, &opts, job);
+    for (;;) {
+        if ((wait_for(server.signals, listener, -1) & 1) == 0)
+            accept_client(listener, &opts, job);
+        else if (next_signal(server.signals) == SIGHUP)
+            load_keys_again(ring, a);
+        else
+            break;
+    }
     while (accept_client(listener, &opts, job)) { /* those that have connected before the stop */
     }
     close(listener);
@@ -581,7 +632,7 @@ static void run_datagrams(struct job *job)
 
 int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
 {
-    prepare();
+    prepare(false);
     int fd = open_datagrams(a, true);
     struct job job = {.run = run_datagrams, .fd = fd, .serve = serve, .context = context};
     for (int i = 0; i <= DATAGRAM_THREADS; i++)
@@ -589,6 +640,7 @@ int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
             fail("cannot start a thread");
     announce(fd);
     wait_for(server.signals, -1, -1);
+    next_signal(server.signals);
     int status = stop();
     close(fd);
     return status;
@@ -629,11 +681,14 @@ static int answer_request(struct frame_connection *c, const char *request, const
 }
 
 /* Replies to bytes that are not a request. They broke their connection, but another one on the
- * same socket works. */
-static void refuse(int fd, const char *message)
+ * same socket works. It would send in clear: a sealed client gets no reply. */
+static void refuse(struct frame_connection *broken, int fd, const char *message)
 {
+    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
     struct frame_connection *c;
-    if (frame_connection_new(fd, fd, NULL, &c) == 0) {
+    warnx("a client was refused: %s", message);
+    if (frame_connection_inspect(broken, &state) == 0 && !(state.flags & FRAME_STATE_SEALED) &&
+        frame_connection_new(fd, fd, NULL, &c) == 0) {
         frame_connection_reply_error(c, "{}", FRAME_EBADFIELD, message, STALL_MS);
         frame_connection_flush(c, STALL_MS);
         frame_connection_free(c);
@@ -657,7 +712,7 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
         if (code == 0)
             code = answer_request(c, request.header, cmds, answer, context);
         else if (is_malformed(code))
-            refuse(fd, frame_last_error());
+            refuse(c, fd, frame_last_error());
         else if (code == FRAME_ETIMEDOUT && (code = frame_connection_flush(c, STALL_MS)) == 0 &&
                  !request_comes(fd))
             return;

@@ -44,8 +44,11 @@ struct arguments {
     const char *timeout, *cwd;
     const char **env;  /* "NAME=VALUE", then NULL; room for one more; NULL if there are none */
     bool forward, tty; /* --stdin, --tty */
+    bool seal, plain;
+    const char *key_file, *keys, *id, *name; /* NULL unless given */
+    bool can_seal; /* the program has --seal */
     unsigned char key[1024];
-    size_t key_len; /* 0: no handshake */
+    size_t key_len; /* that of key_file; 0 without one */
     char **request; /* words, then NULL; none at all: there is a prompt */
     bool requested;
     char *line;
@@ -53,18 +56,40 @@ struct arguments {
 };
 
 /* Reads the options whose letters are given (h: host, p: port, w: wire, r: root, k: key file,
- * T: timeout, c: cwd, e: env, i: stdin, t: tty). A server has an h; a client has HOST, PORT and
- * a request instead. Help and mistakes end the program. Call it first in main(). */
+ * s: seal, K: keys, I: id, N: name, P: plain, T: timeout, c: cwd, e: env, i: stdin, t: tty). A
+ * server has an h; a client has HOST, PORT and a request instead. Help and mistakes end the
+ * program. Call it first in main(). */
 struct arguments read_arguments(int argc, char **argv, const char *letters, const char *help);
 void free_arguments(struct arguments *arguments);
 
 /* Adds "NAME=VALUE" to the variables of --env. */
 void add_variable(struct arguments *arguments, const char *variable);
 
+/* ---- keys, in keys.c */
+
+/* Fails if options for keys do not go together. */
+void check_keys(const struct arguments *arguments, bool server);
+
+/* Whether a server has keys. */
+bool has_keys(const struct arguments *arguments);
+
+/* The keys of a server, NULL if it has none. After load_keys_again() it has those that are there
+ * now, or the same as before if they cannot be used. */
+struct auth_keyring *load_keys(const struct arguments *arguments);
+void load_keys_again(struct auth_keyring *ring, const struct arguments *arguments);
+
+/* The handshakes of a client, which fails, and of a server: whether the client may be served. */
+void prove_to(struct frame_connection *c, const struct arguments *arguments);
+bool proves(struct frame_connection *c, const struct auth_keyring *ring,
+            const struct arguments *arguments);
+
 /* ---- a client */
 
 /* Connects, and proves the key if there is one. flags are FRAME_CONNECTION_.... */
 struct frame_connection *connect_to(const struct arguments *arguments, uint32_t flags);
+
+/* Ends a connection and frees it. Without the end a sealed server would take it for cut. */
+void disconnect(struct frame_connection *c);
 
 /* The request of the command line, once, or the next line of the prompt; NULL at the end.
  * Valid until the next call. */
@@ -87,6 +112,10 @@ int status_of(int64_t exit_code);
 /* Reports the failure of a call of the library: returns exit_failure if the connection is
  * still usable, else exits with it. */
 int report(int code);
+
+/* What frame_last_error() says after a request has failed; if the server closed the connection
+ * before its first reply, also what it may have wanted. */
+const char *reason_of(int code);
 
 /* ---- a server */
 
@@ -120,11 +149,12 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
                   void *context);
 
 /* Parts of such a server, for a program with its own loop. open_listener() announces its
- * address; the socket does not block. open_stop_signals() is readable after SIGINT or SIGTERM;
- * take_stop_signal() consumes that one; the second one ends the program. */
+ * address; the socket does not block. open_signals() is readable after SIGINT or SIGTERM and, if
+ * the keys can be read again, SIGHUP. next_signal() consumes one and returns it; the next SIGINT or
+ * SIGTERM ends the program. */
 int open_listener(const struct arguments *arguments);
-int open_stop_signals(void);
-void take_stop_signal(int signals);
+int open_signals(bool hangup);
+int next_signal(int signals);
 
 /* ---- sockets */
 

@@ -10,12 +10,14 @@
 #include <sys/uio.h>
 
 static const char help[] =
-    "usage: echo_server [--host HOST] [--port PORT]\n"
+    "usage: echo_server [--host HOST] [--port PORT] [--plain]\n"
     "\n"
     "Sends back the frames of its clients: thousands of connections, one thread.\n"
     "\n"
-    "  --host HOST      listen on this address (127.0.0.1), a loopback one\n"
+    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs --plain\n"
     "  --port PORT      listen on this port; 0, the default, picks a free one\n"
+    "  --plain          listen on any address, though anybody can use it: for networks that are\n"
+    "                   trusted\n"
     "  --help           show this and exit\n"
     "\n"
     "A frame comes back with the same header and the same body. A client that does not read\n"
@@ -212,7 +214,7 @@ static void accept_clients(void)
 
 static void begin_to_stop(void)
 {
-    take_stop_signal(server.signals);
+    next_signal(server.signals);
     close(server.signals);
     accept_clients(); /* those that have connected before the stop */
     close(server.listener);
@@ -269,9 +271,9 @@ static void raise_limit(void)
 int main(int argc, char **argv)
 {
     exit_failure = EXIT_NO_SERVER;
-    struct arguments a = read_arguments(argc, argv, "hp", help);
+    struct arguments a = read_arguments(argc, argv, "hpP", help);
     raise_limit();
-    server.signals = open_stop_signals();
+    server.signals = open_signals(false);
     server.listener = open_listener(&a);
     /* A reply does not wait for an acknowledgement; accepted sockets inherit this option. */
     setsockopt(server.listener, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));

@@ -22,6 +22,10 @@ static const char help[] =
     "\n"
     "On the frame wire only:\n"
     "\n"
+    "  --seal             have the server prove the key of --key-file too, and encrypt all\n"
+    "                     that is sent; the server needs --seal as well\n"
+    "  --id ID            the name of this client's key in the server's --keys\n"
+    "  --name NAME        the server's --name\n"
     "  --timeout SECONDS  end a command that runs for longer\n"
     "  --cwd DIR          the directory of the server that commands run in\n"
     "  --env NAME=VALUE   a variable for commands; may be given several times\n"
@@ -302,7 +306,7 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
 
     exit_failure = EXIT_NO_COMMAND;
-    struct arguments a = read_arguments(argc, argv, "wkTceit", help);
+    struct arguments a = read_arguments(argc, argv, "wksINTceit", help);
     while (wire < count && strcmp(wires[wire].name, a.wire) != 0)
         wire++;
     if (wire == count)
@@ -314,7 +318,7 @@ int main(int argc, char **argv)
     struct frame_connection *c = connect_to(&a, wire == 0 ? 0 : FRAME_CONNECTION_EXACT);
     while ((command = next_request(&a)) != NULL)
         status = wires[wire].ask(c, command);
-    frame_connection_free(c);
+    disconnect(c);
     free_arguments(&a);
     return status;
 }

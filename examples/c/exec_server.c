@@ -3,16 +3,26 @@
 #include "common.h"
 
 static const char help[] =
-    "usage: exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]\n"
+    "usage: exec_server [--host HOST] [--port PORT] [--wire WIRE] [OPTION]...\n"
     "\n"
     "Runs the commands of its clients and sends back what they print.\n"
     "\n"
-    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key\n"
+    "  --host HOST      listen on this address (127.0.0.1); any but loopback needs\n"
+    "                   --seal or --plain\n"
     "  --port PORT      listen on this port; 0, the default, picks a free one\n"
     "  --wire WIRE      how replies travel: frame (the default), json, packet, ack, bare\n"
     "  --key-file FILE  serve only clients that hold the key in FILE\n"
+    "  --seal           prove the key to clients too, and encrypt all that is sent; the key is\n"
+    "                   32 random bytes or more: head -c 32 /dev/urandom >FILE\n"
+    "  --keys DIR       with --seal, serve the clients that hold a key in DIR, which has a file\n"
+    "                   for each; its name is the key's id\n"
+    "  --name NAME      with --seal, this server's name, which clients give too; without one\n"
+    "                   two servers with the same key can be taken for each other\n"
+    "  --plain          listen on any address without --seal, though somebody in between can\n"
+    "                   read all and act as a client: for networks that are trusted\n"
     "  --help           show this and exit\n"
     "\n"
+    "SIGHUP reads the keys again, and ends the connections of clients whose key is gone.\n"
     "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
 
 static int answer_frame(struct frame_connection *c, const char *cmd, const char *request,
@@ -119,7 +129,7 @@ int main(int argc, char **argv)
         {"ack", answer_ack}, {"bare", answer_bare}};
 
     exit_failure = EXIT_NO_SERVER;
-    struct arguments a = read_arguments(argc, argv, "hpwk", help);
+    struct arguments a = read_arguments(argc, argv, "hpwksKNP", help);
     serve_fn *serve = strcmp(a.wire, "frame") == 0 ? serve_framed : NULL;
     uint32_t flags = 0;
     void *context = NULL;

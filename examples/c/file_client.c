@@ -12,7 +12,7 @@
 #include <time.h>
 
 static const char help[] =
-    "usage: file_client [--key-file FILE] HOST PORT [REQUEST]\n"
+    "usage: file_client [OPTION]... HOST PORT [REQUEST]\n"
     "\n"
     "Does what REQUEST says, or each line of a prompt that quit or end of input ends:\n"
     "\n"
@@ -38,6 +38,10 @@ static const char help[] =
     "  --no-reply       put to an old server, which does not say whether it stored the file\n"
     "\n"
     "  --key-file FILE  prove to the server that this client holds the key in FILE\n"
+    "  --seal           have the server prove the key too, and encrypt all that is sent; the\n"
+    "                   server needs --seal as well\n"
+    "  --id ID          the name of this client's key in the server's --keys\n"
+    "  --name NAME      the server's --name\n"
     "  --help           show this and exit\n"
     "\n"
     "Where standard error is a terminal it shows how far a transfer is.\n";
@@ -438,11 +442,10 @@ static int perform(const struct arguments *a, int count, char **words)
         return exit_failure;
     struct frame_connection *c = connect_to(a, 0);
     int code = request.verb->perform(c, &request);
-    frame_connection_free(c);
-    if (code == 0)
-        return EXIT_SUCCESS;
-    warnx("%s", frame_last_error());
-    return exit_failure;
+    if (code != 0)
+        warnx("%s", reason_of(code));
+    disconnect(c);
+    return code == 0 ? EXIT_SUCCESS : exit_failure;
 }
 
 /* Splits a line at its blanks that are not in quotes and have no backslash before them, as a
@@ -491,7 +494,7 @@ int main(int argc, char **argv)
     char *line;
     int count = 0, status = EXIT_SUCCESS;
 
-    struct arguments a = read_arguments(argc, argv, "k", help);
+    struct arguments a = read_arguments(argc, argv, "ksIN", help);
     while (a.request[count] != NULL)
         count++;
     if (count > 0)

@@ -6,23 +6,25 @@ import common
 from common import Mistake
 
 HELP = """\
-usage: auth_echo_server --key-file FILE [--host HOST] [--port PORT]
+usage: auth_echo_server --key-file FILE [--host HOST] [--port PORT] [--plain]
 
 Sends back what its clients send, in upper case, if they hold the key.
 
-  --host HOST      listen on this address (127.0.0.1)
+  --host HOST      listen on this address (127.0.0.1); any but loopback needs --plain
   --port PORT      listen on this port; 0, the default, picks a free one
   --key-file FILE  serve only clients that hold the key in FILE
+  --plain          listen on any address, though somebody in between can read all and act
+                   as a client: for networks that are trusted
   --help           show this and exit
 
-SIGINT and SIGTERM stop it; replies in flight are finished.
+SIGHUP reads the key again. SIGINT and SIGTERM stop it; replies in flight are finished.
 """
 
 CHUNK_SIZE = 1024
 
 
 def main() -> None:
-    arguments = common.Arguments(HELP, "host=", "port=")
+    arguments = common.Arguments(HELP, "host=", "port=", "plain")
     if not arguments.key:
         raise Mistake("no --key-file, see --help")
     common.serve_connections(arguments, echo, exact=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import framefd
+import keys
 
 PROGRAM = Path(sys.argv[0]).stem
 NO_SERVER, NO_COMMAND = 2, 255  # exit status of a program that cannot do its work
@@ -28,6 +29,10 @@ LINGER_SECONDS = 1  # what a client still sends is dropped for this long, so tha
 RETRY_SECONDS = 0.1  # before another accept() if there is no room for one
 DATAGRAM_THREADS = 16
 LIMITS = {"max_header": 65536, "max_body": 1 << 26, "max_command": 65536, "max_output": 1 << 24}
+
+# Options of programs whose connections can be sealed.
+CLIENT_SEAL = ("seal", "id=", "name=")
+SERVER_SEAL = ("seal", "keys=", "name=", "plain")
 
 T = TypeVar("T")
 
@@ -47,7 +52,7 @@ def run(main: Callable[[], int | None], failure: int) -> NoReturn:
         signal.raise_signal(signal.SIGPIPE)
         raise
     except (OSError, Mistake) as error:
-        warn(text_of(error))
+        warn(reason_of(error))
         sys.exit(failure)
 
 
@@ -127,6 +132,7 @@ class Arguments:
 
     def __init__(self, help: str, *names: str, key: bool = True) -> None:
         server = "host=" in names
+        self.can_seal = "seal" in names
         self._known = [*names, *(["key-file="] if key else []), "help"]
         self._help = help
         self._options: list[tuple[str, str]] = []
@@ -135,14 +141,14 @@ class Arguments:
             self.host, self.port = self.option("host", "127.0.0.1"), self.option("port", "0")
             if rest:
                 raise Mistake(f"unknown argument {rest[0]}, see --help")
-            leave_process_1()
         else:
             # Options end where the request begins, which may have options of its own.
             self.host, rest = self._operand("HOST", rest)
             self.port, rest = self._operand("PORT", rest)
         self.request = rest
-        path = self.option("key-file")
-        self.key = framefd.load_key(path) if path else None
+        self.key = keys.check(self, server=server)
+        if server:
+            leave_process_1()
 
     def option(self, name: str, default: str = "") -> str:
         return self.options(name)[-1] if self.options(name) else default
@@ -200,16 +206,29 @@ def address_of(arguments: Arguments) -> str:
 
 
 def look_up(arguments: Arguments, kind: socket.SocketKind, *, server: bool) -> list[Any]:
-    """The addresses of HOST, which for a server without a key are loopback ones."""
+    """The addresses of HOST, at which a server may listen."""
     address_of(arguments)
     try:
         found = socket.getaddrinfo(arguments.host, arguments.port, type=kind)
     except OSError as error:
         raise Mistake(f"{arguments.host}: {text_of(error)}") from None
     for *_, address in found:
-        if server and not (arguments.key or is_loopback(str(address[0]))):
-            raise Mistake(f"{arguments.host} is not a loopback address: that needs --key-file")
+        if server and not is_loopback(str(address[0])):
+            check_beyond(arguments, kind)
     return found
+
+
+def check_beyond(arguments: Arguments, kind: socket.SocketKind) -> None:
+    """Fails unless a server may listen beyond loopback. Datagrams with a key are signed, each by
+    itself; somebody in between can use a connection that is not sealed as the client."""
+    if kind == socket.SOCK_DGRAM:
+        may, needs = bool(arguments.key), "--key-file"
+    else:
+        may = arguments.has("seal") or arguments.has("plain")
+        needs = "--seal, or --plain on" if arguments.can_seal else "--plain, on"
+        needs += " a network that is trusted"
+    if not may:
+        raise Mistake(f"{arguments.host} is not a loopback address: that needs {needs}")
 
 
 def is_loopback(host: str) -> bool:
@@ -240,12 +259,28 @@ def announce(address: str) -> None:
 # ---- a client
 
 
+# What a server may have wanted that closes the connection before its first reply.
+wanted = ""
+
+
+def reason_of(error: Exception) -> str:
+    """The text of an exception, and if the server has just closed the connection before its
+    first reply, what it may have wanted."""
+    return text_of(error) + (wanted if isinstance(error, framefd.ClosedError) else "")
+
+
 def connect(arguments: Arguments, *, exact: bool = False) -> framefd.Connection:
     """A connection to HOST and PORT, after the handshake if there is a key."""
-    address = address_of(arguments)
-    return framefd.connect(
-        address, key=arguments.key, plain=arguments.key is not None, keepalive=True, exact=exact
-    )
+    global wanted
+    connection = framefd.connect(address_of(arguments), keepalive=True, exact=exact)
+    try:
+        keys.prove_to(connection, arguments)
+    except BaseException:
+        connection.close()
+        raise
+    if not arguments.has("seal"):
+        wanted = " (does the server want a key, another one, or --seal?)"
+    return connection
 
 
 def requests(arguments: Arguments) -> Iterator[bytes]:
@@ -266,6 +301,7 @@ def requests(arguments: Arguments) -> Iterator[bytes]:
 def show_command(run: Callable[[], framefd.CompletedCommand]) -> int:
     """Runs a command at the peer, shows its output and returns its exit status. Raises only
     if the connection is broken."""
+    global wanted
     try:
         done = run()
     except framefd.CommandError as error:
@@ -273,8 +309,10 @@ def show_command(run: Callable[[], framefd.CompletedCommand]) -> int:
     except framefd.FrameError as error:
         if not error.remote:
             raise
+        wanted = ""
         warn(text_of(error))
         return NO_COMMAND
+    wanted = ""
     show(done.stdout or b"")
     show(done.stderr or b"", STDERR)
     if done.timed_out:
@@ -339,33 +377,24 @@ class Client:
         fd = self.connection.fileno()
         return fd in wait_for(self._stop, fd) and still_serves()
 
-    def run(self, key: framefd.Key | None, serve: Serve) -> None:
+    def run(self, server_keys: keys.Keys, serve: Serve) -> None:
         error = None
         with self.connection, contextlib.suppress(OSError):  # it ends with its connection
-            if self._proves(key):
+            if server_keys.proved_by(self.connection):
                 with contextlib.suppress(OSError):
                     error = serve(self)
             self._hang_up(error)
 
-    def _proves(self, key: framefd.Key | None) -> bool:
-        """Whether the client may be served."""
-        try:
-            if key:
-                self.connection.auth_server(key, plain=True)
-            return True
-        except framefd.FrameError as error:
-            warn(f"a client was refused: {text_of(error)}")
-            return False
-
     def _hang_up(self, error: framefd.FrameError | None) -> None:
         """Ends the connection so that the client can read its last reply, which a close with
         unread input could drop. A broken connection cannot be ended, but another one on the
-        same socket can; it also sends the error, if there is one."""
+        same socket can; it also sends the error, if there is one. It would send in clear: a
+        sealed client gets no byte of it."""
         try:
             self.connection.end(linger=True, timeout=LINGER_SECONDS)
         except framefd.BrokenError:
             last = framefd.Connection(self.connection.fileno(), own=False)
-            if error:
+            if error and not self.connection.inspect().sealed:
                 code = framefd.ErrorCode.BADFIELD  # whatever it was, no request
                 last.reply_error(None, code, text_of(error), timeout=0)
             last.end(linger=True, timeout=LINGER_SECONDS)
@@ -379,6 +408,7 @@ def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False
     """Listens, and serves each client in a thread of its own. Returns after SIGINT or
     SIGTERM; the interpreter then waits for the threads, and so for the replies in flight."""
     stop = open_stop()
+    server_keys = keys.Keys(arguments)
     look_up(arguments, socket.SOCK_STREAM, server=True)
     address = address_of(arguments)
     with framefd.listen(address, keepalive=True, exact=exact) as listener:
@@ -392,7 +422,7 @@ def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False
             except OSError:  # no descriptors, no memory
                 time.sleep(RETRY_SECONDS)
                 return False
-            work = threading.Thread(target=client.run, args=(arguments.key, serve))
+            work = threading.Thread(target=client.run, args=(server_keys, serve))
             try:
                 work.start()
             except RuntimeError:  # no threads
@@ -464,6 +494,7 @@ def serve_frames(
             if not client.request_comes():
                 return None
         except (framefd.MalformedError, framefd.TooBigError) as error:
+            warn(f"a client was refused: {text_of(error)}")
             return error
         else:
             answer_request(connection, request, commands, answer)

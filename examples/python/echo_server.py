@@ -14,12 +14,14 @@ import framefd
 from framefd import aio
 
 HELP = """\
-usage: echo_server [--host HOST] [--port PORT]
+usage: echo_server [--host HOST] [--port PORT] [--plain]
 
 Sends back the frames of its clients: thousands of connections, one thread.
 
-  --host HOST      listen on this address (127.0.0.1), a loopback one
+  --host HOST      listen on this address (127.0.0.1); any but loopback needs --plain
   --port PORT      listen on this port; 0, the default, picks a free one
+  --plain          listen on any address, though anybody can use it: for networks that are
+                   trusted
   --help           show this and exit
 
 A frame comes back with the same header and the same body. A client that does not read
@@ -32,7 +34,7 @@ AT_ONCE = 16  # frames that are sent with one system call
 
 
 def main() -> None:
-    arguments = common.Arguments(HELP, "host=", "port=", key=False)
+    arguments = common.Arguments(HELP, "host=", "port=", "plain", key=False)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     common.look_up(arguments, socket.SOCK_STREAM, server=True)

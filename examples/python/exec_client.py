@@ -29,6 +29,10 @@ command, 0 where the wire has none, or 255 where the command could not be run.
 
 On the frame wire only:
 
+  --seal             have the server prove the key of --key-file too, and encrypt all
+                     that is sent; the server needs --seal as well
+  --id ID            the name of this client's key in the server's --keys
+  --name NAME        the server's --name
   --timeout SECONDS  end a command that runs for longer
   --cwd DIR          the directory of the server that commands run in
   --env NAME=VALUE   a variable for commands; may be given several times
@@ -49,7 +53,7 @@ CLOSED = "the server closed the connection"
 
 def main() -> int:
     frame_only = ["timeout=", "cwd=", "env=", "stdin", "tty"]
-    arguments = common.Arguments(HELP, "wire=", *frame_only)
+    arguments = common.Arguments(HELP, "wire=", *common.CLIENT_SEAL, *frame_only)
     old_wires = {"json": ask_json, "packet": ask_packet, "ack": ask_ack, "bare": ask_bare}
     ask_old = arguments.wire({"frame": None, **old_wires})
     if ask_old is None:

@@ -10,16 +10,26 @@ import common
 import framefd
 
 HELP = """\
-usage: exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]
+usage: exec_server [--host HOST] [--port PORT] [--wire WIRE] [OPTION]...
 
 Runs the commands of its clients and sends back what they print.
 
-  --host HOST      listen on this address (127.0.0.1); any but loopback needs a key
+  --host HOST      listen on this address (127.0.0.1); any but loopback needs
+                   --seal or --plain
   --port PORT      listen on this port; 0, the default, picks a free one
   --wire WIRE      how replies travel: frame (the default), json, packet, ack, bare
   --key-file FILE  serve only clients that hold the key in FILE
+  --seal           prove the key to clients too, and encrypt all that is sent; the key is
+                   32 random bytes or more: head -c 32 /dev/urandom >FILE
+  --keys DIR       with --seal, serve the clients that hold a key in DIR, which has a file
+                   for each; its name is the key's id
+  --name NAME      with --seal, this server's name, which clients give too; without one
+                   two servers with the same key can be taken for each other
+  --plain          listen on any address without --seal, though somebody in between can
+                   read all and act as a client: for networks that are trusted
   --help           show this and exit
 
+SIGHUP reads the keys again, and ends the connections of clients whose key is gone.
 SIGINT and SIGTERM stop it; replies in flight are finished.
 """
 
@@ -28,7 +38,7 @@ READY = b"recv_ready"
 
 
 def main() -> None:
-    arguments = common.Arguments(HELP, "host=", "port=", "wire=")
+    arguments = common.Arguments(HELP, "host=", "port=", "wire=", *common.SERVER_SEAL)
     old_wires = {
         "json": answer_json,
         "packet": answer_packet,

@@ -18,7 +18,7 @@ import framefd
 from common import Mistake
 
 HELP = """\
-usage: file_client [--key-file FILE] HOST PORT [REQUEST]
+usage: file_client [OPTION]... HOST PORT [REQUEST]
 
 Does what REQUEST says, or each line of a prompt that quit or end of input ends:
 
@@ -44,6 +44,10 @@ is in quotes, or has a backslash before each. In names a control character is sh
   --no-reply       put to an old server, which does not say whether it stored the file
 
   --key-file FILE  prove to the server that this client holds the key in FILE
+  --seal           have the server prove the key too, and encrypt all that is sent; the
+                   server needs --seal as well
+  --id ID          the name of this client's key in the server's --keys
+  --name NAME      the server's --name
   --help           show this and exit
 
 Where standard error is a terminal it shows how far a transfer is.
@@ -74,7 +78,7 @@ class Request(NamedTuple):
 
 
 def main() -> int:
-    arguments = common.Arguments(HELP)
+    arguments = common.Arguments(HELP, *common.CLIENT_SEAL)
     if arguments.request:
         return perform(arguments, arguments.request)
     status = 0
@@ -106,7 +110,7 @@ def perform(arguments: common.Arguments, words: list[str]) -> int:
             else:
                 transfer(server, request)
         except framefd.FrameError as error:
-            common.warn(error.message)
+            common.warn(common.reason_of(error))
             return 1
     return 0
 

@@ -1,8 +1,13 @@
 """What the suites of this folder share: programs in C, in Python and of old, held against
-each other."""
+each other.
+
+With FRAMEFD_SEALED set the connections of our programs are sealed: with "1" between C and Python,
+with "all" between all of ours. What cannot be sealed is skipped.
+"""
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import contextlib
 import itertools
@@ -21,27 +26,61 @@ import wire as plain  # noqa: E402
 from driver import peer  # noqa: E402
 
 __all__ = [
+    "KEY",
     "KINDS",
     "OLD",
     "OURS",
     "PAIRS",
+    "SEALED",
     "Case",
     "Servers",
+    "in_clear",
     "launch",
     "peer",
     "plain",
     "redirecting",
     "tcp_exec_client",
     "tcp_exec_server",
+    "wires",
 ]
 
-OLD = "old"
-KINDS = (*launch.LANGUAGES, OLD)
-# Server and client: the pairs of ours, and those with one side from the tutorial.
-OURS = tuple(itertools.product(launch.LANGUAGES, repeat=2))
-PAIRS = tuple(pair for pair in itertools.product(KINDS, repeat=2) if pair != (OLD, OLD))
-
 KEY = b"a key that both sides of this test have"
+SEALED = os.environ.get("FRAMEFD_SEALED", "")
+
+OLD = "old"
+KINDS = launch.LANGUAGES if SEALED else (*launch.LANGUAGES, OLD)
+# Server and client: the pairs of ours, and those with one side from the tutorial.
+OURS = tuple(
+    pair
+    for pair in itertools.product(launch.LANGUAGES, repeat=2)
+    if SEALED != "1" or pair[0] != pair[1]
+)
+PAIRS = tuple(
+    pair
+    for pair in itertools.product(KINDS, repeat=2)
+    if pair != (OLD, OLD) and (OLD in pair or pair in OURS)
+)
+
+# For a test of old programs, or of bytes on the wire.
+in_clear = unittest.skipIf(SEALED, "this is not sealed")
+
+
+def wires(*names: str) -> tuple[str, ...]:
+    """Those of them that connections may have."""
+    return tuple(name for name in names if name == "frame" or not SEALED)
+
+
+def seal_all() -> None:
+    """From now on the programs that can seal do."""
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(KEY)
+    atexit.register(os.unlink, file.name)
+    for name in ("exec_server", "exec_client", "file_server", "file_client"):
+        launch.ADDED[name] = ["--seal", "--key-file", file.name]
+
+
+if SEALED:
+    seal_all()
 
 
 def tcp_exec_server(kind: str, wire: str, *options: str) -> list[str]:

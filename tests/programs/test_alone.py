@@ -13,18 +13,32 @@ from pairs import ROOT, Case, launch
 
 SERVER = ("--host", "--port", "--key-file", "--help")
 CLIENT = ("--key-file", "--help")
+SERVER_SEAL = ("--seal", "--plain", "--keys", "--name")
+CLIENT_SEAL = ("--seal", "--keys", "--id", "--name")
+STREAM = ("--timeout", "--cwd", "--env", "--stdin", "--tty")
 OPTIONS = {
-    "exec_server": (*SERVER, "--wire"),
-    "exec_client": (*CLIENT, "--wire", "--timeout", "--cwd", "--env", "--stdin", "--tty"),
+    "exec_server": (*SERVER, *SERVER_SEAL, "--wire"),
+    "exec_client": (*CLIENT, *CLIENT_SEAL, "--wire", *STREAM),
     "udp_exec_server": (*SERVER, "--wire"),
     "udp_exec_client": (*CLIENT, "--wire"),
-    "file_server": (*SERVER, "--root"),
-    "file_client": (*CLIENT, "--no-reply", "--resume", "--no-checksum"),
-    "auth_echo_server": SERVER,
+    "file_server": (*SERVER, *SERVER_SEAL, "--root"),
+    "file_client": (*CLIENT, *CLIENT_SEAL, "--no-reply", "--resume", "--in-place", "--no-checksum"),
+    "auth_echo_server": (*SERVER, "--plain"),
     "auth_echo_client": CLIENT,
-    "echo_server": ("--host", "--port", "--help"),
+    "echo_server": ("--host", "--port", "--plain", "--help"),
     "sticky": (),
 }
+SEAL_MISTAKES = (
+    ("--seal",),
+    ("--seal", "--wire", "json"),
+    ("--name", "x"),
+)
+SERVER_MISTAKES = (
+    ("--keys", "/etc"),
+    ("--seal", "--plain"),
+    ("--seal", "--keys", "/nonexistent"),
+    ("--seal", "--keys", "/dev/null"),
+)
 NO_TIMES = ("", "x", "-1", "0", "1e3", "0x1", "1.2.3", ".", "inf", "2147484", "0.0009")
 
 
@@ -33,7 +47,7 @@ class Help(Case):
         folders = (ROOT / "examples" / "c", ROOT / "examples" / "python")
         c, python = ({path.stem for path in folder.glob("*.[cp]*")} for folder in folders)
         self.assertEqual(c, python)
-        self.assertEqual(c - {"common", "hello"}, set(OPTIONS))
+        self.assertEqual(c - {"common", "hello", "keys"}, set(OPTIONS))
 
     def test_it_names_every_option_and_is_the_same_in_both_languages(self) -> None:
         def check(name: str) -> None:
@@ -88,6 +102,11 @@ class Help(Case):
             ("auth_echo_server",),
             ("auth_echo_client", "127.0.0.1", "1"),
             ("sticky", "surplus"),
+            *(("exec_server", *words) for words in SEAL_MISTAKES + SERVER_MISTAKES),
+            *(("file_server", *words) for words in SERVER_MISTAKES),
+            *(("exec_client", *words, "127.0.0.1", "1", "true") for words in SEAL_MISTAKES),
+            ("file_client", "--seal", "127.0.0.1", "1", "list"),
+            ("file_client", "--plain", "127.0.0.1", "1", "list"),
         ]
         self.each(cases, check)
 

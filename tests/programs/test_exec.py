@@ -13,14 +13,16 @@ from pairs import (
     PAIRS,
     Case,
     Servers,
+    in_clear,
     launch,
     tcp_exec_client,
     tcp_exec_server,
+    wires,
 )
 
-WITH_STATUS = ("frame", "json")
-WHOLE = (*WITH_STATUS, "packet", "ack")
-WIRES = (*WHOLE, "bare")
+WITH_STATUS = wires("frame", "json")
+WHOLE = (*WITH_STATUS, *wires("packet", "ack"))
+WIRES = (*WHOLE, *wires("bare"))
 
 SHORT_OF_A_MEGABYTE = b"".join(b"%d\n" % n for n in range(1, 200_001))
 
@@ -84,6 +86,7 @@ class Exec(Case):
 
         self.each([(*pair, wire) for pair in OURS for wire in WITH_STATUS], check)
 
+    @in_clear
     def test_a_wire_without_a_status_reports_none(self) -> None:
         def check(server: str, client: str, wire: str) -> None:
             got = self.ask(server, client, wire, "echo out; exit 3")
@@ -138,6 +141,7 @@ class Exec(Case):
 
         self.each([(wire,) for wire in WHOLE], check)
 
+    @in_clear
     def test_bare_replies_stick(self) -> None:
         lines = b"printf %03000d 7\necho second\n"
 
@@ -148,6 +152,7 @@ class Exec(Case):
 
         self.each(PAIRS, check)
 
+    @in_clear
     def test_on_the_bare_wire_no_output_and_no_reply_look_the_same(self) -> None:
         def check(server: str, client: str) -> None:
             got = self.ask(server, client, "bare", stdin=b"true\necho on\n")
@@ -174,6 +179,7 @@ class Exec(Case):
 
         self.each(OURS, check)
 
+    @in_clear
     def test_another_wire_is_an_error_and_not_output(self) -> None:
         # A packet's length makes no header, and a header's length no digits.
         def check(language: str, server: str, client: str) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from pairs import OLD, OURS, Case, launch, peer
+from pairs import OLD, OURS, Case, in_clear, launch, peer
 
 CONTENTS = {
     "empty": b"",
@@ -165,6 +165,7 @@ class Files(Case):
 
         self.each(OURS, check)
 
+    @in_clear
     def test_keys(self) -> None:
         key, wrong = self.key_file(), self.key_file("wrong", b"a key of one side of this test")
 
@@ -202,6 +203,7 @@ class Files(Case):
 
         self.each(OURS, check)
 
+    @in_clear
     def test_an_old_uploader_reads_no_reply(self) -> None:
         def check(server: str) -> None:
             root = self.root(server)
@@ -214,6 +216,7 @@ class Files(Case):
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 
+    @in_clear
     def test_an_old_uploader_loses_none_of_several_files(self) -> None:
         files = {"first": b"x" * 10, "second": b"y" * 2_000_000}
 
@@ -234,6 +237,7 @@ class Files(Case):
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 
+    @in_clear
     def test_a_refusal_comes_before_the_content(self) -> None:
         size = 2**40
         request = {"cmd": "put", "filename": "..", "filesize": size, "data_size": size}
@@ -257,6 +261,7 @@ class Files(Case):
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 
+    @in_clear
     def test_an_old_server_sends_no_reply(self) -> None:
         def check(client: str) -> None:
             root = self.root(client)
@@ -268,6 +273,7 @@ class Files(Case):
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 
+    @in_clear
     def test_peers_that_read_and_send_replies(self) -> None:
         def check(server: str, client: str) -> None:
             root = self.root(server, client)

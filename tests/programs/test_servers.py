@@ -11,9 +11,18 @@ import tempfile
 import time
 import unittest
 
-from pairs import OURS, Case, launch, plain, tcp_exec_client, tcp_exec_server
+from pairs import (
+    OURS,
+    Case,
+    in_clear,
+    launch,
+    plain,
+    tcp_exec_client,
+    tcp_exec_server,
+    wires,
+)
 
-WIRES = ("frame", "json", "packet", "ack", "bare")
+WIRES = wires("frame", "json", "packet", "ack", "bare")
 IN_EVERY_LANGUAGE = tuple((language,) for language in launch.LANGUAGES)
 
 
@@ -125,6 +134,7 @@ class Stop(Case):
 
         self.each(IN_EVERY_LANGUAGE, check)
 
+    @in_clear
     def test_every_server_stops(self) -> None:
         key = self.key_file()
 
@@ -146,44 +156,50 @@ class Stop(Case):
         )
 
 
+@in_clear
 class Addresses(Case):
-    servers = (
-        ("exec_server",),
-        ("exec_server", "--wire", "bare"),
-        ("udp_exec_server",),
-        ("udp_exec_server", "--wire", "bare"),
-        ("file_server", "--root", "."),
-        ("echo_server",),
-    )
-    without_keys = (servers[3], servers[5])
+    seals = (("exec_server",), ("file_server", "--root", "."))
+    plain = (*seals, ("exec_server", "--wire", "bare"), ("echo_server",))
+    datagrams = (("udp_exec_server",), ("udp_exec_server", "--wire", "bare"))
 
-    def test_without_a_key_only_a_loopback_address_is_listened_on(self) -> None:
-        def check(language: str, name: str, *options: str) -> None:
+    def test_only_a_loopback_address_is_listened_on(self) -> None:
+        """A key alone is not enough: somebody in between can use the client's connection."""
+        key = self.key_file()
+
+        def check(language: str, needs: str, name: str, *options: str) -> None:
             for host in ("0.0.0.0", "::", "10.127.0.1"):
                 got = launch.run(launch.program(language, name, "--host", host, *options))
                 self.assertEqual((got.returncode, got.stdout), (2, b""), got.stderr)
-                self.assertRegex(got.stderr, rb"^%s: .*--key-file" % name.encode())
+                said = f"{name}: {host} is not a loopback address: that needs {needs}\n"
+                self.assertEqual(got.stderr.decode(), said)
 
-        self.each(
-            [(language, *server) for language in launch.LANGUAGES for server in self.servers],
-            check,
-        )
+        trusted = "--plain, on a network that is trusted"
+        seal = "--seal, or --plain on a network that is trusted"
+        servers = [
+            *((seal, *server) for server in self.plain[:-1]),
+            *((seal, *server, "--key-file", key) for server in self.plain[:-1]),
+            (trusted, "echo_server"),
+            (trusted, "auth_echo_server", "--key-file", key),
+            *(("--key-file", *server) for server in self.datagrams),
+        ]
+        self.each([(each, *server) for each in launch.LANGUAGES for server in servers], check)
 
-    def test_with_a_key_any_address_will_do(self) -> None:
-        key = self.key_file()
+    def test_any_address_will_do_if_it_is_sealed_or_plain_is_asked_for(self) -> None:
+        key = ("--key-file", self.key_file())
 
         def check(language: str, name: str, *options: str) -> None:
-            command = launch.program(
-                language, name, "--host", "0.0.0.0", "--key-file", key, *options
-            )
+            command = launch.program(language, name, "--host", "0.0.0.0", *options)
             with launch.server(command) as running:
                 self.assertEqual(running.host, "0.0.0.0")
 
-        servers = [server for server in self.servers if server not in self.without_keys]
-        servers.append(("auth_echo_server",))
-        self.each(
-            [(language, *server) for language in launch.LANGUAGES for server in servers], check
-        )
+        servers = [
+            *((*server, "--seal", *key) for server in self.seals),
+            *((*server, "--plain") for server in self.plain),
+            *((*server, "--plain", *key) for server in self.seals),
+            ("auth_echo_server", "--plain", *key),
+            (*self.datagrams[0], *key),
+        ]
+        self.each([(each, *server) for each in launch.LANGUAGES for server in servers], check)
 
     def test_another_loopback_address(self) -> None:
         def check(server: str, client: str) -> None:
@@ -228,6 +244,7 @@ class Addresses(Case):
         )
 
 
+@in_clear
 class Strangers(Case):
     """What comes to a server of framed requests and is none."""
 

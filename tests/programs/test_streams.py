@@ -11,7 +11,18 @@ import time
 import unittest
 from collections.abc import Iterator
 
-from pairs import OLD, OURS, Case, Servers, launch, plain, tcp_exec_client, tcp_exec_server
+from pairs import (
+    KINDS,
+    OLD,
+    OURS,
+    Case,
+    Servers,
+    in_clear,
+    launch,
+    plain,
+    tcp_exec_client,
+    tcp_exec_server,
+)
 
 EITHER_WAY = ((), ("--stdin",))  # in one reply, and streamed
 
@@ -23,7 +34,7 @@ class Streams(Case):
     def setUpClass(cls) -> None:
         cls.servers = Servers()
         cls.addClassCleanup(cls.servers.close)
-        for kind in (*launch.LANGUAGES, OLD):
+        for kind in KINDS:
             cls.servers.start(tcp_exec_server(kind, "frame"))
 
     def client(self, server: str, client: str, *words: str) -> list[str]:
@@ -126,6 +137,7 @@ class Streams(Case):
 
         self.each(OURS, check)
 
+    @in_clear
     def test_a_server_that_knows_no_streams(self) -> None:
         def check(client: str) -> None:
             got = self.ask(OLD, client, "--stdin", "echo out; echo err >&2; exit 3")
@@ -133,6 +145,7 @@ class Streams(Case):
 
         self.each([(language,) for language in launch.LANGUAGES], check)
 
+    @in_clear
     def test_input_that_comes_late_is_dropped(self) -> None:
         late: list[tuple[dict[str, object], bytes]] = [
             ({"stream": "stdin"}, b"hello"),

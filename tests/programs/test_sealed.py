@@ -1,0 +1,204 @@
+"""Sealed programs: what they say about each mistake, keys that are read again, and what a broken
+connection is told."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+import unittest
+
+from pairs import KEY, OURS, Case, launch
+
+OTHER = b"a key that only one side of these tests has"
+SHORT = b"a key of 24 bytes, alone"
+
+REFUSED = "the server closed the connection during the handshake: is the key one of its keys"
+LACKS = 'the client does not have the key "{}", or it expects another name of the server'
+CLOSED = r"the peer closed the connection \(does the server want a key, another one, or --seal\?\)"
+
+# Of a server and a client with a key: their options, and a part of what each says.
+MISTAKES = {
+    "the wrong key": ("--seal", "--seal {other}", REFUSED, LACKS.format("")),
+    "an unknown id": ("--seal", "--seal --id web-9", REFUSED, LACKS.format("web-9")),
+    "another name": (
+        "--seal --name one",
+        "--seal --name two",
+        f"{REFUSED}.*under this id, and its name the same at both ends",
+        LACKS.format(""),
+    ),
+    "a plain client": ("--seal", "{none}", CLOSED, "does the client speak sealed"),
+    "a plain server": (
+        "",
+        "--seal",
+        "does the server speak sealed",
+        "a client was refused: .*the client speaks sealed",
+    ),
+    "a server without a key": (
+        "{none}",
+        "--seal",
+        "does the server speak sealed",
+        "a client was refused: .*the peer speaks sealed",
+    ),
+    "the wrong key, plain": ("", "{other}", CLOSED, "a client was refused: authentication failed"),
+}
+
+
+class Sealed(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.key, self.other = self.key_file(), self.key_file("other", OTHER)
+        self.names = {name: self.directory / name for name in ("keys", "root")}
+        for path in self.names.values():
+            path.mkdir(0o700)
+
+    def options(self, text: str) -> list[str]:
+        """The options of one side; it has the key unless they say otherwise."""
+        key = self.other if "{other}" in text else self.key
+        words = re.sub(r"\{\w+\}", "", text).split()
+        return words if "{none}" in text or "--keys" in text else [*words, "--key-file", key]
+
+    def server(self, language: str, name: str, text: str) -> list[str]:
+        root = ("--root", str(self.names["root"])) if name == "file" else ()
+        return launch.program(language, f"{name}_server", *root, *self.options(text))
+
+    def ask(
+        self, language: str, name: str, server: launch.Server, text: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Asks for something that would be seen."""
+        words = ("put", self.other, "seen") if name == "file" else ("touch", self.seen)
+        command = launch.program(language, f"{name}_client", *self.options(text))
+        return launch.run([*command, *server.address, *words])
+
+    @property
+    def seen(self) -> str:
+        return str(self.names["root"] / "seen")
+
+    def test_each_mistake_is_said_at_both_ends(self) -> None:
+        def check(server: str, client: str, name: str, what: str) -> None:
+            ours, theirs, said, logged = MISTAKES[what]
+            with launch.server(self.server(server, name, ours)) as running:
+                got = self.ask(client, name, running, theirs)
+                self.assertEqual((got.returncode, got.stdout), (255 if name == "exec" else 1, b""))
+                self.assertRegex(got.stderr.decode(), f"^{name}_client: [^\n]*{said}[^\n]*\n$")
+                self.assertEqual(running.stop(), 0)
+                self.assertRegex(running.errors(), f"^{name}_server: [^\n]*{logged}[^\n]*\n$")
+            self.assertFalse(os.path.exists(self.seen))
+
+        pairs = [(*pair, name) for pair in OURS for name in ("exec", "file")]
+        self.each([(*pair, what) for pair in pairs for what in MISTAKES], check)
+
+    @unittest.skipUnless(os.environ.get("FRAMEFD_LONG"), "it takes as long as a handshake may")
+    def test_a_plain_client_with_a_key_waits_for_what_a_sealed_server_never_sends(self) -> None:
+        def check(server: str, client: str) -> None:
+            with launch.server(self.server(server, "exec", "--seal")) as running:
+                got = self.ask(client, "exec", running, "")
+                said = rb"^exec_client: .* \(a sealed server needs --seal\)\n$"
+                self.assertRegex(got.stderr, said)
+
+        self.each(OURS, check)
+
+    def test_a_key_that_cannot_be_used(self) -> None:
+        short, open_to_all = self.key_file("short", SHORT), self.key_file("open")
+        os.chmod(open_to_all, 0o644)
+        keys = self.names["keys"]
+        write_key(keys / "web-1", KEY)
+        write_key(keys / "web-2", SHORT)
+        needs = "24 bytes are too few for --seal, which needs 32 random ones\n$"
+
+        def check(language: str, name: str, said: str, *options: str) -> None:
+            words = () if name.endswith("server") else ("127.0.0.1", "1", "list")
+            root = ("--root", "/") if name == "file_server" else ()
+            got = launch.run(launch.program(language, name, *root, "--seal", *options, *words))
+            self.assertEqual(got.stdout, b"")
+            self.assertRegex(got.stderr.decode(), f"^{name}: {said}")
+
+        each = ("exec_server", "exec_client", "file_server", "file_client")
+        cases = [(name, f"{short}: {needs}", "--key-file", short) for name in each]
+        cases += [(name, ".*chmod 600", "--key-file", open_to_all) for name in each]
+        cases.append(("exec_server", f"{keys}/web-2: {needs}", "--keys", str(keys)))
+        self.each([(one, *case) for one in launch.LANGUAGES for case in cases], check)
+
+    def test_keys_by_id_are_read_again(self) -> None:
+        def check(server: str, client: str) -> None:
+            keys = self.directory / f"{server}-{client}"
+            keys.mkdir(0o700)
+            write_key(keys / "web-1", KEY)
+            options = f"--seal --keys {keys} --name db"
+            with launch.server(self.server(server, "exec", options)) as running:
+                first = self.client(client, running, "web-1", self.key, "echo on; sleep 1000")
+                with launch.start(first) as asking:
+                    assert asking.stdout
+                    self.assertEqual(asking.stdout.readline(), b"on\n")
+                    logged = "exec_server: a client has come with the key web-1\n"
+                    self.assertEqual(running.errors(), logged)
+
+                    write_key(keys / "web-2", SHORT)
+                    self.hang_up(running, "the keys stay as they are: .*web-2: 24 bytes are too")
+                    os.unlink(keys / "web-2")
+                    (keys / "not a name").touch(0o600)
+                    self.hang_up(running, "the keys stay as they are: .*not a name")
+                    os.unlink(keys / "not a name")
+                    self.assertIsNone(asking.poll())
+
+                    write_key(keys / "web-2", OTHER)
+                    self.hang_up(running, "the keys were read again")
+                    self.assertIsNone(asking.poll())
+                    os.unlink(keys / "web-1")
+                    self.hang_up(running, "the keys were read again")
+                    self.assertEqual(asking.wait(launch.SECONDS), 255)
+                    asking.communicate()
+                again = launch.run(self.client(client, running, "web-1", self.key, "echo on"))
+                self.assertEqual((again.returncode, again.stdout), (255, b""))
+                new = launch.run(self.client(client, running, "web-2", self.other, "echo on"))
+                self.assertEqual((new.stdout, new.stderr), (b"on\n", b""))
+                self.assertEqual(running.stop(), 0)
+
+        self.each(OURS, check)
+
+    def test_a_key_file_is_read_again(self) -> None:
+        def check(server: str, seal: str) -> None:
+            path = self.directory / f"{server}{seal}"
+            write_key(path, KEY)
+            options = [*seal.split(), "--key-file", str(path)]
+            with launch.server(launch.program(server, "exec_server", *options)) as running:
+                os.chmod(path, 0o644)
+                self.hang_up(running, "the keys stay as they are: .*chmod 600")
+                os.chmod(path, 0o600)
+                write_key(path, OTHER)
+                self.hang_up(running, "the keys were read again")
+                for key, status in ((self.key, 255), (self.other, 0)):
+                    command = launch.program("c", "exec_client", *seal.split(), "--key-file", key)
+                    got = launch.run([*command, *running.address, "true"])
+                    self.assertEqual(got.returncode, status, got.stderr)
+                self.assertEqual(running.stop(), 0)
+
+        self.each([(one, seal) for one in launch.LANGUAGES for seal in ("", "--seal")], check)
+
+    def client(
+        self, language: str, server: launch.Server, key_id: str, key: str, command: str
+    ) -> list[str]:
+        options = ["--seal", "--id", key_id, "--name", "db", "--key-file", key, "--stdin"]
+        return launch.program(language, "exec_client", *options, *server.address, command)
+
+    def hang_up(self, server: launch.Server, said: str) -> None:
+        """Has the keys read again, and waits for what the server says to that."""
+        before = len(server.errors())
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + launch.SECONDS
+        while not server.errors()[before:].endswith("\n") and time.monotonic() < end:
+            time.sleep(0.01)
+        self.assertRegex(server.errors()[before:], f"^exec_server: {said}[^\n]*\n$")
+
+
+def write_key(path: pathlib.Path, key: bytes) -> None:
+    """Its owner alone can read it."""
+    path.touch(0o600)
+    path.write_bytes(key)
+
+
+if __name__ == "__main__":
+    unittest.main()
