@@ -616,6 +616,13 @@ impl<'fd> Receiving<'fd> {
     /// returned at once, because the host may ask only once.
     fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<bool> {
         if let Some(sending) = sending.filter(|sending| sending.queued() > 0) {
+            // What was read already, in a record that is not open yet, is not waited for.
+            if self.source.as_ref().is_some_and(Incoming::holds_bytes) {
+                self.take_in();
+                if !self.taken_in.is_empty() {
+                    return Ok(true);
+                }
+            }
             self.is_waited_for = true;
             let flushed = sending.flush(Some(self), time);
             self.is_waited_for = false;

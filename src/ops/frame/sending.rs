@@ -29,6 +29,8 @@ pub enum Sent {
 enum IfLate {
     Refuse,
     Queue,
+    /// Even beyond the limit of the queue.
+    QueueAnyway,
 }
 
 /// Writes to one descriptor. Each call that may wait gets the receiving direction as well, and
@@ -99,7 +101,7 @@ impl<'fd> Sending<'fd> {
     /// Bytes that were accepted and not written.
     #[inline]
     pub(super) fn queued(&self) -> usize {
-        self.queue.len() + self.sink.as_ref().map_or(0, Outgoing::pending)
+        self.queue.len() + self.pending()
     }
 
     /// Bytes that were written to the descriptor.
@@ -272,9 +274,11 @@ impl<'fd> Sending<'fd> {
         }
         let mut accepted = 0;
         let mut is_first = true;
-        while accepted < piece.len() || (piece.is_empty() && self.queued() > 0) {
-            let turn = if is_first { Ok(()) } else { self.interrupt.turn(time) };
-            is_first = false;
+        while accepted < piece.len()
+            || self.pending() > 0
+            || (piece.is_empty() && self.queued() > 0)
+        {
+            let turn = self.turn(&mut is_first, time);
             let written = turn
                 .and_then(|()| self.write_some(&[&piece[accepted..]], reborrow(&mut other), time));
             match written {
@@ -307,7 +311,8 @@ impl<'fd> Sending<'fd> {
         time: &mut Time,
     ) -> Result<Sent> {
         self.check_message()?;
-        self.write_through([bytes, &[], &[], &[]], other, time, IfLate::Queue)
+        // A handshake has taken its step already, and its bytes are few.
+        self.write_through([bytes, &[], &[], &[]], other, time, IfLate::QueueAnyway)
     }
 
     /// Writes all queued bytes.
@@ -329,10 +334,7 @@ impl<'fd> Sending<'fd> {
     ) -> Result<()> {
         let mut is_first = true;
         while self.queued() > most {
-            if !is_first {
-                self.interrupt.turn(time)?;
-            }
-            is_first = false;
+            self.turn(&mut is_first, time)?;
             self.write_some(&[], reborrow(&mut other), time)?;
         }
         Ok(())
@@ -411,9 +413,8 @@ impl<'fd> Sending<'fd> {
         }
         let mut accepted = 0;
         let mut is_first = true;
-        while accepted < len {
-            let turn = if is_first { Ok(()) } else { self.interrupt.turn(time) };
-            is_first = false;
+        while accepted < len || self.pending() > 0 {
+            let turn = self.turn(&mut is_first, time);
             match turn.and_then(|()| self.write_some(&pieces, reborrow(&mut other), time)) {
                 Ok(sent) => {
                     advance(&mut pieces, sent);
@@ -421,8 +422,12 @@ impl<'fd> Sending<'fd> {
                 }
                 Err(error) if !is_resumable(&error) => return Err(error),
                 Err(error) => {
-                    let fits = (self.queue.len() + len) as u64 <= self.max_queue;
-                    if accepted == 0 && !(if_late == IfLate::Queue && fits) {
+                    let is_queued = match if_late {
+                        IfLate::Refuse => false,
+                        IfLate::Queue => (self.queue.len() + len) as u64 <= self.max_queue,
+                        IfLate::QueueAnyway => true,
+                    };
+                    if accepted == 0 && !is_queued {
                         return Err(error);
                     }
                     let queued = self.queue.append(&pieces);
@@ -450,6 +455,21 @@ impl<'fd> Sending<'fd> {
             Err(error) if is_resumable(&error) => Ok(Sent::Queued),
             Err(error) => Err(error),
         }
+    }
+
+    /// Before each turn of a loop that writes. What has cut the last write short, after bytes were
+    /// sealed, ends the loop: the host may ask only once.
+    fn turn(&mut self, is_first: &mut bool, time: &mut Time) -> Result<()> {
+        let cut_short = self.sink.as_mut().and_then(Outgoing::take_cut_short);
+        if std::mem::take(is_first) {
+            return Ok(());
+        }
+        cut_short.map_or_else(|| self.interrupt.turn(time), Err)
+    }
+
+    /// Bytes that were sealed and not written: no other bytes can take their place.
+    fn pending(&self) -> usize {
+        self.sink.as_ref().map_or(0, Outgoing::pending)
     }
 
     /// Writes at least one byte of the queue and then `pieces`; returns the number of bytes of

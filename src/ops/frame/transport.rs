@@ -202,6 +202,8 @@ struct Sealing {
     /// Records, which are written as they are. The bytes before `start` were written.
     records: Vec<u8>,
     start: usize,
+    /// Why the last write has ended early, although it has accepted bytes.
+    cut_short: Option<Error>,
     is_dead: Arc<AtomicBool>,
 }
 
@@ -219,13 +221,20 @@ impl<'fd> Outgoing<'fd> {
     /// From now on the bytes are sealed. `first` is written before them as it is.
     pub(super) fn seal(&mut self, sealer: Sealer, first: Vec<u8>, is_dead: &Arc<AtomicBool>) {
         let (sealer, is_dead) = (Some(sealer), Arc::clone(is_dead));
-        self.seal = Some(Box::new(Sealing { sealer, records: first, start: 0, is_dead }));
+        let (start, cut_short) = (0, None);
+        self.seal = Some(Box::new(Sealing { sealer, records: first, start, cut_short, is_dead }));
     }
 
     /// Bytes of records that were not written yet.
     #[inline]
     pub(super) fn pending(&self) -> usize {
         self.seal.as_ref().map_or(0, |seal| seal.records.len() - seal.start)
+    }
+
+    /// The timeout or the interrupt of a write that has accepted bytes all the same.
+    #[inline]
+    pub(super) fn take_cut_short(&mut self) -> Option<Error> {
+        self.seal.as_mut().and_then(|seal| seal.cut_short.take())
     }
 
     /// Total of bytes that were written to the descriptor.
@@ -275,7 +284,7 @@ impl<'fd> Outgoing<'fd> {
         match sent {
             Ok(sent) => self.written += sent as u64,
             // The records are written by the next call.
-            Err(error) if accepted > 0 && !is_fatal(&error) => {}
+            Err(error) if accepted > 0 && !is_fatal(&error) => seal.cut_short = Some(error),
             Err(error) => return Err(error),
         }
         Ok(accepted)
