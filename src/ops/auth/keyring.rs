@@ -100,6 +100,9 @@ impl Keyring {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() == sessions.capacity() {
             sessions.retain(|(_, session)| !session.is_gone());
+            // So many more can join before all of them are looked at again.
+            let there = sessions.len();
+            sessions.reserve(there + 1);
         }
         sessions.push((id.clone(), session.downgrade()));
         Ok(())
@@ -189,11 +192,13 @@ fn one_key(one: &KeyId, other: &KeyId) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::io::testing;
+    use crate::ops::frame::{Connection, ConnectionOptions};
     use crate::wire::auth::answer;
 
     const GROUP: Rules = Rules { allow_short: false, group_readable: true };
@@ -391,6 +396,29 @@ mod tests {
             ring.load(dir.path(), GROUP).unwrap();
             assert_eq!(ring.load(dir.path(), Rules::default()).unwrap_err().kind(), ErrorKind::Key);
         });
+    }
+
+    /// Otherwise each connection costs as much as there are others.
+    #[test]
+    fn not_every_connection_looks_at_all_others() {
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let connect = || Connection::new(socket.as_fd(), ConnectionOptions::default()).unwrap();
+        let (ring, living, gone) = (Keyring::new(), connect(), connect());
+        ring.add(id("a"), key(1)).unwrap();
+        let join = |one: &Connection<'_>| {
+            ring.join(&id("a"), &key(1), &one.handle()).unwrap();
+            let sessions = ring.sessions.lock().unwrap();
+            (sessions.len(), sessions.capacity())
+        };
+        while join(&living).0 < 100 {}
+        let (mut len, room) = join(&gone);
+        while len < room {
+            len = join(&living).0;
+        }
+        drop(gone);
+        let (now, room) = join(&living);
+        assert!(now == len && room >= 2 * len, "{now} {len} {room}");
+        drop(living);
     }
 
     #[test]
