@@ -539,7 +539,8 @@ int frame_connection_inspect(struct frame_connection *c, struct frame_connection
  * Returns 0. FRAME_ETIMEDOUT and FRAME_ECANCELED: nothing is lost, call again. FRAME_ECLOSED:
  * the peer closed the stream between two messages. These break the connection:
  * FRAME_ETRUNCATED, FRAME_EBADLENGTH, FRAME_ETOOBIG (above max_header or max_body),
- * FRAME_EBADJSON, FRAME_EBADFIELD (data_size), FRAME_EIO with errno. FRAME_EBROKEN,
+ * FRAME_EBADJSON, FRAME_EBADFIELD (data_size), FRAME_EIO with errno, and FRAME_EAUTH (it is
+ * sealed, and its bytes were changed or are not the peer's). FRAME_EBROKEN,
  * FRAME_EABORTED, FRAME_EFORKED, FRAME_EBUSY, FRAME_EINVAL, FRAME_ENOMEM, FRAME_EBADF (the
  * connection has nothing to read from), FRAME_ESTATE (after frame_connection_unread()). */
 int frame_connection_recv(struct frame_connection *c, int timeout_ms, struct frame **out);

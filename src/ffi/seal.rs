@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::auth::{AUTH_CHACHA, AUTH_CLIENT_SERVES, AuthKeyring, AuthOptions, AuthResult};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::ffi::auth::proof_result;
 use crate::ffi::boundary::outcome::{code, count, value};
 use crate::ffi::boundary::parameters::{Bytes, Mut, Options, Out, Ref, Results, Value, commit};
@@ -216,7 +216,7 @@ pub extern "C" fn frame_seal_output(
 pub extern "C" fn frame_seal_proof(seal: Ref<FrameSeal>, out: Results<AuthResult>) -> c_int {
     code(|| {
         out.check("struct auth_result")?;
-        let proof: Result<AuthResult> = proof_result(seal.get("seal")?.stream.proof().as_ref());
-        out.put(&proof?, "struct auth_result")
+        let proof = seal.get("seal")?.stream.proof()?;
+        out.put(&proof_result(proof.as_ref())?, "struct auth_result")
     })
 }

@@ -181,6 +181,7 @@ static void a_removed_key_and_a_fork_end_it(void)
     char directory[] = "/tmp/framefd-c-seal-XXXXXX", path[64];
     struct auth_keyring *ring = ring_of("web-1");
     struct ends ends = ends_of(ring, "web-1", "db");
+    struct auth_result proof = AUTH_RESULT_INIT;
     const void *bytes;
     size_t len = 0;
     pid_t child;
@@ -192,6 +193,7 @@ static void a_removed_key_and_a_fork_end_it(void)
         CHECK_RETURNS(FRAME_EFORKED, frame_seal_write(ends.client, "x", 1, false));
         CHECK_RETURNS(FRAME_EFORKED, frame_seal_read(ends.client, &bytes));
         CHECK_RETURNS(FRAME_EFORKED, frame_seal_output(ends.client, 0, &bytes));
+        CHECK_RETURNS(FRAME_EFORKED, frame_seal_proof(ends.client, &proof));
         free_ends(&ends);
         auth_keyring_free(ring);
         exit(0);

@@ -94,17 +94,21 @@ impl SealedStream {
     }
 
     /// What the handshake has proved, once it is done.
-    pub fn proof(&self) -> Option<Proof> {
-        let session = self.seal.session()?;
-        let seal = Some((session.suite, session.hash));
-        Some(Proof { key_id: session.key_id.clone(), seal })
+    pub fn proof(&self) -> Result<Option<Proof>> {
+        self.check_process()?;
+        Ok(self.seal.session().map(|session| {
+            let seal = Some((session.suite, session.hash));
+            Proof { key_id: session.key_id.clone(), seal }
+        }))
+    }
+
+    fn check_process(&self) -> Result<()> {
+        if self.origin.is_here() { Ok(()) } else { Err(Error::new(ErrorKind::Forked, "")) }
     }
 
     /// Fails in a child of fork(2), and once the key has left the ring.
     fn check(&mut self) -> Result<()> {
-        if !self.origin.is_here() {
-            return Err(Error::new(ErrorKind::Forked, ""));
-        }
+        self.check_process()?;
         let (Some((ring, named)), Some(session)) = (&self.membership, self.seal.session()) else {
             return Ok(());
         };
