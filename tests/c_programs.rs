@@ -19,6 +19,24 @@ fn with_the_shared_library() {
     }
 }
 
+/// Where both ends of a connection are the library's, everything works sealed as it does plain.
+/// tests/run.py --long sets the variable for the tests below as well.
+#[test]
+fn with_the_shared_library_and_sealed_connections() {
+    let scratch = tempfile::tempdir().unwrap();
+    for source in chosen() {
+        let text = fs::read_to_string(&source).unwrap();
+        if SEALING.iter().any(|word| text.contains(word)) {
+            let binary = compile_shared(&source, scratch.path());
+            let library = ("LD_LIBRARY_PATH", scratch.path());
+            succeed(Command::new(binary).envs([library]).env("FRAMEFD_TEST_SEALED", "1"));
+        }
+    }
+}
+
+/// A suite with one of these seals connections.
+const SEALING: [&str; 4] = ["seal_both(", "seal_client(", "start_server(", "\"commands.h\""];
+
 #[test]
 fn under_valgrind() {
     if !is_there("valgrind", &["--version"]) {

@@ -111,6 +111,7 @@ static void both_send_first(void)
     socket_pair(fd);
     c[0] = connection_of(fd[0], fd[0], 0);
     c[1] = connection_of(fd[1], fd[1], 0);
+    seal_both(c[0], c[1]);
     CHECK(pthread_create(&other, NULL, talk, c[1]) == 0);
     talk(c[0]);
     CHECK(pthread_join(other, NULL) == 0);
@@ -217,6 +218,7 @@ static void a_third_thread(void)
     socket_pair(fd);
     c = connection_of(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
     peer = connection_of(fd[1], fd[1], 0);
+    seal_both(c, peer);
     CHECK(pthread_create(&threads[0], NULL, echo, peer) == 0);
     CHECK(pthread_create(&threads[1], NULL, send_numbers, c) == 0);
     CHECK(pthread_create(&threads[2], NULL, meddle, c) == 0);

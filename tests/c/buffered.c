@@ -584,7 +584,7 @@ static void what_is_queued_is_sent_before_a_receive_waits(void)
 
 /* One of two ends, each of which sends 10 MiB before it reads. */
 struct end {
-    int from, to, is_duplex, timed_out;
+    int from, to, is_client, is_duplex, timed_out;
     pthread_t thread;
 };
 
@@ -601,6 +601,8 @@ static void *send_all_then_receive(void *argument)
     opts.flags = end->is_duplex ? FRAME_CONNECTION_DUPLEX : 0;
     opts.max_queue = MIB;
     CHECK_RETURNS(0, frame_connection_new(end->from, end->to, &opts, &c));
+    if (are_sealed())
+        CHECK_RETURNS(0, end->is_client ? seal_client(c, LONG) : seal_server(c, LONG));
     for (n = 0; n < COUNT && !end->timed_out; n++) {
         int code;
         number(body, MIB, n);
@@ -639,6 +641,7 @@ static void two_ends_that_send_before_they_read_do_not_wait_for_each_other(void)
         ends[1].from = back[0];
         ends[1].to = there[1];
         for (i = 0; i < 2; i++) {
+            ends[i].is_client = i == 0;
             ends[i].is_duplex = kind >= 2;
             ends[i].timed_out = 0;
             CHECK(pthread_create(&ends[i].thread, NULL, send_all_then_receive, &ends[i]) == 0);

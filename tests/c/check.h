@@ -169,22 +169,80 @@ static inline int serve_all(struct frame_connection *c, serve_function *serve, v
     return code;
 }
 
+/* Whether connections of which both ends are the library's are sealed in this run. */
+static inline bool are_sealed(void)
+{
+    return getenv("FRAMEFD_TEST_SEALED") != NULL;
+}
+
+/* The client's part of sealing a connection: FRAME_ETIMEDOUT without a wait is its first step. */
+static inline int seal_client(struct frame_connection *c, int32_t timeout_ms)
+{
+    struct auth_options opts = AUTH_OPTIONS_INIT;
+    opts.key_id = opts.server_name = "suite";
+    opts.timeout_ms = timeout_ms;
+    return frame_connection_auth_client(c, "thirty-two bytes of a shared key", 32, &opts);
+}
+
+/* The server's part. */
+static inline int seal_server(struct frame_connection *c, int32_t timeout_ms)
+{
+    struct auth_options opts = AUTH_OPTIONS_INIT;
+    struct auth_keyring *ring;
+    int code;
+    opts.server_name = "suite";
+    opts.timeout_ms = timeout_ms;
+    CHECK_RETURNS(0, auth_keyring_new(&ring));
+    CHECK_RETURNS(0, auth_keyring_add(ring, "suite", "thirty-two bytes of a shared key", 32, 0));
+    code = frame_connection_auth_server(c, ring, &opts, NULL);
+    auth_keyring_free(ring);
+    return code;
+}
+
+/* Both parts in one thread. */
+static inline void seal_both(struct frame_connection *client, struct frame_connection *server)
+{
+    if (!are_sealed())
+        return;
+    CHECK_RETURNS(FRAME_ETIMEDOUT, seal_client(client, FRAME_DONT_WAIT));
+    CHECK_RETURNS(FRAME_ETIMEDOUT, seal_server(server, FRAME_DONT_WAIT));
+    CHECK_RETURNS(0, seal_client(client, FRAME_DONT_WAIT));
+    CHECK_RETURNS(0, seal_server(server, FRAME_DONT_WAIT));
+}
+
+/* The code of a receive from a peer that has closed without ending its direction. */
+static inline int closed_code(void)
+{
+    return are_sealed() ? FRAME_ETRUNCATED : FRAME_ECLOSED;
+}
+
+/* The flags of a state apart from the seal, which depends on the run. */
+static inline uint32_t flags_of(const struct frame_connection_state *state)
+{
+    return state->flags & ~(uint32_t)FRAME_STATE_SEALED;
+}
+
 /* A connection to a server in a child, which must end with this code. */
 static inline struct frame_connection *start_server(serve_function *serve, void *context, int end,
                                                     pid_t *child)
 {
+    struct frame_connection *c;
     int fd[2];
     socket_pair(fd);
     *child = fork();
     if (*child == 0) {
-        struct frame_connection *c = owner_of(fd[1]);
+        c = owner_of(fd[1]);
         CHECK(close(fd[0]) == 0);
-        CHECK_RETURNS(end, serve_all(c, serve, context));
+        CHECK(!are_sealed() || seal_server(c, LONG) == 0);
+        CHECK_RETURNS(end == FRAME_ECLOSED ? closed_code() : end,
+                      serve_all(c, serve, context));
         frame_connection_free(c);
         exit(0);
     }
     CHECK(close(fd[1]) == 0);
-    return owner_of(fd[0]);
+    c = owner_of(fd[0]);
+    CHECK(!are_sealed() || seal_client(c, LONG) == 0);
+    return c;
 }
 
 /* Closes a connection to a server, and waits for its end. */

@@ -64,8 +64,9 @@ static inline struct frame_connection *start_with(struct server *server,
     socket_pair(server->fd);
     server->opts = opts;
     CHECK_RETURNS(0, frame_connection_new(server->fd[1], server->fd[1], NULL, &server->served));
-    CHECK(pthread_create(&server->thread, NULL, serve_commands, server) == 0);
     CHECK_RETURNS(0, frame_connection_new(server->fd[0], server->fd[0], client, &c));
+    seal_both(c, server->served);
+    CHECK(pthread_create(&server->thread, NULL, serve_commands, server) == 0);
     return c;
 }
 

@@ -11,6 +11,7 @@ static void both(struct frame_connection *c[2], int fd[2])
     socket_pair(fd);
     c[0] = connection_of(fd[0], fd[0], FRAME_CONNECTION_OWN);
     c[1] = connection_of(fd[1], fd[1], FRAME_CONNECTION_OWN);
+    seal_both(c[0], c[1]);
 }
 
 static void free_both(struct frame_connection *c[2])
@@ -279,6 +280,7 @@ static void threads(void)
     socket_pair(fd);
     duplex = connection_of(fd[0], fd[0], FRAME_CONNECTION_DUPLEX);
     c[1] = connection_of(fd[1], fd[1], 0);
+    seal_both(duplex, c[1]);
     CHECK(pthread_create(&sender, NULL, send_many, duplex) == 0);
     for (i = 0; i < 2000; i++) {
         CHECK_RETURNS(0, frame_connection_recv(c[1], LONG, &frame));
@@ -381,13 +383,14 @@ static void interrupted(void)
     opts.interrupted = hook;
     opts.context = &c;
     CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], &opts, &c));
+    peer = connection_of(fd[1], fd[1], 0);
+    seal_both(c, peer);
     CHECK_RETURNS(FRAME_ECANCELED, signalled(receive, c, stop_it, 0));
     CHECK_RETURNS(FRAME_ECANCELED, signalled(receive, c, stop_it, SA_RESTART));
     CHECK(asked >= 4);
     /* A write that a signal cut short: a part of the message was accepted, so that all was. */
     CHECK_RETURNS(1, signalled(send_much, c, stop_it, SA_RESTART));
     CHECK_RETURNS(FRAME_ECANCELED, signalled(send_much, c, stop_it, 0));
-    peer = connection_of(fd[1], fd[1], 0);
     CHECK_RETURNS(0, frame_connection_send(peer, NULL, "after", 5, LONG));
     CHECK_RETURNS(0, frame_connection_recv(c, LONG, &frame));
     CHECK_BODY("after", frame);
@@ -462,9 +465,9 @@ static void a_foreign_loop(void)
     CHECK_RETURNS(0, frame_connection_end(c[0], false, 0));
     CHECK_RETURNS(FRAME_ECLOSED, frame_connection_recv(c[1], LONG, &frame));
     CHECK_RETURNS(0, frame_connection_inspect(c[1], &state));
-    CHECK(state.flags == FRAME_STATE_PEER_ENDED && state.read_events == 0);
+    CHECK(flags_of(&state) == FRAME_STATE_PEER_ENDED && state.read_events == 0);
     CHECK_RETURNS(0, frame_connection_inspect(c[0], &state));
-    CHECK(state.flags == FRAME_STATE_ENDED);
+    CHECK(flags_of(&state) == FRAME_STATE_ENDED);
     free_both(c);
 }
 

@@ -278,6 +278,7 @@ static void a_connection_that_is_freed_ends_its_command(void)
     if ((child = fork()) == 0) {
         CHECK(close(fd[0]) == 0 && close(alive[1]) == 0);
         CHECK_RETURNS(0, frame_connection_new(fd[1], fd[1], &own, &served));
+        CHECK(!are_sealed() || seal_server(served, LONG) == 0);
         CHECK_RETURNS(0, frame_connection_recv_header(served, LONG, &view, NULL));
         CHECK_RETURNS(FRAME_ECLOSED, exec_serve(served, view.header, NULL, NULL));
         frame_connection_free(served);
@@ -285,6 +286,7 @@ static void a_connection_that_is_freed_ends_its_command(void)
     }
     CHECK(close(fd[1]) == 0);
     CHECK_RETURNS(0, frame_connection_new(fd[0], fd[0], &own, &client));
+    CHECK(!are_sealed() || seal_client(client, LONG) == 0);
     CHECK_RETURNS(0, exec_start(client, &what, LONG));
     CHECK_RETURNS(2, exec_read(client, command, 2, LONG, NULL));
     frame_connection_free(client);

@@ -316,12 +316,14 @@ static void a_pair_of_pipes_is_a_connection(void)
     CHECK(pipe2(there, O_CLOEXEC) == 0 && pipe2(back, O_CLOEXEC) == 0);
     if ((child = fork()) == 0) {
         CHECK_RETURNS(0, frame_connection_new(there[0], back[1], NULL, &c));
+        CHECK(!are_sealed() || seal_server(c, LONG) == 0);
         CHECK_RETURNS(0, frame_connection_recv_header(c, LONG, &view, NULL));
         CHECK_RETURNS(EXEC_EXITED, exec_serve(c, view.header, NULL, NULL));
         frame_connection_free(c);
         exit(0);
     }
     CHECK_RETURNS(0, frame_connection_new(back[0], there[1], NULL, &c));
+    CHECK(!are_sealed() || seal_client(c, LONG) == 0);
     CHECK_RETURNS(EXEC_EXITED, exec_call(c, &what, LONG, &result, &output));
     CHECK_RETURNS(100000, result.stdout_total);
     exec_output_free(output);

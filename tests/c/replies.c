@@ -10,6 +10,7 @@ static void connect_both(struct frame_connection *c[2])
     opts.flags = FRAME_CONNECTION_OWN;
     for (i = 0; i < 2; i++)
         CHECK_RETURNS(0, frame_connection_new(fd[i], fd[i], &opts, &c[i]));
+    seal_both(c[0], c[1]);
 }
 
 static void free_both(struct frame_connection *c[2])

@@ -118,7 +118,7 @@ static void the_connection_is_for_the_command_until_it_ends(void)
     char byte;
     struct frame_connection *c = start(&server, NULL);
     CHECK_RETURNS(0, frame_connection_inspect(c, &state));
-    CHECK_RETURNS(0, state.flags);
+    CHECK_RETURNS(0, flags_of(&state));
     run(c, "read line; echo $line");
     memset(&view, 0, sizeof view);
 
@@ -149,7 +149,7 @@ static void the_connection_is_for_the_command_until_it_ends(void)
     /* A foreign loop polls for what inspect says. */
     while ((count = exec_read(c, &byte, 1, 0, NULL)) == FRAME_ETIMEDOUT) {
         CHECK_RETURNS(0, frame_connection_inspect(c, &state));
-        CHECK(state.flags == FRAME_STATE_EXEC && state.read_fd == server.fd[0]);
+        CHECK(flags_of(&state) == FRAME_STATE_EXEC && state.read_fd == server.fd[0]);
         CHECK(state.read_events == POLLIN && state.broken == 0);
         if (polled.events == 0)
             give(c, "a\n");
@@ -161,11 +161,11 @@ static void the_connection_is_for_the_command_until_it_ends(void)
     expect(c, EXEC_STDOUT, "\n");
     CHECK_RETURNS(0, exec_read(c, &byte, 1, LONG, NULL));
     CHECK_RETURNS(0, frame_connection_inspect(c, &state));
-    CHECK(state.flags == FRAME_STATE_EXEC && state.read_events == 0);
+    CHECK(flags_of(&state) == FRAME_STATE_EXEC && state.read_events == 0);
     CHECK_RETURNS(FRAME_ESTATE, frame_connection_flush(c, LONG));
     CHECK_RETURNS(EXEC_EXITED, exec_finish(c, 0, NULL));
     CHECK_RETURNS(0, frame_connection_inspect(c, &state));
-    CHECK_RETURNS(0, state.flags);
+    CHECK_RETURNS(0, flags_of(&state));
     expect_reply(c, "echo on", "on\n");
     stop_in_sync(&server, c);
 }
@@ -362,14 +362,14 @@ static void what_comes_too_late_is_dropped(void)
     struct frame *reply;
     char text[16];
     struct frame_connection *c = start(&server, NULL);
-    int fd = server.fd[0];
-    CHECK_RETURNS(0, frame_send(fd, "{\"cmd\":\"exec\",\"stream\":true}", "exit 0", 6, NULL));
-    CHECK_RETURNS(0, frame_recv(fd, &reply, NULL));
+    CHECK_RETURNS(0, frame_connection_send(c, "{\"cmd\":\"exec\",\"stream\":true}", "exit 0", 6,
+                                           LONG));
+    CHECK_RETURNS(0, frame_connection_recv(c, LONG, &reply));
     frame_free(reply);
-    CHECK_RETURNS(0, frame_send(fd, "{\"stream\":\"stdin\"}", "late", 4, NULL));
-    CHECK_RETURNS(0, frame_send(fd, "{\"signal\":\"INT\"}", NULL, 0, NULL));
-    CHECK_RETURNS(0, frame_send(fd, "{\"cmd\":\"exec\"}", "echo on", 7, NULL));
-    CHECK_RETURNS(0, frame_recv(fd, &reply, NULL));
+    CHECK_RETURNS(0, frame_connection_send(c, "{\"stream\":\"stdin\"}", "late", 4, LONG));
+    CHECK_RETURNS(0, frame_connection_send(c, "{\"signal\":\"INT\"}", NULL, 0, LONG));
+    CHECK_RETURNS(0, frame_connection_send(c, "{\"cmd\":\"exec\"}", "echo on", 7, LONG));
+    CHECK_RETURNS(0, frame_connection_recv(c, LONG, &reply));
     CHECK_BODY("on\n", reply);
     CHECK_RETURNS(FRAME_EMISSING,
                   frame_header_string(frame_header(reply, NULL), "cmd", text, sizeof text));

@@ -112,8 +112,12 @@ impl<'fd> Incoming<'fd> {
         if self.seal.is_none() {
             return self.source.read(buf);
         }
-        let len = buf.len();
-        self.take_opened(len, |bytes| buf[..bytes.len()].copy_from_slice(bytes))
+        let (len, mut rest) = (buf.len(), buf);
+        self.take_opened(len, |bytes| {
+            let (start, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            start.copy_from_slice(bytes);
+            rest = behind;
+        })
     }
 
     /// Drops received bytes, sealed or not; 0 is end of stream.
@@ -122,7 +126,8 @@ impl<'fd> Incoming<'fd> {
         self.source.read_more(room, max)
     }
 
-    fn take_opened(&mut self, max: usize, take: impl FnOnce(&[u8])) -> Result<usize> {
+    /// Takes what was received already, of several records as well, or waits for a record.
+    fn take_opened(&mut self, max: usize, mut take: impl FnMut(&[u8])) -> Result<usize> {
         if max == 0 {
             return Ok(0);
         }
@@ -131,10 +136,15 @@ impl<'fd> Incoming<'fd> {
         let Some(opener) = opener else { return Err(dead()) };
         match await_opened(&mut self.source, opener, self.deadline, &self.interrupt) {
             Ok(true) => {
-                let there = opener.opened();
-                let len = there.len().min(max);
-                take(&there[..len]);
-                opener.take(len);
+                let mut len = 0;
+                // The next call reports a failure again.
+                while len < max && matches!(opener.open(), Ok(Opened::Data)) {
+                    let there = opener.opened();
+                    let step = there.len().min(max - len);
+                    take(&there[..step]);
+                    opener.take(step);
+                    len += step;
+                }
                 Ok(len)
             }
             Ok(false) => Ok(0),
