@@ -2,12 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framefd::ErrorKind;
 use framefd::ops::auth::keyring::Keyring;
 use framefd::ops::frame::{Connection, Sent};
 use framefd::wire::auth::{Key, KeyId};
+use framefd::wire::seal::handshake::Handshake;
 use framefd::wire::seal::terms::{ServerName, Suite, Terms};
 
 use super::common::channel::every_channel;
@@ -200,6 +201,42 @@ fn the_wrong_kind_of_peer_is_named() {
 
 /// What a client has seen, in order.
 type Seen = Vec<Result<Vec<u8>, ErrorKind>>;
+
+/// Silence at any step, and a byte now and then, end at the one deadline of the handshake.
+#[test]
+fn one_deadline_covers_the_whole_handshake() {
+    let (terms, soon) = (named("db"), Duration::from_millis(150));
+    let (_, first) = Handshake::client(&key(1), &id("one"), &terms, Suite::AesGcm).unwrap();
+    for steps in [0, 1, 4, 6, 9, 11, 12, first.len() - 1, first.len()] {
+        for trickles in [false, true] {
+            let ((a, b), begin) = (pair(), Instant::now());
+            let refused = std::thread::scope(|scope| {
+                let server = scope.spawn(move || {
+                    connection(&a).seal_server(&ring(), &named("db"), soon).unwrap_err()
+                });
+                (&b).write_all(&first[..steps]).unwrap();
+                // Each byte comes long before the deadline, and so would the next one.
+                for byte in first[steps..].iter().filter(|_| trickles) {
+                    std::thread::sleep(soon / 5);
+                    if server.is_finished() || (&b).write_all(&[*byte]).is_err() {
+                        break;
+                    }
+                }
+                server.join().unwrap()
+            });
+            let late = first.len() - steps < 5;
+            assert_eq!(refused.kind(), ErrorKind::TimedOut, "{steps} {trickles} {refused}");
+            assert!(begin.elapsed() >= soon && (late || begin.elapsed() < 20 * soon), "{steps}");
+        }
+    }
+    // The client's end: a server that sends a part of its message.
+    for steps in [0, 1, 2, 49] {
+        let (a, b) = pair();
+        (&b).write_all(&[&[0, 48][..], &[7; 47]].concat()[..steps]).unwrap();
+        let refused = connection(&a).seal_client(&key(1), &id("one"), &terms, None, soon);
+        assert_eq!(kind(refused), ErrorKind::TimedOut, "{steps}");
+    }
+}
 
 /// A client that sends two messages and reads the reply to each, and its end.
 fn converse(socket: &UnixStream) -> Seen {
