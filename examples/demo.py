@@ -45,6 +45,7 @@ def main() -> int:
         clean_stop,
         many_connections,
         handshake,
+        sealed,
         datagrams,
         streams,
         interrupts,
@@ -92,6 +93,12 @@ Files work the same way:
     mkdir files && target/examples/file_server --root files --port 7001
     target/examples/file_client localhost 7001 put README.md copy.md
     target/examples/file_client localhost 7001 list
+
+On a network, both sides need a key, and seal what they send:
+
+    head -c 32 /dev/urandom > key; chmod 600 key
+    target/examples/exec_server --host 0.0.0.0 --port 7002 --seal --key-file key
+    target/examples/exec_client --seal --key-file key localhost 7002 'echo hello'
 
 Then read README.md and, for C, include/framefd.h."""
 
@@ -338,6 +345,67 @@ def handshake(story: Story) -> None:
                     (got.stdout, got.returncode) == (b"", 1),
                     f"{NAMES[server]} server, a client that just talks: closed, nothing served",
                 )
+
+
+def sealed(story: Story) -> None:
+    """A sealed connection
+
+    After a plain handshake nothing is protected: a machine in between, without any key, passes
+    the handshake on, and then asks for a command of its own. With --seal both sides prove the
+    key, and every byte is encrypted: the same machine gets nothing.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        key = ["--key-file", key_file(directory, "key")]
+        seal = ["--seal", "--name", "db", *key]
+        steps = (("client", 56), ("server", 50), ("client", 19))
+        for server in launch.LANGUAGES:
+            with serving(server, "exec_server", *key) as started:
+                got = speak_after(started, key, ("server", 32), ("client", 32))
+            story.check(
+                got.endswith(b"mine\n"),
+                f"{NAMES[server]} server, plain: the machine in between ran `echo mine`",
+            )
+            files = ("file_server", "--root", directory)
+            with (
+                serving(server, "exec_server", *seal) as started,
+                serving(server, *files, *seal) as stores,
+            ):
+                got = speak_after(started, seal, *steps)
+                story.check(got == b"", f"{NAMES[server]} server, sealed: it got nothing")
+                for client in launch.LANGUAGES:
+                    ask = program(client, "exec_client", *seal, *started.address)
+                    ran = run([*ask, "echo hello; exit 3"])
+                    ask = program(client, "file_client", *seal, *stores.address)
+                    put = run([*ask, "put", key[1], f"{server}-{client}"])
+                    copy = Path(directory, f"{server}-{client}")
+                    story.check(
+                        (ran.stdout, ran.returncode, put.returncode) == (b"hello\n", 3, 0)
+                        and copy.read_bytes() == Path(key[1]).read_bytes(),
+                        f"{pair(server, client)} {text(ran.stdout)}, status {ran.returncode};"
+                        f" {last_line(put.stdout).partition(',')[0]}",
+                    )
+
+
+def speak_after(server: launch.Server, options: list[str], *steps: tuple[str, int]) -> bytes:
+    """What a server sends to a machine in between that passes a client's handshake on, in
+    steps of so many bytes, and then asks for a command."""
+    header = json.dumps({"cmd": "exec", "data_size": 9}).encode()
+    request = len(header).to_bytes(4, "little") + header + b"echo mine"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        client = program("c", "exec_client", *options, host, str(port), "echo theirs")
+        with launch.start(client) as asking, listener.accept()[0] as near:
+            with socket.create_connection(server.socket_address, launch.SECONDS) as far:
+                for who, size in steps:
+                    source, target = (near, far) if who == "client" else (far, near)
+                    target.sendall(source.recv(size, socket.MSG_WAITALL))
+                far.sendall(request)
+                far.shutdown(socket.SHUT_WR)
+                received = b""
+                while data := far.recv(65536):
+                    received += data
+            asking.kill()
+    return received
 
 
 def datagrams(story: Story) -> None:
