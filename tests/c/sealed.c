@@ -152,6 +152,8 @@ static pid_t serve(int fd, uint32_t flags, int end)
         struct auth_keyring *ring = ring_of("web-1", KEY);
         struct frame_connection *c = owner_of(fd);
         CHECK_RETURNS(end, frame_connection_auth_server(c, ring, &opts, NULL));
+        frame_connection_free(c);
+        auth_keyring_free(ring);
         exit(0);
     }
     CHECK(close(fd) == 0);
