@@ -120,7 +120,7 @@ bench: lib
 
 bench-peers:
 	apt-get install --yes libzmq3-dev libnng-dev openssh-client openssh-server rsync vsftpd \
-	    curl libssl-dev strace valgrind
+	    curl libssl-dev stunnel4 spiped strace valgrind
 	$(PYTHON) -m pip install pyzmq
 
 header:

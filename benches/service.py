@@ -107,8 +107,9 @@ def python(program: str, *arguments: str) -> list[str]:
 class OpenSsh:
     """A server of our own, with keys that are made for it, and its client."""
 
-    def __init__(self, cpus: set[int] = CPUS) -> None:
+    def __init__(self, cpus: set[int] = CPUS, ciphers: str = "") -> None:
         self.cpus = cpus
+        self.ciphers = ciphers
         self.missing = missing(ssh="openssh-client", sshd="openssh-server")
         self._port = 0
         self._home = Path()
@@ -160,5 +161,7 @@ class OpenSsh:
             "LogLevel": "ERROR",
             "BatchMode": "yes",
         }
+        if self.ciphers:
+            options["Ciphers"] = self.ciphers
         command = [program, *flags, "-F", "/dev/null"]
         return command + [f"-o{name}={value}" for name, value in options.items()]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
 
-from harness import ONE_CPU, PROGRAMS, TARGET, Bar, Contender, Workload, compiled, figure
+from harness import ONE_CPU, PROGRAMS, ROOT, TARGET, Bar, Contender, Workload, compiled, figure
 
 OURS = "framefd"
+WITHOUT_SEAL = "framefd without the feature seal"
 KIB = 1024
 
 
@@ -18,6 +20,7 @@ def workloads(quick: bool) -> list[Workload]:
     program = compiled("weight", "-ldl")
     stripped = [
         Contender(OURS, lambda: size_of(library), "ours", no_strip()),
+        Contender(WITHOUT_SEAL, lambda: size_of(without_seal()), "ours", no_strip()),
         *(Contender(path.name, partial(size_of, path), "peer") for path in installed_peers()),
     ]
 
@@ -25,16 +28,22 @@ def workloads(quick: bool) -> list[Workload]:
         return Contender(OURS, lambda: figure([program or "", what, library], ONE_CPU), "ours")
 
     return [
-        lower("size, stripped", "KiB", stripped, Bar("under 1 MiB", OURS, 1024), rounds=1),
+        lower("size, stripped", "KiB", stripped, *SIZE_BARS, rounds=1),
         lower("time to load", "µs", [measured("load")], Bar("at most 1 ms", OURS, 1000)),
         lower("threads", "threads", [measured("threads")], Bar("none", OURS, 0), rounds=1),
     ]
 
 
+SIZE_BARS = [
+    Bar("under 1.3 MiB", OURS, 1.3 * 1024),
+    Bar("under 1 MiB", WITHOUT_SEAL, 1024),
+]
+
+
 def lower(
-    name: str, unit: str, contenders: list[Contender], bar: Bar, rounds: int | None = None
+    name: str, unit: str, contenders: list[Contender], *bars: Bar, rounds: int | None = None
 ) -> Workload:
-    return Workload(name, unit, contenders, [bar], lower_is_better=True, rounds=rounds)
+    return Workload(name, unit, contenders, bars, lower_is_better=True, rounds=rounds)
 
 
 def no_strip() -> str | None:
@@ -46,6 +55,15 @@ def size_of(library: Path) -> float:
     copy = PROGRAMS / library.name
     subprocess.run(["strip", "-o", str(copy), str(library)], check=True)
     return copy.stat().st_size / KIB
+
+
+def without_seal() -> Path:
+    """Builds it, which takes a minute the first time."""
+    target = PROGRAMS / "without-seal"
+    cargo = [os.environ.get("CARGO", "cargo"), "rustc", "--quiet", "--lib", "--release"]
+    cargo += ["--no-default-features", "--crate-type", "cdylib", "--target-dir", str(target)]
+    subprocess.run(cargo, cwd=ROOT, check=True)
+    return target / "release" / "libframefd.so"
 
 
 def installed_peers() -> list[Path]:

@@ -4,7 +4,7 @@
  *     counts WHAT BATCHES
  *
  * A batch is BATCH frames of 64 bytes; but for encode and decode it has one system call of this
- * program's own. Linked with --wrap for each function of the allocator. */
+ * program's own, and for sealed_recv one a frame. Linked with --wrap for each function of the allocator. */
 
 #include <framefd.h>
 
@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SIZE = 64, BATCH = 128, ROOM = 64 * 1024 };
+enum { SIZE = 64, BATCH = 128, ROOM = 64 * 1024, BATCHES = 16 };
 
 static char body[SIZE];
 static int near, far;
@@ -132,6 +132,107 @@ static void next_batch(void)
         got += done(frame_connection_next(connection, views, BATCH, -1));
 }
 
+/* What the peer of a sealed connection sends: made beforehand, since each record is used once. */
+static struct frame_connection *peer;
+static struct {
+    char bytes[ROOM];
+    size_t len;
+} sealed[BATCHES];
+static size_t next_sealed;
+
+/* Returns the sum of the lengths. */
+static size_t read_near(char *bytes, size_t room)
+{
+    ssize_t len = recv(near, bytes, room, MSG_DONTWAIT);
+    check(len > 0, "what the peer has sent");
+    return (size_t)len;
+}
+
+/* Seals both ends; `one_by_one` or not, the peer sends its batches. */
+static void seal(int one_by_one)
+{
+    static const char key[] = "thirty-two bytes of a shared key";
+    struct auth_options opts = AUTH_OPTIONS_INIT;
+    struct frame_view message = {NULL, 0, body, SIZE};
+    struct auth_keyring *ring;
+    opts.timeout_ms = FRAME_DONT_WAIT;
+    done(auth_keyring_new(&ring));
+    done(auth_keyring_add(ring, NULL, key, sizeof key - 1, 0));
+    done(frame_connection_new(far, far, NULL, &peer));
+    /* The client begins, the server answers, and each of them is done. */
+    for (int turn = 0; turn < 2; turn++) {
+        int code = turn == 0 ? FRAME_ETIMEDOUT : 0;
+        if (frame_connection_auth_client(peer, key, sizeof key - 1, &opts) != code ||
+            frame_connection_auth_server(connection, ring, &opts, NULL) != code)
+            errx(1, "the handshake: %s", frame_last_error());
+    }
+    for (int batch = 0; batch < BATCHES; batch++) {
+        char *bytes = sealed[batch].bytes;
+        size_t *len = &sealed[batch].len;
+        for (int index = 0; index < BATCH; index++) {
+            done(frame_connection_queue(peer, &message, 1, -1));
+            if (one_by_one || index == BATCH - 1) {
+                done(frame_connection_flush(peer, -1));
+                *len += read_near(bytes + *len, ROOM - *len);
+            }
+        }
+    }
+}
+
+static const char *next_batch_sealed(size_t *len)
+{
+    if (next_sealed == BATCHES)
+        errx(1, "at most %d batches", BATCHES);
+    *len = sealed[next_sealed].len;
+    return sealed[next_sealed++].bytes;
+}
+
+/* A record for each frame, and each is there before it is received. */
+static void sealed_recv_batch(void)
+{
+    struct frame *frame;
+    size_t len;
+    if (peer == NULL)
+        seal(1);
+    const char *bytes = next_batch_sealed(&len);
+    for (int index = 0; index < BATCH; index++) {
+        check(write(far, bytes, len / BATCH) == (ssize_t)(len / BATCH), "write");
+        bytes += len / BATCH;
+        done(frame_connection_recv(connection, -1, &frame));
+        frame_free(frame);
+    }
+}
+
+static void sealed_next_batch(void)
+{
+    size_t len;
+    if (peer == NULL)
+        seal(0);
+    const char *bytes = next_batch_sealed(&len);
+    check(write(far, bytes, len) == (ssize_t)len, "write");
+    for (int64_t got = 0; got < BATCH;)
+        got += done(frame_connection_next(connection, views, BATCH, -1));
+}
+
+static void sealed_send_batch(void)
+{
+    if (peer == NULL)
+        seal(0);
+    connection_send_batch();
+}
+
+static void sealed_queue_batch(void)
+{
+    size_t records = 0;
+    if (peer == NULL)
+        seal(0);
+    queue_batch();
+    for (size_t at = 0; at < frames_len; records++)
+        at += 2 + ((size_t)(unsigned char)frames[at] << 8) + (unsigned char)frames[at + 1];
+    if (records > 1)
+        errx(1, "%zu records for %d messages", records, BATCH);
+}
+
 static void encode_batch(void)
 {
     char head[64];
@@ -166,6 +267,10 @@ int main(int argc, char **argv)
         {"frame_connection_recv", connection_recv_batch},
         {"frame_connection_queue", queue_batch},
         {"frame_connection_next", next_batch},
+        {"sealed_send", sealed_send_batch},
+        {"sealed_recv", sealed_recv_batch},
+        {"sealed_queue", sealed_queue_batch},
+        {"sealed_next", sealed_next_batch},
         {"frame_encode", encode_batch},
         {"frame_decoder_next", decode_batch},
     };
@@ -182,6 +287,8 @@ int main(int argc, char **argv)
     near = fd[0];
     far = fd[1];
     send_batch();
+    if (strncmp(argv[1], "sealed", 6) == 0)
+        frames_len = 0;
     done(frame_connection_new(near, near, NULL, &connection));
     done(frame_decoder_new(NULL, &decoder));
     acts[act].batch();
