@@ -17,9 +17,12 @@ pub struct ConnectionCell {
     handle: Handle,
     connection: ManuallyDrop<UnsafeCell<Connection<'static>>>,
     /// The running streamed command, which uses the connection until it has ended.
-    running: ManuallyDrop<UnsafeCell<Option<Running>>>,
+    running: ManuallyDrop<UnsafeCell<Slot>>,
     is_running: AtomicBool,
 }
+
+/// A streamed command, if there is one: most connections never have any.
+pub type Slot = Option<Box<Running>>;
 
 // SAFETY: `connection` and `running` are used only by the holder of a direction's bit, one
 // thread at a time; everything in them may be used by any thread.
@@ -63,7 +66,7 @@ impl ConnectionCell {
             if running.is_some() {
                 return Err(is_streaming());
             }
-            *running = Some(work(connection)?);
+            *running = Some(Box::new(work(connection)?));
             Ok(())
         })
     }
@@ -71,7 +74,7 @@ impl ConnectionCell {
     /// Runs a call that uses both directions, also during a streamed command.
     pub fn any<T>(
         &self,
-        work: impl FnOnce(&mut Connection<'static>, &mut Option<Running>) -> Result<T>,
+        work: impl FnOnce(&mut Connection<'static>, &mut Slot) -> Result<T>,
     ) -> Result<T> {
         let _turn = self.enter(BOTH)?;
         // SAFETY: nobody else has a bit, so nobody else has a reference.

@@ -18,7 +18,7 @@ use rustix::event::PollFlags;
 
 use crate::error::Result;
 use crate::ffi::boundary::arguments::invalid;
-use crate::ffi::boundary::cell::ConnectionCell;
+use crate::ffi::boundary::cell::{ConnectionCell, Slot};
 use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, parameter, timeout};
 use crate::ffi::boundary::outcome::{code, code_in_handler, value};
@@ -27,7 +27,6 @@ use crate::ffi::boundary::policy::c_string;
 use crate::ffi::frame::{depth, format};
 use crate::io::wait::Interrupt;
 use crate::limits;
-use crate::ops::exec::Running;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
 
 /// For frame_connection_options.flags: the connection owns the descriptors once
@@ -350,7 +349,7 @@ pub extern "C" fn frame_connection_inspect(
     })
 }
 
-fn state_of(connection: &Connection<'_>, running: &mut Option<Running>) -> FrameConnectionState {
+fn state_of(connection: &Connection<'_>, running: &mut Slot) -> FrameConnectionState {
     let mut state = connection.state();
     if let Some(running) = running {
         let events = running.events(connection);

@@ -8,6 +8,7 @@ use super::request::{ExecRequest, Form, request_of};
 use super::{ExecResult, result_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::invalid;
+use crate::ffi::boundary::cell::Slot;
 use crate::ffi::boundary::outcome::{code, code_in_handler, count, small};
 use crate::ffi::boundary::parameters::{Bytes, Fd, Handle, Options, Results, Room, Value};
 use crate::ffi::connection::{FrameConnection, length};
@@ -204,7 +205,7 @@ impl FrameConnection {
 /// or the connection is of no use.
 fn work_on<T>(
     connection: &mut Connection<'static>,
-    slot: &mut Option<Running>,
+    slot: &mut Slot,
     work: impl FnOnce(&mut Running, &mut Connection<'static>) -> Result<T>,
 ) -> Result<T> {
     let Some(running) = slot else {

@@ -594,8 +594,8 @@ impl<'fd> Receiving<'fd> {
     }
 
     /// Reads at least one byte, unless a send has read some meanwhile.
-    fn fill(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<()> {
-        if self.flush(sending, time)? {
+    fn fill(&mut self, mut sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<()> {
+        if self.flush(sending.as_deref_mut(), time)? {
             return Ok(());
         }
         match self.read_more(time) {
@@ -603,8 +603,8 @@ impl<'fd> Receiving<'fd> {
             Ok(_) => Ok(()),
             Err(error) => {
                 if error.kind() == ErrorKind::TimedOut {
-                    self.decoder.release();
-                    self.source.iter_mut().for_each(Incoming::release);
+                    self.give_back();
+                    sending.into_iter().for_each(Sending::give_back);
                 }
                 Err(error)
             }

@@ -206,6 +206,7 @@ impl<'fd> Sending<'fd> {
     /// Frees the buffers if they are empty.
     pub(super) fn give_back(&mut self) {
         self.queue.free();
+        self.sink.iter_mut().for_each(Outgoing::release);
     }
 
     /// Whether a body can be moved into the queue.

@@ -247,6 +247,13 @@ impl<'fd> Outgoing<'fd> {
         self.seal.as_mut().and_then(|seal| seal.cut_short.take())
     }
 
+    /// Gives an empty buffer back.
+    pub(super) fn release(&mut self) {
+        if let Some(seal) = self.seal.as_mut().filter(|seal| seal.start == seal.records.len()) {
+            (seal.records, seal.start) = (Vec::new(), 0);
+        }
+    }
+
     /// Total of bytes that were written to the descriptor.
     pub(super) fn written(&self) -> u64 {
         self.written
