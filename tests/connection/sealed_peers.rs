@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use framefd::ErrorKind;
 use framefd::ops::auth::keyring::Keyring;
+use framefd::ops::exec::ServeOptions;
 use framefd::ops::frame::{Connection, ConnectionOptions, Sent};
 use framefd::wire::auth::{Key, KeyId};
 use framefd::wire::seal::handshake::{Handshake, Session, Step};
@@ -17,6 +18,7 @@ use framefd::wire::seal::record::Opened;
 use framefd::wire::seal::terms::{Suite, Terms};
 use rustix::net::sockopt;
 
+use super::common::exec::{Presence, serve_next};
 use super::{LONG, NO_TIME, encoded, fill, kind, pair, tcp};
 
 const DATA: u8 = 0;
@@ -260,5 +262,43 @@ fn every_other_record_is_refused() {
         let (mut server, _) = sealed(&a, &b, ConnectionOptions::default());
         (&b).write_all(&[0, length]).unwrap();
         assert_eq!(kind(server.recv(NO_TIME)), ErrorKind::Auth, "{length}");
+    }
+}
+
+/// Without the end mark it is no half-close, whose client waits for the reply.
+#[test]
+fn a_client_that_is_cut_off_has_hung_up_from_its_command() {
+    let held = encoded(r#"{"data_size":16000,"stream":"stdin"}"#, &[b'x'; 16_000]).repeat(20);
+    let cases = [
+        ("", &[][..], true),
+        ("", &[], false),
+        (r#","stream":true"#, &[], true),
+        (r#","stream":true"#, &held, true),
+        (r#","stream":true"#, &held, false),
+    ];
+    for (members, input, inside) in cases {
+        let (a, b) = pair();
+        let (mut server, mut session) = sealed(&a, &b, ConnectionOptions::default());
+        let presence = Presence::new();
+        let text = presence.of("sleep 1000");
+        let header = format!(r#"{{"cmd":"exec","data_size":{}{members}}}"#, text.len());
+        (&b).write_all(&record(&mut session, DATA, &encoded(&header, text.as_bytes()))).unwrap();
+        std::thread::scope(|scope| {
+            let served =
+                scope.spawn(move || serve_next(&mut server, &ServeOptions::default()).err());
+            presence.wait_for_begin();
+            let mut last = Vec::new();
+            for piece in input.chunks(16_000) {
+                last.extend(record(&mut session, DATA, piece));
+            }
+            if inside {
+                last.extend([0, 32, 1, 2, 3]);
+            }
+            (&b).write_all(&last).unwrap();
+            b.shutdown(std::net::Shutdown::Write).unwrap();
+            presence.wait_for_end();
+            let error = served.join().unwrap().map(|error| error.kind());
+            assert_eq!(error, Some(ErrorKind::Closed), "{members} {} {inside}", input.len());
+        });
     }
 }

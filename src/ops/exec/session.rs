@@ -401,11 +401,12 @@ impl Handler for Session<'_, '_> {
         if self.input.reads(self.connection) {
             return self.receive();
         }
+        // Of a sealed stream that was cut, also behind input that the command does not take.
+        if let Err(error) = self.connection.look_for_end() {
+            self.lost.get_or_insert(error);
+            return Ok(self.presence.reset());
+        }
         if !self.input.has_unread(self.connection) {
-            if let Err(error) = self.connection.look_for_end() {
-                self.lost.get_or_insert(error);
-                return Ok(self.presence.reset());
-            }
             self.presence.close();
             return Ok(Flow::Continue);
         }

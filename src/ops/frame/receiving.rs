@@ -151,16 +151,19 @@ impl<'fd> Receiving<'fd> {
     /// Looks for the cause of a hang-up. A sealed direction that was cut has no end mark, and is
     /// no half-close: that is an error.
     pub(super) fn look_for_end(&mut self) -> Result<()> {
+        let mut before = None;
         while self.is_sealed()
             && !self.has_ended
             && self.failed.is_none()
-            && self.taken_in.len() < limits::GROW_STEP
+            && self.taken_in.len() < limits::COPY_STEP
         {
-            let before = self.taken_in.len();
-            self.take_in();
-            if before == self.taken_in.len() {
+            let received = self.source.as_ref().map_or(0, Incoming::received);
+            // A part of a record was received as well, though nothing of it is taken in.
+            let now = Some((received, self.taken_in.len()));
+            if std::mem::replace(&mut before, now) == now {
                 break;
             }
+            self.take_in();
         }
         self.failed.clone().map_or(Ok(()), Err)
     }

@@ -26,6 +26,8 @@ pub(super) struct Incoming<'fd> {
     interrupt: Arc<Interrupt>,
     deadline: Deadline,
     seal: Option<Box<Opening>>,
+    /// Total of sealed bytes that were read from the descriptor.
+    received: u64,
 }
 
 /// The state of a sealed direction that is received.
@@ -40,7 +42,8 @@ impl<'fd> Incoming<'fd> {
     pub(super) fn new(fd: BorrowedFd<'fd>, interrupt: &Arc<Interrupt>) -> Incoming<'fd> {
         let mut source = Source::new(fd, Deadline::NEVER);
         source.set_interrupt(Some(Arc::clone(interrupt)));
-        Incoming { source, interrupt: Arc::clone(interrupt), deadline: Deadline::NEVER, seal: None }
+        let (interrupt, deadline) = (Arc::clone(interrupt), Deadline::NEVER);
+        Incoming { source, interrupt, deadline, seal: None, received: 0 }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'fd> {
@@ -60,6 +63,11 @@ impl<'fd> Incoming<'fd> {
     /// Whether a sealed conversation has failed in either direction.
     pub(super) fn is_dead(&self) -> bool {
         self.seal.as_ref().is_some_and(|seal| seal.is_dead.load(Ordering::Acquire))
+    }
+
+    /// Total of sealed bytes that were read from the descriptor.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Whether received bytes are held here that were not taken.
@@ -134,7 +142,8 @@ impl<'fd> Incoming<'fd> {
         let Some(seal) = &mut self.seal else { return Ok(0) };
         let opener = seal.opener.as_mut().filter(|_| !seal.is_dead.load(Ordering::Acquire));
         let Some(opener) = opener else { return Err(dead()) };
-        match await_opened(&mut self.source, opener, self.deadline, &self.interrupt) {
+        let source = (&mut self.source, &mut self.received);
+        match await_opened(source, opener, self.deadline, &self.interrupt) {
             Ok(true) => {
                 let mut len = 0;
                 // The next call reports a failure again.
@@ -159,9 +168,10 @@ impl<'fd> Incoming<'fd> {
     }
 }
 
-/// Reads until a record with bytes is open; false: the peer has ended its direction.
+/// Reads until a record with bytes is open, and counts the bytes that it reads; false: the peer
+/// has ended its direction.
 fn await_opened(
-    source: &mut Source<'_>,
+    (source, received): (&mut Source<'_>, &mut u64),
     opener: &mut Opener,
     deadline: Deadline,
     interrupt: &Interrupt,
@@ -185,7 +195,7 @@ fn await_opened(
         source.set_mid_message(false);
         match source.read_more(opener.space()?, u64::MAX) {
             Ok(0) => return opener.finish().map(|()| false),
-            Ok(_) => {}
+            Ok(got) => *received += got as u64,
             Err(error) if error.errno() == Errno::CONNRESET.raw_os_error() => {
                 let detail = "the connection was reset before the peer ended it";
                 return Err(Error::new(ErrorKind::Truncated, detail));
