@@ -302,3 +302,21 @@ fn a_client_that_is_cut_off_has_hung_up_from_its_command() {
         });
     }
 }
+
+#[test]
+fn a_sender_whose_receiver_has_failed_is_broken_and_not_refused() {
+    let (a, b) = pair();
+    let (mut server, _session) = sealed(&a, &b, ConnectionOptions::default());
+    fill(&a);
+    let (mut receiver, mut sender) = server.split();
+    std::thread::scope(|scope| {
+        let large = vec![0; 300_000];
+        let sending = scope.spawn(move || kind(sender.send(None, &large, LONG)));
+        (&b).write_all(&[0, 17]).unwrap();
+        (&b).write_all(&[0; 17]).unwrap();
+        assert_eq!(kind(receiver.recv(LONG)), ErrorKind::Auth);
+        scope.spawn(move || (&b).read_to_end(&mut Vec::new()));
+        assert_eq!(sending.join().unwrap(), ErrorKind::Broken);
+        a.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+}

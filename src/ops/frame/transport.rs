@@ -370,7 +370,8 @@ fn is_fatal(error: &Error) -> bool {
 
 #[cold]
 fn dead() -> Error {
-    Error::new(ErrorKind::Auth, "the other direction of the sealed connection has failed")
+    // What has failed is known to whom it was reported.
+    Error::new(ErrorKind::Broken, "the other direction of the sealed connection has failed")
 }
 
 /// The most pieces of one write.
