@@ -980,6 +980,11 @@ int frame_connection_proof(struct frame_connection *c, struct auth_result *out);
 /* A sealed stream: received bytes go in at one side and bytes to send come out of it, and the
  * other side has the plain ones. It reads no descriptor and never waits.
  *
+ * What read(2) gives goes to frame_seal_reserve() and frame_seal_commit(). What frame_seal_read()
+ * gives is the plain stream: for messages, copy it to frame_decoder_reserve(). What is to be sent,
+ * such as a head of frame_encode() and its body, goes to frame_seal_write(). What
+ * frame_seal_output() gives goes to write(2).
+ *
  * It belongs to the caller, is freed with frame_seal_free() and may be used by one thread at a
  * time. An error of the stream sticks: every later call returns it. Close the descriptor then,
  * and send nothing more. In a child of fork(2) every call except frame_seal_free() returns
@@ -1025,7 +1030,7 @@ void frame_seal_free(struct frame_seal *seal);
 void *frame_seal_reserve(struct frame_seal *seal, size_t *room);
 
 /* Reports that n bytes were written to the memory of frame_seal_reserve(). Then call
- * frame_seal_read() until it returns 0, and send the output.
+ * frame_seal_read() until it returns no bytes, and send the output.
  *
  * Returns 0, or FRAME_EINVAL: n is larger than the room was. */
 int frame_seal_commit(struct frame_seal *seal, size_t n);
@@ -1041,7 +1046,8 @@ int frame_seal_commit(struct frame_seal *seal, size_t n);
  * were changed; frame_last_error() says what is known. FRAME_ENOMEM, FRAME_EINVAL. */
 int64_t frame_seal_read(struct frame_seal *seal, const void **bytes);
 
-/* Call it once the descriptor has no more bytes, and frame_seal_read() has returned 0.
+/* Call it once the descriptor has no more bytes, and frame_seal_read() has returned 0 or
+ * FRAME_ECLOSED.
  *
  * Returns 0: the peer had ended its direction. FRAME_ETRUNCATED: the stream was cut.
  * FRAME_EINVAL. */

@@ -15,6 +15,11 @@ use crate::wire::seal::stream::Read;
 /// A sealed stream: received bytes go in at one side and bytes to send come out of it, and the
 /// other side has the plain ones. It reads no descriptor and never waits.
 ///
+/// What read(2) gives goes to frame_seal_reserve() and frame_seal_commit(). What frame_seal_read()
+/// gives is the plain stream: for messages, copy it to frame_decoder_reserve(). What is to be sent,
+/// such as a head of frame_encode() and its body, goes to frame_seal_write(). What
+/// frame_seal_output() gives goes to write(2).
+///
 /// It belongs to the caller, is freed with frame_seal_free() and may be used by one thread at a
 /// time. An error of the stream sticks: every later call returns it. Close the descriptor then,
 /// and send nothing more. In a child of fork(2) every call except frame_seal_free() returns
@@ -109,7 +114,7 @@ pub extern "C" fn frame_seal_reserve(seal: Mut<FrameSeal>, room: Value<usize>) -
 }
 
 /// Reports that n bytes were written to the memory of frame_seal_reserve(). Then call
-/// frame_seal_read() until it returns 0, and send the output.
+/// frame_seal_read() until it returns no bytes, and send the output.
 ///
 /// Returns 0, or FRAME_EINVAL: n is larger than the room was.
 #[unsafe(no_mangle)]
@@ -150,7 +155,8 @@ pub extern "C" fn frame_seal_read(seal: Mut<FrameSeal>, bytes: Value<*const c_vo
     })
 }
 
-/// Call it once the descriptor has no more bytes, and frame_seal_read() has returned 0.
+/// Call it once the descriptor has no more bytes, and frame_seal_read() has returned 0 or
+/// FRAME_ECLOSED.
 ///
 /// Returns 0: the peer had ended its direction. FRAME_ETRUNCATED: the stream was cut.
 /// FRAME_EINVAL.

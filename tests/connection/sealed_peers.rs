@@ -284,7 +284,7 @@ fn a_client_that_is_cut_off_has_hung_up_from_its_command() {
         let header = format!(r#"{{"cmd":"exec","data_size":{}{members}}}"#, text.len());
         (&b).write_all(&record(&mut session, DATA, &encoded(&header, text.as_bytes()))).unwrap();
         std::thread::scope(|scope| {
-            let served =
+            let outcome =
                 scope.spawn(move || serve_next(&mut server, &ServeOptions::default()).err());
             presence.wait_for_begin();
             let mut last = Vec::new();
@@ -297,7 +297,7 @@ fn a_client_that_is_cut_off_has_hung_up_from_its_command() {
             (&b).write_all(&last).unwrap();
             b.shutdown(std::net::Shutdown::Write).unwrap();
             presence.wait_for_end();
-            let error = served.join().unwrap().map(|error| error.kind());
+            let error = outcome.join().unwrap().map(|error| error.kind());
             assert_eq!(error, Some(ErrorKind::Closed), "{members} {} {inside}", input.len());
         });
     }
