@@ -432,7 +432,8 @@ struct frame_connection_options {
  * except frame_connection_inspect(), _unread(), _abort() and _free() returns FRAME_EBROKEN, and
  * frame_last_error() names the first cause.
  *
- * After fork(2) every call in the child except _unread() and _free() returns FRAME_EFORKED. */
+ * After fork(2) every call in the child except _inspect(), _unread() and _free() returns
+ * FRAME_EFORKED. */
 struct frame_connection;
 
 /* Makes a connection of read_fd and write_fd: the same socket twice, or two pipes. -1 is a

@@ -331,7 +331,13 @@ pub extern "C" fn frame_connection_proof(
 ) -> c_int {
     code(|| {
         out.check("struct auth_result")?;
-        let proof = c.get("c")?.cell.any(|connection, _| proof(connection))?;
+        let proof = c.get("c")?.cell.any(|connection, _| {
+            if connection.shared().is_here() {
+                proof(connection)
+            } else {
+                Err(Error::new(ErrorKind::Forked, ""))
+            }
+        })?;
         out.put(&proof, "struct auth_result")
     })
 }

@@ -279,7 +279,7 @@ static void a_child_of_fork_can_do_nothing(void)
         CHECK_RETURNS(FRAME_EFORKED, frame_connection_send(ends.client, NULL, "child", 5, 0));
         CHECK_RETURNS(FRAME_EFORKED, frame_connection_recv(ends.client, 0, &frame));
         CHECK_RETURNS(FRAME_EFORKED, frame_connection_end(ends.client, false, 0));
-        frame_connection_proof(ends.client, &who);
+        CHECK_RETURNS(FRAME_EFORKED, frame_connection_proof(ends.client, &who));
         frame_connection_free(ends.client);
         exit(0);
     }

@@ -139,7 +139,8 @@ impl FrameConnectionOptions {
 /// except frame_connection_inspect(), _unread(), _abort() and _free() returns FRAME_EBROKEN, and
 /// frame_last_error() names the first cause.
 ///
-/// After fork(2) every call in the child except _unread() and _free() returns FRAME_EFORKED.
+/// After fork(2) every call in the child except _inspect(), _unread() and _free() returns
+/// FRAME_EFORKED.
 pub struct FrameConnection {
     pub(in crate::ffi) cell: ConnectionCell,
     timeout: Option<Duration>,
