@@ -320,3 +320,25 @@ fn a_sender_whose_receiver_has_failed_is_broken_and_not_refused() {
         a.shutdown(std::net::Shutdown::Both).unwrap();
     });
 }
+
+#[test]
+fn a_reset_inside_a_handshake_is_a_cut() {
+    let (ring, terms, id) = (Keyring::new(), Terms::default(), KeyId::default());
+    ring.add(id.clone(), key()).unwrap();
+    for is_client in [true, false] {
+        let (a, mut b) = tcp();
+        let mut ours = Connection::new(OwnedFd::from(a), ConnectionOptions::default()).unwrap();
+        let mut step = |timeout| {
+            kind(if is_client {
+                ours.seal_client(&key(), &id, &terms, None, timeout)
+            } else {
+                ours.seal_server(&ring, &terms, timeout).map(drop)
+            })
+        };
+        b.write_all(if is_client { &[0] } else { b"FDS1" }).unwrap();
+        assert_eq!(step(NO_TIME), ErrorKind::TimedOut);
+        sockopt::set_socket_linger(&b, Some(Duration::ZERO)).unwrap();
+        drop(b);
+        assert_eq!(step(LONG), ErrorKind::Truncated, "client: {is_client}");
+    }
+}

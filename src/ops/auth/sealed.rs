@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::keyring::Keyring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
@@ -98,7 +100,7 @@ impl Connection<'_> {
             let mut pending = self.handshake.take().ok_or_else(none)?;
             let bytes = match self.raw_by(pending.machine.needs(), deadline) {
                 Ok(bytes) => bytes,
-                Err(error) if error.kind() == ErrorKind::Closed && pending.has_begun => {
+                Err(error) if pending.has_begun && is_cut(&error) => {
                     let detail = "the stream ended inside the handshake";
                     return Err(Error::new(ErrorKind::Truncated, detail));
                 }
@@ -136,10 +138,17 @@ impl Connection<'_> {
     }
 }
 
+/// Whether the peer has closed the connection, in whatever way.
+fn is_cut(error: &Error) -> bool {
+    let resets = [Errno::CONNRESET, Errno::PIPE].map(Errno::raw_os_error);
+    matches!(error.kind(), ErrorKind::Closed | ErrorKind::Truncated)
+        || resets.contains(&error.errno())
+}
+
 /// What a client can do after a failure.
 fn refused(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::Closed | ErrorKind::Truncated => Error::new(
+        _ if is_cut(&error) => Error::new(
             ErrorKind::Truncated,
             "the server closed the connection during the handshake: is the key one of its keys, \
              under this id, and its name the same at both ends?",
