@@ -3,8 +3,9 @@
  *
  *     counts WHAT BATCHES
  *
- * A batch is BATCH frames of 64 bytes; but for encode and decode it has one system call of this
- * program's own, and for sealed_recv one a frame. Linked with --wrap for each function of the allocator. */
+ * A batch is BATCH frames of 64 bytes, in sealed_large of 64 KiB. It has one system call of this
+ * program's own, in sealed_recv and sealed_large one a frame, for encode and decode none. Linked
+ * with --wrap for each function of the allocator. */
 
 #include <framefd.h>
 
@@ -15,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SIZE = 64, BATCH = 128, ROOM = 64 * 1024, BATCHES = 16 };
+enum { SIZE = 64, BATCH = 128, ROOM = 64 * 1024, BATCHES = 16, LARGE = ROOM };
 
 static char body[SIZE];
 static int near, far;
@@ -221,6 +222,17 @@ static void sealed_send_batch(void)
     connection_send_batch();
 }
 
+static void sealed_large_batch(void)
+{
+    static char large[LARGE], received[2 * LARGE];
+    if (peer == NULL)
+        seal(0);
+    for (int index = 0; index < BATCH; index++) {
+        done(frame_connection_send(connection, NULL, large, LARGE, -1));
+        check(read(far, received, sizeof received) > LARGE, "read");
+    }
+}
+
 static void sealed_queue_batch(void)
 {
     size_t records = 0;
@@ -269,6 +281,7 @@ int main(int argc, char **argv)
         {"frame_connection_next", next_batch},
         {"sealed_send", sealed_send_batch},
         {"sealed_recv", sealed_recv_batch},
+        {"sealed_large", sealed_large_batch},
         {"sealed_queue", sealed_queue_batch},
         {"sealed_next", sealed_next_batch},
         {"frame_encode", encode_batch},

@@ -335,7 +335,7 @@ impl Sealing {
         if self.start == self.records.len() {
             empty(&mut self.records, pieces);
             self.start = 0;
-            match sealer.data(pieces, limits::WRITE_BEHIND, &mut self.records) {
+            match sealer.data(pieces, AT_ONCE, &mut self.records) {
                 Ok(count) => accepted = count,
                 Err(error) => return (0, Err(error)),
             }
@@ -376,5 +376,8 @@ fn dead() -> Error {
 
 /// The most pieces of one write.
 pub(super) const MAX_PIECES: usize = 7;
+/// The most bytes that are sealed for one write: 64 KiB, as a connection queues, and a record
+/// more, so that a message of 64 KiB and its header are one write.
+const AT_ONCE: usize = limits::WRITE_BEHIND + limits::SEAL_RECORD;
 /// Room for records that a connection keeps while it sends little.
 const KEPT: usize = 4096;
