@@ -79,13 +79,14 @@ SEALED_PART = [
     "test_exec.Exec.test_both_streams",
     "test_exec.Exec.test_long_output",
     "test_files.Files.test_put_and_get",
+    "test_servers.Stop.test_a_reply_in_flight",
     "test_trees.Trees",
-    "test_streams",
+    "test_streams.Streams",
+    "test_streams.Ends",
     "test_terminals.Commands",
-    "test_signals",
-    "test_servers.Stop",
+    "test_signals.Signals",
 ]
-SEALED_ALL = ["test_exec", "test_files", *SEALED_PART[3:], "test_servers.ManyClients"]
+SEALED_ALL = ["test_exec.Exec", "test_files.Files", "test_servers", *SEALED_PART[4:]]
 
 # Of the package's own tests, what installs it takes too long for a quick run.
 SLOW = {"test_install"}
@@ -208,6 +209,11 @@ def long() -> list[Suite]:
             environment=LONG,
         ),
         sealed("all", SEALED_ALL),
+        dataclasses.replace(
+            unittest("tests/programs", only=["plain_client_with_a_key"]),
+            name="the time of a handshake",
+            environment=LONG,
+        ),
         *(unittest(folder, python) for python in pythons() for folder in FOLDERS[:4]),
     ]
 

@@ -130,10 +130,10 @@ class Arguments:
     """Options of a server, or options of a client with HOST, PORT and a request. ``--help``
     ends the program."""
 
-    def __init__(self, help: str, *names: str, key: bool = True) -> None:
+    def __init__(self, help: str, *names: str) -> None:
         server = "host=" in names
         self.can_seal = "seal" in names
-        self._known = [*names, *(["key-file="] if key else []), "help"]
+        self._known = [*names, "key-file=", "help"]
         self._help = help
         self._options: list[tuple[str, str]] = []
         rest = self._read_options(sys.argv[1:])

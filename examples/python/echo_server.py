@@ -11,15 +11,24 @@ import socket
 
 import common
 import framefd
+import keys
+from common import Mistake
 from framefd import aio
 
 HELP = """\
-usage: echo_server [--host HOST] [--port PORT] [--plain]
+usage: echo_server [--host HOST] [--port PORT] [OPTION]...
 
 Sends back the frames of its clients: thousands of connections, one thread.
 
-  --host HOST      listen on this address (127.0.0.1); any but loopback needs --plain
+  --host HOST      listen on this address (127.0.0.1); any but loopback needs
+                   --seal or --plain
   --port PORT      listen on this port; 0, the default, picks a free one
+  --seal           prove the key of --key-file or --keys to clients, have them prove theirs,
+                   and encrypt all that is sent; a key is 32 random bytes or more
+  --key-file FILE  with --seal, serve only clients that hold the key in FILE
+  --keys DIR       with --seal, serve the clients that hold a key in DIR, which has a file
+                   for each; its name is the key's id
+  --name NAME      with --seal, this server's name, which clients give too
   --plain          listen on any address, though anybody can use it: for networks that are
                    trusted
   --help           show this and exit
@@ -27,22 +36,26 @@ Sends back the frames of its clients: thousands of connections, one thread.
 A frame comes back with the same header and the same body. A client that does not read
 is not read from, one that sends something else than frames is left.
 
-SIGINT and SIGTERM stop it; replies in flight are finished.
+SIGHUP reads the keys again, and ends the connections of clients whose key is gone, when
+they send something. SIGINT and SIGTERM stop it; replies in flight are finished.
 """
 
 AT_ONCE = 16  # frames that are sent with one system call
 
 
 def main() -> None:
-    arguments = common.Arguments(HELP, "host=", "port=", "plain", key=False)
+    arguments = common.Arguments(HELP, "host=", "port=", *common.SERVER_SEAL)
+    if arguments.has("key-file") and not arguments.has("seal"):
+        raise Mistake("--key-file needs --seal, see --help")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     common.look_up(arguments, socket.SOCK_STREAM, server=True)
-    asyncio.run(Server().run(common.address_of(arguments)))
+    asyncio.run(Server(keys.Keys(arguments)).run(common.address_of(arguments)))
 
 
 class Server:
-    def __init__(self) -> None:
+    def __init__(self, server_keys: keys.Keys) -> None:
+        self.keys = server_keys
         self.receiving: set[asyncio.Task[None]] = set()
         self.is_stopping = False
         self.end = math.inf  # of reading, on the loop's clock
@@ -68,12 +81,23 @@ class Server:
             await asyncio.wait_for(server.wait_closed(), common.STALL_SECONDS)
 
     async def serve(self, client: aio.Connection) -> None:
-        with contextlib.suppress(framefd.MalformedError, framefd.TooBigError):
-            while frames := await self.receive(client):
-                for header, body in frames:
-                    await client.queue(header, body)
-                await client.flush()
+        if await self.is_proved_by(client):
+            with contextlib.suppress(framefd.MalformedError, framefd.TooBigError):
+                while frames := await self.receive(client):
+                    for header, body in frames:
+                        await client.queue(header, body)
+                    await client.flush()
         await hang_up(client)
+
+    async def is_proved_by(self, client: aio.Connection) -> bool:
+        if self.keys.ring is None:
+            return True
+        try:
+            keys.log_client(await client.auth_server(self.keys.ring, name=self.keys.name))
+        except framefd.FrameError as error:
+            keys.log_refusal(error)
+            return False
+        return True
 
     async def receive(self, client: aio.Connection) -> list[framefd.Frame]:
         """The next frames of a client; none if it has ended, or if the server stops and there

@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{0,64}\Z")
 def check(arguments: Arguments, *, server: bool) -> framefd.Key | None:
     """The key of ``--key-file``. Fails if options for keys do not go together."""
     seal, path = arguments.has("seal"), arguments.option("key-file")
-    key = framefd.load_key(path) if path else None
+    key = framefd.load_key(path) if arguments.has("key-file") else None
     name, key_id = arguments.option("name"), arguments.option("id")
     alone = next((one for one in ("keys", "id", "name") if arguments.has(one)), None)
     if alone and not seal:
@@ -32,9 +32,9 @@ def check(arguments: Arguments, *, server: bool) -> framefd.Key | None:
         raise common.Mistake("--seal and --plain do not go together, see --help")
     if seal and arguments.option("wire", "frame") != "frame":
         raise common.Mistake("--seal needs the frame wire, see --help")
-    if arguments.has("keys") and path:
+    if arguments.has("keys") and key is not None:
         raise common.Mistake("--keys and --key-file do not go together, see --help")
-    if seal and not arguments.has("keys") and not path:
+    if seal and not arguments.has("keys") and key is None:
         raise common.Mistake(f"--seal needs --key-file{' or --keys' if server else ''}, see --help")
     if not NAME.match(name):
         raise common.Mistake(f"--name {name} is not 0 to 64 of A-Z a-z 0-9 . _ -")
@@ -76,17 +76,17 @@ class Keys:
     """The keys of a server, which SIGHUP reads again."""
 
     def __init__(self, arguments: Arguments) -> None:
-        self._path = arguments.option("keys") or arguments.option("key-file")
         self._is_directory = arguments.has("keys")
+        self._path = arguments.option("keys" if self._is_directory else "key-file")
         self._seal = arguments.has("seal")
-        self._name = arguments.option("name") or None
-        self._ring: framefd.Keyring | None = None
-        if self._path:
+        self.name = arguments.option("name") or None
+        self.ring: framefd.Keyring | None = None
+        if self._is_directory or arguments.has("key-file"):
             # A signal that comes now waits for the thread.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-            self._ring = framefd.Keyring()
-            self._load(self._ring)
-            threading.Thread(target=self._load_again, args=(self._ring,), daemon=True).start()
+            self.ring = framefd.Keyring()
+            self._load(self.ring)
+            threading.Thread(target=self._load_again, args=(self.ring,), daemon=True).start()
 
     def _load(self, ring: framefd.Keyring) -> None:
         """Puts the keys into the ring, all or none."""
@@ -119,13 +119,21 @@ class Keys:
 
     def proved_by(self, connection: framefd.Connection) -> bool:
         """The handshake of a server: whether the client may be served."""
-        if self._ring is None:
+        if self.ring is None:
             return True
         try:
-            key_id = connection.auth_server(self._ring, name=self._name, plain=not self._seal)
+            key_id = connection.auth_server(self.ring, name=self.name, plain=not self._seal)
         except framefd.FrameError as error:
-            common.warn(f"a client was refused: {common.text_of(error)}")
+            log_refusal(error)
             return False
-        if key_id:
-            common.warn(f"a client has come with the key {key_id}")
+        log_client(key_id)
         return True
+
+
+def log_refusal(error: framefd.FrameError) -> None:
+    common.warn(f"a client was refused: {common.text_of(error)}")
+
+
+def log_client(key_id: str | None) -> None:
+    if key_id:
+        common.warn(f"a client has come with the key {key_id}")

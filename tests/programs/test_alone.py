@@ -25,7 +25,7 @@ OPTIONS = {
     "file_client": (*CLIENT, *CLIENT_SEAL, "--no-reply", "--resume", "--in-place", "--no-checksum"),
     "auth_echo_server": (*SERVER, "--plain"),
     "auth_echo_client": CLIENT,
-    "echo_server": ("--host", "--port", "--plain", "--help"),
+    "echo_server": (*SERVER, *SERVER_SEAL),
     "sticky": (),
 }
 SEAL_MISTAKES = (
@@ -105,6 +105,7 @@ class Help(Case):
             *(("exec_server", *words) for words in SEAL_MISTAKES + SERVER_MISTAKES),
             *(("file_server", *words) for words in SERVER_MISTAKES),
             *(("exec_client", *words, "127.0.0.1", "1", "true") for words in SEAL_MISTAKES),
+            *(("echo_server", *words) for words in SERVER_MISTAKES),
             ("file_client", "--seal", "127.0.0.1", "1", "list"),
             ("file_client", "--plain", "127.0.0.1", "1", "list"),
         ]

@@ -3,18 +3,26 @@ connection is told."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 import unittest
+from collections.abc import Callable, Iterator
 
-from pairs import KEY, OURS, Case, launch
+from pairs import KEY, OURS, Case, launch, plain
+from sealed_client import DATA, END, whole
+from sealed_client import Sealed as SealedClient
 
 OTHER = b"a key that only one side of these tests has"
 SHORT = b"a key of 24 bytes, alone"
+EACH = tuple((language,) for language in launch.LANGUAGES)
+SIZES = (0, 1, 70_000, 16_384)  # of bodies
+PIECE, END_SIZE = 60_000, 19  # bytes of a record's content at most, and of the end's record
 
 REFUSED = "the server closed the connection during the handshake: is the key one of its keys"
 LACKS = 'the client does not have the key "{}", or it expects another name of the server'
@@ -48,6 +56,8 @@ MISTAKES = {
 
 
 class Sealed(Case):
+    """What these tests share."""
+
     def setUp(self) -> None:
         super().setUp()
         self.key, self.other = self.key_file(), self.key_file("other", OTHER)
@@ -77,6 +87,14 @@ class Sealed(Case):
     def seen(self) -> str:
         return str(self.names["root"] / "seen")
 
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        end = time.monotonic() + launch.SECONDS
+        while not is_so():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+
+class Programs(Sealed):
     def test_each_mistake_is_said_at_both_ends(self) -> None:
         def check(server: str, client: str, name: str, what: str) -> None:
             ours, theirs, said, logged = MISTAKES[what]
@@ -192,6 +210,128 @@ class Sealed(Case):
         while not server.errors()[before:].endswith("\n") and time.monotonic() < end:
             time.sleep(0.01)
         self.assertRegex(server.errors()[before:], f"^exec_server: {said}[^\n]*\n$")
+
+
+class Echo(Sealed):
+    """The servers whose event loop is their own, with a client that has no library."""
+
+    def test_frames_come_back_until_the_end(self) -> None:
+        header = {"text": "caf\u00e9"}
+        frames = [({"n": n, **header}, bytes([n]) * size) for n, size in enumerate(SIZES)]
+
+        def check(language: str) -> None:
+            with self.serving(language) as running, self.connected(running) as conn:
+                client = SealedClient(conn, KEY, b"web-1", b"db")
+                for header, body in frames:
+                    send(client, header, body)
+                    self.assertEqual(
+                        receive(client), ({**header, "data_size": len(body)}, body)
+                    )
+                client.record(END)
+                self.assertIsNone(client.open())
+                self.assertEqual(conn.recv(1), b"")
+                self.assertEqual(running.stop(), 0)
+                said = "echo_server: a client has come with the key web-1\n"
+                self.assertEqual(running.errors(), said)
+
+        self.each(EACH, check)
+
+    def test_many_frames_before_the_first_is_read(self) -> None:
+        def check(language: str) -> None:
+            with self.serving(language) as running, self.connected(running) as conn:
+                client = SealedClient(conn, KEY, b"web-1", b"db")
+                for n in range(400):
+                    send(client, {"n": n}, bytes(1000))
+                client.record(END)
+                data = b""
+                while (piece := client.open()) is not None:
+                    data += piece
+                numbers = re.findall(rb'"n": ?(\d+)', data)
+                self.assertEqual(numbers, [b"%d" % n for n in range(400)])
+                self.assertGreater(len(data), 400_000)
+                self.assertEqual(running.stop(), 0)
+
+        self.each(EACH, check)
+
+    def test_nothing_is_sent_to_a_stranger(self) -> None:
+        def check(language: str) -> None:
+            with self.serving(language) as running:
+                for words in (b"GET / HTTP/1.1\r\n\r\n", framed({}, b"x"), os.urandom(70_000)):
+                    with self.connected(running) as conn:
+                        self.assertEqual(all_of(conn, words), b"")
+                with self.connected(running) as conn, self.assertRaises(EOFError):
+                    SealedClient(conn, OTHER, b"web-1", b"db")
+                with self.connected(running) as conn:
+                    client = SealedClient(conn, KEY, b"web-1", b"db")
+                    self.assertEqual(all_of(conn, framed({}, b"in clear")), b"")
+                with self.connected(running) as conn:
+                    client = SealedClient(conn, KEY, b"web-1", b"db")
+                    client.record(DATA, b"GET / HTTP/1.1\r\n\r\n" + bytes(100))
+                    self.assertIn(len(all_of(conn, b"")), (0, END_SIZE))
+                self.assertEqual(running.stop(), 0)
+                for line in running.errors().splitlines():
+                    self.assertRegex(line, "^echo_server: a client (was refused: .|has come with)")
+
+        self.each(EACH, check)
+
+    def test_a_client_whose_key_is_gone(self) -> None:
+        def check(language: str) -> None:
+            with self.serving(language) as running, self.connected(running) as conn:
+                client = SealedClient(conn, KEY, b"web-1", b"db")
+                send(client, {}, b"before")
+                self.assertEqual(receive(client)[1], b"before")
+                keys = self.directory / f"{language}-keys"
+                write_key(keys / "web-2", OTHER)
+                os.unlink(keys / "web-1")
+                before = running.errors()
+                running.process.send_signal(signal.SIGHUP)
+                self.wait_until(lambda: "read again" in running.errors()[len(before) :])
+                with contextlib.suppress(ConnectionError):
+                    send(client, {}, b"after")
+                    self.assertEqual(all_of(conn, b""), b"")
+                self.assertEqual(running.stop(), 0)
+
+        self.each(EACH, check)
+
+    @contextlib.contextmanager
+    def serving(self, language: str) -> Iterator[launch.Server]:
+        keys = self.directory / f"{language}-keys"
+        keys.mkdir(0o700)
+        write_key(keys / "web-1", KEY)
+        options = ("--seal", "--keys", str(keys), "--name", "db")
+        with launch.server(launch.program(language, "echo_server", *options)) as running:
+            yield running
+
+    def connected(self, server: launch.Server) -> socket.socket:
+        return socket.create_connection(server.socket_address, launch.SECONDS)
+
+
+def framed(header: plain.Header, body: bytes) -> bytes:
+    return plain.pack_header({**header, "data_size": len(body)}) + body
+
+
+def send(client: SealedClient, header: plain.Header, body: bytes) -> None:
+    data = framed(header, body)
+    for start in range(0, len(data), PIECE):
+        client.record(DATA, data[start : start + PIECE])
+
+
+def receive(client: SealedClient) -> tuple[plain.Header, bytes]:
+    data = b""
+    while (frame := whole(data)) is None:
+        data += client.open() or b""
+    return frame
+
+
+def all_of(conn: socket.socket, words: bytes) -> bytes:
+    """Sends the last words, and returns all that comes."""
+    data = b""
+    with contextlib.suppress(ConnectionError):
+        conn.sendall(words)
+        conn.shutdown(socket.SHUT_WR)
+        while piece := conn.recv(65536):
+            data += piece
+    return data
 
 
 def write_key(path: pathlib.Path, key: bytes) -> None:

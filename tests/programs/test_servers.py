@@ -159,7 +159,8 @@ class Stop(Case):
 @in_clear
 class Addresses(Case):
     seals = (("exec_server",), ("file_server", "--root", "."))
-    plain = (*seals, ("exec_server", "--wire", "bare"), ("echo_server",))
+    echo = ("echo_server",)
+    plain = (*seals, ("exec_server", "--wire", "bare"), echo)
     datagrams = (("udp_exec_server",), ("udp_exec_server", "--wire", "bare"))
 
     def test_only_a_loopback_address_is_listened_on(self) -> None:
@@ -178,7 +179,7 @@ class Addresses(Case):
         servers = [
             *((seal, *server) for server in self.plain[:-1]),
             *((seal, *server, "--key-file", key) for server in self.plain[:-1]),
-            (trusted, "echo_server"),
+            (seal, *self.echo),
             (trusted, "auth_echo_server", "--key-file", key),
             *(("--key-file", *server) for server in self.datagrams),
         ]
@@ -193,7 +194,7 @@ class Addresses(Case):
                 self.assertEqual(running.host, "0.0.0.0")
 
         servers = [
-            *((*server, "--seal", *key) for server in self.seals),
+            *((*server, "--seal", *key) for server in (*self.seals, self.echo)),
             *((*server, "--plain") for server in self.plain),
             *((*server, "--plain", *key) for server in self.seals),
             ("auth_echo_server", "--plain", *key),
