@@ -98,6 +98,12 @@ PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
 # Tests that build the library once more run if this is set.
 LONG = {"FRAMEFD_LONG": "1"}
 
+# Connections of which both ends are the library's are sealed if this is set. Of the package's
+# tests, these show enough for a change to land.
+SEALED = {"FRAMEFD_TEST_SEALED": "1"}
+SEALED_RUST = ["--test", "exec", "--test", "c_programs"]
+SEALED_MODULES = ["test_exec_streams", "test_messages", "test_aio_exchanges"]
+
 # Random cases of each property, where `make test` has some hundred.
 CASES = "10000"
 
@@ -166,6 +172,7 @@ def everything() -> list[Suite]:
         Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
         Suite("Rust and C", CARGO_TEST),
         *(unittest(folder) for folder in FOLDERS),
+        sealed_package(),
         sealed("1", SEALED_PART),
     ]
 
@@ -184,13 +191,23 @@ def style() -> list[Suite]:
 def quick() -> list[Suite]:
     files = sorted((ROOT / "bindings" / "python" / "tests").glob("test_*.py"))
     modules = [file.stem for file in files if file.stem not in SLOW]
-    package = [sys.executable, "-m", "unittest", *modules]
-    paths = {"PYTHONPATH": os.pathsep.join(["bindings/python", "bindings/python/tests"])}
     return [
         *style(),
         Suite("Rust library", ["cargo", "test", "--quiet", "--lib"]),
-        Suite("Python package", package, "", paths),
+        package("Python package", modules),
     ]
+
+
+def package(name: str, modules: list[str]) -> Suite:
+    """Some files of the package's tests."""
+    command = [sys.executable, "-m", "unittest", *modules]
+    paths = os.pathsep.join(["bindings/python", "bindings/python/tests"])
+    return Suite(name, command, "", {"PYTHONPATH": paths})
+
+
+def sealed_package() -> Suite:
+    some = package("Python package, sealed", SEALED_MODULES)
+    return dataclasses.replace(some, environment=some.environment | SEALED)
 
 
 def long() -> list[Suite]:
@@ -201,6 +218,10 @@ def long() -> list[Suite]:
     return [
         Suite(f"Rust {OLDEST} compiles it", check, OLDEST, apart),
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
+        Suite("Rust and C, sealed", [*CARGO_TEST, *SEALED_RUST], "", SEALED),
+        dataclasses.replace(
+            unittest("bindings/python/tests"), name="Python package, sealed", environment=SEALED
+        ),
         Suite("musl", [*CARGO_TEST, "--test", "linking", "musl"], "musl-gcc", LONG),
         dataclasses.replace(
             unittest("bindings/python/tests", only=["source_distribution"]),

@@ -13,6 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use tempfile::TempDir;
 
+use super::sealing;
+
 /// Far more than any of these exchanges takes, and far less than the `sleep`s in them.
 pub const LONG: Duration = Duration::from_secs(20);
 
@@ -33,6 +35,10 @@ pub fn exact<'fd>(ends: impl Into<Ends<'fd>>) -> Connection<'fd> {
 
 /// Receives one request and serves it.
 pub fn serve(duplex: Duplex<'_>, options: &ServeOptions<'_>) -> Result<Served> {
+    if sealing::are_sealed() {
+        let mut sealed = sealing::through_a_tunnel(duplex, false);
+        return serve_next(&mut sealed.connection, options);
+    }
     serve_next(&mut exact(duplex), options)
 }
 
@@ -50,6 +56,10 @@ pub fn next_header(connection: &mut Connection<'_>) -> Result<Header> {
 
 /// Asks for a command, and takes the reply.
 pub fn ask(client: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
+    if sealing::are_sealed() {
+        let mut sealed = sealing::through_a_tunnel(client, true);
+        return exec::call(&mut sealed.connection, request, LONG);
+    }
     exec::call(&mut exact(client), request, LONG)
 }
 

@@ -8,6 +8,7 @@ pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod run;
+pub mod sealing;
 pub mod stream;
 
 use std::fs::File;

@@ -17,6 +17,7 @@ use super::channel::Channel;
 use super::exec::{LONG, exact, serve, within};
 use super::peer;
 use super::run::limits;
+use super::sealing::{self, Tunnel};
 
 /// No command outlives a test by long, even if it fails.
 pub fn limited() -> ServeOptions<'static> {
@@ -59,14 +60,19 @@ pub fn shell_with(command: &str, options: ExecRequest) -> Request<'_> {
 pub struct Remote<'fd> {
     pub connection: Connection<'fd>,
     pub running: Running,
+    _tunnel: Option<Tunnel>,
 }
 
 impl<'fd> Remote<'fd> {
     /// Nothing is read beyond its reply.
     pub fn start(client: Duplex<'fd>, request: &Request<'_>) -> Result<Remote<'fd>> {
-        let mut connection = exact(client);
+        let (tunnel, mut connection) = if sealing::are_sealed() {
+            sealing::through_a_tunnel(client, true).into_parts()
+        } else {
+            (None, exact(client))
+        };
         let running = Running::start(&mut connection, request, LONG)?;
-        Ok(Remote { connection, running })
+        Ok(Remote { connection, running, _tunnel: tunnel })
     }
 
     pub fn read(

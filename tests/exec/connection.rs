@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::channel::{fill, socket_pair, unread};
 use crate::common::exec::{LONG, Presence, connect, next_header, serve_next};
 use crate::common::stream::{limited, shell, shell_with};
-use crate::common::{encoded, kind};
+use crate::common::{encoded, kind, sealing};
 use framefd::ops::exec::{self, Reply, Request, Served, Stream};
 use framefd::ops::frame::{Connection, ConnectionOptions};
 use framefd::wire::message::exec::ExecRequest;
@@ -29,13 +29,21 @@ fn with_server<T>(client: impl FnOnce(&mut Connection<'_>) -> T) -> (T, ErrorKin
     thread::scope(|scope| {
         let server = scope.spawn(move || {
             let mut connection = connect(theirs.as_fd());
+            if sealing::are_sealed() {
+                sealing::server(&mut connection);
+            }
             loop {
                 if let Err(error) = serve_next(&mut connection, &limited()) {
                     return error.kind();
                 }
             }
         });
-        let outcome = client(&mut connect(ours.as_fd()));
+        let mut connection = connect(ours.as_fd());
+        if sealing::are_sealed() {
+            sealing::client(&mut connection);
+        }
+        let outcome = client(&mut connection);
+        drop(connection);
         drop(ours);
         (outcome, server.join().unwrap())
     })
@@ -85,7 +93,7 @@ fn commands_streams_and_messages_follow_each_other() {
         assert_eq!(call(connection, "printf last").unwrap().stdout(), b"last");
         assert!(connection.state().broken.is_none());
     });
-    assert_eq!(end, ErrorKind::Closed);
+    assert_eq!(end, sealing::closed());
 }
 
 #[test]
@@ -184,7 +192,7 @@ fn a_refusal_leaves_the_connection_in_sync() {
             assert_eq!(call(connection, "printf on").unwrap().stdout(), b"on");
         }
     });
-    assert_eq!(end, ErrorKind::Closed);
+    assert_eq!(end, sealing::closed());
 }
 
 /// Whatever refuses it, input and a signal behind the request are not taken for requests.
@@ -204,7 +212,7 @@ fn a_refused_stream_whose_input_was_sent_leaves_the_connection_in_sync() {
             drop(remote);
             assert_eq!(call(connection, "printf on").unwrap().stdout(), b"on");
         });
-        assert_eq!(end, ErrorKind::Closed);
+        assert_eq!(end, sealing::closed());
     }
 }
 

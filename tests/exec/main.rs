@@ -17,6 +17,7 @@ mod older;
 mod pace;
 mod replies;
 mod requests;
+mod sealed;
 mod stream;
 mod stream_faults;
 mod terminal;

@@ -8,7 +8,7 @@ import unittest
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-import support  # noqa: F401  # finds the package of this tree
+import support
 
 import framefd
 from framefd import aio
@@ -70,6 +70,8 @@ class Case(unittest.IsolatedAsyncioTestCase):
         return task
 
     async def serving(self, handler: aio.Handler, **options: Any) -> str:
+        if support.SEALED and "keys" not in options:
+            options.update(keys={"tests": support.KEY}, name="tests")
         server = await aio.start_server(handler, "127.0.0.1:0", **options)
         self.addAsyncCleanup(self.stopped, server)
         return server.address
@@ -79,7 +81,10 @@ class Case(unittest.IsolatedAsyncioTestCase):
         server.cancel()
         await soon(server.wait_closed())
 
-    async def client(self, address: str, **options: Any) -> Connection:
+    async def client(self, address: str, own: bool = True, **options: Any) -> Connection:
+        """A connection to a server of :meth:`serving`; if not ``own``, to another one."""
+        if support.SEALED and own and "key" not in options:
+            options.update(key=support.KEY, key_id="tests", name="tests")
         connection = await aio.connect(address, **options)
         self.addCleanup(connection.close)
         return connection

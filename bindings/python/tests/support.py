@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import socket
 import sys
@@ -32,16 +33,34 @@ def stream() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+# Connections of which both ends are the package's are sealed in this run.
+SEALED = bool(os.environ.get("FRAMEFD_TEST_SEALED"))
+
+
 @contextlib.contextmanager
-def connections(**options: Any) -> Iterator[tuple[framefd.Connection, framefd.Connection]]:
-    """Two connections to each other."""
+def connections(
+    plain: bool = False, **options: Any
+) -> Iterator[tuple[framefd.Connection, framefd.Connection]]:
+    """Two connections to each other. ``plain``: also in a run with sealed ones."""
     ours, theirs = socket.socketpair()
     with framefd.Connection(ours, **options) as near, framefd.Connection(theirs) as far:
+        if SEALED and not plain and not options.get("exact"):
+            seal(near, far)
         try:
             yield near, far
         finally:
             near.close()  # drops what a test has left in its queue
             far.close()
+
+
+def seal(client: framefd.Connection, server: framefd.Connection) -> None:
+    """Both ends of a handshake, without a wait."""
+    for _ in range(2):
+        with contextlib.suppress(framefd.FrameTimeoutError):
+            client.auth_client(KEY, key_id="tests", name="tests", timeout=0)
+        with contextlib.suppress(framefd.FrameTimeoutError):
+            server.auth_server({"tests": KEY}, name="tests", timeout=0)
+    assert client.inspect().sealed and server.inspect().sealed
 
 
 @contextlib.contextmanager

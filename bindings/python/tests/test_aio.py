@@ -132,7 +132,7 @@ class Receiving(Case):
 
     async def test_a_peer_that_resets(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            connection = await self.client(f"127.0.0.1:{listener.getsockname()[1]}")
+            connection = await self.client(f"127.0.0.1:{listener.getsockname()[1]}", own=False)
             theirs, _ = listener.accept()
         task = await self.wait_for_nothing(connection)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -258,7 +258,7 @@ class Servers(Case):
             await connection.recv()
 
         server = await aio.start_server(wait, "127.0.0.1:0")
-        connection = await self.client(server.address)
+        connection = await self.client(server.address, own=False)
         await a_moment()
         await self.stopped(server)
         with self.assertRaises(framefd.ClosedError):
@@ -272,7 +272,7 @@ class Servers(Case):
             await connection.send(None, b"late")
 
         async with await aio.start_server(late, "127.0.0.1:0") as server:
-            connection = await self.client(server.address)
+            connection = await self.client(server.address, own=False)
             await a_moment()
         self.assertEqual((await soon(connection.recv())).body, b"late")
 
@@ -287,7 +287,7 @@ class Servers(Case):
 
         async def serve() -> None:
             async with await aio.start_server(idle, "127.0.0.1:0") as server:
-                await self.client(server.address)
+                await self.client(server.address, own=False)
                 await a_moment()
 
         with self.assertRaises(asyncio.TimeoutError):

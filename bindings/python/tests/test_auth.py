@@ -37,7 +37,7 @@ class Handshake(unittest.TestCase):
         ]
         for (keys, matched), answer, plain in product(cases, (support.KEY, key), (True, False)):
             with self.subTest(matched=matched, plain=plain):
-                with support.connections() as (ours, theirs):
+                with support.connections(plain=True) as (ours, theirs):
                     asking = support.meanwhile(
                         lambda: theirs.auth_server(keys, plain=plain)  # noqa: B023
                     )
@@ -53,7 +53,7 @@ class Handshake(unittest.TestCase):
                         self.assertEqual(ours.proof, theirs.proof)
 
     def test_a_sealed_connection(self) -> None:
-        with support.connections() as (ours, theirs):
+        with support.connections(plain=True) as (ours, theirs):
             self.assertIsNone(ours.proof)
             with support.meanwhile(lambda: theirs.auth_server({"me": OTHER}, name="db")):
                 ours.auth_client(OTHER, key_id="me", name="db", chacha=True)
@@ -68,7 +68,7 @@ class Handshake(unittest.TestCase):
             with self.assertRaises(framefd.ClosedError):  # and not a TruncatedError
                 theirs.recv()
         for wrong in ({"name": "web"}, {"key_id": "you"}, {"client_serves": True}, {}):
-            with self.subTest(wrong), support.connections() as (ours, theirs):
+            with self.subTest(wrong), support.connections(plain=True) as (ours, theirs):
                 options: dict[str, Any] = {"key_id": "me", "name": "db", **wrong}
                 key = OTHER if wrong else support.KEY
 
@@ -79,7 +79,7 @@ class Handshake(unittest.TestCase):
                 with support.meanwhile(serve):
                     with self.assertRaises(framefd.TruncatedError):
                         ours.auth_client(key, **options)
-        with support.connections() as (ours, theirs):
+        with support.connections(plain=True) as (ours, theirs):
             with self.assertRaises(framefd.BadKeyError):
                 ours.auth_client(b"only sixteen....")
             self.assertIsNone(ours.proof)
@@ -98,7 +98,7 @@ class Handshake(unittest.TestCase):
                 with self.assertRaises(framefd.AuthenticationError) as refused:
                     framefd.auth_server(theirs, support.KEY)
             self.assertIsInstance(refused.exception, PermissionError)
-        with support.connections() as (near, far):
+        with support.connections(plain=True) as (near, far):
             with support.meanwhile(lambda: near.auth_client(OTHER, plain=True)):
                 with self.assertRaises(framefd.AuthenticationError):
                     far.auth_server(support.KEY, plain=True)
@@ -247,7 +247,7 @@ class Keys(unittest.TestCase):
         folder.mkdir(0o700)
         framefd.generate_key(folder / "one")
         ring.load(folder)
-        with support.connections() as (ours, theirs):
+        with support.connections(plain=True) as (ours, theirs):
             with support.meanwhile(lambda: theirs.auth_server(ring)) as got:
                 ours.auth_client(framefd.load_key(folder / "one"), key_id="one")
         self.assertEqual(got, ["one"])

@@ -37,9 +37,10 @@ class Policies(unittest.TestCase):
 
     def test_what_is_asked(self) -> None:
         seen: list[ExecInquiry] = []
+        key_id = "tests" if support.SEALED else None
         self.assertEqual(self.asked(seen.append, "echo ran"), b"ran\n")
         self.assertEqual(
-            without(seen[0], "header"), ("echo ran", None, {}, False, False, False, None)
+            without(seen[0], "header"), ("echo ran", None, {}, False, False, False, key_id)
         )
         assert seen[0].header is not None
         self.assertEqual(seen[0].header["cmd"], "exec")
@@ -48,7 +49,7 @@ class Policies(unittest.TestCase):
         self.asked(seen.append, argv, merge=True, detached=True, **options)
         self.assertEqual(
             without(seen[1], "header"),
-            (tuple(argv), "/tmp", options["env"], True, False, True, None),
+            (tuple(argv), "/tmp", options["env"], True, False, True, key_id),
         )
         self.asked(seen.append, b"printf '\xff'")
         self.assertEqual(seen[2].command, os.fsdecode(b"printf '\xff'"))

@@ -336,7 +336,8 @@ class Streams(unittest.TestCase):
         for cut in ("between", "inside"):
             with support.connections() as (ours, theirs), contextlib.suppress(ConnectionError):
                 with ours.start("anything") as command:
-                    theirs.recv()
+                    # Who has proved a key repeats ids.
+                    header["id"] = theirs.recv().header["id"]
                     theirs.send(header, b"some")
                     if cut == "inside":
                         theirs.begin(header, 10)
@@ -353,7 +354,7 @@ class Streams(unittest.TestCase):
         with support.connections() as (ours, theirs):
             command = ours.start("anything")
             request = theirs.recv()
-            theirs.send({"stream": "stdout"}, b"some")
+            theirs.send({"stream": "stdout", "id": request.header["id"]}, b"some")
             reply = {"exit_code": 0, "signal": 0, "stdout_total": 5}
             theirs.reply(request, {**reply, "stdout_size": 0, "stderr_size": 0})
             theirs.flush()

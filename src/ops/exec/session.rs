@@ -288,6 +288,10 @@ impl<'a, 'fd> Session<'a, 'fd> {
             Err(error) if self.is_loss(&error) => {
                 let is_whole = self.connection.to_receive() == 0 && !self.connection.has_input();
                 self.input.cut();
+                if self.connection.is_dead() {
+                    // Of a sealed connection the other direction is lost as well.
+                    self.lost.get_or_insert(error.clone());
+                }
                 if is_whole && !self.presence.kills() {
                     return Ok(Flow::Continue);
                 }
