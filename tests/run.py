@@ -50,6 +50,7 @@ EXTRAS = STYLE | {
     "tqdm": "python3 -m pip install tqdm",
     "uvloop": "python3 -m pip install uvloop",
     "rich": "python3 -m pip install rich",
+    "noiseprotocol": "python3 -m pip install noiseprotocol",
 }
 
 # The lowest version of Rust that Cargo.toml allows.
@@ -58,6 +59,7 @@ LONG_EXTRAS = {
     OLDEST: f"rustup toolchain install {OLDEST}",
     "musl-gcc": "apt-get install musl-tools; rustup target add x86_64-unknown-linux-musl",
     "setuptools 77": EXTRAS["setuptools 77"],
+    "noiseprotocol": EXTRAS["noiseprotocol"],
 }
 
 CARGO_TEST = ["cargo", "test", "--quiet", "--no-fail-fast"]
@@ -221,6 +223,12 @@ def long() -> list[Suite]:
         Suite("Rust and C, sealed", [*CARGO_TEST, *SEALED_RUST], "", SEALED),
         dataclasses.replace(
             unittest("bindings/python/tests"), name="Python package, sealed", environment=SEALED
+        ),
+        dataclasses.replace(
+            unittest("tests/vectors", only=["key_changes"]),
+            name="keys that change, against noiseprotocol",
+            needs="noiseprotocol",
+            environment=LONG,
         ),
         Suite("musl", [*CARGO_TEST, "--test", "linking", "musl"], "musl-gcc", LONG),
         dataclasses.replace(
@@ -393,6 +401,8 @@ def present(name: str) -> bool:
         return has_toolchain(name)
     if name in ("mypy", "tqdm", "rich", "uvloop"):
         return importlib.util.find_spec(name) is not None
+    if name == "noiseprotocol":
+        return version_of(name) > ()
     if name.startswith("setuptools"):
         return version_of("setuptools") >= (77,)
     return shutil.which(name) is not None

@@ -21,6 +21,7 @@ mod rate;
 mod refused;
 mod resume;
 mod rights;
+mod sealed;
 mod tree_lies;
 mod trees;
 mod whole;
