@@ -529,11 +529,25 @@ int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int stop(void)
+/* After a stop clients that have connected, and requests that have arrived, are served. Those
+ * who connect or ask without a pause must not hold the stop up. */
+static void begin_to_stop(void)
 {
     pthread_mutex_lock(&server.lock);
     server.end = now_ms() + LINGER_MS;
     pthread_mutex_unlock(&server.lock);
+}
+
+static bool still_serves(void)
+{
+    pthread_mutex_lock(&server.lock);
+    int64_t end = server.end;
+    pthread_mutex_unlock(&server.lock);
+    return end == 0 || now_ms() < end;
+}
+
+static int stop(void)
+{
     close(server.stop_write);
     pthread_mutex_lock(&server.lock);
     while (server.running > 0)
@@ -556,13 +570,25 @@ static void hang_up(struct frame_connection *c, int fd)
     frame_connection_free(c);
 }
 
+/* Nor must those who have not proved a key yet. */
+static __thread bool is_stranger;
+
+static int is_over(void *unused)
+{
+    (void)unused;
+    return is_stranger && !still_serves();
+}
+
 static void run_connection(struct job *job)
 {
     struct timeval stall = {.tv_sec = STALL_MS / 1000};
 
     setsockopt(job->fd, SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof stall);
     setsockopt(job->fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
-    if (proves(job->c, job->ring, job->arguments))
+    is_stranger = true;
+    bool may_ask = proves(job->c, job->ring, job->arguments);
+    is_stranger = false;
+    if (may_ask)
         job->serve(job->c, job->fd, job->context);
     hang_up(job->c, job->fd);
 }
@@ -588,6 +614,7 @@ int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve
     struct job job = {.run = run_connection, .serve = serve, .context = context, .arguments = a};
 
     opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
+    opts.interrupted = is_over;
     prepare(has_keys(a));
     struct auth_keyring *ring = load_keys(a);
     job.ring = ring;
@@ -600,7 +627,8 @@ int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve
         else
             break;
     }
-    while (accept_client(listener, &opts, job)) { /* those that have connected before the stop */
+    begin_to_stop();
+    while (still_serves() && accept_client(listener, &opts, job)) {
     }
     close(listener);
     int status = stop();
@@ -641,19 +669,10 @@ int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
     announce(fd);
     wait_for(server.signals, -1, -1);
     next_signal(server.signals);
+    begin_to_stop();
     int status = stop();
     close(fd);
     return status;
-}
-
-/* After a stop requests that have arrived are served. A client that sends them without a pause
- * must not hold the stop up. */
-static bool still_serves(void)
-{
-    pthread_mutex_lock(&server.lock);
-    int64_t end = server.end;
-    pthread_mutex_unlock(&server.lock);
-    return end == 0 || now_ms() < end;
 }
 
 bool request_comes(int fd)

@@ -341,8 +341,8 @@ stop_end = math.inf
 
 
 def still_serves() -> bool:
-    """After a stop requests that have arrived are served. A client that sends them without a
-    pause must not hold the stop up."""
+    """After a stop clients that have connected, and requests that have arrived, are served.
+    Those who connect or ask without a pause must not hold the stop up."""
     return time.monotonic() < stop_end
 
 
@@ -377,10 +377,13 @@ class Client:
         fd = self.connection.fileno()
         return fd in wait_for(self._stop, fd) and still_serves()
 
-    def run(self, server_keys: keys.Keys, serve: Serve) -> None:
+    def run(self, server_keys: keys.Keys, serve: Serve, strangers: set[Client]) -> None:
+        """Serves it, once it is none of the ``strangers``."""
         error = None
         with self.connection, contextlib.suppress(OSError):  # it ends with its connection
-            if server_keys.proved_by(self.connection):
+            may_ask = server_keys.proved_by(self.connection)
+            strangers.discard(self)
+            if may_ask:
                 with contextlib.suppress(OSError):
                     error = serve(self)
             self._hang_up(error)
@@ -409,6 +412,7 @@ def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False
     SIGTERM; the interpreter then waits for the threads, and so for the replies in flight."""
     stop = open_stop()
     server_keys = keys.Keys(arguments)
+    strangers: set[Client] = set()
     look_up(arguments, socket.SOCK_STREAM, server=True)
     address = address_of(arguments)
     with framefd.listen(address, keepalive=True, exact=exact) as listener:
@@ -422,18 +426,24 @@ def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False
             except OSError:  # no descriptors, no memory
                 time.sleep(RETRY_SECONDS)
                 return False
-            work = threading.Thread(target=client.run, args=(server_keys, serve))
+            work = threading.Thread(target=client.run, args=(server_keys, serve, strangers))
+            strangers.add(client)
             try:
                 work.start()
             except RuntimeError:  # no threads
+                strangers.discard(client)
                 client.connection.close()
             return True
 
         announce(listener.address)
         while stop not in wait_for(stop, listener.fileno()):
             accept_client()
-        while accept_client():  # those that have connected before the stop
+        while still_serves() and accept_client():
             pass
+    while strangers and still_serves():
+        time.sleep(RETRY_SECONDS)
+    for client in list(strangers):  # nor must those who have not proved a key yet
+        client.connection.abort()
 
 
 def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None]) -> None:

@@ -217,7 +217,6 @@ class Stop(Programs):
         # The key would have to be proved by a client that has an answer.
         self.each([case for case in EACH_SERVER if case[1] != "auth_echo_server"], check)
 
-
     def test_a_client_that_never_pauses_does_not_hold_it_up(self) -> None:
         def check(language: str, name: str) -> None:
             options = ("--root", str(self.root)) if name == "file_server" else ()
@@ -227,6 +226,22 @@ class Stop(Programs):
                     self.assertEqual(running.stop(), 0)
 
         self.each([case for case in EACH_SERVER if case[1] != "auth_echo_server"], check)
+
+    def test_who_proves_no_key_does_not_hold_it_up(self) -> None:
+        def check(language: str, name: str) -> None:
+            with launch.server(self.server(language, name)) as running:
+                with contextlib.ExitStack() as stack:
+                    for _ in range(20):
+                        conn = socket.create_connection(running.socket_address)
+                        stack.enter_context(conn)
+                        self.assertEqual(len(conn.recv(32, socket.MSG_WAITALL)), 32)
+                    self.assertEqual(running.stop(), 0)
+                # It has not waited until their time was up.
+                self.assertNotIn("timed out", running.errors())
+
+        self.each(
+            [case for case in EACH_SERVER if case[1] in WITH_KEY - {"udp_exec_server"}], check
+        )
 
 
 class Hurry:
