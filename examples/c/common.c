@@ -20,6 +20,7 @@
 enum {
     RETRY_MS = 100, /* before another accept() if there is no room for one */
     DATAGRAM_THREADS = 16,
+    MAX_QUEUED = 64 * 1024, /* bytes of replies that a client has not read */
     ADDRESS_SIZE = NI_MAXHOST + 8
 };
 
@@ -714,6 +715,14 @@ static void refuse(struct frame_connection *broken, int fd, const char *message)
     }
 }
 
+/* Replies are queued for a client that does not read. Its time ends with the flush. */
+static int let_it_read(struct frame_connection *c)
+{
+    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
+    int code = frame_connection_inspect(c, &state);
+    return code == 0 && state.queued >= MAX_QUEUED ? frame_connection_flush(c, STALL_MS) : code;
+}
+
 static bool is_malformed(int code)
 {
     return code == FRAME_EBADLENGTH || code == FRAME_ETOOBIG || code == FRAME_EBADJSON ||
@@ -728,7 +737,7 @@ void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_f
     do {
         /* Requests may have been read ahead, which poll() does not report: serve them first. */
         code = frame_connection_recv_header(c, 0, &request, NULL);
-        if (code == 0)
+        if (code == 0 && (code = let_it_read(c)) == 0)
             code = answer_request(c, request.header, cmds, answer, context);
         else if (is_malformed(code))
             refuse(c, fd, frame_last_error());

@@ -28,6 +28,7 @@ STALL_SECONDS = 30  # for a client inside a request or a reply
 LINGER_SECONDS = 1  # what a client still sends is dropped for this long, so that it can read
 RETRY_SECONDS = 0.1  # before another accept() if there is no room for one
 DATAGRAM_THREADS = 16
+MAX_QUEUED = 64 * 1024  # bytes of replies that a client has not read
 LIMITS = {"max_header": 65536, "max_body": 1 << 26, "max_command": 65536, "max_output": 1 << 24}
 
 # Options of programs whose connections can be sealed.
@@ -380,7 +381,8 @@ class Client:
     def run(self, server_keys: keys.Keys, serve: Serve, strangers: set[Client]) -> None:
         """Serves it, once it is none of the ``strangers``."""
         error = None
-        with self.connection, contextlib.suppress(OSError):  # it ends with its connection
+        # An error ends it with its connection, which then does not wait to send what is queued.
+        with contextlib.suppress(OSError), self.connection:
             may_ask = server_keys.proved_by(self.connection)
             strangers.discard(self)
             if may_ask:
@@ -507,6 +509,9 @@ def serve_frames(
             warn(f"a client was refused: {text_of(error)}")
             return error
         else:
+            # Replies are queued for a client that does not read. Its time ends with the flush.
+            if connection.inspect().queued >= MAX_QUEUED:
+                connection.flush(timeout=STALL_SECONDS)
             answer_request(connection, request, commands, answer)
     return None
 

@@ -11,6 +11,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -242,6 +243,27 @@ class Stop(Programs):
         self.each(
             [case for case in EACH_SERVER if case[1] in WITH_KEY - {"udp_exec_server"}], check
         )
+
+    def test_who_never_reads_does_not_hold_it_up(self) -> None:
+        """Of the servers in Python, whose times can be shortened."""
+        for name in ("exec_server", "file_server"):
+            options = ["--root", str(self.root)] if name == "file_server" else []
+            folder = ROOT / "examples" / "python"
+            program = f"""if True:
+                import sys
+                sys.path.insert(0, {str(folder)!r})
+                import common, {name}
+                common.STALL_SECONDS = common.LINGER_SECONDS = 0.2
+                common.run({name}.main, common.NO_SERVER)"""
+            command = [sys.executable, "-c", program, *options]
+            with self.subTest(name), launch.server(command) as running:
+                with socket.create_connection(running.socket_address) as conn:
+                    conn.settimeout(launch.SECONDS)
+                    requests = plain.pack_header({"cmd": "hello", "data_size": 0}) * 1000
+                    with self.assertRaises(ConnectionError):  # it is given up
+                        while True:
+                            conn.sendall(requests)
+                    self.assertEqual(running.stop(), 0)
 
 
 class Hurry:
