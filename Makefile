@@ -1,4 +1,6 @@
-# make            the library (target/release) and the C examples (target/examples)
+# make            the library and the program framefd (target/release), and the C examples
+#                 (target/examples)
+# make static     the program as one file that needs nothing on a machine
 # make demo       runs every example program against every other, in C and in Python
 # make quick      what finds most mistakes, in less than a minute
 # make check T=NAME
@@ -20,6 +22,8 @@ PREFIX     ?= /usr/local
 override PREFIX := $(PREFIX:~/%=$(HOME)/%)
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+BINDIR     ?= $(PREFIX)/bin
+DATADIR    ?= $(PREFIX)/share
 CARGO      ?= cargo
 CC         ?= cc
 NM         ?= nm
@@ -47,10 +51,17 @@ STATIC_LIBS := $(STATIC_LIBS) -Wl$(comma)--eh-frame-hdr
 KINDS := $(if $(findstring -crt-static,$(RUSTFLAGS)),$(KINDS),staticlib)
 endif
 
-.PHONY: all lib examples demo quick check test test-long fuzz bench bench-peers header abi \
+# With another C library the program needs no other file, and no loader.
+MUSL   := $(shell uname -m)-unknown-linux-musl
+STATIC := $(or $(CARGO_TARGET_DIR),target)/$(MUSL)/release/framefd
+# A static one is the first choice, since it runs everywhere.
+PROGRAM = $(firstword $(wildcard $(STATIC) $(RELEASE)/framefd))
+PAGES  := $(RELEASE)/pages
+
+.PHONY: all lib cli static examples demo quick check test test-long fuzz bench bench-peers header abi \
     counts install uninstall clean FORCE
 
-all: lib examples
+all: lib cli examples
 
 lib: $(RELEASE)/libframefd.a
 
@@ -78,6 +89,19 @@ $(RELEASE)/libframefd.a: FORCE
 	        --remove-section .llvmbc --remove-section .llvmcmd framefd.o; \
 	    rm -f libframefd-c.a; $(AR) rcsD libframefd-c.a framefd.o; \
 	fi
+
+# The program, its manual and what shells complete.
+cli:
+	$(CARGO) build --quiet --release -p framefd-cli --bin framefd --example pages
+	@rm -rf $(PAGES)
+	@$(RELEASE)/examples/pages $(PAGES)
+
+static:
+	@rustc --print target-libdir --target $(MUSL) 2>/dev/null | xargs -r test -d || \
+	    rustup target add $(MUSL)
+	CC_$(subst -,_,$(MUSL))=$$(command -v musl-gcc || echo $(CC)) \
+	    $(CARGO) build --quiet --release -p framefd-cli --bin framefd --target $(MUSL)
+	@echo $(STATIC)
 
 # What the example programs share.
 COMMON := $(wildcard $(addprefix examples/c/,common.c keys.c))
@@ -149,6 +173,18 @@ install:
 	    -e 's|@version@|$(VERSION)|; s|@static_libs@|$(STATIC_LIBS)|' framefd.pc.in \
 	    > "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc"
 	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc"
+	if [ -n "$(PROGRAM)" ]; then \
+	    install -d "$(DESTDIR)$(BINDIR)" && \
+	    install -m 755 $(PROGRAM) "$(DESTDIR)$(BINDIR)/framefd" && \
+	    ln -sf framefd "$(DESTDIR)$(BINDIR)/framefd-ssh"; \
+	fi
+	if [ -n "$(PROGRAM)" ] && [ -d $(PAGES) ]; then \
+	    install -d $(foreach place,$(PLACES),"$(DESTDIR)$(DATADIR)/$(place)") && \
+	    install -m 644 $(PAGES)/*.1 "$(DESTDIR)$(DATADIR)/man/man1" && \
+	    install -m 644 $(PAGES)/framefd.bash "$(DESTDIR)$(DATADIR)/$(BASH)/framefd" && \
+	    install -m 644 $(PAGES)/_framefd "$(DESTDIR)$(DATADIR)/$(ZSH)" && \
+	    install -m 644 $(PAGES)/framefd.fish "$(DESTDIR)$(DATADIR)/$(FISH)"; \
+	fi
 	@$(REFRESH)
 	@if [ -z "$(DESTDIR)" ] && ! $(LDCONFIG) -p 2>/dev/null | grep -q ' $(LIBDIR)/$(SONAME)$$'; then \
 	    echo "The system does not look there, so a program is linked with:"; \
@@ -156,13 +192,22 @@ install:
 	    echo "cc hello.c \$$(pkg-config --cflags --libs framefd) -Wl,-rpath,$(LIBDIR)"; \
 	fi
 
+BASH   := bash-completion/completions
+ZSH    := zsh/site-functions
+FISH   := fish/vendor_completions.d
+PLACES := man/man1 $(BASH) $(ZSH) $(FISH)
+
 # The system's list of its libraries; only root can write it.
 REFRESH = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || $(LDCONFIG)
 
 uninstall:
 	rm -f "$(DESTDIR)$(LIBDIR)/libframefd.so" "$(DESTDIR)$(LIBDIR)/$(SONAME)" \
 	    "$(DESTDIR)$(LIBDIR)/libframefd.so.$(VERSION)" "$(DESTDIR)$(LIBDIR)/libframefd.a" \
-	    "$(DESTDIR)$(INCLUDEDIR)/framefd.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc"
+	    "$(DESTDIR)$(INCLUDEDIR)/framefd.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/framefd.pc" \
+	    "$(DESTDIR)$(BINDIR)/framefd" "$(DESTDIR)$(BINDIR)/framefd-ssh" \
+	    "$(DESTDIR)$(DATADIR)/man/man1/framefd.1" "$(DESTDIR)$(DATADIR)"/man/man1/framefd-*.1 \
+	    "$(DESTDIR)$(DATADIR)/$(BASH)/framefd" "$(DESTDIR)$(DATADIR)/$(ZSH)/_framefd" \
+	    "$(DESTDIR)$(DATADIR)/$(FISH)/framefd.fish"
 	@$(REFRESH)
 
 clean:

@@ -126,6 +126,7 @@ pub mod auth {
 pub mod exec {
     pub use crate::io::process::environment::{Base, Environment};
     pub use crate::io::process::spawn::Confinement;
+    pub use crate::io::process::terminal::WindowSize;
     pub use crate::ops::exec::{
         Inquiry, Limits, OnOutputLimit, Policy, RemoteCommand, Reply, Report, Request, Running,
         ServeOptions, Served, Stream, call, run_and_reply, run_locally, serve, start,

@@ -63,6 +63,8 @@ LONG_EXTRAS = {
 }
 
 CARGO_TEST = ["cargo", "test", "--quiet", "--no-fail-fast"]
+# The program, which is a crate of its own in cli/.
+PROGRAM = ["-p", "framefd-cli"]
 DOC_FLAGS = {"RUSTDOCFLAGS": "-D warnings"}
 
 # Of Python's unittest, in the order in which they run.
@@ -173,6 +175,7 @@ def everything() -> list[Suite]:
         Suite("cargo doc", ["cargo", "doc", "--quiet", "--no-deps"], "", DOC_FLAGS),
         Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
         Suite("Rust and C", CARGO_TEST),
+        Suite("the program framefd", [*CARGO_TEST, *PROGRAM]),
         *(unittest(folder) for folder in FOLDERS),
         sealed_package(),
         sealed("1", SEALED_PART),
@@ -182,11 +185,13 @@ def everything() -> list[Suite]:
 def style() -> list[Suite]:
     clippy = ["cargo", "clippy", "--quiet"]
     warnings = ["--", "-D", "warnings"]
+    program = [*clippy, *PROGRAM, "--all-targets", *warnings]
     small = [*clippy, "--no-default-features", *warnings]
     return [
-        Suite("rustfmt", ["cargo", "fmt", "--check"], "cargo-fmt"),
+        Suite("rustfmt", ["cargo", "fmt", "--all", "--check"], "cargo-fmt"),
         Suite("clippy", [*clippy, "--all-targets", *warnings], "cargo-clippy"),
         Suite("clippy without sealing", small, "cargo-clippy"),
+        Suite("clippy, the program", program, "cargo-clippy"),
     ]
 
 
@@ -218,7 +223,7 @@ def long() -> list[Suite]:
     check = ["cargo", f"+{OLDEST}", "check", "--quiet", "--all-targets"]
     apart = {"CARGO_TARGET_DIR": "target/oldest"}
     return [
-        Suite(f"Rust {OLDEST} compiles it", check, OLDEST, apart),
+        Suite(f"Rust {OLDEST} compiles it", [*check, "--workspace"], OLDEST, apart),
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
         Suite("Rust and C, sealed", [*CARGO_TEST, *SEALED_RUST], "", SEALED),
         dataclasses.replace(
@@ -261,7 +266,10 @@ def package_tests() -> list[Suite]:
 
 def named(name: str) -> list[Suite]:
     """Tests with this name, files of tests with this name, and suites in C."""
-    suites = [Suite("Rust", [*CARGO_TEST, name])]
+    suites = [
+        Suite("Rust", [*CARGO_TEST, name]),
+        Suite("the program framefd", [*CARGO_TEST, *PROGRAM, name]),
+    ]
     files = [path.stem for path in sorted((ROOT / "tests").glob(f"*{name}*.rs"))]
     files += [path.parent.name for path in sorted((ROOT / "tests").glob(f"*{name}*/main.rs"))]
     if files:

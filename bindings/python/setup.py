@@ -19,7 +19,9 @@ from setuptools.command.sdist import sdist
 HERE = pathlib.Path(__file__).resolve().parent
 PACKED = HERE / "rust"
 SOURCES = PACKED if PACKED.is_dir() else HERE.parents[1]
-NEEDED = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "benches/tokio_codec.rs"]
+# The last ones, because the workspace names them.
+NEEDED = ["Cargo.toml", "Cargo.lock", "build.rs", "src"]
+NEEDED += ["benches/tokio_codec.rs", "cli/Cargo.toml", "cli/src"]
 
 # As in the Makefile, so that cargo does nothing after `make`.
 BUILD = ["cargo", "rustc", "--quiet", "--locked", "--lib", "--release"]

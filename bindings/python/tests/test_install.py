@@ -136,8 +136,10 @@ class Install(unittest.TestCase):
         self.assertIn("framefd/py.typed", names)
 
     def test_a_source_distribution_is_built_by_cargo(self) -> None:
-        shutil.copytree(support.ROOT / "src", self.tree / "src")
-        for name in ("Cargo.toml", "Cargo.lock", "build.rs", "benches/tokio_codec.rs"):
+        for name in ("src", "cli/src"):
+            shutil.copytree(support.ROOT / name, self.tree / name)
+        files = ("Cargo.toml", "Cargo.lock", "build.rs", "benches/tokio_codec.rs", "cli/Cargo.toml")
+        for name in files:
             (self.tree / name).parent.mkdir(exist_ok=True)
             shutil.copy(support.ROOT / name, self.tree / name)
         self.run_quietly(sys.executable, "-W", "ignore", "setup.py", "--quiet", "sdist")

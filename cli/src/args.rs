@@ -1,0 +1,295 @@
+//! What the program understands: its verbs and their options.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs commands and copies files on other machines, over sealed connections.
+#[derive(Parser)]
+#[command(name = "framefd", version, after_help = HOSTS, disable_help_subcommand = true)]
+#[command(max_term_width = 100, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    Run(Run),
+    Shell(Shell),
+    Put(Put),
+    Get(Get),
+    Ls(Look),
+    Stat(Look),
+    Mkdir(Mkdir),
+    Pipe(Pipe),
+    Forward(Forward),
+    Ssh(Ssh),
+    Key(Key),
+}
+
+/// How to reach a host. What is given here comes before what the file of hosts says.
+#[derive(Args, Clone, Default)]
+pub struct Peer {
+    /// The key that this side and the host have
+    #[arg(short, long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The host's name for that key; none if it has only one
+    #[arg(long)]
+    pub id: Option<OsString>,
+    /// The name that the host gives itself
+    #[arg(long)]
+    pub name: Option<OsString>,
+    /// Not sealed: with a key, only this side is proved; everything can be read on its way
+    #[arg(long)]
+    pub plain: bool,
+    /// How long to connect
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+    pub connect_timeout: Duration,
+}
+
+/// Run a command on a host, or on many.
+///
+/// One COMMAND is shell code. After -- come a program and its arguments, without a shell.
+/// Standard input is the command's, unless it is a terminal; output comes as it is written.
+/// INT, TERM and HUP go to the command; a second one ends the connection. The exit status is the
+/// command's, 128 and the signal if one ended it, or 255 if it could not be run.
+///
+/// With --hosts each line of output begins with its host, and the exit status is 0 if all
+/// commands succeeded, 1 if one failed, 255 if a host could not run it.
+#[derive(Args)]
+#[command(override_usage = "framefd run [OPTIONS] HOST COMMAND\n       \
+                            framefd run [OPTIONS] HOST -- PROGRAM [ARGUMENT]...\n       \
+                            framefd run [OPTIONS] --hosts FILE|A,B,C COMMAND")]
+pub struct Run {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// A name of the file of hosts, or an address; and shell code
+    #[arg(value_names = ["HOST", "COMMAND"], num_args = 0..=2)]
+    pub words: Vec<OsString>,
+    /// A program and its arguments
+    #[arg(last = true, value_names = ["PROGRAM", "ARGUMENT"], num_args = 0..)]
+    pub program: Vec<OsString>,
+    /// How long the command may run
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Its working directory
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cwd: Option<OsString>,
+    /// A variable for it; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<OsString>,
+    /// Give it a terminal
+    #[arg(short, long, conflicts_with = "hosts")]
+    pub tty: bool,
+    /// Send its standard error to its standard output
+    #[arg(long)]
+    pub merge: bool,
+    /// Its standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "no_input")]
+    pub input: Option<PathBuf>,
+    /// It has no standard input: for a loop whose lines it would read
+    #[arg(short = 'n', long)]
+    pub no_input: bool,
+    /// Many hosts: a file with one on each line, or a list
+    #[arg(long, value_name = "FILE|A,B,C")]
+    pub hosts: Option<OsString>,
+    /// On how many of them at a time
+    #[arg(long, value_name = "N", default_value = "32", requires = "hosts")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub at_once: u16,
+}
+
+/// Open a shell on a host, with a terminal.
+#[derive(Args)]
+pub struct Shell {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// A name of the file of hosts, or an address
+    pub host: OsString,
+}
+
+/// What put and get have in common.
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct Copy {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// Directories, with everything in them; modes and times are kept
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Go on where the last attempt was cut; with -r, pass over files that are the same
+    #[arg(long)]
+    pub resume: bool,
+    /// Write over a file that is there, and do not replace it
+    #[arg(long)]
+    pub in_place: bool,
+    /// Do not compare the SHA-256 of the content
+    #[arg(long)]
+    pub no_checksum: bool,
+    /// What to do with the symbolic links of a directory
+    #[arg(long, value_enum, default_value = "skip", requires = "recursive")]
+    pub links: Links,
+    /// No bar and no result
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Links {
+    /// Leave them out
+    Skip,
+    /// End at the first one
+    Refuse,
+    /// Send what they lead to, if that is in the directory
+    Follow,
+    /// Make the same links
+    Copy,
+}
+
+/// Send files to a host.
+///
+/// PATH is below the host's root. A file goes into PATH if that ends with a slash, or is left out.
+#[derive(Args)]
+pub struct Put {
+    #[command(flatten)]
+    pub copy: Copy,
+    /// Make the directories that are missing
+    #[arg(long)]
+    pub parents: bool,
+    /// Local files, or - for standard input, and then HOST:PATH
+    #[arg(value_names = ["LOCAL", "HOST:PATH"], num_args = 2.., required = true)]
+    pub names: Vec<OsString>,
+}
+
+/// Fetch a file from a host.
+///
+/// It goes into LOCAL if that is a directory. LOCAL can be -, which is standard output; if it is
+/// left out, the file gets the last part of PATH as its name here.
+#[derive(Args)]
+pub struct Get {
+    #[command(flatten)]
+    pub copy: Copy,
+    #[arg(value_name = "HOST:PATH")]
+    pub remote: OsString,
+    #[arg(value_name = "LOCAL")]
+    pub local: Option<OsString>,
+}
+
+/// Show kind, mode, size, time and name: of a directory's entries, or of a name.
+#[derive(Args)]
+pub struct Look {
+    #[command(flatten)]
+    pub peer: Peer,
+    #[arg(value_name = "HOST:PATH")]
+    pub remote: OsString,
+}
+
+/// Make a directory on a host.
+#[derive(Args)]
+pub struct Mkdir {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// Make the directories above it as well
+    #[arg(short, long)]
+    pub parents: bool,
+    #[arg(value_name = "HOST:PATH")]
+    pub remote: OsString,
+}
+
+/// Connect standard input and output to a host, sealed.
+///
+/// For a program that knows only read and write. The end of standard input is passed on; the
+/// other direction goes on to its own end.
+#[derive(Args)]
+pub struct Pipe {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// A name of the file of hosts, or an address
+    pub host: OsString,
+}
+
+/// Listen, and pass connections on: sealed on one side and plain on the other.
+///
+/// --to-sealed takes plain connections and passes them to HOST sealed. --from-sealed takes sealed
+/// connections and passes them to HOST, an address, plain. The first line of the output is
+/// "listening on ADDRESS". INT or TERM ends the listening, and then the program, once the
+/// connections have ended; a second one ends them.
+#[derive(Args)]
+pub struct Forward {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// HOST is sealed (the default)
+    #[arg(long, conflicts_with = "from_sealed")]
+    pub to_sealed: bool,
+    /// What comes to LISTEN is sealed
+    #[arg(long)]
+    pub from_sealed: bool,
+    /// With --from-sealed: a directory of keys, whose names are their ids
+    #[arg(long, value_name = "DIRECTORY", requires = "from_sealed", conflicts_with = "key")]
+    pub keys: Option<PathBuf>,
+    /// The most connections at a time; more have to wait
+    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub max: u32,
+    /// An address
+    pub listen: OsString,
+    /// A name of the file of hosts, or an address
+    pub host: OsString,
+}
+
+/// Take the place of ssh: for Ansible, git, rsync and others that call it.
+///
+/// What ssh accepts is accepted, and ignored if it has no meaning here. The host is looked up in
+/// the file of hosts; if it is not there, it is an address with the port of -p. The user is always
+/// that of the server. Called as framefd-ssh, the program does this as well.
+#[derive(Args)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "framefd ssh [--key FILE] [--id ID] \
+          [--name NAME] [--plain] [SSH'S OPTIONS] HOST [COMMAND]..."
+)]
+pub struct Ssh {
+    /// Options, the host and the command, which is joined by blanks
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub words: Vec<OsString>,
+}
+
+/// Make a key, or show which one a file has.
+#[derive(Args)]
+pub struct Key {
+    #[command(subcommand)]
+    pub verb: KeyVerb,
+}
+
+#[derive(Subcommand)]
+pub enum KeyVerb {
+    /// Make a file with 32 random bytes, which only its owner can read
+    New { file: PathBuf },
+    /// Show the key's id, which is the name of its file, and its fingerprint
+    Show { file: PathBuf },
+}
+
+/// A number of seconds, at least a millisecond.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let number: Option<f64> = text.parse().ok().filter(|number| (0.001..=2e9).contains(number));
+    let refused = || "it is not a number of seconds from 0.001 to 2000000000".to_owned();
+    number.map(Duration::from_secs_f64).ok_or_else(refused)
+}
+
+const HOSTS: &str = "\
+HOST is an address (host:port, [::1]:port, unix:/path, vsock:cid:port), or a name in
+~/.config/framefd/hosts.toml, the file of hosts:
+
+  [web-1]
+  address = \"10.0.0.1:7000\"
+  key = \"keys/web-1\"    # beside this file
+  id = \"laptop\"
+  name = \"web-1\"
+
+  [\"*\"]                # what the others do not say
+  key = \"keys/all\"
+
+framefd VERB --help says more about each verb.";

@@ -1,0 +1,11 @@
+//! The program as a user runs it: against a host made with the library.
+
+mod files;
+mod fleet;
+mod host;
+mod keys;
+mod lines;
+mod run;
+mod ssh;
+mod terminals;
+mod tunnels;
