@@ -13,8 +13,9 @@
  *  10  files, client         put, get, trees, stat, list, mkdir                  7
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
- *  13  appendix              every error code, in words
- *                                                                     in all 107 functions
+ *  13  serving               a server for connections, commands, files and requests of your own 12
+ *  14  appendix              every error code, in words
+ *                                                                     in all 119 functions
  *
  * For every function, unless its comment says otherwise:
  *
@@ -1993,7 +1994,234 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
                        size_t key_len, int timeout_ms, struct exec_result *result,
                        struct exec_output **out);
 
-/* ===================================================================== 13  appendix ====== */
+/* ====================================================================== 13  serving ====== */
+/*   fd = frame_listen("127.0.0.1:7000", 0, 0);  frame_server_new(&opts, &s);
+ *   frame_server_listen(s, fd);  frame_server_handle(s, "get", get, &store, 0);
+ *   frame_server_run(s);  frame_server_free(s);              until frame_server_stop(s)
+ * docs/serving.md shows a whole program. */
+
+/* For frame_server_options.flags: clients use the plain handshake, see AUTH_PLAIN. Without this
+ * flag connections are sealed. */
+#define FRAME_SERVER_PLAIN 1
+/* The same: the request hello is answered, which asks what the server can do. */
+#define FRAME_SERVER_HELLO 2
+/* A level of the log: the server could not do its work. */
+#define FRAME_LOG_ERROR 1
+/* The same: it refused or ended something. */
+#define FRAME_LOG_WARNING 2
+/* The same: it began or ended. */
+#define FRAME_LOG_INFO 3
+/* The same: what each connection does. */
+#define FRAME_LOG_DEBUG 4
+
+/* How a server serves. No time may be FRAME_NO_TIMEOUT: each wait for a client has an end. */
+struct frame_server_options {
+    /* sizeof(struct frame_server_options). */
+    uint32_t size;
+    /* FRAME_SERVER_PLAIN and FRAME_SERVER_HELLO. */
+    uint32_t flags;
+    /* Threads for requests. With 0 requests are served on the thread of frame_server_run() or
+     * frame_server_step(), one at a time. Otherwise commands and files have threads of their own
+     * beside these. All signals are blocked in them. */
+    uint32_t workers;
+    /* Connections; default 1,024. The next one is told `busy` when it sends its request. */
+    uint32_t max_connections;
+    /* Connections beside them that have proved no key yet, or that are being refused; default
+     * 64. The next one closes the oldest of them. */
+    uint32_t max_unauthenticated;
+    /* Commands that run at once; others wait. Default 2 for each processor. */
+    uint32_t max_commands;
+    /* Requests about files that are served at once; others wait. Default 64. */
+    uint32_t max_transfers;
+    /* The lines that log() gets: this level and those below it; default FRAME_LOG_INFO. */
+    uint32_t log_level;
+    /* Milliseconds for the whole handshake; default 10 s, at most 60 s. */
+    int32_t auth_timeout_ms;
+    /* Milliseconds from the first byte of a request to the last of its header; default 10 s. */
+    int32_t frame_timeout_ms;
+    /* Milliseconds without a byte of a request's body, or of the replies that a client reads;
+     * default 30 s. On average 1 KiB must pass in a second. */
+    int32_t stall_ms;
+    /* Milliseconds without a request after which a connection is ended; default 300 s. */
+    int32_t idle_ms;
+    /* Milliseconds from frame_server_stop() to the end of what still runs; default 25 s. */
+    int32_t drain_ms;
+    /* 0. */
+    uint32_t reserved;
+    /* Bytes of a request's header; default 64 KiB, at most 16 MiB. */
+    uint64_t max_header;
+    /* Bytes of a request's body that a handler gets in memory; default 64 MiB, or
+     * FRAME_NO_LIMIT. */
+    uint64_t max_body;
+    /* Bytes of a connection's replies that were not written yet; default 32 MiB. */
+    uint64_t max_queue;
+    /* Bytes of unfinished requests of all connections; default 256 MiB. A request that exceeds
+     * it is told `busy`. */
+    uint64_t max_memory;
+    /* The keys of its clients. The ring may be changed while the server runs, and freed. NULL:
+     * it serves everybody, and listens on this host only. */
+    const struct auth_keyring *ring;
+    /* This server's name, as in auth_options; NULL is the empty name. */
+    const char *server_name;
+    /* Gets a line of text, which is valid until it returns; may be NULL. No line has a key, what
+     * clients sent is escaped in it, and of each level no more than a few pass in a second. It is
+     * called on any thread of the server, on several at once. */
+    void (*log)(void *context, uint32_t level, const char *text);
+    /* Passed to log(). */
+    void *context;
+};
+#define FRAME_SERVER_OPTIONS_INIT { sizeof(struct frame_server_options), 0, 0, 0, 0, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+
+/* A server of connections: of its own requests, of commands and of files. Everything is off until
+ * it is added.
+ *
+ * It belongs to the caller, and is freed with frame_server_free(). Any thread may use it, but one
+ * at a time calls frame_server_run() or frame_server_step(); another gets FRAME_EBUSY. It is the
+ * only object of the library with threads of its own, see the member workers.
+ *
+ * After fork(2) its functions return FRAME_EFORKED in the child, and frame_server_stop() must not
+ * be called there. */
+struct frame_server;
+
+/* Makes a server that serves nothing and listens nowhere. opts may be NULL; its strings are
+ * copied.
+ *
+ * On success *out is the server; on failure it is NULL. Returns 0, FRAME_EINVAL, FRAME_EKEY (the
+ * ring is empty), FRAME_ENOTSUP (this library was built without sealing), or FRAME_EIO with errno
+ * (EMFILE: it needs four or five descriptors). */
+int frame_server_new(const struct frame_server_options *opts, struct frame_server **out);
+
+/* Frees a server; NULL is ignored. Its connections are closed at once, see frame_server_stop()
+ * for another end. It waits for handlers that run. Call it on no thread of the server, and after
+ * the last call that uses it has returned. */
+void frame_server_free(struct frame_server *s);
+
+/* Accepts connections of a listening socket, TCP or Unix: of frame_listen(), of systemd. Any
+ * number of them, also while the server runs.
+ *
+ * fd is borrowed, and must stay open until frame_server_run() has returned. It may block or not.
+ *
+ * Returns 0. FRAME_EINVAL: it does not listen; or other hosts can reach it, and the server has no
+ * ring. FRAME_EBADF, FRAME_EIO with errno. */
+int frame_server_listen(struct frame_server *s, int fd);
+
+/* Serves a connection that exists: of inetd, one end of a socketpair, one that dialled out. With
+ * a ring its client must prove a key like any other; without one it can use everything.
+ *
+ * fd is a stream socket. On success it is the server's, which closes it; on failure it stays the
+ * caller's. Returns 0, FRAME_EBADF, FRAME_EINVAL, FRAME_EIO with errno. */
+int frame_server_add(struct frame_server *s, int fd);
+
+/* For the flags of frame_server_handle(): the handler is called once the header has come, and
+ * reads the body with frame_connection_read(). What it leaves is dropped, up to 16 MiB. */
+#define FRAME_HANDLER_STREAM 1
+
+/* Passes requests with this cmd to handler, on a thread of the server, several at once.
+ *
+ * request has the header and the body, valid until handler returns. It replies with
+ * frame_connection_reply(), which queues and does not wait as long as max_queue has room, or with
+ * any other function on c; no wait for the client lasts longer than stall_ms. c is the server's:
+ * it is not to be kept, freed or ended. frame_connection_proof() tells who the client is.
+ *
+ * If handler returns 0 and has sent nothing, the reply is `ok`. If it returns a FRAME_E... code,
+ * the reply is the error for it (FRAME_EIO for any other number), with the line of
+ * frame_strerror(). If it has sent something before, the connection is ended instead.
+ *
+ * cmd is copied; context is passed to handler. Call it before the first turn. Returns 0,
+ * FRAME_EEXIST (something serves this cmd), FRAME_ESTATE (the server runs), FRAME_EINVAL. */
+int frame_server_handle(struct frame_server *s, const char *cmd,
+                        int (*handler)(void *context,
+                                       struct frame_connection *c,
+                                       const struct frame_view *request),
+                        void *context, uint32_t flags);
+
+/* Serves commands, see exec_serve(). Their senders can do everything that the host's user can.
+ *
+ * opts may be NULL; its strings are copied, and its policy is called on any thread of the server.
+ * command_timeout_ms is 1 h by default here. Call it before the first turn. Returns 0,
+ * FRAME_EEXIST (something serves exec), FRAME_ESTATE (the server runs), FRAME_EINVAL. */
+int frame_server_serve_exec(struct frame_server *s, const struct exec_options *opts);
+
+/* For the flags of frame_server_serve_files(): files are sent, described and listed. */
+#define FRAME_SERVE_READ 1
+/* The same: files, directories and links are stored. */
+#define FRAME_SERVE_WRITE 2
+
+/* Serves the files below the directory root_fd, see frame_file_serve(). flags are FRAME_SERVE_READ
+ * and FRAME_SERVE_WRITE.
+ *
+ * root_fd is borrowed for the call only. opts may be NULL; its policy is called on any thread of
+ * the server, and asked only about what flags allow. Call it before the first turn. Returns 0,
+ * FRAME_EEXIST (something serves one of its requests), FRAME_ESTATE (the server runs),
+ * FRAME_EINVAL, FRAME_EBADF (not a directory), FRAME_EIO with errno. */
+int frame_server_serve_files(struct frame_server *s, int root_fd, uint32_t flags,
+                             const struct frame_file_options *opts);
+
+/* Serves until the server is stopped and every request is answered.
+ *
+ * Returns 0. FRAME_ETIMEDOUT: requests were cut, because drain_ms had passed or a second stop
+ * came. FRAME_EBUSY: it runs, or a handler calls this. FRAME_EIO with errno (EAGAIN: no threads),
+ * FRAME_EFORKED. */
+int frame_server_run(struct frame_server *s);
+
+/* The descriptor to poll(2) for reading before each frame_server_step(). It is valid until
+ * frame_server_free(), and readable for the first turn too.
+ *
+ * Returns it, or FRAME_EINVAL. */
+int frame_server_poll_fd(struct frame_server *s);
+
+/* One turn, for a host with a loop of its own: does what can be done, and waits for that as
+ * timeout_ms says. Without workers it serves requests, and takes as long as they do.
+ *
+ * Returns 0. FRAME_ETIMEDOUT: there was nothing to do. FRAME_ECLOSED: the server has stopped.
+ * FRAME_EBUSY, FRAME_EIO with errno, FRAME_EFORKED. */
+int frame_server_step(struct frame_server *s, int timeout_ms);
+
+/* Stops a server. Who waits in the queue of a listening socket is accepted and served, requests
+ * that have come are answered, idle connections are ended. A second call ends everything at once:
+ * calls on connections return FRAME_EABORTED, and commands are killed.
+ *
+ * Any thread and any signal handler may call it until frame_server_free(). It only sets a number
+ * and writes to an eventfd(2). Returns 0 or FRAME_EINVAL (NULL), and leaves frame_last_error() as
+ * it is. */
+int frame_server_stop(struct frame_server *s);
+
+/* What a server has done so far, and does at the moment. */
+struct frame_server_counts {
+    /* sizeof(struct frame_server_counts). */
+    uint32_t size;
+    /* 0. */
+    uint32_t reserved;
+    /* Connections that were accepted or added. */
+    uint64_t connections;
+    /* Connections that exist. */
+    uint64_t connections_now;
+    /* Requests that were served, with an error reply or without. */
+    uint64_t requests;
+    /* Requests that are being served. */
+    uint64_t requests_now;
+    /* Requests that got an error reply. */
+    uint64_t errors;
+    /* Connections that were closed because they proved no key, or not in time. */
+    uint64_t refused_auth;
+    /* Connections that were refused or closed, and requests that were told `busy`, because of a
+     * limit. */
+    uint64_t refused_limit;
+    /* Connections that were closed because the client was too slow. */
+    uint64_t timed_out;
+    /* Bytes that were written. */
+    uint64_t bytes_out;
+};
+#define FRAME_SERVER_COUNTS_INIT { sizeof(struct frame_server_counts), 0, 0, 0, 0, 0, 0, 0, \
+    0, 0, 0 }
+
+/* Writes the counters of a server to *out. Any thread, at any time.
+ *
+ * Returns 0 or FRAME_EINVAL. */
+int frame_server_counters(struct frame_server *s, struct frame_server_counts *out);
+
+/* ===================================================================== 14  appendix ====== */
 /* -100 and below were reported by the peer in an error reply: the connection is still usable.
  * The numbers never change and are never reused. frame_strerror() returns a line for each. */
 

@@ -97,6 +97,13 @@ unsafe impl SizedStruct for AuthResult {}
 /// Any number of threads may use and change it.
 pub struct AuthKeyring(Arc<Keyring>);
 
+impl AuthKeyring {
+    /// The keys, for as long as somebody uses them.
+    pub(super) fn shared(&self) -> Arc<Keyring> {
+        Arc::clone(&self.0)
+    }
+}
+
 /// Asks the peer to prove that it holds the key: sends a challenge of 32 random bytes, receives
 /// HMAC-SHA256(key, challenge) (RFC 2104) and compares it in constant time. No byte after the
 /// answer is read. See AUTH_PLAIN for what this proves.

@@ -12,3 +12,4 @@ pub mod exec;
 pub mod file;
 pub mod frame;
 pub mod seal;
+pub mod serve;

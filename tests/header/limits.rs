@@ -75,6 +75,16 @@ const PLACES: &[(&str, &[u64])] = &[
             MAX_OUTPUT,
         ],
     ),
+    ("frame_server_options.max_connections", &[n(CONNECTIONS)]),
+    ("frame_server_options.max_unauthenticated", &[n(UNAUTHENTICATED)]),
+    ("frame_server_options.max_memory", &[SERVER_MEMORY]),
+    ("frame_server_options.auth_timeout_ms", &[ms(AUTH_TIMEOUT), ms(AUTH_TIMEOUT_HARD)]),
+    ("frame_server_options.frame_timeout_ms", &[ms(FRAME_TIMEOUT)]),
+    ("frame_server_options.stall_ms", &[ms(REPLY_TIMEOUT), LEAST_RATE]),
+    ("frame_server_options.idle_ms", &[ms(IDLE_TIMEOUT)]),
+    ("frame_server_options.drain_ms", &[ms(DRAIN_TIMEOUT)]),
+    ("FRAME_HANDLER_STREAM", &[REFUSED]),
+    ("frame_server_serve_exec", &[ms(COMMAND_TIME)]),
     ("protocol.md: Frames", &[MAX_HEADER, MAX_BODY]),
     // Facts of the protocol: the least and the most of a record, and of its body.
     (
@@ -139,6 +149,24 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: the same: output kept, of each stream", &[DATAGRAM_OUTPUT, MAX_OUTPUT]),
     ("embedding.md: the same: requests remembered", &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN)]),
     ("embedding.md: the same: replies remembered", REPLAY),
+    ("serving.md: connections", &[n(CONNECTIONS)]),
+    (
+        "serving.md: connections beside them that have proved no key yet; the next one closes the oldest",
+        &[n(UNAUTHENTICATED)],
+    ),
+    ("serving.md: commands at once, for each processor; others wait", &[n(COMMANDS_PER_CPU)]),
+    ("serving.md: requests about files at once; others wait", &[n(TRANSFERS)]),
+    ("serving.md: a request's header", &[MAX_HEADER]),
+    ("serving.md: a request's body, in memory", &[MAX_BODY]),
+    ("serving.md: unfinished requests of all connections", &[SERVER_MEMORY]),
+    ("serving.md: replies of a connection that were not written yet", &[MAX_QUEUE]),
+    ("serving.md: the handshake", &[ms(AUTH_TIMEOUT)]),
+    ("serving.md: a request, from its first byte to the last of its header", &[ms(FRAME_TIMEOUT)]),
+    ("serving.md: a body or a reply, without a byte", &[ms(REPLY_TIMEOUT)]),
+    ("serving.md: a connection without a request", &[ms(IDLE_TIMEOUT)]),
+    ("serving.md: a command", &[ms(COMMAND_TIME)]),
+    ("serving.md: a stop", &[ms(DRAIN_TIMEOUT)]),
+    ("serving.md: Stopping", &[ms(QUIET)]),
     // In seconds: what Python takes.
     ("_seal.py", &[n(WRITE_BEHIND)]),
     ("_auth.py", &[AUTH_TIMEOUT.as_secs(), AUTH_TIMEOUT_HARD.as_secs(), n(MAX_KEY)]),
@@ -243,7 +271,7 @@ fn stated_in_header(sections: &[Vec<Item>]) -> Vec<(String, String)> {
 /// The documents by their headings; a table of limits by its rows.
 fn stated_in_documents() -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
-    for file in ["protocol.md", "security.md", "embedding.md"] {
+    for file in ["protocol.md", "security.md", "embedding.md", "serving.md"] {
         let text = fs::read_to_string(crate::root().join("docs").join(file)).unwrap();
         found.push((file.to_owned(), String::new()));
         let mut heading = "";

@@ -181,7 +181,8 @@ fn wrap(line: &str) -> String {
         return format!("{line}\n");
     }
     let open = match line.find(")(") {
-        Some(at) if line.contains("(*") => at + 2,
+        // A member that is a function; not a function with one as parameter.
+        Some(at) if line.find('(') == line.find("(*") => at + 2,
         _ => line.find('(').unwrap_or_else(|| panic!("too long: {line}")) + 1,
     };
     let (mut text, parameters) = (line[..open].to_owned(), split_parameters(&line[open..]));
@@ -193,6 +194,16 @@ fn wrap(line: &str) -> String {
         } else if number > 0 {
             text.push(' ');
             column += 1;
+        }
+        let inner = parameter.find(")(").map_or(0, |at| at + 2);
+        if open + parameter.len() > WIDTH && inner > 0 {
+            // A parameter that is a function has its own parameters below each other.
+            let below = format!(",\n{:1$}", "", open + inner);
+            text += &parameter[..inner];
+            text += &parameter[inner..].trim_end_matches(',').replace(", ", &below);
+            text += if parameter.ends_with(',') { "," } else { "" };
+            column = WIDTH;
+            continue;
         }
         text += parameter;
         column += parameter.len();

@@ -145,6 +145,16 @@ Each is an exchange on a connection: a timeout_ms of 0 is FRAME_EINVAL.",
   exec_datagram_call(fd, &what, key, key_len, FRAME_DEFAULT_TIMEOUT, NULL, &output);",
         sources: &["datagram", "exec/datagram"],
     },
+    Section {
+        title: "serving",
+        about: "a server for connections, commands, files and requests of your own",
+        usage: "
+  fd = frame_listen(\"127.0.0.1:7000\", 0, 0);  frame_server_new(&opts, &s);
+  frame_server_listen(s, fd);  frame_server_handle(s, \"get\", get, &store, 0);
+  frame_server_run(s);  frame_server_free(s);              until frame_server_stop(s)
+docs/serving.md shows a whole program.",
+        sources: &["serve"],
+    },
 ];
 
 pub const APPENDIX: Section = Section {

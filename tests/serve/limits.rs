@@ -313,7 +313,7 @@ fn a_place_is_passed_on() {
                 });
             }
         });
-        assert_eq!(running.counters().requests, 80);
+        running.wait_until("all are counted", |counters| counters.requests == 80);
         running.stop();
     }
 }

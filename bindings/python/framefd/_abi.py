@@ -101,6 +101,15 @@ FRAME_FILE_SYMLINK = 3
 FRAME_FILE_OTHER = 4
 EXEC_REPEATED = 7
 EXEC_IGNORED = 8
+FRAME_SERVER_PLAIN = 1
+FRAME_SERVER_HELLO = 2
+FRAME_LOG_ERROR = 1
+FRAME_LOG_WARNING = 2
+FRAME_LOG_INFO = 3
+FRAME_LOG_DEBUG = 4
+FRAME_HANDLER_STREAM = 1
+FRAME_SERVE_READ = 1
+FRAME_SERVE_WRITE = 2
 
 
 class ErrorCode(enum.IntEnum):
@@ -520,6 +529,55 @@ class FrameDatagramOptions(SizedStructure):
     ]
 
 
+FrameServerOptionsLog = CFUNCTYPE(None, c_void_p, c_uint32, c_char_p)
+
+
+class FrameServerOptions(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("workers", c_uint32),
+        ("max_connections", c_uint32),
+        ("max_unauthenticated", c_uint32),
+        ("max_commands", c_uint32),
+        ("max_transfers", c_uint32),
+        ("log_level", c_uint32),
+        ("auth_timeout_ms", c_int32),
+        ("frame_timeout_ms", c_int32),
+        ("stall_ms", c_int32),
+        ("idle_ms", c_int32),
+        ("drain_ms", c_int32),
+        ("reserved", c_uint32),
+        ("max_header", c_uint64),
+        ("max_body", c_uint64),
+        ("max_queue", c_uint64),
+        ("max_memory", c_uint64),
+        ("ring", c_void_p),
+        ("server_name", c_char_p),
+        ("log", FrameServerOptionsLog),
+        ("context", c_void_p),
+    ]
+
+
+class FrameServerCounts(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("connections", c_uint64),
+        ("connections_now", c_uint64),
+        ("requests", c_uint64),
+        ("requests_now", c_uint64),
+        ("errors", c_uint64),
+        ("refused_auth", c_uint64),
+        ("refused_limit", c_uint64),
+        ("timed_out", c_uint64),
+        ("bytes_out", c_uint64),
+    ]
+
+
+FrameServerHandleHandler = CFUNCTYPE(c_int, c_void_p, c_void_p, POINTER(FrameView))
+
+
 # name: (result, parameters)
 PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_version": (c_char_p, ()),
@@ -709,4 +767,22 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
             POINTER(c_void_p),
         ),
     ),
+    "frame_server_new": (c_int, (POINTER(FrameServerOptions), POINTER(c_void_p))),
+    "frame_server_free": (None, (c_void_p,)),
+    "frame_server_listen": (c_int, (c_void_p, c_int)),
+    "frame_server_add": (c_int, (c_void_p, c_int)),
+    "frame_server_handle": (
+        c_int,
+        (c_void_p, c_char_p, FrameServerHandleHandler, c_void_p, c_uint32),
+    ),
+    "frame_server_serve_exec": (c_int, (c_void_p, POINTER(ExecOptions))),
+    "frame_server_serve_files": (
+        c_int,
+        (c_void_p, c_int, c_uint32, POINTER(FrameFileOptions)),
+    ),
+    "frame_server_run": (c_int, (c_void_p,)),
+    "frame_server_poll_fd": (c_int, (c_void_p,)),
+    "frame_server_step": (c_int, (c_void_p, c_int)),
+    "frame_server_stop": (c_int, (c_void_p,)),
+    "frame_server_counters": (c_int, (c_void_p, POINTER(FrameServerCounts))),
 }

@@ -19,6 +19,8 @@ pub struct ConnectionCell {
     /// The running streamed command, which uses the connection until it has ended.
     running: ManuallyDrop<UnsafeCell<Slot>>,
     is_running: AtomicBool,
+    /// Both were moved out.
+    is_taken: bool,
 }
 
 /// A streamed command, if there is one: most connections never have any.
@@ -41,7 +43,26 @@ impl ConnectionCell {
             connection: ManuallyDrop::new(UnsafeCell::new(connection)),
             running: ManuallyDrop::new(UnsafeCell::new(None)),
             is_running: AtomicBool::new(false),
+            is_taken: false,
         }
+    }
+
+    /// The connection, out of sync if a streamed command is running; `None` if another call is
+    /// using it.
+    pub fn into_inner(mut self) -> Option<Connection<'static>> {
+        if *self.busy.get_mut() != 0 {
+            return None;
+        }
+        // SAFETY: nobody uses them, and they are not used again.
+        let (connection, running) = unsafe {
+            (ManuallyDrop::take(&mut self.connection), ManuallyDrop::take(&mut self.running))
+        };
+        self.is_taken = true;
+        let connection = connection.into_inner();
+        if running.into_inner().is_some() {
+            connection.shared().break_by(&is_streaming());
+        }
+        Some(connection)
     }
 
     /// Its interrupt.
@@ -158,6 +179,9 @@ impl ConnectionCell {
 
 impl Drop for ConnectionCell {
     fn drop(&mut self) {
+        if self.is_taken {
+            return;
+        }
         if *self.busy.get_mut() == 0 {
             // SAFETY: they are not used again.
             unsafe {

@@ -1,6 +1,6 @@
-//! The host's callback that may end a wait.
+//! The host's callbacks that end a wait, serve a request, or get a line of a log.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::ControlFlow;
 
 use super::parameters::Context;
@@ -13,4 +13,26 @@ pub fn hook(asked: extern "C" fn(*mut c_void) -> c_int, context: *mut c_void) ->
         0 => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
     })
+}
+
+/// A callback that serves a request: with a connection and the request.
+pub type ServeFunction<C, R> = unsafe extern "C" fn(*mut c_void, *mut C, *const R) -> c_int;
+/// A callback that gets a line of a level.
+pub type LineFunction = unsafe extern "C" fn(*mut c_void, u32, *const c_char);
+
+/// Lets the host serve a request. Both objects live until it returns.
+pub fn serve<C, R>(
+    function: ServeFunction<C, R>,
+    context: Context,
+    connection: &mut C,
+    request: &R,
+) -> c_int {
+    // SAFETY: the header's contract for the function and its context, and the pointers are valid.
+    unsafe { function(context.get(), connection, request) }
+}
+
+/// Passes a line to the host, which lives until it returns.
+pub fn line(function: LineFunction, context: Context, level: u32, text: &CStr) {
+    // SAFETY: as above.
+    unsafe { function(context.get(), level, text.as_ptr()) }
 }

@@ -174,6 +174,11 @@ impl TextRoom {
 pub struct Ref<T>(*const T);
 
 impl<T> Ref<T> {
+    /// A member of a struct that C has passed.
+    pub fn of(member: *const T) -> Ref<T> {
+        Ref(member)
+    }
+
     /// The object.
     #[inline]
     pub fn get<'a>(self, what: &str) -> Result<&'a T> {

@@ -147,11 +147,16 @@ pub struct FrameConnection {
 }
 
 impl FrameConnection {
-    pub(super) fn new(
+    pub(in crate::ffi) fn new(
         connection: Connection<'static>,
         timeout: Option<Duration>,
     ) -> FrameConnection {
         FrameConnection { cell: ConnectionCell::new(connection), timeout }
+    }
+
+    /// The connection, unless another call is using it.
+    pub(in crate::ffi) fn into_inner(self) -> Option<Connection<'static>> {
+        self.cell.into_inner()
     }
 
     /// A timeout parameter of one of its functions.

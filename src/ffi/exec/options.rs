@@ -171,9 +171,17 @@ impl ExecOptions {
         &self,
         key_id: Option<CString>,
     ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
+        let policy = self.policy_by_key()?;
+        Some(move |inquiry: &Inquiry<'_>| policy(inquiry, key_id.as_deref()))
+    }
+
+    /// The same for clients with any key.
+    pub(in crate::ffi) fn policy_by_key(
+        &self,
+    ) -> Option<impl Fn(&Inquiry<'_>, Option<&CStr>) -> Result<()> + Send + Sync + use<>> {
         let (policy, context) = (self.policy?, Context::new(self.context));
-        Some(move |inquiry: &Inquiry<'_>| {
-            show(inquiry, key_id.as_deref(), |shown, reason, size| {
+        Some(move |inquiry: &Inquiry<'_>, key_id: Option<&CStr>| {
+            show(inquiry, key_id, |shown, reason, size| {
                 policy::call(policy, context, shown, reason, size)
             })
         })

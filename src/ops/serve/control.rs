@@ -77,13 +77,13 @@ impl Engine {
                 address::accept(socket.fd(), Deadline::PAST, None)
             };
             match accepted {
-                Ok(fd) => {
-                    if let Err(error) = self.admit(fd) {
-                        self.common
-                            .log
-                            .line(Level::Error, || format!("a connection is lost: {error}"));
+                Ok(fd) => match self.connect(fd.into()) {
+                    Ok(connection) => self.admit(connection),
+                    Err(error) => {
+                        let log = &self.common.log;
+                        log.line(Level::Error, format_args!("a connection is lost: {error}"));
                     }
-                }
+                },
                 Err(error) if error.kind() == ErrorKind::TimedOut => return,
                 Err(error) => return self.cannot_accept(index, &error),
             }
@@ -99,7 +99,7 @@ impl Engine {
     fn cannot_accept(&self, index: usize, error: &Error) {
         let is_gone = error.kind() == ErrorKind::BadDescriptor
             || error.errno() == Errno::INVAL.raw_os_error();
-        self.common.log.line(Level::Error, || format!("cannot accept: {error}"));
+        self.common.log.line(Level::Error, format_args!("cannot accept: {error}"));
         if is_gone {
             let mut listeners = locked(&self.listeners);
             if let Some(socket) = listeners.get_mut(index).and_then(|there| there.socket.take()) {
@@ -136,9 +136,8 @@ impl Engine {
         if self.common.has_stopped_for(self.common.limits().drain) {
             self.end_now();
         }
-        loop {
-            let due = locked(&self.table).take_due(now);
-            let Some((token, mut peer)) = due else { break };
+        let due = locked(&self.table).take_due(now);
+        for (token, mut peer) in due {
             let next = catch_unwind(AssertUnwindSafe(|| peer.expire(&self.common)));
             self.proceed(token, peer, next.unwrap_or(Next::Close));
         }
@@ -161,7 +160,7 @@ impl Engine {
     fn drain(self: &Arc<Engine>) {
         let now = Instant::now();
         let _ = self.common.stopped.set(now);
-        self.common.log.line(Level::Info, || "stopping".into());
+        self.common.log.line(Level::Info, format_args!("stopping"));
         self.accept_all();
         self.listen_for(Interest::Pause);
         let mut table = locked(&self.table);
@@ -200,7 +199,7 @@ impl Engine {
         let cut = cut + table.count();
         drop(table);
         if cut > 0 {
-            self.common.log.line(Level::Warning, || format!("{cut} connections are cut"));
+            self.common.log.line(Level::Warning, format_args!("{cut} connections are cut"));
         }
     }
 

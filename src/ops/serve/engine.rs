@@ -8,7 +8,7 @@
 //! | stopped | no connection is left | `run` returns |
 
 use std::ops::ControlFlow;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,7 +30,7 @@ use crate::error::Result;
 use crate::io::poller::{Bell, Interest, Poller, Repeat, Timer, Token};
 use crate::io::wait::Hook;
 use crate::limits;
-use crate::ops::frame::{Connection, ConnectionOptions};
+use crate::ops::frame::{Connection, ConnectionOptions, Ends};
 
 pub(super) struct Engine {
     pub(super) common: Common,
@@ -123,26 +123,34 @@ impl Engine {
 
     // ---- connections
 
-    /// A new connection.
-    pub(super) fn admit(&self, fd: OwnedFd) -> Result<()> {
-        let alive = limits::KEEPALIVE;
-        // They fail on a socket that is not TCP.
-        let _ = sockopt::set_tcp_keepidle(&fd, alive);
-        let _ = sockopt::set_tcp_keepintvl(&fd, alive / 6);
-        let _ = sockopt::set_tcp_keepcnt(&fd, 3);
-        let is_socket = sockopt::socket_type(&fd).is_ok();
+    /// Makes a connection of a descriptor.
+    pub(super) fn connect(&self, ends: Ends<'static>) -> Result<Connection<'static>> {
         let limits = self.common.limits();
         let options = ConnectionOptions {
             max_header: limits.max_header,
             max_depth: limits.max_depth,
             max_body: limits.max_body,
             max_queue: limits.max_queue,
-            keepalive: is_socket,
             stall: Some(limits.stall),
             interrupted: self.hook(),
             ..ConnectionOptions::default()
         };
-        let connection = Connection::new(fd, options)?;
+        let connection = Connection::new(ends, options)?;
+        if let Some(fd) = connection.read_fd()
+            && sockopt::set_socket_keepalive(fd, true).is_ok()
+        {
+            let alive = limits::KEEPALIVE;
+            // They fail on a socket that is not TCP.
+            let _ = sockopt::set_tcp_keepidle(fd, alive);
+            let _ = sockopt::set_tcp_keepintvl(fd, alive / 6);
+            let _ = sockopt::set_tcp_keepcnt(fd, 3);
+        }
+        Ok(connection)
+    }
+
+    /// Lets a connection in.
+    pub(super) fn admit(&self, connection: Connection<'static>) {
+        let limits = self.common.limits();
         let needs_key = self.common.options.access.ring.is_some();
         let (token, evicted, is_refused) = {
             let mut table = locked(&self.table);
@@ -156,18 +164,18 @@ impl Engine {
         add(&self.common.counts.connections_now, 1);
         if let Some((token, peer)) = evicted {
             add(&self.common.counts.refused_limit, 1);
-            self.common
-                .log
-                .line(Level::Warning, || "the oldest connection without a key is closed".into());
+            self.common.log.line(
+                Level::Warning,
+                format_args!("the oldest connection without a key is closed"),
+            );
             if let Some(peer) = peer {
                 self.close(token, peer);
             }
         }
         let mut peer = Box::new(Peer::new(connection, needs_key, is_refused));
-        self.common.log.line(Level::Debug, || format!("{}: connected", peer.who()));
+        self.common.log.line(Level::Debug, format_args!("{}: connected", peer.who()));
         let next = peer.begin(&self.common);
         self.proceed(token, peer, next);
-        Ok(())
     }
 
     /// Without workers nobody else could end what runs in the one thread.
@@ -202,7 +210,7 @@ impl Engine {
             tokens.clear();
             // One event at a time: another thread takes the next one.
             if let Err(error) = poller.wait::<1>(&mut tokens, Some(SPARE)) {
-                return self.common.log.line(Level::Error, || error.to_string());
+                return self.common.log.line(Level::Error, format_args!("{error}"));
             }
             match tokens.first() {
                 Some(&QUIT) => return,
@@ -264,7 +272,7 @@ impl Engine {
                 match self.pool.begin_long(running, self.worker()) {
                     Ok(()) => peer.run(&self.common, lane),
                     Err(error) => {
-                        self.common.log.line(Level::Error, || error.to_string());
+                        self.common.log.line(Level::Error, format_args!("{error}"));
                         peer.refuse_run(&self.common);
                     }
                 }
@@ -328,7 +336,7 @@ impl Engine {
         if let Err(error) = armed {
             let peer = table.take(token);
             drop(table);
-            self.common.log.line(Level::Error, || format!("a connection is closed: {error}"));
+            self.common.log.line(Level::Error, format_args!("a connection is closed: {error}"));
             if let Some(peer) = peer {
                 self.close(token, peer);
             }
@@ -340,7 +348,7 @@ impl Engine {
         if let (Some(fd), Some(_)) = (peer.fd(), peer.armed) {
             self.poller().remove(fd);
         }
-        self.common.log.line(Level::Debug, || format!("{}: closed", peer.who()));
+        self.common.log.line(Level::Debug, format_args!("{}: closed", peer.who()));
         drop(peer);
         let count = {
             let mut table = locked(&self.table);

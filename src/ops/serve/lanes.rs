@@ -1,7 +1,5 @@
 //! Requests that take long: how many of each kind run, and who waits for a place.
 
-use std::collections::VecDeque;
-
 use super::options::Limits;
 use super::peer::{Lane, Peer};
 use crate::io::poller::Token;
@@ -15,12 +13,12 @@ struct Places {
     max: usize,
     running: usize,
     /// The first one is the next.
-    waiting: VecDeque<Waiting>,
+    waiting: Vec<Waiting>,
 }
 
 impl Lanes {
     pub(super) fn new(limits: &Limits) -> Lanes {
-        let places = |max| Places { max, running: 0, waiting: VecDeque::new() };
+        let places = |max| Places { max, running: 0, waiting: Vec::new() };
         Lanes([places(limits.max_commands), places(limits.max_transfers)])
     }
 
@@ -35,18 +33,18 @@ impl Lanes {
             places.running += 1;
             return Some(peer);
         }
-        places.waiting.push_back((token, peer));
+        places.waiting.push((token, peer));
         None
     }
 
     /// Passes the place on to the next one, or gives it up.
     pub(super) fn leave(&mut self, lane: Lane) -> Option<Waiting> {
         let places = self.of(lane);
-        let next = places.waiting.pop_front();
-        if next.is_none() {
+        if places.waiting.is_empty() {
             places.running -= 1;
+            return None;
         }
-        next
+        Some(places.waiting.remove(0))
     }
 
     /// Requests that run.
@@ -56,6 +54,6 @@ impl Lanes {
 
     /// Everybody who waits, and no longer does.
     pub(super) fn clear(&mut self) -> Vec<Waiting> {
-        self.0.iter_mut().flat_map(|places| places.waiting.drain(..)).collect()
+        self.0.iter_mut().flat_map(|places| std::mem::take(&mut places.waiting)).collect()
     }
 }

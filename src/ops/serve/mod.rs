@@ -21,6 +21,7 @@ pub use listening::Listening;
 pub use log::{Counters, Level, LogFunction};
 pub use options::{Access, Limits, ServerOptions};
 pub use server::{Server, Stopper};
+pub(crate) use service::Serve;
 pub use service::{BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handler, Request};
 
 /// A panic leaves nothing half changed that a lock protects.

@@ -91,8 +91,8 @@ impl Limits {
             return Err(Error::new(ErrorKind::Argument, "max_connections is above a million"));
         }
         if self.max_commands == 0 {
-            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-            self.max_commands = limits::COMMANDS_PER_CPU * cpus;
+            let cpus = rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count());
+            self.max_commands = limits::COMMANDS_PER_CPU * (cpus as usize).max(1);
         }
         self.auth_timeout = self.auth_timeout.min(limits::AUTH_TIMEOUT_HARD);
         Ok(self)

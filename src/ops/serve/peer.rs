@@ -1,5 +1,6 @@
 //! One connection of a server: its handshake, its requests and their replies.
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -139,13 +140,8 @@ impl Peer {
     }
 
     /// Who it is, for a log line.
-    pub(super) fn who(&self) -> String {
-        let address = self.fd().and_then(|fd| address::address_of(fd, true).ok());
-        let address = address.map_or("?".into(), |address| escape(&address));
-        match self.key.as_str() {
-            "" => address,
-            key => format!("{address} ({key})"),
-        }
+    pub(super) fn who(&self) -> Who<'_> {
+        Who { fd: self.fd(), key: &self.key }
     }
 
     /// What it does before the first event: it sends the challenge. Otherwise it waits.
@@ -158,11 +154,11 @@ impl Peer {
 
     /// Everything that can be done now, without waiting for the peer.
     pub(super) fn turn(&mut self, common: &Common) -> Next {
-        if !self.is_authenticated {
-            return self.prove(common);
-        }
         if self.is_ending {
             return self.end(common);
+        }
+        if !self.is_authenticated {
+            return self.prove(common);
         }
         self.serve(common).unwrap_or_else(|error| self.failed(common, &error))
     }
@@ -174,8 +170,9 @@ impl Peer {
             Ok(true) => Next::Proved,
             Err(error) => {
                 add(&common.counts.refused_auth, 1);
-                common.log.line(Level::Warning, || format!("{}: refused: {error}", self.who()));
-                Next::Close
+                common.log.line(Level::Warning, format_args!("{}: refused: {error}", self.who()));
+                // A reset, because of a request behind the answer, would tell the client less.
+                self.begin_end(common)
             }
         }
     }
@@ -309,7 +306,7 @@ impl Peer {
             Ok(cmd) => cmd,
             Err(error) => return self.refuse(common, &header, error.kind(), error.detail()),
         };
-        match common.services().by_cmd.get(&*cmd) {
+        match common.services().get(&cmd) {
             None => {
                 let unknown = format!("{} is not served here", crate::wire::quote(cmd.as_bytes()));
                 return self.refuse(common, &header, ErrorKind::Unsupported, &unknown);
@@ -379,9 +376,7 @@ impl Peer {
                 } else {
                     connection.reply_error(header.text(), kind, Some(&text), Duration::ZERO)?;
                 }
-                common
-                    .log
-                    .line(Level::Debug, || format!("{}: {}", self.who(), escape(text.as_bytes())));
+                common.log.line(Level::Debug, format_args!("{}: {text}", self.who()));
             }
         }
         // The replies before it do not wait for a handler that takes long.
@@ -418,9 +413,7 @@ impl Peer {
             add(&common.counts.errors, 1);
         }
         if let Err(error) = served {
-            common.log.line(Level::Debug, || {
-                format!("{}: {}", self.who(), escape(error.to_string().as_bytes()))
-            });
+            common.log.line(Level::Debug, format_args!("{}: {error}", self.who()));
             self.is_ending = true;
         }
         (self.waits, self.is_fresh) = (Waits::Nothing, false);
@@ -455,9 +448,7 @@ impl Peer {
         let (Some(connection), true) = (&mut self.connection, self.is_authenticated) else {
             return Next::Close;
         };
-        common
-            .log
-            .line(Level::Debug, || format!("closed: {}", escape(error.to_string().as_bytes())));
+        common.log.line(Level::Debug, format_args!("closed: {error}"));
         if is_malformed && !self.is_ending {
             add(&common.counts.errors, 1);
             if connection.put_error(error).is_err() {
@@ -467,6 +458,23 @@ impl Peer {
             return Next::Close;
         }
         self.begin_end(common)
+    }
+}
+
+/// The address of a peer and its key.
+pub(super) struct Who<'a> {
+    fd: Option<BorrowedFd<'static>>,
+    key: &'a KeyId,
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.fd.and_then(|fd| address::address_of(fd, true).ok());
+        f.write_str(&address.map_or("a client".into(), |address| escape(&address)))?;
+        match self.key.as_str() {
+            "" => Ok(()),
+            key => write!(f, " ({key})"),
+        }
     }
 }
 

@@ -89,7 +89,21 @@ impl Server {
     pub fn add(&self, connection: OwnedFd) -> Result<()> {
         self.check_process()?;
         self.engine.check(connection.as_fd())?;
-        self.engine.admit(connection)
+        self.engine.admit(self.engine.connect(connection.into())?);
+        Ok(())
+    }
+
+    /// The same for a descriptor that `take` takes once nothing can fail any more.
+    pub(crate) fn add_by(
+        &self,
+        fd: BorrowedFd<'static>,
+        take: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Result<()> {
+        self.check_process()?;
+        self.engine.check(fd)?;
+        let connection = self.engine.connect(fd.into())?;
+        self.engine.admit(connection.owning(take(), None));
+        Ok(())
     }
 
     /// Requests with this `cmd` go to `handler`, on one of the server's threads.
@@ -184,7 +198,7 @@ impl Server {
         if let Some(mut services) = locked(&self.services).take() {
             services.finish(&self.engine.common.options.limits);
             self.engine.common.set_services(services);
-            self.engine.common.log.line(Level::Info, || "serving".into());
+            self.engine.common.log.line(Level::Info, format_args!("serving"));
         }
         if self.engine.is_over() { Ok(()) } else { self.engine.start() }
     }
@@ -195,7 +209,7 @@ impl Server {
         if self.engine.has_none() {
             self.engine.pool.join();
         }
-        self.engine.common.log.line(Level::Info, || "stopped".into());
+        self.engine.common.log.line(Level::Info, format_args!("stopped"));
     }
 
     /// Stops: nothing more is accepted but what waits for it, requests that have come are

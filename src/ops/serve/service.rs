@@ -1,6 +1,5 @@
 //! What a server does for a request: the host's handlers, and the features of the library.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -110,7 +109,8 @@ pub(super) enum Service {
 /// Everything that a server serves.
 #[derive(Default)]
 pub(super) struct Services {
-    pub(super) by_cmd: HashMap<String, Service>,
+    /// Sorted by `cmd`.
+    by_cmd: Vec<(String, Service)>,
     commands: Option<Commands>,
     files: Option<Files>,
     /// The keys of the reply to `hello`.
@@ -122,11 +122,22 @@ impl Services {
         if cmd.is_empty() {
             return Err(Error::new(ErrorKind::Argument, "the cmd is empty"));
         }
-        if self.by_cmd.contains_key(cmd) {
-            return Err(Error::new(ErrorKind::Exists, format!("{cmd:?} is served already")));
+        match self.place(cmd) {
+            Ok(_) => Err(taken(cmd)),
+            Err(place) => {
+                self.by_cmd.insert(place, (cmd.into(), service));
+                Ok(())
+            }
         }
-        self.by_cmd.insert(cmd.into(), service);
-        Ok(())
+    }
+
+    fn place(&self, cmd: &str) -> Result<usize, usize> {
+        self.by_cmd.binary_search_by(|(known, _)| known.as_str().cmp(cmd))
+    }
+
+    /// What serves this.
+    pub(super) fn get(&self, cmd: &str) -> Option<&Service> {
+        self.place(cmd).ok().map(|place| &self.by_cmd[place].1)
     }
 
     pub(super) fn add_commands(&mut self, commands: Commands) -> Result<()> {
@@ -136,9 +147,8 @@ impl Services {
     }
 
     pub(super) fn add_files(&mut self, files: Files) -> Result<()> {
-        let taken = FILE_CMDS.iter().find(|cmd| self.by_cmd.contains_key(**cmd));
-        if let Some(cmd) = taken {
-            return Err(Error::new(ErrorKind::Exists, format!("{cmd:?} is served already")));
+        if let Some(cmd) = FILE_CMDS.iter().find(|cmd| self.get(cmd).is_some()) {
+            return Err(taken(cmd));
         }
         for cmd in FILE_CMDS {
             self.add(cmd, Service::File)?;
@@ -149,8 +159,7 @@ impl Services {
 
     /// Called once everything was added.
     pub(super) fn finish(&mut self, limits: &Limits) {
-        let mut cmds: Vec<&str> = self.by_cmd.keys().map(String::as_str).collect();
-        cmds.sort_unstable();
+        let cmds: Vec<&str> = self.by_cmd.iter().map(|(cmd, _)| cmd.as_str()).collect();
         let commands = self.commands.as_ref().map(|commands| commands.options.limits);
         let numbers = written(&|header| {
             header.plain("max_header", Some(limits.max_header));
@@ -223,4 +232,8 @@ const FILE_CMDS: [&str; 6] = ["get", "list", "mkdir", "put", "stat", "symlink"];
 
 fn unknown() -> Error {
     Error::new(ErrorKind::State, "it is not served")
+}
+
+fn taken(cmd: &str) -> Error {
+    Error::new(ErrorKind::Exists, format!("\"{cmd}\" is served already"))
 }

@@ -5,8 +5,7 @@
 //! | parked | the table; the poller waits for it | an event or its time: busy |
 //! | busy | one thread, or the lane in which it waits | parked or removed |
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::peer::Peer;
 use crate::io::poller::Token;
@@ -17,12 +16,13 @@ use crate::ops::frame::Handle;
 pub(super) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// When each connection must be looked at, at the latest. Its own time may be later.
-    times: BTreeSet<(Instant, Token)>,
-    /// Connections that have proved no key yet or are being refused, the oldest first.
-    pending: BTreeSet<(u64, Token)>,
+    /// No connection is due before this. When it has passed, all of them are looked at: that takes
+    /// less than to keep thousands of times in order, which change with each request.
+    first: Option<Instant>,
     admitted: u64,
+    /// Connections, and those of them that have proved no key yet or are being refused.
     count: usize,
+    pending: usize,
     /// When connections are accepted again.
     pub(super) resume: Option<Instant>,
     /// When a server that stops ends what still runs, or waits for that no longer.
@@ -36,9 +36,7 @@ struct Slot {
     handle: Option<Handle>,
     /// When its time is up.
     due: Option<Instant>,
-    /// Its entry in `times`.
-    noted: Option<Instant>,
-    /// Its entry in `pending`.
+    /// Its number, if it has proved no key yet or is being refused.
     pending: Option<u64>,
     /// To be closed by the thread that has it.
     is_doomed: bool,
@@ -58,7 +56,7 @@ impl Table {
 
     /// Connections that have proved no key yet or are being refused.
     pub(super) fn pending(&self) -> usize {
-        self.pending.len()
+        self.pending
     }
 
     /// Adds a connection, which the caller has.
@@ -69,7 +67,6 @@ impl Table {
                 place: Place::Free,
                 handle: None,
                 due: None,
-                noted: None,
                 pending: None,
                 is_doomed: false,
             });
@@ -79,12 +76,12 @@ impl Table {
         // The highest bit is for tokens of other descriptors.
         slot.generation = (slot.generation + 1) & 0x7fff_ffff;
         (slot.place, slot.handle, slot.is_doomed) = (Place::Busy, Some(handle), false);
-        let token = Token::from(slot.generation) << 32 | Token::from(index);
+        let token = token_of(index as usize, slot);
         self.count += 1;
         self.admitted += 1;
         if is_pending {
             slot.pending = Some(self.admitted);
-            self.pending.insert((self.admitted, token));
+            self.pending += 1;
         }
         token
     }
@@ -122,68 +119,58 @@ impl Table {
         Ok(self.note(token, due))
     }
 
-    /// Sets when a connection is due. A later time than before is only remembered: so a busy
-    /// connection costs nothing here.
+    /// Sets when a connection is due; whether that is before all others. A later time than before
+    /// costs nothing.
     pub(super) fn note(&mut self, token: Token, due: Instant) -> bool {
         let Some(slot) = self.slot(token) else { return false };
         slot.due = Some(due);
-        if slot.noted.is_some_and(|noted| noted <= due) {
+        if self.first.is_some_and(|first| first <= due) {
             return false;
         }
-        let before = slot.noted.replace(due);
-        if let Some(before) = before {
-            self.times.remove(&(before, token));
-        }
-        let is_first = self.first_time().is_none_or(|first| due < first);
-        self.times.insert((due, token));
-        is_first
+        self.first = Some(due);
+        true
     }
 
     /// The first time at which something may be due.
     pub(super) fn first_time(&self) -> Option<Instant> {
-        let first = self.times.first().map(|(at, _)| *at);
-        [first, self.resume, self.end].into_iter().flatten().min()
+        [self.first, self.resume, self.end].into_iter().flatten().min()
     }
 
-    /// Takes a connection whose time is up.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Token, Box<Peer>)> {
-        while let Some(&(at, token)) = self.times.first()
-            && at <= now
-        {
-            self.times.remove(&(at, token));
-            let Some(slot) = self.slot(token) else { continue };
-            slot.noted = None;
-            match slot.due {
-                Some(due) if due > now => {
-                    self.note(token, due);
-                }
-                // The thread that has it notes its next time.
-                _ => {
-                    if let Some(peer) = self.take(token) {
-                        return Some((token, peer));
-                    }
-                }
+    /// Takes all parked connections whose time is up.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(Token, Box<Peer>)> {
+        if self.first.is_none_or(|first| first > now) {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        let mut first = None::<Instant>;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let (Some(at), Place::Parked(_)) = (slot.due, &slot.place) else { continue };
+            if at > now {
+                first = Some(first.map_or(at, |first| first.min(at)));
+            } else if let Place::Parked(peer) = std::mem::replace(&mut slot.place, Place::Busy) {
+                due.push((token_of(index, slot), peer));
             }
         }
-        None
+        // Not more often than this, however many there are.
+        self.first = first.map(|first| first.max(now + SCANS));
+        due
     }
 
     /// It has proved its key.
     pub(super) fn settle(&mut self, token: Token) {
         let Some(slot) = self.slot(token) else { return };
-        if let Some(order) = slot.pending.take() {
-            self.pending.remove(&(order, token));
+        if slot.pending.take().is_some() {
+            self.pending -= 1;
         }
     }
 
     /// The oldest that has proved nothing. If another thread has it, that thread closes it.
     pub(super) fn evict(&mut self) -> Option<(Token, Option<Box<Peer>>)> {
-        let &(order, token) = self.pending.first()?;
-        self.pending.remove(&(order, token));
-        let slot = self.slot(token)?;
-        (slot.pending, slot.is_doomed) = (None, true);
-        let peer = self.take(token);
-        Some((token, peer))
+        let pending = |(index, slot): (usize, &Slot)| Some((slot.pending?, token_of(index, slot)));
+        let (_, token) = self.slots.iter().enumerate().filter_map(pending).min()?;
+        self.settle(token);
+        self.slot(token)?.is_doomed = true;
+        Some((token, self.take(token)))
     }
 
     /// Forgets a connection, which the caller has.
@@ -191,20 +178,15 @@ impl Table {
         self.settle(token);
         let Some(slot) = self.slot(token) else { return };
         (slot.place, slot.handle, slot.due) = (Place::Free, None, None);
-        if let Some(noted) = slot.noted.take() {
-            self.times.remove(&(noted, token));
-        }
         self.free.push(u32::try_from(token & 0xffff_ffff).unwrap_or(u32::MAX));
         self.count -= 1;
     }
 
     /// The tokens of all parked connections.
     pub(super) fn parked(&self) -> Vec<Token> {
-        let token = |(index, slot): (usize, &Slot)| {
-            let is_parked = matches!(slot.place, Place::Parked(_));
-            is_parked.then(|| Token::from(slot.generation) << 32 | index as Token)
-        };
-        self.slots.iter().enumerate().filter_map(token).collect()
+        let slots = self.slots.iter().enumerate();
+        let parked = slots.filter(|(_, slot)| matches!(slot.place, Place::Parked(_)));
+        parked.map(|(index, slot)| token_of(index, slot)).collect()
     }
 
     /// Looks at a parked connection.
@@ -221,3 +203,10 @@ impl Table {
         busy.filter_map(|slot| slot.handle.as_ref()).for_each(Handle::abort);
     }
 }
+
+fn token_of(index: usize, slot: &Slot) -> Token {
+    Token::from(slot.generation) << 32 | index as Token
+}
+
+/// The shortest time between two looks at all connections.
+const SCANS: Duration = Duration::from_millis(5);

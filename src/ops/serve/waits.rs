@@ -136,7 +136,7 @@ impl Peer {
         }
         let (header, _) = self.ahead.take()?;
         add(&common.counts.refused_limit, 1);
-        common.log.line(Level::Warning, || "max_memory was reached".into());
+        common.log.line(Level::Warning, format_args!("max_memory was reached"));
         let refused = self.refuse(common, &header, ErrorKind::Busy, "too many requests");
         Some(refused.map_or(Next::Close, |_| self.begin_end(common)))
     }
@@ -167,14 +167,14 @@ impl Peer {
             Waits::Handshake => {
                 add(&common.counts.refused_auth, 1);
                 add(&common.counts.timed_out, 1);
-                common.log.line(Level::Warning, || format!("{}: no key in time", self.who()));
+                common.log.line(Level::Warning, format_args!("{}: no key in time", self.who()));
                 Next::Close
             }
             Waits::Header | Waits::Body => {
                 add(&common.counts.timed_out, 1);
                 common
                     .log
-                    .line(Level::Warning, || format!("{}: a request is too slow", self.who()));
+                    .line(Level::Warning, format_args!("{}: a request is too slow", self.who()));
                 let error = Error::new(ErrorKind::TimedOut, "the request did not arrive in time");
                 let told = match (self.ahead.take(), &mut self.connection) {
                     (Some((header, _)), _) => {
@@ -197,7 +197,7 @@ impl Peer {
         let is_slow = now.saturating_duration_since(self.since) > time.saturating_add(stall);
         if read <= before || is_slow {
             add(&common.counts.timed_out, 1);
-            common.log.line(Level::Warning, || format!("{}: does not read", self.who()));
+            common.log.line(Level::Warning, format_args!("{}: does not read", self.who()));
             return Next::Close;
         }
         self.read = read;

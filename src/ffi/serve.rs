@@ -1,0 +1,493 @@
+//! Servers: they accept connections, check keys, serve requests, and stop without losing one.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::auth::AuthKeyring;
+use super::boundary::arguments::invalid;
+use super::boundary::hook::{self, ServeFunction};
+use super::boundary::options::{self, SizedStruct, limit, parameter, time};
+use super::boundary::outcome::{code, code_in_handler, small, value};
+use super::boundary::parameters::{Context, Fd, Handle, Options, Out, Ref, Results, Text};
+use super::boundary::policy::c_string;
+use super::connection::FrameConnection;
+use super::exec::ExecOptions;
+use super::file::FrameFileOptions;
+use super::frame::FrameView;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::ops::frame::Connection;
+use crate::ops::serve::{
+    Access, BodyMode, Commands, ExecPolicy, FilePolicy, Files, Level, Limits, Listening,
+    LogFunction, Request, Serve, Server, ServerOptions,
+};
+use crate::wire::auth::KeyId;
+use crate::wire::seal::terms::{ServerName, Terms};
+
+/// For frame_server_options.flags: clients use the plain handshake, see AUTH_PLAIN. Without this
+/// flag connections are sealed.
+pub const FRAME_SERVER_PLAIN: u32 = 1;
+/// The same: the request hello is answered, which asks what the server can do.
+pub const FRAME_SERVER_HELLO: u32 = 2;
+
+/// A level of the log: the server could not do its work.
+pub const FRAME_LOG_ERROR: u32 = 1;
+/// The same: it refused or ended something.
+pub const FRAME_LOG_WARNING: u32 = 2;
+/// The same: it began or ended.
+pub const FRAME_LOG_INFO: u32 = 3;
+/// The same: what each connection does.
+pub const FRAME_LOG_DEBUG: u32 = 4;
+
+/// How a server serves. No time may be FRAME_NO_TIMEOUT: each wait for a client has an end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FrameServerOptions {
+    /// sizeof(struct frame_server_options).
+    pub size: u32,
+    /// FRAME_SERVER_PLAIN and FRAME_SERVER_HELLO.
+    pub flags: u32,
+    /// Threads for requests. With 0 requests are served on the thread of frame_server_run() or
+    /// frame_server_step(), one at a time. Otherwise commands and files have threads of their own
+    /// beside these. All signals are blocked in them.
+    pub workers: u32,
+    /// Connections; default 1,024. The next one is told `busy` when it sends its request.
+    pub max_connections: u32,
+    /// Connections beside them that have proved no key yet, or that are being refused; default
+    /// 64. The next one closes the oldest of them.
+    pub max_unauthenticated: u32,
+    /// Commands that run at once; others wait. Default 2 for each processor.
+    pub max_commands: u32,
+    /// Requests about files that are served at once; others wait. Default 64.
+    pub max_transfers: u32,
+    /// The lines that log() gets: this level and those below it; default FRAME_LOG_INFO.
+    pub log_level: u32,
+    /// Milliseconds for the whole handshake; default 10 s, at most 60 s.
+    pub auth_timeout_ms: i32,
+    /// Milliseconds from the first byte of a request to the last of its header; default 10 s.
+    pub frame_timeout_ms: i32,
+    /// Milliseconds without a byte of a request's body, or of the replies that a client reads;
+    /// default 30 s. On average 1 KiB must pass in a second.
+    pub stall_ms: i32,
+    /// Milliseconds without a request after which a connection is ended; default 300 s.
+    pub idle_ms: i32,
+    /// Milliseconds from frame_server_stop() to the end of what still runs; default 25 s.
+    pub drain_ms: i32,
+    /// 0.
+    pub reserved: u32,
+    /// Bytes of a request's header; default 64 KiB, at most 16 MiB.
+    pub max_header: u64,
+    /// Bytes of a request's body that a handler gets in memory; default 64 MiB, or
+    /// FRAME_NO_LIMIT.
+    pub max_body: u64,
+    /// Bytes of a connection's replies that were not written yet; default 32 MiB.
+    pub max_queue: u64,
+    /// Bytes of unfinished requests of all connections; default 256 MiB. A request that exceeds
+    /// it is told `busy`.
+    pub max_memory: u64,
+    /// The keys of its clients. The ring may be changed while the server runs, and freed. NULL:
+    /// it serves everybody, and listens on this host only.
+    pub ring: *const AuthKeyring,
+    /// This server's name, as in auth_options; NULL is the empty name.
+    pub server_name: *const c_char,
+    /// Gets a line of text, which is valid until it returns; may be NULL. No line has a key, what
+    /// clients sent is escaped in it, and of each level no more than a few pass in a second. It is
+    /// called on any thread of the server, on several at once.
+    pub log: Option<unsafe extern "C" fn(context: *mut c_void, level: u32, text: *const c_char)>,
+    /// Passed to log().
+    pub context: *mut c_void,
+}
+
+// SAFETY: numbers and pointers, `size` first, no padding.
+unsafe impl SizedStruct for FrameServerOptions {}
+
+impl FrameServerOptions {
+    fn convert(&self) -> Result<ServerOptions> {
+        let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO;
+        options::flags(self.flags, known, "frame_server_options.flags")?;
+        options::unused(self.reserved, "frame_server_options.reserved")?;
+        let plain = self.flags & FRAME_SERVER_PLAIN != 0;
+        if plain && !self.server_name.is_null() {
+            return Err(options::not_here("server_name", "FRAME_SERVER_PLAIN"));
+        }
+        let name = Text::of(self.server_name).optional_bytes("server_name")?;
+        let name = name.map_or(Ok(ServerName::default()), ServerName::new)?;
+        let ring = Ref::of(self.ring).optional().map(AuthKeyring::shared);
+        Ok(ServerOptions {
+            access: Access { ring, plain, terms: Terms { name, client_serves: false } },
+            workers: self.workers as usize,
+            hello: self.flags & FRAME_SERVER_HELLO != 0,
+            limits: self.limits()?,
+            log: self.log(),
+            log_level: match self.log_level {
+                FRAME_LOG_ERROR => Level::Error,
+                FRAME_LOG_WARNING => Level::Warning,
+                0 | FRAME_LOG_INFO => Level::Info,
+                FRAME_LOG_DEBUG => Level::Debug,
+                other => return Err(options::unknown(other, "log_level")),
+            },
+        })
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        let usual = Limits::default();
+        let count = |value: u32, default| if value == 0 { default } else { value as usize };
+        Ok(Limits {
+            max_connections: count(self.max_connections, usual.max_connections),
+            max_unauthenticated: count(self.max_unauthenticated, usual.max_unauthenticated),
+            max_commands: count(self.max_commands, usual.max_commands),
+            max_transfers: count(self.max_transfers, usual.max_transfers),
+            auth_timeout: ends(self.auth_timeout_ms, usual.auth_timeout, "auth_timeout_ms")?,
+            frame_timeout: ends(self.frame_timeout_ms, usual.frame_timeout, "frame_timeout_ms")?,
+            stall: ends(self.stall_ms, usual.stall, "stall_ms")?,
+            idle: ends(self.idle_ms, usual.idle, "idle_ms")?,
+            drain: ends(self.drain_ms, usual.drain, "drain_ms")?,
+            max_header: limit(
+                self.max_header,
+                usual.max_header,
+                limits::MAX_HEADER_HARD,
+                "max_header",
+            )?,
+            max_body: limit(self.max_body, usual.max_body, u64::MAX, "max_body")?,
+            max_queue: limit(self.max_queue, usual.max_queue, u64::MAX, "max_queue")?,
+            max_memory: limit(self.max_memory, usual.max_memory, u64::MAX, "max_memory")?,
+            max_depth: usual.max_depth,
+        })
+    }
+
+    fn log(&self) -> Option<LogFunction> {
+        let (log, context) = (self.log?, Context::new(self.context));
+        Some(Arc::new(move |level, line: &str| {
+            let Ok(line) = CString::new(line) else { return };
+            hook::line(log, context, level as u32 + FRAME_LOG_ERROR, &line);
+        }))
+    }
+}
+
+/// A time that always ends.
+#[inline(never)]
+fn ends(milliseconds: i32, default: Duration, what: &str) -> Result<Duration> {
+    let endless = || invalid(format!("{what} cannot be FRAME_NO_TIMEOUT"));
+    time(milliseconds, Some(default), what)?.ok_or_else(endless)
+}
+
+/// A server of connections: of its own requests, of commands and of files. Everything is off until
+/// it is added.
+///
+/// It belongs to the caller, and is freed with frame_server_free(). Any thread may use it, but one
+/// at a time calls frame_server_run() or frame_server_step(); another gets FRAME_EBUSY. It is the
+/// only object of the library with threads of its own, see the member workers.
+///
+/// After fork(2) its functions return FRAME_EFORKED in the child, and frame_server_stop() must not
+/// be called there.
+pub struct FrameServer {
+    server: Server,
+    has_keys: bool,
+    stall: Duration,
+}
+
+/// Makes a server that serves nothing and listens nowhere. opts may be NULL; its strings are
+/// copied.
+///
+/// On success *out is the server; on failure it is NULL. Returns 0, FRAME_EINVAL, FRAME_EKEY (the
+/// ring is empty), FRAME_ENOTSUP (this library was built without sealing), or FRAME_EIO with errno
+/// (EMFILE: it needs four or five descriptors).
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_new(
+    opts: Options<FrameServerOptions>,
+    out: Out<FrameServer>,
+) -> c_int {
+    code(|| {
+        let (place, opts) = (out.get("out")?, opts.read("opts")?);
+        let options = opts.convert()?;
+        let (has_keys, stall) = (options.access.ring.is_some(), options.limits.stall);
+        place.put(FrameServer { server: Server::new(options)?, has_keys, stall });
+        Ok(())
+    })
+}
+
+/// Frees a server; NULL is ignored. Its connections are closed at once, see frame_server_stop()
+/// for another end. It waits for handlers that run. Call it on no thread of the server, and after
+/// the last call that uses it has returned.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_free(s: Handle<FrameServer>) {
+    value((), || s.free());
+}
+
+/// Accepts connections of a listening socket, TCP or Unix: of frame_listen(), of systemd. Any
+/// number of them, also while the server runs.
+///
+/// fd is borrowed, and must stay open until frame_server_run() has returned. It may block or not.
+///
+/// Returns 0. FRAME_EINVAL: it does not listen; or other hosts can reach it, and the server has no
+/// ring. FRAME_EBADF, FRAME_EIO with errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_listen(s: Handle<FrameServer>, fd: Fd) -> c_int {
+    code(|| s.get("s")?.server.listen(Listening::Borrowed(fd.borrow()?)))
+}
+
+/// Serves a connection that exists: of inetd, one end of a socketpair, one that dialled out. With
+/// a ring its client must prove a key like any other; without one it can use everything.
+///
+/// fd is a stream socket. On success it is the server's, which closes it; on failure it stays the
+/// caller's. Returns 0, FRAME_EBADF, FRAME_EINVAL, FRAME_EIO with errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_add(s: Handle<FrameServer>, fd: Fd) -> c_int {
+    code(|| {
+        let borrowed = fd.borrow()?;
+        s.get("s")?.server.add_by(borrowed, || fd.take())
+    })
+}
+
+/// For the flags of frame_server_handle(): the handler is called once the header has come, and
+/// reads the body with frame_connection_read(). What it leaves is dropped, up to 16 MiB.
+pub const FRAME_HANDLER_STREAM: u32 = 1;
+
+/// Passes requests with this cmd to handler, on a thread of the server, several at once.
+///
+/// request has the header and the body, valid until handler returns. It replies with
+/// frame_connection_reply(), which queues and does not wait as long as max_queue has room, or with
+/// any other function on c; no wait for the client lasts longer than stall_ms. c is the server's:
+/// it is not to be kept, freed or ended. frame_connection_proof() tells who the client is.
+///
+/// If handler returns 0 and has sent nothing, the reply is `ok`. If it returns a FRAME_E... code,
+/// the reply is the error for it (FRAME_EIO for any other number), with the line of
+/// frame_strerror(). If it has sent something before, the connection is ended instead.
+///
+/// cmd is copied; context is passed to handler. Call it before the first turn. Returns 0,
+/// FRAME_EEXIST (something serves this cmd), FRAME_ESTATE (the server runs), FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_handle(
+    s: Handle<FrameServer>,
+    cmd: Text,
+    handler: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            c: *mut FrameConnection,
+            request: *const FrameView,
+        ) -> c_int,
+    >,
+    context: *mut c_void,
+    flags: u32,
+) -> c_int {
+    code(|| {
+        let (s, cmd) = (s.get("s")?, cmd.get("cmd")?);
+        let function = handler.ok_or_else(|| invalid("handler is NULL"))?;
+        let mode = match options::flags(flags, FRAME_HANDLER_STREAM, "flags")? {
+            0 => BodyMode::Whole,
+            _ => BodyMode::Streamed,
+        };
+        let (context, timeout) = (Context::new(context), Some(s.stall));
+        s.server.handle_by(cmd, mode, Box::new(Handler { function, context, timeout }))
+    })
+}
+
+/// The host's handler.
+struct Handler {
+    function: ServeFunction<FrameConnection, FrameView>,
+    context: Context,
+    /// What FRAME_DEFAULT_TIMEOUT is in it.
+    timeout: Option<Duration>,
+}
+
+impl Serve for Handler {
+    fn serve(
+        &self,
+        connection: Connection<'static>,
+        request: &Request<'_>,
+    ) -> (Option<Connection<'static>>, Result<()>) {
+        let mut c = FrameConnection::new(connection, self.timeout);
+        let header = request.header.text_with_nul();
+        let view = FrameView {
+            header: header.as_ptr().cast(),
+            header_len: header.len() - 1,
+            body: if request.body.is_empty() {
+                std::ptr::null()
+            } else {
+                request.body.as_ptr().cast()
+            },
+            body_len: request.body.len(),
+        };
+        let outcome = match hook::serve(self.function, self.context, &mut c, &view) {
+            0 => Ok(()),
+            code => Err(Error::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Io), "")),
+        };
+        (c.into_inner(), outcome)
+    }
+}
+
+/// Serves commands, see exec_serve(). Their senders can do everything that the host's user can.
+///
+/// opts may be NULL; its strings are copied, and its policy is called on any thread of the server.
+/// command_timeout_ms is 1 h by default here. Call it before the first turn. Returns 0,
+/// FRAME_EEXIST (something serves exec), FRAME_ESTATE (the server runs), FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_serve_exec(
+    s: Handle<FrameServer>,
+    opts: Options<ExecOptions>,
+) -> c_int {
+    code(|| {
+        let (s, opts) = (s.get("s")?, opts.read("opts")?);
+        options::unused(opts.write_fd, "exec_options.write_fd")?;
+        if opts.interrupted.is_some() {
+            return Err(options::not_here("interrupted", "a connection"));
+        }
+        let mut options = opts.convert()?;
+        if opts.command_timeout_ms == 0 {
+            options.limits.time = Some(limits::COMMAND_TIME);
+        }
+        let (has_keys, policy) = (s.has_keys, opts.policy_by_key());
+        let policy = policy.map(|policy| -> ExecPolicy {
+            Box::new(move |inquiry, key| policy(inquiry, id_of(key, has_keys)?.as_deref()))
+        });
+        s.server.serve_commands(Commands { options, policy })
+    })
+}
+
+/// For the flags of frame_server_serve_files(): files are sent, described and listed.
+pub const FRAME_SERVE_READ: u32 = 1;
+/// The same: files, directories and links are stored.
+pub const FRAME_SERVE_WRITE: u32 = 2;
+
+/// Serves the files below the directory root_fd, see frame_file_serve(). flags are FRAME_SERVE_READ
+/// and FRAME_SERVE_WRITE.
+///
+/// root_fd is borrowed for the call only. opts may be NULL; its policy is called on any thread of
+/// the server, and asked only about what flags allow. Call it before the first turn. Returns 0,
+/// FRAME_EEXIST (something serves one of its requests), FRAME_ESTATE (the server runs),
+/// FRAME_EINVAL, FRAME_EBADF (not a directory), FRAME_EIO with errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_serve_files(
+    s: Handle<FrameServer>,
+    root_fd: Fd,
+    flags: u32,
+    opts: Options<FrameFileOptions>,
+) -> c_int {
+    code(|| {
+        let (s, opts, root) = (s.get("s")?, opts.read("opts")?, root_fd.borrow()?);
+        let flags = options::flags(flags, FRAME_SERVE_READ | FRAME_SERVE_WRITE, "flags")?;
+        if flags == 0 {
+            return Err(invalid("flags allow neither reading nor writing"));
+        }
+        let options = opts.convert()?;
+        let (has_keys, policy) = (s.has_keys, opts.policy_by_key());
+        let policy = policy.map(|policy| -> FilePolicy {
+            Box::new(move |inquiry, key| policy(inquiry, id_of(key, has_keys)?.as_deref()))
+        });
+        let root = rustix::io::fcntl_dupfd_cloexec(root, 0)
+            .map_err(|errno| Error::system("fcntl", errno))?;
+        let (read, write) = (flags & FRAME_SERVE_READ != 0, flags & FRAME_SERVE_WRITE != 0);
+        s.server.serve_files(Files { root, read, write, options, policy })
+    })
+}
+
+/// The id for a policy; none if nobody has to prove a key.
+fn id_of(key: &KeyId, has_keys: bool) -> Result<Option<CString>> {
+    has_keys.then(|| c_string(key.as_str(), "a key's id")).transpose()
+}
+
+/// Serves until the server is stopped and every request is answered.
+///
+/// Returns 0. FRAME_ETIMEDOUT: requests were cut, because drain_ms had passed or a second stop
+/// came. FRAME_EBUSY: it runs, or a handler calls this. FRAME_EIO with errno (EAGAIN: no threads),
+/// FRAME_EFORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_run(s: Handle<FrameServer>) -> c_int {
+    code(|| s.get("s")?.server.run())
+}
+
+/// The descriptor to poll(2) for reading before each frame_server_step(). It is valid until
+/// frame_server_free(), and readable for the first turn too.
+///
+/// Returns it, or FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_poll_fd(s: Handle<FrameServer>) -> c_int {
+    use std::os::fd::AsRawFd as _;
+    small(|| Ok(s.get("s")?.server.poll_fd().as_raw_fd()))
+}
+
+/// One turn, for a host with a loop of its own: does what can be done, and waits for that as
+/// timeout_ms says. Without workers it serves requests, and takes as long as they do.
+///
+/// Returns 0. FRAME_ETIMEDOUT: there was nothing to do. FRAME_ECLOSED: the server has stopped.
+/// FRAME_EBUSY, FRAME_EIO with errno, FRAME_EFORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_step(s: Handle<FrameServer>, timeout_ms: c_int) -> c_int {
+    code(|| s.get("s")?.server.step(parameter(timeout_ms, None)?))
+}
+
+/// Stops a server. Who waits in the queue of a listening socket is accepted and served, requests
+/// that have come are answered, idle connections are ended. A second call ends everything at once:
+/// calls on connections return FRAME_EABORTED, and commands are killed.
+///
+/// Any thread and any signal handler may call it until frame_server_free(). It only sets a number
+/// and writes to an eventfd(2). Returns 0 or FRAME_EINVAL (NULL), and leaves frame_last_error() as
+/// it is.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_stop(s: Handle<FrameServer>) -> c_int {
+    code_in_handler(|| {
+        s.get_in_handler()?.server.stop();
+        Ok(())
+    })
+}
+
+/// What a server has done so far, and does at the moment.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FrameServerCounts {
+    /// sizeof(struct frame_server_counts).
+    pub size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Connections that were accepted or added.
+    pub connections: u64,
+    /// Connections that exist.
+    pub connections_now: u64,
+    /// Requests that were served, with an error reply or without.
+    pub requests: u64,
+    /// Requests that are being served.
+    pub requests_now: u64,
+    /// Requests that got an error reply.
+    pub errors: u64,
+    /// Connections that were closed because they proved no key, or not in time.
+    pub refused_auth: u64,
+    /// Connections that were refused or closed, and requests that were told `busy`, because of a
+    /// limit.
+    pub refused_limit: u64,
+    /// Connections that were closed because the client was too slow.
+    pub timed_out: u64,
+    /// Bytes that were written.
+    pub bytes_out: u64,
+}
+
+// SAFETY: numbers only, `size` first, no padding.
+unsafe impl SizedStruct for FrameServerCounts {}
+
+/// Writes the counters of a server to *out. Any thread, at any time.
+///
+/// Returns 0 or FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_counters(
+    s: Handle<FrameServer>,
+    out: Results<FrameServerCounts>,
+) -> c_int {
+    code(|| {
+        out.required("out")?;
+        let counters = s.get("s")?.server.counters();
+        let shown = FrameServerCounts {
+            size: 0,
+            reserved: 0,
+            connections: counters.connections,
+            connections_now: counters.connections_now,
+            requests: counters.requests,
+            requests_now: counters.requests_now,
+            errors: counters.errors,
+            refused_auth: counters.refused_auth,
+            refused_limit: counters.refused_limit,
+            timed_out: counters.timed_out,
+            bytes_out: counters.bytes_out,
+        };
+        out.put(&shown, "out")
+    })
+}
