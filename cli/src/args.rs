@@ -17,6 +17,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Verb {
+    Serve(Serve),
     Run(Run),
     Shell(Shell),
     Put(Put),
@@ -48,6 +49,54 @@ pub struct Peer {
     /// How long to connect
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub connect_timeout: Duration,
+}
+
+/// Serve commands and files to those who hold a key.
+///
+/// The first lines of the output are "listening on ADDRESS". Nothing is served that is not asked
+/// for here. HUP reads the keys and opens the log again; the connections of keys that are gone
+/// end. INT or TERM stops: requests that have come are answered. A second one stops at once.
+/// The log has a JSON object on each line, also for each request as it begins.
+#[derive(Args)]
+pub struct Serve {
+    /// Where; may be given several times
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub listen: Vec<OsString>,
+    /// Run commands, with all rights of this user
+    #[arg(long)]
+    pub exec: bool,
+    /// Send the files below it
+    #[arg(long, value_name = "DIRECTORY")]
+    pub root: Option<PathBuf>,
+    /// Store files as well
+    #[arg(long, requires = "root")]
+    pub writable: bool,
+    /// The key of the clients, who need no --id
+    #[arg(short, long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// A directory of keys, one for each client; the name of a file is the id
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "key")]
+    pub keys: Option<PathBuf>,
+    /// The name of this host, for --name of its clients
+    #[arg(long)]
+    pub name: Option<OsString>,
+    /// Not sealed: with a key, only clients are proved; everything can be read on its way
+    #[arg(long)]
+    pub plain: bool,
+    /// How long a command may run; without it, as long as it likes
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// The most connections
+    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+    pub max: u32,
+    /// The most commands at a time; others wait
+    #[arg(long, value_name = "N", default_value = "64", requires = "exec")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_commands: u32,
+    /// The log; otherwise it is standard error
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
 }
 
 /// Run a command on a host, or on many.
@@ -160,7 +209,7 @@ pub struct Put {
     #[arg(long)]
     pub parents: bool,
     /// Local files, or - for standard input, and then HOST:PATH
-    #[arg(value_names = ["LOCAL", "HOST:PATH"], num_args = 2.., required = true)]
+    #[arg(value_names = ["LOCAL", "HOST:PATH"], num_args = 1.., required = true)]
     pub names: Vec<OsString>,
 }
 

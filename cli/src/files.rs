@@ -80,8 +80,8 @@ fn is_local(kind: ErrorKind) -> bool {
 
 /// Runs `framefd put`.
 pub fn put(arguments: &Put) -> Result<u8> {
-    let Some((place, locals)) = arguments.names.split_last() else {
-        return Err(Failure::new("put: no LOCAL and no HOST:PATH: see framefd put --help"));
+    let Some((place, locals @ [_, ..])) = arguments.names.split_last() else {
+        return Err(Failure::new("put: LOCAL and HOST:PATH are needed: see framefd put --help"));
     };
     let (mut session, path) = Session::open(place, &arguments.copy.peer)?;
     let is_inside = path.is_empty() || path.ends_with(b"/");

@@ -84,6 +84,11 @@ impl Hosts {
             None if is_known => return Err(self.refused(&shown(host), "it has no address")),
             None => with_port(host, port),
         };
+        if !is_known && !address.contains(&b':') {
+            let (host, file) = (shown(host), shown(self.path.as_os_str()));
+            let line = format!("{host}: not in {file}, and no address like host:port");
+            return Err(Failure::new(line));
+        }
         let plain = peer.plain || entry.plain.or(others.plain).unwrap_or(false);
         let file = match (&peer.key, entry.key.or(others.key)) {
             (Some(file), _) => Some(file.clone()),

@@ -13,6 +13,7 @@ mod hosts;
 mod key;
 mod output;
 mod run;
+mod serve;
 mod signals;
 mod ssh;
 mod terminal;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 
 fn perform(arguments: &Arguments) -> Result<u8> {
     match &arguments.verb {
+        Verb::Serve(arguments) => serve::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Shell(arguments) => run::shell(arguments),
         Verb::Put(arguments) => files::put(arguments),

@@ -58,6 +58,16 @@ fn wait_for(fd: BorrowedFd<'_>, events: PollFlags) {
     let _ = poll(&mut [PollFd::from_borrowed_fd(fd, events)], None);
 }
 
+/// Writes a line to a reader that may be gone, or may not read any more: then it is dropped.
+pub fn write_if_taken(fd: BorrowedFd<'_>, line: &[u8]) {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    if poll(&mut fds, Some(&now)).is_ok_and(|taken| taken > 0) {
+        // A pipe that takes anything takes as much as a line has.
+        let _ = rustix::io::write(fd, line);
+    }
+}
+
 /// Waits until there is something to read, or the end; false after a signal or that much time.
 pub fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> bool {
     let time = Timespec::try_from(time).ok();

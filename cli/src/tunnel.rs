@@ -120,16 +120,20 @@ impl Tunnel {
                 self.receive()?;
             }
             if takes && !events[1].is_empty() {
-                match rustix::io::read(plain.from, &mut buffer) {
-                    Ok(0) => {
-                        self.seal.write(&[], true)?;
-                        plain_ended = true;
-                    }
-                    Ok(got) => self.seal.write(&buffer[..got], false)?,
-                    Err(Errno::AGAIN | Errno::INTR) => {}
-                    Err(errno) => return Err(Broken::Plain("standard input", errno)),
-                }
+                plain_ended = self.take(plain, &mut buffer)?;
             }
+        }
+    }
+
+    /// Seals what the plain side has; whether it has ended.
+    fn take(&mut self, plain: &Plain<'_>, buffer: &mut [u8]) -> Result<bool, Broken> {
+        match rustix::io::read(plain.from, &mut *buffer) {
+            Ok(got) => {
+                self.seal.write(&buffer[..got], got == 0)?;
+                Ok(got == 0)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(errno) => Err(Broken::Plain("standard input", errno)),
         }
     }
 

@@ -6,6 +6,7 @@ mod host;
 mod keys;
 mod lines;
 mod run;
+mod serve;
 mod ssh;
 mod terminals;
 mod tunnels;
