@@ -25,8 +25,8 @@ use super::options::ServerOptions;
 use super::peer::{Lane, Next, Peer};
 use super::pool::Pool;
 use super::stop::Stop;
-use super::table::Table;
-use crate::error::Result;
+use super::table::{Parked, Table};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::poller::{Bell, Interest, Poller, Repeat, Timer, Token};
 use crate::io::wait::Hook;
 use crate::limits;
@@ -224,7 +224,7 @@ impl Engine {
     /// An event of a connection.
     pub(super) fn on_event(self: &Arc<Engine>, token: Token) {
         // It may have been closed since.
-        let Some(mut peer) = locked(&self.table).take(token) else { return };
+        let Some(mut peer) = locked(&self.table).call(token) else { return };
         let next = self.turn(&mut peer);
         self.work(token, peer, next);
     }
@@ -238,7 +238,10 @@ impl Engine {
         let mut todo = vec![(token, peer, next)];
         while let Some((token, peer, next)) = todo.pop() {
             let Next::Run(lane) = next else {
-                self.proceed(token, peer, next);
+                if let Some(mut peer) = self.try_proceed(token, peer, next) {
+                    let next = self.turn(&mut peer);
+                    todo.push((token, peer, next));
+                }
                 continue;
             };
             let entered = {
@@ -287,16 +290,29 @@ impl Engine {
         }
     }
 
-    /// Parks or closes a connection.
-    pub(super) fn proceed(&self, token: Token, mut peer: Box<Peer>, next: Next) {
+    /// Parks or closes a connection, for a thread that serves no requests.
+    pub(super) fn proceed(&self, token: Token, peer: Box<Peer>, next: Next) {
+        let mut called = self.try_proceed(token, peer, next);
+        while let Some(peer) = called {
+            // The event comes again.
+            let now = Instant::now();
+            called = self.park(token, peer, Interest::Both, now + limits::ACCEPT_PAUSE);
+        }
+    }
+
+    /// The same; the connection, if an event has come meanwhile.
+    fn try_proceed(&self, token: Token, mut peer: Box<Peer>, next: Next) -> Option<Box<Peer>> {
         match next {
             Next::Wait(interest, due) => self.park(token, peer, interest, due),
             Next::Proved => {
                 let is_one_too_many = !self.settle(token);
                 let next = peer.proved(&self.common, is_one_too_many);
-                self.proceed(token, peer, next);
+                self.try_proceed(token, peer, next)
             }
-            Next::Close | Next::Run(_) => self.close(token, peer),
+            Next::Close | Next::Run(_) => {
+                self.close(token, peer);
+                None
+            }
         }
     }
 
@@ -311,34 +327,43 @@ impl Engine {
         self.shared.as_ref().unwrap_or(&self.control)
     }
 
-    fn park(&self, token: Token, mut peer: Box<Peer>, interest: Interest, due: Instant) {
+    /// Waits for the next event of a connection. It is armed while this thread still has it, so
+    /// that nobody can close its descriptor before, and without the lock, for which the thread
+    /// that gets the event would wait.
+    fn park(
+        &self,
+        token: Token,
+        mut peer: Box<Peer>,
+        interest: Interest,
+        due: Instant,
+    ) -> Option<Box<Peer>> {
         peer.give_back();
-        let Some(fd) = peer.fd() else { return self.close(token, peer) };
-        let before = peer.armed.replace(interest);
-        let mut table = locked(&self.table);
-        let parked = if self.ends_now() { Err(peer) } else { table.park(token, peer, due) };
-        let is_first = match parked {
-            Ok(is_first) => is_first,
-            Err(peer) => {
-                drop(table);
-                return self.close(token, peer);
-            }
+        let armed = match (peer.fd(), peer.armed.replace(interest)) {
+            (None, _) => Err(Error::new(ErrorKind::State, "it has no descriptor")),
+            (Some(fd), None) => self.poller().add(fd, token, interest),
+            (Some(_), Some(before)) if before == interest && self.shared.is_none() => Ok(()),
+            (Some(fd), Some(_)) => self.poller().arm(fd, token, interest),
         };
-        // Under the lock: nobody else closes the descriptor before it is armed.
-        let armed = match before {
-            None => self.poller().add(fd, token, interest),
-            Some(before) if before == interest && self.shared.is_none() => Ok(()),
-            Some(_) => self.poller().arm(fd, token, interest),
-        };
-        if is_first {
-            self.timer.set(Some(due));
-        }
         if let Err(error) = armed {
-            let peer = table.take(token);
-            drop(table);
             self.common.log.line(Level::Error, format_args!("a connection is closed: {error}"));
-            if let Some(peer) = peer {
+            self.close(token, peer);
+            return None;
+        }
+        let mut table = locked(&self.table);
+        let parked =
+            if self.ends_now() { Parked::Doomed(peer) } else { table.park(token, peer, due) };
+        match parked {
+            Parked::Here { is_first } => {
+                if is_first {
+                    self.timer.set(Some(due));
+                }
+                None
+            }
+            Parked::Called(peer) => Some(peer),
+            Parked::Doomed(peer) => {
+                drop(table);
                 self.close(token, peer);
+                None
             }
         }
     }

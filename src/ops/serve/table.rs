@@ -40,6 +40,18 @@ struct Slot {
     pending: Option<u64>,
     /// To be closed by the thread that has it.
     is_doomed: bool,
+    /// An event came while a thread had it, which has to look again.
+    is_called: bool,
+}
+
+/// What became of a connection that was to be parked.
+pub(super) enum Parked {
+    /// It is; `is_first`: it is due before all others.
+    Here { is_first: bool },
+    /// An event has come meanwhile.
+    Called(Box<Peer>),
+    /// It must be closed.
+    Doomed(Box<Peer>),
 }
 
 enum Place {
@@ -69,13 +81,15 @@ impl Table {
                 due: None,
                 pending: None,
                 is_doomed: false,
+                is_called: false,
             });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let slot = &mut self.slots[index as usize];
         // The highest bit is for tokens of other descriptors.
         slot.generation = (slot.generation + 1) & 0x7fff_ffff;
-        (slot.place, slot.handle, slot.is_doomed) = (Place::Busy, Some(handle), false);
+        (slot.place, slot.handle) = (Place::Busy, Some(handle));
+        (slot.is_doomed, slot.is_called) = (false, false);
         let token = token_of(index as usize, slot);
         self.count += 1;
         self.admitted += 1;
@@ -104,19 +118,27 @@ impl Table {
         }
     }
 
-    /// Puts a connection back until an event, or `due`. If it must be closed, it is returned.
-    /// True: `due` is before all other times.
-    pub(super) fn park(
-        &mut self,
-        token: Token,
-        peer: Box<Peer>,
-        due: Instant,
-    ) -> Result<bool, Box<Peer>> {
+    /// As [`take`](Self::take) for an event. The thread that has the connection looks again.
+    pub(super) fn call(&mut self, token: Token) -> Option<Box<Peer>> {
+        let peer = self.take(token);
+        if peer.is_none()
+            && let Some(slot) = self.slot(token)
+        {
+            slot.is_called = true;
+        }
+        peer
+    }
+
+    /// Puts a connection back until an event, or `due`.
+    pub(super) fn park(&mut self, token: Token, peer: Box<Peer>, due: Instant) -> Parked {
         let Some(slot) = self.slot(token).filter(|slot| !slot.is_doomed) else {
-            return Err(peer);
+            return Parked::Doomed(peer);
         };
+        if std::mem::take(&mut slot.is_called) {
+            return Parked::Called(peer);
+        }
         slot.place = Place::Parked(peer);
-        Ok(self.note(token, due))
+        Parked::Here { is_first: self.note(token, due) }
     }
 
     /// Sets when a connection is due; whether that is before all others. A later time than before
