@@ -15,6 +15,9 @@
 //!
 //! In the source, docs/protocol.md describes the wire and docs/architecture.md the code.
 
+// Some parts have the server alone as their user.
+#![cfg_attr(not(feature = "serve"), allow(dead_code, unused_imports))]
+
 pub mod error;
 pub mod limits;
 
@@ -180,6 +183,7 @@ pub mod datagram {
     pub use crate::ops::datagram::{Options, recv, send};
 }
 
+#[cfg(feature = "serve")]
 /// Servers: they accept connections, check keys, serve requests, and stop without losing one.
 ///
 /// ```

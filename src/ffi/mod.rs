@@ -12,4 +12,5 @@ pub mod exec;
 pub mod file;
 pub mod frame;
 pub mod seal;
+#[cfg(feature = "serve")]
 pub mod serve;

@@ -5,6 +5,7 @@ pub mod datagram;
 pub mod exec;
 pub mod file;
 pub mod frame;
+#[cfg(feature = "serve")]
 pub mod serve;
 
 use std::os::fd::BorrowedFd;
