@@ -236,6 +236,7 @@ def long() -> list[Suite]:
             environment=LONG,
         ),
         Suite("musl", [*CARGO_TEST, "--test", "linking", "musl"], "musl-gcc", LONG),
+        Suite("the static program", [*CARGO_TEST, *PROGRAM, "static"], "musl-gcc", LONG),
         dataclasses.replace(
             unittest("bindings/python/tests", only=["source_distribution"]),
             name="a source distribution",

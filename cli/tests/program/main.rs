@@ -1,5 +1,6 @@
 //! The program as a user runs it: against a host made with the library.
 
+mod alone;
 mod files;
 mod fleet;
 mod host;
