@@ -12,6 +12,7 @@ mod lifecycle;
 mod messages;
 mod random;
 mod sealed;
+mod sealed_crowd;
 mod sealed_peers;
 
 use std::os::fd::AsFd as _;
