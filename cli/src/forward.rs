@@ -204,8 +204,9 @@ fn pass_on(socket: OwnedFd, way: &Way) -> Result<()> {
         let _ = rustix::net::shutdown(&plain, Shutdown::Write);
     });
     copied.map_err(|broken| {
-        // The plain side must not take a cut for the end.
+        // Neither side must take a cut for the end.
         reset(&plain);
+        tunnel.reset();
         match broken {
             Broken::Sealed(error) => Failure::new(text_of(&error)),
             Broken::Plain(_, errno) => Failure::new(format!("the plain side: {errno}")),

@@ -17,7 +17,7 @@ use framefd::{Error, ErrorKind};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
 /// The plain side: one descriptor for each direction, or the same for both.
 pub struct Plain<'a> {
@@ -111,10 +111,15 @@ impl Tunnel {
             ];
             // A direction that is over is not watched: its hang-up would be reported for ever.
             let takes = !plain_ended && is_sent;
-            let watched = [!self.peer_ended || !is_sent, takes, !passed_on];
+            let is_open = !self.held.is_empty() || plain_ended || is_pipe(plain.to);
+            let watched = [self.held.is_empty() || !is_sent, takes, !passed_on && is_open];
             let events = wait_for(&mut fds, watched)?;
-            if events[2].contains(PollFlags::ERR) && self.held.is_empty() && is_pipe(plain.to) {
+            let is_gone = events[2].intersects(PollFlags::ERR | PollFlags::HUP);
+            if is_gone && self.held.is_empty() {
                 return Err(Broken::Plain("standard output", Errno::PIPE));
+            }
+            if !reads && self.held.is_empty() && events[0].contains(PollFlags::ERR) {
+                return Err(lost(Errno::CONNRESET).into());
             }
             if reads && events[0].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 self.receive()?;
@@ -135,6 +140,12 @@ impl Tunnel {
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(errno) => Err(Broken::Plain("standard input", errno)),
         }
+    }
+
+    /// The peer must not take what it got for all.
+    pub fn reset(&self) {
+        // It fails for no socket that is open.
+        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Opens what was received, up to the first bytes of the stream.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
-use crate::host::{Host, Kind, done, kill, pattern, read_until, refused, told};
+use crate::host::{Host, Kind, done, eventually, kill, pattern, read_until, refused, told};
 
 /// A forward that is ended with its test.
 struct Forward(Child, String);
@@ -107,6 +107,20 @@ fn the_other_side_may_end_first_and_a_cut_is_no_end() {
     // Nobody behind it.
     let error = to.connect().read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_reset_after_a_half_close_is_passed_on() {
+    let host = Host::new(Kind::Sealed);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (to, _from) = tunnel(&host, &listener);
+    let client = to.connect();
+    let (mut server, _) = listener.accept().unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+    rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    eventually("the reset is passed on", || server.take_error().unwrap().is_some());
 }
 
 #[test]
