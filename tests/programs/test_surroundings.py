@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -100,15 +101,22 @@ class All(unittest.TestCase):
             self.assertEqual(found - others, {*SERVERS, *CLIENTS, *ALONE})
 
 
+def free_port(kind: int) -> int:
+    """A port that no client gets meanwhile: below those that the kernel gives out."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket(type=kind) as free:
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 class Descriptors(Programs):
     """Without standard descriptors, another one gets their number."""
 
     def test_a_server(self) -> None:
         def check(language: str, name: str, closed: str) -> None:
             kind = socket.SOCK_DGRAM if name.startswith("udp") else socket.SOCK_STREAM
-            with socket.socket(type=kind) as free:
-                free.bind(("127.0.0.1", 0))
-                address = ("127.0.0.1", str(free.getsockname()[1]))
+            address = ("127.0.0.1", str(free_port(kind)))
             command = [*self.server(language, name), "--port", address[1]]
             with launch.start(redirecting(closed, command)) as server:
                 try:
