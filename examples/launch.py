@@ -136,7 +136,9 @@ def wait_for_partial(directory: Path, least: int, free: bool = False) -> None:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         for path in directory.glob(".framefd-*.part"):
-            with open(path, "rb") as file, contextlib.suppress(BlockingIOError):
+            # It may be locked, or gone since.
+            gone = contextlib.suppress(BlockingIOError, FileNotFoundError)
+            with gone, open(path, "rb") as file:
                 if free:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(file.fileno()).st_size >= least:

@@ -332,6 +332,20 @@ char *next_request(struct arguments *a)
     }
 }
 
+void complain(const char *format, ...)
+{
+    char line[4096];
+    va_list values;
+    int len = snprintf(line, sizeof line - 1, "%s: ", program_invocation_short_name);
+    va_start(values, format);
+    len += vsnprintf(line + len, sizeof line - 1 - (size_t)len, format, values);
+    va_end(values);
+    len = len < (int)sizeof line - 1 ? len : (int)sizeof line - 2;
+    line[len++] = '\n';
+    if (write(STDERR_FILENO, line, (size_t)len) < 0)
+        return; /* nobody may be left who reads it */
+}
+
 void say(const char *format, ...)
 {
     char text[4096];
@@ -362,7 +376,7 @@ int status_of(int64_t exit_code)
 {
     if (exit_code >= 0 && exit_code <= 255)
         return (int)exit_code;
-    warnx("the command's exit status is not known");
+    complain("the command's exit status is not known");
     return exit_failure;
 }
 
@@ -370,11 +384,11 @@ int status_of_result(const struct exec_result *result)
 {
     wanted = "";
     if (result->flags & EXEC_RESULT_TIMED_OUT)
-        warnx("the command's time was up");
+        complain("the command's time was up");
     if (result->flags & EXEC_RESULT_TRUNCATED)
-        warnx("the command wrote more than was kept");
+        complain("the command wrote more than was kept");
     if (result->flags & EXEC_RESULT_PIPE_HELD)
-        warnx("a job in the background keeps the output, which nobody reads any more:"
+        complain("a job in the background keeps the output, which nobody reads any more:"
               " redirect it");
     return status_of(result->exit_code);
 }
@@ -394,7 +408,7 @@ int report(int code)
 {
     if (code > FRAME_EREMOTE_BAD_REQUEST)
         fail("%s", reason_of(code));
-    warnx("%s", frame_last_error());
+    complain("%s", frame_last_error());
     wanted = "";
     return exit_failure;
 }
@@ -706,7 +720,7 @@ static void refuse(struct frame_connection *broken, int fd, const char *message)
 {
     struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
     struct frame_connection *c;
-    warnx("a client was refused: %s", message);
+    complain("a client was refused: %s", message);
     if (frame_connection_inspect(broken, &state) == 0 && !(state.flags & FRAME_STATE_SEALED) &&
         frame_connection_new(fd, fd, NULL, &c) == 0) {
         frame_connection_reply_error(c, "{}", FRAME_EBADFIELD, message, STALL_MS);

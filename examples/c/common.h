@@ -101,6 +101,10 @@ void show(int fd, const void *data, size_t len);
 /* The same for standard output, as printf(3), which would lose what does not fit there. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* A line on stderr with the program's name. It is one write, so that lines of several threads do
+ * not mix. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Shows the output of a command, frees it, and returns the command's exit status. */
 int show_output(struct exec_output *output, const struct exec_result *result);
 

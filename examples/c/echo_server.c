@@ -259,7 +259,7 @@ static bool unseal_and_answer(struct connection *c, size_t received)
             return false;
     if (len < 0 && len != FRAME_ECLOSED) {
         if (!c->is_settled)
-            warnx("a client was refused: %s", frame_last_error());
+            complain("a client was refused: %s", frame_last_error());
         settle(c);
         frame_seal_free(c->seal); /* nothing more is sent, not even the end */
         c->seal = NULL;
@@ -268,7 +268,7 @@ static bool unseal_and_answer(struct connection *c, size_t received)
     if (!c->is_settled && frame_seal_proof(c->seal, &who) == 0) {
         settle(c);
         if (who.key_id[0] != '\0')
-            warnx("a client has come with the key %s", who.key_id);
+            complain("a client has come with the key %s", who.key_id);
     }
     c->has_ended = len == FRAME_ECLOSED;
     return answer(c);
@@ -285,7 +285,7 @@ static bool read_and_answer(struct connection *c)
     if (len < 0 && errno == EAGAIN)
         return !server.stopping || leave(c);
     if (len <= 0 && !c->is_settled && frame_seal_finish(c->seal) != 0)
-        warnx("a client was refused: %s", frame_last_error());
+        complain("a client was refused: %s", frame_last_error());
     if (len <= 0)
         return false;
     if (c->seal != NULL)
@@ -353,7 +353,7 @@ static void expire(void)
     for (struct connection *c = server.connections, *next; c != NULL; c = next) {
         next = c->next;
         if (!c->is_settled && now - c->opened_ms >= HANDSHAKE_MS) {
-            warnx("a client was refused: it did not prove a key in time");
+            complain("a client was refused: it did not prove a key in time");
             close_connection(c);
         }
     }

@@ -225,11 +225,11 @@ static int ask_json(struct frame_connection *c, const char *command)
     if ((size_t)split < len)
         show(STDERR_FILENO, body + split, len - (size_t)split);
     if (frame_header_bool(header, "truncated", &cut) == 0 && cut)
-        warnx("the command wrote more than was kept");
+        complain("the command wrote more than was kept");
     if (frame_header_string(header, "status", text, sizeof text) > 0 &&
         strcmp(text, "error") == 0) {
         if (frame_header_string(header, "message", text, sizeof text) >= 0)
-            warnx("%s", text);
+            complain("%s", text);
         status = EXIT_NO_COMMAND;
     } else if (frame_header_int(header, "exit_code", &status) == FRAME_EBADFIELD) {
         status = -1;
@@ -284,7 +284,7 @@ static int ask_bare(struct frame_connection *c, const char *command)
     char data[OLD_RECV];
     send_bare(reply.fd, command);
     if (poll(&reply, 1, BARE_REPLY_MS) == 0) {
-        warnx("nothing came within %d ms", BARE_REPLY_MS);
+        complain("nothing came within %d ms", BARE_REPLY_MS);
         return EXIT_SUCCESS;
     }
     ssize_t len = recv_some(reply.fd, data, sizeof data);

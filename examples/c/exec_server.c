@@ -72,7 +72,7 @@ static char *run(const char *command, size_t command_len, size_t *len)
         return size < 0 ? NULL : reply;
     }
     if (code == EXEC_OUTPUT_LIMIT)
-        warnx("a reply was cut: the command wrote more than is kept");
+        complain("a reply was cut: the command wrote more than is kept");
     size_t stdout_len, stderr_len;
     const void *out = exec_output_bytes(output, EXEC_STDOUT, &stdout_len);
     const void *err = exec_output_bytes(output, EXEC_STDERR, &stderr_len);

@@ -361,9 +361,9 @@ static const struct verb verbs[] = {{"put", PUT, 1, 2, transfer},
 static void unknown_option(int option, const char *word)
 {
     if (option == TREE || (option == '?' && optopt > ' '))
-        warnx("unknown option -%c, see --help", option == TREE ? 'r' : optopt);
+        complain("unknown option -%c, see --help", option == TREE ? 'r' : optopt);
     else
-        warnx("unknown option %.*s, see --help", (int)strcspn(word, "="), word);
+        complain("unknown option %.*s, see --help", (int)strcspn(word, "="), word);
 }
 
 /* Standard input has no name, and standard output takes one file from its beginning. */
@@ -371,12 +371,12 @@ static bool fits_standard(const struct request *request, int names)
 {
     bool put = request->verb->options == PUT, get = request->verb->options == GET;
     if (put && names == 1 && strcmp(request->from, "-") == 0)
-        warnx("put - needs a REMOTE, see --help");
+        complain("put - needs a REMOTE, see --help");
     else if (put && request->flags & TREE && is_standard(request->from, "/dev/stdin"))
-        warnx("-r does not go with standard input, see --help");
+        complain("-r does not go with standard input, see --help");
     else if (get && request->flags & (TREE | FRAME_FILE_RESUME | FRAME_FILE_IN_PLACE) &&
              is_standard(request->to, "/dev/stdout"))
-        warnx("-r, --resume and --in-place do not go with standard output, see --help");
+        complain("-r, --resume and --in-place do not go with standard output, see --help");
     else
         return true;
     return false;
@@ -399,7 +399,7 @@ static bool read_request(struct request *request, int count, char **words)
     while (verb < verbs_count && strcmp(verbs[verb].name, words[0]) != 0)
         verb++;
     if (verb == verbs_count) {
-        warnx("no request is called %s, see --help", words[0]);
+        complain("no request is called %s, see --help", words[0]);
         return false;
     }
     request->verb = &verbs[verb];
@@ -414,13 +414,13 @@ static bool read_request(struct request *request, int count, char **words)
         request->flags |= (uint32_t)option;
     }
     if ((~request->flags & (TREE | FRAME_FILE_NO_REPLY)) == 0) {
-        warnx("-r and --no-reply do not go together, see --help");
+        complain("-r and --no-reply do not go together, see --help");
         return false;
     }
     words += optind;
     count -= optind;
     if (count < request->verb->least || count > request->verb->most) {
-        warnx("%s takes %d to %d names, see --help", request->verb->name, request->verb->least,
+        complain("%s takes %d to %d names, see --help", request->verb->name, request->verb->least,
               request->verb->most);
         return false;
     }
@@ -443,7 +443,7 @@ static int perform(const struct arguments *a, int count, char **words)
     struct frame_connection *c = connect_to(a, 0);
     int code = request.verb->perform(c, &request);
     if (code != 0)
-        warnx("%s", reason_of(code));
+        complain("%s", reason_of(code));
     disconnect(c);
     return code == 0 ? EXIT_SUCCESS : exit_failure;
 }
@@ -482,7 +482,7 @@ static int perform_line(const struct arguments *a, char *line)
         fail("out of memory");
     int count = split(line, words), status = exit_failure;
     if (count < 0)
-        warnx("a quote is not closed, see --help");
+        complain("a quote is not closed, see --help");
     else
         status = perform(a, count, words);
     free(words);

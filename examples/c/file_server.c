@@ -54,7 +54,7 @@ int main(int argc, char **argv)
     if (root < 0)
         err(exit_failure, "%s", a.root);
     if (frame_file_sweep(root, 0) < 0)
-        warnx("%s", frame_last_error());
+        complain("%s", frame_last_error());
     int status = serve_connections(&a, 0, serve, &root);
     close(root);
     free_arguments(&a);

@@ -123,9 +123,9 @@ struct auth_keyring *load_keys(const struct arguments *a)
 void load_keys_again(struct auth_keyring *ring, const struct arguments *a)
 {
     if (load(ring, a))
-        warnx("the keys were read again");
+        complain("the keys were read again");
     else
-        warnx("the keys stay as they are: %s", why);
+        complain("the keys stay as they are: %s", why);
 }
 
 bool has_keys(const struct arguments *a)
@@ -144,10 +144,10 @@ bool proves(struct frame_connection *c, const struct auth_keyring *ring,
     if (ring == NULL)
         return true;
     if (frame_connection_auth_server(c, ring, &opts, &who) != 0) {
-        warnx("a client was refused: %s", frame_last_error());
+        complain("a client was refused: %s", frame_last_error());
         return false;
     }
     if (who.key_id[0] != '\0')
-        warnx("a client has come with the key %s", who.key_id);
+        complain("a client has come with the key %s", who.key_id);
     return true;
 }

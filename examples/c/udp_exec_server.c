@@ -46,7 +46,7 @@ static void answer_frame(struct frame_connection *none, int fd, void *server)
     if (begun)
         end_command();
     if (code < 0 && code != FRAME_ETIMEDOUT)
-        warnx("%s", frame_last_error());
+        complain("%s", frame_last_error());
 }
 
 struct client {
@@ -57,7 +57,7 @@ struct client {
 static void reply(int fd, const struct client *to, const void *data, size_t len)
 {
     if (len > MAX_DATAGRAM) {
-        warnx("a reply of %zu bytes was cut: a datagram holds %d", len, MAX_DATAGRAM);
+        complain("a reply of %zu bytes was cut: a datagram holds %d", len, MAX_DATAGRAM);
         len = MAX_DATAGRAM;
     }
     if (sendto(fd, data, len, 0, (const struct sockaddr *)&to->address, to->len) < 0)
