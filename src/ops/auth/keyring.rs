@@ -94,9 +94,7 @@ impl Keyring {
     /// it has been since.
     pub(super) fn join(&self, id: &KeyId, key: &Key, session: &Handle) -> Result<()> {
         let keys = self.read();
-        if !find(&keys, id).is_some_and(|there| there.is_same_as(key)) {
-            return Err(removed(id));
-        }
+        check(&keys, id, key)?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() == sessions.capacity() {
             sessions.retain(|(_, session)| !session.is_gone());
@@ -115,8 +113,7 @@ impl Keyring {
 
     /// Fails if this is no longer the key of `id`.
     pub(super) fn check(&self, id: &KeyId, key: &Key) -> Result<()> {
-        let is_there = find(&self.read(), id).is_some_and(|there| there.is_same_as(key));
-        if is_there { Ok(()) } else { Err(removed(id)) }
+        check(&self.read(), id, key)
     }
 
     /// A random key, which nobody has. It is drawn once, so that an unknown id takes the same
@@ -179,6 +176,12 @@ impl fmt::Debug for Keyring {
 fn find<'keys>(keys: &'keys [(KeyId, Key)], id: &KeyId) -> Option<&'keys Key> {
     let place = keys.binary_search_by(|(there, _)| there.cmp(id)).ok()?;
     Some(&keys[place].1)
+}
+
+/// Fails if `key` is not the one of `id`.
+fn check(keys: &[(KeyId, Key)], id: &KeyId, key: &Key) -> Result<()> {
+    let is_there = find(keys, id).is_some_and(|there| there.is_same_as(key));
+    if is_there { Ok(()) } else { Err(removed(id)) }
 }
 
 fn removed(id: &KeyId) -> Error {

@@ -116,7 +116,7 @@ impl<'fd> Receiving<'fd> {
         !self.taken_in.is_empty()
             || !self.decoder.rest().is_empty()
             || self.has_ended
-            || self.source.as_ref().is_some_and(Incoming::holds_bytes)
+            || self.holds_sealed()
     }
 
     /// From now on the bytes are sealed.
@@ -620,7 +620,7 @@ impl<'fd> Receiving<'fd> {
     fn flush(&mut self, sending: Option<&mut Sending<'_>>, time: &mut Time) -> Result<bool> {
         if let Some(sending) = sending.filter(|sending| sending.queued() > 0) {
             // What was read already, in a record that is not open yet, is not waited for.
-            if self.source.as_ref().is_some_and(Incoming::holds_bytes) {
+            if self.holds_sealed() {
                 self.take_in();
                 if !self.taken_in.is_empty() {
                     return Ok(true);

@@ -291,7 +291,6 @@ impl<'fd> Sending<'fd> {
                 Err(error) => return Err(error),
             }
         }
-        self.settle(other, time)?;
         Ok(accepted)
     }
 
@@ -442,20 +441,7 @@ impl<'fd> Sending<'fd> {
                 }
             }
         }
-        self.settle(other, time)
-    }
-
-    /// Writes the records of bytes that were accepted.
-    #[inline]
-    fn settle(&mut self, other: Option<&mut dyn Meanwhile>, time: &mut Time) -> Result<Sent> {
-        if self.sink.as_ref().map_or(0, Outgoing::pending) == 0 {
-            return Ok(Sent::Whole);
-        }
-        match self.flush_to(0, other, time) {
-            Ok(()) => Ok(Sent::Whole),
-            Err(error) if is_resumable(&error) => Ok(Sent::Queued),
-            Err(error) => Err(error),
-        }
+        Ok(Sent::Whole)
     }
 
     /// Before each turn of a loop that writes. What has cut the last write short, after bytes were
