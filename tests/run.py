@@ -45,6 +45,8 @@ EXTRAS = STYLE | {
     "clang": "apt-get install clang",
     "ld.lld": "apt-get install lld",
     "ld.gold": "apt-get install binutils-gold",
+    "git": "apt-get install git",
+    "rsync": "apt-get install rsync",
     "mypy": "python3 -m pip install mypy",
     "setuptools 77": "python3 -m pip install 'setuptools>=77'",
     "tqdm": "python3 -m pip install tqdm",
