@@ -111,6 +111,25 @@ fn both_ends_can_be_resumed_at_every_step() {
 }
 
 #[test]
+fn a_begun_handshake_does_not_become_a_plain_one() {
+    let (a, b) = pair();
+    let (mut client, mut server) = (connection(&a), connection(&b));
+    let (ring, terms) = (ring(), named("db"));
+    let begun = server.seal_server(&ring, &terms, NO_TIME);
+    assert_eq!(kind(begun), ErrorKind::TimedOut);
+    assert_eq!(kind(server.auth_server(&ring, NO_TIME)), ErrorKind::State);
+    let begun = client.seal_client(&key(1), &id("one"), &terms, None, NO_TIME);
+    assert_eq!(kind(begun), ErrorKind::TimedOut);
+    assert_eq!(kind(client.auth_client(&key(1), NO_TIME)), ErrorKind::State);
+    // Nothing was sent, and both go on.
+    std::thread::scope(|scope| {
+        let verdict = scope.spawn(|| server.seal_server(&ring, &terms, HANDSHAKE));
+        client.seal_client(&key(1), &id("one"), &terms, None, HANDSHAKE).unwrap();
+        assert_eq!(verdict.join().unwrap().unwrap(), id("one"));
+    });
+}
+
+#[test]
 fn it_must_be_the_first_call() {
     let terms = Terms::default();
     let try_client = |client: &mut Connection<'_>| {

@@ -16,6 +16,7 @@ impl<'fd> Connection<'fd> {
     /// With a `timeout` of zero, [`ErrorKind::TimedOut`] means: call again. Any other failure
     /// breaks the connection.
     pub fn auth_server(&mut self, ring: &Keyring, timeout: Duration) -> Result<KeyId> {
+        self.check_plain()?;
         self.handshake(timeout, |connection, deadline| {
             if connection.challenge.is_none() {
                 if ring.is_empty() {
@@ -41,6 +42,7 @@ impl<'fd> Connection<'fd> {
     /// Proves to the peer that this side holds `key`. The server sends no result: a refused key
     /// is reported by the next receive. Otherwise as [`auth_server`](Self::auth_server).
     pub fn auth_client(&mut self, key: &Key, timeout: Duration) -> Result<()> {
+        self.check_plain()?;
         self.handshake(timeout, |connection, deadline| {
             let challenge = connection.raw_array::<CHALLENGE_SIZE>(deadline);
             let challenge = challenge.map_err(no_challenge)?;
@@ -51,6 +53,14 @@ impl<'fd> Connection<'fd> {
                 flushed => flushed,
             }
         })
+    }
+
+    /// A sealed handshake that has begun must not become a plain one.
+    fn check_plain(&self) -> Result<()> {
+        if self.handshake.is_some() {
+            return Err(Error::new(ErrorKind::State, "a sealed handshake has begun"));
+        }
+        Ok(())
     }
 
     pub(super) fn handshake<T>(
