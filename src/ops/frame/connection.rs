@@ -22,7 +22,7 @@ use rustix::net::{SocketType, sockopt};
 
 use super::receiving::Receiving;
 use super::sending::Sending;
-use super::shared::{Handle, Shared};
+use super::shared::{Handle, Held, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Time;
 use crate::io::stream::ends::Ends;
@@ -101,9 +101,9 @@ impl<'fd> From<Duplex<'fd>> for Ends<'fd> {
 pub struct Connection<'fd> {
     pub(crate) receiving: Receiving<'fd>,
     pub(crate) sending: Sending<'fd>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Held,
     pub(crate) is_duplex: bool,
-    max_body: u64,
+    pub(super) max_body: u64,
     /// The number of requests that the library has sent.
     pub(super) requests: u64,
     /// The challenge that the peer must answer first: see `ops/auth/connection.rs`.
@@ -117,7 +117,7 @@ pub struct Connection<'fd> {
     /// It has repeated one.
     pub(super) has_repeated_id: bool,
     /// Closed last: an abort uses them.
-    owned: [Option<OwnedFd>; 2],
+    pub(super) owned: [Option<OwnedFd>; 2],
 }
 
 /// A handshake that is not complete.
@@ -164,30 +164,43 @@ pub struct State {
 impl<'fd> Connection<'fd> {
     /// Makes a connection of descriptors. It sets TCP_NODELAY on a TCP socket and leaves it set;
     /// nothing else of a borrowed descriptor is changed.
-    pub fn new(ends: impl Into<Ends<'fd>>, options: ConnectionOptions) -> Result<Connection<'fd>> {
+    pub fn new(
+        ends: impl Into<Ends<'fd>>,
+        mut options: ConnectionOptions,
+    ) -> Result<Connection<'fd>> {
         let (fds, owned) = ends.into().lend();
         for fd in fds.iter().flatten() {
             prepare(*fd, &options)?;
         }
-        let interrupt = Arc::new(Interrupt::for_descriptors(options.interrupted, fds)?);
-        let prefix = match options.format {
-            Format::Frames => PrefixFormat::default(),
-            Format::Packets(prefix) => prefix,
-        };
+        let interrupt = Arc::new(Interrupt::for_descriptors(options.interrupted.take(), fds)?);
+        let shared = Held::new(interrupt);
+        Ok(Connection { owned, ..Connection::assemble(fds, shared, &options) })
+    }
+
+    /// A connection that nothing was received or sent on.
+    pub(super) fn assemble(
+        fds: [Option<BorrowedFd<'static>>; 2],
+        shared: Held,
+        options: &ConnectionOptions,
+    ) -> Connection<'fd> {
+        let ConnectionOptions { max_header, max_queue, format, exact, stall, .. } = *options;
         let limits = Limits {
-            max_header: options.max_header,
+            max_header,
             max_depth: options.max_depth,
             max_body: options.max_body,
-            prefix,
+            prefix: match format {
+                Format::Frames => PrefixFormat::default(),
+                Format::Packets(prefix) => prefix,
+            },
         };
-        let ConnectionOptions { max_header, max_queue, format, exact, stall, .. } = options;
         // A server's own limit for requests does not limit its replies.
         let max_header =
             if stall.is_some() { max_header.max(limits::MAX_HEADER) } else { max_header };
-        Ok(Connection {
-            receiving: Receiving::new(fds[0], &interrupt, limits, format, exact, stall),
-            sending: Sending::new(fds[1], &interrupt, format, max_header, max_queue, stall),
-            shared: Arc::new(Shared::new(interrupt)),
+        let interrupt = shared.interrupt();
+        Connection {
+            receiving: Receiving::new(fds[0], interrupt, limits, format, exact, stall),
+            sending: Sending::new(fds[1], interrupt, format, max_header, max_queue, stall),
+            shared,
             is_duplex: options.duplex,
             max_body: options.max_body,
             requests: 0,
@@ -196,8 +209,8 @@ impl<'fd> Connection<'fd> {
             challenge: None,
             handshake: None,
             proof: None,
-            owned,
-        })
+            owned: [None, None],
+        }
     }
 
     /// Gives the connection the descriptors that it was made of, to close them.
@@ -291,12 +304,6 @@ impl<'fd> Connection<'fd> {
             self.receiving.drain(limits::LINGER, &mut time)?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Connection<'_> {
-    fn drop(&mut self) {
-        self.shared.end();
     }
 }
 

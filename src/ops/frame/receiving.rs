@@ -273,6 +273,23 @@ impl<'fd> Receiving<'fd> {
         self.decoder.rest().len() + self.taken_in.len()
     }
 
+    /// Whether nothing is lost with it but its seal and what [`new`](Self::new) gets.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_open = !self.is_over() && self.failed.is_none() && self.drained.is_none();
+        let is_whole = self.source.as_ref().is_none_or(Incoming::is_whole);
+        is_open && is_whole && !self.has_input() && self.decoder.is_between()
+    }
+
+    /// Its seal, and where it says that a direction has failed.
+    pub(super) fn into_opener(self) -> Option<(Opener, Arc<AtomicBool>)> {
+        self.source.and_then(Incoming::into_opener)
+    }
+
+    /// Whether input for a command that has ended is dropped.
+    pub(super) fn drops_late_input(&self) -> bool {
+        self.drops_late_input
+    }
+
     /// Frees the buffers that are empty.
     pub(super) fn give_back(&mut self) {
         self.decoder.release();

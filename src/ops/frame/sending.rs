@@ -203,6 +203,18 @@ impl<'fd> Sending<'fd> {
         self.queue.give_back(&mut Vec::new());
     }
 
+    /// Whether nothing is lost with it but its seal and what [`new`](Self::new) gets.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_open = !self.has_ended && self.failed.is_none();
+        let is_whole = self.sink.as_ref().is_none_or(Outgoing::is_whole);
+        is_open && is_whole && self.queued() == 0 && self.to_send == 0
+    }
+
+    /// Its seal.
+    pub(super) fn into_sealer(self) -> Option<Sealer> {
+        self.sink.and_then(Outgoing::into_sealer)
+    }
+
     /// Frees the buffers if they are empty.
     pub(super) fn give_back(&mut self) {
         self.queue.free();

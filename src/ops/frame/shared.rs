@@ -1,6 +1,7 @@
 //! The part of a connection that other threads and signal handlers use: whether it is broken,
 //! aborted, or belongs to another process.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(interrupt: Arc<Interrupt>) -> Shared {
+    fn new(interrupt: Arc<Interrupt>) -> Shared {
         let (usable, cause) = (AtomicU8::new(USABLE), OnceLock::new());
         Shared { interrupt, origin: Origin::here(), usable, cause, control: OnceLock::new() }
     }
@@ -119,10 +120,34 @@ impl Shared {
 
     /// The descriptors may be closed from now on. In a child of fork(2) there is no thread to
     /// wait for, even if another thread of its parent was aborting.
-    pub(super) fn end(&self) {
+    fn end(&self) {
         if self.is_here() {
             self.interrupt.end();
         }
+    }
+}
+
+/// The connection's own share, which ends with it.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Shared>);
+
+impl Held {
+    pub(super) fn new(interrupt: Arc<Interrupt>) -> Held {
+        Held(Arc::new(Shared::new(interrupt)))
+    }
+}
+
+impl Deref for Held {
+    type Target = Arc<Shared>;
+
+    fn deref(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -76,6 +76,17 @@ impl<'fd> Incoming<'fd> {
         opener.is_some_and(|opener| !opener.is_empty())
     }
 
+    /// Whether it is not sealed, or neither direction of the seal has failed.
+    pub(super) fn is_whole(&self) -> bool {
+        self.seal.as_ref().is_none_or(|seal| seal.opener.is_some()) && !self.is_dead()
+    }
+
+    /// The seal, and where it says that a direction has failed.
+    pub(super) fn into_opener(self) -> Option<(Opener, Arc<AtomicBool>)> {
+        let Opening { opener, is_dead } = *self.seal?;
+        opener.map(|opener| (opener, is_dead))
+    }
+
     /// Gives an empty buffer back.
     pub(super) fn release(&mut self) {
         if let Some(opener) = self.seal.as_mut().and_then(|seal| seal.opener.as_mut()) {
@@ -249,6 +260,18 @@ impl<'fd> Outgoing<'fd> {
     #[inline]
     pub(super) fn pending(&self) -> usize {
         self.seal.as_ref().map_or(0, |seal| seal.records.len() - seal.start)
+    }
+
+    /// Whether it is not sealed, or its seal has not failed and no call has to be told why a write
+    /// was cut short.
+    pub(super) fn is_whole(&self) -> bool {
+        let is_whole = |seal: &Sealing| seal.sealer.is_some() && seal.cut_short.is_none();
+        self.seal.as_deref().is_none_or(is_whole)
+    }
+
+    /// The seal.
+    pub(super) fn into_sealer(self) -> Option<Sealer> {
+        self.seal.and_then(|seal| seal.sealer)
     }
 
     /// The timeout or the interrupt of a write that has accepted bytes all the same.

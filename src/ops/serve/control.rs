@@ -136,8 +136,13 @@ impl Engine {
         if self.common.has_stopped_for(self.common.limits().drain) {
             self.end_now();
         }
-        let due = locked(&self.table).take_due(now);
-        for (token, mut peer) in due {
+        let due = {
+            let mut table = locked(&self.table);
+            table.put_to_rest(now);
+            table.take_due(now)
+        };
+        for (token, kept) in due {
+            let mut peer = kept.wake(&self.common);
             let next = catch_unwind(AssertUnwindSafe(|| peer.expire(&self.common)));
             self.proceed(token, peer, next.unwrap_or(Next::Close));
         }
@@ -165,7 +170,7 @@ impl Engine {
         self.listen_for(Interest::Pause);
         let mut table = locked(&self.table);
         for token in table.parked() {
-            if let Some(due) = table.peek(token).and_then(|peer| peer.drain(now)) {
+            if let Some(due) = table.peek(token).and_then(|kept| kept.drain(now)) {
                 table.note(token, due);
             }
         }
@@ -185,7 +190,7 @@ impl Engine {
             let tokens = table.parked();
             tokens
                 .into_iter()
-                .filter_map(|token| Some((token, table.take(token)?)))
+                .filter_map(|token| Some((token, table.take(token)?.wake(&self.common))))
                 .collect::<Vec<_>>()
         };
         let waiting = locked(&self.lanes).clear();

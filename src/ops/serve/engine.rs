@@ -24,6 +24,7 @@ use super::log::{Level, add, take};
 use super::options::ServerOptions;
 use super::peer::{Lane, Next, Peer};
 use super::pool::Pool;
+use super::resting::Kept;
 use super::stop::Stop;
 use super::table::{Parked, Table};
 use crate::error::{Error, ErrorKind, Result};
@@ -125,16 +126,8 @@ impl Engine {
 
     /// Makes a connection of a descriptor.
     pub(super) fn connect(&self, ends: Ends<'static>) -> Result<Connection<'static>> {
-        let limits = self.common.limits();
-        let options = ConnectionOptions {
-            max_header: limits.max_header,
-            max_depth: limits.max_depth,
-            max_body: limits.max_body,
-            max_queue: limits.max_queue,
-            stall: Some(limits.stall),
-            interrupted: self.hook(),
-            ..ConnectionOptions::default()
-        };
+        let options =
+            ConnectionOptions { interrupted: self.hook(), ..self.common.limits().connection() };
         let connection = Connection::new(ends, options)?;
         if let Some(fd) = connection.read_fd()
             && sockopt::set_socket_keepalive(fd, true).is_ok()
@@ -162,14 +155,14 @@ impl Engine {
         };
         add(&self.common.counts.connections, 1);
         add(&self.common.counts.connections_now, 1);
-        if let Some((token, peer)) = evicted {
+        if let Some((token, kept)) = evicted {
             add(&self.common.counts.refused_limit, 1);
             self.common.log.line(
                 Level::Warning,
                 format_args!("the oldest connection without a key is closed"),
             );
-            if let Some(peer) = peer {
-                self.close(token, peer);
+            if let Some(kept) = kept {
+                self.close(token, kept.wake(&self.common));
             }
         }
         let mut peer = Box::new(Peer::new(connection, needs_key, is_refused));
@@ -224,7 +217,8 @@ impl Engine {
     /// An event of a connection.
     pub(super) fn on_event(self: &Arc<Engine>, token: Token) {
         // It may have been closed since.
-        let Some(mut peer) = locked(&self.table).call(token) else { return };
+        let Some(kept) = locked(&self.table).call(token) else { return };
+        let mut peer = kept.wake(&self.common);
         let next = self.turn(&mut peer);
         self.work(token, peer, next);
     }
@@ -349,20 +343,24 @@ impl Engine {
             self.close(token, peer);
             return None;
         }
+        let kept = Kept::new(peer);
         let mut table = locked(&self.table);
         let parked =
-            if self.ends_now() { Parked::Doomed(peer) } else { table.park(token, peer, due) };
+            if self.ends_now() { Parked::Doomed(kept) } else { table.park(token, kept, due) };
         match parked {
             Parked::Here { is_first } => {
                 if is_first {
-                    self.timer.set(Some(due));
+                    self.timer.set(table.first_time());
                 }
                 None
             }
-            Parked::Called(peer) => Some(peer),
-            Parked::Doomed(peer) => {
+            Parked::Called(kept) => {
                 drop(table);
-                self.close(token, peer);
+                Some(kept.wake(&self.common))
+            }
+            Parked::Doomed(kept) => {
+                drop(table);
+                self.close(token, kept.wake(&self.common));
                 None
             }
         }

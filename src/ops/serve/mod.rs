@@ -9,6 +9,7 @@ mod log;
 mod options;
 mod peer;
 mod pool;
+mod resting;
 mod server;
 mod service;
 mod stop;

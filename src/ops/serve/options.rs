@@ -8,6 +8,7 @@ use super::log::{Level, LogFunction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::auth::keyring::Keyring;
+use crate::ops::frame::ConnectionOptions;
 use crate::wire::seal::terms::Terms;
 
 /// Who may use a server.
@@ -96,6 +97,18 @@ impl Limits {
         }
         self.auth_timeout = self.auth_timeout.min(limits::AUTH_TIMEOUT_HARD);
         Ok(self)
+    }
+
+    /// Those of each connection.
+    pub(super) fn connection(&self) -> ConnectionOptions {
+        ConnectionOptions {
+            max_header: self.max_header,
+            max_depth: self.max_depth,
+            max_body: self.max_body,
+            max_queue: self.max_queue,
+            stall: Some(self.stall),
+            ..ConnectionOptions::default()
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Peer {
     /// It ends, see above.
     pub(super) is_ending: bool,
     /// Bytes were left that no event tells of.
-    holds_sealed: bool,
+    pub(super) holds_sealed: bool,
     /// The peer has ended its direction.
     pub(super) has_ended: bool,
     /// A request that was not taken yet, and the length of its body.

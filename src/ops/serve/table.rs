@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::peer::Peer;
+use super::resting::Kept;
 use crate::io::poller::Token;
 use crate::ops::frame::Handle;
 
@@ -23,6 +23,8 @@ pub(super) struct Table {
     /// Connections, and those of them that have proved no key yet or are being refused.
     count: usize,
     pending: usize,
+    /// When connections are to be put to rest.
+    rest: Option<Instant>,
     /// When connections are accepted again.
     pub(super) resume: Option<Instant>,
     /// When a server that stops ends what still runs, or waits for that no longer.
@@ -49,14 +51,14 @@ pub(super) enum Parked {
     /// It is; `is_first`: it is due before all others.
     Here { is_first: bool },
     /// An event has come meanwhile.
-    Called(Box<Peer>),
+    Called(Kept),
     /// It must be closed.
-    Doomed(Box<Peer>),
+    Doomed(Kept),
 }
 
 enum Place {
     Free,
-    Parked(Box<Peer>),
+    Parked(Kept),
     Busy,
 }
 
@@ -107,10 +109,10 @@ impl Table {
     }
 
     /// Takes a parked connection; `None`: another thread has it, or it was closed.
-    pub(super) fn take(&mut self, token: Token) -> Option<Box<Peer>> {
+    pub(super) fn take(&mut self, token: Token) -> Option<Kept> {
         let slot = self.slot(token)?;
         match std::mem::replace(&mut slot.place, Place::Busy) {
-            Place::Parked(peer) => Some(peer),
+            Place::Parked(kept) => Some(kept),
             other => {
                 slot.place = other;
                 None
@@ -119,26 +121,31 @@ impl Table {
     }
 
     /// As [`take`](Self::take) for an event. The thread that has the connection looks again.
-    pub(super) fn call(&mut self, token: Token) -> Option<Box<Peer>> {
-        let peer = self.take(token);
-        if peer.is_none()
+    pub(super) fn call(&mut self, token: Token) -> Option<Kept> {
+        let kept = self.take(token);
+        if kept.is_none()
             && let Some(slot) = self.slot(token)
         {
             slot.is_called = true;
         }
-        peer
+        kept
     }
 
     /// Puts a connection back until an event, or `due`.
-    pub(super) fn park(&mut self, token: Token, peer: Box<Peer>, due: Instant) -> Parked {
+    pub(super) fn park(&mut self, token: Token, kept: Kept, due: Instant) -> Parked {
         let Some(slot) = self.slot(token).filter(|slot| !slot.is_doomed) else {
-            return Parked::Doomed(peer);
+            return Parked::Doomed(kept);
         };
         if std::mem::take(&mut slot.is_called) {
-            return Parked::Called(peer);
+            return Parked::Called(kept);
         }
-        slot.place = Place::Parked(peer);
-        Parked::Here { is_first: self.note(token, due) }
+        let rests_at = kept.rests_at();
+        slot.place = Place::Parked(kept);
+        let is_first = self.note(token, due);
+        if self.rest.is_none() {
+            self.rest = rests_at;
+        }
+        Parked::Here { is_first: is_first || self.rest == rests_at && rests_at.is_some() }
     }
 
     /// Sets when a connection is due; whether that is before all others. A later time than before
@@ -155,11 +162,11 @@ impl Table {
 
     /// The first time at which something may be due.
     pub(super) fn first_time(&self) -> Option<Instant> {
-        [self.first, self.resume, self.end].into_iter().flatten().min()
+        [self.first, self.rest, self.resume, self.end].into_iter().flatten().min()
     }
 
     /// Takes all parked connections whose time is up.
-    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(Token, Box<Peer>)> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(Token, Kept)> {
         if self.first.is_none_or(|first| first > now) {
             return Vec::new();
         }
@@ -169,13 +176,33 @@ impl Table {
             let (Some(at), Place::Parked(_)) = (slot.due, &slot.place) else { continue };
             if at > now {
                 first = Some(first.map_or(at, |first| first.min(at)));
-            } else if let Place::Parked(peer) = std::mem::replace(&mut slot.place, Place::Busy) {
-                due.push((token_of(index, slot), peer));
+            } else if let Place::Parked(kept) = std::mem::replace(&mut slot.place, Place::Busy) {
+                due.push((token_of(index, slot), kept));
             }
         }
         // Not more often than this, however many there are.
         self.first = first.map(|first| first.max(now + SCANS));
         due
+    }
+
+    /// Puts connections to rest that have waited for a while.
+    pub(super) fn put_to_rest(&mut self, now: Instant) {
+        if self.rest.is_none_or(|at| at > now) {
+            return;
+        }
+        self.rest = None;
+        let mut left = AT_ONCE;
+        for slot in &mut self.slots {
+            let Place::Parked(kept) = &slot.place else { continue };
+            let Some(at) = kept.rests_at() else { continue };
+            if at > now || left == 0 {
+                self.rest = Some(self.rest.map_or(at, |rest| rest.min(at)));
+            } else if let Place::Parked(kept) = std::mem::replace(&mut slot.place, Place::Busy) {
+                slot.place = Place::Parked(kept.rest());
+                left -= 1;
+            }
+        }
+        self.rest = self.rest.map(|at| at.max(now + SCANS));
     }
 
     /// It has proved its key.
@@ -187,7 +214,7 @@ impl Table {
     }
 
     /// The oldest that has proved nothing. If another thread has it, that thread closes it.
-    pub(super) fn evict(&mut self) -> Option<(Token, Option<Box<Peer>>)> {
+    pub(super) fn evict(&mut self) -> Option<(Token, Option<Kept>)> {
         let pending = |(index, slot): (usize, &Slot)| Some((slot.pending?, token_of(index, slot)));
         let (_, token) = self.slots.iter().enumerate().filter_map(pending).min()?;
         self.settle(token);
@@ -212,9 +239,9 @@ impl Table {
     }
 
     /// Looks at a parked connection.
-    pub(super) fn peek(&mut self, token: Token) -> Option<&mut Peer> {
+    pub(super) fn peek(&mut self, token: Token) -> Option<&mut Kept> {
         match &mut self.slot(token)?.place {
-            Place::Parked(peer) => Some(peer),
+            Place::Parked(kept) => Some(kept),
             _ => None,
         }
     }
@@ -232,3 +259,5 @@ fn token_of(index: usize, slot: &Slot) -> Token {
 
 /// The shortest time between two looks at all connections.
 const SCANS: Duration = Duration::from_millis(5);
+/// Connections that are put to rest in one look, during which other threads wait.
+const AT_ONCE: usize = 256;

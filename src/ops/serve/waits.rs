@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use super::common::Common;
 use super::log::{Level, add};
 use super::peer::{Next, Peer, Waits};
+use super::resting::quiet;
 use crate::error::{Error, ErrorKind};
 use crate::io::poller::{Interest, is_readable};
 use crate::io::stream::sink::unread;
@@ -116,7 +117,7 @@ impl Peer {
     fn step_of(&self, common: &Common, now: Instant) -> Instant {
         let limits = &common.options.limits;
         let time = match self.waits {
-            Waits::Request if common.is_draining() => self.quiet(),
+            Waits::Request if common.is_draining() => quiet(self.is_fresh),
             Waits::Request => limits.idle,
             Waits::Body | Waits::Room => limits.stall,
             _ => FAR,
@@ -215,16 +216,10 @@ impl Peer {
     pub(super) fn drain(&mut self, now: Instant) -> Option<Instant> {
         match self.waits {
             Waits::Handshake => self.limit = Some(now + limits::LINGER_TIME),
-            Waits::Request => self.due = now + self.quiet(),
+            Waits::Request => self.due = now + quiet(self.is_fresh),
             _ => return None,
         }
         Some(self.limit.map_or(self.due, |limit| limit.min(self.due)))
-    }
-
-    /// How long a server that stops waits for a request that may be on its way. The first one comes
-    /// a round trip after the connection.
-    fn quiet(&self) -> Duration {
-        if self.is_fresh { limits::QUIET * 5 } else { limits::QUIET }
     }
 
     /// Gives back what an idle connection does not need.

@@ -411,6 +411,11 @@ impl Decoder {
         }
     }
 
+    /// Whether it is between two messages, and nothing of the next one was fed.
+    pub(crate) fn is_between(&self) -> bool {
+        self.check_between().is_ok() && self.rest().is_empty()
+    }
+
     #[inline]
     fn check_between(&self) -> Result<()> {
         if self.failed.is_some() || self.left > 0 {

@@ -1,0 +1,112 @@
+//! A connection that waits for its next request, as small as it gets: most of a server's do that
+//! most of the time.
+
+use std::time::{Duration, Instant};
+
+use super::common::Common;
+use super::peer::{Peer, Waits};
+use crate::io::poller::Interest;
+use crate::limits;
+use crate::ops::frame::{Connection, Resting};
+
+/// A connection that waits, and that no thread has.
+pub(super) enum Kept {
+    Whole(Box<Peer>),
+    Resting(Box<Rest>),
+}
+
+/// What is left of one at rest.
+pub(super) struct Rest {
+    connection: Resting,
+    is_fresh: bool,
+    armed: Option<Interest>,
+    due: Instant,
+}
+
+impl Kept {
+    /// Keeps a connection; at rest, if it waits for its first request: that may never come.
+    pub(super) fn new(peer: Box<Peer>) -> Kept {
+        if peer.is_fresh { peer.rest() } else { Kept::Whole(peer) }
+    }
+
+    /// The connection, to go on with.
+    pub(super) fn wake(self, common: &Common) -> Box<Peer> {
+        match self {
+            Kept::Whole(peer) => peer,
+            Kept::Resting(rest) => Box::new(rest.wake(common)),
+        }
+    }
+
+    /// When it is to be put to rest, if it should be.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        match self {
+            Kept::Whole(peer) if peer.may_rest() => peer.since.checked_add(REST),
+            _ => None,
+        }
+    }
+
+    /// Puts it to rest.
+    pub(super) fn rest(self) -> Kept {
+        match self {
+            Kept::Whole(peer) => peer.rest(),
+            rest @ Kept::Resting(_) => rest,
+        }
+    }
+
+    /// The server stops: a new time, if it waits for a request or the handshake.
+    pub(super) fn drain(&mut self, now: Instant) -> Option<Instant> {
+        match self {
+            Kept::Whole(peer) => peer.drain(now),
+            Kept::Resting(rest) => {
+                rest.due = now + quiet(rest.is_fresh);
+                Some(rest.due)
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Whether it only waits for a request.
+    fn may_rest(&self) -> bool {
+        self.waits == Waits::Request
+            && self.limit.is_none()
+            && self.ahead.is_none()
+            && self.counted == 0
+            && !(self.is_refused || self.is_ending || self.has_ended || self.holds_sealed)
+    }
+
+    fn rest(mut self: Box<Peer>) -> Kept {
+        let may_rest = self.is_authenticated && self.may_rest();
+        let connection = self.connection.take_if(|there| may_rest && there.is_at_rest());
+        match connection.and_then(Connection::rest) {
+            Some(connection) => Kept::Resting(Box::new(Rest {
+                connection,
+                is_fresh: self.is_fresh,
+                armed: self.armed,
+                due: self.due,
+            })),
+            None => Kept::Whole(self),
+        }
+    }
+}
+
+impl Rest {
+    fn wake(self, common: &Common) -> Peer {
+        let connection = self.connection.wake(&common.limits().connection());
+        let mut peer = Peer::new(connection, false, false);
+        let proof = peer.connection.as_ref().and_then(Connection::proof);
+        peer.key = proof.map(|proof| proof.key_id.clone()).unwrap_or_default();
+        (peer.is_fresh, peer.armed) = (self.is_fresh, self.armed);
+        (peer.waits, peer.due) = (Waits::Request, self.due);
+        peer
+    }
+}
+
+/// How long a server that stops waits for a request that may be on its way. The first one comes a
+/// round trip after the connection.
+pub(super) fn quiet(is_fresh: bool) -> Duration {
+    if is_fresh { limits::QUIET * 5 } else { limits::QUIET }
+}
+
+/// How long a connection waits for a request before it is put to rest: a busy one never is.
+const REST: Duration = Duration::from_secs(1);
