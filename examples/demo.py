@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -46,6 +47,7 @@ def main() -> int:
         many_connections,
         handshake,
         sealed,
+        agents,
         datagrams,
         streams,
         interrupts,
@@ -76,7 +78,17 @@ It takes half a minute.
 """
 
 NEXT = """
-To try it yourself, start a server in one terminal:
+To try it yourself, make a key and start an agent in one terminal:
+
+    target/release/framefd key new key
+    target/release/framefd serve --listen 127.0.0.1:7010 --exec -k key
+
+and use it from another:
+
+    target/release/framefd run -k key 127.0.0.1:7010 'echo hello; uname -a'
+    target/release/framefd shell -k key 127.0.0.1:7010
+
+The example programs, in C or in Python: start a server in one terminal,
 
     target/examples/exec_server --port 7000
 
@@ -96,7 +108,6 @@ Files work the same way:
 
 On a network, both sides need a key, and seal what they send:
 
-    head -c 32 /dev/urandom > key; chmod 600 key
     target/examples/exec_server --host 0.0.0.0 --port 7002 --seal --key-file key
     target/examples/exec_client --seal --key-file key localhost 7002 'echo hello'
 
@@ -384,6 +395,45 @@ def sealed(story: Story) -> None:
                         f"{pair(server, client)} {text(ran.stdout)}, status {ran.returncode};"
                         f" {last_line(put.stdout).partition(',')[0]}",
                     )
+
+
+def agents(story: Story) -> None:
+    """The program framefd
+
+    It is an agent for a machine, and a client of such agents: commands and files on one sealed
+    connection. Each machine here has a key of its own. Whoever steals the key of one, and with
+    it that machine, gets no further: no other machine takes it.
+    """
+    framefd = str(launch.TARGET / "release" / "framefd")
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        machines = {}
+        for name in ("web", "db"):
+            key, root = Path(directory, f"{name}.key"), Path(directory, name)
+            root.mkdir()
+            made = run([framefd, "key", "new", str(key)])
+            story.check(made.returncode == 0, f"framefd key new {key.name}")
+            agent = [framefd, "serve", "--listen", "127.0.0.1:0", "--name", name, "-k", str(key)]
+            agent += ["--exec", "--root", str(root), "--writable"]
+            machines[name] = stack.enter_context(launch.server(agent))
+
+        def ask(verb: str, key: str, name: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+            file = str(Path(directory, f"{key}.key"))
+            return run([framefd, verb, "-k", file, "--name", name, *words])
+
+        web, db = (":".join(machine.address) for machine in machines.values())
+        ran = ask("run", "web", "web", web, "echo hello; exit 3")
+        story.check(
+            (ran.stdout, ran.returncode) == (b"hello\n", 3),
+            f"framefd run WEB 'echo hello; exit 3': {text(ran.stdout)}, status {ran.returncode}",
+        )
+        put = ask("put", "db", "db", __file__, f"{db}:copy")
+        same = Path(directory, "db", "copy").read_bytes() == Path(__file__).read_bytes()
+        story.check(same and put.returncode == 0, "framefd put demo.py DB:copy")
+        stolen = ask("run", "web", "db", db, "echo stolen")
+        story.check(
+            (stolen.stdout, stolen.returncode) == (b"", 255),
+            f"the key of WEB at DB, status {stolen.returncode}: {last_line(stolen.stderr)}",
+        )
 
 
 def speak_after(server: launch.Server, options: list[str], *steps: tuple[str, int]) -> bytes:
