@@ -20,6 +20,7 @@ pub(super) struct Rest {
     connection: Resting,
     is_fresh: bool,
     armed: Option<Interest>,
+    fruitless: u8,
     due: Instant,
 }
 
@@ -83,6 +84,7 @@ impl Peer {
                 connection,
                 is_fresh: self.is_fresh,
                 armed: self.armed,
+                fruitless: self.fruitless,
                 due: self.due,
             })),
             None => Kept::Whole(self),
@@ -97,7 +99,7 @@ impl Rest {
         let proof = peer.connection.as_ref().and_then(Connection::proof);
         peer.key = proof.map(|proof| proof.key_id.clone()).unwrap_or_default();
         (peer.is_fresh, peer.armed) = (self.is_fresh, self.armed);
-        (peer.waits, peer.due) = (Waits::Request, self.due);
+        (peer.waits, peer.due, peer.fruitless) = (Waits::Request, self.due, self.fruitless);
         peer
     }
 }
@@ -110,3 +112,30 @@ pub(super) fn quiet(is_fresh: bool) -> Duration {
 
 /// How long a connection waits for a request before it is put to rest: a busy one never is.
 const REST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::io::testing;
+    use crate::ops::serve::{Server, ServerOptions};
+
+    /// A socket reports its error queue until the host has read it, and the server does not.
+    #[test]
+    fn a_socket_that_calls_for_nothing_does_not_keep_it_busy() {
+        let (ours, theirs) = testing::with_an_error_queue();
+        let server = Server::new(ServerOptions::default()).unwrap();
+        server.add(ours).unwrap();
+        let begun = Instant::now();
+        let mut turns = 0;
+        while begun.elapsed() < Duration::from_millis(300) {
+            match server.step(Some(Duration::from_millis(10))) {
+                Ok(()) => turns += 1,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+            }
+        }
+        // One in a millisecond, after the first ones.
+        assert!((17..400).contains(&turns), "{turns}");
+        drop(theirs);
+    }
+}
