@@ -14,15 +14,18 @@ missing tool skips what needs it; with CI set it is an error.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import dataclasses
 import importlib.metadata
 import importlib.util
+import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,31 +160,35 @@ def main() -> int:
         # As a shell's job in the background: the tests of Ctrl-C must not inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.only:
-        return run(named(arguments.only), {}, None)
+        return run([named(arguments.only)], {}, None)
     if arguments.quick:
-        return run(quick(), STYLE, MINUTES["quick"])
+        return run([quick()], STYLE, MINUTES["quick"])
     if arguments.long:
-        return run(long(), LONG_EXTRAS, MINUTES["long"])
+        return run([long()], LONG_EXTRAS, MINUTES["long"])
     if arguments.pythons:
-        return run(package_tests(), {}, MINUTES["pythons"])
+        return run([package_tests()], {}, MINUTES["pythons"])
     if arguments.list:
         print(*pythons(), sep="\n")
         return 0
     return run(everything(), EXTRAS, MINUTES["all"])
 
 
-def everything() -> list[Suite]:
+def everything() -> list[list[Suite]]:
+    """What needs cargo and what needs Python, at the same time: much of both is waiting."""
     package = str(ROOT / "bindings" / "python" / "framefd")
-    return [
+    rust = [
         *style(),
         Suite("cargo doc", ["cargo", "doc", "--quiet", "--no-deps"], "", DOC_FLAGS),
-        Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
         Suite("Rust and C", CARGO_TEST),
         Suite("the program framefd", [*CARGO_TEST, *PROGRAM]),
+    ]
+    python = [
+        Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
         *(unittest(folder) for folder in FOLDERS),
         sealed_package(),
         sealed("1", SEALED_PART),
     ]
+    return [rust, python]
 
 
 def style() -> list[Suite]:
@@ -316,9 +323,10 @@ def version_of_python(python: str) -> tuple[int, int] | None:
     return major, minor
 
 
-def run(suites: list[Suite], extras: dict[str, str], minutes: int | None) -> int:
-    """Runs them one after the other; the last line counts. Without ``minutes``, running no
-    test at all is a failure."""
+def run(lanes: list[list[Suite]], extras: dict[str, str], minutes: int | None) -> int:
+    """Runs the lanes at the same time, and the suites of each one after the other; the last
+    line counts. Without ``minutes``, running no test at all is a failure."""
+    suites = [suite for lane in lanes for suite in lane]
     missing = [name for name in extras if not present(name)]
     for name in missing:
         print(f"missing, so what needs it is skipped: {name} ({extras[name]})")
@@ -329,12 +337,22 @@ def run(suites: list[Suite], extras: dict[str, str], minutes: int | None) -> int
         words = plural(minutes, "minute")
         print(f"{len(suites)} suites, about {words} on two cpus", flush=True)
     begin, count, broken, left_out = time.monotonic(), Count(), [], 0
-    for suite in suites:
-        if suite.needs in missing:
+    interrupted = threading.Event()
+
+    def run_lane(lane: list[Suite]) -> list[tuple[Suite, Count, bool] | None]:
+        return [run_one(suite, missing) for suite in lane if not interrupted.is_set()]
+
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        try:
+            done = list(pool.map(run_lane, lanes))
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
+    for outcome in itertools.chain(*done):
+        if outcome is None:
             left_out += 1
-            line(suite.name, f"skipped: {suite.needs} is missing")
             continue
-        seen, passed = run_one(suite)
+        suite, seen, passed = outcome
         count += seen
         if not passed:
             broken.append(suite.name)
@@ -352,8 +370,11 @@ def run(suites: list[Suite], extras: dict[str, str], minutes: int | None) -> int
     return 1 if broken else 0
 
 
-def run_one(suite: Suite) -> tuple[Count, bool]:
-    print(f"{suite.name:38}", end="", flush=True)
+def run_one(suite: Suite, missing: list[str]) -> tuple[Suite, Count, bool] | None:
+    """Runs a suite, and shows a line once it is over; ``None`` if it was left out."""
+    if suite.needs in missing:
+        print(f"{suite.name:38}skipped: {suite.needs} is missing", flush=True)
+        return None
     environment = os.environ | {"PYTHONPATH": str(ROOT / "bindings" / "python")}
     environment |= suite.environment
     begin = time.monotonic()
@@ -371,14 +392,11 @@ def run_one(suite: Suite) -> tuple[Count, bool]:
     count = counted(done.stdout)
     # From 3.12 on unittest has a status of its own for "no tests were run".
     passed = done.returncode == 0 or (count.total == 0 and "NO TESTS RAN" in done.stdout)
-    print(f"{told(count) if passed else 'FAILED':44}{seconds:6.1f} s", flush=True)
-    if not passed:
-        print(done.stdout, flush=True)
-    return count, passed
-
-
-def line(name: str, text: str) -> None:
-    print(f"{name:38}{text}", flush=True)
+    text = f"{suite.name:38}{told(count) if passed else 'FAILED':44}{seconds:6.1f} s\n"
+    # At once, beside the other lane.
+    sys.stdout.write(text if passed else f"{text}{done.stdout}\n")
+    sys.stdout.flush()
+    return suite, count, passed
 
 
 def told(count: Count) -> str:
