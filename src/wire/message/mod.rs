@@ -197,7 +197,7 @@ fn refusal(fields: &Fields<'_>) -> Result<Error> {
     Ok(Error::new(kind, crate::wire::json::escape(message.as_bytes())))
 }
 
-const REPLY_CODES: [(&str, ErrorKind); 12] = [
+const REPLY_CODES: [(&str, ErrorKind); 13] = [
     ("bad_request", ErrorKind::RemoteBadRequest),
     ("unsupported", ErrorKind::RemoteUnsupported),
     ("denied", ErrorKind::RemoteDenied),
@@ -210,6 +210,7 @@ const REPLY_CODES: [(&str, ErrorKind); 12] = [
     ("busy", ErrorKind::RemoteBusy),
     ("spawn_failed", ErrorKind::RemoteSpawnFailed),
     ("io", ErrorKind::RemoteIo),
+    ("other", ErrorKind::RemoteOther),
 ];
 
 /// Kinds whose reply code means the same: the message need not say it again.
