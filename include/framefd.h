@@ -13,9 +13,9 @@
  *  10  files, client         put, get, trees, stat, list, mkdir                  7
  *  11  files, server         served below one directory                          2
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
- *  13  serving               a server for connections, commands, files and requests of your own 12
+ *  13  serving               a server for connections, commands, files and requests of your own 13
  *  14  appendix              every error code, in words
- *                                                                     in all 119 functions
+ *                                                                     in all 120 functions
  *
  * For every function, unless its comment says otherwise:
  *
@@ -2067,11 +2067,16 @@ struct frame_server_options {
      * clients sent is escaped in it, and of each level no more than a few pass in a second. It is
      * called on any thread of the server, on several at once. */
     void (*log)(void *context, uint32_t level, const char *text);
-    /* Passed to log(). */
+    /* Called before each wait, after each signal, and at least once a second, by the thread of
+     * frame_server_run() or frame_server_step(), not with a timeout of 0; without workers also
+     * while a request waits there. Return non-zero to end the call for the request, and then that
+     * function, with FRAME_ECANCELED. May be NULL. */
+    int (*interrupted)(void *context);
+    /* Passed to log() and interrupted(). */
     void *context;
 };
 #define FRAME_SERVER_OPTIONS_INIT { sizeof(struct frame_server_options), 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
 
 /* A server of connections: of its own requests, of commands and of files. Everything is off until
  * it is added.
@@ -2116,6 +2121,14 @@ int frame_server_add(struct frame_server *s, int fd);
 /* For the flags of frame_server_handle(): the handler is called once the header has come, and
  * reads the body with frame_connection_read(). What it leaves is dropped, up to 16 MiB. */
 #define FRAME_HANDLER_STREAM 1
+/* The same: the handler may reply later, on any thread. If it returns 0, c is the host's until
+ * frame_server_done(). The server serves other clients meanwhile; further requests of this one
+ * wait. c can be used like any other connection: a host with a loop of its own polls for what
+ * frame_connection_inspect() says. request is valid until the handler returns.
+ *
+ * If the handler returns a code, c is not its own, and frame_server_done() was not called. When a
+ * stop ends what still runs, calls on c return FRAME_EABORTED. */
+#define FRAME_HANDLER_LATER 2
 
 /* Passes requests with this cmd to handler, on a thread of the server, several at once.
  *
@@ -2135,6 +2148,18 @@ int frame_server_handle(struct frame_server *s, const char *cmd,
                                        struct frame_connection *c,
                                        const struct frame_view *request),
                         void *context, uint32_t flags);
+
+/* Ends a request whose handler has FRAME_HANDLER_LATER: with what was sent on c, or with the reply
+ * `ok` if that is nothing. If code is not 0, the reply is the error for it, as for a handler's
+ * result; message is its text for people, or NULL.
+ *
+ * Any thread may call it, before or after the handler has returned, also after
+ * frame_server_free(). It does not wait. Then free c with frame_connection_free(); without this
+ * call that ends the request with FRAME_ECANCELED.
+ *
+ * Returns 0. FRAME_ESTATE: c is not the connection of such a request, or the request is done.
+ * FRAME_EBUSY: another call is using c. FRAME_EINVAL. */
+int frame_server_done(struct frame_connection *c, int code, const char *message);
 
 /* Serves commands, see exec_serve(). Their senders can do everything that the host's user can.
  *
@@ -2161,8 +2186,8 @@ int frame_server_serve_files(struct frame_server *s, int root_fd, uint32_t flags
 /* Serves until the server is stopped and every request is answered.
  *
  * Returns 0. FRAME_ETIMEDOUT: requests were cut, because drain_ms had passed or a second stop
- * came. FRAME_EBUSY: it runs, or a handler calls this. FRAME_EIO with errno (EAGAIN: no threads),
- * FRAME_EFORKED. */
+ * came. FRAME_EBUSY: it runs, or a handler calls this. FRAME_ECANCELED: interrupted() says so; it
+ * can be called again. FRAME_EIO with errno (EAGAIN: no threads), FRAME_EFORKED. */
 int frame_server_run(struct frame_server *s);
 
 /* The descriptor to poll(2) for reading before each frame_server_step(). It is valid until
@@ -2175,7 +2200,7 @@ int frame_server_poll_fd(struct frame_server *s);
  * timeout_ms says. Without workers it serves requests, and takes as long as they do.
  *
  * Returns 0. FRAME_ETIMEDOUT: there was nothing to do. FRAME_ECLOSED: the server has stopped.
- * FRAME_EBUSY, FRAME_EIO with errno, FRAME_EFORKED. */
+ * FRAME_EBUSY, FRAME_ECANCELED, FRAME_EIO with errno, FRAME_EFORKED. */
 int frame_server_step(struct frame_server *s, int timeout_ms);
 
 /* Stops a server. Who waits in the queue of a listening socket is accepted and served, requests

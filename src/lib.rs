@@ -211,8 +211,8 @@ pub mod datagram {
 /// ```
 pub mod serve {
     pub use crate::ops::serve::{
-        Access, BodyMode, Commands, Counters, ExecPolicy, FilePolicy, Files, Handler, Level,
-        Limits, Listening, LogFunction, Request, Server, ServerOptions, Stopper,
+        Access, BodyMode, Commands, Counters, ExecPolicy, FilePolicy, Files, Handler, Interrupted,
+        Later, Level, Limits, Listening, LogFunction, Request, Server, ServerOptions, Stopper,
     };
 }
 

@@ -86,6 +86,7 @@ fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Res
         },
         log: Some(Arc::new(move |level, line| lines.event(level, line))),
         log_level: Level::Info,
+        ..ServerOptions::default()
     });
     let server = server.map_err(failed)?;
     if arguments.exec {

@@ -19,8 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::frame::Connection;
 use crate::ops::serve::{
-    Access, BodyMode, Commands, ExecPolicy, FilePolicy, Files, Level, Limits, Listening,
-    LogFunction, Request, Serve, Server, ServerOptions,
+    Access, BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handled, Left, Level, Limits,
+    Listening, LogFunction, Request, Serve, Server, ServerOptions, lend,
 };
 use crate::wire::auth::KeyId;
 use crate::wire::seal::terms::{ServerName, Terms};
@@ -95,7 +95,12 @@ pub struct FrameServerOptions {
     /// clients sent is escaped in it, and of each level no more than a few pass in a second. It is
     /// called on any thread of the server, on several at once.
     pub log: Option<unsafe extern "C" fn(context: *mut c_void, level: u32, text: *const c_char)>,
-    /// Passed to log().
+    /// Called before each wait, after each signal, and at least once a second, by the thread of
+    /// frame_server_run() or frame_server_step(), not with a timeout of 0; without workers also
+    /// while a request waits there. Return non-zero to end the call for the request, and then that
+    /// function, with FRAME_ECANCELED. May be NULL.
+    pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
+    /// Passed to log() and interrupted().
     pub context: *mut c_void,
 }
 
@@ -127,6 +132,7 @@ impl FrameServerOptions {
                 FRAME_LOG_DEBUG => Level::Debug,
                 other => return Err(options::unknown(other, "log_level")),
             },
+            interrupted: self.interrupted.map(|asked| Arc::from(hook::hook(asked, self.context))),
         })
     }
 
@@ -243,6 +249,14 @@ pub extern "C" fn frame_server_add(s: Handle<FrameServer>, fd: Fd) -> c_int {
 /// For the flags of frame_server_handle(): the handler is called once the header has come, and
 /// reads the body with frame_connection_read(). What it leaves is dropped, up to 16 MiB.
 pub const FRAME_HANDLER_STREAM: u32 = 1;
+/// The same: the handler may reply later, on any thread. If it returns 0, c is the host's until
+/// frame_server_done(). The server serves other clients meanwhile; further requests of this one
+/// wait. c can be used like any other connection: a host with a loop of its own polls for what
+/// frame_connection_inspect() says. request is valid until the handler returns.
+///
+/// If the handler returns a code, c is not its own, and frame_server_done() was not called. When a
+/// stop ends what still runs, calls on c return FRAME_EABORTED.
+pub const FRAME_HANDLER_LATER: u32 = 2;
 
 /// Passes requests with this cmd to handler, on a thread of the server, several at once.
 ///
@@ -274,12 +288,18 @@ pub extern "C" fn frame_server_handle(
     code(|| {
         let (s, cmd) = (s.get("s")?, cmd.get("cmd")?);
         let function = handler.ok_or_else(|| invalid("handler is NULL"))?;
-        let mode = match options::flags(flags, FRAME_HANDLER_STREAM, "flags")? {
+        let flags = options::flags(flags, FRAME_HANDLER_STREAM | FRAME_HANDLER_LATER, "flags")?;
+        let mode = match flags & FRAME_HANDLER_STREAM {
             0 => BodyMode::Whole,
             _ => BodyMode::Streamed,
         };
-        let (context, timeout) = (Context::new(context), Some(s.stall));
-        s.server.handle_by(cmd, mode, Box::new(Handler { function, context, timeout }))
+        let handler = Handler {
+            function,
+            context: Context::new(context),
+            timeout: Some(s.stall),
+            keeps: flags & FRAME_HANDLER_LATER != 0,
+        };
+        s.server.handle_by(cmd, mode, Box::new(handler))
     })
 }
 
@@ -289,15 +309,12 @@ struct Handler {
     context: Context,
     /// What FRAME_DEFAULT_TIMEOUT is in it.
     timeout: Option<Duration>,
+    /// FRAME_HANDLER_LATER.
+    keeps: bool,
 }
 
 impl Serve for Handler {
-    fn serve(
-        &self,
-        connection: Connection<'static>,
-        request: &Request<'_>,
-    ) -> (Option<Connection<'static>>, Result<()>) {
-        let mut c = FrameConnection::new(connection, self.timeout);
+    fn serve(&self, connection: Connection<'static>, request: &Request<'_>) -> Handled {
         let header = request.header.text_with_nul();
         let view = FrameView {
             header: header.as_ptr().cast(),
@@ -309,12 +326,57 @@ impl Serve for Handler {
             },
             body_len: request.body.len(),
         };
-        let outcome = match hook::serve(self.function, self.context, &mut c, &view) {
-            0 => Ok(()),
-            code => Err(Error::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Io), "")),
-        };
-        (c.into_inner(), outcome)
+        if self.keeps {
+            let (later, lent) = lend();
+            let give_back = Box::new(|connection, outcome, message| {
+                later.give_back(Left { connection: Some(connection), outcome, message });
+            });
+            let c = FrameConnection::lent(connection, self.timeout, give_back);
+            let failed = hook::serve_and_keep(self.function, self.context, c, &view);
+            if let Some((c, code)) = failed {
+                // It fails only if the host still uses c. Then the connection is lost.
+                let _ = c.give_back(outcome_of(code), None);
+            }
+            return Handled::Later(lent);
+        }
+        let mut c = FrameConnection::new(connection, self.timeout);
+        let code = hook::serve(self.function, self.context, &mut c, &view);
+        Handled::Now(Left::new(c.cell.take().ok(), outcome_of(code)))
     }
+
+    fn may_keep(&self) -> bool {
+        self.keeps
+    }
+}
+
+/// What a handler has returned.
+fn outcome_of(code: c_int) -> Result<()> {
+    match code {
+        0 => Ok(()),
+        code => Err(Error::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Io), "")),
+    }
+}
+
+/// Ends a request whose handler has FRAME_HANDLER_LATER: with what was sent on c, or with the reply
+/// `ok` if that is nothing. If code is not 0, the reply is the error for it, as for a handler's
+/// result; message is its text for people, or NULL.
+///
+/// Any thread may call it, before or after the handler has returned, also after
+/// frame_server_free(). It does not wait. Then free c with frame_connection_free(); without this
+/// call that ends the request with FRAME_ECANCELED.
+///
+/// Returns 0. FRAME_ESTATE: c is not the connection of such a request, or the request is done.
+/// FRAME_EBUSY: another call is using c. FRAME_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn frame_server_done(
+    c: Handle<FrameConnection>,
+    code: c_int,
+    message: Text,
+) -> c_int {
+    self::code(|| {
+        let (c, message) = (c.get("c")?, message.optional("message")?);
+        c.give_back(outcome_of(code), message.map(str::to_owned))
+    })
 }
 
 /// Serves commands, see exec_serve(). Their senders can do everything that the host's user can.
@@ -390,8 +452,8 @@ fn id_of(key: &KeyId, has_keys: bool) -> Result<Option<CString>> {
 /// Serves until the server is stopped and every request is answered.
 ///
 /// Returns 0. FRAME_ETIMEDOUT: requests were cut, because drain_ms had passed or a second stop
-/// came. FRAME_EBUSY: it runs, or a handler calls this. FRAME_EIO with errno (EAGAIN: no threads),
-/// FRAME_EFORKED.
+/// came. FRAME_EBUSY: it runs, or a handler calls this. FRAME_ECANCELED: interrupted() says so; it
+/// can be called again. FRAME_EIO with errno (EAGAIN: no threads), FRAME_EFORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_server_run(s: Handle<FrameServer>) -> c_int {
     code(|| s.get("s")?.server.run())
@@ -411,7 +473,7 @@ pub extern "C" fn frame_server_poll_fd(s: Handle<FrameServer>) -> c_int {
 /// timeout_ms says. Without workers it serves requests, and takes as long as they do.
 ///
 /// Returns 0. FRAME_ETIMEDOUT: there was nothing to do. FRAME_ECLOSED: the server has stopped.
-/// FRAME_EBUSY, FRAME_EIO with errno, FRAME_EFORKED.
+/// FRAME_EBUSY, FRAME_ECANCELED, FRAME_EIO with errno, FRAME_EFORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_server_step(s: Handle<FrameServer>, timeout_ms: c_int) -> c_int {
     code(|| s.get("s")?.server.step(parameter(timeout_ms, None)?))

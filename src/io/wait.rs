@@ -18,7 +18,7 @@ pub type Hook = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
 
 /// With a hook no single wait lasts longer than this: the signal that the hook looks for may
 /// have been delivered to another thread.
-const SLICE: Duration = Duration::from_secs(1);
+pub(crate) const SLICE: Duration = Duration::from_secs(1);
 /// Short compared with any deadline, long compared with a system call.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The longest single wait if a socket can be aborted that is not waited for.

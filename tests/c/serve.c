@@ -390,6 +390,198 @@ static void in_a_child_of_fork_it_is_refused(void)
     close(fd);
 }
 
+/* ---- replies that come later */
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t filled;
+    struct frame_connection *c;
+    char header[64];
+} kept = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, "" };
+
+static int keep(void *context, struct frame_connection *c, const struct frame_view *request)
+{
+    if (context != NULL) { /* done at once, or failed */
+        if (request->body_len == 0)
+            return FRAME_EACCES;
+        CHECK_RETURNS(0, frame_server_done(c, FRAME_EREMOTE_BUSY, "later, please"));
+        CHECK_RETURNS(FRAME_ESTATE, frame_server_done(c, 0, NULL));
+        CHECK_RETURNS(FRAME_ESTATE, frame_connection_send(c, NULL, "x", 1, 0));
+        CHECK_RETURNS(0, frame_connection_abort(c)); /* which is the server's business now */
+        frame_connection_free(c);
+        return 0;
+    }
+    CHECK(pthread_mutex_lock(&kept.mutex) == 0 && request->header_len < sizeof kept.header);
+    memcpy(kept.header, request->header, request->header_len + 1);
+    kept.c = c;
+    CHECK(pthread_cond_signal(&kept.filled) == 0 && pthread_mutex_unlock(&kept.mutex) == 0);
+    return 0;
+}
+
+static struct frame_connection *take_kept(void)
+{
+    struct frame_connection *c;
+    CHECK(pthread_mutex_lock(&kept.mutex) == 0);
+    while (kept.c == NULL)
+        CHECK(pthread_cond_wait(&kept.filled, &kept.mutex) == 0);
+    c = kept.c;
+    kept.c = NULL;
+    CHECK(pthread_mutex_unlock(&kept.mutex) == 0);
+    return c;
+}
+
+static void a_handler_may_reply_later(void)
+{
+    uint32_t workers;
+    for (workers = 0; workers <= 1; workers++) {
+        struct frame_server_options opts = FRAME_SERVER_OPTIONS_INIT;
+        struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
+        struct frame_connection *c, *other, *late;
+        struct frame *reply;
+        char address[64];
+        struct frame_server *s;
+        pthread_t thread;
+        int fd = listener(address);
+        opts.workers = workers;
+        s = server_with(&opts);
+        CHECK_RETURNS(0, frame_server_handle(s, "keep", keep, NULL, FRAME_HANDLER_LATER));
+        CHECK_RETURNS(0, frame_server_handle(s, "done", keep, s, FRAME_HANDLER_LATER));
+        CHECK_RETURNS(0, frame_server_listen(s, fd));
+        thread = start(s);
+        c = client(address);
+        other = client(address);
+        CHECK_RETURNS(0, frame_connection_send(c, "{\"cmd\":\"keep\"}", NULL, 0, LONG_MS));
+        CHECK_RETURNS(0, frame_connection_send(c, "{\"cmd\":\"keep\"}", NULL, 0, LONG_MS));
+        late = take_kept();
+        ask(other, "{\"cmd\":\"upper\"}", "meanwhile", "MEANWHILE");
+        CHECK_RETURNS(0, frame_connection_inspect(late, &state));
+        CHECK(state.read_fd >= 0 && state.broken == 0);
+        CHECK_RETURNS(0, frame_connection_reply(late, kept.header, NULL, "late", 4, 0));
+        CHECK_RETURNS(0, frame_server_done(late, 0, NULL));
+        frame_connection_free(late);
+        CHECK_RETURNS(0, frame_connection_recv(c, LONG_MS, &reply));
+        CHECK_BODY("late", reply);
+        frame_free(reply);
+        frame_connection_free(take_kept()); /* without frame_server_done() */
+        CHECK_RETURNS(0, frame_connection_recv(c, LONG_MS, &reply));
+        CHECK(strstr(frame_header(reply, NULL), "\"status\":\"error\"") != NULL);
+        frame_free(reply);
+        CHECK_RETURNS(FRAME_EREMOTE_DENIED, frame_connection_call(c, "{\"cmd\":\"done\"}", NULL, 0,
+                                                                  LONG_MS, &reply));
+        CHECK_RETURNS(FRAME_EREMOTE_BUSY, frame_connection_call(c, "{\"cmd\":\"done\"}", "x", 1,
+                                                                LONG_MS, &reply));
+        CHECK(strstr(frame_last_error(), "later, please") != NULL);
+        CHECK_RETURNS(FRAME_ESTATE, frame_server_done(c, 0, NULL));
+        CHECK_RETURNS(FRAME_EINVAL, frame_server_done(NULL, 0, NULL));
+        frame_connection_free(other);
+        frame_connection_free(c);
+        stop(s, thread);
+        close(fd);
+    }
+}
+
+/* ---- a handler that forks */
+
+static bool child_returns;
+
+/* With ThreadSanitizer of clang a thread of the library cannot end in a child of fork(2). */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ROUNDS 3
+#endif
+#endif
+#ifndef ROUNDS
+#define ROUNDS 4
+#endif
+
+/* What only the parent's threads knew is no leak: another program ends here. */
+static void leave(void)
+{
+    execl("/bin/true", "true", NULL);
+    _exit(1);
+}
+
+static int forks(void *context, struct frame_connection *c, const struct frame_view *request)
+{
+    (void)context;
+    if (fork() == 0) {
+        CHECK(atexit(leave) == 0);
+        if (!child_returns)
+            leave();
+    }
+    return frame_connection_reply(c, request->header, NULL, "one", 3, 0);
+}
+
+static void *run_until_forked(void *s)
+{
+    int code = frame_server_run(s);
+    CHECK(code == 0 || code == FRAME_EFORKED);
+    if (code == FRAME_EFORKED)
+        leave();
+    return NULL;
+}
+
+/* The child has the same epoll: what it leaves undone, the parent does. */
+static void a_handler_may_fork(void)
+{
+    int round;
+    for (round = 0; round < ROUNDS; round++) {
+        struct frame_server_options opts = FRAME_SERVER_OPTIONS_INIT;
+        struct frame_connection *c, *other;
+        struct frame_server *s;
+        struct frame *none;
+        pthread_t thread;
+        char address[64];
+        int fd = listener(address), status;
+        opts.workers = round & 1;
+        child_returns = (round & 2) != 0;
+        s = server_with(&opts);
+        CHECK_RETURNS(0, frame_server_handle(s, "fork", forks, NULL, 0));
+        CHECK_RETURNS(0, frame_server_listen(s, fd));
+        CHECK(pthread_create(&thread, NULL, run_until_forked, s) == 0);
+        c = client(address);
+        other = client(address);
+        ask(other, "{\"cmd\":\"upper\"}", "before", "BEFORE");
+        ask(c, "{\"cmd\":\"fork\"}", "", "one");
+        CHECK(wait(&status) > 0);
+        CHECK_RETURNS(0, status);
+        CHECK_RETURNS(FRAME_ETIMEDOUT, frame_connection_recv(c, 0, &none));
+        ask(c, "{\"cmd\":\"upper\"}", "after", "AFTER");
+        ask(other, "{\"cmd\":\"upper\"}", "after", "AFTER");
+        frame_connection_free(c);
+        frame_connection_free(other);
+        stop(s, thread);
+        close(fd);
+    }
+}
+
+/* ---- a host that wants its thread back */
+
+static int asked;
+
+static int interrupted(void *context)
+{
+    CHECK(context == &seven);
+    return ++asked == 1 ? 1 : 0;
+}
+
+static void the_host_may_end_a_wait(void)
+{
+    struct frame_server_options opts = FRAME_SERVER_OPTIONS_INIT;
+    struct frame_server *s;
+    opts.interrupted = interrupted;
+    opts.context = &seven;
+    CHECK_RETURNS(0, frame_server_new(&opts, &s));
+    CHECK_RETURNS(FRAME_ECANCELED, frame_server_run(s));
+    CHECK_RETURNS(0, frame_server_step(s, 0));
+    CHECK(asked == 1); /* without a wait it is not asked */
+    CHECK_RETURNS(FRAME_ETIMEDOUT, frame_server_step(s, 1));
+    CHECK(asked > 1);
+    CHECK_RETURNS(0, frame_server_stop(s));
+    CHECK_RETURNS(0, frame_server_run(s));
+    frame_server_free(s);
+}
+
 static void what_is_wrong_is_refused(void)
 {
     struct frame_server_options opts = FRAME_SERVER_OPTIONS_INIT;
@@ -424,7 +616,7 @@ static void what_is_wrong_is_refused(void)
     CHECK_RETURNS(FRAME_EINVAL, frame_server_handle(s, "x", NULL, NULL, 0));
     CHECK_RETURNS(FRAME_EINVAL, frame_server_handle(s, NULL, who, NULL, 0));
     CHECK_RETURNS(FRAME_EINVAL, frame_server_handle(s, "", who, NULL, 0));
-    CHECK_RETURNS(FRAME_EINVAL, frame_server_handle(s, "x", who, NULL, 2));
+    CHECK_RETURNS(FRAME_EINVAL, frame_server_handle(s, "x", who, NULL, 4));
     CHECK_RETURNS(FRAME_EINVAL, frame_server_counters(s, NULL));
     CHECK_RETURNS(0, frame_server_counters(s, &counts));
     CHECK(counts.connections == 0);
@@ -443,5 +635,8 @@ int main(void)
     a_foreign_loop_serves_it();
     an_odd_host_can_have_it();
     in_a_child_of_fork_it_is_refused();
+    a_handler_may_reply_later();
+    a_handler_may_fork();
+    the_host_may_end_a_wait();
     return 0;
 }

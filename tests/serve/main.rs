@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod later;
 mod limits;
 mod requests;
 mod stop;

@@ -108,6 +108,7 @@ FRAME_LOG_WARNING = 2
 FRAME_LOG_INFO = 3
 FRAME_LOG_DEBUG = 4
 FRAME_HANDLER_STREAM = 1
+FRAME_HANDLER_LATER = 2
 FRAME_SERVE_READ = 1
 FRAME_SERVE_WRITE = 2
 
@@ -532,6 +533,9 @@ class FrameDatagramOptions(SizedStructure):
 FrameServerOptionsLog = CFUNCTYPE(None, c_void_p, c_uint32, c_char_p)
 
 
+FrameServerOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
+
+
 class FrameServerOptions(SizedStructure):
     _fields_ = [
         ("size", c_uint32),
@@ -555,6 +559,7 @@ class FrameServerOptions(SizedStructure):
         ("ring", c_void_p),
         ("server_name", c_char_p),
         ("log", FrameServerOptionsLog),
+        ("interrupted", FrameServerOptionsInterrupted),
         ("context", c_void_p),
     ]
 
@@ -775,6 +780,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int,
         (c_void_p, c_char_p, FrameServerHandleHandler, c_void_p, c_uint32),
     ),
+    "frame_server_done": (c_int, (c_void_p, c_int, c_char_p)),
     "frame_server_serve_exec": (c_int, (c_void_p, POINTER(ExecOptions))),
     "frame_server_serve_files": (
         c_int,

@@ -19,8 +19,8 @@ pub struct ConnectionCell {
     /// The running streamed command, which uses the connection until it has ended.
     running: ManuallyDrop<UnsafeCell<Slot>>,
     is_running: AtomicBool,
-    /// Both were moved out.
-    is_taken: bool,
+    /// Both were moved out. The bits of both directions stay set then.
+    is_taken: AtomicBool,
 }
 
 /// A streamed command, if there is one: most connections never have any.
@@ -43,26 +43,31 @@ impl ConnectionCell {
             connection: ManuallyDrop::new(UnsafeCell::new(connection)),
             running: ManuallyDrop::new(UnsafeCell::new(None)),
             is_running: AtomicBool::new(false),
-            is_taken: false,
+            is_taken: AtomicBool::new(false),
         }
     }
 
-    /// The connection, out of sync if a streamed command is running; `None` if another call is
-    /// using it.
-    pub fn into_inner(mut self) -> Option<Connection<'static>> {
-        if *self.busy.get_mut() != 0 {
-            return None;
-        }
-        // SAFETY: nobody uses them, and they are not used again.
-        let (connection, running) = unsafe {
-            (ManuallyDrop::take(&mut self.connection), ManuallyDrop::take(&mut self.running))
-        };
-        self.is_taken = true;
-        let connection = connection.into_inner();
-        if running.into_inner().is_some() {
+    /// Moves the connection out, which is out of sync if a streamed command is running. Later calls
+    /// are [`ErrorKind::State`]. [`ErrorKind::Busy`]: another call is using it.
+    pub fn take(&self) -> Result<Connection<'static>> {
+        let turn = self.enter(BOTH)?;
+        self.is_taken.store(true, Ordering::Release);
+        // Nobody enters any more.
+        std::mem::forget(turn);
+        // SAFETY: nobody uses them, and with both bits set nobody will. They are not dropped again.
+        let (connection, running) =
+            unsafe { (self.connection.get().read(), self.running.get().read()) };
+        if running.is_some() {
             connection.shared().break_by(&is_streaming());
         }
-        Some(connection)
+        Ok(connection)
+    }
+
+    /// Aborts the connection, unless it was moved out.
+    pub fn abort(&self) {
+        if !self.is_taken.load(Ordering::Acquire) {
+            self.handle.abort();
+        }
     }
 
     /// Its interrupt.
@@ -169,7 +174,9 @@ impl ConnectionCell {
 
     #[cold]
     fn taken(&self) -> Error {
-        if self.handle.is_here() {
+        if self.is_taken.load(Ordering::Acquire) {
+            Error::new(ErrorKind::State, "its request is done, and the connection the server's")
+        } else if self.handle.is_here() {
             Error::new(ErrorKind::Busy, "another call is using this connection")
         } else {
             Error::new(ErrorKind::Forked, "another thread was using it during fork(2)")
@@ -179,7 +186,7 @@ impl ConnectionCell {
 
 impl Drop for ConnectionCell {
     fn drop(&mut self) {
-        if self.is_taken {
+        if *self.is_taken.get_mut() {
             return;
         }
         if *self.busy.get_mut() == 0 {

@@ -31,6 +31,22 @@ pub fn serve<C, R>(
     unsafe { function(context.get(), connection, request) }
 }
 
+/// The same for a connection that the host keeps if it returns 0, until it frees it.
+pub fn serve_and_keep<C, R>(
+    function: ServeFunction<C, R>,
+    context: Context,
+    connection: C,
+    request: &R,
+) -> Option<(C, c_int)> {
+    let kept = Box::into_raw(Box::new(connection));
+    // SAFETY: as above.
+    match unsafe { function(context.get(), kept, request) } {
+        0 => None,
+        // SAFETY: it came from a box, and the host has not freed it: the header says so.
+        code => Some((*unsafe { Box::from_raw(kept) }, code)),
+    }
+}
+
 /// Passes a line to the host, which lives until it returns.
 pub fn line(function: LineFunction, context: Context, level: u32, text: &CStr) {
     // SAFETY: as above.

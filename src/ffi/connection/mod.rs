@@ -12,11 +12,12 @@ pub use receive::*;
 pub use send::*;
 
 use std::ffi::{CString, c_int, c_void};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::cell::{ConnectionCell, Slot};
 use crate::ffi::boundary::hook::hook;
@@ -144,19 +145,57 @@ impl FrameConnectionOptions {
 pub struct FrameConnection {
     pub(in crate::ffi) cell: ConnectionCell,
     timeout: Option<Duration>,
+    /// Set for the connection of a request that a server waits for.
+    give_back: Mutex<Option<GiveBack>>,
 }
+
+/// Gives the connection of a request back: with what became of the request, and the text of the
+/// error reply.
+pub(in crate::ffi) type GiveBack =
+    Box<dyn FnOnce(Connection<'static>, Result<()>, Option<String>) + Send>;
 
 impl FrameConnection {
     pub(in crate::ffi) fn new(
         connection: Connection<'static>,
         timeout: Option<Duration>,
     ) -> FrameConnection {
-        FrameConnection { cell: ConnectionCell::new(connection), timeout }
+        let (cell, give_back) = (ConnectionCell::new(connection), Mutex::default());
+        FrameConnection { cell, timeout, give_back }
     }
 
-    /// The connection, unless another call is using it.
-    pub(in crate::ffi) fn into_inner(self) -> Option<Connection<'static>> {
-        self.cell.into_inner()
+    /// The connection of a request, which its server gets back.
+    #[cfg(feature = "serve")]
+    pub(in crate::ffi) fn lent(
+        connection: Connection<'static>,
+        timeout: Option<Duration>,
+        give_back: GiveBack,
+    ) -> FrameConnection {
+        let mut lent = FrameConnection::new(connection, timeout);
+        lent.give_back = Mutex::new(Some(give_back));
+        lent
+    }
+
+    /// Gives it back.
+    pub(in crate::ffi) fn give_back(
+        &self,
+        outcome: Result<()>,
+        message: Option<String>,
+    ) -> Result<()> {
+        let (connection, give_back) = {
+            let mut place = self.give_back.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(give_back) = place.take() else {
+                return Err(Error::new(ErrorKind::State, "no server waits for this connection"));
+            };
+            match self.cell.take() {
+                Ok(connection) => (connection, give_back),
+                Err(error) => {
+                    *place = Some(give_back);
+                    return Err(error);
+                }
+            }
+        };
+        give_back(connection, outcome, message);
+        Ok(())
     }
 
     /// A timeout parameter of one of its functions.
@@ -220,6 +259,14 @@ pub extern "C" fn frame_connection_new(
     })
 }
 
+impl Drop for FrameConnection {
+    fn drop(&mut self) {
+        // Without frame_server_done(): the client gets a reply all the same. If there is none to
+        // give back, or a call is using it, there is nothing to be done here.
+        let _ = self.give_back(Err(Error::new(ErrorKind::Canceled, "")), None);
+    }
+}
+
 /// Frees a connection; NULL is ignored. Queued bytes are dropped, and nothing is sent or shut
 /// down: see frame_connection_end(). The descriptors are closed if the connection owns them.
 #[unsafe(no_mangle)]
@@ -267,7 +314,7 @@ pub extern "C" fn frame_connection_end(
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_connection_abort(c: Handle<FrameConnection>) -> c_int {
     code_in_handler(|| {
-        c.get_in_handler()?.cell.handle().abort();
+        c.get_in_handler()?.cell.abort();
         Ok(())
     })
 }

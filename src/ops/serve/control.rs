@@ -11,11 +11,13 @@ use super::engine::Engine;
 use super::listening::{LISTENER, Listener, Listening, STOP, TIMER};
 use super::locked;
 use super::log::{Level, add};
+use super::options::Interrupted;
 use super::peer::Next;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
 use crate::io::poller::{Interest, Token};
 use crate::io::stream::address;
+use crate::io::wait::SLICE;
 use crate::limits;
 
 impl Engine {
@@ -36,7 +38,12 @@ impl Engine {
             return stopped();
         }
         let mut tokens = Vec::new();
-        self.control.wait::<EVENTS>(&mut tokens, timeout)?;
+        match &self.common.options.interrupted {
+            Some(interrupted) if timeout != Some(Duration::ZERO) => {
+                self.wait_and_ask(&mut tokens, timeout, interrupted)?;
+            }
+            _ => self.control.wait::<EVENTS>(&mut tokens, timeout)?,
+        }
         for &token in &tokens {
             match token {
                 STOP => self.on_stop(),
@@ -52,8 +59,29 @@ impl Engine {
             return stopped();
         }
         match tokens.len() {
+            _ if self.stop.was_interrupted() => Err(interrupted()),
             0 => Err(Error::new(ErrorKind::TimedOut, "nothing happened")),
             _ => Ok(()),
+        }
+    }
+
+    /// Waits for events, and asks the host whether to go on.
+    fn wait_and_ask(
+        &self,
+        tokens: &mut Vec<Token>,
+        timeout: Option<Duration>,
+        asked: &Interrupted,
+    ) -> Result<()> {
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+        loop {
+            if asked().is_break() {
+                return Err(interrupted());
+            }
+            let left = deadline.remaining().map_or(SLICE, |left| left.min(SLICE));
+            self.control.wait::<EVENTS>(tokens, Some(left))?;
+            if !tokens.is_empty() || deadline.passed() {
+                return Ok(());
+            }
         }
     }
 
@@ -216,6 +244,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Canceled, "the host has ended the wait")
 }
 
 /// Events of one turn, and connections that are accepted in one.

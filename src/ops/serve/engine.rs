@@ -22,19 +22,21 @@ use super::listening::{Listener, QUIT, STOP, TIMER};
 use super::locked;
 use super::log::{Level, add, take};
 use super::options::ServerOptions;
-use super::peer::{Lane, Next, Peer};
+use super::peer::{Lane, Next, Peer, Pending};
 use super::pool::Pool;
 use super::resting::Kept;
 use super::stop::Stop;
 use super::table::{Parked, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::poller::{Bell, Interest, Poller, Repeat, Timer, Token};
+use crate::io::process::fork::Origin;
 use crate::io::wait::Hook;
 use crate::limits;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
 
 pub(super) struct Engine {
     pub(super) common: Common,
+    origin: Origin,
     /// Listeners, the stop and the timer; without workers the connections as well.
     pub(super) control: Poller,
     /// What the workers wait for.
@@ -68,6 +70,7 @@ impl Engine {
             shared.add_for_all(quit.fd(), QUIT)?;
         }
         Ok(Engine {
+            origin: Origin::here(),
             control,
             shared,
             stop,
@@ -85,6 +88,12 @@ impl Engine {
     }
 
     // ---- what peers ask for
+
+    /// Whether this is the process that made it. A child of fork(2) has the same epoll, and must
+    /// change nothing in it.
+    pub(super) fn is_here(&self) -> bool {
+        self.origin.is_here()
+    }
 
     /// Whether it has stopped.
     pub(super) fn is_over(&self) -> bool {
@@ -142,7 +151,7 @@ impl Engine {
     }
 
     /// Lets a connection in.
-    pub(super) fn admit(&self, connection: Connection<'static>) {
+    pub(super) fn admit(self: &Arc<Engine>, connection: Connection<'static>) {
         let limits = self.common.limits();
         let needs_key = self.common.options.access.ring.is_some();
         let (token, evicted, is_refused) = {
@@ -177,11 +186,18 @@ impl Engine {
             return None;
         }
         let (stop, drain) = (Arc::clone(&self.stop), self.common.limits().drain);
+        let interrupted = self.common.options.interrupted.clone();
         let seen = OnceLock::new();
-        Some(Box::new(move || match stop.count() {
-            0 => ControlFlow::Continue(()),
-            1 if seen.get_or_init(Instant::now).elapsed() < drain => ControlFlow::Continue(()),
-            _ => stop.cut(),
+        Some(Box::new(move || {
+            // A signal's handler may have asked it to stop.
+            if interrupted.as_ref().is_some_and(|asked| asked().is_break()) {
+                return stop.interrupt();
+            }
+            match stop.count() {
+                0 => ControlFlow::Continue(()),
+                1 if seen.get_or_init(Instant::now).elapsed() < drain => ControlFlow::Continue(()),
+                _ => stop.cut(),
+            }
         }))
     }
 
@@ -207,7 +223,12 @@ impl Engine {
             }
             match tokens.first() {
                 Some(&QUIT) => return,
-                Some(&token) => self.on_event(token),
+                Some(&token) => {
+                    self.on_event(token);
+                    if !self.is_here() {
+                        return; // a handler has forked, and this is the child
+                    }
+                }
                 None if self.pool.leave(self.running()) => return,
                 None => {}
             }
@@ -220,7 +241,11 @@ impl Engine {
         let Some(kept) = locked(&self.table).call(token) else { return };
         let mut peer = kept.wake(&self.common);
         let next = self.turn(&mut peer);
-        self.work(token, peer, next);
+        if self.is_here() {
+            self.work(token, peer, next);
+        } else {
+            Box::leak(peer);
+        }
     }
 
     fn turn(&self, peer: &mut Peer) -> Next {
@@ -285,7 +310,7 @@ impl Engine {
     }
 
     /// Parks or closes a connection, for a thread that serves no requests.
-    pub(super) fn proceed(&self, token: Token, peer: Box<Peer>, next: Next) {
+    pub(super) fn proceed(self: &Arc<Engine>, token: Token, peer: Box<Peer>, next: Next) {
         let mut called = self.try_proceed(token, peer, next);
         while let Some(peer) = called {
             // The event comes again.
@@ -295,7 +320,12 @@ impl Engine {
     }
 
     /// The same; the connection, if an event has come meanwhile.
-    fn try_proceed(&self, token: Token, mut peer: Box<Peer>, next: Next) -> Option<Box<Peer>> {
+    fn try_proceed(
+        self: &Arc<Engine>,
+        token: Token,
+        mut peer: Box<Peer>,
+        next: Next,
+    ) -> Option<Box<Peer>> {
         match next {
             Next::Wait(interest, due) => self.park(token, peer, interest, due),
             Next::Proved => {
@@ -303,11 +333,36 @@ impl Engine {
                 let next = peer.proved(&self.common, is_one_too_many);
                 self.try_proceed(token, peer, next)
             }
+            Next::Later => {
+                self.hold(token, peer);
+                None
+            }
             Next::Close | Next::Run(_) => {
                 self.close(token, peer);
                 None
             }
         }
+    }
+
+    /// Goes on once its handler gives the connection back. Until then nobody waits for an event of
+    /// it here: the host may.
+    fn hold(self: &Arc<Engine>, token: Token, mut peer: Box<Peer>) {
+        let Some(pending) = peer.pending.take() else { return self.close(token, peer) };
+        let Pending { lent, request } = *pending;
+        if let (Some(fd), Some(_)) = (request.fd, peer.armed.take()) {
+            self.poller().remove(fd);
+        }
+        add(&self.common.counts.requests_now, 1);
+        let engine = Arc::clone(self);
+        lent.wait(move |left| {
+            if !engine.is_here() {
+                Box::leak(peer);
+                return;
+            }
+            take(&engine.common.counts.requests_now);
+            let next = peer.resume(&engine.common, &request, left);
+            engine.proceed(token, peer, next);
+        });
     }
 
     /// Whether a descriptor is of a kind that can be waited for.

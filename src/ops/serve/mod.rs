@@ -4,6 +4,7 @@ mod common;
 mod control;
 mod engine;
 mod lanes;
+mod later;
 mod listening;
 mod log;
 mod options;
@@ -18,12 +19,14 @@ mod waits;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use later::Later;
+pub(crate) use later::{Left, lend};
 pub use listening::Listening;
 pub use log::{Counters, Level, LogFunction};
-pub use options::{Access, Limits, ServerOptions};
+pub use options::{Access, Interrupted, Limits, ServerOptions};
 pub use server::{Server, Stopper};
-pub(crate) use service::Serve;
 pub use service::{BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handler, Request};
+pub(crate) use service::{Handled, Serve};
 
 /// A panic leaves nothing half changed that a lock protects.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

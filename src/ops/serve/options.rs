@@ -1,6 +1,7 @@
 //! How a server serves: access, limits, the log.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +116,9 @@ impl Limits {
 /// More connections than a process has descriptors.
 const MAX_SLOTS: usize = 1 << 20;
 
+/// Asked while a call waits; `Break` ends the call.
+pub type Interrupted = Arc<dyn Fn() -> ControlFlow<()> + Send + Sync>;
+
 /// How a server serves.
 #[derive(Clone, Default)]
 pub struct ServerOptions {
@@ -132,6 +136,11 @@ pub struct ServerOptions {
     pub log: Option<LogFunction>,
     /// The lines that it gets: this level and those that matter more.
     pub log_level: Level,
+    /// Asked before each wait, after each signal and once a second, by the thread of
+    /// [`run`](super::Server::run) or [`step`](super::Server::step); without workers also while a
+    /// request waits. `Break` ends the call, and then `run` or `step`, with
+    /// [`ErrorKind::Canceled`].
+    pub interrupted: Option<Interrupted>,
 }
 
 impl fmt::Debug for ServerOptions {

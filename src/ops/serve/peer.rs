@@ -5,8 +5,9 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::common::Common;
+use super::later::{Left, Lent};
 use super::log::{Level, add};
-use super::service::{BodyMode, Request, Serve, Service};
+use super::service::{BodyMode, Handled, Request, Serve, Service};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::poller::Interest;
 use crate::io::stream::address;
@@ -25,6 +26,8 @@ pub(super) enum Next {
     Proved,
     /// Its request takes long, and needs a place.
     Run(Lane),
+    /// Its handler has the connection, and replies later.
+    Later,
     Close,
 }
 
@@ -64,6 +67,22 @@ pub(super) enum Dispatched {
     /// Its body has not come yet.
     Incomplete,
     Run(Lane),
+    /// It is pending.
+    Later,
+}
+
+/// A request whose handler has returned and not replied.
+pub(super) struct Pending {
+    pub(super) lent: Lent,
+    pub(super) request: Handed,
+}
+
+/// A request that was handed to its handler.
+pub(super) struct Handed {
+    header: Header,
+    /// Bytes that the connection had accepted before.
+    accepted: u64,
+    pub(super) fd: Option<BorrowedFd<'static>>,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
@@ -84,6 +103,7 @@ pub(super) struct Peer {
     pub(super) has_ended: bool,
     /// A request that was not taken yet, and the length of its body.
     pub(super) ahead: Option<(Header, u64)>,
+    pub(super) pending: Option<Box<Pending>>,
     /// What is missing for the next step.
     missing: Waits,
     pub(super) waits: Waits,
@@ -120,6 +140,7 @@ impl Peer {
             holds_sealed: false,
             has_ended: false,
             ahead: None,
+            pending: None,
             missing: Waits::Request,
             waits: Waits::Nothing,
             since: now,
@@ -275,6 +296,9 @@ impl Peer {
 
     /// After a request, or before one that takes long.
     fn served(&mut self, common: &Common, dispatched: &Dispatched) -> Result<Option<Next>> {
+        if matches!(dispatched, Dispatched::Later) {
+            return Ok(Some(Next::Later));
+        }
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         if let Dispatched::Run(lane) = dispatched {
             connection.try_flush()?;
@@ -321,10 +345,11 @@ impl Peer {
                 connection.take_header()?;
                 let hello = &common.services().hello;
                 connection.reply(header.text(), Some(hello), &[], Duration::ZERO)?;
+                add(&common.counts.requests, 1);
             }
             Some(Service::Handler(handler, BodyMode::Streamed)) => {
                 connection.take_header()?;
-                self.handle(common, &**handler, &header, &[])?;
+                return self.handle(common, &**handler, header, &[]);
             }
             Some(Service::Handler(handler, BodyMode::Whole)) => {
                 if body_len > common.options.limits.max_body {
@@ -335,10 +360,9 @@ impl Peer {
                     self.ahead = Some((header, body_len));
                     return Ok(Dispatched::Incomplete);
                 };
-                self.handle(common, &**handler, &header, &body)?;
+                return self.handle(common, &**handler, header, &body);
             }
         }
-        add(&common.counts.requests, 1);
         Ok(Dispatched::Served)
     }
 
@@ -347,17 +371,66 @@ impl Peer {
         &mut self,
         common: &Common,
         handler: &dyn Serve,
-        header: &Header,
+        header: Header,
         body: &[u8],
-    ) -> Result<()> {
-        let connection = self.connection.take().ok_or_else(lost)?;
-        let (before, begun) = (connection.accepted(), Instant::now());
-        let request = Request { header, body, key: &self.key };
-        let _counted = common.count_request();
-        let (connection, outcome) = handler.serve(connection, &request);
-        self.connection = connection;
+    ) -> Result<Dispatched> {
+        let mut connection = self.connection.take().ok_or_else(lost)?;
+        if handler.may_keep() && connection.queued() > 0 {
+            // The replies before it do not wait for the host.
+            connection.try_flush()?;
+        }
+        let (accepted, fd) = (connection.accepted(), connection.read_fd());
+        let (begun, request) = (Instant::now(), Handed { header, accepted, fd });
+        let counted = common.count_request();
+        let outcome =
+            handler.serve(connection, &Request { header: &request.header, body, key: &self.key });
+        drop(counted);
+        let left = match outcome {
+            Handled::Now(left) => left,
+            Handled::Later(lent) => {
+                let Some(back) = lent.left() else {
+                    self.pending = Some(Box::new(Pending { lent, request }));
+                    return Ok(Dispatched::Later);
+                };
+                back
+            }
+        };
+        self.answer(common, &request, left)?;
+        // The replies before it do not wait for a handler that takes long.
+        if let Some(connection) = &mut self.connection
+            && begun.elapsed() >= SLOW
+        {
+            connection.try_flush()?;
+        }
+        Ok(Dispatched::Served)
+    }
+
+    /// Its handler has replied, and given the connection back.
+    pub(super) fn resume(&mut self, common: &Common, request: &Handed, left: Left) -> Next {
+        self.try_resume(common, request, left).unwrap_or_else(|error| self.failed(common, &error))
+    }
+
+    fn try_resume(&mut self, common: &Common, request: &Handed, left: Left) -> Result<Next> {
+        self.answer(common, request, left)?;
         let connection = self.connection.as_mut().ok_or_else(lost)?;
-        let is_answered = connection.accepted() != before;
+        connection.try_flush()?;
+        if let Some(next) = self.served(common, &Dispatched::Served)? {
+            return Ok(next);
+        }
+        let next = self.wait(common, Instant::now(), Waits::Request, true);
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        // No event tells of these.
+        let has_more = connection.buffered() > 0 || connection.holds_sealed() || self.has_ended;
+        Ok(if has_more { next.at_once() } else { next })
+    }
+
+    /// Makes sure that a request gets a reply.
+    fn answer(&mut self, common: &Common, request: &Handed, left: Left) -> Result<()> {
+        let header = &request.header;
+        self.connection = left.connection;
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let is_answered = connection.accepted() != request.accepted;
+        let outcome = left.outcome;
         let outcome = outcome.and_then(|()| match connection.to_send() {
             0 => Ok(()),
             left => {
@@ -369,7 +442,7 @@ impl Peer {
             Ok(()) => connection.reply(header.text(), None, &[], Duration::ZERO)?,
             Err(error) => {
                 add(&common.counts.errors, 1);
-                let (kind, text) = (error.kind(), error.to_string());
+                let (kind, text) = (error.kind(), left.message.unwrap_or(error.to_string()));
                 if is_answered {
                     // Whoever waits for more would wait for ever.
                     self.is_ending = true;
@@ -379,12 +452,7 @@ impl Peer {
                 common.log.line(Level::Debug, format_args!("{}: {text}", self.who()));
             }
         }
-        // The replies before it do not wait for a handler that takes long.
-        if let Some(connection) = &mut self.connection
-            && begun.elapsed() >= SLOW
-        {
-            connection.try_flush()?;
-        }
+        add(&common.counts.requests, 1);
         Ok(())
     }
 

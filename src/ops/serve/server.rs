@@ -9,15 +9,18 @@ use rustix::net::AddressFamily;
 use rustix::net::sockopt;
 
 use super::engine::Engine;
+use super::later::Later;
 use super::listening::Listening;
 use super::locked;
 use super::log::{Counters, Level};
 use super::options::ServerOptions;
-use super::service::{BodyMode, Commands, Files, Handler, Serve, Service, Services};
+use super::service::{
+    BodyMode, Commands, Files, Handler, LaterHandler, Request, Serve, Service, Services,
+};
 use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::root::Root;
-use crate::io::process::fork::Origin;
+use crate::ops::frame::Connection;
 
 /// A server. Everything is off until it is added.
 ///
@@ -29,7 +32,6 @@ pub struct Server {
     services: Mutex<Option<Services>>,
     /// Held during a turn.
     turn: Mutex<()>,
-    origin: Origin,
 }
 
 /// Stops a server, from any thread and from a signal handler.
@@ -61,7 +63,6 @@ impl Server {
             engine: Arc::new(Engine::new(options)?),
             services: Mutex::new(Some(services)),
             turn: Mutex::new(()),
-            origin: Origin::here(),
         })
     }
 
@@ -111,12 +112,21 @@ impl Server {
         &self,
         cmd: &str,
         mode: BodyMode,
-        handler: impl Fn(&mut crate::ops::frame::Connection<'static>, &super::Request<'_>) -> Result<()>
-        + Send
-        + Sync
-        + 'static,
+        handler: impl Fn(&mut Connection<'static>, &Request<'_>) -> Result<()> + Send + Sync + 'static,
     ) -> Result<()> {
         let handler: Box<Handler> = Box::new(handler);
+        self.handle_by(cmd, mode, Box::new(handler))
+    }
+
+    /// The same for a handler that may reply later, on any thread, while the server serves others.
+    /// Further requests of the client wait until then.
+    pub fn handle_later(
+        &self,
+        cmd: &str,
+        mode: BodyMode,
+        handler: impl Fn(Connection<'static>, &Request<'_>, Later) + Send + Sync + 'static,
+    ) -> Result<()> {
+        let handler: Box<LaterHandler> = Box::new(handler);
         self.handle_by(cmd, mode, Box::new(handler))
     }
 
@@ -230,13 +240,13 @@ impl Server {
     }
 
     fn check_process(&self) -> Result<()> {
-        if self.origin.is_here() { Ok(()) } else { Err(Error::new(ErrorKind::Forked, "")) }
+        if self.engine.is_here() { Ok(()) } else { Err(Error::new(ErrorKind::Forked, "")) }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.origin.is_here() {
+        if !self.engine.is_here() {
             return;
         }
         self.engine.end_now();

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::later::{Later, Left, Lent, lend};
 use super::options::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -28,26 +29,46 @@ pub struct Request<'a> {
 /// of the connection.
 pub type Handler = dyn Fn(&mut Connection<'static>, &Request<'_>) -> Result<()> + Send + Sync;
 
-/// A handler, which gets the connection for as long as it runs. If it does not return it, the
-/// connection is closed.
+/// Serves a request as [`Handler`], and gives its connection back with [`Later::done`], before or
+/// after it returns.
+pub type LaterHandler = dyn Fn(Connection<'static>, &Request<'_>, Later) + Send + Sync;
+
+/// What has become of a request once its handler has returned.
+#[expect(clippy::large_enum_variant, reason = "a box for each request would cost more")]
+pub(crate) enum Handled {
+    Now(Left),
+    Later(Lent),
+}
+
+/// A handler, which gets the connection.
 pub(crate) trait Serve: Send + Sync {
     /// Serves a request.
-    fn serve(
-        &self,
-        connection: Connection<'static>,
-        request: &Request<'_>,
-    ) -> (Option<Connection<'static>>, Result<()>);
+    fn serve(&self, connection: Connection<'static>, request: &Request<'_>) -> Handled;
+
+    /// Whether it may keep the connection.
+    fn may_keep(&self) -> bool {
+        false
+    }
 }
 
 impl Serve for Box<Handler> {
-    fn serve(
-        &self,
-        mut connection: Connection<'static>,
-        request: &Request<'_>,
-    ) -> (Option<Connection<'static>>, Result<()>) {
+    fn serve(&self, mut connection: Connection<'static>, request: &Request<'_>) -> Handled {
         let served = catch_unwind(AssertUnwindSafe(|| self(&mut connection, request)));
         let served = served.unwrap_or_else(|_| Err(Error::new(ErrorKind::Panic, "a handler")));
-        (Some(connection), served)
+        Handled::Now(Left::new(Some(connection), served))
+    }
+}
+
+impl Serve for Box<LaterHandler> {
+    fn serve(&self, connection: Connection<'static>, request: &Request<'_>) -> Handled {
+        let (later, lent) = lend();
+        // After a panic the connection is dropped, and so closed.
+        let _ = catch_unwind(AssertUnwindSafe(|| self(connection, request, later)));
+        Handled::Later(lent)
+    }
+
+    fn may_keep(&self) -> bool {
+        true
     }
 }
 

@@ -12,12 +12,14 @@ pub(super) struct Stop {
     pub(super) bell: Bell,
     /// A call was ended by it.
     pub(super) has_cut: AtomicBool,
+    /// The host has ended a call.
+    is_interrupted: AtomicBool,
 }
 
 impl Stop {
     pub(super) fn new() -> Result<Stop> {
-        let (count, has_cut) = (AtomicU32::new(0), AtomicBool::new(false));
-        Ok(Stop { count, bell: Bell::new()?, has_cut })
+        let (has_cut, is_interrupted) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Stop { count: AtomicU32::new(0), bell: Bell::new()?, has_cut, is_interrupted })
     }
 
     /// Async-signal-safe.
@@ -28,6 +30,17 @@ impl Stop {
 
     pub(super) fn count(&self) -> u32 {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// The host wants its thread back.
+    pub(super) fn interrupt(&self) -> ControlFlow<()> {
+        self.is_interrupted.store(true, Ordering::Release);
+        ControlFlow::Break(())
+    }
+
+    /// Whether it has wanted that since this was last asked.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.is_interrupted.swap(false, Ordering::AcqRel)
     }
 
     /// The call must end that asks this.
