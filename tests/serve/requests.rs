@@ -110,6 +110,31 @@ fn half_an_answer_ends_the_connection() {
     }
 }
 
+/// Also if the server sees the end while it waits for room for a reply.
+#[test]
+fn who_ends_its_direction_gets_every_reply() {
+    for workers in WORKERS {
+        let running = Running::plain(workers, |_| ());
+        let body = vec![7; 770_000];
+        for round in 0..40 {
+            let mut client = running.client();
+            let count = 4 + round % 5;
+            for id in 0..count {
+                let header = format!(r#"{{"cmd":"echo","id":{id}}}"#);
+                client.queue(Some(&header), &body, LONG).unwrap();
+            }
+            client.end(false, LONG).unwrap();
+            for id in 0..count {
+                let reply = client.recv(LONG).unwrap();
+                assert_eq!(reply.header.unwrap().integer("id").unwrap(), id);
+                assert!(reply.body == body);
+            }
+            assert_eq!(kind(client.recv(LONG)), ErrorKind::Closed);
+        }
+        running.stop();
+    }
+}
+
 #[test]
 fn nothing_is_served_before_a_key_is_proved() {
     for workers in WORKERS {

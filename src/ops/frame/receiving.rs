@@ -257,6 +257,10 @@ impl<'fd> Receiving<'fd> {
     pub(super) fn read_there(&mut self, time: &mut Time) -> Result<Option<usize>> {
         self.check()?;
         self.decode_taken_in()?;
+        if self.has_ended && self.failed.is_none() {
+            // A send that waited has come to the end.
+            return Ok(Some(0));
+        }
         match self.read_more(time) {
             Ok(0) => {
                 self.has_ended = true;
