@@ -9,7 +9,7 @@ use super::later::{Left, Lent};
 use super::log::{Level, add};
 use super::service::{BodyMode, Handled, Request, Serve, Service};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::poller::Interest;
+use crate::io::poller::{Interest, is_readable};
 use crate::io::stream::address;
 use crate::limits;
 use crate::ops::frame::{Ahead, Connection};
@@ -287,11 +287,18 @@ impl Peer {
         let is_late = self.missing == Waits::Request
             && !self.is_fresh
             && common.has_stopped_for(limits::QUIET);
-        if self.has_ended || is_late {
+        if self.has_ended || (is_late && !self.has_more(common)) {
             return Ok(self.begin_end(common));
         }
         let next = self.wait(common, Instant::now(), self.missing, moved);
         Ok(if std::mem::take(&mut self.holds_sealed) { next.at_once() } else { next })
+    }
+
+    /// Whether requests that have come were not read yet, after a stop. One that goes on and on has
+    /// half of the time that is left.
+    fn has_more(&self, common: &Common) -> bool {
+        !common.has_stopped_for(common.limits().drain / 2)
+            && (self.holds_sealed || self.fd().is_some_and(is_readable))
     }
 
     /// After a request, or before one that takes long.
