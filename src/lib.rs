@@ -156,8 +156,9 @@ pub mod exec {
 /// ```
 pub mod file {
     pub use crate::ops::file::{
-        Entry, Inquiry, Kind, Links, Local, PartialFile, Policy, Progress, ServeOptions, Served,
-        Stat, Transfer, Transferred, get, list, mkdir, partial, put, serve, stat, sweep,
+        Change, Entry, Inquiry, Kind, Links, Local, Mirror, PartialFile, Policy, Progress,
+        ServeOptions, Served, Stat, Transfer, Transferred, get, list, mkdir, partial, put, serve,
+        stat, sweep,
     };
     pub use crate::wire::digest::Digest;
 }

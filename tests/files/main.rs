@@ -14,6 +14,7 @@ mod in_place;
 mod killed;
 mod left_out;
 mod lies;
+mod mirror;
 mod modes;
 mod paths;
 mod peers;

@@ -1,10 +1,11 @@
 //! A client's trees against a server that lies about its own.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 
-use framefd::ops::file::{Links, Progress, Transfer, Transferred};
+use framefd::ops::file::{Change, Links, Mirror, Progress, Transfer, Transferred};
 use framefd::ops::frame;
 use framefd::wire::entry::Entry;
 use framefd::wire::json::header::Header;
@@ -116,6 +117,37 @@ fn names_that_lead_elsewhere() {
             assert_eq!(kind(got), ErrorKind::Path, "{name:?} {rest}");
             assert_eq!(there, UNTOUCHED);
         }
+    }
+}
+
+/// A mirror that removes what the server does not list, whatever it lists.
+#[test]
+fn what_a_mirror_removes_is_within_and_is_what_is_missing() {
+    let report = |_: Change, _: &[u8]| ControlFlow::Continue(());
+    let mirror = Mirror { digests: true, remove: true, dry_run: false, report: &report };
+    let all = Transfer { links: Links::Copy, mirror: Some(mirror), ..plain() };
+    let dir = |name| entry(name, r#""kind":"dir""#);
+    let file = |name| entry(name, r#""kind":"file""#);
+    let up = entry("up", r#""kind":"symlink","target":"../outside""#);
+    for (entries, error, expected) in [
+        (vec![], None, &[][..]),
+        (vec![dir("up"), dir("dangling")], None, &["dangling", "up"]),
+        (vec![file("leaf"), file("dir")], None, &["dir", "leaf"]),
+        (vec![up.replace(r#""up""#, r#""dir""#)], None, &[]),
+        (vec![up], None, &["up"]),
+        (vec![dir("../outside")], Some(ErrorKind::Path), &[]),
+        (vec![dir("..")], Some(ErrorKind::Path), &[]),
+        (vec![dir("a"), dir("a")], Some(ErrorKind::BadReply), &UNTOUCHED),
+    ] {
+        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+        let top = list(&entries);
+        let (got, there) = get_tree(&all, |cmd, request| match cmd {
+            "list" if request.string("filename").unwrap() == "evil" => top.clone(),
+            "list" => list(&[]),
+            _ => content(b"abc"),
+        });
+        assert_eq!(got.err().map(|error| error.kind()), error, "{entries:?}");
+        assert_eq!(there, expected, "{entries:?}");
     }
 }
 

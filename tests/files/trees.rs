@@ -42,7 +42,7 @@ fn get_tree(tree: &Tree, name: &str, path: &Path, options: &Transfer<'_>) -> Res
 }
 
 /// Everything beneath a directory: directories, contents, and targets of links.
-fn snapshot(top: &Path) -> BTreeMap<PathBuf, String> {
+pub fn snapshot(top: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![top.to_owned()];
     while let Some(dir) = waiting.pop() {
@@ -66,7 +66,7 @@ fn snapshot(top: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// Modes and, of files, times of modification.
-fn attributes(top: &Path) -> BTreeMap<PathBuf, (u32, Option<SystemTime>)> {
+pub fn attributes(top: &Path) -> BTreeMap<PathBuf, (u32, Option<SystemTime>)> {
     let attributes = |path: &PathBuf| {
         let metadata = top.join(path).symlink_metadata().unwrap();
         let modified = metadata.is_file().then(|| metadata.modified().unwrap());
@@ -76,7 +76,7 @@ fn attributes(top: &Path) -> BTreeMap<PathBuf, (u32, Option<SystemTime>)> {
 }
 
 /// A folder with files, directories and links of many kinds, all of them within.
-fn plant(top: &Path) -> Transferred {
+pub fn plant(top: &Path) -> Transferred {
     let at = |name: &str| top.join(name);
     for dir in ["", "empty", "a", "a/b", "a/b/c", "a b", "z"] {
         fs::create_dir(at(dir)).unwrap();

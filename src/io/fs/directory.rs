@@ -24,7 +24,14 @@ use crate::wire::pairs::sorted;
 /// directory is open for reading and was not read yet. [`ErrorKind::TooBig`] if they take more
 /// than 64 MiB of memory.
 pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
-    names_within(dir, limits::MAX_BODY)
+    names_within(dir, limits::MAX_BODY, &is_reserved)
+}
+
+/// The same with the library's own files, the last one first.
+pub(super) fn all_names(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
+    let mut names = names_within(dir, limits::MAX_BODY, &|_| false)?;
+    names.reverse();
+    Ok(names)
 }
 
 /// The file of the name `leaf`, with the target if it is a link; `None` if there is none, or not
@@ -105,10 +112,14 @@ pub fn is_directory(root: Root<'_>, name: Name<'_>) -> bool {
     root.stat(Some(name)).is_ok_and(|stat| stat.kind == Kind::Dir)
 }
 
-fn names_within(dir: BorrowedFd<'_>, max: u64) -> Result<Vec<Box<[u8]>>> {
+fn names_within(
+    dir: BorrowedFd<'_>,
+    max: u64,
+    is_left_out: &dyn Fn(&[u8]) -> bool,
+) -> Result<Vec<Box<[u8]>>> {
     let (mut names, mut size) = (Vec::new(), 0);
     for_each_name(dir, &mut |name, _| {
-        if is_reserved(name) {
+        if is_left_out(name) {
             return Ok(());
         }
         size += (name.len() + NAME_OVERHEAD) as u64;
@@ -239,8 +250,8 @@ mod tests {
         let tree = Tree::new();
         let dir = || tree.root().open_directory(None).unwrap();
         let two = 2 * (3 + NAME_OVERHEAD as u64);
-        assert_eq!(names_within(dir().as_fd(), two).unwrap().len(), 2);
-        assert_eq!(kind(names_within(dir().as_fd(), two - 1)), ErrorKind::TooBig);
+        assert_eq!(names_within(dir().as_fd(), two, &is_reserved).unwrap().len(), 2);
+        assert_eq!(kind(names_within(dir().as_fd(), two - 1, &is_reserved)), ErrorKind::TooBig);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod partial;
 pub mod path;
 pub mod private;
 pub mod range;
+pub mod remove;
 pub mod root;
 mod settled;
 pub mod store;

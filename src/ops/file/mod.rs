@@ -8,6 +8,7 @@
 mod client;
 mod content;
 mod meter;
+mod mirror;
 mod options;
 mod server;
 mod transfer;
@@ -17,6 +18,7 @@ mod upload;
 use std::ops::ControlFlow;
 
 pub use client::{list, mkdir, partial, stat};
+pub use mirror::{Change, Mirror};
 pub use options::{Inquiry, Policy, ServeOptions};
 pub use server::{Served, serve};
 pub use transfer::{Links, Local, Transfer};

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Progress, Transferred};
+use super::{Mirror, Progress, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Time, TimeLimit};
 use crate::io::fs::store::StoreOptions;
@@ -55,6 +55,8 @@ pub struct Transfer<'a> {
     pub reply: bool,
     /// The treatment of symbolic links in a tree.
     pub links: Links,
+    /// The destination of a tree is brought into line with its source.
+    pub mirror: Option<Mirror<'a>>,
     /// Get: the largest file that is accepted, in bytes; `None` has no limit.
     pub max_size: Option<u64>,
     /// Bytes of content per second; `None` is no limit. A get asks the server to keep to it as
@@ -126,6 +128,7 @@ impl<'a> Transfer<'a> {
             checksum: true,
             reply: true,
             links: Links::Skip,
+            mirror: None,
             max_size: None,
             rate: None,
             stall: Some(limits::STALL_TIMEOUT),
@@ -142,11 +145,13 @@ impl<'a> Transfer<'a> {
             refuse("a put to a server that does not reply", self.asked_for())?;
         }
         if self.tree {
+            let remove = self.mirror.is_some_and(|mirror| mirror.remove);
+            refuse("a put: no request removes a file", [("remove", remove)])?;
             return self.check_tree();
         }
         let is_path = matches!(self.local, Local::Path(_));
         refuse("a put of a path", [("length", is_path && self.length.is_some())])?;
-        refuse("a single file", [("links", self.links != Links::Skip)])
+        self.check_single()
     }
 
     /// Refuses options that do not apply to a get.
@@ -162,7 +167,7 @@ impl<'a> Transfer<'a> {
             )?;
             return self.check_tree();
         }
-        refuse("a single file", [("links", self.links != Links::Skip)])?;
+        self.check_single()?;
         match self.local {
             Local::Path(_) => refuse("a get to a path", [("offset", self.offset > 0)]),
             Local::Fd(_) => {
@@ -178,7 +183,23 @@ impl<'a> Transfer<'a> {
         refuse("a transfer that overwrites no file", [("in_place", in_place)])
     }
 
+    fn check_single(&self) -> Result<()> {
+        let members = [("links", self.links != Links::Skip), ("mirror", self.mirror.is_some())];
+        refuse("a single file", members)
+    }
+
     fn check_tree(&self) -> Result<()> {
+        if self.mirror.is_some() {
+            refuse(
+                "a mirror",
+                [
+                    ("mode", self.mode.is_some()),
+                    ("mtime", self.mtime.is_some()),
+                    ("overwrite", !self.overwrite),
+                    ("progress", self.progress.is_some()),
+                ],
+            )?;
+        }
         let is_fd = matches!(self.local, Local::Fd(_));
         refuse(
             "a tree",

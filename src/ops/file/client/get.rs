@@ -93,6 +93,53 @@ pub(in crate::ops::file) fn get_path(
     get_to(connection, what, place, time_limit, done)
 }
 
+/// Whether the server's file has the same content as `file`, which has `size` bytes. Only the
+/// digest is sent.
+pub(in crate::ops::file) fn has_same(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    file: BorrowedFd<'_>,
+    size: u64,
+    time_limit: TimeLimit,
+) -> Result<bool> {
+    let flow = flow(connection, what, time_limit);
+    let mut meter = Meter::new(size, true, &flow);
+    skip_range(&mut meter, file, 0, size, &mut || flow.check())?;
+    let what = Transfer { max_size: Some(size), ..*what };
+    let fetch = Fetch { what: &what, flow: &flow, time_limit };
+    match fetch.run(connection, meter, &mut Nowhere, &mut Transferred::default()) {
+        Ok(()) => Ok(true),
+        // It is longer by now, or gone; or this client may only put.
+        Err(error) if starts_over(&error) => Ok(false),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::TooBig | ErrorKind::RemoteNotFound | ErrorKind::RemoteDenied
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// For a content that is only compared.
+struct Nowhere;
+
+impl Dest for Nowhere {
+    fn begin(&mut self, _: &GetReply, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        if piece.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::TooBig, "it is not the same"))
+        }
+    }
+}
+
 /// The destination of a file.
 #[derive(Clone, Copy)]
 pub(in crate::ops::file) struct Place<'a> {

@@ -11,7 +11,7 @@ use crate::wire::json::header::Header;
 use crate::wire::message::file::Working;
 use crate::wire::message::{Id, ReplyKind};
 
-pub(super) use get::{Place, get_fd, get_path, get_to};
+pub(super) use get::{Place, get_fd, get_path, get_to, has_same};
 pub(super) use put::{put_fd, put_path};
 pub(super) use query::{identity, list_identified, make_link};
 pub use query::{list, mkdir, partial, stat};
@@ -77,7 +77,7 @@ fn check_no_body(connection: &Connection<'_>) -> Result<()> {
 
 /// Whether the peer does not have the first bytes of a file as declared, so that the whole file
 /// must be transferred.
-fn starts_over(error: &Error) -> bool {
+pub(super) fn starts_over(error: &Error) -> bool {
     use ErrorKind::{RemoteBadRequest, RemoteChecksum, RemoteUnsupported};
     matches!(error.kind(), RemoteBadRequest | RemoteChecksum | RemoteUnsupported)
 }

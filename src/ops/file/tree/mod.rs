@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 pub(super) use get::get_tree;
 pub(super) use put::put_tree;
 
-use super::{Kind, Progress, Stat, Transfer, Transferred};
+use super::{Entry, Kind, Progress, Stat, Transfer, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::frame::Connection;
 
@@ -28,7 +28,8 @@ fn run<'fd>(
     ) -> Result<()>,
 ) -> Result<()> {
     // The modification time decides whether a file must be transferred again.
-    let what = Transfer { preserve: what.preserve || what.resume, ..*what };
+    let preserve = what.preserve || what.resume || what.mirror.is_some();
+    let what = Transfer { preserve, ..*what };
     let Some(progress) = what.progress else {
         return pass(connection, &what, Some(&Tally::default()), done);
     };
@@ -46,6 +47,10 @@ fn run<'fd>(
 /// Whether both are the same file, judged without reading them.
 fn is_same(one: &Stat, other: &Stat) -> bool {
     one.kind == Kind::File && (one.size, one.mtime) == (other.size, other.mtime)
+}
+
+fn is_same_link(one: &Entry, other: &Entry) -> bool {
+    one.stat.kind == Kind::Symlink && one.target == other.target
 }
 
 /// Whether more can be transferred. A request of which nothing could be sent does not break the

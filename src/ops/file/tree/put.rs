@@ -1,19 +1,21 @@
 //! A tree that is sent.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::walk::{Directory, Side, TreeName, walk};
-use super::{Tally, is_in_sync, is_same, run};
-use crate::error::Result;
+use super::{Tally, is_in_sync, is_same, is_same_link, run};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::TimeLimit;
 use crate::io::fs::check;
 use crate::io::fs::directory;
 use crate::io::fs::identity::identity;
 use crate::io::fs::path;
+use crate::io::fs::range;
 use crate::io::fs::root::Root;
-use crate::ops::file::client::{self, list, make_link, mkdir, put_fd};
-use crate::ops::file::{Entry, Kind, Stat, Transfer, Transferred};
+use crate::ops::file::client::{self, has_same, list, make_link, mkdir, put_fd, starts_over};
+use crate::ops::file::{Change, Entry, Kind, Mirror, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
 use crate::wire::name::{Name, check_link_target};
 use crate::wire::pairs::sorted;
@@ -53,15 +55,33 @@ impl Sender<'_, '_, '_> {
     /// Makes the directory on the server, and remembers its existing entries.
     fn make(&mut self, dir: BorrowedFd<'_>, at: &TreeName, is_top: bool) -> Result<()> {
         let Sender { what, time_limit, .. } = *self;
+        if let Some(mirror) = what.mirror {
+            match list(self.connection, at.name(), time_limit) {
+                Err(error) if error.kind() == ErrorKind::RemoteNotFound => self.theirs.clear(),
+                theirs => {
+                    self.theirs = sorted(theirs?);
+                    return Ok(());
+                }
+            }
+            if !mirror.makes(Change::Directory, at.within())? {
+                return Ok(());
+            }
+        }
         if !at.name().is_empty() {
             // Its owner must be able to fill it.
             let mode = check::stat(dir)?.0.mode & 0o777 | 0o700;
             mkdir(self.connection, at.name(), Some(mode), what.parents && is_top, time_limit)?;
         }
-        if what.resume {
+        if what.resume && what.mirror.is_none() {
             self.theirs = sorted(list(self.connection, at.name(), time_limit)?);
         }
         Ok(())
+    }
+
+    /// The server's entry of this name in the current directory.
+    fn there(&self, name: &[u8]) -> Option<&Entry> {
+        let found = self.theirs.binary_search_by(|theirs| (*theirs.name).cmp(name));
+        found.ok().map(|index| &self.theirs[index])
     }
 
     /// Whether the server's file is the same as the local one.
@@ -69,9 +89,71 @@ impl Sender<'_, '_, '_> {
         if !self.what.resume || self.what.mtime.is_some() {
             return false;
         }
-        let found = self.theirs.binary_search_by(|theirs| (*theirs.name).cmp(name));
-        found.is_ok_and(|index| is_same(&self.theirs[index].stat, here))
+        self.there(name).is_some_and(|theirs| is_same(&theirs.stat, here))
     }
+
+    /// Sends a file of a mirror if that is needed; returns the bytes that were sent. It may be
+    /// open already.
+    fn mirror(
+        &mut self,
+        mirror: &Mirror<'_>,
+        dir: &Directory,
+        at: &TreeName,
+        entry: &Entry,
+        mut source: Option<Opened>,
+    ) -> Result<u64> {
+        let here = source.as_ref().map_or(entry.stat, |(_, stat)| *stat);
+        let theirs = self.there(&entry.name).map(|theirs| theirs.stat);
+        let open = || Root::new(dir.as_fd()?)?.open_file(Name::new(&entry.name)?);
+        let what = Transfer { name: at.name(), ..*self.what };
+        let mut is_equal = || {
+            let (file, stat) = source.take().map_or_else(open, Ok)?;
+            let (connection, time_limit) = (&mut *self.connection, self.time_limit);
+            let is = has_same(connection, &what, file.as_fd(), stat.size, time_limit);
+            source = Some((file, stat));
+            is
+        };
+        let change = match mirror.step(at.within(), &here, theirs.as_ref(), &mut is_equal)? {
+            ControlFlow::Break(bytes) => return Ok(bytes),
+            ControlFlow::Continue(change) => change,
+        };
+        let (file, stat) = source.take().map_or_else(open, Ok)?;
+        if change == Change::Attributes && self.describe(&what, file.as_fd(), stat.size)? {
+            return Ok(0);
+        }
+        seek(file.as_fd(), 0)?;
+        self.send(&what, file.as_fd(), stat.size)
+    }
+
+    /// Gives the server's file the mode and the time of this one, which has the same content: the
+    /// server takes all of it from its own. Whether it did so.
+    fn describe(&mut self, what: &Transfer<'_>, file: BorrowedFd<'_>, size: u64) -> Result<bool> {
+        if size == 0 {
+            return Ok(false);
+        }
+        seek(file, size)?;
+        let nothing = Transfer { offset: size, resume: false, ..*what };
+        match self.send(&nothing, file, 0) {
+            Err(error) if starts_over(&error) => Ok(false),
+            // It may have clients put what they may not get.
+            Err(error) if error.kind() == ErrorKind::RemoteDenied => Ok(false),
+            described => described.map(|_| true),
+        }
+    }
+
+    fn send(&mut self, what: &Transfer<'_>, file: BorrowedFd<'_>, length: u64) -> Result<u64> {
+        let what = Transfer { length: Some(length), ..*what };
+        let mut sent = Transferred::default();
+        put_fd(self.connection, &what, file, self.time_limit, &mut sent)?;
+        Ok(sent.bytes)
+    }
+}
+
+/// A file that is open, and what it is.
+type Opened = (OwnedFd, Stat);
+
+fn seek(file: BorrowedFd<'_>, to: u64) -> Result<()> {
+    range::seek(file, to).map_err(|errno| Error::system("the source", errno))
 }
 
 impl Side for Sender<'_, '_, '_> {
@@ -110,6 +192,9 @@ impl Side for Sender<'_, '_, '_> {
             _ => None,
         };
         let here = followed.as_ref().map_or(entry.stat, |(_, stat)| *stat);
+        if let Some(mirror) = &self.what.mirror {
+            return self.mirror(mirror, dir, at, entry, followed);
+        }
         let Some(tally) = self.tally else { return Ok(here.size) };
         if self.is_there(&entry.name, &here) {
             return tally.pass_over(at.name(), here.size).map(|()| 0);
@@ -118,21 +203,30 @@ impl Side for Sender<'_, '_, '_> {
             Some(followed) => followed,
             None => Root::new(dir.as_fd()?)?.open_file(Name::new(&entry.name)?)?,
         };
-        let what = Transfer { name: at.name(), length: Some(stat.size), ..*self.what };
-        let mut sent = Transferred::default();
-        put_fd(self.connection, &what, file.as_fd(), self.time_limit, &mut sent)?;
-        tally.add(sent.bytes);
-        Ok(sent.bytes)
+        let what = Transfer { name: at.name(), ..*self.what };
+        let sent = self.send(&what, file.as_fd(), stat.size)?;
+        tally.add(sent);
+        Ok(sent)
     }
 
     fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()> {
         let is_directory = |name: Name<'_>| directory::is_directory(self.top, name);
         check_link_target(Name::new(at.within())?, target, &is_directory)?;
+        if let Some(mirror) = &self.what.mirror
+            && !mirror.makes(Change::Link, at.within())?
+        {
+            return Ok(());
+        }
         let overwrite = self.what.overwrite;
         match self.tally {
             Some(_) => make_link(self.connection, at.name(), target, overwrite, self.time_limit),
             None => Ok(()),
         }
+    }
+
+    fn has_link(&self, _: &Directory, entry: &Entry) -> Result<bool> {
+        let theirs = self.there(&entry.name).filter(|_| self.what.mirror.is_some());
+        Ok(theirs.is_some_and(|theirs| is_same_link(theirs, entry)))
     }
 
     fn is_in_sync(&self) -> bool {

@@ -25,6 +25,19 @@ pub(super) trait Side {
     /// Makes a link at the destination.
     fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()>;
 
+    /// Whether the destination of a mirror has this link.
+    fn has_link(&self, dir: &Directory, entry: &Entry) -> Result<bool>;
+
+    /// The names that a mirror has to remove from a directory of the destination.
+    fn surplus(&self, _dir: &Directory, _entries: &[Entry]) -> Result<Vec<Box<[u8]>>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of them.
+    fn remove(&mut self, _dir: &Directory, _at: &TreeName, _name: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     /// Finishes a directory and everything in it.
     fn leave(&mut self, dir: &Directory) -> Result<()>;
 
@@ -151,6 +164,13 @@ impl Walk<'_> {
     fn files(&mut self, dir: Directory, entries: Vec<Entry>) -> Result<Level> {
         self.done.directories += 1;
         let (length, mut rest) = (self.at.name.len(), Vec::new());
+        for name in self.side.surplus(&dir, &entries).map_err(|error| self.context(error))? {
+            let named = self.at.push(&name);
+            if let Err(error) = named.and_then(|()| self.side.remove(&dir, &self.at, &name)) {
+                self.miss(error)?;
+            }
+            self.at.name.truncate(length);
+        }
         for entry in entries {
             check_component(&entry.name).map_err(|error| self.context(error))?;
             if entry.stat.kind == Kind::Dir {
@@ -182,6 +202,10 @@ impl Walk<'_> {
             }
             (Kind::Symlink, Links::Copy) => {
                 let target = entry.target.as_deref().unwrap_or_default();
+                if self.side.has_link(dir, entry)? {
+                    self.done.links += 1;
+                    return Ok(());
+                }
                 if turns_back(target) {
                     let late = Entry { name: self.at.name.clone(), ..entry.clone() };
                     self.wait_for(&late)?;
