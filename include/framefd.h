@@ -1484,7 +1484,8 @@ int exec_run(const char *command, size_t command_len, const struct exec_options 
  * bytes so far. A tree also skips files of the same size and modification time, and implies
  * FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part; frame_file_sweep() removes
  * old ones. FRAME_EREMOTE_BUSY: another transfer is writing it. One that has written nothing for
- * 2 s, such as one whose connection was lost, loses it to the next, and fails with this code. */
+ * 2 s, such as one whose connection was lost, loses it to the next, and fails with this code. The
+ * put of a tree waits for that. */
 #define FRAME_FILE_RESUME 32
 /* For a put and frame_file_mkdir(): missing parent directories are made. For
  * frame_file_options.flags: the default for requests that do not say. */

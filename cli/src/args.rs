@@ -25,6 +25,7 @@ pub enum Verb {
     Ls(Look),
     Stat(Look),
     Mkdir(Mkdir),
+    Sync(Sync),
     Pipe(Pipe),
     Forward(Forward),
     Ssh(Ssh),
@@ -246,6 +247,42 @@ pub struct Mkdir {
     pub parents: bool,
     #[arg(value_name = "HOST:PATH")]
     pub remote: OsString,
+}
+
+/// Bring a directory into line with another one; one of the two is HOST:DIRECTORY.
+///
+/// What is in FROM is copied into TO if it is new, or has another size or time of modification.
+/// Files keep their modes and times. A mode is set if it differs for the owner, or gives others
+/// more. Directories that are there keep their modes, and none keeps its time. Run it again after
+/// it was cut: it goes on there. Each name that is deleted is shown. A local directory with a colon
+/// in its name begins with ./
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct Sync {
+    #[command(flatten)]
+    pub peer: Peer,
+    /// Compare files of the same size by their SHA-256, and not by their times
+    #[arg(short, long)]
+    pub checksum: bool,
+    /// Delete what is in TO, a local directory, and not in FROM
+    #[arg(long)]
+    pub delete: bool,
+    /// Only show what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// What to do with symbolic links
+    #[arg(long, value_enum, default_value = "copy")]
+    pub links: Links,
+    /// Show each change
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Show no name and no result
+    #[arg(short, long, conflicts_with = "dry_run")]
+    pub quiet: bool,
+    /// A directory, or HOST:DIRECTORY
+    pub from: OsString,
+    /// HOST:DIRECTORY, or a directory
+    pub to: OsString,
 }
 
 /// Connect standard input and output to a host, sealed.

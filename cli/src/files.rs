@@ -26,36 +26,39 @@ use crate::signals::Stop;
 use crate::{dial, output};
 
 /// A connection for requests about files, which a signal ends in good order.
-struct Session {
-    target: Target,
-    connection: Connection<'static>,
+pub struct Session {
+    pub target: Target,
+    pub connection: Connection<'static>,
     stop: Stop,
+    /// How a transfer goes on that was cut.
+    pub again: &'static str,
 }
 
 impl Session {
     /// Connects to the host of HOST:PATH; returns the path as well.
-    fn open(place: &OsStr, peer: &Peer) -> Result<(Session, Vec<u8>)> {
+    pub fn open(place: &OsStr, peer: &Peer) -> Result<(Session, Vec<u8>)> {
         let hosts = Hosts::load()?;
         let (host, path) = split_place(place, &hosts);
         let target = hosts.find(host, None, peer)?;
         let stop = Stop::start()?;
         let connection = dial::connection(&target, peer.connect_timeout, Some(stop.hook()))?;
-        Ok((Session { target, connection, stop }, path.to_vec()))
+        Ok((Session { target, connection, stop, again: "go on with --resume" }, path.to_vec()))
     }
 
-    fn failed(&self, name: &[u8], error: &framefd::Error) -> Failure {
+    pub fn failed(&self, name: &[u8], error: &framefd::Error) -> Failure {
+        let again = self.again;
         if let (ErrorKind::Canceled, Some(number)) = (error.kind(), self.stop.number()) {
-            let line = "interrupted; what arrived is kept if --resume was given";
-            return Failure::by_signal(number, line);
+            return Failure::by_signal(number, &format!("interrupted: {again}"));
         }
+        let room = format!("make room, and {again}");
         let advice = match error.kind() {
             ErrorKind::RemoteNotFound => "is the name right? It begins at the server's root",
             ErrorKind::RemoteDenied => {
                 "names are below the server's root, and links are not followed"
             }
             ErrorKind::RemoteUnsupported => "this server serves no files, or may not do that",
-            ErrorKind::RemoteNoSpace | ErrorKind::NoSpace => "make room, and go on with --resume",
-            ErrorKind::Truncated | ErrorKind::Stalled => "go on with --resume",
+            ErrorKind::RemoteNoSpace | ErrorKind::NoSpace => &room,
+            ErrorKind::Truncated | ErrorKind::Stalled => again,
             ErrorKind::RemoteBusy => "another transfer writes it: try again later",
             ErrorKind::Incomplete => {
                 "see the others with --resume, which passes over what is there"
@@ -308,7 +311,7 @@ fn summary(what: &Transfer<'_>, done: &Transferred, direction: Direction) -> Vec
     format!("{verb} {name}: {said}\n").into_bytes()
 }
 
-fn links(links: Links) -> file::Links {
+pub fn links(links: Links) -> file::Links {
     match links {
         Links::Skip => file::Links::Skip,
         Links::Refuse => file::Links::Refuse,

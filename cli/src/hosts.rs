@@ -232,6 +232,11 @@ pub fn split_place<'a>(place: &'a OsStr, hosts: &Hosts) -> (&'a OsStr, &'a [u8])
     (OsStr::from_bytes(&bytes[..end]), path)
 }
 
+/// Whether it is HOST:PATH, and not a local path: those with a colon have a slash before it.
+pub fn is_place(text: &OsStr) -> bool {
+    text.as_bytes().split(|&byte| byte == b'/').next().is_some_and(|first| first.contains(&b':'))
+}
+
 fn end_of_host(bytes: &[u8], hosts: &Hosts) -> usize {
     let colon = |from: usize| {
         let found = bytes.get(from..).and_then(|rest| rest.iter().position(|&byte| byte == b':'));
@@ -285,6 +290,16 @@ mod tests {
         ] {
             let split = split_place(OsStr::new(place), &hosts);
             assert_eq!(split, (OsStr::new(host), path.as_bytes()), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_local_path_has_no_colon_before_its_first_slash() {
+        for place in ["web:", "web:a", "web:/a", "a:1:b", "unix:/run/x:a", "[::1]:7000:a/b"] {
+            assert!(is_place(OsStr::new(place)), "{place}");
+        }
+        for path in ["", "web", "a/b", "./a:b", "/a:b", "a/b:c", "."] {
+            assert!(!is_place(OsStr::new(path)), "{path}");
         }
     }
 

@@ -16,6 +16,7 @@ mod run;
 mod serve;
 mod signals;
 mod ssh;
+mod sync;
 mod terminal;
 mod tunnel;
 
@@ -48,6 +49,7 @@ fn perform(arguments: &Arguments) -> Result<u8> {
         Verb::Ls(arguments) => files::ls(arguments),
         Verb::Stat(arguments) => files::stat(arguments),
         Verb::Mkdir(arguments) => files::mkdir(arguments),
+        Verb::Sync(arguments) => sync::run(arguments),
         Verb::Pipe(arguments) => forward::pipe(arguments),
         Verb::Forward(arguments) => forward::forward(arguments),
         Verb::Ssh(arguments) => ssh::run(arguments),

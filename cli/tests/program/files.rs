@@ -6,13 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
-use crate::host::{Host, Kind, done, done_with, pattern, read_until, refused_with, told};
-
-fn usual() -> Host {
-    let host = Host::new(Kind::Sealed);
-    host.usual();
-    host
-}
+use crate::host::{done, done_with, pattern, read_until, refused_with, told, usual};
 
 #[test]
 fn a_file_goes_there_and_comes_back() {

@@ -47,7 +47,7 @@ impl Host {
         let server = server.unwrap();
         server.serve_commands(Commands::default()).unwrap();
         let root: OwnedFd = std::fs::File::open(directory.path().join("root")).unwrap().into();
-        let options = file::ServeOptions::default();
+        let options = file::ServeOptions { sync: false, ..file::ServeOptions::default() };
         server.serve_files(Files { root, read: true, write: true, options, policy: None }).unwrap();
         let listener = frame::listen("127.0.0.1:0", 0, 0).unwrap();
         let address = frame::address_of(listener.as_fd(), false).unwrap();
@@ -97,6 +97,13 @@ impl Host {
             self.address
         ));
     }
+}
+
+/// A host that the user knows as `web`.
+pub fn usual() -> Host {
+    let host = Host::new(Kind::Sealed);
+    host.usual();
+    host
 }
 
 impl Drop for Host {

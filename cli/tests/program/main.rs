@@ -9,5 +9,6 @@ mod lines;
 mod run;
 mod serve;
 mod ssh;
+mod sync;
 mod terminals;
 mod tunnels;

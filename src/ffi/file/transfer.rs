@@ -37,7 +37,8 @@ pub const FRAME_FILE_NO_REPLY: u32 = 16;
 /// bytes so far. A tree also skips files of the same size and modification time, and implies
 /// FRAME_FILE_PRESERVE. A partial file is named .framefd-DIGITS.part; frame_file_sweep() removes
 /// old ones. FRAME_EREMOTE_BUSY: another transfer is writing it. One that has written nothing for
-/// 2 s, such as one whose connection was lost, loses it to the next, and fails with this code.
+/// 2 s, such as one whose connection was lost, loses it to the next, and fails with this code. The
+/// put of a tree waits for that.
 pub const FRAME_FILE_RESUME: u32 = 32;
 /// For a put and frame_file_mkdir(): missing parent directories are made. For
 /// frame_file_options.flags: the default for requests that do not say.

@@ -3,17 +3,22 @@
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::walk::{Directory, Side, TreeName, walk};
 use super::{Tally, is_in_sync, is_same, is_same_link, run};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::TimeLimit;
+use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::fs::check;
 use crate::io::fs::directory;
 use crate::io::fs::identity::identity;
 use crate::io::fs::path;
 use crate::io::fs::range;
 use crate::io::fs::root::Root;
+use crate::io::wait::poll;
+use crate::limits;
 use crate::ops::file::client::{self, has_same, list, make_link, mkdir, put_fd, starts_over};
 use crate::ops::file::{Change, Entry, Kind, Mirror, Stat, Transfer, Transferred};
 use crate::ops::frame::Connection;
@@ -141,11 +146,26 @@ impl Sender<'_, '_, '_> {
         }
     }
 
+    /// Sends the next bytes of `file`. The last attempt may have been cut just now: so with
+    /// `resume` it waits until a transfer that is silent can be taken over.
     fn send(&mut self, what: &Transfer<'_>, file: BorrowedFd<'_>, length: u64) -> Result<u64> {
         let what = Transfer { length: Some(length), ..*what };
-        let mut sent = Transferred::default();
-        put_fd(self.connection, &what, file, self.time_limit, &mut sent)?;
-        Ok(sent.bytes)
+        let begins = range::position(file).map_err(failed)?;
+        let patience = Deadline::after(limits::SILENT * 2);
+        loop {
+            let mut sent = Transferred::default();
+            match put_fd(self.connection, &what, file, self.time_limit, &mut sent) {
+                Err(error)
+                    if error.kind() == ErrorKind::RemoteBusy
+                        && what.resume
+                        && is_in_sync(self.connection)
+                        && !patience.passed() => {}
+                done => return done.map(|()| sent.bytes),
+            }
+            let pause = Deadline::after(PAUSE).min(self.time_limit.deadline);
+            poll(&mut [], pause, Some(self.connection.shared().interrupt()))?;
+            seek(file, begins)?;
+        }
     }
 }
 
@@ -153,8 +173,15 @@ impl Sender<'_, '_, '_> {
 type Opened = (OwnedFd, Stat);
 
 fn seek(file: BorrowedFd<'_>, to: u64) -> Result<()> {
-    range::seek(file, to).map_err(|errno| Error::system("the source", errno))
+    range::seek(file, to).map_err(failed)
 }
+
+fn failed(errno: Errno) -> Error {
+    Error::system("the source", errno)
+}
+
+/// Between two attempts at a file that is busy.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Side for Sender<'_, '_, '_> {
     fn enter(
