@@ -1,5 +1,6 @@
 //! Sealed connections for programs that know none: over standard input and output, or listening.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use framefd::auth::{Keyring, Rules, SealedStream, Terms};
 use framefd::frame::{Deadline, Interrupt, accept, address_of, connect, listen};
-use framefd::{Error, ErrorKind};
+use framefd::{Error, ErrorKind, limits};
 use rustix::net::{Shutdown, sockopt};
 
 use crate::args::{Forward, Peer, Pipe};
@@ -18,6 +19,7 @@ use crate::dial::{self, handshake_time, keep_alive, no_delay};
 use crate::failure::{Failure, Result, text_of};
 use crate::hosts::{Hosts, Target, terms};
 use crate::output::{nobody_reads, one_line, say, show, shown, unwritten};
+use crate::run::without_number;
 use crate::signals::Stop;
 use crate::tunnel::{Broken, Plain, Tunnel};
 
@@ -64,7 +66,45 @@ fn dial_sealed(target: &Target, timeout: Duration) -> Result<Tunnel> {
 /// What each connection is passed on to.
 enum Way {
     ToSealed(Target, Duration),
-    FromSealed { ring: Arc<Keyring>, terms: Terms, address: Vec<u8>, timeout: Duration },
+    FromSealed {
+        ring: Arc<Keyring>,
+        terms: Terms,
+        address: Vec<u8>,
+        timeout: Duration,
+        strangers: Strangers,
+    },
+}
+
+/// Connections that have not proved a key yet, the oldest one first. It is closed if there are too
+/// many, so that those who prove nothing keep nobody out.
+struct Strangers {
+    there: Mutex<VecDeque<Arc<OwnedFd>>>,
+    most: usize,
+}
+
+impl Strangers {
+    /// The socket is a stranger's as long as this is kept.
+    fn enter(&self, socket: &OwnedFd) -> io::Result<Stranger<'_>> {
+        let socket = Arc::new(socket.try_clone()?);
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        there.push_back(Arc::clone(&socket));
+        if there.len() > self.most
+            && let Some(oldest) = there.pop_front()
+        {
+            // Its thread sees the end.
+            let _ = rustix::net::shutdown(&oldest, Shutdown::Both);
+        }
+        Ok(Stranger(self, socket))
+    }
+}
+
+struct Stranger<'a>(&'a Strangers, Arc<OwnedFd>);
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        let mut there = self.0.there.lock().unwrap_or_else(PoisonError::into_inner);
+        there.retain(|socket| !Arc::ptr_eq(socket, &self.1));
+    }
 }
 
 /// Runs `framefd forward`.
@@ -112,7 +152,10 @@ fn way(arguments: &Forward) -> Result<Way> {
     ring.load(keys, Rules::default()).map_err(|error| Failure::new(text_of(&error)))?;
     let name = terms(peer.name.as_deref().unwrap_or(OsStr::new("")))?;
     let address = hosts.address(&arguments.host)?;
-    Ok(Way::FromSealed { ring: Arc::new(ring), terms: name, address, timeout })
+    let most = usize::try_from(arguments.max - 1).unwrap_or(usize::MAX);
+    let most = most.clamp(1, limits::UNAUTHENTICATED);
+    let strangers = Strangers { there: Mutex::default(), most };
+    Ok(Way::FromSealed { ring: Arc::new(ring), terms: name, address, timeout, strangers })
 }
 
 fn is_local(address: &[u8]) -> bool {
@@ -126,13 +169,20 @@ type Count = Arc<(Mutex<u32>, Condvar)>;
 fn serve(listener: &OwnedFd, way: &Arc<Way>, stop: &Stop, max: u32) {
     let count: Count = Arc::default();
     let interrupt = Interrupt::by_hook(stop.hook());
+    let mut is_failing = false;
     while stop.number().is_none() {
         wait_below(&count, max, stop);
         match accept(listener.as_fd(), Deadline::NEVER, Some(&interrupt)) {
-            Ok(socket) => start(socket, way, &count),
+            Ok(socket) => {
+                is_failing = false;
+                start(socket, way, &count);
+            }
             Err(error) if error.kind() == ErrorKind::Canceled => break,
             Err(error) => {
-                say(&format!("accept: {}", text_of(&error)));
+                // Once, and not with each attempt.
+                if !std::mem::replace(&mut is_failing, true) {
+                    say(&format!("accept: {}", text_of(&error)));
+                }
                 // No descriptors, or no memory: until some connection has ended.
                 thread::sleep(PAUSE);
             }
@@ -187,11 +237,15 @@ fn pass_on(socket: OwnedFd, way: &Way) -> Result<()> {
             }
             (dialled?, socket)
         }
-        Way::FromSealed { ring, terms, address, timeout } => {
+        Way::FromSealed { ring, terms, address, timeout, strangers } => {
             let refused = |error: Error| Failure::new(text_of(&error));
+            let stranger = strangers
+                .enter(&socket)
+                .map_err(|error| Failure::new(format!("closed: {}", without_number(&error))))?;
             let seal = SealedStream::server(ring, terms).map_err(refused)?;
             let mut tunnel = Tunnel::new(seal, socket);
             tunnel.handshake(handshake_time(*timeout)).map_err(refused)?;
+            drop(stranger);
             let plain = connect(address, Deadline::after(*timeout), None).map_err(refused)?;
             keep_alive(&plain);
             no_delay(plain.as_fd());
