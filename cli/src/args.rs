@@ -122,7 +122,7 @@ pub struct Run {
     /// A program and its arguments
     #[arg(last = true, value_names = ["PROGRAM", "ARGUMENT"], num_args = 0..)]
     pub program: Vec<OsString>,
-    /// How long the command may run
+    /// How long the command may run; a host that does not end it then is given up 10 s later
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// Its working directory
@@ -153,6 +153,9 @@ pub struct Run {
 }
 
 /// Open a shell on a host, with a terminal.
+///
+/// Enter, ~ and a dot end the connection, also if the host does not answer any more; so they do in
+/// run --tty and ssh -t. Two tildes are one.
 #[derive(Args)]
 pub struct Shell {
     #[command(flatten)]

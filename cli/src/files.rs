@@ -40,8 +40,9 @@ impl Session {
         let hosts = Hosts::load()?;
         let (host, path) = split_place(place, &hosts);
         let target = hosts.find(host, None, peer)?;
-        let stop = Stop::start()?;
+        let stop = Stop::default();
         let connection = dial::connection(&target, peer.connect_timeout, Some(stop.hook()))?;
+        stop.watch()?;
         Ok((Session { target, connection, stop, again: "go on with --resume" }, path.to_vec()))
     }
 
@@ -416,7 +417,8 @@ impl Bar {
         self.due.set(Some(now + Duration::from_millis(100)));
         let part = |scale: u128| match total {
             0 => scale,
-            _ => u128::from(done) * scale / u128::from(total),
+            // The other side may have said less than it has.
+            _ => u128::from(done.min(total)) * scale / u128::from(total),
         };
         let filled = usize::try_from(part(WIDTH as u128)).unwrap_or(0).min(WIDTH);
         let rate = u128::from(done) * 10 / (self.begin.elapsed().as_millis().max(1) * 1000);

@@ -3,22 +3,23 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use framefd::exec::{self, Request, Stream};
-use framefd::frame::{Connection, Handle};
+use framefd::ErrorKind;
+use framefd::exec::{self, RemoteCommand, Request, Stream};
+use framefd::frame::Handle;
 
 use crate::args::{Peer, Run};
 use crate::dial;
 use crate::failure::{FAILED, Failure, Result, SOME};
 use crate::hosts::{Hosts, Target};
-use crate::output::{say, shown, unwritten, write_all};
-use crate::run::{Task, status, without_number};
+use crate::output::{harmless, say, show_on, shown, unwritten};
+use crate::run::{Task, overdue, status, time_of, without_number};
 use crate::signals::Relay;
 
 /// What all hosts share.
@@ -31,8 +32,6 @@ struct Fleet<'a> {
     waiting: Mutex<VecDeque<OsString>>,
     /// The connections that are open.
     running: Arc<Mutex<Running>>,
-    /// Held while lines are written.
-    screen: Mutex<()>,
     results: Mutex<Results>,
 }
 
@@ -65,7 +64,6 @@ pub fn run(hosts: &Hosts, list: &OsStr, arguments: &Run, task: &Task) -> Result<
         input,
         waiting: Mutex::new(names.into()),
         running: Arc::clone(&running),
-        screen: Mutex::default(),
         results: Mutex::default(),
     };
     let to_all = move || {
@@ -115,6 +113,12 @@ impl Fleet<'_> {
     fn run_at(&self, host: &OsStr) -> Result<u8> {
         let target = self.hosts.find(host, None, self.peer)?;
         let mut connection = dial::connection(&target, self.peer.connect_timeout, None)?;
+        let mut options = self.task.options.clone();
+        options.stdin_size = self.input.is_none().then_some(0);
+        let request = Request { command: &self.task.command, options, ..Request::default() };
+        // From here on the handle passes signals on.
+        let mut command = exec::start(&mut connection, &request, None)
+            .map_err(|error| Failure::to_ask(&target, &error, true))?;
         let number = {
             let mut running = locked(&self.running);
             if running.is_over {
@@ -122,35 +126,35 @@ impl Fleet<'_> {
             }
             running.next += 1;
             let number = running.next;
-            running.handles.push((number, connection.handle()));
+            running.handles.push((number, command.handle()));
             number
         };
-        let ended = self.copy(&mut connection, &target);
+        let ended = self.copy(&mut command, &target);
         locked(&self.running).handles.retain(|(other, _)| *other != number);
         ended
     }
 
-    /// Runs the command on a connection, and shows its output line by line.
-    fn copy(&self, connection: &mut Connection<'static>, target: &Target) -> Result<u8> {
-        let failed = |error| Failure::to_ask(target, &error, true);
-        let mut options = self.task.options.clone();
-        options.stdin_size = self.input.is_none().then_some(0);
-        let request = Request { command: &self.task.command, options, ..Request::default() };
-        let mut command = exec::start(connection, &request, None).map_err(failed)?;
+    /// Shows the output of a command line by line.
+    fn copy(&self, command: &mut RemoteCommand<'_, '_>, target: &Target) -> Result<u8> {
+        let failed = |error: framefd::Error| match error.kind() {
+            ErrorKind::TimedOut => overdue(target),
+            _ => Failure::to_ask(target, &error, true),
+        };
+        let time = time_of(self.task);
         let mut input = self.input.as_deref().unwrap_or_default();
         let (mut buffer, mut lines) = (vec![0; 64 * 1024], [Vec::new(), Vec::new()]);
         loop {
             if self.input.is_some() && !input.is_empty() {
-                let sent = command.write(input, None).map_err(failed)?;
+                let sent = command.write(input, time).map_err(failed)?;
                 input = &input[sent..];
                 // Unless some was sent, there is output to be read, or the end.
                 if sent > 0 {
                     continue;
                 }
             } else if self.input.is_some() {
-                command.end_input(None).map_err(failed)?;
+                command.end_input(time).map_err(failed)?;
             }
-            let Some((stream, length)) = command.read(&mut buffer, None).map_err(failed)? else {
+            let Some((stream, length)) = command.read(&mut buffer, time).map_err(failed)? else {
                 break;
             };
             let held = &mut lines[stream as usize];
@@ -171,25 +175,27 @@ impl Fleet<'_> {
 
     /// Writes lines, each with its host.
     fn show(&self, target: &Target, stream: Stream, lines: &[u8]) -> Result<()> {
-        let mut text = Vec::with_capacity(lines.len() + 64);
-        for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            text.extend_from_slice(target.shown.as_bytes());
-            text.extend_from_slice(b": ");
-            text.extend_from_slice(line);
-            if !line.ends_with(b"\n") {
-                text.push(b'\n');
-            }
-        }
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let (fd, what): (BorrowedFd<'_>, _) = match stream {
             Stream::Stdout => (stdout.as_fd(), "standard output"),
             Stream::Stderr => (stderr.as_fd(), "standard error"),
         };
-        let written = {
-            let _screen = locked(&self.screen);
-            write_all(fd, &text)
-        };
-        written.map_err(|errno| {
+        // There one host could write the lines of another.
+        let is_terminal = fd.is_terminal();
+        let mut text = Vec::with_capacity(lines.len() + 64);
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            text.extend_from_slice(target.shown.as_bytes());
+            text.extend_from_slice(b": ");
+            if is_terminal {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                text.extend_from_slice(harmless(line).as_bytes());
+            } else {
+                text.extend_from_slice(line);
+            }
+            text.push(b'\n');
+        }
+        show_on(fd, &text).map_err(|errno| {
             // It ends the others as well.
             locked(&self.results).unwritten.get_or_insert_with(|| unwritten(what, errno));
             locked(&self.running).handles.iter().for_each(|(_, handle)| handle.abort());

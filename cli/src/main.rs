@@ -19,6 +19,7 @@ mod ssh;
 mod sync;
 mod terminal;
 mod tunnel;
+mod typed;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;

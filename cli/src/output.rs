@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,15 +14,25 @@ use crate::failure::{Failure, PIPE, Result};
 
 /// Writes all of it to standard output.
 pub fn show(bytes: &[u8]) -> Result<()> {
-    write_all(io::stdout().as_fd(), bytes).map_err(|errno| unwritten("standard output", errno))
+    show_on(io::stdout().as_fd(), bytes).map_err(|errno| unwritten("standard output", errno))
 }
 
-/// Says one line on standard error, if anybody reads it.
+/// Writes all of it, and nothing of other threads between.
+pub fn show_on(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    let _screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+    write_all(fd, bytes)
+}
+
+/// Says one line on standard error, if anybody reads it. Whatever is in it, it is one, and text.
 pub fn say(line: &str) {
     if !line.is_empty() {
-        let _ = write_all(io::stderr().as_fd(), format!("framefd: {line}\n").as_bytes());
+        let line = escaped(line.as_bytes(), char::is_control);
+        let _ = show_on(io::stderr().as_fd(), format!("framefd: {line}\n").as_bytes());
     }
 }
+
+/// Held while something is written that other threads must not write into.
+static SCREEN: Mutex<()> = Mutex::new(());
 
 /// What failed if `what` could not be written.
 pub fn unwritten(what: &str, errno: Errno) -> Failure {
@@ -76,12 +87,21 @@ pub fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> bool {
 
 /// Bytes of anybody as one line: control characters and the backslash are escaped.
 pub fn one_line(bytes: &[u8]) -> String {
+    escaped(bytes, |letter| letter == '\\' || letter.is_control() || is_hidden(letter))
+}
+
+/// A line of a stranger's for a terminal: it can move no cursor, and change no colour.
+pub fn harmless(line: &[u8]) -> String {
+    escaped(line, |letter| letter != '\t' && (letter.is_control() || is_hidden(letter)))
+}
+
+fn escaped(bytes: &[u8], is_escaped: impl Fn(char) -> bool) -> String {
     let mut shown = String::new();
     for chunk in bytes.utf8_chunks() {
         for letter in chunk.valid().chars() {
             match letter {
-                '\\' => shown.push_str("\\\\"),
-                letter if letter.is_control() || is_hidden(letter) => {
+                '\\' if is_escaped('\\') => shown.push_str("\\\\"),
+                letter if is_escaped(letter) => {
                     for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
                         shown.push_str(&format!("\\x{byte:02x}"));
                     }
@@ -101,9 +121,14 @@ pub fn shown(text: &OsStr) -> String {
     one_line(text.as_bytes())
 }
 
-/// Characters that end a line, or turn its direction.
+/// Characters that end a line, turn its direction, or are not to be seen.
 fn is_hidden(letter: char) -> bool {
-    matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        letter,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -117,8 +142,10 @@ mod tests {
             (b"a\nb\\c", "a\\x0ab\\\\c"),
             (b"\xff\xc3\xa9", "\\xff\u{e9}"),
             (b"\x1b[2J\xe2\x80\xae", "\\x1b[2J\\xe2\\x80\\xae"),
+            (b"\xc2\x9b2J\r\xe2\x80\x8b", "\\xc2\\x9b2J\\x0d\\xe2\\x80\\x8b"),
         ] {
             assert_eq!(one_line(name), line);
         }
+        assert_eq!(harmless(b"a\tb\\c\x1b[2J\r\n\x9b"), "a\tb\\c\\x1b[2J\\x0d\\x0a\\x9b");
     }
 }

@@ -3,14 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use framefd::exec::{self, ExecReply, ExecRequest, Request, Tty};
-use framefd::frame::Handle;
+use framefd::frame::{Deadline, Handle};
 use framefd::{Error, ErrorKind};
 
 use crate::args::{Run, Shell};
@@ -19,7 +20,7 @@ use crate::hosts::{Hosts, Target};
 use crate::output::{nobody_reads, say, shown, unwritten};
 use crate::signals::Relay;
 use crate::terminal::{self, Raw};
-use crate::{dial, fleet};
+use crate::{dial, fleet, typed};
 
 /// What a command reads.
 pub enum Input {
@@ -172,25 +173,50 @@ pub fn stream(target: &Target, timeout: Duration, task: &Task, input: &Input) ->
     let handle: Handle = command.handle();
     let reads_keys = task.options.tty.is_some() && matches!(input, Input::Stdin);
     let raw = Cooked(reads_keys.then(Raw::start).flatten().map(Arc::new));
+    let left = Arc::new(AtomicBool::new(false));
+    let typed = match &raw.0 {
+        Some(_) => Some(typed::start(handle.clone(), Arc::clone(&left))?),
+        None => None,
+    };
     let relay = Relay::start(move || vec![handle.clone()], raw.0.clone())?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let from = match input {
         Input::Nothing => None,
-        Input::Stdin => Some(stdin.as_fd()),
+        Input::Stdin => Some(typed.as_ref().map_or(stdin.as_fd(), AsFd::as_fd)),
         Input::File(file) => Some(file.as_fd()),
     };
-    let copied = command.copy(from, stdout.as_fd(), stderr.as_fd(), None);
+    let copied = command.copy(from, stdout.as_fd(), stderr.as_fd(), time_of(task));
     drop(raw);
     match (copied, relay.ended_by()) {
+        (Err(_), _) if left.load(Ordering::Acquire) => {
+            let line = "closed: Enter ~ . was typed, which ends the command";
+            Err(Failure::new(format!("{}: {line}", target.shown)))
+        }
         (Err(error), Some(number)) if error.kind() == ErrorKind::Aborted => {
             let line = "interrupted: the connection was closed, which ends the command";
             Err(Failure::by_signal(number, &format!("{}: {line}", target.shown)))
         }
+        (Err(error), _) if error.kind() == ErrorKind::TimedOut => Err(overdue(target)),
         (Err(error), _) => {
             Err(local(&error).unwrap_or_else(|| Failure::to_ask(target, &error, true)))
         }
         (Ok(()), _) => command.reply().map_or(Ok(FAILED), |reply| Ok(status(target, reply))),
     }
+}
+
+/// How long to wait for the end of a command: a host may not end it in its time.
+pub fn time_of(task: &Task) -> Deadline {
+    match task.options.timeout_ms {
+        Some(milliseconds) => Deadline::after(Duration::from_millis(milliseconds) + LATE),
+        None => Deadline::NEVER,
+    }
+}
+
+/// The host has not ended the command in its time.
+pub fn overdue(target: &Target) -> Failure {
+    let line = "no word that the command was ended when its time was up (--timeout): the \
+                connection was closed";
+    Failure::new(format!("{}: {line}", target.shown))
 }
 
 /// Restores the terminal, whatever happens.
@@ -206,6 +232,9 @@ impl Drop for Cooked {
 
 /// The failure of one of our own three descriptors.
 fn local(error: &Error) -> Option<Failure> {
+    if error.kind().is_remote() {
+        return None;
+    }
     let (what, why) =
         error.detail().split_once(": ").filter(|(what, _)| what.starts_with("standard "))?;
     let errno = rustix::io::Errno::from_raw_os_error(error.errno());
@@ -234,6 +263,9 @@ pub fn status(target: &Target, reply: &ExecReply) -> u8 {
     }
     reply.exit_code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
 }
+
+/// How much later than in its time a command may end: there may be much output on its way.
+const LATE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

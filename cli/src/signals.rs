@@ -29,8 +29,9 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts: each signal goes to the commands of all `handles` the first time, and ends their
-    /// connections the second time. With a terminal, its size goes to the commands as well.
+    /// Starts: each signal goes to the commands of all `handles` the first time, ends their
+    /// connections the second time, and the program the third time. With a terminal, its size goes
+    /// to the commands as well.
     pub fn start(
         handles: impl Fn() -> Vec<Handle> + Send + 'static,
         raw: Option<Arc<Raw>>,
@@ -56,6 +57,12 @@ impl Relay {
                         // It fails only in a child of this process.
                         let _ = handle.resize(size);
                     }
+                } else if ending.load(Ordering::Acquire) != 0 {
+                    // Something waits that no connection ends, such as a name server.
+                    if let Some(raw) = &raw {
+                        raw.end();
+                    }
+                    std::process::exit(128 + number);
                 } else if seen.contains(&number) {
                     ending.store(usize::try_from(number).unwrap_or(0), Ordering::Release);
                     handles().iter().for_each(Handle::abort);
@@ -79,25 +86,32 @@ impl Relay {
     }
 }
 
-/// A signal that ends the work in good order; a second one ends the program at once.
+/// A signal that ends the work in good order; a second one ends the program at once. So does the
+/// first one before [`watch`](Stop::watch).
 #[derive(Clone, Default)]
 pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// Starts to look for signals.
+    /// Looks for signals from the beginning.
     pub fn start() -> Result<Stop> {
-        let number = Arc::new(AtomicUsize::new(0));
+        let stop = Stop::default();
+        stop.watch()?;
+        Ok(stop)
+    }
+
+    /// Starts to look for signals.
+    pub fn watch(&self) -> Result<()> {
         let is_second = Arc::new(AtomicBool::new(false));
         for signal in ours(&[SIGINT, SIGTERM, SIGHUP]) {
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&is_second))
                 .and_then(|_| flag::register(signal, Arc::clone(&is_second)))
                 .and_then(|_| {
                     let value = usize::try_from(signal).unwrap_or(0);
-                    flag::register_usize(signal, Arc::clone(&number), value)
+                    flag::register_usize(signal, Arc::clone(&self.0), value)
                 })
                 .map_err(|error| Failure::new(format!("no handler of signals: {error}")))?;
         }
-        Ok(Stop(number))
+        Ok(())
     }
 
     /// The signal.

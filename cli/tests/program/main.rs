@@ -4,6 +4,7 @@ mod alone;
 mod files;
 mod fleet;
 mod host;
+mod hostile;
 mod keys;
 mod lines;
 mod run;
