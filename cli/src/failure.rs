@@ -1,6 +1,7 @@
 //! A failure: one line that says what went wrong and what to do, and an exit status.
 
 use framefd::{Error, ErrorKind};
+use rustix::io::Errno;
 
 use crate::hosts::Target;
 
@@ -43,12 +44,21 @@ impl Failure {
 
     /// A host that could not be connected to.
     pub fn to_connect(target: &Target, error: &Error) -> Failure {
-        let advice = match (error.kind(), error.errno()) {
-            (_, CONNECTION_REFUSED) => {
+        let advice = match (error.kind(), errno_of(error)) {
+            (_, Some(Errno::CONNREFUSED)) => {
                 "nothing listens there: is the server running, and is the port right?"
             }
-            (ErrorKind::TimedOut, _) => "is the host up, and is the port right?",
-            (ErrorKind::NotFound, NO_FILE) => "is the server running, and is the path right?",
+            (_, Some(Errno::HOSTUNREACH | Errno::NETUNREACH)) => "is the network up?",
+            (_, Some(Errno::ACCESS | Errno::PERM)) => "may this user connect to it?",
+            (_, Some(Errno::MFILE | Errno::NFILE)) => {
+                "fewer hosts at a time (--at-once), or more descriptors (ulimit -n)"
+            }
+            (ErrorKind::TimedOut, _) | (_, Some(Errno::TIMEDOUT)) => {
+                "is the host up, and is the port right?"
+            }
+            (ErrorKind::NotFound, Some(Errno::NOENT)) => {
+                "is the server running, and is the path right?"
+            }
             (ErrorKind::NotFound, _) => "is the name right?",
             (ErrorKind::Argument, _) if !target.is_known => {
                 let (host, file) = (&target.shown, &target.hosts);
@@ -58,7 +68,7 @@ impl Failure {
             }
             _ => "",
         };
-        Failure::advised(target, error, advice)
+        Failure::advised(&target.shown, error, advice)
     }
 
     /// A host whose handshake failed.
@@ -69,13 +79,17 @@ impl Failure {
                             this id (--id), and this name (--name)?";
                 return Failure::new(format!("{}: {line}", target.shown));
             }
-            (ErrorKind::Auth | ErrorKind::TimedOut, false) => "if it does not, give --plain",
+            (ErrorKind::Auth, false) => "If not, give --plain. Or is the port another server's?",
+            (ErrorKind::TimedOut, false) => {
+                "If not, give --plain. Or is the server busy, or the port another one's?"
+            }
             (ErrorKind::TimedOut, true) => {
-                "if it is sealed, leave out --plain; if it has no key, leave out -k"
+                "If it is sealed, leave out --plain; if it has no key, leave out -k. Or is the \
+                 server busy, or the port another one's?"
             }
             _ => "",
         };
-        Failure::advised(target, error, advice)
+        Failure::advised(&target.shown, error, advice)
     }
 
     /// A request that failed.
@@ -89,12 +103,23 @@ impl Failure {
                 if is_first && target.plain =>
             {
                 match target.key {
-                    Some(_) => "is the key (-k) right? If the server is sealed, leave out --plain",
-                    None => "does the server want a key (-k)? If it is sealed, leave out --plain",
+                    Some(_) => {
+                        "is the key (-k) right? If the server is sealed, leave out --plain. Or is \
+                         the port another server's?"
+                    }
+                    None => {
+                        "does the server want a key (-k)? If it is sealed, leave out --plain. Or \
+                         is the port another server's?"
+                    }
                 }
             }
-            ErrorKind::Closed | ErrorKind::Truncated => "the connection is lost: try again",
-            ErrorKind::RemoteUnsupported => "this server does not do that",
+            ErrorKind::Closed | ErrorKind::Truncated => LOST,
+            ErrorKind::Io if is_lost(error) => LOST,
+            ErrorKind::RemoteUnsupported => {
+                "the server has to serve commands (framefd serve --exec), and be no older than this"
+            }
+            ErrorKind::RemoteDenied => "this key may not do that there",
+            ErrorKind::RemoteBadRequest => TOO_OLD,
             ErrorKind::RemoteBusy => "try again later",
             ErrorKind::RemoteSpawnFailed if error.detail().starts_with("working directory") => {
                 "is the directory there (--cwd)?"
@@ -102,12 +127,63 @@ impl Failure {
             ErrorKind::RemoteSpawnFailed => "is the program there, and may it be run?",
             _ => "",
         };
-        Failure::advised(target, error, advice)
+        Failure::advised(&target.shown, error, advice)
     }
 
-    fn advised(target: &Target, error: &Error, advice: &str) -> Failure {
-        let semicolon = if advice.is_empty() { "" } else { "; " };
-        Failure::new(format!("{}: {}{semicolon}{advice}", target.shown, text_of(error)))
+    /// A request about a file that failed, or the file on this side; `again` is how it goes on.
+    pub fn of_file(
+        place: &str,
+        verb: &str,
+        again: &str,
+        target: &Target,
+        error: &Error,
+    ) -> Failure {
+        use ErrorKind as E;
+        let detail = error.detail();
+        let (is_there, is_put) = (detail.contains("is a directory"), verb == "put");
+        let is_above = detail.contains("the directory of");
+        let advice = match error.kind() {
+            E::RemoteDenied if is_there && verb == "get" => "give -r",
+            E::RemoteDenied if is_there && is_put => "end its name with a slash to put it in there",
+            E::RemoteDenied if detail.contains("path is not acceptable") => {
+                "names are below the server's root, and links are not followed"
+            }
+            E::RemoteDenied if detail.contains("writing is off") => {
+                "the server has to allow it (framefd serve --writable)"
+            }
+            E::RemoteDenied => "has the server's user, and this key, the right to do that?",
+            E::RemoteNotFound if !matches!(verb, "get" | "ls" | "stat") && is_above => {
+                "make the directory above it first (framefd mkdir -p)"
+            }
+            E::RemoteNotFound => "is the name right? It begins at the server's root",
+            E::RemoteExists => "choose another name, or remove what is there",
+            E::RemoteUnsupported => {
+                "the server has to serve files (framefd serve --root), and be no older than this"
+            }
+            E::RemoteBadRequest => TOO_OLD,
+            E::RemoteBusy if detail.contains("too many") => "try again later",
+            E::RemoteBusy => "another transfer writes it: try again later",
+            E::RemoteNoSpace => &format!("make room there, and {again}"),
+            E::NoSpace => &format!("make room here, and {again}"),
+            E::Truncated | E::Stalled => again,
+            E::Incomplete => "the others were transferred; run it again once that is mended",
+            E::Denied => "check the permissions here",
+            E::NotFound => "is the directory here?",
+            E::Path | E::Exists | E::Checksum | E::Io | E::Argument => "",
+            kind if kind.is_remote() => "",
+            _ => return Failure::to_ask(target, error, true),
+        };
+        Failure::advised(place, error, advice).with_status(SOME)
+    }
+
+    fn advised(place: &str, error: &Error, advice: &str) -> Failure {
+        let text = text_of(error);
+        let mark = match (advice.is_empty(), text.ends_with('?')) {
+            (true, _) => "",
+            (_, true) => " ",
+            (_, false) => "; ",
+        };
+        Failure::new(format!("{place}: {text}{mark}{advice}"))
     }
 }
 
@@ -119,5 +195,14 @@ pub fn text_of(error: &Error) -> String {
     }
 }
 
-const CONNECTION_REFUSED: i32 = rustix::io::Errno::CONNREFUSED.raw_os_error();
-const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
+/// The number of a system call's error.
+pub fn errno_of(error: &Error) -> Option<Errno> {
+    (error.errno() > 0).then(|| Errno::from_raw_os_error(error.errno()))
+}
+
+fn is_lost(error: &Error) -> bool {
+    matches!(errno_of(error), Some(Errno::CONNRESET | Errno::PIPE | Errno::TIMEDOUT))
+}
+
+const LOST: &str = "the connection is lost: try again";
+const TOO_OLD: &str = "is the server older than this program?";

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use framefd::ErrorKind;
 use framefd::file::{self, Kind, Local, Stat, Transfer, Transferred};
-use framefd::frame::Connection;
+use framefd::frame::{Connection, Deadline, TimeLimit};
+use framefd::{ErrorKind, limits};
 use rustix::fs::{Mode, OFlags};
 
 use crate::args::{Copy, Get, Links, Look, Mkdir, Peer, Put};
-use crate::failure::{Failure, Result, SOME, text_of};
+use crate::failure::{Failure, Result, SOME};
 use crate::hosts::{Hosts, Target, split_place};
 use crate::output::{one_line, say, show, shown, unwritten};
 use crate::run::without_number;
@@ -30,20 +30,22 @@ pub struct Session {
     pub target: Target,
     pub connection: Connection<'static>,
     stop: Stop,
+    verb: &'static str,
     /// How a transfer goes on that was cut.
     pub again: &'static str,
 }
 
 impl Session {
-    /// Connects to the host of HOST:PATH; returns the path as well.
-    pub fn open(place: &OsStr, peer: &Peer) -> Result<(Session, Vec<u8>)> {
+    /// Connects to the host of HOST:PATH for a verb; returns the path as well.
+    pub fn open(verb: &'static str, place: &OsStr, peer: &Peer) -> Result<(Session, Vec<u8>)> {
         let hosts = Hosts::load()?;
         let (host, path) = split_place(place, &hosts);
         let target = hosts.find(host, None, peer)?;
         let stop = Stop::default();
         let connection = dial::connection(&target, peer.connect_timeout, Some(stop.hook()))?;
         stop.watch()?;
-        Ok((Session { target, connection, stop, again: "go on with --resume" }, path.to_vec()))
+        let again = "go on with --resume";
+        Ok((Session { target, connection, stop, verb, again }, path.to_vec()))
     }
 
     pub fn failed(&self, name: &[u8], error: &framefd::Error) -> Failure {
@@ -51,35 +53,9 @@ impl Session {
         if let (ErrorKind::Canceled, Some(number)) = (error.kind(), self.stop.number()) {
             return Failure::by_signal(number, &format!("interrupted: {again}"));
         }
-        let room = format!("make room, and {again}");
-        let advice = match error.kind() {
-            ErrorKind::RemoteNotFound => "is the name right? It begins at the server's root",
-            ErrorKind::RemoteDenied => {
-                "names are below the server's root, and links are not followed"
-            }
-            ErrorKind::RemoteUnsupported => "this server serves no files, or may not do that",
-            ErrorKind::RemoteNoSpace | ErrorKind::NoSpace => &room,
-            ErrorKind::Truncated | ErrorKind::Stalled => again,
-            ErrorKind::RemoteBusy => "another transfer writes it: try again later",
-            ErrorKind::Incomplete => {
-                "see the others with --resume, which passes over what is there"
-            }
-            _ if error.kind().is_remote() || is_local(error.kind()) => "",
-            _ => return Failure::to_ask(&self.target, error, true),
-        };
-        let semicolon = if advice.is_empty() { "" } else { "; " };
         let place = format!("{}:{}", self.target.shown, one_line(name));
-        Failure::new(format!("{place}: {}{semicolon}{advice}", text_of(error))).with_status(SOME)
+        Failure::of_file(&place, self.verb, again, &self.target, error)
     }
-}
-
-/// Failures of the file on this side.
-fn is_local(kind: ErrorKind) -> bool {
-    use ErrorKind as E;
-    matches!(
-        kind,
-        E::Path | E::Exists | E::NotFound | E::Checksum | E::Denied | E::Io | E::Argument
-    )
 }
 
 /// Runs `framefd put`.
@@ -87,7 +63,7 @@ pub fn put(arguments: &Put) -> Result<u8> {
     let Some((place, locals @ [_, ..])) = arguments.names.split_last() else {
         return Err(Failure::new("put: LOCAL and HOST:PATH are needed: see framefd put --help"));
     };
-    let (mut session, path) = Session::open(place, &arguments.copy.peer)?;
+    let (mut session, path) = Session::open("put", place, &arguments.copy.peer)?;
     let is_inside = path.is_empty() || path.ends_with(b"/");
     if locals.len() > 1 && !is_inside {
         let line =
@@ -184,7 +160,7 @@ fn spooled(session: &Session, path: &Path) -> Result<File> {
 /// Runs `framefd get`.
 pub fn get(arguments: &Get) -> Result<u8> {
     let copy = &arguments.copy;
-    let (mut session, path) = Session::open(&arguments.remote, &copy.peer)?;
+    let (mut session, path) = Session::open("get", &arguments.remote, &copy.peer)?;
     let path = path.strip_suffix(b"/").unwrap_or(&path);
     let last = OsStr::from_bytes(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
     let is_tree = copy.recursive && is_directory(&mut session, path)?;
@@ -211,7 +187,7 @@ pub fn get(arguments: &Get) -> Result<u8> {
 }
 
 fn is_directory(session: &mut Session, path: &[u8]) -> Result<bool> {
-    match file::stat(&mut session.connection, path, None) {
+    match file::stat(&mut session.connection, path, PATIENT) {
         Ok(stat) => Ok(stat.kind == Kind::Dir),
         Err(error) => Err(session.failed(path, &error)),
     }
@@ -330,16 +306,16 @@ fn here(path: &Path, error: &io::Error) -> Failure {
 
 /// Runs `framefd ls`.
 pub fn ls(arguments: &Look) -> Result<u8> {
-    let (mut session, path) = Session::open(&arguments.remote, &arguments.peer)?;
+    let (mut session, path) = Session::open("ls", &arguments.remote, &arguments.peer)?;
     let path = path.strip_suffix(b"/").unwrap_or(&path);
     if !path.is_empty() {
-        let stat = file::stat(&mut session.connection, path, None)
+        let stat = file::stat(&mut session.connection, path, PATIENT)
             .map_err(|error| session.failed(path, &error))?;
         if stat.kind != Kind::Dir {
             return show(&line(&stat, path)).map(|()| 0);
         }
     }
-    let mut entries = file::list(&mut session.connection, path, None)
+    let mut entries = file::list(&mut session.connection, path, PATIENT)
         .map_err(|error| session.failed(path, &error))?;
     entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let lines: Vec<u8> = entries.iter().flat_map(|entry| line(&entry.stat, &entry.name)).collect();
@@ -348,18 +324,18 @@ pub fn ls(arguments: &Look) -> Result<u8> {
 
 /// Runs `framefd stat`.
 pub fn stat(arguments: &Look) -> Result<u8> {
-    let (mut session, path) = Session::open(&arguments.remote, &arguments.peer)?;
+    let (mut session, path) = Session::open("stat", &arguments.remote, &arguments.peer)?;
     let path = path.strip_suffix(b"/").unwrap_or(&path);
-    let stat = file::stat(&mut session.connection, path, None)
+    let stat = file::stat(&mut session.connection, path, PATIENT)
         .map_err(|error| session.failed(path, &error))?;
     show(&line(&stat, path)).map(|()| 0)
 }
 
 /// Runs `framefd mkdir`.
 pub fn mkdir(arguments: &Mkdir) -> Result<u8> {
-    let (mut session, path) = Session::open(&arguments.remote, &arguments.peer)?;
+    let (mut session, path) = Session::open("mkdir", &arguments.remote, &arguments.peer)?;
     let path = path.strip_suffix(b"/").unwrap_or(&path);
-    file::mkdir(&mut session.connection, path, None, arguments.parents, None)
+    file::mkdir(&mut session.connection, path, None, arguments.parents, PATIENT)
         .map_err(|error| session.failed(path, &error))?;
     Ok(0)
 }
@@ -437,6 +413,9 @@ impl Bar {
 
 const WIDTH: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(3);
+/// For requests that are answered at once: as for a transfer.
+const PATIENT: TimeLimit =
+    TimeLimit { deadline: Deadline::NEVER, stall: Some(limits::STALL_TIMEOUT) };
 /// Between two looks for a signal.
 const LOOK: Duration = Duration::from_millis(500);
 const BROKEN_PIPE: i32 = rustix::io::Errno::PIPE.raw_os_error();

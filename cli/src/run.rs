@@ -15,7 +15,7 @@ use framefd::frame::{Deadline, Handle};
 use framefd::{Error, ErrorKind};
 
 use crate::args::{Run, Shell};
-use crate::failure::{FAILED, Failure, Result, text_of};
+use crate::failure::{FAILED, Failure, Result, errno_of, text_of};
 use crate::hosts::{Hosts, Target};
 use crate::output::{nobody_reads, say, shown, unwritten};
 use crate::signals::Relay;
@@ -237,12 +237,11 @@ fn local(error: &Error) -> Option<Failure> {
     }
     let (what, why) =
         error.detail().split_once(": ").filter(|(what, _)| what.starts_with("standard "))?;
-    let errno = rustix::io::Errno::from_raw_os_error(error.errno());
-    Some(match (what, errno) {
-        (_, rustix::io::Errno::PIPE) => nobody_reads(what),
+    Some(match (what, errno_of(error)) {
+        (_, Some(rustix::io::Errno::PIPE)) => nobody_reads(what),
         ("standard input", _) => Failure::new(format!("{what}: {why}: the command was ended")),
-        _ if error.errno() != 0 => unwritten(what, errno),
-        _ => Failure::new(text_of(error)),
+        (_, Some(errno)) => unwritten(what, errno),
+        (_, None) => Failure::new(text_of(error)),
     })
 }
 

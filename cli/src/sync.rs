@@ -53,7 +53,11 @@ pub fn run(arguments: &Sync) -> Result<u8> {
     if local.is_empty() {
         return Err(Failure::new("sync: the directory here has no name: . is the current one"));
     }
-    let (mut session, path) = Session::open(place, &arguments.peer)?;
+    if !is_get && std::fs::metadata(local).is_ok_and(|meta| !meta.is_dir()) {
+        let line = format!("{}: it is no directory: for a file there is framefd put", shown(local));
+        return Err(Failure::new(line).with_status(SOME));
+    }
+    let (mut session, path) = Session::open("sync", place, &arguments.peer)?;
     session.again = "run it again, and it goes on";
     let path = path.strip_suffix(b"/").unwrap_or(&path);
     let done = Done::default();

@@ -9,14 +9,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use framefd::auth::{Key, KeyId, Keyring, ServerName, Terms, generate};
-use framefd::serve::{Access, Commands, Files, Server, ServerOptions, Stopper};
+use framefd::serve::{Access, Commands, Files, Limits, Server, ServerOptions, Stopper};
 use framefd::{Result, file, frame};
 
 /// A server with a directory: its files are in `root`, the user's home beside it.
 pub struct Host {
     pub address: String,
     pub directory: tempfile::TempDir,
-    stopper: Stopper,
+    pub stopper: Stopper,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -28,9 +28,29 @@ pub enum Kind {
     PlainWithKey,
 }
 
+/// What a host serves: all of it by default.
+#[derive(Clone, Copy)]
+pub struct Serves {
+    pub commands: bool,
+    pub files: bool,
+    pub write: bool,
+    pub connections: usize,
+}
+
+impl Default for Serves {
+    fn default() -> Serves {
+        Serves { commands: true, files: true, write: true, connections: 1000 }
+    }
+}
+
 impl Host {
     /// A host named `db` that knows the key `me` in the user's `key`.
     pub fn new(kind: Kind) -> Host {
+        Host::serving(kind, Serves::default())
+    }
+
+    /// One that serves no more than this.
+    pub fn serving(kind: Kind, offer: Serves) -> Host {
         let directory = tempfile::tempdir().unwrap();
         for name in ["root", "home"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
@@ -43,12 +63,18 @@ impl Host {
         let terms = Terms { name: ServerName::new(b"db").unwrap(), ..Terms::default() };
         let ring = (kind != Kind::Plain).then(|| Arc::new(ring));
         let access = Access { ring, plain: kind == Kind::PlainWithKey, terms };
-        let server = Server::new(ServerOptions { access, workers: 4, ..ServerOptions::default() });
-        let server = server.unwrap();
-        server.serve_commands(Commands::default()).unwrap();
-        let root: OwnedFd = std::fs::File::open(directory.path().join("root")).unwrap().into();
-        let options = file::ServeOptions { sync: false, ..file::ServeOptions::default() };
-        server.serve_files(Files { root, read: true, write: true, options, policy: None }).unwrap();
+        let limits = Limits { max_connections: offer.connections, ..Limits::default() };
+        let options = ServerOptions { access, workers: 4, limits, ..ServerOptions::default() };
+        let server = Server::new(options).unwrap();
+        if offer.commands {
+            server.serve_commands(Commands::default()).unwrap();
+        }
+        if offer.files {
+            let root: OwnedFd = std::fs::File::open(directory.path().join("root")).unwrap().into();
+            let options = file::ServeOptions { sync: false, ..file::ServeOptions::default() };
+            let files = Files { root, read: true, write: offer.write, options, policy: None };
+            server.serve_files(files).unwrap();
+        }
         let listener = frame::listen("127.0.0.1:0", 0, 0).unwrap();
         let address = frame::address_of(listener.as_fd(), false).unwrap();
         server.listen(listener).unwrap();

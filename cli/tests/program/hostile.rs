@@ -15,7 +15,7 @@ use crate::host::{Host, Kind, done, eventually, kill, read_until, told};
 
 /// A plain host that answers each request with the bytes that `answer` has for it, or not at all;
 /// its address.
-fn liar(answer: impl Fn(&str, &Header) -> Vec<u8> + Send + Sync + 'static) -> String {
+pub fn liar(answer: impl Fn(&str, &Header) -> Vec<u8> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let answer = std::sync::Arc::new(answer);
@@ -24,7 +24,8 @@ fn liar(answer: impl Fn(&str, &Header) -> Vec<u8> + Send + Sync + 'static) -> St
             let (mut socket, answer) = (socket.unwrap(), std::sync::Arc::clone(&answer));
             std::thread::spawn(move || {
                 while let Ok(request) = frame::recv(socket.as_fd(), &frame::Options::default()) {
-                    let cmd = request.header.string("cmd").unwrap_or_default().into_owned();
+                    // Input for a command has none.
+                    let Ok(cmd) = request.header.string("cmd") else { continue };
                     if socket.write_all(&answer(&cmd, &request.header)).is_err() {
                         return;
                     }
@@ -40,7 +41,7 @@ fn silent() -> String {
 }
 
 /// A frame that repeats the id of a request.
-fn reply(request: &Header, keys: &str, body: &[u8]) -> Vec<u8> {
+pub fn reply(request: &Header, keys: &str, body: &[u8]) -> Vec<u8> {
     let id = request.string("id").unwrap();
     let header = format!(r#"{{"id":"{id}","data_size":{},{keys}}}"#, body.len());
     let mut bytes = u32::try_from(header.len()).unwrap().to_le_bytes().to_vec();
@@ -62,7 +63,7 @@ fn entry(name: &str, rest: &str) -> String {
 }
 
 /// What these hosts are called by a user; each is plain.
-fn known(host: &Host, addresses: &[&str]) {
+pub fn known(host: &Host, addresses: &[&str]) {
     let entries: Vec<String> = addresses
         .iter()
         .enumerate()
