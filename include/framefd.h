@@ -1315,6 +1315,7 @@ int exec_resize(struct frame_connection *c, uint16_t rows, uint16_t columns);
  * gid, without other groups. HOME, USER and LOGNAME are set only if env sets them. */
 #define EXEC_USER 128
 
+struct exec_choice; /* section 9 */
 /* A client's request, as a policy sees it. Everything in it is valid until the policy returns. */
 struct exec_inquiry {
     /* sizeof(struct exec_inquiry) of this library: members beyond it do not exist. */
@@ -1336,7 +1337,48 @@ struct exec_inquiry {
     /* The id of the key that the client has proved, "" for a key without an id; NULL if there
      * was no handshake on a connection. */
     const char *key_id;
+    /* The address of the client, as of frame_address(); NULL if it has none, or there is no
+     * connection. */
+    const char *address;
+    /* At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7). */
+    int32_t pid;
+    /* The same: its user id; otherwise UINT32_MAX. */
+    uint32_t uid;
+    /* The same: its group id; otherwise UINT32_MAX. */
+    uint32_t gid;
+    /* 0. */
+    uint32_t reserved;
+    /* How the command will be run. The policy may change it. */
+    struct exec_choice *choice;
 };
+
+/* How one command is run, for a policy to change. It has what exec_options say at first. A
+ * request's own wishes are looked at after that: it can lower command_timeout_ms, and its cwd is
+ * relative to the one here. */
+struct exec_choice {
+    /* sizeof(struct exec_choice) of this library: members beyond it do not exist. */
+    uint32_t size;
+    /* EXEC_UMASK and EXEC_USER. */
+    uint32_t flags;
+    /* Milliseconds after which the command is ended, or FRAME_NO_TIMEOUT. */
+    int32_t command_timeout_ms;
+    /* With EXEC_UMASK: its umask. */
+    uint32_t umask;
+    /* With EXEC_USER: its user id. */
+    uint32_t uid;
+    /* With EXEC_USER: its group id. */
+    uint32_t gid;
+    /* Its working directory; NULL is that of exec_options. What a pointer here points to is read
+     * after the policy has returned: it must not be a local variable of the policy. */
+    const char *cwd;
+    /* Variables "NAME=value", then NULL: they are added to those of exec_options. NULL at first. */
+    const char *const *env;
+    /* With EXEC_USER: its supplementary groups. NULL at first. */
+    const uint32_t *groups;
+    /* How many groups there are. */
+    uint64_t groups_len;
+};
+#define EXEC_CHOICE_INIT { sizeof(struct exec_choice), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0 }
 
 /* How a server runs commands. A request can only lower the limits. */
 struct exec_options {
@@ -1388,10 +1430,11 @@ struct exec_options {
     const char *cwd;
     /* Variables "NAME=value", then NULL. They are added to the clean environment. */
     const char *const *env;
-    /* Called before a command is run; may be NULL. Return 0 to allow the request, or a
-     * FRAME_E... code to refuse it; any other number is FRAME_EACCES. The client receives the
-     * reply code for it, and as message the C string that was written to reason, which has
-     * reason_size bytes. It is called on the thread of the call. */
+    /* Called before a command is run; may be NULL. Return 0 to allow the request, after changes
+     * of inquiry->choice if you like, or a FRAME_E... code to refuse it; any other number is
+     * FRAME_EACCES. The client receives the reply code for it, and as message the C string that
+     * was written to reason, which has reason_size bytes. It is called on the thread of the
+     * call. */
     int (*policy)(void *context, const struct exec_inquiry *inquiry, char *reason,
                   size_t reason_size);
     /* exec_and_reply(), exec_run() and exec_datagram_serve() only: as in frame_options. A
@@ -1739,13 +1782,14 @@ void frame_file_listing_free(struct frame_file_listing *list);
 /*   frame_connection_recv_header(c, -1, &view, NULL);
  *   frame_file_serve(c, view.header, root_fd, NULL, &result); */
 
+struct frame_file_choice; /* section 11 */
 /* One thing that a client's request would do, as the policy of a file server sees it. Everything
  * in it is valid until the policy returns. */
 struct frame_file_inquiry {
     /* sizeof(struct frame_file_inquiry) of this library: members beyond it do not exist. */
     uint32_t size;
-    /* 0. */
-    uint32_t reserved;
+    /* At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7). */
+    int32_t pid;
     /* "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
      * "get", if the reply could tell of bytes that are there (a put with an offset, a stat of the
      * partial file), and "mkdir" for each directory that `parents` would make. So what cannot be
@@ -1764,7 +1808,43 @@ struct frame_file_inquiry {
     /* The id of the key that the client has proved, "" for a key without an id; NULL if there
      * was no handshake. */
     const char *key_id;
+    /* The address of the client, as of frame_address(); NULL if it has none. */
+    const char *address;
+    /* At a Unix socket the client's user id; otherwise UINT32_MAX. */
+    uint32_t uid;
+    /* The same: its group id. */
+    uint32_t gid;
+    /* How the request will be served. The policy may change it. The rights count for every
+     * question, and the other members with the first one of a request. */
+    struct frame_file_choice *choice;
 };
+
+/* A right: content is sent, files and directories are described and listed. */
+#define FRAME_SERVE_READ 1
+/* The same: new files, directories and links are made. */
+#define FRAME_SERVE_CREATE 2
+/* The same: the content of a file that is there, or a link, is replaced by another. */
+#define FRAME_SERVE_REPLACE 4
+/* Both FRAME_SERVE_CREATE and FRAME_SERVE_REPLACE. */
+#define FRAME_SERVE_WRITE 6
+
+/* How one request for a file is served, for a policy to change. It has what the server's options
+ * say at first. */
+struct frame_file_choice {
+    /* sizeof(struct frame_file_choice) of this library: members beyond it do not exist. */
+    uint32_t size;
+    /* FRAME_SERVE_... flags, combined with |. A policy can take some away; others than the server
+     * has count for nothing. */
+    uint32_t rights;
+    /* Another root directory; -1 is the server's. It is borrowed until the policy's thread has
+     * left it, and duplicated then, so it must not be closed by the policy. */
+    int32_t root_fd;
+    /* As in frame_file_options. */
+    uint32_t mode;
+    /* As in frame_file_options; FRAME_NO_LIMIT is none. */
+    uint64_t max_size;
+};
+#define FRAME_FILE_CHOICE_INIT { sizeof(struct frame_file_choice), 0, 0, 0, 0 }
 
 /* How files are served. A request cannot override max_size, rate and FRAME_FILE_NO_OVERWRITE. */
 struct frame_file_options {
@@ -1789,10 +1869,10 @@ struct frame_file_options {
     /* 0. */
     uint32_t reserved;
     /* Called before anything is opened or stored; may be NULL. It is asked about each thing that
-     * the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any
-     * other number is FRAME_EACCES. The client receives the reply code for it, and as message the
-     * C string that was written to reason, which has reason_size bytes. It is called on the
-     * thread of the call. */
+     * the request would do. Return 0 to allow it, after changes of inquiry->choice if you like, or
+     * a FRAME_E... code to refuse the request; any other number is FRAME_EACCES. The client
+     * receives the reply code for it, and as message the C string that was written to reason,
+     * which has reason_size bytes. It is called on the thread of the call. */
     int (*policy)(void *context, const struct frame_file_inquiry *inquiry, char *reason,
                   size_t reason_size);
     /* Passed to policy(). */
@@ -2015,6 +2095,7 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
 /* The same: what each connection does. */
 #define FRAME_LOG_DEBUG 4
 
+struct frame_served; /* section 13 */
 /* How a server serves. No time may be FRAME_NO_TIMEOUT: each wait for a client has an end. */
 struct frame_server_options {
     /* sizeof(struct frame_server_options). */
@@ -2068,16 +2149,69 @@ struct frame_server_options {
      * clients sent is escaped in it, and of each level no more than a few pass in a second. It is
      * called on any thread of the server, on several at once. */
     void (*log)(void *context, uint32_t level, const char *text);
+    /* Called exactly once for each request when it is over, also if it was refused, or cut by a
+     * stop or by its client; may be NULL. An audit log is made of this. It is called on the thread
+     * that served the request, on several at once. No call is left out, and the connection's next
+     * request waits for it. A request begins with the last byte of its header. */
+    void (*served)(void *context, const struct frame_served *request);
     /* Called before each wait, after each signal, and at least once a second, by the thread of
      * frame_server_run() or frame_server_step(), not with a timeout of 0; without workers also
      * while a request waits there. Return non-zero to end the call for the request, and then that
      * function, with FRAME_ECANCELED. May be NULL. */
     int (*interrupted)(void *context);
-    /* Passed to log() and interrupted(). */
+    /* Passed to log(), served() and interrupted(). */
     void *context;
 };
 #define FRAME_SERVER_OPTIONS_INIT { sizeof(struct frame_server_options), 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
+
+/* A request that is over: it was served, refused or cut. Everything in it is valid until the
+ * function returns that is told. */
+struct frame_served {
+    /* sizeof(struct frame_served) of this library: members beyond it do not exist. */
+    uint32_t size;
+    /* 0; otherwise the code of the error reply, or of what has cut the request: FRAME_EABORTED
+     * (the server was stopped), FRAME_ECLOSED and FRAME_ETRUNCATED (the client has gone). A
+     * handler's own error replies do not count, only what it returns. */
+    int32_t error;
+    /* The id of the key that the client has proved, "" for a key without an id; NULL if the server
+     * has no keys. */
+    const char *key_id;
+    /* The address of the client, as of frame_address(); NULL if it has none. */
+    const char *address;
+    /* At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7). */
+    int32_t pid;
+    /* The same: its user id; otherwise UINT32_MAX. */
+    uint32_t uid;
+    /* The same: its group id; otherwise UINT32_MAX. */
+    uint32_t gid;
+    /* Of a command that ran: EXEC_EXITED, EXEC_SIGNALED and so on; otherwise -1. */
+    int32_t outcome;
+    /* The same: as in exec_result; otherwise -1. */
+    int32_t exit_code;
+    /* The same: the signal that ended it, or 0. */
+    int32_t signal;
+    /* The cmd of the request; NULL if it had none. */
+    const char *cmd;
+    /* Its header, as JSON text. */
+    const char *header;
+    /* Shell code that was to run, or the name of a file, which may be one that is refused;
+     * what_len bytes and a NUL. NULL for anything else, and for a command that was refused before
+     * it was read. */
+    const char *what;
+    /* Bytes of what. */
+    uint64_t what_len;
+    /* A program that was to run and its arguments, then NULL; NULL for anything else. */
+    const char *const *argv;
+    /* Bytes of the request behind its header that were received. */
+    uint64_t bytes_in;
+    /* Bytes of its replies, with their headers. The last of them may not be written yet. */
+    uint64_t bytes_out;
+    /* Milliseconds from its header to its end. */
+    uint64_t time_ms;
+};
+#define FRAME_SERVED_INIT { sizeof(struct frame_served), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, \
+    NULL, NULL, NULL, 0, NULL, 0, 0, 0 }
 
 /* A server of connections: of its own requests, of commands and of files. Everything is off until
  * it is added.
@@ -2169,13 +2303,8 @@ int frame_server_done(struct frame_connection *c, int code, const char *message)
  * FRAME_EEXIST (something serves exec), FRAME_ESTATE (the server runs), FRAME_EINVAL. */
 int frame_server_serve_exec(struct frame_server *s, const struct exec_options *opts);
 
-/* For the flags of frame_server_serve_files(): files are sent, described and listed. */
-#define FRAME_SERVE_READ 1
-/* The same: files, directories and links are stored. */
-#define FRAME_SERVE_WRITE 2
-
-/* Serves the files below the directory root_fd, see frame_file_serve(). flags are FRAME_SERVE_READ
- * and FRAME_SERVE_WRITE.
+/* Serves the files below the directory root_fd, see frame_file_serve(). flags are the rights
+ * that there are: FRAME_SERVE_READ, FRAME_SERVE_CREATE, FRAME_SERVE_REPLACE, FRAME_SERVE_WRITE.
  *
  * root_fd is borrowed for the call only. opts may be NULL; its policy is called on any thread of
  * the server, and asked only about what flags allow. Call it before the first turn. Returns 0,
@@ -2223,11 +2352,11 @@ struct frame_server_counts {
     uint64_t connections;
     /* Connections that exist. */
     uint64_t connections_now;
-    /* Requests that were served, with an error reply or without. */
+    /* Requests that are over: served, refused or cut. */
     uint64_t requests;
     /* Requests that are being served. */
     uint64_t requests_now;
-    /* Requests that got an error reply. */
+    /* Requests that got an error reply or were cut, and bytes that were no request. */
     uint64_t errors;
     /* Connections that were closed because they proved no key, or not in time. */
     uint64_t refused_auth;
@@ -2236,11 +2365,13 @@ struct frame_server_counts {
     uint64_t refused_limit;
     /* Connections that were closed because the client was too slow. */
     uint64_t timed_out;
-    /* Bytes that were written. */
+    /* Bytes that were written to clients. */
     uint64_t bytes_out;
+    /* Bytes that were read from them. */
+    uint64_t bytes_in;
 };
 #define FRAME_SERVER_COUNTS_INIT { sizeof(struct frame_server_counts), 0, 0, 0, 0, 0, 0, 0, \
-    0, 0, 0 }
+    0, 0, 0, 0 }
 
 /* Writes the counters of a server to *out. Any thread, at any time.
  *

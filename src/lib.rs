@@ -48,9 +48,9 @@ pub mod frame {
     pub use crate::io::wait::{Hook, Interrupt};
     pub use crate::ops::Duplex;
     pub use crate::ops::frame::{
-        Connection, ConnectionOptions, Ends, Frame, Handle, IfLarge, Message, Options, ReceiveHalf,
-        Received, SendHalf, Sent, State, recv, recv_into, recv_packet, recv_packet_into, send,
-        send_packet, send_slices,
+        Client, Connection, ConnectionOptions, Credentials, Ends, Frame, Handle, IfLarge, Message,
+        Options, ReceiveHalf, Received, SendHalf, Sent, State, recv, recv_into, recv_packet,
+        recv_packet_into, send, send_packet, send_slices,
     };
     pub use crate::wire::frame::decoder::{Decoder, FrameView, Limits};
     pub use crate::wire::frame::packet::PrefixFormat;
@@ -131,8 +131,8 @@ pub mod exec {
     pub use crate::io::process::spawn::Confinement;
     pub use crate::io::process::terminal::WindowSize;
     pub use crate::ops::exec::{
-        Inquiry, Limits, OnOutputLimit, Policy, RemoteCommand, Reply, Report, Request, Running,
-        ServeOptions, Served, Stream, call, run_and_reply, run_locally, serve, start,
+        Choice, Inquiry, Limits, OnOutputLimit, Policy, RemoteCommand, Reply, Report, Request,
+        Running, ServeOptions, Served, Stream, call, run_and_reply, run_locally, serve, start,
     };
     pub use crate::wire::message::exec::{ExecReply, ExecRequest, OnClose, Outcome, Tty};
 }
@@ -156,9 +156,9 @@ pub mod exec {
 /// ```
 pub mod file {
     pub use crate::ops::file::{
-        Change, Entry, Inquiry, Kind, Links, Local, Mirror, PartialFile, Policy, Progress,
-        ServeOptions, Served, Stat, Transfer, Transferred, get, list, mkdir, partial, put, serve,
-        stat, sweep,
+        Change, Choice, Entry, Inquiry, Kind, Links, Local, Mirror, PartialFile, Policy, Progress,
+        Rights, ServeOptions, Served, Stat, Transfer, Transferred, get, list, mkdir, partial, put,
+        serve, stat, sweep,
     };
     pub use crate::wire::digest::Digest;
 }
@@ -213,7 +213,8 @@ pub mod datagram {
 pub mod serve {
     pub use crate::ops::serve::{
         Access, BodyMode, Commands, Counters, ExecPolicy, FilePolicy, Files, Handler, Interrupted,
-        Later, Level, Limits, Listening, LogFunction, Request, Server, ServerOptions, Stopper,
+        Later, Level, Limits, Listening, LogFunction, Request, Served, ServedFunction, Server,
+        ServerOptions, Stopper, What,
     };
 }
 

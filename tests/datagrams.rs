@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use framefd::ops::datagram::exec::{Answer, Server};
 use framefd::ops::datagram::{self, Options};
-use framefd::ops::exec::{Inquiry, Reply, Request, ServeOptions, Served};
+use framefd::ops::exec::{Choice, Inquiry, Reply, Request, ServeOptions, Served};
 use framefd::wire::datagram::{DatagramKeys, decode, encode};
 use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::{ExecRequest, OnClose};
@@ -276,7 +276,7 @@ fn what_is_refused_is_told() {
 fn a_policy_is_asked_once_before_anything_runs() {
     let root = tempfile::tempdir().unwrap();
     let asked = AtomicUsize::new(0);
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         asked.fetch_add(1, Ordering::SeqCst);
         assert_eq!(inquiry.header.unwrap().string("cmd").unwrap(), "exec");
         match inquiry.command {

@@ -103,12 +103,12 @@ fn commands(arguments: &Serve, log: &Arc<Log>) -> Commands {
     options.limits.time = arguments.timeout;
     options.environment.additions = of_user();
     let log = Arc::clone(log);
-    let policy = move |inquiry: &exec::Inquiry<'_>, key: &KeyId| {
+    let policy = move |inquiry: &exec::Inquiry<'_>, _: &mut exec::Choice| {
         let what: Vec<u8> = match &inquiry.request.argv {
             Some(argv) => argv.join(" ").into_bytes(),
             None => inquiry.command.to_vec(),
         };
-        log.request("exec", &what, key);
+        log.request("exec", &what, inquiry.client.key());
         Ok(())
     };
     Commands { options, policy: Some(Box::new(policy)) }
@@ -121,15 +121,16 @@ fn files(arguments: &Serve, root: &Path, log: &Arc<Log>) -> Result<Files> {
             Failure::new(format!("--root {}: {why}", shown(root.as_os_str())))
         })?;
     let log = Arc::clone(log);
-    let policy = move |inquiry: &file::Inquiry<'_>, key: &KeyId| {
-        log.request(inquiry.cmd, inquiry.name, key);
+    let policy = move |inquiry: &file::Inquiry<'_>, _: &mut file::Choice| {
+        log.request(inquiry.cmd, inquiry.name, inquiry.client.key());
         Ok(())
     };
     Ok(Files {
         root: OwnedFd::from(opened),
-        read: true,
-        write: arguments.writable,
-        options: file::ServeOptions::default(),
+        options: file::ServeOptions {
+            rights: if arguments.writable { file::Rights::ALL } else { file::Rights::READ },
+            ..file::ServeOptions::default()
+        },
         policy: Some(Box::new(policy)),
     })
 }
@@ -223,10 +224,10 @@ impl Log {
         self.line(&[("level", name.as_bytes()), ("message", line.as_bytes())]);
     }
 
-    fn request(&self, cmd: &str, what: &[u8], key: &KeyId) {
+    fn request(&self, cmd: &str, what: &[u8], key: Option<&KeyId>) {
         let longest = if self.path.is_some() { LONGEST } else { LONGEST_TO_A_PIPE };
         let what = one_line(&what[..what.len().min(longest)]);
-        let key = key.as_str().as_bytes();
+        let key = key.map_or("", KeyId::as_str).as_bytes();
         self.line(&[("key", key), ("cmd", cmd.as_bytes()), ("what", what.as_bytes())]);
     }
 

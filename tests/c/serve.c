@@ -1,31 +1,10 @@
 /* A server: handlers, limits of access, a loop of the host, signals, what is passed wrongly. */
-#include "check.h"
+#include "serving.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
-
-enum { LONG_MS = 20000 };
-
-static const char KEY[] = "0123456789abcdef0123456789abcdef";
 
 /* ---- handlers */
-
-static int upper(void *context, struct frame_connection *c, const struct frame_view *request)
-{
-    char *loud = malloc(request->body_len + 1);
-    size_t i;
-    int code;
-    CHECK(context == NULL && request->header[request->header_len] == '\0' && loud != NULL);
-    for (i = 0; i < request->body_len; i++) {
-        char letter = ((const char *)request->body)[i];
-        loud[i] = letter >= 'a' && letter <= 'z' ? (char)(letter - 'a' + 'A') : letter;
-    }
-    code = frame_connection_reply(c, request->header, NULL, loud, request->body_len, 0);
-    free(loud);
-    return code;
-}
 
 static int count(void *context, struct frame_connection *c, const struct frame_view *request)
 {
@@ -37,15 +16,6 @@ static int count(void *context, struct frame_connection *c, const struct frame_v
     CHECK(n == 0);
     sprintf(reply, "{\"sum\":%ld}", (long)sum);
     return frame_connection_reply(c, request->header, reply, NULL, 0, 0);
-}
-
-static int fail(void *context, struct frame_connection *c, const struct frame_view *request)
-{
-    int64_t code;
-    (void)context;
-    (void)c;
-    CHECK_RETURNS(0, frame_header_int(request->header, "code", &code));
-    return (int)code;
 }
 
 static int who(void *context, struct frame_connection *c, const struct frame_view *request)
@@ -80,58 +50,6 @@ static struct frame_server *server_with(const struct frame_server_options *opts)
     CHECK_RETURNS(0, frame_server_handle(s, "start", starts_a_command, NULL, 0));
     CHECK_RETURNS(FRAME_EEXIST, frame_server_handle(s, "who", who, NULL, 0));
     return s;
-}
-
-/* ---- a running server */
-
-static void *run(void *s)
-{
-    CHECK_RETURNS(0, frame_server_run(s));
-    return NULL;
-}
-
-static pthread_t start(struct frame_server *s)
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, run, s) == 0);
-    return thread;
-}
-
-static void stop(struct frame_server *s, pthread_t thread)
-{
-    CHECK_RETURNS(0, frame_server_stop(s));
-    CHECK(pthread_join(thread, NULL) == 0);
-    frame_server_free(s);
-}
-
-/* A listening socket, and its address. */
-static int listener(char address[64])
-{
-    int fd = frame_listen("127.0.0.1:0", 0, 0);
-    CHECK(fd >= 0 && frame_address(fd, false, address, 64) > 0);
-    return fd;
-}
-
-static struct frame_connection *client(const char *address)
-{
-    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct frame_connection *c;
-    opts.timeout_ms = LONG_MS;
-    CHECK_RETURNS(0, frame_connect(address, &opts, &c));
-    return c;
-}
-
-static void ask(struct frame_connection *c, const char *header, const char *body,
-                const char *expected)
-{
-    struct frame *reply;
-    CHECK_RETURNS(0, frame_connection_call(c, header, body, strlen(body), LONG_MS, &reply));
-    if (expected != NULL) {
-        size_t len;
-        const void *bytes = frame_body(reply, &len);
-        CHECK(len == strlen(expected) && (len == 0 || memcmp(bytes, expected, len) == 0));
-    }
-    frame_free(reply);
 }
 
 static void requests_go_to_their_handlers(void)

@@ -7,7 +7,7 @@ use crate::common::channel::socket_pair;
 use crate::common::exec::{LONG, connect, next_header, serve, serve_next};
 use crate::common::kind;
 use crate::common::stream::{limited, recv, send};
-use framefd::ops::exec::{self, Inquiry, Request, ServeOptions};
+use framefd::ops::exec::{self, Choice, Inquiry, Request, ServeOptions};
 use framefd::wire::message::exec::ExecRequest;
 use framefd::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn what_is_above_a_limit_is_refused() {
 #[test]
 fn a_policy_sees_them() {
     let seen = Mutex::new(None);
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         let request = inquiry.request;
         *seen.lock().unwrap() = Some((request.argv.clone(), request.env.clone()));
         assert!(inquiry.command.is_empty());
@@ -139,7 +139,7 @@ fn a_policy_sees_them() {
 #[test]
 fn a_policy_sees_each_variable_once() {
     let seen = Mutex::new(None);
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         *seen.lock().unwrap() = inquiry.request.env.clone();
         Ok(())
     };

@@ -16,7 +16,7 @@ use crate::common::stream::{
 use crate::common::{encoded, kind, pattern, sealing};
 use framefd::io::process::spawn::Confinement;
 use framefd::ops::exec::OnOutputLimit;
-use framefd::ops::exec::{self, Inquiry, Request, ServeOptions, Served};
+use framefd::ops::exec::{self, Choice, Inquiry, Request, ServeOptions, Served};
 use framefd::wire::message::exec::{ExecRequest, Outcome, Tty};
 use framefd::{Duplex, Error, ErrorKind};
 use serde_json::json;
@@ -470,7 +470,7 @@ fn a_policy_is_asked_before_anything_runs() {
     let root = tempfile::tempdir().unwrap();
     let refused = Error::new(ErrorKind::Denied, "not on a Monday");
     let asked = Mutex::new(Vec::new());
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         let header = inquiry.header.map(|header| header.string("note").unwrap().into_owned());
         let argv = inquiry.request.argv.clone().unwrap_or_default().concat();
         let command = String::from_utf8_lossy(inquiry.command).into_owned();

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use framefd::ops::file::{Inquiry, ServeOptions, Served, Transfer, Transferred};
+use framefd::ops::file::{Choice, Inquiry, ServeOptions, Served, Transfer, Transferred};
 use framefd::{Error, ErrorKind, Result};
 
 use crate::common::{encoded, kind};
@@ -30,7 +30,7 @@ fn header(name: &str, size: u64, keys: &str) -> String {
 
 #[test]
 fn a_refusal_does_not_wait_for_the_body() {
-    let policy = |inquiry: &Inquiry<'_>| -> Result<()> {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| -> Result<()> {
         match inquiry.name {
             b"forbidden" => Err(Error::new(ErrorKind::Denied, "")),
             _ => Ok(()),

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use framefd::ErrorKind;
-use framefd::ops::file::{self, Inquiry, Local, ServeOptions, Transfer};
+use framefd::ops::file::{self, Choice, Inquiry, Local, ServeOptions, Transfer};
 use framefd::wire::digest::Hasher;
 use rustix::fs::{CWD, FileType, Mode};
 
@@ -102,10 +102,12 @@ fn what_cannot_be_stored_changes_nothing() {
     against(Kind::Unix, &tree, no_overwrite, |end| {
         assert_eq!(end.ask(&put("old", ""), b"new"), "exists");
     });
-    let denied = |inquiry: &Inquiry<'_>| match inquiry.header.string("overwrite").as_deref() {
-        Ok("in_place") => Err(framefd::Error::new(ErrorKind::Denied, "not in place")),
-        _ => Ok(()),
-    };
+    let denied =
+        |inquiry: &Inquiry<'_>, _: &mut Choice| match inquiry.header.string("overwrite").as_deref()
+        {
+            Ok("in_place") => Err(framefd::Error::new(ErrorKind::Denied, "not in place")),
+            _ => Ok(()),
+        };
     let (client, server) = Kind::Unix.connect();
     std::thread::scope(|scope| {
         scope.spawn(|| {

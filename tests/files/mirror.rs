@@ -172,7 +172,10 @@ fn digests_tell_what_times_do_not() {
 #[test]
 fn what_may_not_be_compared_is_sent_whole() {
     fn no_get() -> ServeOptions<'static> {
-        fn policy(asked: &framefd::ops::file::Inquiry<'_>) -> Result<()> {
+        fn policy(
+            asked: &framefd::ops::file::Inquiry<'_>,
+            _: &mut framefd::ops::file::Choice,
+        ) -> Result<()> {
             match asked.cmd {
                 "get" => Err(framefd::Error::new(ErrorKind::Denied, "")),
                 _ => Ok(()),

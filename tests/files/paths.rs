@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use framefd::ops::file::{Inquiry, ServeOptions, Served};
+use framefd::ops::file::{Choice, Inquiry, ServeOptions, Served};
 use framefd::{Error, ErrorKind};
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Value, json};
@@ -291,7 +291,7 @@ fn a_client_that_does_not_wait_had_it_done() {
 fn a_policy_is_asked_before_anything_is_done() {
     let tree = Tree::new();
     let asked = Mutex::new(Vec::new());
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         let name = str::from_utf8(inquiry.name).unwrap().to_owned();
         let user = inquiry.header.string("user").map_or("nobody".into(), Cow::into_owned);
         asked.lock().unwrap().push((inquiry.cmd.to_owned(), name, inquiry.filesize, user));

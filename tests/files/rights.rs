@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
-use framefd::ops::file::{Inquiry, ServeOptions};
+use framefd::ops::file::{Choice, Inquiry, ServeOptions};
 use framefd::{Error, ErrorKind, Result};
 
 use crate::common::{encoded, kind};
@@ -17,7 +17,7 @@ const PART: &str = ".framefd-cba06b5736faf67e.part";
 
 /// The replies to `requests`, whole, from a server whose policy denies what `denied` names.
 fn replies(tree: &Tree, denied: &[&str], requests: &[Vec<u8>]) -> Vec<String> {
-    let policy = |inquiry: &Inquiry<'_>| -> Result<()> {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| -> Result<()> {
         if denied.contains(&inquiry.cmd) {
             return Err(Error::new(ErrorKind::Denied, ""));
         }
@@ -112,7 +112,7 @@ fn an_error_reply_has_no_digest_of_what_is_stored() {
 fn each_right_that_a_request_uses_is_asked_for() {
     let tree = Tree::new();
     let asked = Mutex::new(Vec::new());
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         let name = str::from_utf8(inquiry.name).unwrap();
         asked.lock().unwrap().push(format!("{} {name}", inquiry.cmd));
         Ok(())
@@ -141,7 +141,7 @@ fn each_right_that_a_request_uses_is_asked_for() {
 fn a_client_that_may_not_get_puts_the_whole_file() {
     let tree = Tree::new();
     fs::write(tree.at(PART), "abc").unwrap();
-    let policy = |inquiry: &Inquiry<'_>| match inquiry.cmd {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| match inquiry.cmd {
         "get" => Err(Error::new(ErrorKind::Denied, "")),
         _ => Ok(()),
     };
@@ -207,7 +207,7 @@ fn each_directory_that_is_made_is_asked_about() {
     let tree = Tree::new();
     fs::create_dir(tree.at("a")).unwrap();
     let asked = Mutex::new(Vec::new());
-    let policy = |inquiry: &Inquiry<'_>| {
+    let policy = |inquiry: &Inquiry<'_>, _: &mut Choice| {
         let name = str::from_utf8(inquiry.name).unwrap();
         asked.lock().unwrap().push(format!("{} {name}", inquiry.cmd));
         Ok(())

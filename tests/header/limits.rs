@@ -149,6 +149,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: the same: output kept, of each stream", &[DATAGRAM_OUTPUT, MAX_OUTPUT]),
     ("embedding.md: the same: requests remembered", &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN)]),
     ("embedding.md: the same: replies remembered", REPLAY),
+    ("serving.md: Threads", &[SEALED_AT_REST]),
     ("serving.md: connections", &[n(CONNECTIONS)]),
     (
         "serving.md: connections beside them that have proved no key yet; the next one closes the oldest",
@@ -214,6 +215,8 @@ const PLACES: &[(&str, &[u64])] = &[
 ];
 
 /// Replies in datagrams that are remembered: how long, how many, how large.
+/// What tests/server_memory.rs allows.
+const SEALED_AT_REST: u64 = 2 * KIB;
 const REPLAY: &[u64] = &[ms(DATAGRAM_REPLAY), n(DATAGRAM_TABLE), n(DATAGRAM_TABLE_BYTES)];
 const REPLAY_AND_SEEN: &[u64] =
     &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN), n(DATAGRAM_TABLE), n(DATAGRAM_TABLE_BYTES)];

@@ -153,7 +153,7 @@ Each is an exchange on a connection: a timeout_ms of 0 is FRAME_EINVAL.",
   frame_server_listen(s, fd);  frame_server_handle(s, \"get\", get, &store, 0);
   frame_server_run(s);  frame_server_free(s);              until frame_server_stop(s)
 docs/serving.md shows a whole program.",
-        sources: &["serve"],
+        sources: &["serve/options", "serve/served", "serve/mod"],
     },
 ];
 

@@ -296,7 +296,7 @@ fn a_place_is_passed_on() {
             server.serve_commands(Commands::default()).unwrap();
             let root = std::fs::File::open(dir.path()).unwrap().into();
             let options = file::ServeOptions::default();
-            let files = Files { root, read: true, write: false, options, policy: None };
+            let files = Files { root, options, policy: None };
             server.serve_files(files).unwrap();
         });
         std::thread::scope(|scope| {

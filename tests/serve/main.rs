@@ -4,7 +4,9 @@
 mod common;
 mod later;
 mod limits;
+mod policies;
 mod requests;
+mod served;
 mod stop;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -37,7 +39,19 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut options: ServerOptions, prepare: impl FnOnce(&Server)) -> Running {
+    fn start(options: ServerOptions, prepare: impl FnOnce(&Server)) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        Running::at(address, listener.into(), options, prepare)
+    }
+
+    /// One that listens there.
+    fn at(
+        address: SocketAddr,
+        listener: OwnedFd,
+        mut options: ServerOptions,
+        prepare: impl FnOnce(&Server),
+    ) -> Running {
         let lines = Lines::default();
         let noted = Arc::clone(&lines);
         options.log_level = Level::Debug;
@@ -45,9 +59,7 @@ impl Running {
             noted.lock().unwrap().push((level, line.to_owned()));
         }));
         let server = Arc::new(Server::new(options).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        server.listen(OwnedFd::from(listener)).unwrap();
+        server.listen(listener).unwrap();
         server
             .handle("echo", BodyMode::Whole, |connection, request| {
                 connection.reply(request.header.text(), None, request.body, None)

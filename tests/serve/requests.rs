@@ -194,17 +194,15 @@ fn commands_files_and_hello_are_off_until_they_are_added() {
         let dir = tempfile::tempdir().unwrap();
         let root = || std::fs::File::open(dir.path()).unwrap().into();
         let options = ServerOptions { workers, hello: true, ..ServerOptions::default() };
-        let files = |read, write| Files {
+        let files = |rights| Files {
             root: root(),
-            read,
-            write,
-            options: file::ServeOptions::default(),
+            options: file::ServeOptions { rights, ..file::ServeOptions::default() },
             policy: None,
         };
         let all = Running::start(options.clone(), |server| {
             server.serve_commands(Commands::default()).unwrap();
-            server.serve_files(files(true, true)).unwrap();
-            assert_eq!(kind(server.serve_files(files(true, true))), ErrorKind::Exists);
+            server.serve_files(files(file::Rights::ALL)).unwrap();
+            assert_eq!(kind(server.serve_files(files(file::Rights::ALL))), ErrorKind::Exists);
         });
         let mut client = all.client();
         let hello = client.call(r#"{"cmd":"hello"}"#, b"", LONG).unwrap().header.unwrap();
@@ -236,15 +234,40 @@ fn commands_files_and_hello_are_off_until_they_are_added() {
         none.stop();
 
         // Rights, and not verbs.
-        for (read, write) in [(true, false), (false, true)] {
+        let none = file::Rights::default();
+        for (rights, place) in [
+            (file::Rights::READ, "read"),
+            (file::Rights { create: true, ..none }, "create"),
+            (file::Rights { replace: true, ..none }, "replace"),
+            (none, "none"),
+        ] {
             let running = Running::plain(workers, |server| {
-                server.serve_files(files(read, write)).unwrap();
+                server.serve_files(files(rights)).unwrap();
             });
             let mut client = running.client();
-            let listed = file::list(&mut client, b"", LONG);
-            assert_eq!(listed.is_ok(), read);
-            let made = file::mkdir(&mut client, b"dir", None, false, LONG);
-            assert_eq!(made.is_ok(), write, "{made:?}");
+            let denied = |is_off: bool, outcome: framefd::Result<()>| {
+                let kind = outcome.err().map(|error| error.kind());
+                assert_eq!(kind, is_off.then_some(ErrorKind::RemoteDenied), "{rights:?}");
+            };
+            denied(!rights.read, file::list(&mut client, b"", LONG).map(drop));
+            denied(!rights.read, file::stat(&mut client, b"stored", LONG).map(drop));
+            let made = file::mkdir(&mut client, place.as_bytes(), None, false, LONG);
+            denied(!rights.create, made);
+            let name = format!("{place}/parents/new");
+            let mut new = file::Transfer::path(name.as_bytes(), &path);
+            new.parents = true;
+            denied(!rights.create, file::put(&mut client, &new, None).map(drop));
+            std::fs::write(dir.path().join("old"), "old").unwrap();
+            let old = file::Transfer::path(b"old", &path);
+            let put = file::put(&mut client, &old, None).map_err(|error| error.kind());
+            let expected = match rights {
+                file::Rights { replace: true, .. } => Ok(7),
+                file::Rights { create: true, .. } => Err(ErrorKind::RemoteExists),
+                _ => Err(ErrorKind::RemoteDenied),
+            };
+            assert_eq!(put.map(|put| put.bytes), expected, "{rights:?}");
+            let size = if rights.replace { 7 } else { 3 };
+            assert_eq!(std::fs::metadata(dir.path().join("old")).unwrap().len(), size);
             running.stop();
         }
     }

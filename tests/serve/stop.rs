@@ -170,7 +170,7 @@ fn a_flood_does_not_hold_a_stop_up() {
             let requests = encoded(r#"{"data_size":1,"cmd":"echo"}"#, b"x").repeat(1000);
             threads.push(std::thread::spawn(move || while socket.write_all(&requests).is_ok() {}));
             threads.push(std::thread::spawn(move || {
-                while matches!(reading.read(&mut [0; 65536]), Ok(1..)) {}
+                while matches!(reading.read(&mut [0; 8192]), Ok(1..)) {}
             }));
         }
         running.wait_until("they flood", |counters| counters.requests > 1000);

@@ -99,6 +99,10 @@ FRAME_FILE_REGULAR = 1
 FRAME_FILE_DIRECTORY = 2
 FRAME_FILE_SYMLINK = 3
 FRAME_FILE_OTHER = 4
+FRAME_SERVE_READ = 1
+FRAME_SERVE_CREATE = 2
+FRAME_SERVE_REPLACE = 4
+FRAME_SERVE_WRITE = 6
 EXEC_REPEATED = 7
 EXEC_IGNORED = 8
 FRAME_SERVER_PLAIN = 1
@@ -109,8 +113,6 @@ FRAME_LOG_INFO = 3
 FRAME_LOG_DEBUG = 4
 FRAME_HANDLER_STREAM = 1
 FRAME_HANDLER_LATER = 2
-FRAME_SERVE_READ = 1
-FRAME_SERVE_WRITE = 2
 
 
 class ErrorCode(enum.IntEnum):
@@ -386,6 +388,21 @@ class ExecResult(SizedStructure):
     ]
 
 
+class ExecChoice(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("command_timeout_ms", c_int32),
+        ("umask", c_uint32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("cwd", c_char_p),
+        ("env", POINTER(c_char_p)),
+        ("groups", POINTER(c_uint32)),
+        ("groups_len", c_uint64),
+    ]
+
+
 class ExecInquiry(Structure):
     _fields_ = [
         ("size", c_uint32),
@@ -397,6 +414,12 @@ class ExecInquiry(Structure):
         ("cwd", c_char_p),
         ("env", POINTER(c_char_p)),
         ("key_id", c_char_p),
+        ("address", c_char_p),
+        ("pid", c_int32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("reserved", c_uint32),
+        ("choice", POINTER(ExecChoice)),
     ]
 
 
@@ -483,16 +506,30 @@ class FrameFileInfo(SizedStructure):
     ]
 
 
+class FrameFileChoice(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("rights", c_uint32),
+        ("root_fd", c_int32),
+        ("mode", c_uint32),
+        ("max_size", c_uint64),
+    ]
+
+
 class FrameFileInquiry(Structure):
     _fields_ = [
         ("size", c_uint32),
-        ("reserved", c_uint32),
+        ("pid", c_int32),
         ("cmd", c_char_p),
         ("name", c_void_p),
         ("name_len", c_uint64),
         ("filesize", c_uint64),
         ("header", c_char_p),
         ("key_id", c_char_p),
+        ("address", c_char_p),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("choice", POINTER(FrameFileChoice)),
     ]
 
 
@@ -530,7 +567,33 @@ class FrameDatagramOptions(SizedStructure):
     ]
 
 
+class FrameServed(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("error", c_int32),
+        ("key_id", c_char_p),
+        ("address", c_char_p),
+        ("pid", c_int32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+        ("outcome", c_int32),
+        ("exit_code", c_int32),
+        ("signal", c_int32),
+        ("cmd", c_char_p),
+        ("header", c_char_p),
+        ("what", c_char_p),
+        ("what_len", c_uint64),
+        ("argv", POINTER(c_char_p)),
+        ("bytes_in", c_uint64),
+        ("bytes_out", c_uint64),
+        ("time_ms", c_uint64),
+    ]
+
+
 FrameServerOptionsLog = CFUNCTYPE(None, c_void_p, c_uint32, c_char_p)
+
+
+FrameServerOptionsServed = CFUNCTYPE(None, c_void_p, POINTER(FrameServed))
 
 
 FrameServerOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
@@ -559,6 +622,7 @@ class FrameServerOptions(SizedStructure):
         ("ring", c_void_p),
         ("server_name", c_char_p),
         ("log", FrameServerOptionsLog),
+        ("served", FrameServerOptionsServed),
         ("interrupted", FrameServerOptionsInterrupted),
         ("context", c_void_p),
     ]
@@ -577,6 +641,7 @@ class FrameServerCounts(SizedStructure):
         ("refused_limit", c_uint64),
         ("timed_out", c_uint64),
         ("bytes_out", c_uint64),
+        ("bytes_in", c_uint64),
     ]
 
 

@@ -71,8 +71,10 @@ impl Host {
         }
         if offer.files {
             let root: OwnedFd = std::fs::File::open(directory.path().join("root")).unwrap().into();
-            let options = file::ServeOptions { sync: false, ..file::ServeOptions::default() };
-            let files = Files { root, read: true, write: offer.write, options, policy: None };
+            let rights = if offer.write { file::Rights::ALL } else { file::Rights::READ };
+            let options =
+                file::ServeOptions { sync: false, rights, ..file::ServeOptions::default() };
+            let files = Files { root, options, policy: None };
             server.serve_files(files).unwrap();
         }
         let listener = frame::listen("127.0.0.1:0", 0, 0).unwrap();

@@ -1,4 +1,4 @@
-//! The host's callbacks that end a wait, serve a request, or get a line of a log.
+//! The host's callbacks that end a wait, serve a request, or are told about something.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::ControlFlow;
@@ -45,6 +45,15 @@ pub fn serve_and_keep<C, R>(
         // SAFETY: it came from a box, and the host has not freed it: the header says so.
         code => Some((*unsafe { Box::from_raw(kept) }, code)),
     }
+}
+
+/// A callback that is told about something.
+pub type ToldFunction<T> = unsafe extern "C" fn(*mut c_void, *const T);
+
+/// Tells the host about something, which lives until it returns.
+pub fn tell<T>(function: ToldFunction<T>, context: Context, shown: &T) {
+    // SAFETY: as above.
+    unsafe { function(context.get(), shown) }
 }
 
 /// Passes a line to the host, which lives until it returns.

@@ -20,6 +20,11 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Fd(c_int);
 
 impl Fd {
+    /// A member of a struct that C has written.
+    pub fn of(member: c_int) -> Fd {
+        Fd(member)
+    }
+
     /// The descriptor, for as long as the caller keeps it open.
     pub fn borrow(self) -> Result<BorrowedFd<'static>> {
         arguments::descriptor(self.0)

@@ -5,6 +5,7 @@ use std::ptr;
 
 use super::parameters::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::frame::{Client, Credentials};
 
 /// Room for a callback's reason, with the NUL; a longer one would be cut in the reply.
 const REASON_SIZE: usize = 1024;
@@ -32,6 +33,34 @@ pub fn call<T>(
 ) -> c_int {
     // SAFETY: the header's contract for the function and its context, and the pointers are valid.
     unsafe { policy(context.get(), shown, reason, size) }
+}
+
+/// Who a client is, for a struct of C; it lives as long as the struct.
+pub struct ClientText {
+    /// Of its key; `None` if there was no handshake.
+    pub key_id: Option<CString>,
+    /// Its address, if it is known.
+    pub address: Option<CString>,
+    /// Its process and user, or what C has in the place of one that is not known.
+    pub credentials: Credentials,
+}
+
+impl ClientText {
+    pub fn of(client: &Client<'_>) -> ClientText {
+        // Neither has a NUL inside: a Unix socket with one in its name has no text.
+        let text = |text: String| CString::new(text).ok();
+        let unknown = Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        ClientText {
+            key_id: client.key().and_then(|key| text(key.as_str().to_owned())),
+            address: client.address().and_then(text),
+            credentials: client.credentials().unwrap_or(unknown),
+        }
+    }
+}
+
+/// A pointer to text that lives longer, or NULL.
+pub fn pointer(text: Option<&CString>) -> *const c_char {
+    text.map_or(ptr::null(), |text| text.as_ptr())
 }
 
 /// Strings for C: an array that ends with NULL, valid as long as this lives.

@@ -11,7 +11,7 @@ pub(in crate::ffi) use receive::length;
 pub use receive::*;
 pub use send::*;
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, parameter, timeout};
 use crate::ffi::boundary::outcome::{code, code_in_handler, value};
 use crate::ffi::boundary::parameters::{Fd, Handle, Options, Out, Results, Value};
-use crate::ffi::boundary::policy::c_string;
 use crate::ffi::frame::{depth, format};
 use crate::io::wait::Interrupt;
 use crate::limits;
@@ -204,15 +203,7 @@ impl FrameConnection {
         parameter(milliseconds, self.timeout)
     }
 
-    /// The id of the key that its client has proved.
-    pub(in crate::ffi) fn key_id(&self) -> Result<Option<CString>> {
-        self.cell.both(|connection| {
-            let id = connection.proof().map(|proof| proof.key_id.as_str());
-            id.map(|id| c_string(id, "a key's id")).transpose()
-        })
-    }
-
-    /// The same for an exchange, which cannot be resumed.
+    /// A timeout parameter of an exchange, which cannot be resumed.
     pub(in crate::ffi) fn exchange_timeout(&self, milliseconds: c_int) -> Result<Option<Duration>> {
         match milliseconds {
             0 => Err(invalid("timeout_ms is 0, and an exchange cannot be resumed")),

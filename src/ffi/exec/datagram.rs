@@ -106,7 +106,7 @@ pub extern "C" fn exec_datagram_serve(
         // Less output is kept, because a lost reply is sent again as a whole.
         let (default, hard) = (limits::DATAGRAM_OUTPUT, limits::MAX_OUTPUT);
         opts.max_output = limit(opts.max_output, default, hard, "max_output")?;
-        let policy = opts.policy(None);
+        let policy = opts.policy();
         let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
         let interrupt = opts.interrupt();
         let options = ServeOptions { policy, interrupt: interrupt.as_ref(), ..opts.convert()? };

@@ -1,6 +1,6 @@
 //! How a server runs commands, and its policy.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::request::{EXEC_DETACHED, EXEC_MERGE, EXEC_TTY, split};
 use crate::error::Result;
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::hook::hook;
-use crate::ffi::boundary::options::{self, SizedStruct, limit, time};
-use crate::ffi::boundary::parameters::{Context, Text, Texts};
-use crate::ffi::boundary::policy::{self, CArray, c_string};
+use crate::ffi::boundary::options::{self, FRAME_NO_TIMEOUT, SizedStruct, limit, time};
+use crate::ffi::boundary::parameters::{Bytes, Context, Text, Texts};
+use crate::ffi::boundary::policy::{self, CArray, ClientText, c_string, pointer};
 use crate::io::process::environment::{Base, Environment};
 use crate::io::process::spawn::Confinement;
 use crate::io::wait::Interrupt;
 use crate::limits;
-use crate::ops::exec::{Inquiry, Limits, OnOutputLimit, ServeOptions};
+use crate::ops::exec::{Choice, Inquiry, Limits, OnOutputLimit, ServeOptions};
 use crate::wire::message::exec::OnClose;
 
 /// For exec_options.flags: commands get the host's whole environment instead of a clean one.
@@ -53,6 +53,48 @@ pub struct ExecInquiry {
     /// The id of the key that the client has proved, "" for a key without an id; NULL if there
     /// was no handshake on a connection.
     pub key_id: *const c_char,
+    /// The address of the client, as of frame_address(); NULL if it has none, or there is no
+    /// connection.
+    pub address: *const c_char,
+    /// At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7).
+    pub pid: i32,
+    /// The same: its user id; otherwise UINT32_MAX.
+    pub uid: u32,
+    /// The same: its group id; otherwise UINT32_MAX.
+    pub gid: u32,
+    /// 0.
+    pub reserved: u32,
+    /// How the command will be run. The policy may change it.
+    pub choice: *mut ExecChoice,
+}
+
+/// How one command is run, for a policy to change. It has what exec_options say at first. A
+/// request's own wishes are looked at after that: it can lower command_timeout_ms, and its cwd is
+/// relative to the one here.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExecChoice {
+    /// sizeof(struct exec_choice) of this library: members beyond it do not exist.
+    pub size: u32,
+    /// EXEC_UMASK and EXEC_USER.
+    pub flags: u32,
+    /// Milliseconds after which the command is ended, or FRAME_NO_TIMEOUT.
+    pub command_timeout_ms: i32,
+    /// With EXEC_UMASK: its umask.
+    pub umask: u32,
+    /// With EXEC_USER: its user id.
+    pub uid: u32,
+    /// With EXEC_USER: its group id.
+    pub gid: u32,
+    /// Its working directory; NULL is that of exec_options. What a pointer here points to is read
+    /// after the policy has returned: it must not be a local variable of the policy.
+    pub cwd: *const c_char,
+    /// Variables "NAME=value", then NULL: they are added to those of exec_options. NULL at first.
+    pub env: *const *const c_char,
+    /// With EXEC_USER: its supplementary groups. NULL at first.
+    pub groups: *const u32,
+    /// How many groups there are.
+    pub groups_len: u64,
 }
 
 /// How a server runs commands. A request can only lower the limits.
@@ -107,10 +149,11 @@ pub struct ExecOptions {
     pub cwd: *const c_char,
     /// Variables "NAME=value", then NULL. They are added to the clean environment.
     pub env: *const *const c_char,
-    /// Called before a command is run; may be NULL. Return 0 to allow the request, or a
-    /// FRAME_E... code to refuse it; any other number is FRAME_EACCES. The client receives the
-    /// reply code for it, and as message the C string that was written to reason, which has
-    /// reason_size bytes. It is called on the thread of the call.
+    /// Called before a command is run; may be NULL. Return 0 to allow the request, after changes
+    /// of inquiry->choice if you like, or a FRAME_E... code to refuse it; any other number is
+    /// FRAME_EACCES. The client receives the reply code for it, and as message the C string that
+    /// was written to reason, which has reason_size bytes. It is called on the thread of the
+    /// call.
     pub policy: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -148,40 +191,32 @@ impl ExecOptions {
             },
             environment: Environment {
                 base: if has(EXEC_HOST_ENVIRONMENT) { Base::Host } else { Base::Clean },
-                additions: self.variables()?,
+                additions: variables(self.env)?,
             },
             directory: Text::of(self.cwd)
                 .optional_bytes("cwd")?
                 .map(|path| std::ffi::OsStr::from_bytes(path).into()),
             confinement: Confinement {
-                umask: self.umask(has(EXEC_UMASK))?,
+                umask: umask(has(EXEC_UMASK), self.umask, "a server without EXEC_UMASK")?,
                 cpu_seconds: bound(self.cpu_seconds),
                 memory: bound(self.memory),
                 processes: bound(self.processes),
                 file_size: bound(self.file_size),
-                user: self.user(has(EXEC_USER))?,
+                user: user(has(EXEC_USER), self.uid, self.gid, "a server without EXEC_USER")?,
             },
+            groups: Vec::new(),
             policy: None,
             interrupt: None,
         })
     }
 
-    /// The caller's policy, for a client with this key.
+    /// The caller's policy.
     pub(in crate::ffi) fn policy(
         &self,
-        key_id: Option<CString>,
-    ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + Sync + use<>> {
-        let policy = self.policy_by_key()?;
-        Some(move |inquiry: &Inquiry<'_>| policy(inquiry, key_id.as_deref()))
-    }
-
-    /// The same for clients with any key.
-    pub(in crate::ffi) fn policy_by_key(
-        &self,
-    ) -> Option<impl Fn(&Inquiry<'_>, Option<&CStr>) -> Result<()> + Send + Sync + use<>> {
+    ) -> Option<impl Fn(&Inquiry<'_>, &mut Choice) -> Result<()> + Send + Sync + use<>> {
         let (policy, context) = (self.policy?, Context::new(self.context));
-        Some(move |inquiry: &Inquiry<'_>, key_id: Option<&CStr>| {
-            show(inquiry, key_id, |shown, reason, size| {
+        Some(move |inquiry: &Inquiry<'_>, choice: &mut Choice| {
+            show(inquiry, choice, |shown, reason, size| {
                 policy::call(policy, context, shown, reason, size)
             })
         })
@@ -204,37 +239,85 @@ impl ExecOptions {
             on_output_limit: if end { OnOutputLimit::End } else { OnOutputLimit::Drain },
         })
     }
+}
 
-    fn umask(&self, is_set: bool) -> Result<Option<u32>> {
-        match self.umask {
-            0 if !is_set => Ok(None),
-            _ if !is_set => Err(options::not_here("umask", "a server without EXEC_UMASK")),
-            umask if umask & !0o777 == 0 => Ok(Some(umask)),
-            umask => Err(invalid(format!("umask is {umask:#o}"))),
+fn umask(is_set: bool, umask: u32, elsewhere: &str) -> Result<Option<u32>> {
+    match umask {
+        0 if !is_set => Ok(None),
+        _ if !is_set => Err(options::not_here("umask", elsewhere)),
+        umask if umask & !0o777 == 0 => Ok(Some(umask)),
+        umask => Err(invalid(format!("umask is {umask:#o}"))),
+    }
+}
+
+fn user(is_set: bool, uid: u32, gid: u32, elsewhere: &str) -> Result<Option<(u32, u32)>> {
+    match (uid, gid) {
+        (0, 0) if !is_set => Ok(None),
+        _ if !is_set => Err(options::not_here("uid or gid", elsewhere)),
+        // A gid that was forgotten would leave the command in root's group.
+        (0, _) | (_, 0) => Err(invalid("EXEC_USER needs a uid and a gid that are not 0")),
+        user => Ok(Some(user)),
+    }
+}
+
+fn variables(env: *const *const c_char) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let pairs = Texts::of(env).optional("env")?.unwrap_or_default();
+    let owned = |pair| split(pair).map(|(name, value)| (name.to_vec(), value.to_vec()));
+    pairs.into_iter().map(owned).collect()
+}
+
+impl ExecChoice {
+    fn of(choice: &Choice) -> ExecChoice {
+        let Confinement { umask, user, .. } = choice.confinement;
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        let (uid, gid) = user.unwrap_or_default();
+        let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        ExecChoice {
+            size: u32::try_from(size_of::<ExecChoice>()).unwrap_or(u32::MAX),
+            flags: flag(EXEC_UMASK, umask.is_some()) | flag(EXEC_USER, user.is_some()),
+            command_timeout_ms: choice.limits.time.map_or(FRAME_NO_TIMEOUT, ms),
+            umask: umask.unwrap_or_default(),
+            uid,
+            gid,
+            cwd: ptr::null(),
+            env: ptr::null(),
+            groups: ptr::null(),
+            groups_len: 0,
         }
     }
 
-    fn user(&self, is_set: bool) -> Result<Option<(u32, u32)>> {
-        match (self.uid, self.gid) {
-            (0, 0) if !is_set => Ok(None),
-            _ if !is_set => Err(options::not_here("uid or gid", "a server without EXEC_USER")),
-            // A gid that was forgotten would leave the command in root's group.
-            (0, _) | (_, 0) => Err(invalid("EXEC_USER needs a uid and a gid that are not 0")),
-            user => Ok(Some(user)),
+    /// What a policy has made of it.
+    fn apply(&self, choice: &mut Choice) -> Result<()> {
+        options::flags(self.flags, EXEC_UMASK | EXEC_USER, "exec_choice.flags")?;
+        let has = |flag| self.flags & flag != 0;
+        let (before, confinement) = (ExecChoice::of(choice), &mut choice.confinement);
+        confinement.umask = umask(has(EXEC_UMASK), self.umask, "a choice without EXEC_UMASK")?;
+        let elsewhere = "a choice without EXEC_USER";
+        confinement.user = user(has(EXEC_USER), self.uid, self.gid, elsewhere)?;
+        if self.command_timeout_ms != before.command_timeout_ms {
+            let what = "exec_choice.command_timeout_ms";
+            choice.limits.time = time(self.command_timeout_ms, choice.limits.time, what)?;
         }
+        if let Some(path) = Text::of(self.cwd).optional_bytes("cwd")? {
+            choice.directory = Some(std::ffi::OsStr::from_bytes(path).into());
+        }
+        choice.environment.additions.extend(variables(self.env)?);
+        choice.groups = self.groups()?;
+        Ok(())
     }
 
-    fn variables(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let pairs = Texts::of(self.env).optional("env")?.unwrap_or_default();
-        let owned = |pair| split(pair).map(|(name, value)| (name.to_vec(), value.to_vec()));
-        pairs.into_iter().map(owned).collect()
+    fn groups(&self) -> Result<Vec<u32>> {
+        let len = usize::try_from(self.groups_len).ok().filter(|len| *len <= MAX_GROUPS);
+        let len = len.ok_or_else(|| invalid(format!("groups_len is {}", self.groups_len)))?;
+        let bytes = Bytes::of(self.groups.cast()).get(len * size_of::<u32>(), "groups")?;
+        Ok(bytes.as_chunks().0.iter().map(|number| u32::from_ne_bytes(*number)).collect())
     }
 }
 
 /// Shows an inquiry to a policy of C.
 fn show(
     inquiry: &Inquiry<'_>,
-    key_id: Option<&CStr>,
+    choice: &mut Choice,
     ask: impl FnOnce(&ExecInquiry, *mut c_char, usize) -> c_int,
 ) -> Result<()> {
     let request = inquiry.request;
@@ -249,19 +332,27 @@ fn show(
         (request.tty.is_some(), EXEC_TTY),
         (request.on_close == Some(OnClose::Run), EXEC_DETACHED),
     ];
-    let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+    let who = ClientText::of(&inquiry.client);
+    let mut chosen = ExecChoice::of(choice);
     let shown = ExecInquiry {
         size: u32::try_from(size_of::<ExecInquiry>()).unwrap_or(u32::MAX),
         flags: flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum(),
-        header: pointer(&header),
+        header: pointer(header.as_ref()),
         command: inquiry.command.as_ptr().cast(),
         command_len: inquiry.command.len() as u64,
         argv: argv.as_ref().map_or(ptr::null(), CArray::as_ptr),
-        cwd: pointer(&cwd),
+        cwd: pointer(cwd.as_ref()),
         env: env.as_ptr(),
-        key_id: key_id.map_or(ptr::null(), CStr::as_ptr),
+        key_id: pointer(who.key_id.as_ref()),
+        address: pointer(who.address.as_ref()),
+        pid: who.credentials.pid,
+        uid: who.credentials.uid,
+        gid: who.credentials.gid,
+        reserved: 0,
+        choice: &raw mut chosen,
     };
-    policy::ask(|reason, size| ask(&shown, reason, size))
+    policy::ask(|reason, size| ask(&shown, reason, size))?;
+    chosen.apply(choice)
 }
 
 /// A time that always ends.
@@ -269,3 +360,6 @@ fn grace(milliseconds: i32, default: Duration, what: &str) -> Result<Duration> {
     time(milliseconds, Some(default), what)?
         .ok_or_else(|| invalid(format!("{what} cannot be FRAME_NO_TIMEOUT")))
 }
+
+/// The groups that Linux takes.
+const MAX_GROUPS: usize = 65_536;

@@ -1,6 +1,6 @@
 //! Commands that are run here, for a peer.
 
-use std::ffi::{CString, c_int};
+use std::ffi::c_int;
 
 use super::client::ExecOutput;
 use super::options::ExecOptions;
@@ -51,9 +51,8 @@ pub extern "C" fn exec_and_reply(
         let duplex = fd.duplex(opts.write_fd)?;
         let interrupt = opts.interrupt();
         let options = ServeOptions { interrupt: interrupt.as_ref(), ..opts.convert()? };
-        let served = with_policy(&opts, None, options, |options| {
-            exec::run_and_reply(duplex, command, options)
-        })?;
+        let served =
+            with_policy(&opts, options, |options| exec::run_and_reply(duplex, command, options))?;
         report(&served, &result)
     })
 }
@@ -87,8 +86,8 @@ pub extern "C" fn exec_serve(
         if opts.interrupted.is_some() {
             return Err(crate::ffi::boundary::options::not_here("interrupted", "a connection"));
         }
-        let (options, key_id) = (opts.convert()?, c.key_id()?);
-        let served = with_policy(&opts, key_id, options, |options| {
+        let options = opts.convert()?;
+        let served = with_policy(&opts, options, |options| {
             c.cell.both(|connection| {
                 if connection.to_receive() != request.data_size().unwrap_or(0) {
                     let detail = "a part of the request's body was received before";
@@ -147,11 +146,10 @@ pub(in crate::ffi) fn header_of(request: Text) -> Result<Header> {
 
 fn with_policy(
     opts: &ExecOptions,
-    key_id: Option<CString>,
     options: ServeOptions<'_>,
     work: impl FnOnce(&ServeOptions<'_>) -> Result<Served>,
 ) -> Result<Served> {
-    let policy = opts.policy(key_id);
+    let policy = opts.policy();
     let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
     work(&ServeOptions { policy, ..options })
 }

@@ -1,24 +1,24 @@
 //! A file server below one directory, and the removal of leftovers of interrupted transfers.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::transfer::{
     FRAME_FILE_NO_CHECKSUM, FRAME_FILE_NO_OVERWRITE, FRAME_FILE_NO_REPLY, FRAME_FILE_NO_SYNC,
     FRAME_FILE_PARENTS, FrameFileResult, mode, result_of, wait,
 };
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::options::{self, FRAME_NO_LIMIT, SizedStruct};
 use crate::ffi::boundary::outcome::{code, count};
 use crate::ffi::boundary::parameters::{Context, Fd, Handle, Options, Results, Text};
-use crate::ffi::boundary::policy::{self, c_string};
+use crate::ffi::boundary::policy::{self, ClientText, c_string, pointer};
 use crate::ffi::connection::FrameConnection;
 use crate::ffi::exec::header_of;
 use crate::limits;
-use crate::ops::file::{self, Inquiry, Policy, ServeOptions, Served, Transferred};
+use crate::ops::file::{self, Choice, Inquiry, Policy, Rights, ServeOptions, Served, Transferred};
 
 /// One thing that a client's request would do, as the policy of a file server sees it. Everything
 /// in it is valid until the policy returns.
@@ -27,8 +27,8 @@ use crate::ops::file::{self, Inquiry, Policy, ServeOptions, Served, Transferred}
 pub struct FrameFileInquiry {
     /// sizeof(struct frame_file_inquiry) of this library: members beyond it do not exist.
     pub size: u32,
-    /// 0.
-    pub reserved: u32,
+    /// At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7).
+    pub pid: i32,
     /// "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
     /// "get", if the reply could tell of bytes that are there (a put with an offset, a stat of the
     /// partial file), and "mkdir" for each directory that `parents` would make. So what cannot be
@@ -47,6 +47,43 @@ pub struct FrameFileInquiry {
     /// The id of the key that the client has proved, "" for a key without an id; NULL if there
     /// was no handshake.
     pub key_id: *const c_char,
+    /// The address of the client, as of frame_address(); NULL if it has none.
+    pub address: *const c_char,
+    /// At a Unix socket the client's user id; otherwise UINT32_MAX.
+    pub uid: u32,
+    /// The same: its group id.
+    pub gid: u32,
+    /// How the request will be served. The policy may change it. The rights count for every
+    /// question, and the other members with the first one of a request.
+    pub choice: *mut FrameFileChoice,
+}
+
+/// A right: content is sent, files and directories are described and listed.
+pub const FRAME_SERVE_READ: u32 = 1;
+/// The same: new files, directories and links are made.
+pub const FRAME_SERVE_CREATE: u32 = 2;
+/// The same: the content of a file that is there, or a link, is replaced by another.
+pub const FRAME_SERVE_REPLACE: u32 = 4;
+/// Both FRAME_SERVE_CREATE and FRAME_SERVE_REPLACE.
+pub const FRAME_SERVE_WRITE: u32 = 6;
+
+/// How one request for a file is served, for a policy to change. It has what the server's options
+/// say at first.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FrameFileChoice {
+    /// sizeof(struct frame_file_choice) of this library: members beyond it do not exist.
+    pub size: u32,
+    /// FRAME_SERVE_... flags, combined with |. A policy can take some away; others than the server
+    /// has count for nothing.
+    pub rights: u32,
+    /// Another root directory; -1 is the server's. It is borrowed until the policy's thread has
+    /// left it, and duplicated then, so it must not be closed by the policy.
+    pub root_fd: i32,
+    /// As in frame_file_options.
+    pub mode: u32,
+    /// As in frame_file_options; FRAME_NO_LIMIT is none.
+    pub max_size: u64,
 }
 
 /// How files are served. A request cannot override max_size, rate and FRAME_FILE_NO_OVERWRITE.
@@ -74,10 +111,10 @@ pub struct FrameFileOptions {
     /// 0.
     pub reserved: u32,
     /// Called before anything is opened or stored; may be NULL. It is asked about each thing that
-    /// the request would do. Return 0 to allow it, or a FRAME_E... code to refuse the request; any
-    /// other number is FRAME_EACCES. The client receives the reply code for it, and as message the
-    /// C string that was written to reason, which has reason_size bytes. It is called on the
-    /// thread of the call.
+    /// the request would do. Return 0 to allow it, after changes of inquiry->choice if you like, or
+    /// a FRAME_E... code to refuse the request; any other number is FRAME_EACCES. The client
+    /// receives the reply code for it, and as message the C string that was written to reason,
+    /// which has reason_size bytes. It is called on the thread of the call.
     pub policy: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -130,7 +167,7 @@ pub extern "C" fn frame_file_serve(
         result.check("result")?;
         let (header, root) = (header_of(request)?, root_fd.borrow()?);
         let (opts, c) = (opts.read("opts")?, c.get("c")?);
-        let policy = opts.policy(c.key_id()?);
+        let policy = opts.policy();
         let policy = policy.as_ref().map(|policy| policy as Policy<'_>);
         let so_far = Mutex::default();
         let options = ServeOptions { policy, so_far: Some(&so_far), ..opts.convert()? };
@@ -190,51 +227,90 @@ impl FrameFileOptions {
             checksum: !has(FRAME_FILE_NO_CHECKSUM),
             reply: !has(FRAME_FILE_NO_REPLY),
             rate: set(self.rate),
+            rights: Rights::ALL,
             policy: None,
             so_far: None,
         })
     }
 
     /// The caller's policy.
-    fn policy(
+    pub(in crate::ffi) fn policy(
         &self,
-        key_id: Option<CString>,
-    ) -> Option<impl Fn(&Inquiry<'_>) -> Result<()> + use<>> {
-        let policy = self.policy_by_key()?;
-        Some(move |inquiry: &Inquiry<'_>| policy(inquiry, key_id.as_deref()))
-    }
-
-    /// The same for clients with any key.
-    pub(in crate::ffi) fn policy_by_key(
-        &self,
-    ) -> Option<impl Fn(&Inquiry<'_>, Option<&CStr>) -> Result<()> + Send + Sync + use<>> {
+    ) -> Option<impl Fn(&Inquiry<'_>, &mut Choice) -> Result<()> + Send + Sync + use<>> {
         let (policy, context) = (self.policy?, Context::new(self.context));
-        Some(move |inquiry: &Inquiry<'_>, key_id: Option<&CStr>| {
-            show(inquiry, key_id, |shown, reason, size| {
+        Some(move |inquiry: &Inquiry<'_>, choice: &mut Choice| {
+            show(inquiry, choice, |shown, reason, size| {
                 policy::call(policy, context, shown, reason, size)
             })
         })
     }
 }
 
+/// The rights that flags of C give.
+pub(in crate::ffi) fn rights(flags: u32, what: &str) -> Result<Rights> {
+    let flags = options::flags(flags, FRAME_SERVE_READ | FRAME_SERVE_WRITE, what)?;
+    let has = |flag| flags & flag != 0;
+    let (read, create) = (has(FRAME_SERVE_READ), has(FRAME_SERVE_CREATE));
+    Ok(Rights { read, create, replace: has(FRAME_SERVE_REPLACE) })
+}
+
+impl FrameFileChoice {
+    fn of(choice: &Choice) -> FrameFileChoice {
+        let Rights { read, create, replace } = choice.rights;
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        FrameFileChoice {
+            size: u32::try_from(size_of::<FrameFileChoice>()).unwrap_or(u32::MAX),
+            rights: flag(FRAME_SERVE_READ, read)
+                | flag(FRAME_SERVE_CREATE, create)
+                | flag(FRAME_SERVE_REPLACE, replace),
+            root_fd: -1,
+            mode: choice.mode.unwrap_or(0),
+            max_size: choice.max_size.unwrap_or(FRAME_NO_LIMIT),
+        }
+    }
+
+    /// What a policy has made of it.
+    fn apply(&self, choice: &mut Choice) -> Result<()> {
+        choice.rights = rights(self.rights, "frame_file_choice.rights")?;
+        choice.mode = mode(self.mode)?;
+        choice.max_size = (self.max_size != FRAME_NO_LIMIT).then_some(self.max_size);
+        if let Some(root) = Fd::of(self.root_fd).optional()? {
+            choice.root = Some(Arc::new(copied(root)?));
+        }
+        Ok(())
+    }
+}
+
+/// A copy of the host's descriptor.
+pub(in crate::ffi) fn copied(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|errno| Error::system("fcntl", errno))
+}
+
 /// Shows an inquiry to a policy of C.
 fn show(
     inquiry: &Inquiry<'_>,
-    key_id: Option<&CStr>,
+    choice: &mut Choice,
     ask: impl FnOnce(&FrameFileInquiry, *mut c_char, usize) -> c_int,
 ) -> Result<()> {
     let cmd = c_string(inquiry.cmd, "cmd")?;
     let name = c_string(inquiry.name, "filename")?;
     let header = c_string(inquiry.header.text(), "header")?;
+    let who = ClientText::of(&inquiry.client);
+    let mut chosen = FrameFileChoice::of(choice);
     let shown = FrameFileInquiry {
         size: u32::try_from(size_of::<FrameFileInquiry>()).unwrap_or(u32::MAX),
-        reserved: 0,
+        pid: who.credentials.pid,
         cmd: cmd.as_ptr(),
         name: name.as_ptr(),
         name_len: inquiry.name.len() as u64,
         filesize: inquiry.filesize.unwrap_or(FRAME_NO_LIMIT),
         header: header.as_ptr(),
-        key_id: key_id.map_or(ptr::null(), CStr::as_ptr),
+        key_id: pointer(who.key_id.as_ref()),
+        address: pointer(who.address.as_ref()),
+        uid: who.credentials.uid,
+        gid: who.credentials.gid,
+        choice: &raw mut chosen,
     };
-    policy::ask(|reason, size| ask(&shown, reason, size))
+    policy::ask(|reason, size| ask(&shown, reason, size))?;
+    chosen.apply(choice)
 }

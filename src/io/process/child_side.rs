@@ -32,6 +32,8 @@ pub(super) struct Plan<'a> {
     pub stdio: [c_int; 3],
     pub on_terminal: bool,
     pub confinement: Confinement,
+    /// The supplementary groups of another user.
+    pub groups: Vec<Gid>,
     /// The parent, whose death kills the child.
     pub parent: Option<u32>,
     pub channel: FailureChannel,
@@ -117,7 +119,7 @@ fn become_program(plan: &Plan<'_>) -> std::result::Result<Infallible, Failure> {
             Step::Stdio.check(libc::dup2(source, target))?;
         }
         close_the_rest_on_exec()?;
-        confine(&plan.confinement)?;
+        confine(&plan.confinement, &plan.groups)?;
         // From here on failures are those of the user's program.
         if let Some(parent) = plan.parent {
             Step::DieWithParent.check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
@@ -183,7 +185,7 @@ fn leave_the_hosts_terminal() {
 }
 
 /// Raw system calls: the C library's would change the user of all threads of the host.
-fn confine(confinement: &Confinement) -> std::result::Result<(), Failure> {
+fn confine(confinement: &Confinement, groups: &[Gid]) -> std::result::Result<(), Failure> {
     let Confinement { umask, cpu_seconds, memory, processes, file_size, user } = *confinement;
     for (step, resource, limit) in [
         (Step::CpuLimit, Resource::Cpu, cpu_seconds),
@@ -197,7 +199,7 @@ fn confine(confinement: &Confinement) -> std::result::Result<(), Failure> {
     }
     if let Some((user, group)) = user {
         let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-        Step::Groups.done(set_thread_groups(&[]))?;
+        Step::Groups.done(set_thread_groups(groups))?;
         Step::GroupId.done(set_thread_res_gid(group, group, group))?;
         Step::UserId.done(set_thread_res_uid(user, user, user))?;
     }

@@ -16,18 +16,20 @@ pub struct Confinement {
     pub processes: Option<u64>,
     /// Bytes of a file that it writes, `RLIMIT_FSIZE`.
     pub file_size: Option<u64>,
-    /// The user and the group that it becomes, without any supplementary group. Only root
-    /// may do that.
+    /// The user and the group that it becomes, without the host's supplementary groups. Only
+    /// root may do that.
     pub user: Option<(u32, u32)>,
 }
 
 impl Confinement {
-    /// Refuses numbers that mean "no change" to the kernel.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses numbers that mean "no change" to the kernel, and supplementary `groups` of the
+    /// host's own user.
+    pub(crate) fn check(&self, groups: &[u32]) -> Result<()> {
+        let refused = |detail| Err(Error::new(ErrorKind::Argument, detail));
         match self.user {
-            Some((u32::MAX, _) | (_, u32::MAX)) => {
-                Err(Error::new(ErrorKind::Argument, "there is no such user or group"))
-            }
+            None if !groups.is_empty() => refused("groups without a user"),
+            Some((u32::MAX, _) | (_, u32::MAX)) => refused("there is no such user or group"),
+            _ if groups.contains(&u32::MAX) => refused("there is no such user or group"),
             _ => Ok(()),
         }
     }

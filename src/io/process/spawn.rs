@@ -23,7 +23,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Gid, Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
@@ -74,6 +74,8 @@ pub struct Process<'a> {
     pub stderr: BorrowedFd<'a>,
     /// Its limits.
     pub confinement: Confinement,
+    /// The supplementary groups of another user.
+    pub groups: &'a [u32],
     /// Whether it leads a new session, whose controlling terminal is `stdin`.
     pub on_terminal: bool,
     /// Whether it gets SIGKILL when the calling *thread* ends (`PR_SET_PDEATHSIG`): only for a
@@ -89,7 +91,7 @@ impl Process<'_> {
     /// and leaves nothing behind.
     pub fn spawn(&self) -> Result<Child> {
         reap_left_alone();
-        self.confinement.check()?;
+        self.confinement.check(self.groups)?;
         let user = self.confinement.user;
         let mut variables = self.environment.variables(user.is_some())?;
         if self.on_terminal {
@@ -128,6 +130,7 @@ impl Process<'_> {
             stdio: [number(0), number(1), number(2)],
             on_terminal: self.on_terminal,
             confinement: self.confinement,
+            groups: self.groups.iter().map(|group| Gid::from_raw(*group)).collect(),
             parent: self.die_with_parent.then(std::process::id),
             channel,
             outcome: AtomicI32::new(UNSEEN),
@@ -346,6 +349,7 @@ mod tests {
             stdout: writer.as_fd(),
             stderr: null.as_fd(),
             confinement: Confinement::default(),
+            groups: &[],
             on_terminal: false,
             die_with_parent: false,
         };
@@ -441,6 +445,7 @@ mod tests {
                     stdout: null.as_fd(),
                     stderr: null.as_fd(),
                     confinement: Confinement { user, ..Confinement::default() },
+                    groups: &[],
                     on_terminal: false,
                     die_with_parent,
                 };

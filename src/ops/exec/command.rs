@@ -24,6 +24,8 @@ pub struct Command<'a> {
     pub stdio: Stdio,
     /// Its limits beyond the host's.
     pub confinement: Confinement,
+    /// The supplementary groups of its user, if the confinement names one.
+    pub groups: Vec<u32>,
 }
 
 /// The program of a command.
@@ -53,6 +55,7 @@ impl<'a> Command<'a> {
             environment: Environment::default(),
             stdio: Stdio::default(),
             confinement: Confinement::default(),
+            groups: Vec::new(),
         }
     }
 }

@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
         let argv = arguments(&command.program, limits)?;
         let mut buffer = Vec::new();
         make_room(&mut buffer, PIPE_SIZE)?;
-        command.confinement.check()?;
+        command.confinement.check(&command.groups)?;
         let owner = command.confinement.user.map(|(user, _)| user);
         let Ends { theirs, outputs, input, terminal } = command.stdio.open(owner)?;
         let process = Process {
@@ -159,6 +159,7 @@ impl<'a> Run<'a> {
             stdout: theirs[1].as_fd(),
             stderr: theirs[2].as_fd(),
             confinement: command.confinement,
+            groups: &command.groups,
             on_terminal: terminal.is_some(),
             die_with_parent: true,
         };

@@ -7,11 +7,12 @@ use super::command::{Command, Limits, Stdio};
 use super::completion::Completion;
 use super::engine::run_with;
 use super::handler::Handler;
-use super::options::{Inquiry, ServeOptions};
+use super::options::{Choice, Inquiry, ServeOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::process::terminal::WindowSize;
 use crate::io::wait::Interrupt;
 use crate::limits;
+use crate::ops::frame::Client;
 use crate::wire::json::header::Header;
 use crate::wire::message;
 use crate::wire::message::exec::{ExecRequest, Tty};
@@ -23,14 +24,16 @@ pub(super) struct Job<'a> {
     pub(super) request: ExecRequest,
     pub(super) limits: Limits,
     directory: Option<PathBuf>,
+    choice: Choice,
     options: &'a ServeOptions<'a>,
 }
 
 impl<'a> Job<'a> {
     pub(super) fn new(request: ExecRequest, options: &'a ServeOptions<'a>) -> Job<'a> {
-        let limits = narrowed(&options.limits, &request);
-        let directory = directory_of(&request, options);
-        Job { request, limits, directory, options }
+        let choice = options.choice();
+        let limits = narrowed(&choice.limits, &request);
+        let directory = directory_of(&request, &choice);
+        Job { request, limits, directory, choice, options }
     }
 
     /// Reads a request, and the length of the front of its body, which [`unpack`](Self::unpack)
@@ -93,9 +96,18 @@ impl<'a> Job<'a> {
     }
 
     /// Asks the policy about the command, which is `text` unless there is an `argv`.
-    pub(super) fn admit(&self, text: &[u8], header: Option<&Header>) -> Result<()> {
-        let inquiry = Inquiry { command: text, request: &self.request, header };
-        self.options.policy.map_or(Ok(()), |policy| policy(&inquiry))
+    pub(super) fn admit(
+        &mut self,
+        text: &[u8],
+        header: Option<&Header>,
+        client: Client<'_>,
+    ) -> Result<()> {
+        let Some(policy) = self.options.policy else { return Ok(()) };
+        let inquiry = Inquiry { command: text, request: &self.request, header, client };
+        policy(&inquiry, &mut self.choice)?;
+        self.limits = narrowed(&self.choice.limits, &self.request);
+        self.directory = directory_of(&self.request, &self.choice);
+        Ok(())
     }
 
     /// Runs it.
@@ -121,7 +133,7 @@ impl<'a> Job<'a> {
             }
             Some(argv) => Command::argv(argv.iter().map(String::as_bytes).collect()),
         };
-        command.environment = self.options.environment.clone();
+        command.environment = self.choice.environment.clone();
         let additions = self.request.env.iter().flatten();
         command
             .environment
@@ -129,7 +141,8 @@ impl<'a> Job<'a> {
             .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
         command.directory = self.directory.as_deref();
         command.stdio = stdio_of(&self.request);
-        command.confinement = self.options.confinement;
+        command.confinement = self.choice.confinement;
+        command.groups.clone_from(&self.choice.groups);
         Ok(command)
     }
 }
@@ -156,8 +169,8 @@ fn stdio_of(request: &ExecRequest) -> Stdio {
     }
 }
 
-fn directory_of(request: &ExecRequest, options: &ServeOptions<'_>) -> Option<PathBuf> {
-    match (&options.directory, &request.cwd) {
+fn directory_of(request: &ExecRequest, choice: &Choice) -> Option<PathBuf> {
+    match (&choice.directory, &request.cwd) {
         (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
         (directory, None) => directory.clone(),
         (None, Some(cwd)) => Some(cwd.into()),

@@ -22,7 +22,7 @@ pub use command::{Command, Limits, OnOutputLimit, Program, Stdio};
 pub use completion::{Captured, Collector, Completion};
 pub use engine::run_with;
 pub use handler::{Flow, Handler, Input, Interest, Stream};
-pub use options::{Inquiry, Policy, ServeOptions};
+pub use options::{Choice, Inquiry, Policy, ServeOptions};
 pub use raw::run_and_reply;
 pub use remote::{RemoteCommand, start};
 pub use running::Running;

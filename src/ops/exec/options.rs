@@ -10,6 +10,7 @@ use crate::io::process::environment::Environment;
 use crate::io::process::spawn::Confinement;
 use crate::io::wait::Interrupt;
 use crate::limits;
+use crate::ops::frame::Client;
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecRequest, OnClose};
 
@@ -39,14 +40,33 @@ pub struct ServeOptions<'a> {
     pub interrupt: Option<&'a Interrupt>,
     /// Its limits beyond the host's.
     pub confinement: Confinement,
+    /// The supplementary groups of its user, if the confinement names one.
+    pub groups: Vec<u32>,
     /// Called for each valid request before its command is run.
     pub policy: Option<Policy<'a>>,
 }
 
-/// Decides whether a command is run. An error refuses it, usually
+/// Decides whether a command is run, and may choose how. An error refuses it, usually
 /// [`ErrorKind::Denied`](crate::ErrorKind::Denied): the client receives its reply code and its
 /// details.
-pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>) -> Result<()> + Sync);
+pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>, &mut Choice) -> Result<()> + Sync);
+
+/// How one command is run: as the options say, unless the policy changes it. The request's own
+/// wishes are looked at after that: it can lower a limit, its directory is relative to the one
+/// here, and its variables come after those here.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Limits. That of the command's length has been checked by now.
+    pub limits: Limits,
+    /// Its variables.
+    pub environment: Environment,
+    /// Its working directory.
+    pub directory: Option<PathBuf>,
+    /// Its user, its umask and its limits beyond the host's.
+    pub confinement: Confinement,
+    /// The supplementary groups of that user.
+    pub groups: Vec<u32>,
+}
 
 /// A client's request, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +77,22 @@ pub struct Inquiry<'a> {
     pub request: &'a ExecRequest,
     /// Its header, unless it has none.
     pub header: Option<&'a Header>,
+    /// Whose it is. Nothing is known of the sender of a datagram, nor without a connection.
+    pub client: Client<'a>,
 }
 
 impl ServeOptions<'_> {
+    /// What a policy is asked to change.
+    pub(super) fn choice(&self) -> Choice {
+        Choice {
+            limits: self.limits,
+            environment: self.environment.clone(),
+            directory: self.directory.clone(),
+            confinement: self.confinement,
+            groups: self.groups.clone(),
+        }
+    }
+
     /// The most time without a byte of a request or a reply.
     pub(super) fn stall(&self) -> Duration {
         self.reply_timeout.unwrap_or(limits::REPLY_TIMEOUT)
@@ -86,6 +119,7 @@ impl Default for ServeOptions<'_> {
             directory: None,
             interrupt: None,
             confinement: Confinement::default(),
+            groups: Vec::new(),
             policy: None,
         }
     }

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
 use crate::io::wait::Interrupt;
 use crate::ops::Duplex;
-use crate::ops::frame;
+use crate::ops::frame::{self, Client};
 use crate::wire::message::ErrorReply;
 use crate::wire::message::exec::ExecRequest;
 
@@ -22,14 +22,15 @@ pub fn run_and_reply(
     command: &[u8],
     options: &ServeOptions<'_>,
 ) -> Result<Served> {
-    let job = Job::new(ExecRequest::default(), options);
+    let mut job = Job::new(ExecRequest::default(), options);
+    let admitted = job.admit(command, None, Client::at(duplex.reader));
     let mut watched = Watched {
         duplex,
         interrupt: options.interrupt,
         presence: Presence::new(None, options),
         collector: Collector::new(&job.limits),
     };
-    let completion = match job.admit(command, None).and_then(|()| job.run(command, &mut watched)) {
+    let completion = match admitted.and_then(|()| job.run(command, &mut watched)) {
         Ok(completion) => completion,
         Err(error) if is_interrupt(&error) => return Err(error),
         Err(error) => {

@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::TimeLimit;
 use crate::io::wait::Interrupt;
-use crate::ops::frame::Connection;
+use crate::ops::frame::{Client, Connection};
 use crate::wire::json::header::Header;
 use crate::wire::message::exec::{ExecReply, ExecRequest};
 use crate::wire::message::{self, ErrorReply, Id};
@@ -86,8 +86,10 @@ fn serve_request(
         Err(error) => return refused(connection, error),
     };
     let front = connection.front_by(length, TimeLimit::for_bytes(length, options.stall()))?;
-    let admitted =
-        job.unpack(&front).and_then(|text| job.admit(text, Some(request)).map(|()| text));
+    let admitted = job.unpack(&front).and_then(|text| {
+        job.admit(text, Some(request), connection.client())?;
+        Ok(text)
+    });
     match admitted {
         Ok(text) => execute(connection, job, text, options),
         Err(error) => refused(connection, error),
@@ -155,7 +157,7 @@ pub(crate) fn run_request(
         return Err(Error::new(ErrorKind::Unsupported, detail));
     }
     let text = job.unpack(command)?;
-    job.admit(text, Some(request))?;
+    job.admit(text, Some(request), Client::default())?;
     run_alone(&job, text)
 }
 

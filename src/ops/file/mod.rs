@@ -5,6 +5,7 @@
 //! reply leaves it in sync. So does a local failure of a get (a full disk, a limit, a `progress`
 //! that cancels) if 1 MiB or less is left to receive; that is then dropped.
 
+mod asking;
 mod client;
 mod content;
 mod meter;
@@ -19,7 +20,7 @@ use std::ops::ControlFlow;
 
 pub use client::{list, mkdir, partial, stat};
 pub use mirror::{Change, Mirror};
-pub use options::{Inquiry, Policy, ServeOptions};
+pub use options::{Choice, Inquiry, Policy, Rights, ServeOptions};
 pub use server::{Served, serve};
 pub use transfer::{Links, Local, Transfer};
 

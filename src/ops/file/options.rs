@@ -1,14 +1,14 @@
 //! How files are served, and the policy that decides about a request.
 
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Transferred;
-use crate::error::{ErrorKind, Result};
-use crate::io::fs::root::Root;
+use crate::error::Result;
 use crate::limits;
+use crate::ops::frame::Client;
 use crate::wire::json::header::Header;
-use crate::wire::name::Name;
 
 /// How files are served.
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub struct ServeOptions<'a> {
     pub reply: bool,
     /// Bytes of content per second; `None` is no limit. A get may ask for less.
     pub rate: Option<u64>,
+    /// What may be done with the files.
+    pub rights: Rights,
     /// Called before anything is opened or made. Its error is the reply; use
     /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) for a plain refusal.
     pub policy: Option<Policy<'a>>,
@@ -56,6 +58,7 @@ impl Default for ServeOptions<'_> {
             checksum: true,
             reply: true,
             rate: None,
+            rights: Rights::ALL,
             policy: None,
             so_far: None,
         }
@@ -70,41 +73,55 @@ impl ServeOptions<'_> {
             *so_far = Transferred { bytes, ..Transferred::default() };
         }
     }
+}
 
-    /// Asks for each directory that would be made on the way to `name`.
-    pub(super) fn permit_parents(
-        &self,
-        root: Root<'_>,
-        name: Name<'_>,
-        header: &Header,
-    ) -> Result<()> {
-        let mut missing = Vec::new();
-        let mut below = name;
-        while let Some(dir) = below.split().0.filter(|_| self.policy.is_some())
-            && root.stat(Some(dir)).is_err_and(|error| error.kind() == ErrorKind::NotFound)
-        {
-            missing.push(dir);
-            below = dir;
+/// What may be done with files. Each request needs rights, not permission for its `cmd`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Content is sent, files and directories are described and listed.
+    pub read: bool,
+    /// New files, directories and links are made.
+    pub create: bool,
+    /// The content of a file that is there, or a link, is replaced by another.
+    pub replace: bool,
+}
+
+impl Rights {
+    /// Everything that there is.
+    pub const ALL: Rights = Rights { read: true, create: true, replace: true };
+    /// Nothing is changed.
+    pub const READ: Rights = Rights { read: true, create: false, replace: false };
+    /// Nothing is told of what is there.
+    pub const WRITE: Rights = Rights { read: false, create: true, replace: true };
+
+    /// Those that both have.
+    #[must_use]
+    pub fn and(self, other: Rights) -> Rights {
+        Rights {
+            read: self.read && other.read,
+            create: self.create && other.create,
+            replace: self.replace && other.replace,
         }
-        let mut missing = missing.iter().rev();
-        missing.try_for_each(|dir| self.permit("mkdir", dir.as_bytes(), None, header))
-    }
-
-    /// Calls the policy, if there is one.
-    pub(super) fn permit(
-        &self,
-        cmd: &str,
-        name: &[u8],
-        filesize: Option<u64>,
-        header: &Header,
-    ) -> Result<()> {
-        self.policy.map_or(Ok(()), |policy| policy(&Inquiry { cmd, name, filesize, header }))
     }
 }
 
-/// Decides whether a request is served. It is asked about everything that the request would do,
-/// in one question each.
-pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>) -> Result<()> + Sync);
+/// Decides whether a request is served, and may choose how. It is asked about everything that the
+/// request would do, in one question each. Of what it chooses, the rights count for every
+/// question, and the rest with the first one of a request.
+pub type Policy<'a> = &'a (dyn Fn(&Inquiry<'_>, &mut Choice) -> Result<()> + Sync);
+
+/// How one request is served: as the options say, unless the policy changes it.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// What may be done. A policy can take rights away, but not add to those of the options.
+    pub rights: Rights,
+    /// Another root; `None` is that of the server.
+    pub root: Option<Arc<OwnedFd>>,
+    /// The largest file that is accepted, in bytes.
+    pub max_size: Option<u64>,
+    /// Permission bits of new files, as in the options.
+    pub mode: Option<u32>,
+}
 
 /// One thing that a client's request would do, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -119,4 +136,6 @@ pub struct Inquiry<'a> {
     pub filesize: Option<u64>,
     /// The whole request.
     pub header: &'a Header,
+    /// Whose it is.
+    pub client: Client<'a>,
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::asking::Asking;
 use super::content::{recv_trailer, send_content, send_trailer, skip_range};
 use super::meter::{Flow, Meter, Pace};
-use super::upload::Upload;
+use super::upload::{Plan, Upload};
 use super::{Kind, ServeOptions, Stat, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, TimeLimit};
@@ -129,8 +130,9 @@ impl Session<'_, '_, '_> {
         if !is_declared {
             self.connection.expect_body(extent.body);
         }
-        let (options, flow) = (self.options, self.flow(None));
-        let begun = Upload::begin(request, root, options, &flow, &mut || self.go_on());
+        let flow = self.flow(None);
+        let plan = Plan::new(request, root, self.options, self.connection.client());
+        let begun = plan.and_then(|plan| Upload::begin(plan, root, &flow, &mut || self.go_on()));
         let mut upload = match begun {
             Ok(upload) => upload,
             Err(error) => return self.refuse_early(error, extent.trailer),
@@ -213,8 +215,9 @@ impl Session<'_, '_, '_> {
         let request = GetRequest::read(header)?;
         let name = request.name.bytes()?;
         let name = Name::new(&name)?;
-        self.options.permit("get", name.as_bytes(), None, header)?;
-        let (file, stat) = root.open_file(name)?;
+        let mut asking = self.asking(header);
+        asking.permit("get", name.as_bytes(), None)?;
+        let (file, stat) = asking.choice().root(root)?.open_file(name)?;
         let offset = request.offset.unwrap_or(0);
         if offset > stat.size {
             let detail = format!("offset {offset} of a file of {} bytes", stat.size);
@@ -247,22 +250,27 @@ impl Session<'_, '_, '_> {
             bytes => Some(Name::new(bytes)?),
         };
         let named = name.ok_or_else(|| Error::new(ErrorKind::Path, "the root"));
-        self.options.permit(cmd, &bytes, None, header)?;
+        let mut asking = self.asking(header);
+        asking.permit(cmd, &bytes, None)?;
         if partial {
-            self.options.permit("get", &bytes, None, header)?;
+            asking.permit("get", &bytes, None)?;
         }
+        let parents = request.parents.unwrap_or(self.options.parents);
+        if let ("mkdir" | "symlink", true, Some(name)) = (cmd, parents, name) {
+            asking.permit_parents(root, name)?;
+        }
+        let choice = asking.choice();
+        let root = choice.root(root)?;
+        let may_replace = self.options.overwrite && choice.rights.replace;
         let store = StoreOptions {
             mode: request.mode.map(|mode| mode.0),
             new_mode: None,
-            parents: request.parents.unwrap_or(self.options.parents),
-            overwrite: self.options.overwrite && request.overwrite != Some(false),
+            parents,
+            overwrite: may_replace && request.overwrite != Some(false),
             in_place: false,
             mtime: None,
             sync: self.options.sync,
         };
-        if let ("mkdir" | "symlink", true, Some(name)) = (cmd, store.parents, name) {
-            self.options.permit_parents(root, name, header)?;
-        }
         let id = request.id.as_ref();
         let mut body = Vec::new();
         let header = match cmd {
@@ -291,6 +299,11 @@ impl Session<'_, '_, '_> {
             }
         };
         Ok((header, body))
+    }
+
+    /// The questions about a request.
+    fn asking<'b>(&'b self, header: &'b Header) -> Asking<'b> {
+        Asking::new(self.options, header, self.connection.client())
     }
 
     /// How the content is transferred: at the lower of the two rates.

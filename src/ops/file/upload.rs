@@ -1,10 +1,12 @@
 //! A file that a server receives.
 
+use super::asking::Asking;
 use super::meter::{Flow, Meter};
-use super::{ServeOptions, Transferred, check_size};
+use super::{Choice, ServeOptions, Transferred, check_size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::root::Root;
 use crate::io::fs::store::{NewFile, StoreOptions};
+use crate::ops::frame::Client;
 use crate::wire::json::header::Header;
 use crate::wire::message::file::{Overwrite, PutRequest, Trailer};
 use crate::wire::name::Name;
@@ -16,52 +18,77 @@ pub(super) struct Upload<'a> {
     meter: Meter<'a>,
 }
 
-impl<'a> Upload<'a> {
-    /// Checks everything that can be checked before it creates a file. If a file is continued,
-    /// its existing bytes are hashed and compared first; `go_on` is called after each piece of
-    /// them, and may end it.
-    pub(super) fn begin(
+/// A put that may be done, before anything is read or created.
+pub(super) struct Plan {
+    request: PutRequest,
+    store: StoreOptions,
+    choice: Choice,
+    is_hashed: bool,
+}
+
+impl Plan {
+    /// Checks a request, and asks whether it may be done.
+    pub(super) fn new(
         header: &Header,
         root: Root<'_>,
         options: &ServeOptions<'_>,
-        flow: &Flow<'a>,
-        go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Upload<'a>> {
+        client: Client<'_>,
+    ) -> Result<Plan> {
         let request = PutRequest::read(header)?;
         let name = request.name.bytes()?;
         let name = Name::new(&name)?;
+        let mut asking = Asking::new(options, header, client);
         check_size(request.filesize, options.max_size.unwrap_or(u64::MAX))?;
-        options.permit("put", name.as_bytes(), Some(request.filesize), header)?;
-        let (asked, is_kept) = (request.mode.map(|mode| mode.0), request.keep_mode == Some(true));
-        let is_question = request.ask == Some(true);
-        let mut offset = request.offset.unwrap_or(0);
-        if offset > 0 {
+        asking.permit("put", name.as_bytes(), Some(request.filesize))?;
+        if request.offset.is_some_and(|offset| offset > 0) {
             // What it compares with `prefix_sha256`, and the digest of the whole, tell of bytes
             // that the server has.
-            options.permit("get", name.as_bytes(), None, header)?;
+            asking.permit("get", name.as_bytes(), None)?;
         }
+        let parents = request.parents.unwrap_or(options.parents);
+        if parents {
+            asking.permit_parents(root, name)?;
+        }
+        let choice = asking.choice();
+        check_size(request.filesize, choice.max_size.unwrap_or(u64::MAX))?;
+        choice.check_new(choice.root(root)?, name)?;
+        let (asked, is_kept) = (request.mode.map(|mode| mode.0), request.keep_mode == Some(true));
+        let may_replace = options.overwrite && choice.rights.replace;
         let store = StoreOptions {
             mode: asked.filter(|_| !is_kept),
             // Never more than the source's for the group and others.
-            new_mode: match options.mode {
+            new_mode: match choice.mode {
                 Some(ours) => Some(ours & (asked.unwrap_or(0o777) | 0o700)),
                 None => asked,
             },
             mtime: request.mtime,
-            overwrite: options.overwrite && request.overwrite != Some(Overwrite::No),
+            overwrite: may_replace && request.overwrite != Some(Overwrite::No),
             in_place: request.overwrite == Some(Overwrite::InPlace),
-            parents: request.parents.unwrap_or(options.parents),
+            parents,
             sync: options.sync,
         };
-        if store.parents {
-            options.permit_parents(root, name, header)?;
-        }
-        if is_question {
-            // What the server has is read once, for the put itself.
-            offset = 0;
-        }
         let is_asked = request.sha256.or(request.prefix_sha256).is_some();
         let is_hashed = options.checksum || is_asked || request.trailer == Some(true);
+        Ok(Plan { request, store, choice, is_hashed })
+    }
+}
+
+impl<'a> Upload<'a> {
+    /// Creates a file. If one is continued, its existing bytes are hashed and compared first;
+    /// `go_on` is called after each piece of them, and may end it.
+    pub(super) fn begin(
+        plan: Plan,
+        root: Root<'_>,
+        flow: &Flow<'a>,
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Upload<'a>> {
+        let Plan { request, store, choice, is_hashed } = plan;
+        let root = choice.root(root)?;
+        let name = request.name.bytes()?;
+        let name = Name::new(&name)?;
+        let is_question = request.ask == Some(true);
+        // What the server has is read once, for the put itself.
+        let offset = if is_question { 0 } else { request.offset.unwrap_or(0) };
         let mut meter = Meter::new(request.filesize, is_hashed, flow);
         let file = if offset > 0 || request.resume == Some(true) {
             let mut skip = |piece: &[u8]| {

@@ -1,5 +1,6 @@
 //! Frames and packets: one on a raw descriptor, or many on a connection.
 
+mod client;
 pub mod connection;
 mod control;
 mod exchange;
@@ -14,7 +15,9 @@ mod serving;
 mod shared;
 mod transport;
 
+pub use crate::io::stream::address::Credentials;
 pub use crate::io::stream::ends::Ends;
+pub use client::Client;
 pub(crate) use connection::Pending;
 pub use connection::{Connection, ConnectionOptions, Proof, State};
 pub use halves::{ReceiveHalf, SendHalf};

@@ -294,6 +294,17 @@ impl<'fd> Receiving<'fd> {
         self.drops_late_input
     }
 
+    /// Total of bytes that were read from the descriptor.
+    pub(super) fn received(&self) -> u64 {
+        self.source.as_ref().map_or(0, Incoming::received)
+    }
+
+    /// The position in the stream of messages: bytes of them that were taken.
+    pub(super) fn position(&self) -> u64 {
+        let passed_on = self.source.as_ref().map_or(0, Incoming::passed_on);
+        passed_on.saturating_sub(self.buffered() as u64)
+    }
+
     /// Frees the buffers that are empty.
     pub(super) fn give_back(&mut self) {
         self.decoder.release();

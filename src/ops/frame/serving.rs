@@ -46,6 +46,16 @@ impl Connection<'_> {
         self.receiving.holds_sealed()
     }
 
+    /// Total of bytes that were read from the descriptor.
+    pub(crate) fn received(&self) -> u64 {
+        self.receiving.received()
+    }
+
+    /// The position in the stream of received messages.
+    pub(crate) fn position(&self) -> u64 {
+        self.receiving.position()
+    }
+
     /// Total of bytes that were written to the descriptor.
     pub(crate) fn written(&self) -> u64 {
         self.sending.written()

@@ -26,8 +26,8 @@ pub(super) struct Incoming<'fd> {
     interrupt: Arc<Interrupt>,
     deadline: Deadline,
     seal: Option<Box<Opening>>,
-    /// Total of sealed bytes that were read from the descriptor.
-    received: u64,
+    /// Total of bytes that were passed on, without their seal.
+    passed_on: u64,
 }
 
 /// The state of a sealed direction that is received.
@@ -36,6 +36,8 @@ struct Opening {
     /// `None` after a failure: its key is wiped.
     opener: Option<Opener>,
     is_dead: Arc<AtomicBool>,
+    /// Total of bytes that were read from the descriptor, before the seal as well.
+    received: u64,
 }
 
 impl<'fd> Incoming<'fd> {
@@ -43,7 +45,7 @@ impl<'fd> Incoming<'fd> {
         let mut source = Source::new(fd, Deadline::NEVER);
         source.set_interrupt(Some(Arc::clone(interrupt)));
         let (interrupt, deadline) = (Arc::clone(interrupt), Deadline::NEVER);
-        Incoming { source, interrupt, deadline, seal: None, received: 0 }
+        Incoming { source, interrupt, deadline, seal: None, passed_on: 0 }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'fd> {
@@ -52,8 +54,8 @@ impl<'fd> Incoming<'fd> {
 
     /// From now on the bytes are sealed. `opener` has those that were read ahead.
     pub(super) fn seal(&mut self, opener: Opener, is_dead: &Arc<AtomicBool>) {
-        let is_dead = Arc::clone(is_dead);
-        self.seal = Some(Box::new(Opening { opener: Some(opener), is_dead }));
+        let (opener, is_dead) = (Some(opener), Arc::clone(is_dead));
+        self.seal = Some(Box::new(Opening { opener, is_dead, received: self.passed_on }));
     }
 
     pub(super) fn is_sealed(&self) -> bool {
@@ -65,9 +67,14 @@ impl<'fd> Incoming<'fd> {
         self.seal.as_ref().is_some_and(|seal| seal.is_dead.load(Ordering::Acquire))
     }
 
-    /// Total of sealed bytes that were read from the descriptor.
+    /// Total of bytes that were read from the descriptor.
     pub(super) fn received(&self) -> u64 {
-        self.received
+        self.seal.as_ref().map_or(self.passed_on, |seal| seal.received)
+    }
+
+    /// Total of bytes that were passed on, without their seal.
+    pub(super) fn passed_on(&self) -> u64 {
+        self.passed_on
     }
 
     /// Whether received bytes are held here that were not taken.
@@ -83,7 +90,7 @@ impl<'fd> Incoming<'fd> {
 
     /// The seal, and where it says that a direction has failed.
     pub(super) fn into_opener(self) -> Option<(Opener, Arc<AtomicBool>)> {
-        let Opening { opener, is_dead } = *self.seal?;
+        let Opening { opener, is_dead, .. } = *self.seal?;
         opener.map(|opener| (opener, is_dead))
     }
 
@@ -105,7 +112,9 @@ impl<'fd> Incoming<'fd> {
     #[inline]
     pub(super) fn read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<usize> {
         if self.seal.is_none() {
-            return self.source.read_more(out, max);
+            let got = self.source.read_more(out, max)?;
+            self.passed_on += got as u64;
+            return Ok(got);
         }
         let room = out.capacity() - out.len();
         self.take_opened(usize::try_from(max).unwrap_or(usize::MAX).min(room), |bytes| {
@@ -116,7 +125,9 @@ impl<'fd> Incoming<'fd> {
     /// The same without waiting; `None` if nothing was received.
     pub(super) fn try_read_more(&mut self, out: &mut Vec<u8>, max: u64) -> Result<Option<usize>> {
         if self.seal.is_none() {
-            return self.source.try_read_more(out, max);
+            let got = self.source.try_read_more(out, max)?;
+            self.passed_on += got.unwrap_or(0) as u64;
+            return Ok(got);
         }
         self.begin(Deadline::PAST);
         match self.read_more(out, max) {
@@ -129,7 +140,9 @@ impl<'fd> Incoming<'fd> {
     #[inline]
     pub(super) fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         if self.seal.is_none() {
-            return self.source.read(buf);
+            let got = self.source.read(buf)?;
+            self.passed_on += got as u64;
+            return Ok(got);
         }
         let (len, mut rest) = (buf.len(), buf);
         self.take_opened(len, |bytes| {
@@ -142,7 +155,12 @@ impl<'fd> Incoming<'fd> {
     /// Drops received bytes, sealed or not; 0 is end of stream.
     pub(super) fn drop_more(&mut self, room: &mut Vec<u8>, max: u64) -> Result<usize> {
         room.clear();
-        self.source.read_more(room, max)
+        let got = self.source.read_more(room, max)?;
+        match &mut self.seal {
+            Some(seal) => seal.received += got as u64,
+            None => self.passed_on += got as u64,
+        }
+        Ok(got)
     }
 
     /// Takes what was received already, of several records as well, or waits for a record.
@@ -153,7 +171,7 @@ impl<'fd> Incoming<'fd> {
         let Some(seal) = &mut self.seal else { return Ok(0) };
         let opener = seal.opener.as_mut().filter(|_| !seal.is_dead.load(Ordering::Acquire));
         let Some(opener) = opener else { return Err(dead()) };
-        let source = (&mut self.source, &mut self.received);
+        let source = (&mut self.source, &mut seal.received);
         match await_opened(source, opener, self.deadline, &self.interrupt) {
             Ok(true) => {
                 let mut len = 0;
@@ -165,6 +183,7 @@ impl<'fd> Incoming<'fd> {
                     opener.take(step);
                     len += step;
                 }
+                self.passed_on += len as u64;
                 Ok(len)
             }
             Ok(false) => Ok(0),

@@ -102,11 +102,11 @@ impl Engine {
             let accepted = {
                 let listeners = locked(&self.listeners);
                 let Some(Listener { socket: Some(socket) }) = listeners.get(index) else { return };
-                address::accept(socket.fd(), Deadline::PAST, None)
+                address::accept_from(socket.fd(), Deadline::PAST, None)
             };
             match accepted {
-                Ok(fd) => match self.connect(fd.into()) {
-                    Ok(connection) => self.admit(connection),
+                Ok((fd, from)) => match self.connect(fd.into()) {
+                    Ok(connection) => self.admit(connection, from),
                     Err(error) => {
                         let log = &self.common.log;
                         log.line(Level::Error, format_args!("a connection is lost: {error}"));
@@ -171,7 +171,9 @@ impl Engine {
         };
         for (token, kept) in due {
             let mut peer = kept.wake(&self.common);
-            let next = catch_unwind(AssertUnwindSafe(|| peer.expire(&self.common)));
+            let expired =
+                AssertUnwindSafe(|| peer.counting(&self.common, |peer| peer.expire(&self.common)));
+            let next = catch_unwind(expired);
             self.proceed(token, peer, next.unwrap_or(Next::Close));
         }
         let table = locked(&self.table);

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
+use rustix::net::{SocketAddrAny, sockopt};
 
 use super::common::Common;
 use super::lanes::Lanes;
@@ -25,6 +25,7 @@ use super::options::ServerOptions;
 use super::peer::{Lane, Next, Peer, Pending};
 use super::pool::Pool;
 use super::resting::Kept;
+use super::served::Audit;
 use super::stop::Stop;
 use super::table::{Parked, Table};
 use crate::error::{Error, ErrorKind, Result};
@@ -150,8 +151,12 @@ impl Engine {
         Ok(connection)
     }
 
-    /// Lets a connection in.
-    pub(super) fn admit(self: &Arc<Engine>, connection: Connection<'static>) {
+    /// Lets a connection in; `from` is the address that accept(2) has told.
+    pub(super) fn admit(
+        self: &Arc<Engine>,
+        connection: Connection<'static>,
+        from: Option<SocketAddrAny>,
+    ) {
         let limits = self.common.limits();
         let needs_key = self.common.options.access.ring.is_some();
         let (token, evicted, is_refused) = {
@@ -174,7 +179,9 @@ impl Engine {
                 self.close(token, kept.wake(&self.common));
             }
         }
-        let mut peer = Box::new(Peer::new(connection, needs_key, is_refused));
+        let audited = self.common.options.served.is_some();
+        let audit = audited.then(|| Box::new(Audit::new(&connection, from)));
+        let mut peer = Box::new(Peer::new(connection, needs_key, is_refused, audit));
         self.common.log.line(Level::Debug, format_args!("{}: connected", peer.who()));
         let next = peer.begin(&self.common);
         self.proceed(token, peer, next);
@@ -249,7 +256,9 @@ impl Engine {
     }
 
     fn turn(&self, peer: &mut Peer) -> Next {
-        catch_unwind(AssertUnwindSafe(|| peer.turn(&self.common))).unwrap_or(Next::Close)
+        let turned =
+            AssertUnwindSafe(|| peer.counting(&self.common, |peer| peer.turn(&self.common)));
+        catch_unwind(turned).unwrap_or(Next::Close)
     }
 
     /// Does what is next, and everything after that.
@@ -292,13 +301,16 @@ impl Engine {
             let running = locked(&self.lanes).running();
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 match self.pool.begin_long(running, self.worker()) {
-                    Ok(()) => peer.run(&self.common, lane),
+                    Ok(()) => peer.counting(&self.common, |peer| peer.run(&self.common, lane)),
                     Err(error) => {
                         self.common.log.line(Level::Error, format_args!("{error}"));
                         peer.refuse_run(&self.common);
                     }
                 }
             }));
+            if ran.is_err() {
+                peer.conclude(&self.common, Some(ErrorKind::Panic));
+            }
             next = locked(&self.lanes).leave(lane);
             let after = if ran.is_ok() { self.turn(&mut peer) } else { Next::Close };
             match after {
@@ -422,6 +434,8 @@ impl Engine {
     }
 
     pub(super) fn close(&self, token: Token, mut peer: Box<Peer>) {
+        let why = if self.ends_now() { ErrorKind::Aborted } else { ErrorKind::Closed };
+        peer.conclude(&self.common, Some(why));
         peer.forget_memory(&self.common);
         if let (Some(fd), Some(_)) = (peer.fd(), peer.armed) {
             self.poller().remove(fd);

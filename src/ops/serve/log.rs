@@ -111,11 +111,11 @@ counters! {
     connections,
     /// Those that exist.
     connections_now,
-    /// Requests that were served, with an error reply or without.
+    /// Requests that are over: served, refused or cut.
     requests,
     /// Requests that are being served, or wait for it.
     requests_now,
-    /// Requests that got an error reply.
+    /// Requests that got an error reply or were cut, and bytes that were no request.
     errors,
     /// Connections that were closed because they proved no key, or not in time.
     refused_auth,
@@ -124,7 +124,9 @@ counters! {
     refused_limit,
     /// Connections that were closed because the peer was too slow.
     timed_out,
-    /// Bytes of replies.
+    /// Bytes that were read from clients.
+    bytes_in,
+    /// Bytes that were written to them.
     bytes_out,
 }
 

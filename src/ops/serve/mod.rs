@@ -1,5 +1,6 @@
 //! A server: it accepts connections, checks keys, serves requests and stops without losing one.
 
+mod account;
 mod common;
 mod control;
 mod engine;
@@ -11,6 +12,7 @@ mod options;
 mod peer;
 mod pool;
 mod resting;
+mod served;
 mod server;
 mod service;
 mod stop;
@@ -24,6 +26,7 @@ pub(crate) use later::{Left, lend};
 pub use listening::Listening;
 pub use log::{Counters, Level, LogFunction};
 pub use options::{Access, Interrupted, Limits, ServerOptions};
+pub use served::{Served, ServedFunction, What};
 pub use server::{Server, Stopper};
 pub use service::{BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handler, Request};
 pub(crate) use service::{Handled, Serve};

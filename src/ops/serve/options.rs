@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::log::{Level, LogFunction};
+use super::served::ServedFunction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::auth::keyring::Keyring;
@@ -141,6 +142,12 @@ pub struct ServerOptions {
     /// request waits. `Break` ends the call, and then `run` or `step`, with
     /// [`ErrorKind::Canceled`].
     pub interrupted: Option<Interrupted>,
+    /// Called exactly once for each request when it is over, also if it was refused, or cut by a
+    /// stop or by its client: an audit log is made of this. No call is left out, so it should not
+    /// take long: the next request of the connection waits for it. A panic in it is caught.
+    ///
+    /// A request begins with the last byte of its header. Bytes that are no request are not told.
+    pub served: Option<ServedFunction>,
 }
 
 impl fmt::Debug for ServerOptions {

@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::common::Common;
 use super::later::{Left, Lent};
 use super::log::{Level, add};
+use super::served::Audit;
 use super::service::{BodyMode, Handled, Request, Serve, Service};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::poller::{Interest, is_readable};
 use crate::io::stream::address;
 use crate::limits;
+use crate::ops::exec;
 use crate::ops::frame::{Ahead, Connection};
 use crate::wire::auth::KeyId;
 use crate::wire::escape;
@@ -97,6 +100,8 @@ pub(super) struct Peer {
     pub(super) is_fresh: bool,
     /// It ends, see above.
     pub(super) is_ending: bool,
+    /// A request has begun that is not over.
+    pub(super) is_open: bool,
     /// Bytes were left that no event tells of.
     pub(super) holds_sealed: bool,
     /// The peer has ended its direction.
@@ -125,10 +130,17 @@ pub(super) struct Peer {
     pub(super) armed: Option<Interest>,
     /// Bytes in memory that are counted.
     pub(super) counted: u64,
+    /// For the host, if it wants to be told about each request.
+    pub(super) audit: Option<Box<Audit>>,
 }
 
 impl Peer {
-    pub(super) fn new(connection: Connection<'static>, needs_key: bool, is_refused: bool) -> Peer {
+    pub(super) fn new(
+        connection: Connection<'static>,
+        needs_key: bool,
+        is_refused: bool,
+        audit: Option<Box<Audit>>,
+    ) -> Peer {
         let now = Instant::now();
         Peer {
             connection: Some(connection),
@@ -137,6 +149,7 @@ impl Peer {
             is_refused,
             is_fresh: true,
             is_ending: false,
+            is_open: false,
             holds_sealed: false,
             has_ended: false,
             ahead: None,
@@ -152,6 +165,7 @@ impl Peer {
             fruitless: 0,
             armed: None,
             counted: 0,
+            audit,
         }
     }
 
@@ -170,7 +184,18 @@ impl Peer {
         if self.is_authenticated {
             return self.wait(common, Instant::now(), Waits::Request, true);
         }
-        self.prove(common)
+        self.counting(common, |peer| peer.prove(common))
+    }
+
+    /// Counts the bytes that `step` reads.
+    pub(super) fn counting<T>(&mut self, common: &Common, step: impl FnOnce(&mut Peer) -> T) -> T {
+        let received = |peer: &Peer| peer.connection.as_ref().map(Connection::received);
+        let before = received(self);
+        let stepped = step(self);
+        if let (Some(before), Some(now)) = (before, received(self)) {
+            add(&common.counts.bytes_in, now - before);
+        }
+        stepped
     }
 
     /// Everything that can be done now, without waiting for the peer.
@@ -247,6 +272,9 @@ impl Peer {
                         None
                     }
                 };
+                if self.ahead.is_some() {
+                    self.open(common);
+                }
             }
             if self.ahead.is_some() {
                 match self.dispatch(common)? {
@@ -352,7 +380,7 @@ impl Peer {
                 connection.take_header()?;
                 let hello = &common.services().hello;
                 connection.reply(header.text(), Some(hello), &[], Duration::ZERO)?;
-                add(&common.counts.requests, 1);
+                self.conclude(common, None);
             }
             Some(Service::Handler(handler, BodyMode::Streamed)) => {
                 connection.take_header()?;
@@ -444,11 +472,11 @@ impl Peer {
                 Err(Error::new(ErrorKind::State, format!("{left} bytes of a reply are missing")))
             }
         });
+        let error = outcome.as_ref().err().map(Error::kind);
         match outcome {
             Ok(()) if is_answered => {}
             Ok(()) => connection.reply(header.text(), None, &[], Duration::ZERO)?,
             Err(error) => {
-                add(&common.counts.errors, 1);
                 let (kind, text) = (error.kind(), left.message.unwrap_or(error.to_string()));
                 if is_answered {
                     // Whoever waits for more would wait for ever.
@@ -459,7 +487,7 @@ impl Peer {
                 common.log.line(Level::Debug, format_args!("{}: {text}", self.who()));
             }
         }
-        add(&common.counts.requests, 1);
+        self.conclude(common, error);
         Ok(())
     }
 
@@ -473,20 +501,18 @@ impl Peer {
     ) -> Result<Dispatched> {
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         connection.take_header()?;
-        add(&common.counts.requests, 1);
-        add(&common.counts.errors, 1);
         let text = Error::new(kind, detail.to_owned()).to_string();
-        connection.reply_error(header.text(), kind, Some(&text), Duration::ZERO)?;
+        let replied = connection.reply_error(header.text(), kind, Some(&text), Duration::ZERO);
+        self.conclude(common, Some(kind));
+        replied?;
         Ok(Dispatched::Served)
     }
 
     /// Serves the request that is ahead and takes long.
     pub(super) fn run(&mut self, common: &Common, lane: Lane) {
         let served = self.try_run(common, lane);
-        add(&common.counts.requests, 1);
-        if !matches!(served, Ok(None)) {
-            add(&common.counts.errors, 1);
-        }
+        let error = served.as_ref().map_or_else(Some, Option::as_ref);
+        self.conclude(common, error.map(Error::kind));
         if let Err(error) = served {
             common.log.line(Level::Debug, format_args!("{}: {error}", self.who()));
             self.is_ending = true;
@@ -501,8 +527,23 @@ impl Peer {
         };
         connection.take_header()?;
         match lane {
-            Lane::Command => common.services().run_command(connection, &header, &self.key),
-            Lane::Transfer => common.services().serve_file(connection, &header, &self.key),
+            Lane::Command => {
+                let noted = Mutex::default();
+                let wanted = self.audit.is_some().then_some(&noted);
+                let services = common.services();
+                let ran = services.run_command(connection, &header, wanted);
+                let noted = noted.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let (reply, error) = match ran {
+                    Ok(exec::Served::Ran(report)) => (Some(report.reply), Ok(None)),
+                    Ok(exec::Served::SpawnFailed(error) | exec::Served::Refused(error)) => {
+                        (None, Ok(Some(error)))
+                    }
+                    Err(error) => (None, Err(error)),
+                };
+                self.note(noted, reply);
+                error
+            }
+            Lane::Transfer => common.services().serve_file(connection, &header),
         }
     }
 
@@ -516,6 +557,8 @@ impl Peer {
 
     /// The connection cannot go on. If the peer can still be told why, it is.
     fn failed(&mut self, common: &Common, error: &Error) -> Next {
+        let was_open = self.is_open;
+        self.conclude(common, Some(error.kind()));
         let is_malformed = matches!(
             error.kind(),
             ErrorKind::BadLength | ErrorKind::TooBig | ErrorKind::BadJson | ErrorKind::BadField
@@ -525,7 +568,7 @@ impl Peer {
         };
         common.log.line(Level::Debug, format_args!("closed: {error}"));
         if is_malformed && !self.is_ending {
-            add(&common.counts.errors, 1);
+            add(&common.counts.errors, u64::from(!was_open));
             if connection.put_error(error).is_err() {
                 return Next::Close;
             }

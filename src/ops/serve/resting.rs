@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::common::Common;
 use super::peer::{Peer, Waits};
+use super::served::Audit;
 use crate::io::poller::Interest;
 use crate::limits;
 use crate::ops::frame::{Connection, Resting};
@@ -22,6 +23,7 @@ pub(super) struct Rest {
     armed: Option<Interest>,
     fruitless: u8,
     due: Instant,
+    audit: Option<Box<Audit>>,
 }
 
 impl Kept {
@@ -86,6 +88,7 @@ impl Peer {
                 armed: self.armed,
                 fruitless: self.fruitless,
                 due: self.due,
+                audit: self.audit.take(),
             })),
             None => Kept::Whole(self),
         }
@@ -95,7 +98,7 @@ impl Peer {
 impl Rest {
     fn wake(self, common: &Common) -> Peer {
         let connection = self.connection.wake(&common.limits().connection());
-        let mut peer = Peer::new(connection, false, false);
+        let mut peer = Peer::new(connection, false, false, self.audit);
         let proof = peer.connection.as_ref().and_then(Connection::proof);
         peer.key = proof.map(|proof| proof.key_id.clone()).unwrap_or_default();
         (peer.is_fresh, peer.armed) = (self.is_fresh, self.armed);

@@ -90,7 +90,7 @@ impl Server {
     pub fn add(&self, connection: OwnedFd) -> Result<()> {
         self.check_process()?;
         self.engine.check(connection.as_fd())?;
-        self.engine.admit(self.engine.connect(connection.into())?);
+        self.engine.admit(self.engine.connect(connection.into())?, None);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Server {
         self.check_process()?;
         self.engine.check(fd)?;
         let connection = self.engine.connect(fd.into())?;
-        self.engine.admit(connection.owning(take(), None));
+        self.engine.admit(connection.owning(take(), None), None);
         Ok(())
     }
 

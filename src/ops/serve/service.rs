@@ -2,9 +2,12 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
 use super::later::{Later, Left, Lent, lend};
+use super::locked;
 use super::options::Limits;
+use super::served::Noted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::frame::Connection;
@@ -82,22 +85,21 @@ pub enum BodyMode {
     Streamed,
 }
 
-/// Decides about a command of the client that has proved this key.
-pub type ExecPolicy = Box<dyn Fn(&exec::Inquiry<'_>, &KeyId) -> Result<()> + Send + Sync>;
-/// Decides about a request for a file.
-pub type FilePolicy = Box<dyn Fn(&file::Inquiry<'_>, &KeyId) -> Result<()> + Send + Sync>;
+/// Decides about a command, and may choose how it is run: as [`exec::Policy`].
+pub type ExecPolicy =
+    Box<dyn Fn(&exec::Inquiry<'_>, &mut exec::Choice) -> Result<()> + Send + Sync>;
+/// Decides about a request for a file, and may choose how it is served: as [`file::Policy`].
+pub type FilePolicy =
+    Box<dyn Fn(&file::Inquiry<'_>, &mut file::Choice) -> Result<()> + Send + Sync>;
 
 /// The files of a server.
 pub struct Files {
     /// The directory that no name leads out of.
     pub root: OwnedFd,
-    /// Whether files are sent and described.
-    pub read: bool,
-    /// Whether files, directories and links are stored.
-    pub write: bool,
-    /// How they are served. A policy here is beside [`policy`](Self::policy).
+    /// How they are served, and what may be done with them. A policy here is beside
+    /// [`policy`](Self::policy).
     pub options: file::ServeOptions<'static>,
-    /// Asked about everything that `read` and `write` allow.
+    /// Asked about everything that `options` allow.
     pub policy: Option<FilePolicy>,
 }
 
@@ -195,20 +197,22 @@ impl Services {
         });
     }
 
-    /// Runs the command of a request whose header was just received.
+    /// Runs the command of a request whose header was just received; `wanted` gets a copy of it.
     pub(super) fn run_command(
         &self,
         connection: &mut Connection<'static>,
         request: &Header,
-        key: &KeyId,
-    ) -> Result<Option<Error>> {
+        wanted: Option<&Mutex<Noted>>,
+    ) -> Result<exec::Served> {
         let Some(commands) = &self.commands else { return Err(unknown()) };
-        let policy = |inquiry: &exec::Inquiry<'_>| commands.permit(inquiry, key);
+        let policy = |inquiry: &exec::Inquiry<'_>, choice: &mut exec::Choice| {
+            if let Some(noted) = wanted {
+                *locked(noted) = Noted::command(inquiry);
+            }
+            commands.permit(inquiry, choice)
+        };
         let options = exec::ServeOptions { policy: Some(&policy), ..commands.options.clone() };
-        Ok(match exec::serve(connection, request, &options)? {
-            exec::Served::Ran(_) => None,
-            exec::Served::SpawnFailed(error) | exec::Served::Refused(error) => Some(error),
-        })
+        exec::serve(connection, request, &options)
     }
 
     /// Serves a request for a file whose header was just received.
@@ -216,10 +220,10 @@ impl Services {
         &self,
         connection: &mut Connection<'static>,
         request: &Header,
-        key: &KeyId,
     ) -> Result<Option<Error>> {
         let Some(files) = &self.files else { return Err(unknown()) };
-        let policy = |inquiry: &file::Inquiry<'_>| files.permit(inquiry, key);
+        let policy =
+            |inquiry: &file::Inquiry<'_>, choice: &mut file::Choice| files.permit(inquiry, choice);
         let options = file::ServeOptions { policy: Some(&policy), ..files.options };
         Ok(match file::serve(connection, request, files.root.as_fd(), &options)? {
             file::Served::Done(_) | file::Served::Unanswered(_) => None,
@@ -229,23 +233,16 @@ impl Services {
 }
 
 impl Commands {
-    fn permit(&self, inquiry: &exec::Inquiry<'_>, key: &KeyId) -> Result<()> {
-        self.options.policy.map_or(Ok(()), |policy| policy(inquiry))?;
-        self.policy.as_ref().map_or(Ok(()), |policy| policy(inquiry, key))
+    fn permit(&self, inquiry: &exec::Inquiry<'_>, choice: &mut exec::Choice) -> Result<()> {
+        self.options.policy.map_or(Ok(()), |policy| policy(inquiry, choice))?;
+        self.policy.as_ref().map_or(Ok(()), |policy| policy(inquiry, choice))
     }
 }
 
 impl Files {
-    fn permit(&self, inquiry: &file::Inquiry<'_>, key: &KeyId) -> Result<()> {
-        let (may, what) = match inquiry.cmd {
-            "get" | "stat" | "list" => (self.read, "reading"),
-            _ => (self.write, "writing"),
-        };
-        if !may {
-            return Err(Error::new(ErrorKind::Denied, format!("{what} is off here")));
-        }
-        self.options.policy.map_or(Ok(()), |policy| policy(inquiry))?;
-        self.policy.as_ref().map_or(Ok(()), |policy| policy(inquiry, key))
+    fn permit(&self, inquiry: &file::Inquiry<'_>, choice: &mut file::Choice) -> Result<()> {
+        self.options.policy.map_or(Ok(()), |policy| policy(inquiry, choice))?;
+        self.policy.as_ref().map_or(Ok(()), |policy| policy(inquiry, choice))
     }
 }
 

@@ -27,6 +27,8 @@ use crate::limits;
 impl Peer {
     /// Ends the connection from now on.
     pub(super) fn begin_end(&mut self, common: &Common) -> Next {
+        // The rest of a request does not come any more.
+        self.conclude(common, Some(ErrorKind::Truncated));
         self.is_ending = true;
         self.ahead = None;
         self.waits = Waits::Nothing;
@@ -199,6 +201,7 @@ impl Peer {
         if read <= before || is_slow {
             add(&common.counts.timed_out, 1);
             common.log.line(Level::Warning, format_args!("{}: does not read", self.who()));
+            self.conclude(common, Some(ErrorKind::Stalled));
             return Next::Close;
         }
         self.read = read;

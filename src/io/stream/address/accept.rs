@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 
 use super::socket::{refused, wait};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +29,16 @@ pub fn accept(
     deadline: Deadline,
     interrupt: Option<&Interrupt>,
 ) -> Result<OwnedFd> {
+    accept_from(listening, deadline, interrupt).map(|(socket, _)| socket)
+}
+
+/// The same, and the address of the peer. The socket itself no longer tells it once the peer has
+/// reset the connection.
+pub fn accept_from(
+    listening: BorrowedFd<'_>,
+    deadline: Deadline,
+    interrupt: Option<&Interrupt>,
+) -> Result<Accepted> {
     match sockopt::socket_acceptconn(listening) {
         Ok(true) => {}
         Ok(false) => return Err(Error::new(ErrorKind::BadDescriptor, "it does not listen")),
@@ -42,8 +52,8 @@ pub fn accept(
         } else {
             try_accept_blocking(listening)
         };
-        if let Some(socket) = accepted? {
-            return Ok(socket);
+        if let Some(accepted) = accepted? {
+            return Ok(accepted);
         }
         let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
         if deadline.passed() || !wait(&mut fds, deadline, interrupt)? {
@@ -52,10 +62,13 @@ pub fn accept(
     }
 }
 
+/// A connection, and the address of its peer.
+type Accepted = (OwnedFd, Option<SocketAddrAny>);
+
 /// A connection from a socket that does not block or is ready.
-fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-    match accept_with(listening, SocketFlags::CLOEXEC) {
-        Ok(socket) => Ok(Some(socket)),
+fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<Accepted>> {
+    match acceptfrom_with(listening, SocketFlags::CLOEXEC) {
+        Ok(accepted) => Ok(Some(accepted)),
         Err(
             Errno::AGAIN
             | Errno::INTR
@@ -75,7 +88,7 @@ fn try_accept(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 
 /// The same from a socket that blocks. Linux has no MSG_DONTWAIT for accept(2), so it is called
 /// only right after poll(2) has reported a connection, and by one thread at a time.
-fn try_accept_blocking(listening: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+fn try_accept_blocking(listening: BorrowedFd<'_>) -> Result<Option<Accepted>> {
     let _turn = Turn::take();
     let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
     if !wait(&mut fds, Deadline::PAST, None)? {

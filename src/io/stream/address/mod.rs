@@ -12,11 +12,13 @@
 
 mod accept;
 mod connect;
+mod credentials;
 mod listen;
 mod socket;
 mod text;
 
-pub use accept::accept;
+pub use accept::{accept, accept_from};
 pub use connect::connect;
+pub use credentials::{Credentials, credentials_of};
 pub use listen::listen;
-pub use socket::address_of;
+pub use socket::{address_of, text_of};

@@ -27,6 +27,11 @@ pub fn address_of(fd: BorrowedFd<'_>, of_peer: bool) -> Result<Vec<u8>> {
     } else {
         Some(rustix::net::getsockname(fd).map_err(|errno| Error::system("getsockname", errno))?)
     };
+    text_of(address)
+}
+
+/// The same for an address that is known; none is that of a Unix socket without a name.
+pub fn text_of(address: Option<SocketAddrAny>) -> Result<Vec<u8>> {
     address.map_or(Ok(b"unix:".to_vec()), |address| shown(&address))
 }
 

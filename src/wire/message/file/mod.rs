@@ -48,6 +48,11 @@ impl FileName {
         Err(Error::new(ErrorKind::BadReply, "it names another file"))
     }
 
+    /// The name in the header of a request, if it has one.
+    pub fn in_request(header: &Header) -> Option<Vec<u8>> {
+        FileName::of("filename", &header.fields().ok()?).ok()?.bytes().ok()
+    }
+
     fn of(key: &str, fields: &Fields<'_>) -> Result<FileName> {
         Ok(FileName { text: fields.text(key)?, base64: fields.text(&format!("{key}_b64"))? })
     }

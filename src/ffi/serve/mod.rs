@@ -1,182 +1,31 @@
 //! Servers: they accept connections, check keys, serve requests, and stop without losing one.
 
-use std::ffi::{CString, c_char, c_int, c_void};
-use std::sync::Arc;
+mod options;
+mod served;
+
+pub use options::*;
+pub use served::*;
+
+use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
-use super::auth::AuthKeyring;
-use super::boundary::arguments::invalid;
-use super::boundary::hook::{self, ServeFunction};
-use super::boundary::options::{self, SizedStruct, limit, parameter, time};
-use super::boundary::outcome::{code, code_in_handler, small, value};
-use super::boundary::parameters::{Context, Fd, Handle, Options, Out, Ref, Results, Text};
-use super::boundary::policy::c_string;
-use super::connection::FrameConnection;
-use super::exec::ExecOptions;
-use super::file::FrameFileOptions;
-use super::frame::FrameView;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ffi::boundary::arguments::invalid;
+use crate::ffi::boundary::hook::{self, ServeFunction};
+use crate::ffi::boundary::options::{self as checks, SizedStruct, parameter};
+use crate::ffi::boundary::outcome::{code, code_in_handler, small, value};
+use crate::ffi::boundary::parameters::{Context, Fd, Handle, Options, Out, Results, Text};
+use crate::ffi::connection::FrameConnection;
+use crate::ffi::exec::ExecOptions;
+use crate::ffi::file::{FrameFileOptions, copied, rights};
+use crate::ffi::frame::FrameView;
 use crate::limits;
+use crate::ops::file;
 use crate::ops::frame::Connection;
 use crate::ops::serve::{
-    Access, BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handled, Left, Level, Limits,
-    Listening, LogFunction, Request, Serve, Server, ServerOptions, lend,
+    BodyMode, Commands, ExecPolicy, FilePolicy, Files, Handled, Left, Listening, Request, Serve,
+    Server, lend,
 };
-use crate::wire::auth::KeyId;
-use crate::wire::seal::terms::{ServerName, Terms};
-
-/// For frame_server_options.flags: clients use the plain handshake, see AUTH_PLAIN. Without this
-/// flag connections are sealed.
-pub const FRAME_SERVER_PLAIN: u32 = 1;
-/// The same: the request hello is answered, which asks what the server can do.
-pub const FRAME_SERVER_HELLO: u32 = 2;
-
-/// A level of the log: the server could not do its work.
-pub const FRAME_LOG_ERROR: u32 = 1;
-/// The same: it refused or ended something.
-pub const FRAME_LOG_WARNING: u32 = 2;
-/// The same: it began or ended.
-pub const FRAME_LOG_INFO: u32 = 3;
-/// The same: what each connection does.
-pub const FRAME_LOG_DEBUG: u32 = 4;
-
-/// How a server serves. No time may be FRAME_NO_TIMEOUT: each wait for a client has an end.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct FrameServerOptions {
-    /// sizeof(struct frame_server_options).
-    pub size: u32,
-    /// FRAME_SERVER_PLAIN and FRAME_SERVER_HELLO.
-    pub flags: u32,
-    /// Threads for requests. With 0 requests are served on the thread of frame_server_run() or
-    /// frame_server_step(), one at a time. Otherwise commands and files have threads of their own
-    /// beside these. All signals are blocked in them.
-    pub workers: u32,
-    /// Connections; default 1,024. The next one is told `busy` when it sends its request.
-    pub max_connections: u32,
-    /// Connections beside them that have proved no key yet, or that are being refused; default
-    /// 64. The next one closes the oldest of them.
-    pub max_unauthenticated: u32,
-    /// Commands that run at once; others wait. Default 2 for each processor.
-    pub max_commands: u32,
-    /// Requests about files that are served at once; others wait. Default 64.
-    pub max_transfers: u32,
-    /// The lines that log() gets: this level and those below it; default FRAME_LOG_INFO.
-    pub log_level: u32,
-    /// Milliseconds for the whole handshake; default 10 s, at most 60 s.
-    pub auth_timeout_ms: i32,
-    /// Milliseconds from the first byte of a request to the last of its header; default 10 s.
-    pub frame_timeout_ms: i32,
-    /// Milliseconds without a byte of a request's body, or of the replies that a client reads;
-    /// default 30 s. On average 1 KiB must pass in a second.
-    pub stall_ms: i32,
-    /// Milliseconds without a request after which a connection is ended; default 300 s.
-    pub idle_ms: i32,
-    /// Milliseconds from frame_server_stop() to the end of what still runs; default 25 s.
-    pub drain_ms: i32,
-    /// 0.
-    pub reserved: u32,
-    /// Bytes of a request's header; default 64 KiB, at most 16 MiB.
-    pub max_header: u64,
-    /// Bytes of a request's body that a handler gets in memory; default 64 MiB, or
-    /// FRAME_NO_LIMIT.
-    pub max_body: u64,
-    /// Bytes of a connection's replies that were not written yet; default 32 MiB.
-    pub max_queue: u64,
-    /// Bytes of unfinished requests of all connections; default 256 MiB. A request that exceeds
-    /// it is told `busy`.
-    pub max_memory: u64,
-    /// The keys of its clients. The ring may be changed while the server runs, and freed. NULL:
-    /// it serves everybody, and listens on this host only.
-    pub ring: *const AuthKeyring,
-    /// This server's name, as in auth_options; NULL is the empty name.
-    pub server_name: *const c_char,
-    /// Gets a line of text, which is valid until it returns; may be NULL. No line has a key, what
-    /// clients sent is escaped in it, and of each level no more than a few pass in a second. It is
-    /// called on any thread of the server, on several at once.
-    pub log: Option<unsafe extern "C" fn(context: *mut c_void, level: u32, text: *const c_char)>,
-    /// Called before each wait, after each signal, and at least once a second, by the thread of
-    /// frame_server_run() or frame_server_step(), not with a timeout of 0; without workers also
-    /// while a request waits there. Return non-zero to end the call for the request, and then that
-    /// function, with FRAME_ECANCELED. May be NULL.
-    pub interrupted: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Passed to log() and interrupted().
-    pub context: *mut c_void,
-}
-
-// SAFETY: numbers and pointers, `size` first, no padding.
-unsafe impl SizedStruct for FrameServerOptions {}
-
-impl FrameServerOptions {
-    fn convert(&self) -> Result<ServerOptions> {
-        let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO;
-        options::flags(self.flags, known, "frame_server_options.flags")?;
-        options::unused(self.reserved, "frame_server_options.reserved")?;
-        let plain = self.flags & FRAME_SERVER_PLAIN != 0;
-        if plain && !self.server_name.is_null() {
-            return Err(options::not_here("server_name", "FRAME_SERVER_PLAIN"));
-        }
-        let name = Text::of(self.server_name).optional_bytes("server_name")?;
-        let name = name.map_or(Ok(ServerName::default()), ServerName::new)?;
-        let ring = Ref::of(self.ring).optional().map(AuthKeyring::shared);
-        Ok(ServerOptions {
-            access: Access { ring, plain, terms: Terms { name, client_serves: false } },
-            workers: self.workers as usize,
-            hello: self.flags & FRAME_SERVER_HELLO != 0,
-            limits: self.limits()?,
-            log: self.log(),
-            log_level: match self.log_level {
-                FRAME_LOG_ERROR => Level::Error,
-                FRAME_LOG_WARNING => Level::Warning,
-                0 | FRAME_LOG_INFO => Level::Info,
-                FRAME_LOG_DEBUG => Level::Debug,
-                other => return Err(options::unknown(other, "log_level")),
-            },
-            interrupted: self.interrupted.map(|asked| Arc::from(hook::hook(asked, self.context))),
-        })
-    }
-
-    fn limits(&self) -> Result<Limits> {
-        let usual = Limits::default();
-        let count = |value: u32, default| if value == 0 { default } else { value as usize };
-        Ok(Limits {
-            max_connections: count(self.max_connections, usual.max_connections),
-            max_unauthenticated: count(self.max_unauthenticated, usual.max_unauthenticated),
-            max_commands: count(self.max_commands, usual.max_commands),
-            max_transfers: count(self.max_transfers, usual.max_transfers),
-            auth_timeout: ends(self.auth_timeout_ms, usual.auth_timeout, "auth_timeout_ms")?,
-            frame_timeout: ends(self.frame_timeout_ms, usual.frame_timeout, "frame_timeout_ms")?,
-            stall: ends(self.stall_ms, usual.stall, "stall_ms")?,
-            idle: ends(self.idle_ms, usual.idle, "idle_ms")?,
-            drain: ends(self.drain_ms, usual.drain, "drain_ms")?,
-            max_header: limit(
-                self.max_header,
-                usual.max_header,
-                limits::MAX_HEADER_HARD,
-                "max_header",
-            )?,
-            max_body: limit(self.max_body, usual.max_body, u64::MAX, "max_body")?,
-            max_queue: limit(self.max_queue, usual.max_queue, u64::MAX, "max_queue")?,
-            max_memory: limit(self.max_memory, usual.max_memory, u64::MAX, "max_memory")?,
-            max_depth: usual.max_depth,
-        })
-    }
-
-    fn log(&self) -> Option<LogFunction> {
-        let (log, context) = (self.log?, Context::new(self.context));
-        Some(Arc::new(move |level, line: &str| {
-            let Ok(line) = CString::new(line) else { return };
-            hook::line(log, context, level as u32 + FRAME_LOG_ERROR, &line);
-        }))
-    }
-}
-
-/// A time that always ends.
-#[inline(never)]
-fn ends(milliseconds: i32, default: Duration, what: &str) -> Result<Duration> {
-    let endless = || invalid(format!("{what} cannot be FRAME_NO_TIMEOUT"));
-    time(milliseconds, Some(default), what)?.ok_or_else(endless)
-}
 
 /// A server of connections: of its own requests, of commands and of files. Everything is off until
 /// it is added.
@@ -189,7 +38,6 @@ fn ends(milliseconds: i32, default: Duration, what: &str) -> Result<Duration> {
 /// be called there.
 pub struct FrameServer {
     server: Server,
-    has_keys: bool,
     stall: Duration,
 }
 
@@ -207,8 +55,8 @@ pub extern "C" fn frame_server_new(
     code(|| {
         let (place, opts) = (out.get("out")?, opts.read("opts")?);
         let options = opts.convert()?;
-        let (has_keys, stall) = (options.access.ring.is_some(), options.limits.stall);
-        place.put(FrameServer { server: Server::new(options)?, has_keys, stall });
+        let stall = options.limits.stall;
+        place.put(FrameServer { server: Server::new(options)?, stall });
         Ok(())
     })
 }
@@ -288,7 +136,7 @@ pub extern "C" fn frame_server_handle(
     code(|| {
         let (s, cmd) = (s.get("s")?, cmd.get("cmd")?);
         let function = handler.ok_or_else(|| invalid("handler is NULL"))?;
-        let flags = options::flags(flags, FRAME_HANDLER_STREAM | FRAME_HANDLER_LATER, "flags")?;
+        let flags = checks::flags(flags, FRAME_HANDLER_STREAM | FRAME_HANDLER_LATER, "flags")?;
         let mode = match flags & FRAME_HANDLER_STREAM {
             0 => BodyMode::Whole,
             _ => BodyMode::Streamed,
@@ -391,29 +239,21 @@ pub extern "C" fn frame_server_serve_exec(
 ) -> c_int {
     code(|| {
         let (s, opts) = (s.get("s")?, opts.read("opts")?);
-        options::unused(opts.write_fd, "exec_options.write_fd")?;
+        checks::unused(opts.write_fd, "exec_options.write_fd")?;
         if opts.interrupted.is_some() {
-            return Err(options::not_here("interrupted", "a connection"));
+            return Err(checks::not_here("interrupted", "a connection"));
         }
         let mut options = opts.convert()?;
         if opts.command_timeout_ms == 0 {
             options.limits.time = Some(limits::COMMAND_TIME);
         }
-        let (has_keys, policy) = (s.has_keys, opts.policy_by_key());
-        let policy = policy.map(|policy| -> ExecPolicy {
-            Box::new(move |inquiry, key| policy(inquiry, id_of(key, has_keys)?.as_deref()))
-        });
+        let policy = opts.policy().map(|policy| -> ExecPolicy { Box::new(policy) });
         s.server.serve_commands(Commands { options, policy })
     })
 }
 
-/// For the flags of frame_server_serve_files(): files are sent, described and listed.
-pub const FRAME_SERVE_READ: u32 = 1;
-/// The same: files, directories and links are stored.
-pub const FRAME_SERVE_WRITE: u32 = 2;
-
-/// Serves the files below the directory root_fd, see frame_file_serve(). flags are FRAME_SERVE_READ
-/// and FRAME_SERVE_WRITE.
+/// Serves the files below the directory root_fd, see frame_file_serve(). flags are the rights
+/// that there are: FRAME_SERVE_READ, FRAME_SERVE_CREATE, FRAME_SERVE_REPLACE, FRAME_SERVE_WRITE.
 ///
 /// root_fd is borrowed for the call only. opts may be NULL; its policy is called on any thread of
 /// the server, and asked only about what flags allow. Call it before the first turn. Returns 0,
@@ -428,25 +268,13 @@ pub extern "C" fn frame_server_serve_files(
 ) -> c_int {
     code(|| {
         let (s, opts, root) = (s.get("s")?, opts.read("opts")?, root_fd.borrow()?);
-        let flags = options::flags(flags, FRAME_SERVE_READ | FRAME_SERVE_WRITE, "flags")?;
         if flags == 0 {
             return Err(invalid("flags allow neither reading nor writing"));
         }
-        let options = opts.convert()?;
-        let (has_keys, policy) = (s.has_keys, opts.policy_by_key());
-        let policy = policy.map(|policy| -> FilePolicy {
-            Box::new(move |inquiry, key| policy(inquiry, id_of(key, has_keys)?.as_deref()))
-        });
-        let root = rustix::io::fcntl_dupfd_cloexec(root, 0)
-            .map_err(|errno| Error::system("fcntl", errno))?;
-        let (read, write) = (flags & FRAME_SERVE_READ != 0, flags & FRAME_SERVE_WRITE != 0);
-        s.server.serve_files(Files { root, read, write, options, policy })
+        let options = file::ServeOptions { rights: rights(flags, "flags")?, ..opts.convert()? };
+        let policy = opts.policy().map(|policy| -> FilePolicy { Box::new(policy) });
+        s.server.serve_files(Files { root: copied(root)?, options, policy })
     })
-}
-
-/// The id for a policy; none if nobody has to prove a key.
-fn id_of(key: &KeyId, has_keys: bool) -> Result<Option<CString>> {
-    has_keys.then(|| c_string(key.as_str(), "a key's id")).transpose()
 }
 
 /// Serves until the server is stopped and every request is answered.
@@ -506,11 +334,11 @@ pub struct FrameServerCounts {
     pub connections: u64,
     /// Connections that exist.
     pub connections_now: u64,
-    /// Requests that were served, with an error reply or without.
+    /// Requests that are over: served, refused or cut.
     pub requests: u64,
     /// Requests that are being served.
     pub requests_now: u64,
-    /// Requests that got an error reply.
+    /// Requests that got an error reply or were cut, and bytes that were no request.
     pub errors: u64,
     /// Connections that were closed because they proved no key, or not in time.
     pub refused_auth: u64,
@@ -519,8 +347,10 @@ pub struct FrameServerCounts {
     pub refused_limit: u64,
     /// Connections that were closed because the client was too slow.
     pub timed_out: u64,
-    /// Bytes that were written.
+    /// Bytes that were written to clients.
     pub bytes_out: u64,
+    /// Bytes that were read from them.
+    pub bytes_in: u64,
 }
 
 // SAFETY: numbers only, `size` first, no padding.
@@ -549,6 +379,7 @@ pub extern "C" fn frame_server_counters(
             refused_limit: counters.refused_limit,
             timed_out: counters.timed_out,
             bytes_out: counters.bytes_out,
+            bytes_in: counters.bytes_in,
         };
         out.put(&shown, "out")
     })
