@@ -59,6 +59,9 @@ impl Failure {
             (ErrorKind::NotFound, Some(Errno::NOENT)) => {
                 "is the server running, and is the path right?"
             }
+            (ErrorKind::NotFound, _) if error.detail().ends_with("Try again") => {
+                "is a name server there (/etc/resolv.conf)?"
+            }
             (ErrorKind::NotFound, _) => "is the name right?",
             (ErrorKind::Argument, _) if !target.is_known => {
                 let (host, file) = (&target.shown, &target.hosts);
@@ -123,6 +126,9 @@ impl Failure {
             ErrorKind::RemoteBusy => "try again later",
             ErrorKind::RemoteSpawnFailed if error.detail().starts_with("working directory") => {
                 "is the directory there (--cwd)?"
+            }
+            ErrorKind::RemoteSpawnFailed if error.detail().starts_with("terminal") => {
+                "the host has no terminals: is /dev/pts mounted there?"
             }
             ErrorKind::RemoteSpawnFailed => "is the program there, and may it be run?",
             _ => "",

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::host::{done, done_with, pattern, read_until, refused_with, told, usual};
@@ -29,6 +30,28 @@ fn a_file_goes_there_and_comes_back() {
     assert!(output.stdout == content && output.stderr.is_empty());
     let input = done_with(&mut host.framefd(&["put", "-", "web:from stdin"]), b"piped");
     assert_eq!((input.0, fs::read(host.root("from stdin")).unwrap()), (0, b"piped".to_vec()));
+}
+
+#[test]
+fn a_file_of_any_name_is_no_option() {
+    let host = usual();
+    for name in [&b"-r"[..], b"a\nb", b"\xff\xfe", b"-", b"web:x", b" ", b"*", b"\x1b[2J"] {
+        let (name, path) = (OsStr::from_bytes(name), host.home().join(OsStr::from_bytes(name)));
+        fs::write(&path, "content").unwrap();
+        // Alone it is an option, or standard input.
+        let local = Path::new(".").join(name);
+        let mut place = OsStr::new("web:").to_owned();
+        place.push(name);
+        for words in [[local.as_os_str(), &place], [&place, local.as_os_str()]] {
+            let verb = if words[0] == place { "get" } else { "put" };
+            let (status, stdout, stderr) = done(host.framefd(&[verb, "--"]).args(words));
+            assert_eq!((status, stdout.matches('\n').count()), (0, 1), "{stdout}{stderr}");
+            assert!(!stdout.contains('\x1b'), "{stdout}");
+            assert_eq!(fs::read(host.root("").join(name)).unwrap(), b"content");
+            fs::write(&path, "other").unwrap();
+        }
+    }
+    refused_with(&mut host.framefd(&["put", "-r", "web:x"]), 255, "see framefd put --help");
 }
 
 #[test]

@@ -98,6 +98,71 @@ fn a_signal_goes_to_the_command_and_the_second_one_ends_it() {
     eventually("the command has ended", || !std::path::Path::new("/proc").join(&pid).exists());
 }
 
+/// What Ctrl-C does to most commands: it ends them.
+#[test]
+fn one_signal_is_enough_for_a_command_that_does_not_catch_it() {
+    let host = Host::new(Kind::Sealed);
+    let pid = host.home().join("pid");
+    let code = format!("echo $$ > '{}'; echo on; exec sleep 600", pid.display());
+    let mut child = host.with_key(&["run", "{}", &code]).spawn().unwrap();
+    read_until(child.stdout.as_mut().unwrap(), "on\n");
+    kill(&child, "-INT");
+    let (status, _, stderr) = told(&child.wait_with_output().unwrap());
+    assert_eq!((status, stderr.as_str()), (130, ""));
+    let process = format!("/proc/{}", content_of(&pid).trim());
+    eventually("the command has ended", || !std::path::Path::new(&process).exists());
+}
+
+/// Ctrl-Z for a while, and on.
+#[test]
+fn a_stop_loses_nothing() {
+    let host = Host::new(Kind::Sealed);
+    let code = "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done";
+    let mut child = host.with_key(&["run", "{}", code]).spawn().unwrap();
+    let mut seen = read_until(child.stdout.as_mut().unwrap(), "100\n");
+    kill(&child, "-STOP");
+    std::thread::sleep(Duration::from_millis(500));
+    kill(&child, "-CONT");
+    let (status, stdout, _) = told(&child.wait_with_output().unwrap());
+    seen += &stdout;
+    let lines: Vec<String> = (0..20_000).map(|line| line.to_string()).collect();
+    assert!(status == 0 && seen == lines.join("\n") + "\n", "{} bytes", seen.len());
+}
+
+/// In a pipe of a shell, as it is typed; the command does not know of it.
+#[test]
+fn head_ends_it() {
+    let host = Host::new(Kind::Sealed);
+    host.usual();
+    std::fs::write(host.root("big"), vec![b'\n'; 3_000_000]).unwrap();
+    for line in [
+        "framefd run web 'yes' | head -1 | grep -q y",
+        "framefd run --hosts web,web 'yes' | head -1 | grep -q 'web: y'",
+        "framefd ssh web 'yes' | head -1 | grep -q y",
+        "framefd get web:big - | head -1 | grep -q ''",
+    ] {
+        let code = format!("{line}; echo \"${{PIPESTATUS[0]}} $?\"");
+        let code = code.replace("framefd", &format!("'{}'", env!("CARGO_BIN_EXE_framefd")));
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &code]).env("HOME", host.home());
+        let (_, stdout, stderr) = done(&mut shell);
+        assert_eq!(stdout, "141 0\n", "{line}: {stderr}");
+        assert_eq!(stderr.matches('\n').count(), 1, "{line}: {stderr}");
+    }
+    // SIGPIPE is what it usually is for the command.
+    let run = |command| done(&mut host.with_key(&["run", "{}", command]));
+    assert_eq!(run("grep SigIgn: /proc/self/status").1, "SigIgn:\t0000000000000000\n");
+}
+
+#[test]
+fn without_an_environment_it_works_as_well() {
+    let host = Host::new(Kind::Sealed);
+    let run = host.with_key(&["run", "{}", "echo a"]);
+    let mut env = std::process::Command::new("env");
+    env.arg("-i").arg(run.get_program()).args(run.get_args()).current_dir(host.home());
+    assert_eq!(done(&mut env), (0, "a\n".into(), String::new()));
+}
+
 #[test]
 fn an_ignored_signal_stays_ignored() {
     let host = Host::new(Kind::Sealed);
