@@ -3,7 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::host::{Host, Kind, done, done_with, refused};
+use crate::host::{Host, Kind, done, done_with, pattern, refused, usual};
+use crate::sync::snapshot;
 
 #[test]
 fn a_command_is_joined_as_ssh_does() {
@@ -32,36 +33,131 @@ fn a_command_is_joined_as_ssh_does() {
     assert_eq!(terminal.1, "24 80\r\n");
 }
 
+/// Whether there is such a program; its test is left out otherwise.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output();
+    let is_there = found.is_ok_and(|output| output.status.success());
+    if !is_there {
+        println!("skipped: no {program}");
+    }
+    is_there
+}
+
 #[test]
-fn git_and_rsync_call_it() {
-    let host = Host::new(Kind::Sealed);
-    host.usual();
-    let (home, program) = (host.home(), env!("CARGO_BIN_EXE_framefd"));
+fn git_calls_it() {
+    let host = usual();
+    let home = host.home();
+    if !has("git") {
+        return;
+    }
     let git = |words: &[&str]| {
         let mut git = Command::new("git");
         git.args(words).current_dir(&home).env("HOME", &home);
-        git.env("GIT_SSH_COMMAND", format!("'{program}' ssh"));
+        git.env("GIT_SSH_COMMAND", format!("'{PROGRAM}' ssh"));
         for who in ["AUTHOR", "COMMITTER"] {
             git.env(format!("GIT_{who}_NAME"), "n").env(format!("GIT_{who}_EMAIL"), "e");
         }
-        done(&mut git)
+        let (status, stdout, stderr) = done(&mut git);
+        assert_eq!(status, 0, "{words:?}: {stderr}");
+        stdout
     };
-    if Command::new("git").arg("--version").output().is_ok() {
-        assert_eq!(git(&["init", "-q", "one"]).0, 0);
-        assert_eq!(git(&["-C", "one", "commit", "-q", "--allow-empty", "-m", "m"]).0, 0);
-        let place = format!("ssh://web{}/one", home.display());
-        let (status, _, stderr) = git(&["clone", "-q", &place, "two"]);
-        assert_eq!(status, 0, "{stderr}");
-        assert!(git(&["-C", "two", "log", "--oneline"]).1.ends_with(" m\n"));
-    }
-    if Command::new("rsync").arg("--version").output().is_ok() {
-        std::fs::create_dir(home.join("from")).unwrap();
-        std::fs::write(home.join("from/a b"), vec![7; 300_000]).unwrap();
-        let mut rsync = Command::new("rsync");
-        rsync.args(["-a", "-e", &format!("{program} ssh"), "from/"]).env("HOME", &home);
-        rsync.arg(format!("web:{}/to", home.display())).current_dir(&home);
-        let (status, _, stderr) = done(&mut rsync);
-        assert_eq!(status, 0, "{stderr}");
-        assert_eq!(std::fs::read(home.join("to/a b")).unwrap(), vec![7; 300_000]);
-    }
+    git(&["init", "-q", "--bare", "there"]);
+    git(&["init", "-q", "one"]);
+    std::fs::write(home.join("one/f"), pattern(2_000_000)).unwrap();
+    git(&["-C", "one", "add", "."]);
+    git(&["-C", "one", "commit", "-q", "-m", "first"]);
+    // Both ways to write a place.
+    let (url, short) =
+        (format!("ssh://me@web{}/there", home.display()), format!("web:{}/there", home.display()));
+    git(&["-C", "one", "push", "-q", &url, "HEAD:refs/heads/main"]);
+    git(&["clone", "-q", "-b", "main", &short, "two"]);
+    assert!(std::fs::read(home.join("two/f")).unwrap() == pattern(2_000_000));
+    git(&["-C", "two", "commit", "-q", "--allow-empty", "-m", "second"]);
+    git(&["-C", "two", "push", "-q"]);
+    git(&["-C", "one", "fetch", "-q", &url, "main"]);
+    assert!(git(&["-C", "one", "log", "--oneline", "FETCH_HEAD"]).contains(" second\n"));
 }
+
+#[test]
+fn rsync_calls_it() {
+    let host = usual();
+    let home = host.home();
+    if !has("rsync") {
+        return;
+    }
+    let rsync = |words: &[&str]| {
+        let mut rsync = Command::new("rsync");
+        rsync.args(["-a", "-e", &format!("{PROGRAM} ssh")]).args(words);
+        let (status, _, stderr) = done(rsync.env("HOME", &home).current_dir(&home));
+        assert_eq!(status, 0, "{stderr}");
+    };
+    std::fs::create_dir_all(home.join("from/sub dir")).unwrap();
+    std::fs::write(home.join("from/a b"), pattern(3_000_000)).unwrap();
+    std::fs::write(home.join("from/sub dir/'quoted' \n"), "q").unwrap();
+    symlink("a b", home.join("from/link")).unwrap();
+    let to = format!("web:{}/to", home.display());
+    rsync(&["from/", &to]);
+    assert_eq!(snapshot(&home.join("to")), snapshot(&home.join("from")));
+    std::fs::write(home.join("to/extra"), "e").unwrap();
+    std::fs::write(home.join("from/a b"), pattern(2_999_999)).unwrap();
+    rsync(&["--delete", "-z", "from/", &to]);
+    assert_eq!(snapshot(&home.join("to")), snapshot(&home.join("from")));
+    rsync(&[&format!("{to}/"), "back"]);
+    assert_eq!(snapshot(&home.join("back")), snapshot(&home.join("from")));
+}
+
+/// Ansible's own plugin for ssh, which calls it.
+#[test]
+fn ansible_calls_it() {
+    let host = usual();
+    let home = host.home();
+    if !has("ansible-playbook") {
+        return;
+    }
+    symlink(PROGRAM, home.join("framefd-ssh")).unwrap();
+    std::fs::write(home.join("source"), pattern(300_000)).unwrap();
+    let at = home.display();
+    let play = format!(
+        "- hosts: all\n  gather_facts: false\n  tasks:\n\
+         \x20 - raw: \"printf 'a  b'\"\n    register: raw\n\
+         \x20 - assert: {{that: [\"raw.stdout == 'a  b'\"]}}\n\
+         \x20 - command: {{argv: [printf, '%s|', 'x  y', '*']}}\n    register: command\n\
+         \x20 - assert: {{that: [\"command.stdout == 'x  y|*|'\"]}}\n\
+         \x20 - shell: echo err >&2; exit 3\n    register: failed\n    failed_when: failed.rc != 3\n\
+         \x20 - assert: {{that: [\"failed.stderr == 'err'\"]}}\n\
+         \x20 - copy: {{src: '{at}/source', dest: '{at}/copied', mode: '0640'}}\n\
+         \x20 - fetch: {{src: '{at}/copied', dest: '{at}/fetched', flat: true}}\n"
+    );
+    std::fs::write(home.join("play.yml"), play).unwrap();
+    let run = |hosts: &str, pipelining: &str| {
+        let mut ansible = Command::new("ansible-playbook");
+        ansible.args([
+            "-i",
+            hosts,
+            "play.yml",
+            "-e",
+            "ansible_python_interpreter=/usr/bin/python3",
+        ]);
+        ansible.args(["-e", &format!("ansible_ssh_executable={at}/framefd-ssh")]);
+        ansible.args(["-e", "ansible_ssh_transfer_method=piped"]).current_dir(&home);
+        ansible.env("HOME", &home).env("ANSIBLE_PIPELINING", pipelining);
+        ansible.env("ANSIBLE_LOCALHOST_WARNING", "0").env("LC_ALL", "C.UTF-8");
+        done(&mut ansible)
+    };
+    for pipelining in ["1", "0"] {
+        for name in ["copied", "fetched"] {
+            let _ = std::fs::remove_file(home.join(name));
+        }
+        let (status, stdout, stderr) = run("web,", pipelining);
+        assert_eq!(status, 0, "{stdout}{stderr}");
+        for name in ["copied", "fetched"] {
+            assert!(std::fs::read(home.join(name)).unwrap() == pattern(300_000), "{name}");
+        }
+    }
+    // It can tell a host that is not there from a command that fails, and shows why.
+    let (status, stdout, stderr) = run("gone,", "1");
+    assert_eq!(status, 4, "{stdout}{stderr}");
+    assert!(stdout.contains("UNREACHABLE") && stdout.contains("nothing listens there"), "{stdout}");
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_framefd");

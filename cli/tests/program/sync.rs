@@ -15,10 +15,10 @@ use crate::host::{
 
 /// A file: what it is, its mode, and its time in milliseconds. Of a directory there is no time,
 /// and of a link neither.
-type Found = (String, u32, i64);
+pub type Found = (String, u32, i64);
 
 /// Everything below a directory.
-fn snapshot(top: &Path) -> BTreeMap<PathBuf, Found> {
+pub fn snapshot(top: &Path) -> BTreeMap<PathBuf, Found> {
     let (mut found, mut waiting) = (BTreeMap::new(), vec![top.to_owned()]);
     while let Some(dir) = waiting.pop() {
         for entry in fs::read_dir(dir).unwrap() {
