@@ -1,6 +1,8 @@
 # make            the library and the program framefd (target/release), and the C examples
 #                 (target/examples)
 # make static     the program as one file that needs nothing on a machine
+# make wheel      the Python package with the library and that program, in target/wheels; pip
+#                 installs it, and the command framefd with it
 # make demo       runs every example program against every other, in C and in Python
 # make quick      what finds most mistakes, in less than a minute
 # make check T=NAME
@@ -54,11 +56,12 @@ endif
 # With another C library the program needs no other file, and no loader.
 MUSL   := $(shell uname -m)-unknown-linux-musl
 STATIC := $(or $(CARGO_TARGET_DIR),target)/$(MUSL)/release/framefd
-# A static one is the first choice, since it runs everywhere.
-PROGRAM = $(firstword $(wildcard $(STATIC) $(RELEASE)/framefd))
+# That which was built last.
+BUILT   = $(wildcard $(STATIC) $(RELEASE)/framefd)
+PROGRAM = $(if $(BUILT),$(shell ls -t $(BUILT) | head -1))
 PAGES  := $(RELEASE)/pages
 
-.PHONY: all lib cli static examples demo quick check test test-long fuzz bench bench-peers header abi \
+.PHONY: all lib cli static wheel examples demo quick check test test-long fuzz bench bench-peers header abi \
     counts install uninstall clean FORCE
 
 all: lib cli examples
@@ -105,6 +108,13 @@ static:
 
 # What the example programs share.
 COMMON := $(wildcard $(addprefix examples/c/,common.c keys.c))
+
+# The static program runs with every C library, so the library alone decides where the wheel fits.
+# Needs pip, and setuptools 77.
+wheel: lib static
+	FRAMEFD_PROGRAM="$(abspath $(STATIC))" $(PYTHON) -m pip wheel --quiet --no-deps \
+	    --no-build-isolation --wheel-dir $(TARGET)/wheels bindings/python
+	@ls $(TARGET)/wheels/framefd-$(VERSION)-*.whl
 
 examples: lib $(patsubst examples/c/%.c,$(EXAMPLES)/%,$(filter-out $(COMMON),$(wildcard examples/c/*.c)))
 

@@ -16,8 +16,14 @@ fn a_program_links_the_installed_library() {
     let scratch = tempfile::tempdir().unwrap();
     let stage = scratch.path().join("stage");
     let destdir = format!("DESTDIR={}", stage.display());
-    let told = run("make", &["--silent", "install", &destdir, "PREFIX=/opt/framefd"]);
+    // In place of the program, which need not be built.
+    fs::write(scratch.path().join("program"), "#!/bin/sh\necho program\n").unwrap();
+    let program = format!("PROGRAM={}", scratch.path().join("program").display());
+    let told = run("make", &["--silent", "install", &destdir, "PREFIX=/opt/framefd", &program]);
     assert_eq!(told, "", "a package is made: nothing to say");
+    for name in ["framefd", "framefd-ssh"] {
+        assert_eq!(run(&text(&stage.join("opt/framefd/bin").join(name)), &[]), "program\n");
+    }
     let library = stage.join("opt/framefd/lib");
     let soname = format!("libframefd.so.{}", VERSION.split('.').next().unwrap());
     assert_eq!(

@@ -1,6 +1,8 @@
-"""Puts the shared library into the package. It is FRAMEFD_LIBRARY, or what cargo builds from the
-sources: those of the tree, or of the rust folder of a source distribution. Without cargo it is
-what `make` has built. A package without a library is not made."""
+"""Puts the shared library into the package, and the program framefd beside the scripts of Python.
+They are FRAMEFD_LIBRARY and FRAMEFD_PROGRAM, or what cargo builds from the sources: those of the
+tree, or of the rust folder of a source distribution. Without cargo they are what `make` has built.
+A package without a library is not made; one for a chosen library has the program that is chosen
+for it, or none."""
 
 from __future__ import annotations
 
@@ -16,6 +18,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
+from distutils.command.build_scripts import build_scripts  # setuptools brings it
+
 HERE = pathlib.Path(__file__).resolve().parent
 PACKED = HERE / "rust"
 SOURCES = PACKED if PACKED.is_dir() else HERE.parents[1]
@@ -26,6 +30,10 @@ NEEDED += ["benches/tokio_codec.rs", "cli/Cargo.toml", "cli/src"]
 # As in the Makefile, so that cargo does nothing after `make`.
 BUILD = ["cargo", "rustc", "--quiet", "--locked", "--lib", "--release"]
 KINDS = ["--crate-type", "cdylib,staticlib"]
+BUILD_PROGRAM = ["cargo", "build", "--quiet", "--locked", "--release"]
+BUILD_PROGRAM += ["-p", "framefd-cli", "--bin", "framefd"]
+TARGET = SOURCES / (os.environ.get("CARGO_TARGET_DIR") or "target")
+RELEASE = TARGET / os.environ.get("CARGO_BUILD_TARGET", "") / "release"
 
 
 @functools.lru_cache(maxsize=None)
@@ -34,13 +42,28 @@ def shared_library() -> pathlib.Path:
     chosen = os.environ.get("FRAMEFD_LIBRARY")
     if chosen:
         return there(pathlib.Path(chosen), "FRAMEFD_LIBRARY is no file")
-    target = SOURCES / (os.environ.get("CARGO_TARGET_DIR") or "target")
-    built = target / os.environ.get("CARGO_BUILD_TARGET", "") / "release" / "libframefd.so"
+    built = RELEASE / "libframefd.so"
     wanted = "install Rust 1.88 or newer, or set FRAMEFD_LIBRARY to a libframefd.so"
     if shutil.which("cargo"):
         if subprocess.run([*BUILD, *KINDS], cwd=SOURCES).returncode != 0:
             raise SystemExit(f"error: cargo cannot build the framefd library: {wanted}")
     return there(built, f"the framefd library is not built, and there is no cargo: {wanted}")
+
+
+@functools.lru_cache(maxsize=None)
+def program() -> pathlib.Path | None:
+    """The program; builds it if it can be built."""
+    chosen = os.environ.get("FRAMEFD_PROGRAM")
+    if chosen:
+        return there(pathlib.Path(chosen), "FRAMEFD_PROGRAM is no file")
+    built = RELEASE / "framefd"
+    if os.environ.get("FRAMEFD_LIBRARY"):
+        return None
+    if shutil.which("cargo"):
+        if subprocess.run(BUILD_PROGRAM, cwd=SOURCES).returncode != 0:
+            raise SystemExit("error: cargo cannot build the framefd program")
+        return there(built, "cargo has not built the framefd program")
+    return built if built.is_file() else None
 
 
 def there(library: pathlib.Path, otherwise: str) -> pathlib.Path:
@@ -60,20 +83,40 @@ class Build(build_py):
             self.copy_file(str(library), str(package / "libframefd.so"))
 
 
+class Program(build_scripts):
+    """Copies the program as it is: it is no text."""
+
+    def run(self) -> None:
+        self.mkpath(self.build_dir)
+        built = program()
+        if built:
+            copy, _ = self.copy_file(str(built), os.path.join(self.build_dir, "framefd"))
+            os.chmod(copy, 0o755)
+
+    def get_source_files(self) -> list[str]:
+        return []
+
+
 class Wheel(bdist_wheel):
     """For every Python 3, since the library knows none of them, and for every Linux with a C
-    library that has the symbols."""
+    library that has the symbols. A static program has none of them."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        symbols = re.findall(rb"\0GLIBC_2\.(\d+)", shared_library().read_bytes())
+        files = filter(None, [shared_library(), program()])
+        symbols = [minor for file in files for minor in glibc(file.read_bytes())]
         machine = super().get_tag()[2]
         if symbols:
             machine = machine.replace("linux", f"manylinux_2_{max(map(int, symbols))}", 1)
         return "py3", "none", machine
 
 
+def glibc(binary: bytes) -> list[bytes]:
+    """The versions 2.N of the C library that it needs."""
+    return re.findall(rb"\0GLIBC_2\.(\d+)", binary)
+
+
 class Sources(sdist):
-    """Adds the sources of the library."""
+    """Adds the sources of the library and the program."""
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         super().make_release_tree(base_dir, files)
@@ -91,6 +134,12 @@ class Native(Distribution):
 
 
 setup(
-    cmdclass={"build_py": Build, "bdist_wheel": Wheel, "sdist": Sources},
+    cmdclass={
+        "build_py": Build,
+        "build_scripts": Program,
+        "bdist_wheel": Wheel,
+        "sdist": Sources,
+    },
     distclass=Native,
+    scripts=["framefd"], # which Program makes
 )

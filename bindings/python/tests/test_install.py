@@ -1,5 +1,5 @@
 """An installed package needs nothing of the source tree, and is whole: it has the library, or is
-not made."""
+not made. The program framefd is installed and removed with it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import zipfile
 
 import support
 
+import framefd
 from framefd import _native
 
 USE = """
@@ -26,11 +27,16 @@ framefd.send(write, {"n": 1}, b"body")
 print(framefd.recv(read), framefd._native.lib._name, framefd.__file__)
 """
 
-# In place of cargo: "builds" the library under test, and writes down how it was called.
+# In place of cargo: "builds" the library under test and a program, and writes down how it was
+# called.
 CARGO = """#!/bin/sh
 echo "$PWD $*" >>{log}
 mkdir -p target/release && cp {library} target/release/libframefd.so
+case "$*" in *framefd-cli*) cp {program} target/release/framefd ;; esac
 """
+
+# In place of the program: some other one that is no script.
+PROGRAM = shutil.which("true") or "/bin/true"
 
 PIP = (sys.executable, "-m", "pip", "--quiet", "--no-input", "--no-cache-dir")
 OFFLINE = ("--no-index", "--no-deps")
@@ -61,11 +67,14 @@ class Install(unittest.TestCase):
         self.bin.mkdir()
         self.log = self.directory / "log"
 
-    def run_it(self, *command: str, library: str = "") -> subprocess.CompletedProcess[str]:
+    def run_it(
+        self, *command: str, library: str = "", program: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """A command, in an environment without cargo, unless cargo() was called; it has the
-        library for builds only."""
+        library and the program for builds only."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("FRAMEFD", "PYTHON"))}
         env.update({"FRAMEFD_LIBRARY": library} if library else {})
+        env.update({"FRAMEFD_PROGRAM": program} if program else {})
         for name in ("LD_LIBRARY_PATH", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"):
             env.pop(name, None)
         env["PATH"] = f"{self.bin}:/usr/bin:/bin"
@@ -73,8 +82,8 @@ class Install(unittest.TestCase):
             command, cwd=self.source, env=env, capture_output=True, text=True, timeout=120
         )
 
-    def run_quietly(self, *command: str, library: str = "") -> str:
-        done = self.run_it(*command, library=library)
+    def run_quietly(self, *command: str, library: str = "", program: str = "") -> str:
+        done = self.run_it(*command, library=library, program=program)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
 
@@ -84,14 +93,15 @@ class Install(unittest.TestCase):
 
     def cargo(self, text: str = "") -> None:
         """Puts a cargo on the PATH."""
-        program = self.bin / "cargo"
-        program.write_text(text or CARGO.format(log=self.log, library=self.library()))
-        program.chmod(0o755)
+        cargo = self.bin / "cargo"
+        usual = CARGO.format(log=self.log, library=self.library(), program=PROGRAM)
+        cargo.write_text(text or usual)
+        cargo.chmod(0o755)
 
-    def build_wheel(self, source: str, library: str = "") -> pathlib.Path:
+    def build_wheel(self, source: str, library: str = "", program: str = "") -> pathlib.Path:
         wheels = self.directory / "wheels"
         build = ["wheel", *OFFLINE, "--no-build-isolation", "-w", str(wheels), source]
-        self.run_quietly(*PIP, *build, library=library)
+        self.run_quietly(*PIP, *build, library=library, program=program)
         (wheel,) = wheels.iterdir()
         return wheel
 
@@ -101,13 +111,20 @@ class Install(unittest.TestCase):
         for path in (library, module):
             self.assertIn(installed.resolve(), pathlib.Path(path).resolve().parents)
 
-    def check_wheel(self, wheel: pathlib.Path) -> None:
-        """It works once it is installed."""
+    def check_wheel(self, wheel: pathlib.Path, *, program: bool = True) -> None:
+        """It works once it is installed, and nothing of it is left once it is not."""
         venv = self.directory / "venv"
         self.run_quietly(sys.executable, "-m", "venv", "--without-pip", str(venv))
         python = str(venv / "bin" / "python")
         self.run_quietly(*PIP, "--python", python, "install", *OFFLINE, str(wheel))
         self.check(self.run_quietly(python, "-I", "-c", USE), venv)
+        command = venv / "bin" / "framefd"
+        self.assertEqual(command.exists(), program)
+        if program:
+            self.run_quietly(str(command), "--version")
+        self.run_quietly(*PIP, "--python", python, "uninstall", "--yes", "framefd")
+        self.assertFalse(command.exists())
+        self.assertEqual(list(venv.rglob("framefd*")), [])
 
     def test_a_build_has_the_library_in_it(self) -> None:
         lib = self.directory / "lib"
@@ -118,16 +135,17 @@ class Install(unittest.TestCase):
         self.check(self.run_quietly(sys.executable, "-I", "-c", use), lib)
 
     def test_pip_install(self) -> None:
-        wheel = self.build_wheel(str(self.source), self.library())
-        needs = subprocess.run(
-            ["readelf", "-V", self.library()], capture_output=True, text=True
-        ).stdout
+        wheel = self.build_wheel(str(self.source), self.library(), PROGRAM)
+        readelf = ["readelf", "-V", self.library(), PROGRAM]
+        needs = subprocess.run(readelf, capture_output=True, text=True).stdout
         glibc = max(int(minor) for minor in re.findall(r"Name: GLIBC_2\.(\d+)", needs))
         self.assertRegex(wheel.name, rf"-py3-none-manylinux_2_{glibc}_\w+\.whl$")
         self.check_wheel(wheel)
         with zipfile.ZipFile(wheel) as packed:
             names = packed.namelist()
+            (program,) = (packed.read(n) for n in names if n.endswith("scripts/framefd"))
             (metadata,) = (packed.read(n).decode() for n in names if n.endswith("/METADATA"))
+        self.assertEqual(program, pathlib.Path(PROGRAM).read_bytes())
         licences = sorted(name.rpartition("/")[2] for name in names if "LICENSE" in name)
         self.assertEqual(licences, ["LICENSE-APACHE", "LICENSE-MIT"])
         self.assertIn("License-Expression: MIT OR Apache-2.0\n", metadata)
@@ -158,6 +176,7 @@ class Install(unittest.TestCase):
         self.check_wheel(self.build_wheel(str(packed)))
         if self.log.exists():
             self.assertRegex(self.log.read_text(), r"^\S+/rust rustc .*--release")
+            self.assertRegex(self.log.read_text(), r"(?m)^\S+/rust build .*-p framefd-cli")
 
     def test_in_the_tree_cargo_builds_what_is_installed(self) -> None:
         self.cargo()
@@ -165,10 +184,33 @@ class Install(unittest.TestCase):
         self.assertRegex(self.log.read_text(), f"^{self.tree} rustc ")
 
     def test_without_cargo_what_make_has_built_is_installed(self) -> None:
-        built = self.tree / "target" / "release" / "libframefd.so"
-        built.parent.mkdir(parents=True)
-        shutil.copy(self.library(), built)
+        built = self.tree / "target" / "release"
+        built.mkdir(parents=True)
+        shutil.copy(self.library(), built / "libframefd.so")
+        shutil.copy(PROGRAM, built / "framefd")
         self.check_wheel(self.build_wheel(str(self.source)))
+
+    @unittest.skipUnless(os.environ.get("FRAMEFD_LONG"), "FRAMEFD_LONG is not set")
+    def test_make_wheel_has_the_static_program(self) -> None:
+        make = ["make", "--silent", "wheel", f"PYTHON={sys.executable}"]
+        done = subprocess.run(make, cwd=support.ROOT, capture_output=True, text=True, timeout=900)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        wheel = support.ROOT / done.stdout.splitlines()[-1]
+        self.check_wheel(wheel)
+        with zipfile.ZipFile(wheel) as packed:
+            (name,) = (name for name in packed.namelist() if name.endswith("scripts/framefd"))
+            program = packed.extract(name, self.directory)
+        segments = subprocess.run(["readelf", "-lW", program], capture_output=True, text=True)
+        self.assertNotIn("INTERP", segments.stdout)
+        os.chmod(program, 0o755)
+        told = self.run_quietly(program, "--version")
+        self.assertEqual(told, f"framefd {framefd.__version__}\n")
+
+    def test_with_a_chosen_library_there_is_no_other_program(self) -> None:
+        self.cargo()
+        wheel = self.build_wheel(str(self.source), self.library())
+        self.check_wheel(wheel, program=False)
+        self.assertFalse(self.log.exists())
 
     def test_without_a_library_nothing_is_installed(self) -> None:
         ways = {"nothing": "", "fails": "#!/bin/sh\nexit 101\n", "no file": ""}
