@@ -15,7 +15,7 @@ import harness
 import report
 
 # Each has workloads(quick).
-MODULES = ["messages", "commands", "handshakes", "sealed", "files", "weight", "counts"]
+MODULES = ["messages", "commands", "handshakes", "sealed", "forward", "files", "weight", "counts"]
 
 
 def main() -> int:

@@ -161,6 +161,8 @@ class Tunnel:
     """Programs that carry the bytes of a plain connection: one listens on `entry`, the other
     connects to `exit`."""
 
+    role = "peer"
+
     def __init__(self, name: str, suite: str, missing_programs: str | None) -> None:
         self.name = name
         self.suite = suite
@@ -183,7 +185,7 @@ class Tunnel:
             ports = [str(self.entry), str(self.exit)]
             return figure([program("limit"), kind, "none", str(milliseconds), *ports], CPUS)
 
-        return Contender(self.name, measure, "peer", self.missing, self.running)
+        return Contender(self.name, measure, self.role, self.missing, self.running)
 
 
 class Spiped(Tunnel):

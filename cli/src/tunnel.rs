@@ -42,8 +42,9 @@ impl From<Error> for Broken {
 pub struct Tunnel {
     seal: SealedStream,
     socket: OwnedFd,
-    /// Bytes for the plain side that it has not taken yet.
+    /// Bytes for the plain side, of which it has taken so many.
     held: Vec<u8>,
+    taken: usize,
     /// The peer has ended its direction.
     peer_ended: bool,
     /// The socket has no more bytes.
@@ -52,7 +53,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     pub fn new(seal: SealedStream, socket: OwnedFd) -> Tunnel {
-        Tunnel { seal, socket, held: Vec::new(), peer_ended: false, is_drained: false }
+        Tunnel { seal, socket, held: Vec::new(), taken: 0, peer_ended: false, is_drained: false }
     }
 
     /// Proves both ends.
@@ -84,6 +85,7 @@ impl Tunnel {
     pub fn copy(&mut self, plain: &Plain<'_>, mut end: impl FnMut()) -> Result<(), Broken> {
         let (mut buffer, mut plain_ended) = (vec![0; PIECE], false);
         let (mut passed_on, mut shut) = (false, false);
+        let is_pipe = is_pipe(plain.to);
         loop {
             self.deliver(plain)?;
             let is_sent = self.send()?;
@@ -111,7 +113,7 @@ impl Tunnel {
             ];
             // A direction that is over is not watched: its hang-up would be reported for ever.
             let takes = !plain_ended && is_sent;
-            let is_open = !self.held.is_empty() || plain_ended || is_pipe(plain.to);
+            let is_open = !self.held.is_empty() || plain_ended || is_pipe;
             let watched = [self.held.is_empty() || !is_sent, takes, !passed_on && is_open];
             let events = wait_for(&mut fds, watched)?;
             let is_gone = events[2].intersects(PollFlags::ERR | PollFlags::HUP);
@@ -148,14 +150,17 @@ impl Tunnel {
         let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
-    /// Opens what was received, up to the first bytes of the stream.
+    /// Opens what was received, up to a piece of the stream, which is several records.
     fn open(&mut self) -> Result<(), Error> {
-        while self.held.is_empty() && !self.peer_ended {
-            match self.seal.read()? {
-                Read::Bytes(bytes) => self.held.extend_from_slice(bytes),
-                Read::End => self.peer_ended = true,
-                Read::More if self.is_drained => return self.seal.finish(),
-                Read::More => return Ok(()),
+        while self.held.len() < PIECE && !self.peer_ended {
+            match self.seal.read() {
+                Ok(Read::Bytes(bytes)) => self.held.extend_from_slice(bytes),
+                Ok(Read::End) => self.peer_ended = true,
+                // What came before is delivered first.
+                Err(_) | Ok(Read::More) if !self.held.is_empty() => return Ok(()),
+                Ok(Read::More) if self.is_drained => return self.seal.finish(),
+                Ok(Read::More) => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -164,14 +169,16 @@ impl Tunnel {
     /// Writes to the plain side what is there for it, as far as it takes it.
     fn deliver(&mut self, plain: &Plain<'_>) -> Result<(), Broken> {
         loop {
-            while !self.held.is_empty() {
-                match write_some(plain.to, &self.held) {
-                    Ok(written) => drop(self.held.drain(..written)),
+            while self.taken < self.held.len() {
+                match write_some(plain.to, &self.held[self.taken..]) {
+                    Ok(written) => self.taken += written,
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(()),
                     Err(errno) => return Err(Broken::Plain("standard output", errno)),
                 }
             }
+            self.held.clear();
+            self.taken = 0;
             if self.peer_ended {
                 return Ok(());
             }
