@@ -107,10 +107,11 @@ PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
 # Tests that build the library once more run if this is set.
 LONG = {"FRAMEFD_LONG": "1"}
 
-# Connections of which both ends are the library's are sealed if this is set. Of the package's
-# tests, these show enough for a change to land.
+# Connections of the library are sealed if this is set. Of the tests of files and of the package,
+# these show enough for a change to land.
 SEALED = {"FRAMEFD_TEST_SEALED": "1"}
-SEALED_RUST = ["--test", "exec", "--test", "c_programs"]
+SEALED_RUST = ["--test", "exec", "--test", "files", "--test", "c_programs"]
+SEALED_FILES = ["refused::", "conversation::", "whole::a_file_of_any_size"]
 SEALED_MODULES = ["test_exec_streams", "test_messages", "test_aio_exchanges"]
 
 # Random cases of each property, where `make test` has some hundred.
@@ -185,6 +186,7 @@ def everything() -> list[list[Suite]]:
     python = [
         Suite("mypy", [sys.executable, "-m", "mypy", "--strict", package], "mypy"),
         *(unittest(folder) for folder in FOLDERS),
+        Suite("files, sealed", [*CARGO_TEST, "--test", "files", "--", *SEALED_FILES], "", SEALED),
         sealed_package(),
         sealed("1", SEALED_PART),
     ]

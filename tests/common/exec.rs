@@ -35,11 +35,7 @@ pub fn exact<'fd>(ends: impl Into<Ends<'fd>>) -> Connection<'fd> {
 
 /// Receives one request and serves it.
 pub fn serve(duplex: Duplex<'_>, options: &ServeOptions<'_>) -> Result<Served> {
-    if sealing::are_sealed() {
-        let mut sealed = sealing::through_a_tunnel(duplex, false);
-        return serve_next(&mut sealed.connection, options);
-    }
-    serve_next(&mut exact(duplex), options)
+    serve_next(&mut sealing::as_server(duplex, exact), options)
 }
 
 /// Receives the next request and serves it.
@@ -56,11 +52,7 @@ pub fn next_header(connection: &mut Connection<'_>) -> Result<Header> {
 
 /// Asks for a command, and takes the reply.
 pub fn ask(client: Duplex<'_>, request: &Request<'_>) -> Result<Reply> {
-    if sealing::are_sealed() {
-        let mut sealed = sealing::through_a_tunnel(client, true);
-        return exec::call(&mut sealed.connection, request, LONG);
-    }
-    exec::call(&mut exact(client), request, LONG)
+    exec::call(&mut sealing::as_client(client, exact), request, LONG)
 }
 
 /// Tells when a command runs: all its processes hold a FIFO open, which is at its end when

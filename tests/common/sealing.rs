@@ -1,13 +1,15 @@
 //! Sealed connections in suites that were written for plain ones. With FRAMEFD_TEST_SEALED set, the
 //! library's end of a conversation is sealed; if its peer is raw, a tunnel is in between.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framefd::ops::auth::keyring::Keyring;
 use framefd::ops::frame::{Connection, ConnectionOptions};
@@ -17,6 +19,9 @@ use framefd::wire::seal::terms::{ServerName, Suite, Terms};
 use framefd::{Duplex, ErrorKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
+use serde_json::Value;
+
+use super::encoded;
 
 /// Whether this run seals what it can.
 pub fn are_sealed() -> bool {
@@ -35,6 +40,40 @@ pub fn leaves_out(why: &str) -> bool {
 pub const NO_IDS: &str = "a server that has proved a key repeats ids";
 /// The same: what its peer has not read must stay in the socket.
 pub const ROOM: &str = "a tunnel reads ahead, and has room";
+/// The same: its peer leaves early.
+pub const GONE: &str = "the client is gone before a handshake";
+
+/// What a raw server sends. In a sealed run a reply without an id gets that of its request, since a
+/// client takes no other.
+pub fn repeating<'a>(id: &str, mut frames: &'a [u8]) -> Cow<'a, [u8]> {
+    if !are_sealed() {
+        return frames.into();
+    }
+    let mut sent = Vec::with_capacity(frames.len() + 1000);
+    while let Some((header, body, rest)) = first_of(frames) {
+        let mut text = header.to_string();
+        let is_reply = header.get("status").or(header.get("working")).is_some();
+        if is_reply && header.get("id").is_none() {
+            text.truncate(text.len() - 1);
+            text += &format!(r#","id":"{id}"}}"#);
+        }
+        sent.extend(encoded(&text, b""));
+        sent.extend(body);
+        frames = rest;
+    }
+    sent.extend(frames);
+    sent.into()
+}
+
+/// The header of a frame, the body as far as it is there, and what follows.
+fn first_of(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length).try_into().ok()?)?;
+    let header: Value = serde_json::from_slice(text).ok()?;
+    let size = header.get("data_size").and_then(Value::as_u64).unwrap_or(0);
+    let (body, rest) = rest.split_at(rest.len().min(usize::try_from(size).ok()?));
+    Some((header, body, rest))
+}
 
 /// Seals a connection to a peer that calls [`server`] meanwhile.
 pub fn client(connection: &mut Connection<'_>) {
@@ -56,20 +95,60 @@ pub fn both(ours: &mut Connection<'_>, theirs: &mut Connection<'_>) {
     });
 }
 
+/// Whether a receive has failed with this since a raw peer has closed. A tunnel may see that as a
+/// half-close or as a hang-up.
+pub fn is_closed(kind: ErrorKind) -> bool {
+    kind == ErrorKind::Closed || kind == closed()
+}
+
 /// What a receive fails with if the peer has closed, and has not ended its direction.
 pub fn closed() -> ErrorKind {
     if are_sealed() { ErrorKind::Truncated } else { ErrorKind::Closed }
 }
 
-/// A sealed connection, and the tunnel from it to the plain descriptors. Dropped in this order.
+/// The library's end of a conversation on plain descriptors: in a sealed run a sealed connection,
+/// and the tunnel from it to them. Dropped in this order.
 #[derive(Debug)]
-pub struct Sealed {
-    pub connection: Connection<'static>,
-    tunnel: Tunnel,
+pub struct Link<'fd> {
+    connection: Connection<'fd>,
+    _tunnel: Option<Tunnel>,
 }
 
-/// As the client, if `is_client`, or as the server.
-pub fn through_a_tunnel(plain: Duplex<'_>, is_client: bool) -> Sealed {
+/// That of a client. In a plain run `connect` makes the connection.
+pub fn as_client<'fd>(plain: Duplex<'fd>, connect: Connect<'fd>) -> Link<'fd> {
+    link(plain, connect, true)
+}
+
+/// That of a server.
+pub fn as_server<'fd>(plain: Duplex<'fd>, connect: Connect<'fd>) -> Link<'fd> {
+    link(plain, connect, false)
+}
+
+type Connect<'fd> = fn(Duplex<'fd>) -> Connection<'fd>;
+
+fn link<'fd>(plain: Duplex<'fd>, connect: Connect<'fd>, is_client: bool) -> Link<'fd> {
+    if are_sealed() {
+        through_a_tunnel(plain, is_client)
+    } else {
+        Link { connection: connect(plain), _tunnel: None }
+    }
+}
+
+impl<'fd> Deref for Link<'fd> {
+    type Target = Connection<'fd>;
+
+    fn deref(&self) -> &Connection<'fd> {
+        &self.connection
+    }
+}
+
+impl<'fd> DerefMut for Link<'fd> {
+    fn deref_mut(&mut self) -> &mut Connection<'fd> {
+        &mut self.connection
+    }
+}
+
+fn through_a_tunnel(plain: Duplex<'_>, is_client: bool) -> Link<'static> {
     let (near, far) = UnixStream::pair().unwrap();
     let options = ConnectionOptions::default();
     let mut connection = Connection::new(OwnedFd::from(near), options).unwrap();
@@ -87,19 +166,12 @@ pub fn through_a_tunnel(plain: Duplex<'_>, is_client: bool) -> Sealed {
     } else {
         server(&mut connection);
     }
-    Sealed { connection, tunnel }
-}
-
-impl Sealed {
-    /// In an order that drops the connection first.
-    pub fn into_parts(self) -> (Option<Tunnel>, Connection<'static>) {
-        (Some(self.tunnel), self.connection)
-    }
+    Link { connection, _tunnel: Some(tunnel) }
 }
 
 /// It ends with its connection, once the plain side has taken what was sent.
 #[derive(Debug)]
-pub struct Tunnel(Option<JoinHandle<()>>);
+struct Tunnel(Option<JoinHandle<()>>);
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
@@ -132,6 +204,7 @@ impl Ends {
     fn carry(mut self) {
         self.far.set_nonblocking(true).unwrap();
         let (mut plain, mut sealed) = (End::Open, End::Open);
+        let mut taken = Instant::now();
         loop {
             self.flush_far();
             match plain {
@@ -150,18 +223,26 @@ impl Ends {
                 return;
             }
             let [reader, writer, far] = self.wait(plain, sealed);
-            if (reader | writer | far).is_empty() {
-                // Nobody has taken the rest for a second.
+            let is_still = (reader | writer | far).is_empty();
+            if is_still || sealed == End::Gone && taken.elapsed() > 5 * PATIENCE {
+                // Nobody has taken the rest for a while.
                 return;
             }
             if !far.is_empty() {
                 sealed = self.read_far(sealed, far);
+                taken = Instant::now();
             }
             if !reader.is_empty() {
                 plain = self.read_plain(plain, reader);
             }
-            if !writer.is_empty() && !self.write_plain(writer) {
-                plain = End::Gone;
+            if !writer.is_empty() {
+                let before = self.to_plain.len();
+                if !self.write_plain(writer) {
+                    plain = End::Gone;
+                }
+                if self.to_plain.len() < before {
+                    taken = Instant::now();
+                }
             }
         }
     }
@@ -184,7 +265,7 @@ impl Ends {
             (sealed != End::Gone).then(|| PollFd::new(&self.far, far)),
         ];
         let mut polled: Vec<_> = fds.iter().flatten().cloned().collect();
-        let timeout = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let timeout = Timespec::try_from(PATIENCE).unwrap();
         let is_ending = sealed == End::Gone || plain == End::Gone;
         poll(&mut polled, is_ending.then_some(&timeout)).unwrap();
         let mut polled = polled.into_iter();
@@ -278,5 +359,7 @@ fn terms() -> Terms {
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(20);
+/// How long a tunnel waits for the last bytes to be taken.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that a tunnel holds in each direction.
 const MOST: usize = 16 << 10;

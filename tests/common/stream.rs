@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use framefd::io::process::terminal::WindowSize;
 use framefd::ops::exec::{Request, Running, ServeOptions, Served, Stream};
-use framefd::ops::frame::{self, Connection, Frame};
+use framefd::ops::frame::{self, Frame};
 use framefd::wire::json::header::Header;
 use framefd::wire::message::exec::{ExecReply, ExecRequest, is_late_input};
 use framefd::{Duplex, Result};
@@ -17,7 +17,7 @@ use super::channel::Channel;
 use super::exec::{LONG, exact, serve, within};
 use super::peer;
 use super::run::limits;
-use super::sealing::{self, Tunnel};
+use super::sealing::{self, Link};
 
 /// No command outlives a test by long, even if it fails.
 pub fn limited() -> ServeOptions<'static> {
@@ -58,21 +58,16 @@ pub fn shell_with(command: &str, options: ExecRequest) -> Request<'_> {
 /// A streamed command, and a connection of its own on which it runs.
 #[derive(Debug)]
 pub struct Remote<'fd> {
-    pub connection: Connection<'fd>,
+    pub connection: Link<'fd>,
     pub running: Running,
-    _tunnel: Option<Tunnel>,
 }
 
 impl<'fd> Remote<'fd> {
     /// Nothing is read beyond its reply.
     pub fn start(client: Duplex<'fd>, request: &Request<'_>) -> Result<Remote<'fd>> {
-        let (tunnel, mut connection) = if sealing::are_sealed() {
-            sealing::through_a_tunnel(client, true).into_parts()
-        } else {
-            (None, exact(client))
-        };
+        let mut connection = sealing::as_client(client, exact);
         let running = Running::start(&mut connection, request, LONG)?;
-        Ok(Remote { connection, running, _tunnel: tunnel })
+        Ok(Remote { connection, running })
     }
 
     pub fn read(

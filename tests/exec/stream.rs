@@ -678,7 +678,9 @@ fn a_flood_both_ways_takes_no_memory_and_nothing_is_lost() {
             ran.unwrap();
         }
         let used = peak_memory() - before;
-        assert!(used < 8 << 20, "{used} bytes");
+        // Two tunnels have buffers as well.
+        let most = if sealing::are_sealed() { 16 << 20 } else { 8 << 20 };
+        assert!(used < most, "{used} bytes");
     });
 }
 

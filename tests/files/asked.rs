@@ -7,8 +7,8 @@ use std::os::fd::AsFd as _;
 use framefd::ErrorKind;
 use framefd::ops::file::{self, Local, Transfer};
 
-use crate::common::{encoded, kind};
-use crate::continued::{resuming, scripted};
+use crate::common::{encoded, kind, sealing};
+use crate::continued::{self, resuming};
 use crate::{Kind, Tree, against, digest, put, quick, with_server};
 
 /// The partial file of `old`.
@@ -81,17 +81,21 @@ const NONE: &str = r#""status":"error","code":"not_found""#;
 /// What a put of a large file came to, and the requests that were seen; the first one is a stat of
 /// the partial file.
 fn put_after_stat(replies: &[Vec<u8>], how: &Transfer<'_>) -> (Option<ErrorKind>, Vec<String>) {
-    let (outcome, seen) = scripted(replies, |end| {
-        let mut connection = end.connection();
-        let source = large();
-        let what = Transfer { name: b"new", local: Local::Fd(source.as_fd()), ..*how };
-        let put = file::put(&mut connection, &what, None);
-        assert_eq!(connection.state().broken.is_none(), {
-            let kind = put.as_ref().err().map(framefd::Error::kind);
-            kind.is_none_or(ErrorKind::is_remote)
-        });
-        put.err().map(|error| error.kind())
-    });
+    let (outcome, seen) = continued::answered(
+        replies,
+        |_, reply| reply.into(),
+        |end| {
+            let mut connection = end.connection();
+            let source = large();
+            let what = Transfer { name: b"new", local: Local::Fd(source.as_fd()), ..*how };
+            let put = file::put(&mut connection, &what, None);
+            assert_eq!(connection.state().broken.is_none(), {
+                let kind = put.as_ref().err().map(framefd::Error::kind);
+                kind.is_none_or(ErrorKind::is_remote)
+            });
+            put.err().map(|error| error.kind())
+        },
+    );
     let names = seen.iter().map(|(cmd, header, body)| {
         let is_question = header["ask"] == true;
         assert_eq!(body.len() as u64, if is_question || cmd == "stat" { 0 } else { SIZE });
@@ -127,6 +131,9 @@ fn a_client_asks_a_server_that_repeats_ids() {
     // The answer binds nobody.
     let later = told(&repeats, &[OK, &refusal("no_space")]);
     assert_eq!(later.0, Some(ErrorKind::RemoteNoSpace));
+    if sealing::leaves_out(sealing::NO_IDS) {
+        return;
+    }
     // One of those that repeat none might take the question for an empty file.
     let old = String::from_utf8(encoded(&format!("{{{NONE}}}"), b"")).unwrap();
     let stored = encoded(&format!("{{{stored}}}"), b"");

@@ -8,9 +8,9 @@ use std::time::Duration;
 use framefd::ErrorKind;
 use framefd::ops::file::{self, ServeOptions, Transfer};
 
-use crate::common::{encoded, kind};
+use crate::common::{encoded, kind, sealing};
 use crate::continued::{resuming, scripted};
-use crate::{End, Kind, Tree, against, digest, file_of, put_fd, with_server};
+use crate::{End, FIRST, Kind, Tree, against, digest, file_of, put_fd, with_server};
 
 /// The partial file of `old`.
 const PART: &str = ".framefd-cba06b5736faf67e.part";
@@ -96,7 +96,7 @@ fn a_client_waits_on_as_long_as_the_server_works() {
 #[test]
 fn a_server_that_works_for_ever_is_left_at_the_deadline() {
     let (client, server) = Kind::Unix.connect();
-    let working = encoded(r#"{"working":true}"#, b"").repeat(100);
+    let working = sealing::repeating(FIRST, &encoded(r#"{"working":true}"#, b"")).repeat(100);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut to = File::from(server.writer);

@@ -1,5 +1,6 @@
 //! Files whose way was cut, and the rest of them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,7 +19,7 @@ use framefd::{ErrorKind, Result};
 use serde_json::Value;
 
 use crate::common::proxy::{self, Fault, at_every_offset};
-use crate::common::{encoded, kind};
+use crate::common::{encoded, kind, sealing};
 use crate::{
     End, Kind, Tree, against, content, digest, file_of, get_fd, get_path, names, plain, put_fd,
     put_path, quick, rewound, serve, unhashed_file,
@@ -283,11 +284,20 @@ fn a_source_that_changes_while_it_is_put_is_refused_or_put_as_it_was() {
     assert!(tree.read("new") == bytes);
 }
 
-/// Answers one request after the other, and returns their headers.
-pub fn scripted<T>(
+/// A request's command, its header and its body.
+pub type Asked = (String, Value, Vec<u8>);
+
+/// Answers one request after the other, and returns them.
+pub fn scripted<T>(replies: &[Vec<u8>], client: impl FnOnce(&End) -> T) -> (T, Vec<Asked>) {
+    answered(replies, sealing::repeating, client)
+}
+
+/// The same if `finish` makes a reply of the request's id and what is scripted.
+pub fn answered<T>(
     replies: &[Vec<u8>],
+    finish: for<'a> fn(&str, &'a [u8]) -> Cow<'a, [u8]>,
     client: impl FnOnce(&End) -> T,
-) -> (T, Vec<(String, Value, Vec<u8>)>) {
+) -> (T, Vec<Asked>) {
     let (client_end, server_end) = Kind::Unix.connect();
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
@@ -303,8 +313,8 @@ pub fn scripted<T>(
                     assert!(trailer.header.string("sha256").is_ok());
                 }
                 let cmd = header["cmd"].as_str().unwrap().to_owned();
+                server_end.send(&finish(header["id"].as_str().unwrap(), reply));
                 seen.push((cmd, header, request.body));
-                server_end.send(reply);
             }
             let rest = frame::recv(server_end.reader.as_fd(), &frame::Options::default());
             assert!(rest.is_err(), "{rest:?}");

@@ -14,8 +14,8 @@ use framefd::{ErrorKind, Result};
 use rustix::io::Errno;
 
 use crate::common::channel::{fill, unread};
-use crate::common::{encoded, kind};
-use crate::{End, Kind, Tree, content, file_of, plain, quick, serve_one, with_server};
+use crate::common::{encoded, kind, sealing};
+use crate::{End, FIRST, Kind, Tree, content, file_of, plain, quick, serve_one, with_server};
 
 const MIB: usize = 1024 * 1024;
 
@@ -32,7 +32,7 @@ impl Numbers {
 
 /// Serves files, commands and echoes on one connection.
 fn serve_all(end: &End, root: &File) -> ErrorKind {
-    let mut connection = end.connection();
+    let mut connection = end.server();
     let mut one = || {
         let (view, _) = connection.recv_header(None)?;
         let header = Header::parse(view.header().as_bytes().to_vec(), 32)?;
@@ -78,7 +78,7 @@ fn requests_of_every_kind_follow_each_other_on_one_connection() {
             assert!(connection.state().broken.is_none());
             drop(connection);
             drop(client);
-            assert_eq!(thread.join().unwrap(), ErrorKind::Closed);
+            assert!(sealing::is_closed(thread.join().unwrap()));
         });
     }
 }
@@ -269,7 +269,7 @@ fn a_local_failure_of_a_get_breaks_the_connection_only_if_much_is_to_come() {
 #[test]
 fn what_is_dropped_after_a_failure_is_not_waited_for_long() {
     let (client, server) = Kind::Unix.connect();
-    server.send_raw(r#"{"status":"ok","filesize":3,"data_size":3}"#, b"a");
+    server.answer(FIRST, &encoded(r#"{"status":"ok","filesize":3,"data_size":3}"#, b"a"));
     let dest = tempfile::tempfile().unwrap();
     let what = Transfer { max_size: Some(1), ..Transfer::fd(b"x", dest.as_fd()) };
     let mut connection = client.connection();
@@ -402,6 +402,9 @@ fn a_member_that_does_not_apply_is_refused_and_named() {
 
 #[test]
 fn a_server_that_repeats_ids_has_to_go_on() {
+    if sealing::leaves_out(sealing::NO_IDS) {
+        return;
+    }
     let ask = |replies: &[&str]| {
         let (client, server) = Kind::Unix.connect();
         for reply in replies {
@@ -445,7 +448,7 @@ fn a_server_that_gives_up_breaks_its_connection() {
     let (client, server) = Kind::Unix.connect();
     client.send_raw(r#"{"cmd":"put","filename":"x","filesize":"?"}"#, b"");
     client.send_raw(r#"{"cmd":"get","filename":"old"}"#, b"");
-    let mut connection = server.connection();
+    let mut connection = server.server();
     let options = ServeOptions::default();
     assert_eq!(kind(serve_one(&mut connection, &tree.root, &options)), ErrorKind::BadField);
     assert_eq!(kind(serve_one(&mut connection, &tree.root, &options)), ErrorKind::Broken);
@@ -474,7 +477,7 @@ fn an_abort_ends_a_transfer_whatever_it_waits_for() {
     ] {
         let (client, server) = Kind::Unix.connect();
         if !is_put {
-            server.send_raw(r#"{"status":"ok","filesize":3,"data_size":3}"#, b"abc");
+            server.answer(FIRST, &encoded(r#"{"status":"ok","filesize":3,"data_size":3}"#, b"abc"));
         }
         let mut connection = client.connection();
         let handle = connection.handle();

@@ -11,7 +11,9 @@ use framefd::ops::file::{Choice, Inquiry, ServeOptions, Served, Transfer, Transf
 use framefd::{Error, ErrorKind, Result};
 
 use crate::common::{encoded, kind};
-use crate::{End, Kind, Tree, against, content, file_of, plain, put_fd, quick, serve, status};
+use crate::{
+    End, FIRST, Kind, Tree, against, content, file_of, plain, put_fd, quick, serve, status,
+};
 
 const MIB: usize = 1 << 20;
 /// More than a server drops, and than a client sends to no purpose.
@@ -164,7 +166,7 @@ fn against_a(server: impl FnOnce(&End) + Send, how: &Transfer<'_>) -> (ErrorKind
 }
 
 fn refuse(end: &End) {
-    end.send_raw(r#"{"status":"error","code":"no_space"}"#, b"");
+    end.answer(FIRST, &encoded(r#"{"status":"error","code":"no_space"}"#, b""));
 }
 
 /// Reads what is sent until the client ends, or this much.
@@ -197,8 +199,8 @@ fn a_server_that_refuses_may_read_on_or_not_or_close() {
 #[test]
 fn what_comes_early_and_is_no_refusal_stops_nothing() {
     let ok = |end: &End| {
-        end.send_raw(r#"{"working":true}"#, b"");
-        end.send_raw(&format!(r#"{{"status":"ok","filesize":{MUCH}}}"#), b"");
+        end.answer(FIRST, &encoded(r#"{"working":true}"#, b""));
+        end.answer(FIRST, &encoded(&format!(r#"{{"status":"ok","filesize":{MUCH}}}"#), b""));
         read_on(end, MUCH);
     };
     let (client, server_end) = Kind::Tcp.connect();
@@ -215,7 +217,7 @@ fn what_comes_early_and_is_no_refusal_stops_nothing() {
         r#"{"status":"perhaps"}"#,
     ] {
         let lies = |end: &End| {
-            end.send_raw(lie, b"");
+            end.answer(FIRST, &encoded(lie, b""));
             read_on(end, MUCH);
         };
         assert_eq!(against_a(lies, &plain()), (ErrorKind::BadReply, false), "{lie}");
@@ -239,7 +241,7 @@ fn a_server_that_works_may_leave_the_content_unread() {
     let how = Transfer { stall: Some(Duration::from_secs(1)), ..plain() };
     let works = |end: &End| {
         for _ in 0..8 {
-            end.send_raw(r#"{"working":true}"#, b"");
+            end.answer(FIRST, &encoded(r#"{"working":true}"#, b""));
             std::thread::sleep(Duration::from_millis(150));
         }
         refuse(end);

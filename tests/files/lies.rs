@@ -7,7 +7,7 @@ use framefd::ErrorKind;
 use framefd::ops::file::Transfer;
 
 use crate::common::{encoded, kind};
-use crate::{Kind, Tree, file_of, get_path, get_with, names, plain, put_fd};
+use crate::{FIRST, Kind, Tree, file_of, get_path, get_with, names, plain, put_fd};
 
 /// Of "evil" and "abc".
 const EVIL: &str = "b5c1fb2efc6d6b4674c2fdcc48ce01b43a3b7c03763c0c3355de0099ee0f8c73";
@@ -26,7 +26,7 @@ fn nothing_a_server_says_leads_a_get_elsewhere() {
     for name in names_of_its_own {
         let (client, server) = Kind::Unix.connect();
         let header = format!(r#"{{"status":"ok","filename":"{name}","filesize":3,"data_size":3}}"#);
-        server.send_raw(&header, b"abc");
+        server.answer(FIRST, &encoded(&header, b"abc"));
         let path = tree.local("asked");
         let got = get_path(&client, b"asked", &path, &plain());
         assert_eq!(kind(got), ErrorKind::BadReply, "{name:?}");
@@ -77,7 +77,7 @@ fn a_get_takes_no_content_that_contradicts_what_was_said() {
         let path = tree.local("asked");
         let ask = |to_path: bool| {
             let (client, server) = Kind::Unix.connect();
-            server.send(&reply);
+            server.answer(FIRST, &reply);
             server.half_close();
             if to_path {
                 return kind(get_path(&client, b"asked", &path, &options));
@@ -96,7 +96,7 @@ fn a_get_takes_a_digest_that_comes_first() {
     let (client, server) = Kind::Unix.connect();
     let upper = ABC.to_uppercase();
     let header = format!(r#"{{"status":"ok","filesize":3,"data_size":3,"sha256":"{upper}"}}"#);
-    server.send_raw(&header, b"abc");
+    server.answer(FIRST, &encoded(&header, b"abc"));
     let (got, bytes) = get_with(&client, "asked", &plain());
     assert_eq!((got.unwrap().sha256.unwrap().to_string(), bytes), (ABC.into(), b"abc".to_vec()));
 }
@@ -105,7 +105,7 @@ fn a_get_takes_a_digest_that_comes_first() {
 fn a_put_compares_what_the_server_says_it_has_stored() {
     let put = |reply: &str, body: &[u8]| {
         let (client, server) = Kind::Unix.connect();
-        server.send_raw(reply, body);
+        server.answer(FIRST, &encoded(reply, body));
         server.half_close();
         let source = file_of(b"abc");
         put_fd(&client, b"new", source.as_fd(), None, &plain())

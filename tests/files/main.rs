@@ -34,12 +34,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use common::channel::{socket_pair, tcp};
+use common::exec::connect;
+use common::sealing::{self, Link};
 use common::{encoded, file_of, peer};
 use framefd::ops::file::{self, Local, ServeOptions, Served, Transfer, Transferred};
-use framefd::ops::frame::{self, Connection, ConnectionOptions, Ends, Frame};
+use framefd::ops::frame::{self, Connection, Frame};
 use framefd::wire::digest::Hasher;
 use framefd::wire::json::header::Header;
-use framefd::{Error, ErrorKind, Result};
+use framefd::{Duplex, Error, ErrorKind, Result};
 use tempfile::TempDir;
 
 /// A server's root with a file `old`, and a folder beside it for a client's files.
@@ -91,6 +93,9 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// The id of a connection's first request.
+const FIRST: &str = "~1";
+
 /// One end of a connection.
 struct End {
     reader: OwnedFd,
@@ -103,10 +108,18 @@ impl End {
         End { writer: reader.try_clone().unwrap(), reader }
     }
 
-    /// A connection of it. What is in sync when it is dropped can go on with another.
-    fn connection(&self) -> Connection<'_> {
-        let ends = Ends::Borrowed(Some(self.reader.as_fd()), Some(self.writer.as_fd()));
-        Connection::new(ends, ConnectionOptions::default()).unwrap()
+    /// A client's connection of it. What is in sync when it is dropped can go on with another.
+    fn connection(&self) -> Link<'_> {
+        sealing::as_client(self.duplex(), connect)
+    }
+
+    /// A server's.
+    fn server(&self) -> Link<'_> {
+        sealing::as_server(self.duplex(), connect)
+    }
+
+    fn duplex(&self) -> Duplex<'_> {
+        Duplex { reader: self.reader.as_fd(), writer: self.writer.as_fd() }
     }
 
     /// Sends bytes that need not be a frame.
@@ -122,6 +135,11 @@ impl End {
     /// For sockets: nothing more comes.
     fn half_close(&self) {
         rustix::net::shutdown(&self.writer, rustix::net::Shutdown::Write).unwrap();
+    }
+
+    /// For a server: replies to a request with this id.
+    fn answer(&self, id: &str, frames: &[u8]) {
+        self.send(&sealing::repeating(id, frames));
     }
 
     fn recv(&self) -> Frame {
@@ -201,7 +219,7 @@ struct Session {
 
 /// Serves one request after the other.
 fn serve(end: &End, root: &File, options: &ServeOptions<'_>) -> Session {
-    let mut connection = end.connection();
+    let mut connection = end.server();
     let mut served = Vec::new();
     let so_far = Mutex::default();
     let options = ServeOptions { so_far: Some(&so_far), ..*options };

@@ -315,7 +315,7 @@ fn what_a_caller_may_not_do() {
     let tree = Tree::new();
     let (client, server) = Kind::Unix.connect();
     client.send_raw(&put_header("new", ""), b"new");
-    let mut connection = server.connection();
+    let mut connection = server.server();
     let (view, left) = connection.recv_header(None).unwrap();
     let header = Header::parse(view.header().as_bytes().to_vec(), 32).unwrap();
     assert_eq!(left, 3);

@@ -13,14 +13,14 @@ use framefd::{ErrorKind, Result};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::common::process::{address_space, alone, peak_memory};
-use crate::common::{encoded, kind};
-use crate::{End, Kind, Tree, names, plain, send_tree, take_tree};
+use crate::common::{encoded, kind, sealing};
+use crate::{End, FIRST, Kind, Tree, names, plain, send_tree, take_tree};
 
 /// Answers each request with the bytes that `answer` has for it.
 fn lie(server: &End, answer: impl Fn(&str, &Header) -> Vec<u8>) {
     while let Ok(request) = frame::recv(server.reader.as_fd(), &frame::Options::default()) {
-        let cmd = request.header.string("cmd").unwrap();
-        server.send(&answer(&cmd, &request.header));
+        let [cmd, id] = ["cmd", "id"].map(|key| request.header.string(key).unwrap());
+        server.answer(&id, &answer(&cmd, &request.header));
     }
 }
 
@@ -182,7 +182,7 @@ fn lists_that_are_none() {
     for (reply, expected) in cases {
         let (got, there) = get_tree_from(&plain(), |server| {
             server.recv();
-            server.send(&reply);
+            server.answer(FIRST, &reply);
         });
         let start = String::from_utf8_lossy(&reply[..reply.len().min(200)]).into_owned();
         assert_eq!(kind(got), expected, "{start}");
@@ -203,8 +203,9 @@ fn long_lists_of_nothing_take_no_more_than_they_have() {
             let (got, _) = get_tree(&plain(), |_, _| reply.clone());
             assert_eq!(kind(got), ErrorKind::BadReply);
         }
-        // It is here several times: made, said, sent and received.
-        assert!(peak_memory() < 8 * size as u64, "{} bytes", peak_memory());
+        // It is here several times: made, said, sent and received; a tunnel has it as well.
+        let times = if sealing::are_sealed() { 12 } else { 8 };
+        assert!(peak_memory() < times * size as u64, "{} bytes", peak_memory());
     });
 }
 
@@ -398,15 +399,14 @@ fn a_put_does_not_believe_in_what_is_there() {
                 let server = server;
                 let options = frame::Options::default();
                 while let Ok(request) = frame::recv(server.reader.as_fd(), &options) {
-                    match request.header.string("cmd").as_deref() {
-                        Ok("mkdir") => server.send(&done()),
-                        Ok("list") => server.send(&list),
-                        Ok("stat") => {
-                            server.send(&encoded(r#"{"status":"error","code":"not_found"}"#, b""));
-                        }
-                        Ok("put") => server.send(&put),
-                        _ => {} // the trailer
-                    }
+                    let reply = match request.header.string("cmd").as_deref() {
+                        Ok("mkdir") => &done(),
+                        Ok("list") => &list,
+                        Ok("stat") => &encoded(r#"{"status":"error","code":"not_found"}"#, b""),
+                        Ok("put") => &put,
+                        _ => continue, // the trailer
+                    };
+                    server.answer(&request.header.string("id").unwrap(), reply);
                 }
             });
             let client = client;
@@ -458,6 +458,9 @@ fn a_list_that_is_too_large_for_the_memory_is_an_error_like_any_other() {
 /// What cannot be sent is not a failure of one file, also if no byte of its request was taken.
 #[test]
 fn one_that_leaves_between_two_requests_ends_the_tree() {
+    if sealing::leaves_out("a tunnel has taken the request when it learns that nobody reads") {
+        return;
+    }
     let files = ["x", "y"].map(|name| entry(name, r#""kind":"file""#));
     let answer = |cmd: &str| match cmd {
         "list" => list(&[&files[0], &files[1]]),
@@ -473,12 +476,12 @@ fn one_that_leaves_between_two_requests_ends_the_tree() {
         let left = std::thread::scope(|scope| {
             scope.spawn(|| {
                 loop {
-                    let request = frame::recv(server.reader.as_fd(), &frame::Options::default());
-                    let cmd = request.unwrap().header.string("cmd").unwrap().into_owned();
+                    let header = server.recv().header;
+                    let [cmd, id] = ["cmd", "id"].map(|key| header.string(key).unwrap());
                     if cmd == last {
                         rustix::net::shutdown(&server.reader, rustix::net::Shutdown::Read).unwrap();
                     }
-                    server.send(&answer(&cmd));
+                    server.answer(&id, &answer(&cmd));
                     if cmd == last {
                         break;
                     }
