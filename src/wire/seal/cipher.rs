@@ -30,12 +30,14 @@ pub(super) struct CipherKey {
 
 impl CipherKey {
     pub(super) fn new(suite: Suite, key: &[u8; KEY_SIZE]) -> CipherKey {
-        CipherKey { suite, key: Box::new(expand(suite, key)) }
+        wipe_for(suite);
+        CipherKey { suite, key: boxed(suite, key) }
     }
 
     /// Takes another key in place of this one.
     pub(super) fn set(&mut self, key: &[u8; KEY_SIZE]) {
-        *self.key = expand(self.suite, key);
+        wipe_for(self.suite);
+        put(&mut self.key, self.suite, key);
     }
 
     /// Encrypts `text` in place; returns its tag.
@@ -60,7 +62,8 @@ impl CipherKey {
     }
 
     /// Noise's REKEY: the start of zeros that are encrypted with the nonce that nothing else has.
-    pub(super) fn rekey(&mut self) -> Result<()> {
+    #[inline(never)]
+    fn rekey(&mut self) -> Result<()> {
         let mut next: KeyBytes = Zeroizing::new([0; KEY_SIZE]);
         self.seal(u64::MAX, &[], &mut *next)?;
         self.set(&next);
@@ -88,8 +91,8 @@ impl Drop for CipherKey {
     }
 }
 
-/// Overwrites what calls that have returned left on the stack. Those of a handshake copy secrets
-/// there, in code that is not ours.
+/// Overwrites what calls that have returned left on the stack. Those of a handshake and of a change
+/// of keys copy secrets there, and each record of ChaCha20 its key, in code that is not ours.
 #[inline(never)]
 pub(super) fn wipe_stack() {
     fn wipe_more(pages: usize) {
@@ -101,6 +104,23 @@ pub(super) fn wipe_stack() {
         }
     }
     wipe_more(STACK_PAGES);
+}
+
+/// A key of ChaCha20 is the smaller one: what is on the stack beside it comes with it.
+fn wipe_for(suite: Suite) {
+    if suite == Suite::ChaChaPoly {
+        wipe_stack();
+    }
+}
+
+#[inline(never)]
+fn boxed(suite: Suite, key: &[u8; KEY_SIZE]) -> Box<LessSafeKey> {
+    Box::new(expand(suite, key))
+}
+
+#[inline(never)]
+fn put(place: &mut LessSafeKey, suite: Suite, key: &[u8; KEY_SIZE]) {
+    *place = expand(suite, key);
 }
 
 fn expand(suite: Suite, key: &[u8; KEY_SIZE]) -> LessSafeKey {
@@ -168,10 +188,18 @@ impl Direction {
         self.used.bytes += (len + TAG_SIZE) as u64;
         let Used { records, bytes, .. } = self.used;
         if records >= limits::SEAL_RECORDS || bytes >= limits::SEAL_BYTES {
-            self.key.rekey()?;
+            let replaced = self.key.rekey();
+            wipe_stack();
+            replaced?;
             (self.used.records, self.used.bytes) = (0, 0);
         }
         Ok(())
+    }
+}
+
+impl Drop for Direction {
+    fn drop(&mut self) {
+        wipe_stack();
     }
 }
 
