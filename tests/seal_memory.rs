@@ -15,8 +15,9 @@ use framefd::wire::seal::Used;
 use framefd::wire::seal::handshake::{Handshake, Session, Step};
 use framefd::wire::seal::record::{Opened, Opener, Sealer};
 use framefd::wire::seal::terms::{ServerName, Suite, Terms};
-use hkdf::Hkdf;
-use sha2::{Digest as _, Sha256};
+
+#[path = "common/noise.rs"]
+mod noise;
 
 struct Watching;
 
@@ -108,54 +109,16 @@ fn private_of(public: &[u8; 32]) -> Option<[u8; 32]> {
     found
 }
 
-/// The three outputs of Noise's HKDF; its chaining key is the salt.
-fn hkdf(chaining: &[u8; 32], material: &[u8]) -> [[u8; 32]; 3] {
-    let mut out = [0; 96];
-    Hkdf::<Sha256>::new(Some(chaining), material).expand(&[], &mut out).unwrap();
-    [0, 32, 64].map(|at| out[at..at + 32].try_into().unwrap())
-}
-
-/// Every secret of a handshake with its name, by the specification of Noise.
+/// Every secret of a client with its name.
 fn secrets(
     suite: Suite,
-    key: &[u8; 32],
     private: [u8; 32],
-    e: &[u8],
+    e: &[u8; 32],
     re: &[u8; 32],
-) -> Vec<(&'static str, [u8; 32])> {
-    let mut psk = [0; 32];
-    let info = [b"framefd seal v1\0", &[suite as u8][..]].concat();
-    Hkdf::<Sha256>::new(None, key).expand(&info, &mut psk).unwrap();
-    let name: &[u8] = match suite {
-        Suite::AesGcm => b"Noise_NNpsk0_25519_AESGCM_SHA256",
-        Suite::ChaChaPoly => b"Noise_NNpsk0_25519_ChaChaPoly_SHA256",
-    };
-    let start = match <[u8; 32]>::try_from(name) {
-        Ok(start) => start,
-        Err(_) => Sha256::digest(name).into(),
-    };
-    let shared = MontgomeryPoint(*re).mul_clamped(private).to_bytes();
-    let [ck1, _, cipher1] = hkdf(&start, &psk);
-    let [ck2, cipher2, _] = hkdf(&ck1, e);
-    let [ck3, cipher3, _] = hkdf(&ck2, re);
-    let [ck4, cipher4, _] = hkdf(&ck3, &shared);
-    let [k1, k2, _] = hkdf(&ck4, &[]);
-    vec![
-        ("key", *key),
-        ("psk", psk),
-        ("private", private),
-        ("shared", shared),
-        ("ck1", ck1),
-        ("ck2", ck2),
-        ("ck3", ck3),
-        ("ck4", ck4),
-        ("cipher1", cipher1),
-        ("cipher2", cipher2),
-        ("cipher3", cipher3),
-        ("cipher4", cipher4),
-        ("k1", k1),
-        ("k2", k2),
-    ]
+) -> Vec<(String, [u8; 32])> {
+    let mut secrets = noise::secrets(suite, &KEY, private, [e, re], re);
+    secrets.extend([("key".to_owned(), KEY), ("private".to_owned(), private)]);
+    secrets
 }
 
 /// Gives all of `bytes` to `end`; its last step.
@@ -231,7 +194,7 @@ fn no_freed_block_holds_a_secret() {
             let mut made = None;
             let seen = freed_by(|| made = Some(handshake(suite, way)));
             let [private, e, re] = made.unwrap();
-            for (name, secret) in secrets(suite, &KEY, private, &e, &re) {
+            for (name, secret) in secrets(suite, private, &e, &re) {
                 assert!(!holds(&seen, &secret), "{suite:?}, {way:?}: {name}");
             }
             assert!(holds(&seen, &e), "the memory of the handshake was seen");
@@ -269,7 +232,7 @@ fn the_stack_holds_no_secret_of_a_handshake_that_is_over() {
         assert!(drive(&mut server, &confirm, &key).is_some());
         IS_WATCHED.set(false);
         let re = *reply[2..].first_chunk().unwrap();
-        for (name, secret) in secrets(suite, &KEY, private, &e, &re) {
+        for (name, secret) in secrets(suite, private, &e, &re) {
             if name == "key" {
                 continue; // This test has it, too.
             }
