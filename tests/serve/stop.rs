@@ -154,6 +154,44 @@ fn requests_behind_one_that_takes_long_are_answered() {
     }
 }
 
+/// It came with the proof of the key, and was read with it.
+#[test]
+fn a_request_that_was_read_and_waits_for_a_thread_is_answered() {
+    let access = keyed();
+    let options = ServerOptions { workers: 1, access: access.clone(), ..Default::default() };
+    let mut running = Running::start(options, |server| {
+        server
+            .handle("wait", BodyMode::Whole, |_, request| {
+                let millis = u32::try_from(request.header.integer("millis")?).unwrap();
+                std::thread::sleep(millis * MILLIS);
+                Ok(())
+            })
+            .unwrap();
+    });
+    let mut clients = [(); 3].map(|()| running.client());
+    let [first, second, third] = &mut clients;
+    prove(first, &access);
+    prove(second, &access);
+    echo(second, "there").unwrap();
+    let proving = std::thread::scope(|scope| {
+        first.send(Some(r#"{"cmd":"wait","millis":150}"#), b"", LONG).unwrap();
+        running.wait_until("it is served", |counters| counters.requests_now == 1);
+        let proving = scope.spawn(|| {
+            prove(third, &access);
+            third.send(Some(r#"{"cmd":"echo"}"#), b"third", LONG).unwrap();
+        });
+        std::thread::sleep(50 * MILLIS);
+        second.send(Some(r#"{"cmd":"wait","millis":400}"#), b"", LONG).unwrap();
+        running.stopper.stop();
+        proving.join()
+    });
+    proving.unwrap();
+    for client in &mut clients {
+        client.recv(LONG).unwrap();
+    }
+    running.wait_for_end().unwrap();
+}
+
 /// One that never stops sending is ended all the same.
 #[test]
 fn a_flood_does_not_hold_a_stop_up() {

@@ -102,8 +102,8 @@ pub(super) struct Peer {
     pub(super) is_ending: bool,
     /// A request has begun that is not over.
     pub(super) is_open: bool,
-    /// Bytes were left that no event tells of.
-    pub(super) holds_sealed: bool,
+    /// Bytes may be left that no event tells of: the next turn comes at once.
+    pub(super) holds: bool,
     /// The peer has ended its direction.
     pub(super) has_ended: bool,
     /// A request that was not taken yet, and the length of its body.
@@ -150,7 +150,7 @@ impl Peer {
             is_fresh: true,
             is_ending: false,
             is_open: false,
-            holds_sealed: false,
+            holds: false,
             has_ended: false,
             ahead: None,
             pending: None,
@@ -226,6 +226,7 @@ impl Peer {
     /// The key is proved. The first request may have come with it; another turn serves that.
     pub(super) fn proved(&mut self, common: &Common, is_one_too_many: bool) -> Next {
         self.is_refused |= is_one_too_many;
+        self.holds = true;
         self.wait(common, Instant::now(), Waits::Request, true).at_once()
     }
 
@@ -291,7 +292,7 @@ impl Peer {
                 let holds =
                     count > 0 && self.connection.as_ref().is_some_and(Connection::holds_sealed);
                 has_read = !holds || got >= limits::READ_AHEAD_MAX;
-                self.holds_sealed = holds && has_read;
+                self.holds = holds && has_read;
                 if count > 0 {
                     continue;
                 }
@@ -319,14 +320,14 @@ impl Peer {
             return Ok(self.begin_end(common));
         }
         let next = self.wait(common, Instant::now(), self.missing, moved);
-        Ok(if std::mem::take(&mut self.holds_sealed) { next.at_once() } else { next })
+        Ok(if self.holds { next.at_once() } else { next })
     }
 
     /// Whether requests that have come were not read yet, after a stop. One that goes on and on has
     /// half of the time that is left.
     fn has_more(&self, common: &Common) -> bool {
         !common.has_stopped_for(common.limits().drain / 2)
-            && (self.holds_sealed || self.fd().is_some_and(is_readable))
+            && (self.holds || self.fd().is_some_and(is_readable))
     }
 
     /// After a request, or before one that takes long.
@@ -454,9 +455,8 @@ impl Peer {
         }
         let next = self.wait(common, Instant::now(), Waits::Request, true);
         let connection = self.connection.as_mut().ok_or_else(lost)?;
-        // No event tells of these.
-        let has_more = connection.buffered() > 0 || connection.holds_sealed() || self.has_ended;
-        Ok(if has_more { next.at_once() } else { next })
+        self.holds = connection.buffered() > 0 || connection.holds_sealed() || self.has_ended;
+        Ok(if self.holds { next.at_once() } else { next })
     }
 
     /// Makes sure that a request gets a reply.

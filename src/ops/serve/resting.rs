@@ -75,7 +75,7 @@ impl Peer {
             && self.limit.is_none()
             && self.ahead.is_none()
             && self.counted == 0
-            && !(self.is_refused || self.is_ending || self.has_ended || self.holds_sealed)
+            && !(self.is_refused || self.is_ending || self.has_ended || self.holds)
     }
 
     fn rest(mut self: Box<Peer>) -> Kept {

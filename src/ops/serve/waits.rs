@@ -154,8 +154,8 @@ impl Peer {
     pub(super) fn expire(&mut self, common: &Common) -> Next {
         let now = Instant::now();
         let is_input = !matches!(self.waits, Waits::Room | Waits::End);
-        if is_input && self.fd().is_some_and(is_readable) {
-            // No thread has read it yet. That is not the peer's fault.
+        if is_input && (self.holds || self.fd().is_some_and(is_readable)) {
+            // No thread has looked at it yet. That is not the peer's fault.
             let interest = self.armed.unwrap_or(Interest::Read);
             return Next::Wait(interest, now + UNREAD);
         }
