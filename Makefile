@@ -9,6 +9,7 @@
 #                 the tests whose name has NAME in it, in Rust, C and Python
 # make test       every test that decides whether a change may land, in ten minutes
 # make test-long  what takes longer: every Python that is installed, musl, more cases
+# make soak       ten minutes of a server under load, with its figures: SOAK=SECONDS
 # make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
 # make bench-peers installs on Debian what it compares with
 # make install    what is built, into PREFIX (default /usr/local), below DESTDIR; says what a
@@ -34,6 +35,7 @@ LDCONFIG   ?= /sbin/ldconfig
 PYTHON     ?= python3
 CFLAGS     ?= -O2 -g
 SECONDS    ?= 60
+SOAK       ?= 600
 # Where cargo builds, with its own two variables: make CARGO_BUILD_TARGET=TRIPLE CC=COMPILER
 # builds for another machine or C library.
 TARGET     := $(or $(CARGO_TARGET_DIR),target)$(addprefix /,$(CARGO_BUILD_TARGET))
@@ -61,7 +63,8 @@ BUILT   = $(wildcard $(STATIC) $(RELEASE)/framefd)
 PROGRAM = $(if $(BUILT),$(shell ls -t $(BUILT) | head -1))
 PAGES  := $(RELEASE)/pages
 
-.PHONY: all lib cli static wheel examples demo quick check test test-long fuzz bench bench-peers header abi \
+.PHONY: all lib cli static wheel examples demo quick check test test-long soak fuzz bench \
+    bench-peers header abi \
     counts install uninstall clean FORCE
 
 all: lib cli examples
@@ -140,6 +143,9 @@ test: all
 
 test-long: all
 	@$(PYTHON) tests/run.py --long
+
+soak:
+	FRAMEFD_SOAK=$(SOAK) $(CARGO) test --quiet --release --test soak -- --nocapture
 
 fuzz:
 	@for target in agreement header seal_client seal_server seal_records; do \

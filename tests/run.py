@@ -236,6 +236,7 @@ def long() -> list[Suite]:
     return [
         Suite(f"Rust {OLDEST} compiles it", [*check, "--workspace"], OLDEST, apart),
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
+        Suite("a server under load", [*CARGO_TEST, "--test", "soak"], "", {"FRAMEFD_SOAK": "120"}),
         Suite("Rust and C, sealed", [*CARGO_TEST, *SEALED_RUST], "", SEALED),
         dataclasses.replace(
             unittest("bindings/python/tests"), name="Python package, sealed", environment=SEALED
