@@ -160,7 +160,7 @@ bench: lib
 
 bench-peers:
 	apt-get install --yes libzmq3-dev libnng-dev openssh-client openssh-server rsync vsftpd \
-	    curl libssl-dev stunnel4 spiped strace valgrind
+	    curl libssl-dev stunnel4 spiped strace valgrind redis-server nginx-light
 	$(PYTHON) -m pip install pyzmq
 
 header:

@@ -62,12 +62,12 @@ def write(results: list[Result], rounds: int, machine: Machine) -> list[Path]:
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     page, picture = PROGRAMS / "report.md", PROGRAMS / "chart.svg"
     page.write_text(_markdown(results, rounds, machine))
-    picture.write_text(chart([result for result in results if result.fastest("limit")]))
+    picture.write_text(chart([result for result in results if result.limit()]))
     return [page, picture]
 
 
 def _rows(result: Result) -> list[list[str]]:
-    limit = result.fastest("limit")
+    limit = result.limit()
     rows = []
     for name in result.figures:
         median, (least, most) = result.median(name), result.spread(name)
@@ -162,7 +162,7 @@ def chart(results: list[Result]) -> str:
 
 
 def _panel(result: Result, left: int, top: int) -> str:
-    limit = result.fastest("limit")
+    limit = result.limit()
     assert limit is not None
     lower = result.workload.lower_is_better
     roles = {contender.name: contender.role for contender in result.workload.contenders}

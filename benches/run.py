@@ -15,7 +15,17 @@ import harness
 import report
 
 # Each has workloads(quick).
-MODULES = ["messages", "commands", "handshakes", "sealed", "forward", "files", "weight", "counts"]
+MODULES = [
+    "messages",
+    "commands",
+    "handshakes",
+    "sealed",
+    "forward",
+    "files",
+    "servers",
+    "weight",
+    "counts",
+]
 
 
 def main() -> int:

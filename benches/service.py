@@ -28,6 +28,8 @@ class Service:
         self.command = [str(part) for part in command]
         self.port = port
         self.cpus = cpus
+        # While it runs.
+        self.process: subprocess.Popen[str] | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -48,8 +50,10 @@ class Service:
                     self.port = int((process.stdout and process.stdout.readline()) or 0)
                     if not self.port:
                         raise RuntimeError(f"{self.command[0]} did not start")
+                self.process = process
                 yield
             finally:
+                self.process = None
                 end(process)
                 if not told:
                     self.port = 0

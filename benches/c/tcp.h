@@ -33,7 +33,7 @@ static inline int listen_anywhere(void)
     struct sockaddr_in address = loopback(0);
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 128) != 0 ||
+    if (bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 4096) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &size) != 0)
         err(1, "listen");
     printf("%d\n", ntohs(address.sin_port));

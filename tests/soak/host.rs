@@ -63,7 +63,7 @@ impl Soak {
         commands.options.close_grace = Duration::from_millis(20);
         server.serve_commands(commands).unwrap();
         let options = file::ServeOptions::default();
-        server.serve_files(Files { root, read: true, write: true, options, policy: None }).unwrap();
+        server.serve_files(Files { root, options, policy: None }).unwrap();
         // There are not ports enough for all connections of one address.
         let mut addresses: Vec<String> = (1..=4).map(|n| format!("127.0.0.{n}:0")).collect();
         addresses.push(format!("unix:{}", sockets.join("socket").display()));
