@@ -240,14 +240,14 @@ impl<'fd> Receiving<'fd> {
             if self.left() > 0 {
                 return Ok(Ahead::Rest);
             }
-            let Some((text, body_len)) = self.decoder.peek()? else {
+            let Some((text, data_size)) = self.decoder.peek()? else {
                 let is_empty = self.decoder.rest().is_empty();
                 return Ok(if is_empty { Ahead::Nothing } else { Ahead::Part });
             };
-            let header = Header::parse(copy(text, 1)?, self.max_depth)?;
+            let header = Header::checked(text, data_size)?;
             if !(self.drops_late_input && is_late_input(&header)) {
                 self.drops_late_input = false;
-                return Ok(Ahead::Header(header, body_len));
+                return Ok(Ahead::Header(header, data_size.unwrap_or(0)));
             }
             self.decoder.next_header_span()?;
         }

@@ -49,7 +49,13 @@ pub struct Decoder {
 #[derive(Clone, Copy, Debug)]
 struct Head {
     header_len: usize,
-    body_len: u64,
+    data_size: Option<u64>,
+}
+
+impl Head {
+    fn body_len(self) -> u64 {
+        self.data_size.unwrap_or(0)
+    }
 }
 
 /// The position of a frame or a packet in a decoder's buffer, valid until more is fed.
@@ -232,12 +238,12 @@ impl Decoder {
         Ok(self.peek()?.map(|(text, _)| text))
     }
 
-    /// The same with the length of the body.
-    pub(crate) fn peek(&mut self) -> Result<Option<(&[u8], u64)>> {
+    /// The same with its `data_size`.
+    pub(crate) fn peek(&mut self) -> Result<Option<(&[u8], Option<u64>)>> {
         let head = self.read_head()?;
         self.head = head;
         let text = self.start + PREFIX_SIZE;
-        Ok(head.map(|head| (&self.buffer[text..text + head.header_len], head.body_len)))
+        Ok(head.map(|head| (&self.buffer[text..text + head.header_len], head.data_size)))
     }
 
     /// Treats the next `len` bytes as a streamed body, although the last header declares none.
@@ -296,9 +302,9 @@ impl Decoder {
     #[inline]
     pub(crate) fn next_frame_span(&mut self) -> Result<Option<Span>> {
         let Some(head) = self.read_head()? else { return Ok(None) };
-        check_size(head.body_len, self.limits.max_body).map_err(|error| self.fail(error))?;
+        check_size(head.body_len(), self.limits.max_body).map_err(|error| self.fail(error))?;
         let head_len = PREFIX_SIZE + head.header_len;
-        let Some(body) = self.body_behind(head_len, head.body_len) else {
+        let Some(body) = self.body_behind(head_len, head.body_len()) else {
             self.head = Some(head);
             return Ok(None);
         };
@@ -322,7 +328,7 @@ impl Decoder {
         let Some(head) = self.read_head()? else { return Ok(None) };
         let header = self.take_header(head);
         self.start += PREFIX_SIZE + head.header_len;
-        self.left = head.body_len;
+        self.left = head.body_len();
         Ok(Some(Span { header, body: 0..0 }))
     }
 
@@ -348,8 +354,8 @@ impl Decoder {
                 self.expected = (PREFIX_SIZE + header_len) as u64;
                 return Ok(None);
             };
-            let body_len = read_data_size(text, self.limits.max_depth)?.unwrap_or(0);
-            Ok(Some(Head { header_len, body_len }))
+            let data_size = read_data_size(text, self.limits.max_depth)?;
+            Ok(Some(Head { header_len, data_size }))
         });
         head.map_err(|error| self.fail(error))
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::json::reader::{self, Fields, Value, find};
-use crate::wire::memory::reserve;
+use crate::wire::memory::{copy, reserve};
 
 /// The key for the number of body bytes; the only one that framing uses.
 pub(super) const DATA_SIZE: &str = "data_size";
@@ -50,6 +50,20 @@ impl Header {
     ) -> Result<Header> {
         let data_size = read_data_size(&text[..len], max_depth)?;
         Ok(Header { text: Text::Short(text, len), data_size })
+    }
+
+    /// A header that was parsed before, and the `data_size` that was found.
+    pub(crate) fn checked(text: &[u8], data_size: Option<u64>) -> Result<Header> {
+        let text = if text.len() < SHORT_TEXT {
+            let mut short = [0; SHORT_TEXT];
+            short[..text.len()].copy_from_slice(text);
+            Text::Short(short, text.len())
+        } else {
+            let mut long = copy(text, 1)?;
+            long.push(0);
+            Text::Long(long)
+        };
+        Ok(Header { text, data_size })
     }
 
     /// The JSON text as it was received.
