@@ -142,8 +142,10 @@ impl Soak {
     fn warm_up(&mut self) {
         self.sequence_of(20);
         let small = self.calm();
-        let (mut crowd, memory) = self.gather();
-        figure("bytes of an idle connection", (memory - small.memory) / self.plan.crowd as u64);
+        let mut crowd = self.gather();
+        sleep(self.plan.rest);
+        let taken = Usage::now().memory.saturating_sub(small.memory);
+        figure("bytes of an idle connection", taken / self.plan.crowd as u64);
         crowd.tell("go");
         crowd.tell("end");
         crowd.finish(4 * LONG);
@@ -160,19 +162,19 @@ impl Soak {
         figure("memory after the warm-up, MiB", mib(self.before.memory));
     }
 
-    /// Thousands of connections that are idle, and the memory of the server with them.
-    fn gather(&mut self) -> (Role, u64) {
+    /// Thousands of connections.
+    fn gather(&mut self) -> Role {
         let crowd = self.role("crowd", self.plan.crowd, LONG);
         crowd.hear("ready", 4 * LONG);
         assert_eq!(self.counters().connections_now, self.plan.crowd as u64);
-        (crowd, Usage::now().memory)
+        crowd
     }
 
     /// They are idle, while others are not.
     fn crowd(&mut self) {
         let active = self.plan.active;
         self.steady(&format!("{active} clients alone"), active);
-        let (mut crowd, _) = self.gather();
+        let mut crowd = self.gather();
         let start = processor_time(&SERVER);
         sleep(self.plan.idle);
         let used = processor_time(&SERVER).saturating_sub(start);

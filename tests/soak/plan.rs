@@ -13,7 +13,9 @@ pub struct Plan {
     /// Threads with requests of every kind, and those of a process that breaks rules.
     pub talkers: usize,
     pub faults: usize,
-    /// How long idle ones are watched, and clients measured.
+    /// How long the server has to give back the memory of idle ones, how long these are watched,
+    /// and clients measured.
+    pub rest: Duration,
     pub idle: Duration,
     pub steady: Duration,
     /// Between two bytes of those that dawdle.
@@ -37,6 +39,7 @@ impl Plan {
                 sequence: 300,
                 talkers: 10,
                 faults: 4,
+                rest: Duration::ZERO,
                 idle: time / 10,
                 steady: time / 20,
                 pause: time / 50,
@@ -53,6 +56,7 @@ impl Plan {
             sequence: usize::try_from(time.as_secs()).unwrap() * 170,
             talkers: 50,
             faults: 12,
+            rest: Duration::from_millis(2500),
             idle: time / 15,
             steady: time / 30,
             pause: (time / 30).min(Duration::from_secs(5)),
