@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Callable[[socket.socket], None], Call]] = {
     "recv_many": (sends(frames(5000, 2000)), lambda c: c.recv_many(5000)),
     "recv_header": (sends(frames(1, SIZE)), read_body),
     "queue": (reads_nothing, fill),
-    "call": (answers(bytes(SIZE)), lambda c: c.call({"cmd": "x"})),
+    "call": (answers(bytes(SIZE)), lambda c: c.call("x")),
     "run": (serves_commands, lambda c: c.run(f"head -c {SIZE} /dev/zero")),
     "run with much input": (serves_commands, lambda c: c.run("cat", input=bytes(SIZE))),
     "start": (serves_commands, stream),

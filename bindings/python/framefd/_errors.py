@@ -18,14 +18,20 @@ class FrameError(OSError):
     or the one that fits the class, or None; ``filename`` is that of a request about a file.
     ``remote`` is True if the peer reported the failure: the connection is then still
     usable. After the transfer of a file or a tree, ``result`` says how far it came.
+
+    A program raises one with a text alone, such as NotFoundError("no such user"): a policy,
+    or a handler of a :class:`Server`, whose client then gets that error.
     """
 
     #: A FileResult or a TreeResult.
     result: Any = None
 
-    def __init__(self, code: int, message: str, errno: int | None = None) -> None:
+    def __init__(self, code: int | str, message: str = "", errno: int | None = None) -> None:
+        if isinstance(code, str):
+            message, code = code, own(type(self), CODES)
+            errno = errno or own(type(self), ERRNO)
         super().__init__(errno, message)
-        self.code = code_of(code)
+        self.code = code_of(code or 0)
         self.message = message
 
     @property
@@ -219,7 +225,7 @@ CLASSES: dict[int, type[FrameError]] = {
 }
 
 # The errno for a built-in class, if no system call of this process failed.
-ERRNO = {
+ERRNO: dict[type, int] = {
     NotFoundError: _errno.ENOENT,
     ExistsError: _errno.EEXIST,
     DeniedError: _errno.EACCES,
@@ -227,6 +233,16 @@ ERRNO = {
     FrameTimeoutError: _errno.ETIMEDOUT,
     StalledError: _errno.ETIMEDOUT,
 }
+
+# The code for a class that a program raises: its first one, unless it says here.
+CODES: dict[type, int] = {kind: code for code, kind in reversed(CLASSES.items())}
+CODES.update({MalformedError: ErrorCode.BADFIELD, FrameError: 0})
+
+
+def own(kind: type, numbers: dict[type, int]) -> int | None:
+    """The number of a class, or of the nearest one that it is derived from."""
+    return next((numbers[base] for base in kind.__mro__ if base in numbers), None)
+
 
 DISCONNECTED = {
     _errno.EPIPE,

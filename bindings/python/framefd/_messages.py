@@ -25,7 +25,7 @@ from ._arguments import (
 )
 from ._core import Core, this_frame
 from ._descriptors import Descriptor, in_position
-from ._errors import ClosedError, FrameError
+from ._errors import ClosedError, FrameError, make
 from ._handles import taken
 from ._headers import Header
 from ._native import lib, untyped
@@ -302,17 +302,23 @@ class Messages(Core):
             return self._done(count)
 
     def call(
-        self, request: str | Header, body: BytesLike = b"", *, timeout: float | None = None
+        self,
+        cmd: str,
+        header: Header | None = None,
+        body: BytesLike = b"",
+        *,
+        timeout: float | None = None,
     ) -> Frame:
-        """Sends a request and returns its reply. A text is the request's ``cmd``.
+        """Sends the request ``cmd``, with the members of ``header``, and returns its reply:
+        ``connection.call("add", {"a": 1, "b": 2}).header["sum"]``.
 
         ``timeout`` covers the whole exchange, and must not be 0. An error reply is the
         exception for its code, with ``remote`` set: the connection is still usable. After a
         part of the request was sent, any other error breaks the connection:
         FrameTimeoutError, MalformedError (the reply is for another request), ClosedError, and
-        the errors of recv() and send(). ArgumentError: the header has an id.
+        the errors of recv() and send(). ArgumentError: the header has an id or a cmd.
         """
-        text = _headers.encode(request_header(request))
+        text = _headers.encode(request_header(cmd, header))
         out = ctypes.c_void_p()
         with Buffer(body) as (address, length):
             time = poll_time(timeout)
@@ -363,11 +369,14 @@ class Messages(Core):
         )
 
 
-def request_header(request: str | Header) -> Header:
+def request_header(cmd: str, header: Header | None) -> Header:
     """The header of a request that call() sends."""
-    if isinstance(request, str):
-        return {"cmd": request}
-    return dict(checked(request, dict, "a request is a cmd, or a header in a dict"))
+    checked(cmd, str, "a cmd is a str")
+    members = optional(header, dict, "a header is a dict or None, and the body comes after it")
+    for name in ("cmd", "id"):
+        if name in (members or {}):
+            raise make(ErrorCode.INVAL, f"the {name} of a request does not go into its header")
+    return {"cmd": cmd, **(members or {})}
 
 
 def text_of(request: Request) -> bytes:

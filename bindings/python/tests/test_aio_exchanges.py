@@ -37,19 +37,19 @@ class Calls(Case):
     async def test_calls_of_many_tasks(self) -> None:
         connection = await self.client(await self.serving(answers))
         replies = await soon(
-            asyncio.gather(*[connection.call({"cmd": "echo", "n": n}) for n in range(100)])
+            asyncio.gather(*[connection.call("echo", {"n": n}) for n in range(100)])
         )
         self.assertEqual([reply.header["n"] for reply in replies], list(range(100)))
-        self.assertEqual((await soon(connection.call("echo", b"body"))).body, b"body")
+        self.assertEqual((await soon(connection.call("echo", body=b"body"))).body, b"body")
 
     async def test_an_error_reply_is_its_exception(self) -> None:
         connection = await self.client(await self.serving(answers))
         with self.assertRaisesRegex(FileNotFoundError, "no such thing") as missing:
             await soon(connection.call("x"))
         self.assertTrue(missing.exception.remote)  # type: ignore[attr-defined]
-        self.assertEqual((await soon(connection.call("echo", b"on"))).body, b"on")
+        self.assertEqual((await soon(connection.call("echo", body=b"on"))).body, b"on")
         with self.assertRaises(framefd.ArgumentError):
-            await soon(connection.call({"id": 1}))
+            await soon(connection.call("echo", {"id": 1}))
 
     async def test_a_call_that_does_not_end_breaks_the_connection(self) -> None:
         address = await self.serving(answers)
@@ -107,7 +107,7 @@ class Calls(Case):
 
         async with aio.Connection(ours) as connection:
             with support.meanwhile(refuse), self.assertRaises(framefd.TooBigError) as big:
-                await soon(connection.call("x", bytes(8 << 20)))
+                await soon(connection.call("x", body=bytes(8 << 20)))
             self.assertTrue(big.exception.remote)
             with self.assertRaises(framefd.BrokenError):
                 await soon(connection.call("x"))
@@ -337,7 +337,7 @@ class Servers(Case):
         address = await self.serving(answers, backlog=count)
         connections = [await self.client(address) for _ in range(count)]
         for connection in (connections[0], connections[-1], connections[count // 2]):
-            self.assertEqual((await soon(connection.call("echo", b"x"))).body, b"x")
+            self.assertEqual((await soon(connection.call("echo", body=b"x"))).body, b"x")
         before = resource.getrusage(resource.RUSAGE_SELF)
         await asyncio.sleep(0.3)
         after = resource.getrusage(resource.RUSAGE_SELF)

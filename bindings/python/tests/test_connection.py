@@ -302,7 +302,7 @@ class Threads(unittest.TestCase):
                 for n in range(50):
                     body = b"%d %d" % (number, n)
                     try:
-                        if ours.call("x", body).body != body:
+                        if ours.call("x", body=body).body != body:
                             wrong.append(body)
                         done[0] += 1
                     except framefd.BusyError:

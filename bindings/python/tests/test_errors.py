@@ -75,6 +75,24 @@ class Classes(unittest.TestCase):
                     fitting = None
                 self.assertEqual(error.errno, fitting)
 
+    def test_a_program_raises_one_with_its_text(self) -> None:
+        class Own(framefd.NotFoundError):
+            pass
+
+        for kind, code in (
+            (framefd.NotFoundError, ErrorCode.NOENT),
+            (framefd.MalformedError, ErrorCode.BADFIELD),
+            (framefd.BusyError, ErrorCode.BUSY),
+            (framefd.FrameError, 0),
+            (Own, ErrorCode.NOENT),
+        ):
+            error = kind("no such user")
+            self.assertEqual((error.code, str(error)), (code, "no such user"))
+            self.assertFalse(error.remote)
+            self.assertEqual(error.errno, errno.ENOENT if code == ErrorCode.NOENT else None)
+            again = pickle.loads(pickle.dumps(framefd.NotFoundError("x")))
+            self.assertEqual((again.code, str(again)), (ErrorCode.NOENT, "x"))
+
     def test_builtins_catch_what_is_theirs_and_no_more(self) -> None:
         for code in ErrorCode:
             expected = BUILTINS.get(code, OSError)

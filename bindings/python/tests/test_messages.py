@@ -430,9 +430,9 @@ class Calls(unittest.TestCase):
         connection = self.served(
             lambda c, r: c.reply(r, {"n": len(r.body)}, r.body), lambda c, r: c.reply(r.header)
         )
-        header, body = connection.call("add", b"12")
+        header, body = connection.call("add", body=b"12")
         self.assertEqual((header["status"], header["n"], body), ("ok", 2, b"12"))
-        self.assertEqual(connection.call({"cmd": "x", "n": 1}).body, b"")
+        self.assertEqual(connection.call("x", {"n": 1}).body, b"")
 
     def test_an_error_reply_is_its_exception(self) -> None:
         connection = self.served(
@@ -473,7 +473,7 @@ class Calls(unittest.TestCase):
 
         with Connection(ours) as connection:
             with support.meanwhile(refuse), self.assertRaises(framefd.TooBigError) as big:
-                connection.call("x", bytes(8 << 20), timeout=20)
+                connection.call("x", body=bytes(8 << 20), timeout=20)
             self.assertTrue(big.exception.remote)
             with self.assertRaises(framefd.BrokenError):
                 connection.call("x")
@@ -490,9 +490,9 @@ class Calls(unittest.TestCase):
 
     def test_what_is_no_request(self) -> None:
         with support.connections() as (ours, _):
-            for wrong in ({"id": 1}, {"data_size": 1}):
+            for wrong in ({"id": 1}, {"cmd": "y"}, {"data_size": 1}):
                 with self.assertRaises(ValueError):
-                    ours.call(wrong)
+                    ours.call("x", wrong)
             with self.assertRaises(framefd.ArgumentError):
                 ours.call("x", timeout=0)
 

@@ -64,7 +64,7 @@ RIGHT: dict[str, set[str]] = {
     "Handler": {"class"},
     "Header | None": {"dict", "None"},
     "Request": {"dict", "None"},
-    "str | Header": {"str", "dict"},
+    "str": {"str"},
     "Iterable[Message]": set(),
     "KeyLike": {"bytes"},
     "KeyLike | None": {"bytes", "None"},
@@ -137,6 +137,7 @@ NOT_CONSTRUCTED = {"framefd.RemoteCommand", "framefd.Listener", "framefd.aio.Rem
 VALUES: dict[str, Callable[[socket.socket], Any]] = {
     "address": lambda _: "127.0.0.1:1",
     "body_len": lambda _: 1,
+    "cmd": lambda _: "cmd",
     "command": lambda _: "true",
     "connection": lambda _: None,
     "data": lambda _: support.KEY,

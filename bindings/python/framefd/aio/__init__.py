@@ -6,7 +6,7 @@
 >>> server = await aio.start_server(echo, "localhost:7000")
 
 >>> async with await aio.connect("localhost:7000") as connection:
-...     reply = await connection.call("add", b"1 2")
+...     reply = await connection.call("add", {"a": 1, "b": 2})
 
 A connection here uses one of the library, whose calls do not wait, and the loop watches its
 descriptor. So it has all features of a blocking one, such as its state and the handshake. Its

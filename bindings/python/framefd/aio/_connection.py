@@ -251,17 +251,17 @@ class Connection:
 
     # Exchanges.
 
-    async def call(self, request: str | Header, body: BytesLike = b"") -> Frame:
+    async def call(
+        self, cmd: str, header: Header | None = None, body: BytesLike = b""
+    ) -> Frame:
         """Sends a request and returns its reply: see :meth:`framefd.Connection.call`. Calls
         of several tasks go one after the other."""
-        header = request_header(request)
-        if "id" in header:
-            raise make(ErrorCode.INVAL, "the id of a call is the connection's own")
+        request = request_header(cmd, header)
         async with self._turn:
             self._check_receiver()
             self._calls += 1
-            name = header["id"] = f"~a{self._calls}"
-            text = _headers.encode(header)
+            name = request["id"] = f"~a{self._calls}"
+            text = _headers.encode(request)
             try:
                 await self._accepted(text, body)
             except SystemCallError as error:
