@@ -100,7 +100,9 @@ from ._frames import Prefix, recv, send
 from ._headers import Header
 from ._messages import Head, Request
 from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
+from ._requests import ServerRequest
 from ._seal import Seal
+from ._server import Server, ServerCounts
 from ._version import VERSION as __version__
 from ._views import Frame
 
@@ -176,7 +178,10 @@ __all__ = [
     "RefusedError",
     "RemoteCommand",
     "Request",
+    "Server",
     "ServerAddress",
+    "ServerCounts",
+    "ServerRequest",
     "Seal",
     "SpawnError",
     "StalledError",

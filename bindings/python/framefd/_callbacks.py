@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import operator
+import threading
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
+
+
+class Guarding(Protocol):
+    """Makes functions callable by C."""
+
+    def guarded(self, function: Callable[..., int], failed: int) -> Callable[..., Any]:
+        """A wrapper of a function for a CFUNCTYPE: if the function raises, C gets ``failed``."""
 
 
 class Callbacks:
@@ -22,7 +31,9 @@ class Callbacks:
             guard = Guard()
         self._guards.append(guard)
         guard.function, guard.failed, guard.raised = function, failed, []
-        return guard.kind
+        guard.report = guard.raised.append
+        kind: Callable[..., Any] = guard.kind
+        return kind
 
     def __enter__(self) -> Callbacks:
         return self
@@ -53,9 +64,19 @@ class Guard:
         self.function: Callable[..., int] = nothing
         self.failed = 1
         self.raised: list[BaseException] = []
+        self.report: Callable[[BaseException], None] = self.raised.append
+        self.kind: Any = type("Call", (Exception,), {})
+        self._begin()
+
+    def _begin(self) -> None:
         self.answers: Any = self._answers()
         next(self.answers)
-        self.kind = type("Call", (Exception,), {"__index__": property(self.answers.send)})
+        self.kind.__index__ = property(self.answers.send)
+
+    def mend(self) -> None:
+        """Begins again, if that is necessary."""
+        if self.answers.gi_frame is None:
+            self._begin()
 
     def _answers(self) -> Generator[Callable[[], int], Exception, None]:
         answer, call = self.failed, None
@@ -68,12 +89,63 @@ class Guard:
                 if call is None and isinstance(error, GeneratorExit):
                     return  # this generator is not needed any more
                 answer, call = self.failed, None
-                self.raised.append(error)
+                self.report(error)
+
+
+class Lasting:
+    """Makes functions callable by C for as long as this lives: on any thread, several at once.
+    ``raised`` gets their exceptions."""
+
+    def __init__(self) -> None:
+        self.raised: list[BaseException] = []
+        self._guards: list[Guard] = []
+
+    def guarded(self, function: Callable[..., int], failed: int) -> Callable[..., Any]:
+        """A wrapper of a function for a CFUNCTYPE."""
+        raised = self.raised.append
+
+        def elsewhere(*arguments: Any) -> int:
+            me = threading.get_ident()
+            inside.add(me)
+            try:
+                return function(*arguments)
+            except BaseException as error:
+                raised(error)
+                return failed
+            finally:
+                inside.discard(me)
+
+        guard = Guard()
+        guard.function, guard.failed, guard.report = function, failed, raised
+        self._guards.append(guard)
+        return ByThread(elsewhere, guard.kind)
+
+    def mend(self) -> None:
+        """Makes guards usable again: an exception on top of another one, and the garbage
+        collector, end their generators."""
+        for guard in self._guards:
+            guard.mend()
+
+
+class ByThread(threading.local):
+    """Passes a call on: in the main thread to a guard, elsewhere to a function. Signal handlers
+    run in the main thread only, and nothing in Python runs there before the guard."""
+
+    __call__ = property(operator.attrgetter("function"))
+
+    def __init__(self, elsewhere: Callable[..., Any], in_main: Callable[..., Any]) -> None:
+        # current_thread() would make an object for a thread of the library, and keep it.
+        is_main = threading.get_ident() == threading.main_thread().ident
+        self.function = in_main if is_main else elsewhere
 
 
 def nothing(*_: object) -> int:
     return 0
 
+
+# Threads, other than the main one, in which a lasting function is called. They may be those of
+# a server, which cannot be freed in them.
+inside: set[int] = set()
 
 # Those that no call uses.
 unused: list[Guard] = []

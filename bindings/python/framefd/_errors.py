@@ -28,10 +28,10 @@ class FrameError(OSError):
 
     def __init__(self, code: int | str, message: str = "", errno: int | None = None) -> None:
         if isinstance(code, str):
-            message, code = code, own(type(self), CODES)
-            errno = errno or own(type(self), ERRNO)
+            message, errno = code, errno or own(type(self), ERRNO)
+            code = own(type(self), CODES) or 0
         super().__init__(errno, message)
-        self.code = code_of(code or 0)
+        self.code = code_of(code)
         self.message = message
 
     @property

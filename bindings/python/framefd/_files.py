@@ -467,14 +467,17 @@ class Files(Core):
         send such a put do not read a reply, and if they close with an unread reply, bytes in
         transit are lost.
         """
-        options = _abi.FrameFileOptions(
-            flags=flags_of(overwrite, checksum, sync, reply_to_oldest)
-            | flag(_abi.FRAME_FILE_PARENTS, parents),
-            timeout_ms=milliseconds(timeout),
-            stall_ms=milliseconds(stall),
-            max_size=limit(max_size, "max_size"),
-            mode=limit(mode, "mode", 0o777),
-            rate=limit(rate, "rate"),
+        options = serve_options(
+            overwrite=overwrite,
+            checksum=checksum,
+            sync=sync,
+            reply_to_oldest=reply_to_oldest,
+            parents=parents,
+            timeout=timeout,
+            stall=stall,
+            max_size=max_size,
+            mode=mode,
+            rate=rate,
         )
         text, result = text_of(request), _abi.FrameFileResult()
         with directory(root) as number, Callbacks() as callbacks:
@@ -558,6 +561,31 @@ def sweep(root: LocalFile, older_than: float | None = None) -> int:
     age = 0 if older_than is None else min(max(round(older_than * 1000), 1), 2**63 - 1)
     with directory(root) as number:
         return _errors.check(lib.frame_file_sweep(number, age))
+
+
+def serve_options(
+    *,
+    overwrite: bool,
+    checksum: bool,
+    sync: bool,
+    parents: bool,
+    timeout: float | None,
+    stall: float | None,
+    max_size: int | None,
+    mode: int | None,
+    rate: int | None,
+    reply_to_oldest: bool = True,
+) -> _abi.FrameFileOptions:
+    """How files are served, without a policy."""
+    return _abi.FrameFileOptions(
+        flags=flags_of(overwrite, checksum, sync, reply_to_oldest)
+        | flag(_abi.FRAME_FILE_PARENTS, parents),
+        timeout_ms=milliseconds(timeout),
+        stall_ms=milliseconds(stall),
+        max_size=limit(max_size, "max_size"),
+        mode=limit(mode, "mode", 0o777),
+        rate=limit(rate, "rate"),
+    )
 
 
 def file_result(result: _abi.FrameFileResult) -> FileResult:

@@ -12,7 +12,7 @@ from typing import Any
 from . import _abi, _headers
 from ._abi import ErrorCode
 from ._arguments import strings
-from ._callbacks import Callbacks
+from ._callbacks import Guarding
 from ._errors import FrameError
 from ._headers import Header
 
@@ -100,7 +100,7 @@ def key_id_of(native: _abi.ExecInquiry | _abi.FrameFileInquiry) -> str | None:
 FilePolicy = Callable[[FileInquiry], None]
 
 
-def exec_callback(policy: ExecPolicy, callbacks: Callbacks) -> Any:
+def exec_callback(policy: ExecPolicy, callbacks: Guarding) -> Any:
     """A policy for the library's options."""
 
     def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
@@ -109,7 +109,7 @@ def exec_callback(policy: ExecPolicy, callbacks: Callbacks) -> Any:
     return _abi.ExecOptionsPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
 
 
-def file_callback(policy: FilePolicy, callbacks: Callbacks) -> Any:
+def file_callback(policy: FilePolicy, callbacks: Guarding) -> Any:
     """The same for files."""
 
     def ask(_: object, inquiry: Any, reason: int, size: int) -> int:

@@ -195,9 +195,10 @@ impl Server {
                 return Err(Error::new(ErrorKind::Busy, "the server is in a turn"));
             }
         };
+        let was_over = self.engine.is_over();
         self.start()?;
         let stepped = self.engine.step(timeout);
-        if stepped.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed) {
+        if !was_over && self.engine.is_over() {
             self.finish();
         }
         stepped

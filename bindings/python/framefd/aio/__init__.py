@@ -21,5 +21,14 @@ from __future__ import annotations
 from ._command import RemoteCommand
 from ._connection import Connection
 from ._server import Handler, Server, connect, start_server
+from ._serving import ServerRequest
 
-__all__ = ["Connection", "Handler", "RemoteCommand", "Server", "connect", "start_server"]
+__all__ = [
+    "Connection",
+    "Handler",
+    "RemoteCommand",
+    "Server",
+    "ServerRequest",
+    "connect",
+    "start_server",
+]

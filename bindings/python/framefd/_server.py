@@ -1,0 +1,667 @@
+"""Servers: a program's own requests, commands and files, on the threads of the library."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Union
+
+from . import _abi, _files, _interrupts, _policies
+from ._abi import ErrorCode
+from ._arguments import check_callable, checked, flag, limit, milliseconds, unsigned
+from ._auth import KeyLike, Keyring, as_key, as_keyring, optional_text
+from ._callbacks import Lasting, inside
+from ._connection import Listener, ServerAddress, listen
+from ._contents import LocalFile, directory
+from ._core import Pointer, address_of
+from ._descriptors import Descriptor, fileno
+from ._errors import BusyError, FrameTimeoutError, StateError, last_error
+from ._exec import ExecOptions
+from ._log import Log
+from ._native import lib
+from ._policies import FilePolicy
+from ._requests import Handler, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from typing_extensions import Unpack
+
+    from ._log import LogLike
+    from .aio._serving import Serving
+
+Function = TypeVar("Function", bound="Callable[..., Union[Reply, Awaitable[Reply]]]")
+
+#: The keys of clients by id, or the path of a directory of them: see :meth:`Keyring.load`.
+ServerKeys = Union[Keyring, Mapping[str, KeyLike], str, "os.PathLike[str]"]
+
+# The parameters of C callbacks as they are passed on here: a connection belongs to its pointer
+# from the beginning, whatever is raised.
+HandlerFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, Pointer, ctypes.c_void_p)
+LogFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p)
+
+
+class Limits(TypedDict, total=False):
+    """The limits of a :class:`Server`."""
+
+    max_connections: int | None
+    max_unauthenticated: int | None
+    max_commands: int | None
+    max_transfers: int | None
+    max_header: int | None
+    max_body: int | None
+    max_queue: int | None
+    max_memory: int | None
+    auth_timeout: float | None
+    frame_timeout: float | None
+    stall: float | None
+    idle: float | None
+    drain: float | None
+
+
+class ServerCounts(NamedTuple):
+    """What a server has done so far, and does at the moment."""
+
+    #: Connections that were accepted or added, and those that exist.
+    connections: int
+    connections_now: int
+    #: Requests that were served, with an error reply or without, and those that are served now.
+    requests: int
+    requests_now: int
+    #: Requests that got an error reply.
+    errors: int
+    #: Connections that were closed because they proved no key, or not in time.
+    refused_auth: int
+    #: Connections that were refused or closed, and requests that were told that the server is
+    #: busy, because of a limit.
+    refused_limit: int
+    #: Connections that were closed because the client was too slow.
+    timed_out: int
+    #: Bytes that were written.
+    bytes_out: int
+
+
+class Native(ctypes.c_void_p):
+    """A server in the library. With the last reference it is freed, and its connections are
+    closed. A call holds a reference, so close() in another thread is safe."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, lasting: Lasting) -> None:
+        super().__init__()
+        self.lasting = lasting
+        # What C may call, and what it reads.
+        self.kept: list[Any] = []
+        self.process = os.getpid()
+        # Held while a thread, or a loop of asyncio, runs the server.
+        self.running = threading.Lock()
+
+    def stop(self) -> None:
+        if self.value is not None and self.process == os.getpid():
+            lib.frame_server_stop(self)
+
+    def __del__(self) -> None:
+        if self.value is None:
+            return
+        self.lasting.mend()
+        if threading.get_ident() in inside:
+            # One of its own threads, for which it would wait.
+            value, kept, self.value = self.value, self.kept, None
+            threading.Thread(target=free, args=[value, kept]).start()
+        else:
+            lib.frame_server_free(self)
+
+
+def free(value: int, _: object) -> None:
+    lib.frame_server_free(value)
+
+
+# Servers that exist.
+living: weakref.WeakSet[Native] = weakref.WeakSet()
+
+
+@atexit.register
+def end_all() -> None:
+    """A thread of the library must not call Python once that has gone."""
+    for native in list(living):
+        native.stop()
+        native.stop()
+        if native.process == os.getpid() and native.running.acquire(timeout=PATIENCE):
+            lib.frame_server_run(native)
+
+
+# Seconds at the end of the program for a server that another thread runs.
+PATIENCE = 5
+
+
+class Server:
+    """A server: it accepts connections, checks keys, passes requests to their handlers, serves
+    commands and files, holds limits against clients that are slow, many or wrong, and stops
+    without losing a request.
+
+    >>> server = framefd.Server(keys="keys/", name="db")
+    >>> @server.command("add")
+    ... def add(request):
+    ...     return {"sum": request.header["a"] + request.header["b"]}
+    >>> server.listen("0.0.0.0:7000")
+    >>> server.run()
+
+    Its clients use ``connect(...).call("add", {"a": 1, "b": 2})``.
+
+    ``keys`` are its clients' keys by id: a dict, a :class:`Keyring`, or the path of a directory
+    with a file for each. ``key`` is one key for all. With either, connections are sealed, and
+    ``name`` is the server's name, which clients must know; ``plain`` is the plain handshake
+    instead. Without keys it serves everybody, and listens on this host only. ``keyring`` has
+    the keys, and may be changed while the server runs.
+
+    ``workers`` are threads for requests. With 0 all are served in the thread of :meth:`run`,
+    one at a time: handlers need no locks, and a command or a file holds up all others. With 1
+    or more several handlers run at once, and commands and files have threads of their own
+    beside these. They are threads of the library: no signal handler runs in them, and what is
+    in a threading.local() is gone with the next request.
+
+    ``hello`` answers the request of that name, with what the server can do. ``log`` is a
+    logging.Logger, by default ``logging.getLogger("framefd")``, or a function of a level of the
+    logging module and a text. It is called on any thread, and gets no key; text of clients is
+    escaped, and no client can flood it. Level INFO is the server's, DEBUG each connection's.
+
+    The limits (None is the default) are numbers, bytes and seconds:
+
+    - ``max_connections`` (1,024), and beside them ``max_unauthenticated`` that have proved no
+      key yet (64); ``max_commands`` that run at once (2 for each processor), ``max_transfers``
+      of files (64).
+    - ``max_header`` of a request (64 KiB), ``max_body`` of one that a handler gets in memory
+      (64 MiB, or NO_LIMIT), ``max_memory`` for unfinished requests of all connections
+      (256 MiB), ``max_queue`` for replies of a connection that were not written yet (32 MiB).
+    - ``auth_timeout`` for the handshake (10), ``frame_timeout`` for a header from its first
+      byte (10), ``stall`` without a byte of a body or a reply (30), ``idle`` without a request
+      (300), ``drain`` from a stop to the end of what still runs (25).
+
+    Everything is off until it is added, before it runs. As a context manager it is closed at
+    the end of the block; ``async with`` serves in the block, see :meth:`serve`. After a fork
+    the child gets a ForkedError.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: ServerKeys | None = None,
+        key: KeyLike | None = None,
+        name: str | None = None,
+        plain: bool = False,
+        workers: int = 0,
+        hello: bool = False,
+        log: LogLike | None = None,
+        **limits: Unpack[Limits],
+    ) -> None:
+        self._native: Native | None = None
+        self._log = Log(log)
+        self._ring = ring_of(keys, key)
+        if self._ring is None and (name is not None or plain):
+            raise TypeError("name and plain need keys")
+        lasting = Lasting()
+        native = Native(lasting)
+        note = LogFunction(lasting.guarded(self._log.line, 0))
+        options = _abi.FrameServerOptions(
+            flags=flag(_abi.FRAME_SERVER_PLAIN, plain) | flag(_abi.FRAME_SERVER_HELLO, hello),
+            workers=unsigned(workers, "workers", MOST_WORKERS),
+            log_level=self._log.level,
+            ring=None if self._ring is None else self._ring.handle.pointer,
+            server_name=optional_text(name, "name"),
+            log=ctypes.cast(note, _abi.FrameServerOptionsLog),
+            **limit_members(**limits),
+            **_interrupts.MEMBERS,
+        )
+        native.kept = [note, lasting]
+        code = lib.frame_server_new(options, native)
+        if code < 0:
+            raise last_error(code)
+        self._native = native
+        self._workers = int(options.workers)
+        self._handlers: list[Handler] = []
+        self._listeners: list[Listener | Descriptor] = []
+        self._own = contextlib.ExitStack()  # closes those that are its own
+        # Serves what would hold up a loop.
+        self._takes_long = False
+        stall = limits.get("stall")
+        self._stall = STALL if stall is None else stall
+        self._stops = 0
+        self._is_over = False
+        self._serving: Serving | None = None
+        living.add(native)
+
+    # What it serves.
+
+    def command(self, name: str, *, stream: bool = False) -> Callable[[Function], Function]:
+        """A decorator: the function serves requests whose ``cmd`` is ``name``. It is called with
+        a :class:`ServerRequest`, and returns the reply: a dict (members of the header), bytes (the
+        body), both in a tuple, or None. In asyncio it may be an async function, which gets an
+        :class:`aio.ServerRequest`.
+
+        An exception becomes an error reply. A :class:`FrameError` keeps its kind and its text:
+        ``raise framefd.NotFoundError("no such user")``. Any other is a defect: the client gets
+        the name of its class, and the log the traceback.
+
+        With ``stream`` the handler is called once the header has come, and reads the body from
+        ``request.connection``. What it leaves is dropped, up to 16 MiB.
+
+        ExistsError: something serves ``name``. StateError: the server runs.
+        """
+        checked(name, str, "a command's name is a str")
+
+        def register(function: Function) -> Function:
+            checked(function, Callable, "a handler is a function")
+            self._handle(name, function, stream)
+            return function
+
+        return register
+
+    def _handle(self, name: str, function: Callable[..., Any], stream: bool) -> None:
+        native = self._open()
+        handler = Handler(name, function, self._workers > 0, self._log)
+        called = HandlerFunction(native.lasting.guarded(handler.serve, 0))
+        flags = _abi.FRAME_HANDLER_LATER | flag(_abi.FRAME_HANDLER_STREAM, stream)
+        self._done(
+            lib.frame_server_handle(
+                native,
+                name.encode(),
+                ctypes.cast(called, _abi.FrameServerHandleHandler),
+                None,
+                flags,
+            )
+        )
+        native.kept.append(called)
+        handler.kept = native.kept
+        self._handlers.append(handler)
+
+    def serve_exec(self, options: ExecOptions = ExecOptions()) -> None:
+        """Serves commands. Their senders can do everything that the user of this process can;
+        ``options`` can confine them, and its ``policy`` is called on any thread of the server.
+        ``command_timeout`` is 1 h by default here.
+
+        ExistsError: it serves commands. StateError: the server runs.
+        """
+        native = self._open()
+        members = checked(options, ExecOptions, "options are ExecOptions").native()
+        if options.policy is not None:
+            members.policy = _policies.exec_callback(options.policy, Logged(native, self._log))
+        self._done(lib.frame_server_serve_exec(native, members))
+        native.kept.append(members)
+        self._takes_long = True
+
+    def serve_files(
+        self,
+        root: LocalFile,
+        *,
+        read: bool = True,
+        write: bool = False,
+        overwrite: bool = True,
+        checksum: bool = True,
+        sync: bool = True,
+        parents: bool = False,
+        max_size: int | None = None,
+        mode: int | None = None,
+        rate: int | None = None,
+        timeout: float | None = None,
+        stall: float | None = None,
+        policy: FilePolicy | None = None,
+    ) -> None:
+        """Serves the files below the directory ``root``, a path or a descriptor, from which no
+        name leads out. With ``read`` they are sent, described and listed, with ``write``
+        stored. The other parameters are those of :meth:`Connection.serve_file`; ``policy`` is
+        called on any thread of the server, and asked only about what ``read`` and ``write``
+        allow.
+
+        ExistsError: it serves files. StateError: the server runs. ValueError: it would neither
+        read nor write.
+        """
+        native = self._open()
+        members = _files.serve_options(
+            overwrite=overwrite,
+            checksum=checksum,
+            sync=sync,
+            parents=parents,
+            max_size=max_size,
+            mode=mode,
+            rate=rate,
+            timeout=timeout,
+            stall=stall,
+        )
+        flags = flag(_abi.FRAME_SERVE_READ, read) | flag(_abi.FRAME_SERVE_WRITE, write)
+        if policy is not None:
+            check_callable(policy, "a policy")
+            members.policy = _policies.file_callback(policy, Logged(native, self._log))
+        with directory(root) as number:
+            self._done(lib.frame_server_serve_files(native, number, flags, members))
+        native.kept.append(members)
+        self._takes_long = True
+
+    # Where it listens.
+
+    def listen(
+        self, address: ServerAddress | Descriptor, *, backlog: int = 0, mode: int = 0
+    ) -> str:
+        """Listens at an address, as for :func:`framefd.listen`, or accepts connections of a
+        socket that listens: an object, which it keeps, or a descriptor, such as that of
+        systemd. Any number of them, also while it runs. Returns the address, as connect() takes
+        it.
+
+        ArgumentError: the socket does not listen, or other hosts can reach it and the server
+        has no keys. Otherwise raises as :func:`framefd.listen`.
+        """
+        native = self._open()
+        if isinstance(address, (str, tuple, os.PathLike)):
+            listener: Listener | Descriptor = listen(address, backlog=backlog, mode=mode)
+        elif backlog or mode:
+            raise TypeError("backlog and mode are for an address")
+        else:
+            listener = address
+        with contextlib.ExitStack() as stack:
+            if isinstance(listener, Listener) and listener is not address:
+                stack.callback(listener.close)
+            number = fileno(listener)
+            self._done(lib.frame_server_listen(native, number))
+            self._listeners.append(listener)
+            self._own.push(stack.pop_all())
+        return address_of(number, of_peer=False) or ""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as connect() takes it."""
+        numbers = [fileno(listener) for listener in self._listeners]
+        return [address_of(number, of_peer=False) or "" for number in numbers]
+
+    def add(self, connection: socket.socket | int) -> None:
+        """Serves a connection that exists: a socket of inetd, one end of a socketpair, one that
+        this side has opened. With keys its client must prove one like any other; without keys
+        it can use everything. It is the server's from now on, which closes it."""
+        checked(connection, (socket.socket, int), "a connection is a socket or its descriptor")
+        self._done(lib.frame_server_add(self._open(), fileno(connection)))
+        if isinstance(connection, socket.socket):
+            connection.detach()
+
+    @property
+    def keyring(self) -> Keyring | None:
+        """The keys of its clients, which may be changed while it runs; None without keys."""
+        return self._ring
+
+    # Running.
+
+    def run(self, *, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+        """Serves until the server is stopped, and every request is answered.
+
+        In the main thread each of ``signals`` stops it, unless the program has a handler for
+        that signal: Ctrl-C ends run() once requests are answered. A second one ends everything
+        at once with a KeyboardInterrupt. The exception of another signal's handler ends run(),
+        which can be called again. FrameTimeoutError: requests were cut, because ``drain``
+        seconds had passed, or by a second stop(). BusyError: it runs.
+        """
+        native = self._start()
+        try:
+            for handler in self._handlers:
+                if handler.is_async:
+                    text = f"the handler of {handler.cmd!r} is async: use serve(), in asyncio"
+                    raise TypeError(text)
+            with self._stopped_by(signals):
+                while self._step(native, -1):
+                    pass
+            self._finish(native)
+        finally:
+            native.running.release()
+
+    async def serve(self) -> None:
+        """The same in the running loop of asyncio, without a thread: handlers, async or not,
+        run in the loop. A plain function must not wait there. Commands and files need a server
+        with ``workers``, since they would hold up the loop.
+
+        If the task is cancelled, the server is stopped, and serve() ends once requests are
+        answered; a second time ends everything at once. So does Ctrl-C in asyncio.run(), and
+        SIGTERM in the main thread, unless the program handles it.
+        """
+        await (await self.__aenter__())._served().until_stopped()
+
+    async def __aenter__(self) -> Server:
+        from .aio._serving import Serving  # who does not use asyncio does not need it
+
+        native = self._start()
+        try:
+            self._serving = Serving(self, native, self._handlers)
+        except BaseException:
+            native.running.release()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self._served().end(at_once=kind is not None)
+
+    def _served(self) -> Serving:
+        assert self._serving is not None
+        return self._serving
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Server]:
+        """Runs the server in a thread during the block, such as a test; then it is stopped, and
+        if an exception ends the block, at once. Raises as run()."""
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self.run()
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=run, name="framefd server")
+        thread.start()
+        try:
+            yield self
+            self.stop()
+            thread.join()
+        finally:
+            while thread.is_alive():
+                self.stop()
+                thread.join(1)
+        if raised:
+            raise raised[0]
+
+    def stop(self) -> None:
+        """Stops the server: who waits to be accepted is accepted and served, requests that have
+        come are answered, idle connections are ended. A second time everything is ended at
+        once: calls on connections raise an AbortedError, and commands are killed. Any thread,
+        any signal handler, any handler of a request. After close() it does nothing."""
+        self._stops += 1
+        if self._native is not None:
+            self._native.stop()
+
+    def close(self) -> None:
+        """Ends everything at once; a second call does nothing. It waits for handlers that run.
+        Call stop() before, so that no request is lost. Later calls raise a StateError."""
+        native, self._native = self._native, None
+        if native is not None:
+            native.stop()
+            native.stop()
+            self._end_listening()
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._native is None
+
+    def counters(self) -> ServerCounts:
+        """What the server has done so far, and does at the moment. Any thread, at any time."""
+        counts = _abi.FrameServerCounts()
+        self._done(lib.frame_server_counters(self._open(), counts))
+        return ServerCounts(*(getattr(counts, name) for name in ServerCounts._fields))
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else " ".join(self.addresses) or "listens nowhere"
+        return f"<framefd.Server {state}>"
+
+    # Helpers.
+
+    def _open(self) -> Native:
+        native = self._native
+        if native is None:
+            raise StateError("the server is closed")
+        return native
+
+    def _start(self) -> Native:
+        """The server, which this thread or loop runs from now on."""
+        native = self._open()
+        if not native.running.acquire(blocking=False):
+            raise BusyError("the server runs, or a handler calls this")
+        if self._is_over:
+            native.running.release()
+            raise StateError("the server has stopped: make another one")
+        return native
+
+    def _poll_fd(self, native: Native) -> int:
+        return self._done(lib.frame_server_poll_fd(native))
+
+    def _step(self, native: Native, time: int) -> bool:
+        """One turn; False once the server has stopped."""
+        code = lib.frame_server_step(native, time)
+        self._raise(native)
+        if code == ErrorCode.CLOSED:
+            return False
+        # A handler may have caught what has ended its wait.
+        if code not in (ErrorCode.TIMEDOUT, ErrorCode.CANCELED):
+            self._done(code)
+        return True
+
+    def _raise(self, native: Native) -> None:
+        """Raises the exception of a signal's handler, or what is no Exception, that has ended a
+        callback or a wait."""
+        raised = native.lasting.raised
+        if raised:
+            native.lasting.mend()
+            error = raised[0]
+            raised.clear()
+            raise error
+        if _interrupts.raised:
+            kept = _interrupts.kept()
+            if kept is not None:
+                raise kept
+
+    def _finish(self, native: Native) -> None:
+        """After the last turn. FrameTimeoutError: something was cut."""
+        self._is_over = True
+        living.discard(native)
+        self._end_listening()
+        code = lib.frame_server_run(native)
+        if code == ErrorCode.TIMEDOUT:
+            raise FrameTimeoutError("requests were cut by the stop")
+        self._done(code)
+
+    def _end_listening(self) -> None:
+        self._listeners.clear()
+        self._own.close()
+
+    def _done(self, code: int) -> int:
+        if code < 0:
+            raise last_error(code)
+        return code
+
+    @contextlib.contextmanager
+    def _stopped_by(self, signals: Iterable[int]) -> Iterator[None]:
+        """Signals stop it during the block, if nobody else handles them."""
+        numbers = list(signals)
+        if threading.current_thread() is not threading.main_thread():
+            numbers = []
+
+        def stop(*_: object) -> None:
+            self.stop()
+            if self._stops > 1:
+                raise KeyboardInterrupt
+
+        before = {
+            number: signal.signal(number, stop)
+            for number in numbers
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if signal.getsignal(number) is stop:
+                    signal.signal(number, handler)
+
+
+class Logged:
+    """Makes policies callable by C. A defect of one goes to the log; the client is refused."""
+
+    def __init__(self, native: Native, log: Log) -> None:
+        self._lasting, self._log = native.lasting, log
+
+    def guarded(self, function: Callable[..., int], failed: int) -> Callable[..., Any]:
+        log = self._log
+
+        def ask(*arguments: Any) -> int:
+            try:
+                return function(*arguments)
+            except Exception as error:
+                log.exception("a policy has failed", error)
+                return failed
+
+        return self._lasting.guarded(ask, failed)
+
+
+def ring_of(keys: ServerKeys | None, key: KeyLike | None) -> Keyring | None:
+    """The ring with the keys of a server's clients, if there are any."""
+    if keys is None:
+        return None if key is None else as_keyring(as_key(key))
+    if key is not None:
+        raise TypeError("a server has either keys or one key")
+    if isinstance(keys, (str, os.PathLike)):
+        ring = Keyring()
+        ring.load(keys)
+        return ring
+    if isinstance(keys, Keyring):
+        return keys
+    return Keyring(
+        checked(keys, Mapping, "keys are a dict, a Keyring or the path of a directory")
+    )
+
+
+def limit_members(**limits: Any) -> dict[str, int]:
+    """The limits as the library has them."""
+    members = {}
+    for name, value in limits.items():
+        if name in TIMES:
+            members[f"{name}_ms"] = milliseconds(value)
+        elif name in NUMBERS:
+            members[name] = limit(value, name, *NUMBERS[name])
+        else:
+            raise TypeError(f"a server has no {name}")
+    return members
+
+
+TIMES = ("auth_timeout", "frame_timeout", "stall", "idle", "drain")
+SMALL = (2**32 - 1,)
+NUMBERS: dict[str, tuple[int, ...]] = {
+    "max_connections": SMALL,
+    "max_unauthenticated": SMALL,
+    "max_commands": SMALL,
+    "max_transfers": SMALL,
+    "max_header": (),
+    "max_body": (),
+    "max_queue": (),
+    "max_memory": (),
+}
+
+# Seconds: the library's default of stall.
+STALL = 30.0
+
+MOST_WORKERS = 10_000
