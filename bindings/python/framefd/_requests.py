@@ -211,12 +211,11 @@ class Handler:
 def request_of(
     kind: type[AnyRequest], pointer: Pointer, view: int, kept: object
 ) -> AnyRequest | None:
-    """The request that the library shows; None if it is answered, since Python cannot read its
-    header."""
+    """The request that the library shows. None: there is no memory for it, or Python cannot read
+    its header. With the pointer it is ended, and its client gets an error reply."""
     try:
         return kind(pointer, view, kept)
-    except MalformedError as error:
-        untyped_done(pointer, error.code, str(error).encode())
+    except (MalformedError, MemoryError):
         return None
 
 
