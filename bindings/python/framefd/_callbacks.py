@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import operator
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
@@ -12,7 +15,7 @@ class Guarding(Protocol):
     """Makes functions callable by C."""
 
     def guarded(self, function: Callable[..., int], failed: int) -> Callable[..., Any]:
-        """A wrapper of a function for a CFUNCTYPE: if the function raises, C gets ``failed``."""
+        """A wrapper for a CFUNCTYPE: if the function raises, C gets ``failed``."""
 
 
 class Callbacks:
@@ -55,40 +58,50 @@ class Guard:
     Python runs its signal handlers, and so raises KeyboardInterrupt, at the entry of a
     function, outside of all its `try` blocks; ctypes then drops the exception and returns any
     number at all. Only a generator is entered inside of a `try`. So ctypes is given a class,
-    which keeps its arguments; to make a C number of the instance it looks up ``__index__``,
-    for which the generator is resumed. A class is slow to make and to free, so guards are
-    used again.
+    which keeps its arguments. To make a C number of the instance it looks up ``__index__``, a
+    look-up in a dict that notes the instance, and finds what resumes the generator. All of that
+    is in C. A class is slow to make and to free, so guards are used again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dead: int = 1) -> None:
         self.function: Callable[..., int] = nothing
         self.failed = 1
         self.raised: list[BaseException] = []
         self.report: Callable[[BaseException], None] = self.raised.append
-        self.kind: Any = type("Call", (Exception,), {})
+        # What C gets if the generator has ended.
+        self._dead = dead
+        self._calls: defaultdict[Any, Any] = defaultdict()
+        self.kind: Any = type(
+            "Call", (Exception,), {"__index__": property(self._calls.__getitem__)}
+        )
         self._begin()
 
     def _begin(self) -> None:
+        self._calls.clear()
         self.answers: Any = self._answers()
         next(self.answers)
-        self.kind.__index__ = property(self.answers.send)
+        resume = functools.partial(next, self.answers, self._dead)
+        self._calls.default_factory = itertools.repeat(resume).__next__
 
     def mend(self) -> None:
         """Begins again, if that is necessary."""
         if self.answers.gi_frame is None:
             self._begin()
 
-    def _answers(self) -> Generator[Callable[[], int], Exception, None]:
+    def _answers(self) -> Generator[int, None, None]:
         answer, call = self.failed, None
         while True:
             try:
-                call = yield answer.__index__
-                answer = self.function(*call.args)
-                call = None
+                while True:
+                    yield answer
+                    call, _ = self._calls.popitem()
+                    answer = self.function(*call.args)
+                    call = None
             except BaseException as error:
                 if call is None and isinstance(error, GeneratorExit):
                     return  # this generator is not needed any more
                 answer, call = self.failed, None
+                self._calls.clear()
                 self.report(error)
 
 
@@ -115,7 +128,7 @@ class Lasting:
             finally:
                 inside.discard(me)
 
-        guard = Guard()
+        guard = Guard(failed)
         guard.function, guard.failed, guard.report = function, failed, raised
         self._guards.append(guard)
         return ByThread(elsewhere, guard.kind)

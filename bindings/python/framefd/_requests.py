@@ -22,7 +22,7 @@ from ._views import four_numbers, memory
 #: is an empty reply, unless the handler has replied itself.
 Reply = Union[Header, BytesLike, tuple[Union[Header, None], BytesLike], None]
 
-INTERRUPTED = "the server was interrupted"
+INTERRUPTED = b"the server was interrupted"
 
 #: The members of a reply that the library writes.
 WRITTEN = {"status", "id", "data_size"}
@@ -37,17 +37,34 @@ untyped_reply = untyped("frame_connection_reply")
 untyped_done = untyped("frame_server_done")
 
 
+free = untyped("frame_connection_free")
+free.argtypes = [ctypes.c_void_p]
+free.restype = type  # of the number that ctypes takes for its result: int, whose call gives 0
+
+
+class Lent(Pointer):
+    """The connection of a request, which is the server's. With the last reference it is freed,
+    and if the request is not done, that ends it with an error reply.
+
+    A signal's handler runs when Python enters a function, and so would raise in a ``__del__``
+    in Python, which drops it, and would not free anything. So this one is in C: to look it up
+    frees the connection, and gives what can be called.
+    """
+
+    __del__ = property(free)
+
+
 class Base:
     """A request, in a blocking server and in asyncio."""
 
-    def __init__(self, pointer: Pointer, view: int, kept: object) -> None:
+    def __init__(self, pointer: Lent, view: int, kept: object) -> None:
         start, length, body, body_len = four_numbers(memory[view : view + VIEW_SIZE])
         self._text: bytes = memory[start : start + length]
         #: The header; its ``cmd`` is the command's name.
         self.header: Header = _headers.decode(self._text)
         #: The body; b"" for a handler that reads it from the connection.
         self.body: bytes = memory[body : body + body_len]
-        self._pointer = pointer
+        self._pointer: Pointer = pointer
         self._kept = kept
         self._blocking: Connection | None = None
 
@@ -104,7 +121,8 @@ class Base:
 
     def _done(self, code: int, message: str | None = None) -> None:
         """Gives the connection back to the server."""
-        pointer, self._pointer = self._pointer, CLOSED
+        pointer: Pointer = self._pointer
+        self._pointer = CLOSED
         if pointer is CLOSED:
             return
         if self._blocking is not None:
@@ -179,14 +197,20 @@ class Handler:
         # Serves requests in a loop of asyncio.
         self.loop: Any = None
 
-    def serve(self, _: object, pointer: Pointer, view: int) -> int:
+    def serve(self, _: object, pointer: Lent, view: int) -> int:
         """Called by the library for each request. The pointer owns its connection."""
         if self.loop is not None:
             self.loop.serve(self, pointer, view)
             return 0
         request = request_of(ServerRequest, pointer, view, self.kept)
-        if request is not None:
+        if request is None:
+            return 0
+        try:
             self.answer(request)
+        except BaseException:
+            # The traceback may keep the pointer for long. If the request is done, this is nothing.
+            untyped_done(pointer, ErrorCode.CANCELED, INTERRUPTED)
+            raise
         return 0
 
     def answer(self, request: ServerRequest) -> None:
@@ -202,14 +226,13 @@ class Handler:
         except BaseException as error:
             if self._has_threads:  # it has no thread in which that means anything
                 return request._failed(self.cmd, error, self.log)
-            request._done(ErrorCode.CANCELED, INTERRUPTED)
             raise
         else:
             request._done(0)
 
 
 def request_of(
-    kind: type[AnyRequest], pointer: Pointer, view: int, kept: object
+    kind: type[AnyRequest], pointer: Lent, view: int, kept: object
 ) -> AnyRequest | None:
     """The request that the library shows. None: there is no memory for it, or Python cannot read
     its header. With the pointer it is ended, and its client gets an error reply."""

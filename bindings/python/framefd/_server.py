@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Union
 
 from . import _abi, _files, _interrupts, _policies
@@ -20,14 +22,14 @@ from ._auth import KeyLike, Keyring, as_key, as_keyring, optional_text
 from ._callbacks import Lasting, inside
 from ._connection import Listener, ServerAddress, listen
 from ._contents import LocalFile, directory
-from ._core import Pointer, address_of
+from ._core import address_of, this_frame
 from ._descriptors import Descriptor, fileno
 from ._errors import BusyError, FrameTimeoutError, StateError, last_error
 from ._exec import ExecOptions
 from ._log import Log
 from ._native import lib
 from ._policies import FilePolicy
-from ._requests import Handler, Reply
+from ._requests import Handler, Lent, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -44,7 +46,7 @@ ServerKeys = Union[Keyring, Mapping[str, KeyLike], str, "os.PathLike[str]"]
 
 # The parameters of C callbacks as they are passed on here: a connection belongs to its pointer
 # from the beginning, whatever is raised.
-HandlerFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, Pointer, ctypes.c_void_p)
+HandlerFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, Lent, ctypes.c_void_p)
 LogFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p)
 
 
@@ -100,8 +102,26 @@ class Native(ctypes.c_void_p):
         # What C may call, and what it reads.
         self.kept: list[Any] = []
         self.process = os.getpid()
-        # Held while a thread, or a loop of asyncio, runs the server.
-        self.running = threading.Lock()
+        # What runs it: the frame of run(), or a Serving of asyncio. An exception of a signal's
+        # handler can keep a frame from saying that it has ended, but that is seen.
+        self.runner: list[FrameType | Serving] = []
+
+    def claim(self, me: FrameType | Serving) -> None:
+        """From now on ``me`` runs it. BusyError: something else does."""
+        with claiming:
+            if self.is_running():
+                raise BusyError("the server runs, or a handler calls this")
+            self.runner[:] = [me]
+
+    def is_running(self) -> bool:
+        for runner in self.runner:
+            if not isinstance(runner, FrameType):
+                return runner.is_running()
+            try:
+                runner.clear()
+            except RuntimeError:
+                return True
+        return False
 
     def stop(self) -> None:
         if self.value is not None and self.process == os.getpid():
@@ -133,12 +153,17 @@ def end_all() -> None:
     for native in list(living):
         native.stop()
         native.stop()
-        if native.process == os.getpid() and native.running.acquire(timeout=PATIENCE):
+        end = time.monotonic() + PATIENCE
+        while native.is_running() and time.monotonic() < end:
+            time.sleep(0.001)
+        if native.process == os.getpid():
             lib.frame_server_run(native)
 
 
 # Seconds at the end of the program for a server that another thread runs.
 PATIENCE = 5
+
+claiming = threading.Lock()
 
 
 class Server:
@@ -403,7 +428,7 @@ class Server:
         which can be called again. FrameTimeoutError: requests were cut, because ``drain``
         seconds had passed, or by a second stop(). BusyError: it runs.
         """
-        native = self._start()
+        native = self._start(this_frame())
         try:
             for handler in self._handlers:
                 if handler.is_async:
@@ -414,7 +439,7 @@ class Server:
                     pass
             self._finish(native)
         finally:
-            native.running.release()
+            native.runner.clear()
 
     async def serve(self) -> None:
         """The same in the running loop of asyncio, without a thread: handlers, async or not,
@@ -430,12 +455,8 @@ class Server:
     async def __aenter__(self) -> Server:
         from .aio._serving import Serving  # who does not use asyncio does not need it
 
-        native = self._start()
-        try:
-            self._serving = Serving(self, native, self._handlers)
-        except BaseException:
-            native.running.release()
-            raise
+        self._serving = serving = Serving(self)
+        serving.begin(self._start(serving))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -461,7 +482,8 @@ class Server:
         thread.start()
         try:
             yield self
-            self.stop()
+            if not self._stops:
+                self.stop()
             thread.join()
         finally:
             while thread.is_alive():
@@ -517,22 +539,20 @@ class Server:
             raise StateError("the server is closed")
         return native
 
-    def _start(self) -> Native:
-        """The server, which this thread or loop runs from now on."""
+    def _start(self, me: FrameType | Serving) -> Native:
+        """The server, which ``me`` runs from now on."""
         native = self._open()
-        if not native.running.acquire(blocking=False):
-            raise BusyError("the server runs, or a handler calls this")
         if self._is_over:
-            native.running.release()
             raise StateError("the server has stopped: make another one")
+        native.claim(me)
         return native
 
     def _poll_fd(self, native: Native) -> int:
         return self._done(lib.frame_server_poll_fd(native))
 
-    def _step(self, native: Native, time: int) -> bool:
+    def _step(self, native: Native, wait: int) -> bool:
         """One turn; False once the server has stopped."""
-        code = lib.frame_server_step(native, time)
+        code = lib.frame_server_step(native, wait)
         self._raise(native)
         if code == ErrorCode.CLOSED:
             return False
@@ -547,13 +567,17 @@ class Server:
         raised = native.lasting.raised
         if raised:
             native.lasting.mend()
-            error = raised[0]
+            error: BaseException | None = raised[0]
             raised.clear()
-            raise error
-        if _interrupts.raised:
-            kept = _interrupts.kept()
-            if kept is not None:
-                raise kept
+        elif _interrupts.raised:
+            error = _interrupts.kept()
+        else:
+            return
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # which has this frame in its traceback
 
     def _finish(self, native: Native) -> None:
         """After the last turn. FrameTimeoutError: something was cut."""

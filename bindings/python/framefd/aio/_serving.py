@@ -13,13 +13,13 @@ from .. import _headers
 from .._abi import ErrorCode
 from .._arguments import BytesLike
 from .._connection import Connection as BlockingConnection
-from .._core import Pointer
 from .._errors import FrameTimeoutError, StateError
 from .._headers import Header
 from .._requests import (
     INTERRUPTED,
     Base,
     Handler,
+    Lent,
     ServerRequest as BlockingRequest,
     check_header,
     reply_of,
@@ -110,22 +110,28 @@ class Serving:
     """A server while a loop runs it. The loop watches the one descriptor of the server, and
     those of connections for which a handler waits."""
 
-    def __init__(self, server: Server, native: Native, handlers: list[Handler]) -> None:
+    def __init__(self, server: Server) -> None:
         if server._takes_long and not server._workers:
             raise StateError("commands and files would hold up the loop: set workers=1")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._server, self._native = server, native
+        self._server = server
         self._tasks: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._fd = server._poll_fd(native)
-        for handler in handlers:
+
+    def begin(self, native: Native) -> None:
+        self._native = native
+        self._fd = self._server._poll_fd(native)
+        for handler in self._server._handlers:
             handler.loop = self
         self._loop.add_reader(self._fd, self._turn)
 
+    def is_running(self) -> bool:
+        return not (self._over.done() or self._loop.is_closed())
+
     # Requests.
 
-    def serve(self, handler: Handler, pointer: Pointer, view: int) -> None:
+    def serve(self, handler: Handler, pointer: Lent, view: int) -> None:
         """Called for each request, in the loop's thread or in one of the library."""
         begin: Callable[[Handler, Any], None]
         if handler.is_async:
@@ -163,7 +169,7 @@ class Serving:
         except Exception as error:
             request._failed(handler.cmd, error, handler.log)
         except BaseException:
-            request._done(ErrorCode.CANCELED, INTERRUPTED)
+            request._done(ErrorCode.CANCELED, INTERRUPTED.decode())
             raise
         else:
             request._done(0)
@@ -215,7 +221,7 @@ class Serving:
     async def end(self, *, stop: bool = True, at_once: bool = False) -> None:
         """Stops the server, and waits for its end. Each cancellation stops it again."""
         cancelled = False
-        for _ in range(stop + at_once):
+        for _ in range(self._server._stops, stop + at_once):
             self._server.stop()
         while not self._over.done():
             try:
@@ -230,7 +236,6 @@ class Serving:
                 await asyncio.wait(self._tasks)
             except asyncio.CancelledError:
                 cancelled = True
-        self._native.running.release()
         self._over.result()
         with contextlib.ExitStack() as stack:
             if at_once or cancelled:
