@@ -455,8 +455,10 @@ class Server:
     async def __aenter__(self) -> Server:
         from .aio._serving import Serving  # who does not use asyncio does not need it
 
-        self._serving = serving = Serving(self)
-        serving.begin(self._start(serving))
+        serving = Serving(self)
+        native = self._start(serving)
+        self._serving = serving
+        serving.begin(native)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

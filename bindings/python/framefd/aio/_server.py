@@ -85,7 +85,12 @@ async def _places(loop: asyncio.AbstractEventLoop, text: str) -> list[tuple[int,
         return [(socket.AF_VSOCK, (int(host.partition(":")[2]), int(port)))]
     if not host or not port.isdecimal():
         raise make(ErrorCode.INVAL, f"not an address: {text!r}")
-    found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    host = host.strip("[]")
+    kind: dict[str, Any] = {"type": socket.SOCK_STREAM}
+    try:
+        found = socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST, **kind)
+    except socket.gaierror:  # a name, which is looked up in a thread
+        found = await loop.getaddrinfo(host, port, **kind)
     return [(family, place) for family, _, _, _, place in found]
 
 

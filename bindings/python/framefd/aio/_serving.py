@@ -211,7 +211,7 @@ class Serving:
             try:
                 await asyncio.wait([self._over])
             except asyncio.CancelledError:
-                with contextlib.suppress(FrameTimeoutError):
+                with contextlib.suppress(FrameTimeoutError, asyncio.CancelledError):
                     await self.end()
                 if interrupted:
                     raise KeyboardInterrupt from None
