@@ -12,31 +12,39 @@ from pairs import Case, launch, plain
 
 class Values(Case):
     def test_values_are_set_and_got_and_a_stop_answers(self) -> None:
-        path = str(self.directory / "sock")
-        with launch.start(launch.program("c", "kv_server", f"unix:{path}")) as process:
-            try:
-                with connected(path) as conn:
-                    for number in range(3):
-                        ask(conn, {"cmd": "set", "key": f"k{number}"}, b"value %d" % number)
-                    ask(conn, {"cmd": "set", "key": "k1"}, b"")
-                    self.assertEqual(ask(conn, {"cmd": "get", "key": "k2"})[1], b"value 2")
-                    self.assertEqual(ask(conn, {"cmd": "get", "key": "k1"})[1], b"")
-                    for wrong, code in (
-                        ({"cmd": "get", "key": "x"}, "not_found"),
-                        ({"cmd": "get", "key": 7}, "bad_request"),
-                        ({"cmd": "set", "key": "x" * 64}, "too_big"),
-                        ({"cmd": "other"}, "unsupported"),
-                    ):
-                        self.assertEqual(ask(conn, wrong)[0]["code"], code)
-                    # The request has come when the signal does, and so it is answered.
-                    plain.write_frame(conn, {"cmd": "get", "key": "k0"})
-                    process.send_signal(signal.SIGTERM)
-                    reply = plain.read_frame(conn)
-                    self.assertEqual(reply and reply[1], b"value 0")
-                    self.assertIsNone(plain.read_frame(conn))
-                self.assertEqual(process.wait(launch.SECONDS), 0)
-            finally:
-                process.kill()
+        def check(language: str) -> None:
+            path = str(self.directory / language)
+            command = launch.program(language, "kv_server", f"unix:{path}")
+            with launch.start(command) as process:
+                try:
+                    with connected(path) as conn:
+                        self.talk(conn)
+                        # The request has come when the signal does, and so it is answered.
+                        plain.write_frame(conn, {"cmd": "get", "key": "k0"})
+                        process.send_signal(signal.SIGTERM)
+                        reply = plain.read_frame(conn)
+                        self.assertEqual(reply and reply[1], b"value 0")
+                        self.assertIsNone(plain.read_frame(conn))
+                    self.assertEqual(process.wait(launch.SECONDS), 0)
+                finally:
+                    process.kill()
+
+        self.each([(language,) for language in launch.LANGUAGES], check)
+
+    def talk(self, conn: socket.socket) -> None:
+        for number in range(3):
+            ask(conn, {"cmd": "set", "key": f"k{number}"}, b"value %d" % number)
+        ask(conn, {"cmd": "set", "key": "k1"}, b"")
+        self.assertEqual(ask(conn, {"cmd": "get", "key": "k2"})[1], b"value 2")
+        self.assertEqual(ask(conn, {"cmd": "get", "key": "k1"})[1], b"")
+        for wrong, code in (
+            ({"cmd": "get", "key": "x"}, "not_found"),
+            ({"cmd": "get", "key": 7}, "bad_request"),
+            ({"cmd": "get"}, "bad_request"),
+            ({"cmd": "set", "key": "x" * 64}, "too_big"),
+            ({"cmd": "other"}, "unsupported"),
+        ):
+            self.assertEqual(ask(conn, wrong)[0]["code"], code)
 
 
 def connected(path: str) -> socket.socket:
