@@ -5,7 +5,7 @@
  *   2  one message           sent or received on a raw descriptor                6
  *   3  headers               read and built, field by field                     12
  *   4  addresses             connect, listen, accept                             4
- *   5  connections           a conversation: messages, bodies, calls            20
+ *   5  connections           a conversation: messages, bodies, calls            21
  *   6  event loops           bytes in, frames out: no descriptor, no clock      10
  *   7  keys                  sealed connections, the plain handshake, key files, rings of keys 21
  *   8  commands, client      run at the peer, at once or streamed               11
@@ -15,7 +15,7 @@
  *  12  datagrams             frames and commands over UDP or Unix sockets        7
  *  13  serving               a server for connections, commands, files and requests of your own 13
  *  14  appendix              every error code, in words
- *                                                                     in all 120 functions
+ *                                                                     in all 121 functions
  *
  * For every function, unless its comment says otherwise:
  *
@@ -532,6 +532,26 @@ struct frame_connection_state {
  *
  * Returns 0, FRAME_EINVAL or FRAME_EBUSY; never FRAME_EBROKEN. */
 int frame_connection_inspect(struct frame_connection *c, struct frame_connection_state *out);
+
+/* A process at the other end of a Unix socket, as it was when it connected, began to listen, or
+ * made the pair: SO_PEERCRED of unix(7). */
+struct frame_credentials {
+    /* sizeof(struct frame_credentials). */
+    uint32_t size;
+    /* Its process id; 0 if it is in another pid namespace. The process may have ended since, and
+     * another one have the number. */
+    int32_t pid;
+    /* Its effective user id. */
+    uint32_t uid;
+    /* Its effective group id. */
+    uint32_t gid;
+};
+#define FRAME_CREDENTIALS_INIT { sizeof(struct frame_credentials), 0, 0, 0 }
+
+/* Writes to *out who is at the other end of a Unix socket, on either side of it.
+ *
+ * Returns 0, FRAME_ENOTSUP (another kind of descriptor), FRAME_EINVAL, FRAME_EBUSY. */
+int frame_connection_credentials(struct frame_connection *c, struct frame_credentials *out);
 
 /* Receives one message into newly allocated memory.
  *
@@ -1340,7 +1360,7 @@ struct exec_inquiry {
     /* The address of the client, as of frame_address(); NULL if it has none, or there is no
      * connection. */
     const char *address;
-    /* At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7). */
+    /* At a Unix socket the client's process; otherwise 0. See frame_credentials. */
     int32_t pid;
     /* The same: its user id; otherwise UINT32_MAX. */
     uint32_t uid;
@@ -1788,7 +1808,7 @@ struct frame_file_choice; /* section 11 */
 struct frame_file_inquiry {
     /* sizeof(struct frame_file_inquiry) of this library: members beyond it do not exist. */
     uint32_t size;
-    /* At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7). */
+    /* At a Unix socket the client's process; otherwise 0. See frame_credentials. */
     int32_t pid;
     /* "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
      * "get", if the reply could tell of bytes that are there (a put with an offset, a stat of the
@@ -2128,8 +2148,8 @@ struct frame_server_options {
     int32_t idle_ms;
     /* Milliseconds from frame_server_stop() to the end of what still runs; default 25 s. */
     int32_t drain_ms;
-    /* 0. */
-    uint32_t reserved;
+    /* How many users there are. */
+    uint32_t users_len;
     /* Bytes of a request's header; default 64 KiB, at most 16 MiB. */
     uint64_t max_header;
     /* Bytes of a request's body that a handler gets in memory; default 64 MiB, or
@@ -2154,6 +2174,10 @@ struct frame_server_options {
      * that served the request, on several at once. No call is left out, and the connection's next
      * request waits for it. A request begins with the last byte of its header. */
     void (*served)(void *context, const struct frame_served *request);
+    /* The user ids whose processes are served at Unix sockets, root no more than others; they are
+     * copied. NULL: whoever can connect, which the mode of the socket's file decides. Others are
+     * told `denied`. Clients at other sockets are not asked for a user. */
+    const uint32_t *users;
     /* Called before each wait, after each signal, and at least once a second, by the thread of
      * frame_server_run() or frame_server_step(), not with a timeout of 0; without workers also
      * while a request waits there. Return non-zero to end the call for the request, and then that
@@ -2163,7 +2187,7 @@ struct frame_server_options {
     void *context;
 };
 #define FRAME_SERVER_OPTIONS_INIT { sizeof(struct frame_server_options), 0, 0, 0, 0, 0, 0, \
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 
 /* A request that is over: it was served, refused or cut. Everything in it is valid until the
  * function returns that is told. */
@@ -2179,7 +2203,7 @@ struct frame_served {
     const char *key_id;
     /* The address of the client, as of frame_address(); NULL if it has none. */
     const char *address;
-    /* At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7). */
+    /* At a Unix socket the client's process; otherwise 0. See frame_credentials. */
     int32_t pid;
     /* The same: its user id; otherwise UINT32_MAX. */
     uint32_t uid;
@@ -2358,7 +2382,8 @@ struct frame_server_counts {
     uint64_t requests_now;
     /* Requests that got an error reply or were cut, and bytes that were no request. */
     uint64_t errors;
-    /* Connections that were closed because they proved no key, or not in time. */
+    /* Connections that were refused because they proved no key, or not in time, or because of
+     * their user. */
     uint64_t refused_auth;
     /* Connections that were refused or closed, and requests that were told `busy`, because of a
      * limit. */

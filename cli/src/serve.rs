@@ -76,6 +76,7 @@ fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Res
             ring: ring.cloned(),
             plain: arguments.plain,
             terms: terms(arguments.name.as_deref().unwrap_or_default())?,
+            users: None,
         },
         workers: thread::available_parallelism().map_or(2, usize::from),
         hello: true,

@@ -185,8 +185,70 @@ static void policies_choose_for_each_client(void)
     CHECK(unlink(path) == 0 && rmdir(roots[0]) == 0 && rmdir(roots[1]) == 0);
 }
 
+static int tell(void *context, struct frame_connection *c, const struct frame_view *request)
+{
+    struct frame_credentials who = FRAME_CREDENTIALS_INIT;
+    char text[64];
+    (void)context;
+    CHECK_RETURNS(0, frame_connection_credentials(c, &who));
+    snprintf(text, sizeof text, "%d %u %u", who.pid, who.uid, who.gid);
+    return frame_connection_reply(c, request->header, NULL, text, strlen(text), 0);
+}
+
+static void users_at_a_unix_socket_are_known(void)
+{
+    uint32_t users[2], wrong;
+    users[0] = 1;
+    users[1] = geteuid();
+    for (wrong = 0; wrong < 2; wrong++) {
+        struct frame_server_options opts = FRAME_SERVER_OPTIONS_INIT;
+        struct frame_server_counts counts = FRAME_SERVER_COUNTS_INIT;
+        struct frame_credentials who = FRAME_CREDENTIALS_INIT;
+        char address[64], expected[64];
+        struct frame_connection *c;
+        struct frame_server *s;
+        struct frame *reply;
+        pthread_t thread;
+        int fd, ends[2];
+        snprintf(address, sizeof address, "unix:@framefd-clients-%d", getpid());
+        CHECK((fd = frame_listen(address, 0, 0)) >= 0);
+        users[1] += wrong;
+        opts.users = users;
+        opts.users_len = 2;
+        CHECK_RETURNS(0, frame_server_new(&opts, &s));
+        memset(users, 0xff, sizeof users); /* they were copied */
+        CHECK_RETURNS(0, frame_server_handle(s, "who", tell, NULL, 0));
+        CHECK_RETURNS(0, frame_server_listen(s, fd));
+        thread = start(s);
+        c = client(address);
+        CHECK_RETURNS(0, frame_connection_credentials(c, &who));
+        CHECK(who.pid == getpid() && who.uid == geteuid() && who.gid == getegid());
+        snprintf(expected, sizeof expected, "%d %u %u", getpid(), geteuid(), getegid());
+        if (!wrong)
+            ask(c, "{\"cmd\":\"who\"}", "", expected);
+        else
+            CHECK_RETURNS(FRAME_EREMOTE_DENIED,
+                          frame_connection_call(c, "{\"cmd\":\"who\"}", NULL, 0, LONG_MS, &reply));
+        CHECK_RETURNS(0, frame_server_counters(s, &counts));
+        CHECK(counts.refused_auth == wrong);
+        frame_connection_free(c);
+        stop(s, thread);
+        close(fd);
+        users[0] = 1;
+        users[1] = geteuid();
+        CHECK(pipe(ends) == 0);
+        CHECK_RETURNS(0, frame_connection_new(ends[0], -1, NULL, &c));
+        CHECK_RETURNS(FRAME_ENOTSUP, frame_connection_credentials(c, &who));
+        CHECK_RETURNS(FRAME_EINVAL, frame_connection_credentials(c, NULL));
+        frame_connection_free(c);
+        close(ends[0]);
+        close(ends[1]);
+    }
+}
+
 int main(void)
 {
+    users_at_a_unix_socket_are_known();
     policies_choose_for_each_client();
     return 0;
 }

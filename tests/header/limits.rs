@@ -206,6 +206,18 @@ const PLACES: &[(&str, &[u64])] = &[
         ],
     ),
     ("_files.py", &[ms(STALL_TIMEOUT), MAX_BODY, REFUSED / 2]),
+    (
+        "_server.py",
+        &[
+            n(CONNECTIONS),
+            MAX_HEADER,
+            MAX_BODY,
+            SERVER_MEMORY,
+            MAX_QUEUE,
+            REFUSED,
+            ms(COMMAND_TIME),
+        ],
+    ),
     ("_frames.py", &[MAX_HEADER, MAX_BODY, MAX_DEPTH as u64]),
     ("_core.py", &[LINGER]),
     // Pieces of at most 1 MiB are what the package asks for.
@@ -277,9 +289,13 @@ fn stated_in_documents() -> Vec<(String, String)> {
     for file in ["protocol.md", "security.md", "embedding.md", "serving.md"] {
         let text = fs::read_to_string(crate::root().join("docs").join(file)).unwrap();
         found.push((file.to_owned(), String::new()));
-        let mut heading = "";
+        let (mut heading, mut is_code) = ("", false);
         for line in text.lines() {
-            if let Some(title) = line.strip_prefix('#') {
+            if line.starts_with("```") {
+                is_code = !is_code;
+            } else if is_code {
+                // A program has numbers of its own.
+            } else if let Some(title) = line.strip_prefix('#') {
                 heading = title.trim_start_matches('#').trim();
                 found.push((format!("{file}: {heading}"), String::new()));
             } else if heading == "Limits" && line.starts_with("| ") {

@@ -76,6 +76,7 @@ A parameter timeout_ms is as for poll(2): 0 does not wait, -1 waits forever, and
 FRAME_DEFAULT_TIMEOUT is the connection's own.",
         sources: &[
             "connection/mod",
+            "connection/credentials",
             "connection/receive",
             "connection/send",
             "connection/exchange",

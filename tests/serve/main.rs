@@ -140,7 +140,7 @@ fn keyed() -> Access {
     for (id, byte) in [(b"a", 1), (b"b", 2)] {
         ring.add(KeyId::new(id).unwrap(), key(byte)).unwrap();
     }
-    Access { ring: Some(Arc::new(ring)), plain: true, terms: Terms::default() }
+    Access { ring: Some(Arc::new(ring)), plain: true, ..Access::default() }
 }
 
 /// The same for sealed connections.

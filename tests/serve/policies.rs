@@ -3,19 +3,19 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use framefd::exec::{self, ExecRequest, Outcome, Request as ExecCommand};
 use framefd::file::{self, Rights, Transfer};
 use framefd::frame::{Connection, ConnectionOptions, Credentials};
-use framefd::serve::{Commands, Files, Server, ServerOptions};
+use framefd::serve::{Access, BodyMode, Commands, Files, Server, ServerOptions};
 use framefd::{Error, ErrorKind};
 
 use crate::common::exec::LONG;
 use crate::common::kind;
-use crate::{Running, WORKERS, key, keyed};
+use crate::{Running, WORKERS, echo, key, keyed, prove, sealed};
 
 /// Nobody's.
 const USER: u32 = 64_331;
@@ -182,29 +182,96 @@ fn a_policy_chooses_what_each_client_may_do_with_files_and_where() {
     }
 }
 
-#[test]
-fn a_policy_sees_the_process_at_a_unix_socket() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let server = Arc::new(Server::new(ServerOptions::default()).unwrap());
-    let noted = Arc::clone(&seen);
-    let policy = move |inquiry: &exec::Inquiry<'_>, _: &mut exec::Choice| {
-        let client = &inquiry.client;
-        noted.lock().unwrap().push((client.key().is_some(), client.credentials()));
+/// A server at a Unix socket, which says who its client is.
+fn at_a_unix_socket(
+    access: Access,
+    look: impl FnOnce(&Server, &dyn Fn() -> Connection<'static>) + Send,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let options = ServerOptions { access, workers: 1, ..ServerOptions::default() };
+    let server = Server::new(options).unwrap();
+    server.listen(OwnedFd::from(UnixListener::bind(&path).unwrap())).unwrap();
+    server
+        .handle("who", BodyMode::Whole, |connection, request| {
+            let Credentials { pid, uid, gid } = request.client.credentials().unwrap();
+            assert_eq!(request.client.address().as_deref(), Some("unix:"));
+            let who = format!("{pid} {uid} {gid}");
+            connection.reply(request.header.text(), None, who.as_bytes(), None)
+        })
+        .unwrap();
+    let policy = |inquiry: &exec::Inquiry<'_>, _: &mut exec::Choice| {
+        let pid = inquiry.client.credentials().unwrap().pid;
+        assert_eq!(pid, std::process::id().cast_signed());
         Ok(())
     };
     let policy = Some(Box::new(policy) as _);
     server.serve_commands(Commands { policy, ..Commands::default() }).unwrap();
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    server.add(OwnedFd::from(theirs)).unwrap();
-    let (own, stopper) = (Arc::clone(&server), server.stopper());
-    let running = std::thread::spawn(move || own.run());
-    let mut client = Connection::new(OwnedFd::from(ours), ConnectionOptions::default()).unwrap();
-    run(&mut client, "true").unwrap();
-    drop(client);
-    stopper.stop();
-    running.join().unwrap().unwrap();
-    let pid = std::process::id().cast_signed();
-    let uid = rustix::process::geteuid().as_raw();
-    let gid = rustix::process::getegid().as_raw();
-    assert_eq!(*seen.lock().unwrap(), [(false, Some(Credentials { pid, uid, gid }))]);
+    let connect = || {
+        let socket = UnixStream::connect(&path).unwrap();
+        Connection::new(OwnedFd::from(socket), ConnectionOptions::default()).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| server.run());
+        let stopper = server.stopper();
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            look(&server, &connect);
+        }));
+        stopper.stop();
+        running.join().unwrap().unwrap();
+        looked.unwrap();
+    });
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[test]
+fn the_process_at_a_unix_socket_is_known() {
+    at_a_unix_socket(Access::default(), |_, connect| {
+        let mut client = connect();
+        let reply = client.call(r#"{"cmd":"who"}"#, b"", LONG).unwrap();
+        let gid = rustix::process::getegid().as_raw();
+        let expected = format!("{} {} {gid}", std::process::id(), own_uid());
+        assert_eq!(reply.body, expected.as_bytes());
+        run(&mut client, "true").unwrap();
+        // It works both ways.
+        let server = client.client().credentials().unwrap();
+        assert_eq!((server.pid, server.uid), (std::process::id().cast_signed(), own_uid()));
+    });
+}
+
+#[test]
+fn only_these_users_are_served_at_a_unix_socket() {
+    for ring in [false, true] {
+        let access = |users| {
+            let access = if ring { sealed() } else { Access::default() };
+            Access { users: Some(users), ..access }
+        };
+        let start = |connect: &dyn Fn() -> Connection<'static>| {
+            let mut client = connect();
+            if ring {
+                prove(&mut client, &sealed());
+            }
+            client
+        };
+        at_a_unix_socket(access(vec![1, own_uid()]), |server, connect| {
+            start(connect).call(r#"{"cmd":"who"}"#, b"", LONG).unwrap();
+            assert_eq!(server.counters().refused_auth, 0);
+        });
+        at_a_unix_socket(access(vec![own_uid() + 1]), |server, connect| {
+            let mut client = start(connect);
+            let error = client.call(r#"{"cmd":"who"}"#, b"", LONG).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RemoteDenied);
+            assert!(error.detail().contains("this user may not use the server"), "{error}");
+            assert_eq!(kind(client.next(LONG)), ErrorKind::Closed);
+            assert_eq!(server.counters().refused_auth, 1);
+        });
+    }
+    // Nobody is asked for a user elsewhere.
+    let access = Access { users: Some(vec![]), ..Access::default() };
+    let running = Running::start(ServerOptions { access, ..ServerOptions::default() }, |_| ());
+    echo(&mut running.client(), "over TCP").unwrap();
+    running.stop();
 }

@@ -142,7 +142,7 @@ fn nothing_is_served_before_a_key_is_proved() {
         let running = Running::start(options, |server| {
             server
                 .handle("who", BodyMode::Whole, |connection, request| {
-                    let who = request.key.as_str().as_bytes();
+                    let who = request.client.key().unwrap().as_str().as_bytes();
                     connection.reply(request.header.text(), None, who, None)
                 })
                 .unwrap();
@@ -430,7 +430,7 @@ fn a_sealed_connection_is_served_like_a_plain_one() {
             server.serve_commands(Commands::default()).unwrap();
             server
                 .handle("who", BodyMode::Whole, |connection, request| {
-                    let who = request.key.as_str().as_bytes();
+                    let who = request.client.key().unwrap().as_str().as_bytes();
                     connection.reply(request.header.text(), None, who, None)
                 })
                 .unwrap();

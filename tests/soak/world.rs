@@ -105,7 +105,8 @@ impl World {
     pub fn access(&self) -> Access {
         let ring = Keyring::new();
         ring.add(id(), key()).unwrap();
-        Access { ring: Some(Arc::new(ring)), plain: !self.sealed, terms: Terms::default() }
+        let ring = Some(Arc::new(ring));
+        Access { ring, plain: !self.sealed, ..Access::default() }
     }
 }
 

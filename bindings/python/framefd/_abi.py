@@ -326,6 +326,15 @@ class FrameConnectionState(SizedStructure):
     ]
 
 
+class FrameCredentials(SizedStructure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("pid", c_int32),
+        ("uid", c_uint32),
+        ("gid", c_uint32),
+    ]
+
+
 AuthOptionsInterrupted = CFUNCTYPE(c_int, c_void_p)
 
 
@@ -614,7 +623,7 @@ class FrameServerOptions(SizedStructure):
         ("stall_ms", c_int32),
         ("idle_ms", c_int32),
         ("drain_ms", c_int32),
-        ("reserved", c_uint32),
+        ("users_len", c_uint32),
         ("max_header", c_uint64),
         ("max_body", c_uint64),
         ("max_queue", c_uint64),
@@ -623,6 +632,7 @@ class FrameServerOptions(SizedStructure):
         ("server_name", c_char_p),
         ("log", FrameServerOptionsLog),
         ("served", FrameServerOptionsServed),
+        ("users", POINTER(c_uint32)),
         ("interrupted", FrameServerOptionsInterrupted),
         ("context", c_void_p),
     ]
@@ -698,6 +708,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "frame_connection_abort": (c_int, (c_void_p,)),
     "frame_connection_unread": (c_int, (c_void_p, POINTER(c_void_p), POINTER(c_size_t))),
     "frame_connection_inspect": (c_int, (c_void_p, POINTER(FrameConnectionState))),
+    "frame_connection_credentials": (c_int, (c_void_p, POINTER(FrameCredentials))),
     "frame_connection_recv": (c_int, (c_void_p, c_int, POINTER(c_void_p))),
     "frame_connection_next": (c_int64, (c_void_p, POINTER(FrameView), c_size_t, c_int)),
     "frame_connection_recv_header": (

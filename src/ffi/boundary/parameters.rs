@@ -420,6 +420,17 @@ impl Texts {
     }
 }
 
+/// The `len` user or group ids that a member of a struct points to; NULL is accepted for none.
+pub fn numbers(member: *const u32, len: u64, what: &str) -> Result<Vec<u32>> {
+    let refused = || invalid(format!("{what}_len is {len}"));
+    let len = usize::try_from(len).ok().filter(|len| *len <= MAX_IDS).ok_or_else(refused)?;
+    let bytes = Bytes::of(member.cast()).get(len * size_of::<u32>(), what)?;
+    Ok(bytes.as_chunks().0.iter().map(|number| u32::from_ne_bytes(*number)).collect())
+}
+
+/// As many groups as Linux takes.
+const MAX_IDS: usize = 65_536;
+
 /// `void *context`: passed to a callback and not used otherwise.
 #[derive(Clone, Copy)]
 #[repr(transparent)]

@@ -1,11 +1,13 @@
 //! A conversation over one or two descriptors: how it is made, inspected and ended.
 
 mod address;
+mod credentials;
 mod exchange;
 mod receive;
 mod send;
 
 pub use address::*;
+pub use credentials::*;
 pub use exchange::*;
 pub(in crate::ffi) use receive::length;
 pub use receive::*;

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::hook::hook;
 use crate::ffi::boundary::options::{self, FRAME_NO_TIMEOUT, SizedStruct, limit, time};
-use crate::ffi::boundary::parameters::{Bytes, Context, Text, Texts};
+use crate::ffi::boundary::parameters::{Context, Text, Texts, numbers};
 use crate::ffi::boundary::policy::{self, CArray, ClientText, c_string, pointer};
 use crate::io::process::environment::{Base, Environment};
 use crate::io::process::spawn::Confinement;
@@ -56,7 +56,7 @@ pub struct ExecInquiry {
     /// The address of the client, as of frame_address(); NULL if it has none, or there is no
     /// connection.
     pub address: *const c_char,
-    /// At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7).
+    /// At a Unix socket the client's process; otherwise 0. See frame_credentials.
     pub pid: i32,
     /// The same: its user id; otherwise UINT32_MAX.
     pub uid: u32,
@@ -302,15 +302,8 @@ impl ExecChoice {
             choice.directory = Some(std::ffi::OsStr::from_bytes(path).into());
         }
         choice.environment.additions.extend(variables(self.env)?);
-        choice.groups = self.groups()?;
+        choice.groups = numbers(self.groups, self.groups_len, "groups")?;
         Ok(())
-    }
-
-    fn groups(&self) -> Result<Vec<u32>> {
-        let len = usize::try_from(self.groups_len).ok().filter(|len| *len <= MAX_GROUPS);
-        let len = len.ok_or_else(|| invalid(format!("groups_len is {}", self.groups_len)))?;
-        let bytes = Bytes::of(self.groups.cast()).get(len * size_of::<u32>(), "groups")?;
-        Ok(bytes.as_chunks().0.iter().map(|number| u32::from_ne_bytes(*number)).collect())
     }
 }
 
@@ -360,6 +353,3 @@ fn grace(milliseconds: i32, default: Duration, what: &str) -> Result<Duration> {
     time(milliseconds, Some(default), what)?
         .ok_or_else(|| invalid(format!("{what} cannot be FRAME_NO_TIMEOUT")))
 }
-
-/// The groups that Linux takes.
-const MAX_GROUPS: usize = 65_536;

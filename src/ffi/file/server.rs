@@ -27,7 +27,7 @@ use crate::ops::file::{self, Choice, Inquiry, Policy, Rights, ServeOptions, Serv
 pub struct FrameFileInquiry {
     /// sizeof(struct frame_file_inquiry) of this library: members beyond it do not exist.
     pub size: u32,
-    /// At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7).
+    /// At a Unix socket the client's process; otherwise 0. See frame_credentials.
     pub pid: i32,
     /// "put", "get", "stat", "list", "mkdir" or "symlink": first the cmd of the request. Then
     /// "get", if the reply could tell of bytes that are there (a put with an offset, a stat of the

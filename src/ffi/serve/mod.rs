@@ -340,7 +340,8 @@ pub struct FrameServerCounts {
     pub requests_now: u64,
     /// Requests that got an error reply or were cut, and bytes that were no request.
     pub errors: u64,
-    /// Connections that were closed because they proved no key, or not in time.
+    /// Connections that were refused because they proved no key, or not in time, or because of
+    /// their user.
     pub refused_auth: u64,
     /// Connections that were refused or closed, and requests that were told `busy`, because of a
     /// limit.

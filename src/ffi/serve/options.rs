@@ -10,7 +10,7 @@ use crate::ffi::auth::AuthKeyring;
 use crate::ffi::boundary::arguments::invalid;
 use crate::ffi::boundary::hook;
 use crate::ffi::boundary::options::{self, SizedStruct, limit, time};
-use crate::ffi::boundary::parameters::{Context, Ref, Text};
+use crate::ffi::boundary::parameters::{Context, Ref, Text, numbers};
 use crate::limits;
 use crate::ops::serve::{Access, Level, Limits, LogFunction, ServedFunction, ServerOptions};
 use crate::wire::seal::terms::{ServerName, Terms};
@@ -64,8 +64,8 @@ pub struct FrameServerOptions {
     pub idle_ms: i32,
     /// Milliseconds from frame_server_stop() to the end of what still runs; default 25 s.
     pub drain_ms: i32,
-    /// 0.
-    pub reserved: u32,
+    /// How many users there are.
+    pub users_len: u32,
     /// Bytes of a request's header; default 64 KiB, at most 16 MiB.
     pub max_header: u64,
     /// Bytes of a request's body that a handler gets in memory; default 64 MiB, or
@@ -90,6 +90,10 @@ pub struct FrameServerOptions {
     /// that served the request, on several at once. No call is left out, and the connection's next
     /// request waits for it. A request begins with the last byte of its header.
     pub served: Option<unsafe extern "C" fn(context: *mut c_void, request: *const FrameServed)>,
+    /// The user ids whose processes are served at Unix sockets, root no more than others; they are
+    /// copied. NULL: whoever can connect, which the mode of the socket's file decides. Others are
+    /// told `denied`. Clients at other sockets are not asked for a user.
+    pub users: *const u32,
     /// Called before each wait, after each signal, and at least once a second, by the thread of
     /// frame_server_run() or frame_server_step(), not with a timeout of 0; without workers also
     /// while a request waits there. Return non-zero to end the call for the request, and then that
@@ -106,7 +110,6 @@ impl FrameServerOptions {
     pub(super) fn convert(&self) -> Result<ServerOptions> {
         let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO;
         options::flags(self.flags, known, "frame_server_options.flags")?;
-        options::unused(self.reserved, "frame_server_options.reserved")?;
         let plain = self.flags & FRAME_SERVER_PLAIN != 0;
         if plain && !self.server_name.is_null() {
             return Err(options::not_here("server_name", "FRAME_SERVER_PLAIN"));
@@ -115,7 +118,12 @@ impl FrameServerOptions {
         let name = name.map_or(Ok(ServerName::default()), ServerName::new)?;
         let ring = Ref::of(self.ring).optional().map(AuthKeyring::shared);
         Ok(ServerOptions {
-            access: Access { ring, plain, terms: Terms { name, client_serves: false } },
+            access: Access {
+                ring,
+                plain,
+                terms: Terms { name, client_serves: false },
+                users: self.users()?,
+            },
             workers: self.workers as usize,
             hello: self.flags & FRAME_SERVER_HELLO != 0,
             limits: self.limits()?,
@@ -130,6 +138,13 @@ impl FrameServerOptions {
             served: self.served(),
             interrupted: self.interrupted.map(|asked| Arc::from(hook::hook(asked, self.context))),
         })
+    }
+
+    fn users(&self) -> Result<Option<Vec<u32>>> {
+        if self.users.is_null() && self.users_len == 0 {
+            return Ok(None);
+        }
+        numbers(self.users, u64::from(self.users_len), "users").map(Some)
     }
 
     fn limits(&self) -> Result<Limits> {

@@ -26,7 +26,7 @@ pub struct FrameServed {
     pub key_id: *const c_char,
     /// The address of the client, as of frame_address(); NULL if it has none.
     pub address: *const c_char,
-    /// At a Unix socket the client's process; otherwise 0. See SO_PEERCRED of unix(7).
+    /// At a Unix socket the client's process; otherwise 0. See frame_credentials.
     pub pid: i32,
     /// The same: its user id; otherwise UINT32_MAX.
     pub uid: u32,

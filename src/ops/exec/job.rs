@@ -24,16 +24,16 @@ pub(super) struct Job<'a> {
     pub(super) request: ExecRequest,
     pub(super) limits: Limits,
     directory: Option<PathBuf>,
-    choice: Choice,
+    /// What a policy has made of the options.
+    choice: Option<Choice>,
     options: &'a ServeOptions<'a>,
 }
 
 impl<'a> Job<'a> {
     pub(super) fn new(request: ExecRequest, options: &'a ServeOptions<'a>) -> Job<'a> {
-        let choice = options.choice();
-        let limits = narrowed(&choice.limits, &request);
-        let directory = directory_of(&request, &choice);
-        Job { request, limits, directory, choice, options }
+        let limits = narrowed(&options.limits, &request);
+        let directory = directory_of(&request, options.directory.as_ref());
+        Job { request, limits, directory, choice: None, options }
     }
 
     /// Reads a request, and the length of the front of its body, which [`unpack`](Self::unpack)
@@ -104,9 +104,11 @@ impl<'a> Job<'a> {
     ) -> Result<()> {
         let Some(policy) = self.options.policy else { return Ok(()) };
         let inquiry = Inquiry { command: text, request: &self.request, header, client };
-        policy(&inquiry, &mut self.choice)?;
-        self.limits = narrowed(&self.choice.limits, &self.request);
-        self.directory = directory_of(&self.request, &self.choice);
+        let mut choice = self.options.choice();
+        policy(&inquiry, &mut choice)?;
+        self.limits = narrowed(&choice.limits, &self.request);
+        self.directory = directory_of(&self.request, choice.directory.as_ref());
+        self.choice = Some(choice);
         Ok(())
     }
 
@@ -133,7 +135,12 @@ impl<'a> Job<'a> {
             }
             Some(argv) => Command::argv(argv.iter().map(String::as_bytes).collect()),
         };
-        command.environment = self.choice.environment.clone();
+        let options = self.options;
+        let (environment, confinement, groups) = match &self.choice {
+            Some(choice) => (&choice.environment, choice.confinement, &choice.groups),
+            None => (&options.environment, options.confinement, &options.groups),
+        };
+        command.environment = environment.clone();
         let additions = self.request.env.iter().flatten();
         command
             .environment
@@ -141,8 +148,8 @@ impl<'a> Job<'a> {
             .extend(additions.map(|(name, value)| (name.clone().into(), value.clone().into())));
         command.directory = self.directory.as_deref();
         command.stdio = stdio_of(&self.request);
-        command.confinement = self.choice.confinement;
-        command.groups.clone_from(&self.choice.groups);
+        command.confinement = confinement;
+        command.groups.clone_from(groups);
         Ok(command)
     }
 }
@@ -169,10 +176,10 @@ fn stdio_of(request: &ExecRequest) -> Stdio {
     }
 }
 
-fn directory_of(request: &ExecRequest, choice: &Choice) -> Option<PathBuf> {
-    match (&choice.directory, &request.cwd) {
+fn directory_of(request: &ExecRequest, directory: Option<&PathBuf>) -> Option<PathBuf> {
+    match (directory, &request.cwd) {
         (Some(directory), Some(cwd)) => Some(directory.join(cwd)),
-        (directory, None) => directory.clone(),
+        (directory, None) => directory.cloned(),
         (None, Some(cwd)) => Some(cwd.into()),
     }
 }

@@ -27,6 +27,11 @@ impl<'a> Client<'a> {
         Client { key: None, origin: Origin::Socket(fd) }
     }
 
+    /// The same with a key that it has proved.
+    pub(crate) fn with_key(self, key: Option<&'a KeyId>) -> Client<'a> {
+        Client { key, ..self }
+    }
+
     /// One whose address was looked up before.
     pub(crate) fn known(
         key: Option<&'a KeyId>,

@@ -22,7 +22,7 @@ use super::listening::{Listener, QUIT, STOP, TIMER};
 use super::locked;
 use super::log::{Level, add, take};
 use super::options::ServerOptions;
-use super::peer::{Lane, Next, Peer, Pending};
+use super::peer::{Lane, Next, Peer, Pending, Refused};
 use super::pool::Pool;
 use super::resting::Kept;
 use super::served::Audit;
@@ -158,14 +158,21 @@ impl Engine {
         from: Option<SocketAddrAny>,
     ) {
         let limits = self.common.limits();
-        let needs_key = self.common.options.access.ring.is_some();
-        let (token, evicted, is_refused) = {
+        let access = &self.common.options.access;
+        let needs_key = access.ring.is_some();
+        let is_wrong_user = !access.admits(&connection.client());
+        let (token, evicted, refused) = {
             let mut table = locked(&self.table);
-            let is_refused = table.count() - table.pending() >= limits.max_connections;
-            let is_pending = needs_key || is_refused;
+            let is_one_too_many = table.count() - table.pending() >= limits.max_connections;
+            let is_pending = needs_key || is_wrong_user || is_one_too_many;
             let is_full = is_pending && table.pending() >= limits.max_unauthenticated;
             let evicted = if is_full { table.evict() } else { None };
-            (table.insert(connection.handle(), is_pending), evicted, is_refused)
+            let refused = match (is_wrong_user, is_one_too_many) {
+                (true, _) => Some(Refused::User),
+                (false, true) => Some(Refused::TooMany),
+                (false, false) => None,
+            };
+            (table.insert(connection.handle(), is_pending), evicted, refused)
         };
         add(&self.common.counts.connections, 1);
         add(&self.common.counts.connections_now, 1);
@@ -181,8 +188,13 @@ impl Engine {
         }
         let audited = self.common.options.served.is_some();
         let audit = audited.then(|| Box::new(Audit::new(&connection, from)));
-        let mut peer = Box::new(Peer::new(connection, needs_key, is_refused, audit));
+        let mut peer = Box::new(Peer::new(connection, needs_key, refused, audit));
         self.common.log.line(Level::Debug, format_args!("{}: connected", peer.who()));
+        if is_wrong_user {
+            add(&self.common.counts.refused_auth, 1);
+            let text = format_args!("{}: refused: its user may not use the server", peer.who());
+            self.common.log.line(Level::Warning, text);
+        }
         let next = peer.begin(&self.common);
         self.proceed(token, peer, next);
     }

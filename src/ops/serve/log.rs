@@ -117,7 +117,8 @@ counters! {
     requests_now,
     /// Requests that got an error reply or were cut, and bytes that were no request.
     errors,
-    /// Connections that were closed because they proved no key, or not in time.
+    /// Connections that were refused because they proved no key, or not in time, or because of
+    /// their user.
     refused_auth,
     /// Connections that were refused or closed, and requests that were told `busy`, because of a
     /// limit.

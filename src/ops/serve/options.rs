@@ -10,7 +10,7 @@ use super::served::ServedFunction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::ops::auth::keyring::Keyring;
-use crate::ops::frame::ConnectionOptions;
+use crate::ops::frame::{Client, ConnectionOptions};
 use crate::wire::seal::terms::Terms;
 
 /// Who may use a server.
@@ -25,6 +25,18 @@ pub struct Access {
     pub plain: bool,
     /// What the clients of sealed connections know beforehand.
     pub terms: Terms,
+    /// The users whose processes are served at Unix sockets, root no more than others; `None`:
+    /// whoever can connect, which the mode of the socket's file decides. Other users are told
+    /// `denied`. Clients at other sockets are not asked for a user.
+    pub users: Option<Vec<u32>>,
+}
+
+impl Access {
+    /// Whether the user of a client at a Unix socket is among those that are served.
+    pub(super) fn admits(&self, client: &Client<'_>) -> bool {
+        let Some(users) = &self.users else { return true };
+        client.credentials().is_none_or(|credentials| users.contains(&credentials.uid))
+    }
 }
 
 /// Limits of a server. Each is reached by peers only, and holds for all of them together or for

@@ -15,7 +15,7 @@ use crate::io::poller::{Interest, is_readable};
 use crate::io::stream::address;
 use crate::limits;
 use crate::ops::exec;
-use crate::ops::frame::{Ahead, Connection};
+use crate::ops::frame::{Ahead, Client, Connection};
 use crate::wire::auth::KeyId;
 use crate::wire::escape;
 use crate::wire::json::header::Header;
@@ -64,6 +64,14 @@ pub(super) enum Waits {
     End,
 }
 
+/// Why a connection is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    TooMany,
+    /// The user at its Unix socket.
+    User,
+}
+
 /// What became of a request.
 pub(super) enum Dispatched {
     Served,
@@ -94,8 +102,8 @@ pub(super) struct Peer {
     pub(super) connection: Option<Connection<'static>>,
     pub(super) key: KeyId,
     pub(super) is_authenticated: bool,
-    /// Its first request is told `busy`.
-    pub(super) is_refused: bool,
+    /// Why its first request is refused.
+    pub(super) refused: Option<Refused>,
     /// It has had no request yet.
     pub(super) is_fresh: bool,
     /// It ends, see above.
@@ -138,7 +146,7 @@ impl Peer {
     pub(super) fn new(
         connection: Connection<'static>,
         needs_key: bool,
-        is_refused: bool,
+        refused: Option<Refused>,
         audit: Option<Box<Audit>>,
     ) -> Peer {
         let now = Instant::now();
@@ -146,7 +154,7 @@ impl Peer {
             connection: Some(connection),
             key: KeyId::default(),
             is_authenticated: !needs_key,
-            is_refused,
+            refused,
             is_fresh: true,
             is_ending: false,
             is_open: false,
@@ -225,7 +233,7 @@ impl Peer {
 
     /// The key is proved. The first request may have come with it; another turn serves that.
     pub(super) fn proved(&mut self, common: &Common, is_one_too_many: bool) -> Next {
-        self.is_refused |= is_one_too_many;
+        self.refused = self.refused.or(is_one_too_many.then_some(Refused::TooMany));
         self.holds = true;
         self.wait(common, Instant::now(), Waits::Request, true).at_once()
     }
@@ -345,7 +353,7 @@ impl Peer {
         }
         // What it waits for next begins anew.
         (self.waits, self.is_fresh) = (Waits::Nothing, false);
-        if self.is_refused || self.is_ending || connection.to_receive() > limits::REFUSED {
+        if self.refused.is_some() || self.is_ending || connection.to_receive() > limits::REFUSED {
             return Ok(Some(self.begin_end(common)));
         }
         Ok(None)
@@ -358,9 +366,16 @@ impl Peer {
         else {
             return Err(lost());
         };
-        if self.is_refused {
-            add(&common.counts.refused_limit, 1);
-            return self.refuse(common, &header, ErrorKind::Busy, "too many connections");
+        match self.refused {
+            None => {}
+            Some(Refused::TooMany) => {
+                add(&common.counts.refused_limit, 1);
+                return self.refuse(common, &header, ErrorKind::Busy, "too many connections");
+            }
+            Some(Refused::User) => {
+                let detail = "this user may not use the server";
+                return self.refuse(common, &header, ErrorKind::Denied, detail);
+            }
         }
         let cmd = match header.string("cmd") {
             Ok(cmd) => cmd,
@@ -418,8 +433,10 @@ impl Peer {
         let (accepted, fd) = (connection.accepted(), connection.read_fd());
         let (begun, request) = (Instant::now(), Handed { header, accepted, fd });
         let counted = common.count_request();
-        let outcome =
-            handler.serve(connection, &Request { header: &request.header, body, key: &self.key });
+        let client = fd.map_or_else(Client::default, Client::at);
+        let key = common.options.access.ring.is_some().then_some(&self.key);
+        let asked = Request { header: &request.header, body, client: client.with_key(key) };
+        let outcome = handler.serve(connection, &asked);
         drop(counted);
         let left = match outcome {
             Handled::Now(left) => left,
@@ -514,6 +531,9 @@ impl Peer {
         let error = served.as_ref().map_or_else(Some, Option::as_ref);
         self.conclude(common, error.map(Error::kind));
         if let Err(error) = served {
+            if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Stalled) {
+                add(&common.counts.timed_out, 1);
+            }
             common.log.line(Level::Debug, format_args!("{}: {error}", self.who()));
             self.is_ending = true;
         }
@@ -543,7 +563,9 @@ impl Peer {
                 self.note(noted, reply);
                 error
             }
-            Lane::Transfer => common.services().serve_file(connection, &header),
+            Lane::Transfer => {
+                common.services().serve_file(connection, &header, common.limits().stall)
+            }
         }
     }
 

@@ -75,7 +75,7 @@ impl Peer {
             && self.limit.is_none()
             && self.ahead.is_none()
             && self.counted == 0
-            && !(self.is_refused || self.is_ending || self.has_ended || self.holds)
+            && !(self.refused.is_some() || self.is_ending || self.has_ended || self.holds)
     }
 
     fn rest(mut self: Box<Peer>) -> Kept {
@@ -98,7 +98,7 @@ impl Peer {
 impl Rest {
     fn wake(self, common: &Common) -> Peer {
         let connection = self.connection.wake(&common.limits().connection());
-        let mut peer = Peer::new(connection, false, false, self.audit);
+        let mut peer = Peer::new(connection, false, None, self.audit);
         let proof = peer.connection.as_ref().and_then(Connection::proof);
         peer.key = proof.map(|proof| proof.key_id.clone()).unwrap_or_default();
         (peer.is_fresh, peer.armed) = (self.is_fresh, self.armed);

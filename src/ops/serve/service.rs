@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::later::{Later, Left, Lent, lend};
 use super::locked;
@@ -10,9 +11,8 @@ use super::options::Limits;
 use super::served::Noted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::ops::frame::Connection;
+use crate::ops::frame::{Client, Connection};
 use crate::ops::{exec, file};
-use crate::wire::auth::KeyId;
 use crate::wire::json::header::Header;
 use crate::wire::message::written;
 
@@ -23,8 +23,8 @@ pub struct Request<'a> {
     pub header: &'a Header,
     /// Its body; empty for a handler that reads it in pieces.
     pub body: &'a [u8],
-    /// The id of the key that the client has proved; empty without a key.
-    pub key: &'a KeyId,
+    /// Whose it is.
+    pub client: Client<'a>,
 }
 
 /// Serves a request on its connection. If it returns `Ok` without a reply, the server sends one.
@@ -220,11 +220,13 @@ impl Services {
         &self,
         connection: &mut Connection<'static>,
         request: &Header,
+        stall: Duration,
     ) -> Result<Option<Error>> {
         let Some(files) = &self.files else { return Err(unknown()) };
         let policy =
             |inquiry: &file::Inquiry<'_>, choice: &mut file::Choice| files.permit(inquiry, choice);
-        let options = file::ServeOptions { policy: Some(&policy), ..files.options };
+        let stall = files.options.stall.into_iter().chain([stall]).min();
+        let options = file::ServeOptions { policy: Some(&policy), stall, ..files.options };
         Ok(match file::serve(connection, request, files.root.as_fd(), &options)? {
             file::Served::Done(_) | file::Served::Unanswered(_) => None,
             file::Served::Refused(error) => Some(error),
