@@ -1876,7 +1876,7 @@ struct frame_file_options {
     /* Milliseconds for the whole request; default FRAME_NO_TIMEOUT. */
     int32_t timeout_ms;
     /* Milliseconds without a byte after which the request fails; default 30 s, or
-     * FRAME_NO_TIMEOUT. */
+     * FRAME_NO_TIMEOUT. On average it must let 1 KiB of a content pass in a second. */
     int32_t stall_ms;
     /* The largest file that is stored, in bytes; default FRAME_NO_LIMIT. */
     uint64_t max_size;

@@ -33,6 +33,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("rows", &[24]),
     ("columns", &[80]),
     ("stall_ms", &[ms(STALL_TIMEOUT)]),
+    ("frame_file_options.stall_ms", &[ms(STALL_TIMEOUT), LEAST_RATE]),
     ("progress", &[n(COPY_STEP)]),
     // What crosses the Internet unfragmented.
     ("max_datagram", &[n(DATAGRAM_SEND), n(DATAGRAM_HARD), 1_200]),

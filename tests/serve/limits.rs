@@ -408,6 +408,39 @@ fn process_time() -> Duration {
     Duration::try_from(time).unwrap()
 }
 
+/// A byte before each stall does not hold a place, nor a partial file.
+#[test]
+fn a_put_that_is_too_slow_is_cut() {
+    for workers in WORKERS {
+        let dir = tempfile::tempdir().unwrap();
+        let limits =
+            Limits { stall: Duration::from_millis(300), max_transfers: 1, ..Limits::default() };
+        let running = Running::start(limited(workers, limits), |server| {
+            let root = std::fs::File::open(dir.path()).unwrap().into();
+            let options = file::ServeOptions::default();
+            server.serve_files(Files { root, options, policy: None }).unwrap();
+        });
+        let request = r#"{"data_size":100000,"cmd":"put","filename":"slow","filesize":100000}"#;
+        let mut slow = running.connect();
+        slow.write_all(&encoded(request, b"")).unwrap();
+        let start = Instant::now();
+        while slow.write_all(b"x").is_ok() && running.counters().timed_out == 0 {
+            assert!(start.elapsed() < LONG);
+            std::thread::sleep(20 * MILLIS);
+        }
+        assert!(has(&to_the_end(slow), r#""code":"timed_out""#));
+        assert_eq!(running.counters().timed_out, 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        // One that is fast enough has as long as it needs.
+        let path = dir.path().join("source");
+        std::fs::write(&path, vec![1; 3_000_000]).unwrap();
+        let mut fast = running.client();
+        file::put(&mut fast, &file::Transfer::path(b"fast", &path), None).unwrap();
+        drop(fast);
+        running.stop();
+    }
+}
+
 /// A thousand that send nothing, a part of a header or a part of a body, while one is served.
 #[test]
 fn a_thousand_that_dawdle_do_not_hold_up_one_that_does_not() {

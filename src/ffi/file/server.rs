@@ -98,7 +98,7 @@ pub struct FrameFileOptions {
     /// Milliseconds for the whole request; default FRAME_NO_TIMEOUT.
     pub timeout_ms: i32,
     /// Milliseconds without a byte after which the request fails; default 30 s, or
-    /// FRAME_NO_TIMEOUT.
+    /// FRAME_NO_TIMEOUT. On average it must let 1 KiB of a content pass in a second.
     pub stall_ms: i32,
     /// The largest file that is stored, in bytes; default FRAME_NO_LIMIT.
     pub max_size: u64,

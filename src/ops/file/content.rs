@@ -46,6 +46,8 @@ pub(super) fn send_content(
             let detail = format!("the file is {} bytes shorter than declared", meter.left());
             return Err(Error::new(ErrorKind::Truncated, detail));
         }
+        let deadline = time_limit.deadline.min(meter.deadline(piece.len() - start));
+        let time_limit = TimeLimit { deadline, ..time_limit };
         if is_first {
             connection.begin_by(header, len, &piece[start..], time_limit)?;
         } else {

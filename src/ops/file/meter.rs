@@ -18,6 +18,8 @@ pub(super) struct Flow<'a> {
     pub progress: Option<(Progress<'a>, &'a [u8])>,
     /// Bytes per second; `None` is no limit, 0 is treated as 1.
     pub rate: Option<u64>,
+    /// The peer must keep to [`limits::LEAST_RATE`] on average, but for this much time.
+    pub patience: Option<Duration>,
     /// Ends the wait for the rate.
     pub deadline: Deadline,
     /// Ends it as well.
@@ -111,6 +113,11 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// Until when `bytes` more must have been transferred.
+    pub(super) fn deadline(&mut self, bytes: usize) -> Deadline {
+        self.pace.deadline(bytes)
+    }
+
     /// The number of transferred bytes.
     pub(super) fn finish(self) -> Transferred {
         let sha256 = self.hasher.map(Hasher::finish);
@@ -123,6 +130,10 @@ impl<'a> Meter<'a> {
 /// Idle time is credited, up to [`DEPTH`].
 pub(super) struct Pace {
     rate: Option<u64>,
+    patience: Option<Duration>,
+    /// When the first piece was transferred, and bytes since then.
+    begun: Option<Instant>,
+    passed: u64,
     /// When all transferred bytes are paid for.
     paid: Instant,
     deadline: Deadline,
@@ -133,6 +144,9 @@ impl Pace {
     pub(super) fn new(flow: &Flow<'_>) -> Pace {
         Pace {
             rate: flow.rate.map(|rate| rate.max(1)),
+            patience: flow.patience,
+            begun: None,
+            passed: 0,
             paid: Instant::now(),
             deadline: flow.deadline,
             interrupt: Arc::clone(&flow.interrupt),
@@ -146,8 +160,26 @@ impl Pace {
         usize::try_from(step).unwrap_or(usize::MAX).min(limits::COPY_STEP)
     }
 
+    /// Until when `bytes` more must have been transferred, at the least rate.
+    pub(super) fn deadline(&mut self, bytes: usize) -> Deadline {
+        let Some(patience) = self.patience else { return self.deadline };
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        // A content that this side slows down cannot be faster.
+        let least = self.rate.map_or(limits::LEAST_RATE, |rate| rate.min(limits::LEAST_RATE));
+        let time = Duration::from_secs((self.passed + bytes as u64) / least);
+        let time = patience.saturating_add(time).saturating_sub(begun.elapsed());
+        Deadline::after(time).min(self.deadline)
+    }
+
     /// Waits until `bytes` more are paid for.
     pub(super) fn pass(&mut self, bytes: usize) -> Result<()> {
+        if self.patience.is_some() {
+            if self.deadline(bytes).passed() && !self.deadline.passed() {
+                let detail = format!("less than {} bytes a second", limits::LEAST_RATE);
+                return Err(Error::new(ErrorKind::TimedOut, detail));
+            }
+            self.passed += bytes as u64;
+        }
         let Some(rate) = self.rate else { return Ok(()) };
         let now = Instant::now();
         let earliest = now.checked_sub(DEPTH).unwrap_or(now);
@@ -182,7 +214,7 @@ mod tests {
 
     fn pace(rate: Option<u64>, deadline: Deadline) -> Pace {
         let interrupt = Arc::new(Interrupt::for_descriptors(None, [None; 2]).unwrap());
-        Pace::new(&Flow { progress: None, rate, deadline, interrupt })
+        Pace::new(&Flow { progress: None, rate, patience: None, deadline, interrupt })
     }
 
     #[test]
@@ -200,6 +232,25 @@ mod tests {
         pace.interrupt.abort();
         assert_eq!(pace.pass(100).unwrap_err().kind(), ErrorKind::Aborted);
         assert!(start.elapsed() < Duration::from_secs(50));
+    }
+
+    #[test]
+    fn a_peer_has_to_keep_to_the_least_rate() {
+        let patience = Duration::from_secs(30);
+        for rate in [None, Some(100), Some(1 << 20)] {
+            let mut pace = Pace { patience: Some(patience), ..pace(rate, Deadline::NEVER) };
+            let left = |deadline: Deadline| deadline.remaining().unwrap().as_secs();
+            assert!((25..=30).contains(&left(pace.deadline(0))));
+            let least = rate.unwrap_or(limits::LEAST_RATE).min(limits::LEAST_RATE);
+            let in_all = 30 + (1 << 20) / least;
+            assert!((in_all - 5..=in_all).contains(&left(pace.deadline(1 << 20))));
+            pace.passed = 1000 * least;
+            // A thousand seconds' worth, which took as long, and the patience is over.
+            pace.begun = pace.begun.and_then(|at| at.checked_sub(Duration::from_secs(1020)));
+            assert!(!pace.deadline(0).passed());
+            pace.begun = pace.begun.and_then(|at| at.checked_sub(Duration::from_secs(11)));
+            assert_eq!(pace.pass(1).unwrap_err().kind(), ErrorKind::TimedOut);
+        }
     }
 
     #[test]

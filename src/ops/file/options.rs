@@ -16,7 +16,9 @@ use crate::wire::json::header::Header;
 pub struct ServeOptions<'a> {
     /// For the whole request; `None` has no limit.
     pub timeout: Option<Duration>,
-    /// How long a request may go without a byte; `None` is forever.
+    /// How long a request may go without a byte; `None` is forever. On average
+    /// [`limits::LEAST_RATE`] bytes of a content must pass in a second, or the rate that this
+    /// limits it to.
     pub stall: Option<Duration>,
     /// The largest file that is accepted, in bytes; `None` has no limit.
     pub max_size: Option<u64>,

@@ -311,6 +311,7 @@ impl Session<'_, '_, '_> {
         Flow {
             progress: None,
             rate: self.options.rate.into_iter().chain(rate).min(),
+            patience: self.options.stall,
             deadline: self.time_limit.deadline,
             interrupt: Arc::clone(self.connection.shared().interrupt()),
         }

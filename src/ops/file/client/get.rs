@@ -255,6 +255,7 @@ impl Place<'_> {
 fn flow<'a>(connection: &Connection<'_>, what: &Transfer<'a>, time_limit: TimeLimit) -> Flow<'a> {
     Flow {
         progress: what.progress.map(|progress| (progress, what.name)),
+        patience: None,
         rate: what.rate,
         deadline: time_limit.deadline,
         interrupt: Arc::clone(connection.shared().interrupt()),

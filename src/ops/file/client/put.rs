@@ -65,6 +65,7 @@ pub(in crate::ops::file) fn put_fd(
     let source = Source { fd: source, begins: begins.unwrap_or(0), size, stat, is_named };
     let flow = Flow {
         progress: what.progress.map(|progress| (progress, what.name)),
+        patience: None,
         rate: what.rate,
         deadline: time_limit.deadline,
         interrupt: Arc::clone(connection.shared().interrupt()),
