@@ -54,15 +54,20 @@ pub struct Peer {
 
 /// Serve commands and files to those who hold a key.
 ///
-/// The first lines of the output are "listening on ADDRESS". Nothing is served that is not asked
-/// for here. HUP reads the keys and opens the log again; the connections of keys that are gone
+/// It listens where it is told to, and on the sockets that systemd has opened for it: then the
+/// first lines of the output are "listening on ADDRESS". Nothing is served that is not asked for
+/// here. HUP reads the keys and opens the log again; the connections of keys that are gone
 /// end. INT or TERM stops: requests that have come are answered. A second one stops at once.
 /// The log has a JSON object on each line, also for each request as it begins.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Serve {
     /// Where; may be given several times
-    #[arg(long, value_name = "ADDRESS", required = true)]
+    #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<OsString>,
+    /// One connection, which is standard input: for inetd, socat EXEC, systemd's Accept=yes
+    #[arg(long, conflicts_with = "listen")]
+    pub stdio: bool,
     /// Run commands, with all rights of this user
     #[arg(long)]
     pub exec: bool,

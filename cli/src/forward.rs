@@ -158,7 +158,8 @@ fn way(arguments: &Forward) -> Result<Way> {
     Ok(Way::FromSealed { ring: Arc::new(ring), terms: name, address, timeout, strangers })
 }
 
-fn is_local(address: &[u8]) -> bool {
+/// Whether only this machine can reach it.
+pub fn is_local(address: &[u8]) -> bool {
     [&b"unix:"[..], b"127.", b"[::1]:"].iter().any(|prefix| address.starts_with(prefix))
 }
 

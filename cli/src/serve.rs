@@ -1,17 +1,16 @@
 //! A server of commands and files.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use framefd::auth::{KeyId, Keyring, Rules};
-use framefd::frame::{HeaderBuilder, address_of, listen};
+use framefd::auth::{Keyring, Rules};
+use framefd::frame::{address_of, listen};
 use framefd::serve::{Access, Commands, Files, Level, Limits, Server, ServerOptions};
 use framefd::{Error, ErrorKind, exec, file, limits};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,39 +18,87 @@ use signal_hook::iterator::Signals;
 
 use crate::args::Serve;
 use crate::failure::{Failure, Result, text_of};
+use crate::forward::is_local;
 use crate::hosts::terms;
-use crate::output::{one_line, show, shown, write_if_taken};
+use crate::inherited;
+use crate::log::Log;
+use crate::output::{show, shown};
 
 /// Runs `framefd serve`.
 pub fn run(arguments: &Serve) -> Result<u8> {
+    // Before anything is opened that could get the number of a missing one.
+    let given = inherited::listeners()?;
+    let connection = if arguments.stdio { Some(inherited::connection()?) } else { None };
     if !arguments.exec && arguments.root.is_none() {
         return Err(Failure::new("serve: nothing to serve: give --exec, or --root DIRECTORY"));
+    }
+    if arguments.listen.is_empty() && given.is_empty() && connection.is_none() {
+        let line = "serve: nowhere to serve: give --listen ADDRESS, or --stdio, or start it from \
+                    a socket unit of systemd";
+        return Err(Failure::new(line));
     }
     let log = Arc::new(Log::open(arguments.log.as_deref())?);
     let ring = ring(arguments)?;
     let server = server(arguments, ring.as_ref(), &log)?;
-    for address in &arguments.listen {
-        let listener = listen(address.as_bytes(), 0, 0).map_err(|error| {
-            Failure::new(format!("{}; is another program listening there?", text_of(&error)))
-        })?;
-        let heard = address_of(listener.as_fd(), false)
-            .map_err(|error| Failure::of(&shown(address), &error))?;
-        server.listen(listener).map_err(|error| {
-            let advice = "beyond this machine a server needs a key: -k FILE or --keys DIRECTORY";
-            Failure::new(format!("{}: {}; {advice}", shown(address), text_of(&error)))
-        })?;
-        // Nobody may be left who reads it.
-        let _ = show(&[b"listening on ", &heard[..], b"\n"].concat());
+    if let Some(connection) = connection {
+        add(&server, connection, ring.is_some())?;
+    } else {
+        for socket in given {
+            listen_on(&server, socket, "a socket of systemd")?;
+        }
+        for address in &arguments.listen {
+            let socket = listen(address.as_bytes(), 0, 0).map_err(|error| {
+                Failure::new(format!("{}; is another program listening there?", text_of(&error)))
+            })?;
+            listen_on(&server, socket, &shown(address))?;
+        }
     }
     obey_signals(&server, ring, arguments, log)?;
     if let Some(root) = arguments.root.as_deref().filter(|_| arguments.writable) {
         sweep(root);
     }
-    match server.run() {
+    inherited::notify("READY=1");
+    let ended = if arguments.stdio { run_one(&server) } else { server.run() };
+    match ended {
         // A second signal, or the time for what still ran.
         Err(error) if error.kind() == ErrorKind::TimedOut => Ok(0),
         Err(error) => Err(Failure::new(text_of(&error))),
         Ok(()) => Ok(0),
+    }
+}
+
+fn listen_on(server: &Server, socket: OwnedFd, name: &str) -> Result<()> {
+    let heard = address_of(socket.as_fd(), false).map_err(|error| Failure::of(name, &error))?;
+    server
+        .listen(socket)
+        .map_err(|error| Failure::new(format!("{name}: {}; {NEEDS_KEY}", text_of(&error))))?;
+    // Nobody may be left who reads it.
+    let _ = show(&[b"listening on ", &heard[..], b"\n"].concat());
+    Ok(())
+}
+
+/// Adds the one connection of a server that listens nowhere.
+fn add(server: &Server, connection: OwnedFd, has_keys: bool) -> Result<()> {
+    let peer = address_of(connection.as_fd(), true).unwrap_or_default();
+    if !has_keys && !is_local(&peer) {
+        return Err(Failure::new(format!("--stdio: {NEEDS_KEY}")));
+    }
+    server.add(connection).map_err(|error| Failure::of("--stdio", &error))
+}
+
+/// Serves until that connection has ended. Everything runs on this thread.
+fn run_one(server: &Server) -> std::result::Result<(), Error> {
+    let mut is_over = false;
+    loop {
+        match server.step(None) {
+            Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
+            Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
+            _ => {}
+        }
+        if !is_over && server.counters().connections_now == 0 {
+            is_over = true;
+            server.stop();
+        }
     }
 }
 
@@ -78,7 +125,11 @@ fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Res
             terms: terms(arguments.name.as_deref().unwrap_or_default())?,
             users: None,
         },
-        workers: thread::available_parallelism().map_or(2, usize::from),
+        workers: if arguments.stdio {
+            0
+        } else {
+            thread::available_parallelism().map_or(2, usize::from)
+        },
         hello: true,
         limits: Limits {
             max_connections: arguments.max as usize,
@@ -162,6 +213,7 @@ fn obey_signals(
     let work = move || {
         for number in signals.forever() {
             if number != SIGHUP {
+                inherited::notify("STOPPING=1");
                 stopper.stop();
                 continue;
             }
@@ -196,69 +248,7 @@ fn of_user() -> Vec<(Vec<u8>, Vec<u8>)> {
     all.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
 }
 
-// ---- the log
-
-/// One JSON object a line: what the server says, and each request as it begins.
-struct Log {
-    path: Option<PathBuf>,
-    file: Mutex<Option<File>>,
-}
-
-impl Log {
-    fn open(path: Option<&Path>) -> Result<Log> {
-        let file = path.map(append).transpose().map_err(|error| {
-            let path = shown(path.unwrap_or(Path::new("")).as_os_str());
-            Failure::new(format!("--log {path}: {}", crate::run::without_number(&error)))
-        })?;
-        Ok(Log { path: path.map(Path::to_owned), file: Mutex::new(file) })
-    }
-
-    /// Opens the file again, which was renamed.
-    fn again(&self) {
-        if let Some(Ok(file)) = self.path.as_deref().map(append) {
-            *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-        }
-    }
-
-    fn event(&self, level: Level, line: &str) {
-        let name = format!("{level:?}").to_lowercase();
-        self.line(&[("level", name.as_bytes()), ("message", line.as_bytes())]);
-    }
-
-    fn request(&self, cmd: &str, what: &[u8], key: Option<&KeyId>) {
-        let longest = if self.path.is_some() { LONGEST } else { LONGEST_TO_A_PIPE };
-        let what = one_line(&what[..what.len().min(longest)]);
-        let key = key.map_or("", KeyId::as_str).as_bytes();
-        self.line(&[("key", key), ("cmd", cmd.as_bytes()), ("what", what.as_bytes())]);
-    }
-
-    fn line(&self, members: &[(&str, &[u8])]) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut line = HeaderBuilder::new();
-        let time = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let mut added = line.integer("time_ms", time);
-        for (name, value) in members {
-            added = added.and_then(|()| line.string(name, &String::from_utf8_lossy(value)));
-        }
-        // A full disk, or a reader that is gone, does not end the server.
-        if added.is_ok() {
-            let text = format!("{}\n", line.text());
-            match &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(file) => drop(file.write_all(text.as_bytes())),
-                None => write_if_taken(io::stderr().as_fd(), text.as_bytes()),
-            }
-        }
-    }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).mode(0o600).open(path)
-}
-
+const NEEDS_KEY: &str = "beyond this machine a server needs a key: -k FILE or --keys DIRECTORY";
 /// Keys as Kubernetes and systemd hand them over.
 const RULES: Rules = Rules { allow_short: false, group_readable: true };
-/// Bytes of a command or a name in the log.
-const LONGEST: usize = 64 * 1024;
-/// The same, so that the line is within PIPE_BUF, if each is escaped.
-const LONGEST_TO_A_PIPE: usize = 700;
 const DIRECTORY: i32 = rustix::fs::OFlags::DIRECTORY.bits().cast_signed();

@@ -10,6 +10,7 @@ mod lines;
 mod run;
 mod serve;
 mod ssh;
+mod started;
 mod sync;
 mod terminals;
 mod tunnels;

@@ -160,7 +160,7 @@ fn what_would_serve_too_much_or_nothing_is_refused() {
     refused(&mut serve(&["--exec", "--plain", "--log", "none/log"]), "--log none/log: No such");
     refused(
         &mut host.framefd(&["serve", "--exec", "--plain"]),
-        "--listen <ADDRESS>; see framefd serve",
+        "nowhere to serve: give --listen ADDRESS, or --stdio, or start it from a socket unit",
     );
     let wide = ["serve", "--listen", "0.0.0.0:0", "--exec", "--plain"];
     refused(&mut host.framefd(&wide), "beyond this machine a server needs a key");
