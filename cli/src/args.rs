@@ -29,6 +29,7 @@ pub enum Verb {
     Pipe(Pipe),
     Forward(Forward),
     Ssh(Ssh),
+    Hub(Hub),
     Key(Key),
 }
 
@@ -68,6 +69,17 @@ pub struct Serve {
     /// One connection, which is standard input: for inetd, socat EXEC, systemd's Accept=yes
     #[arg(long, conflicts_with = "listen")]
     pub stdio: bool,
+    /// A hub to connect to, which lends the connections to clients; may be given several times
+    #[arg(long, value_name = "ADDRESS", requires = "dial_key", requires = "name")]
+    #[arg(conflicts_with_all = ["stdio", "plain"])]
+    pub dial: Vec<OsString>,
+    /// The key that this host and the hub have, and no client
+    #[arg(long, value_name = "FILE", requires = "dial")]
+    pub dial_key: Option<PathBuf>,
+    /// How many connections wait at each hub
+    #[arg(long, value_name = "N", default_value = "2", requires = "dial")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub hold: u16,
     /// Run commands, with all rights of this user
     #[arg(long)]
     pub exec: bool,
@@ -83,7 +95,7 @@ pub struct Serve {
     /// A directory of keys, one for each client; the name of a file is the id
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "key")]
     pub keys: Option<PathBuf>,
-    /// The name of this host, for --name of its clients
+    /// The name of this host, for --name of its clients and for hubs
     #[arg(long)]
     pub name: Option<OsString>,
     /// Not sealed: with a key, only clients are proved; everything can be read on its way
@@ -351,6 +363,42 @@ pub struct Ssh {
     pub words: Vec<OsString>,
 }
 
+/// Lend the connections of agents that dial out.
+///
+/// Agents connect with framefd serve --dial. Their hosts need no open port. The hub passes their
+/// connections to clients of its own user on this machine, and is not in between then: commands
+/// and files are sealed from client to agent, with keys that the hub does not have. A client's
+/// HOST is hub:NAME, or a name of the file of hosts with via = "PATH". HUP reads the keys and
+/// opens the log again.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub struct Hub {
+    #[command(subcommand)]
+    pub verb: Option<HubVerb>,
+    /// Where agents connect to; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<OsString>,
+    /// A directory of keys, one for each agent; the name of a file is that of its agent
+    #[arg(long, value_name = "DIRECTORY")]
+    pub keys: Option<PathBuf>,
+    /// Where local clients connect to; otherwise $XDG_RUNTIME_DIR/framefd-hub, or /run for root
+    #[arg(long, value_name = "PATH", global = true)]
+    pub socket: Option<PathBuf>,
+    /// The most connections of agents
+    #[arg(long, value_name = "N", default_value = "20000")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+    pub max: u32,
+    /// The log; otherwise it is standard error
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum HubVerb {
+    /// Show the agents: their free connections, how many were lent, and where they came from
+    List,
+}
+
 /// Make a key, or show which one a file has.
 #[derive(Args)]
 pub struct Key {
@@ -374,14 +422,18 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 const HOSTS: &str = "\
-HOST is an address (host:port, [::1]:port, unix:/path, vsock:cid:port), or a name in
-~/.config/framefd/hosts.toml, the file of hosts:
+HOST is an address (host:port, [::1]:port, unix:/path, vsock:cid:port), hub:NAME for an agent
+that dials out, or a name in ~/.config/framefd/hosts.toml, the file of hosts:
 
   [web-1]
   address = \"10.0.0.1:7000\"
   key = \"keys/web-1\"    # beside this file
   id = \"laptop\"
   name = \"web-1\"
+
+  [db-1]
+  via = \"/run/framefd-hub\"   # it dials out, to the hub that has its socket there
+  key = \"keys/db-1\"
 
   [\"*\"]                # what the others do not say
   key = \"keys/all\"

@@ -9,11 +9,15 @@ use rustix::net::sockopt;
 
 use crate::failure::{Failure, Result};
 use crate::hosts::Target;
+use crate::lend;
 
 /// A connected socket that notices a dead peer.
 pub fn socket(target: &Target, timeout: Duration) -> Result<OwnedFd> {
-    let socket = connect(&target.address, Deadline::after(timeout), None)
-        .map_err(|error| Failure::to_connect(target, &error))?;
+    let socket = match &target.via {
+        Some(via) => lend::borrow(&target.shown, via, timeout)?,
+        None => connect(&target.address, Deadline::after(timeout), None)
+            .map_err(|error| Failure::to_connect(target, &error))?,
+    };
     keep_alive(&socket);
     Ok(socket)
 }

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 
 use crate::args::Peer;
 use crate::failure::{Failure, Result, text_of};
+use crate::lend::{Via, default_socket};
 use crate::output::shown;
 
 /// A host, and how to reach it.
@@ -20,6 +21,8 @@ pub struct Target {
     /// What the user called it.
     pub shown: String,
     pub address: Vec<u8>,
+    /// It dials out: the hub that has its connections.
+    pub via: Option<Via>,
     pub key: Option<Key>,
     pub id: KeyId,
     pub terms: Terms,
@@ -79,9 +82,16 @@ impl Hosts {
         let others = self.entry("*")?.unwrap_or_default();
         let is_known = known.is_some();
         let entry = known.unwrap_or_default();
+        let hub = entry.via.as_deref().or(others.via.as_deref());
+        // An address is reached without the hub of the others.
+        let is_by_hub = entry.via.is_some()
+            || entry.address.is_none() && others.via.is_some() && !host.as_bytes().contains(&b':');
         let address = match entry.address {
+            _ if is_by_hub => [HUB, host.as_bytes()].concat(),
             Some(address) => address.into_bytes(),
-            None if is_known => return Err(self.refused(&shown(host), "it has no address")),
+            None if is_known => {
+                return Err(self.refused(&shown(host), "it has neither an address nor via"));
+            }
             None => with_port(host, port),
         };
         if !is_known && !address.contains(&b':') {
@@ -99,10 +109,25 @@ impl Hosts {
             return Err(Failure::new(format!("{}: {line}", shown(host))));
         }
         let id = peer.id.clone().or(entry.id.or(others.id).map(OsString::from));
-        let name = peer.name.clone().or(entry.name.or(others.name).map(OsString::from));
+        let mut name = peer.name.clone().or(entry.name.or(others.name).map(OsString::from));
+        let mut via = None;
+        if let Some(agent) = address.strip_prefix(HUB) {
+            if plain {
+                let line = "connections that a hub lends are sealed: leave out plain";
+                return Err(Failure::new(format!("{}: {line}", shown(host))));
+            }
+            // A host that dials out has one name, for the hub and for clients.
+            let agent = name.get_or_insert_with(|| OsStr::from_bytes(agent).to_owned());
+            let socket = match hub {
+                Some(hub) => self.beside(hub),
+                None => default_socket()?,
+            };
+            via = Some(Via { socket, agent: agent.to_string_lossy().into_owned() });
+        }
         Ok(Target {
             shown: shown(host),
             address,
+            via,
             key: file.map(|file| load_key(&file)).transpose()?,
             id: key_id(id.as_deref().unwrap_or_default())?,
             terms: terms(name.as_deref().unwrap_or_default())?,
@@ -137,10 +162,11 @@ impl Hosts {
                 ("key", _) => entry.key = text()?,
                 ("id", _) => entry.id = text()?,
                 ("name", _) => entry.name = text()?,
+                ("via", _) => entry.via = text()?,
                 ("plain", Value::Boolean(plain)) => entry.plain = Some(*plain),
                 ("plain", _) => return Err(self.refused(name, "plain is neither true nor false")),
                 _ => {
-                    let known = "address, key, id, name and plain are known";
+                    let known = "address, via, key, id, name and plain are known";
                     let key = shown(OsStr::new(key));
                     return Err(self.refused(name, &format!("no key is called {key}: {known}")));
                 }
@@ -171,8 +197,12 @@ struct Entry {
     key: Option<String>,
     id: Option<String>,
     name: Option<String>,
+    via: Option<String>,
     plain: Option<bool>,
 }
+
+/// Begins the address of an agent that dials out.
+const HUB: &[u8] = b"hub:";
 
 fn default_path() -> Option<PathBuf> {
     let config = match std::env::var_os("XDG_CONFIG_HOME") {
@@ -248,12 +278,15 @@ fn end_of_host(bytes: &[u8], hosts: &Hosts) -> usize {
     }
     let begin = match bytes {
         [b'[', ..] => bytes.iter().position(|&byte| byte == b']').map_or(first, |at| at + 1),
-        _ if bytes.starts_with(b"vsock:") => match colon(first + 1) {
+        _ if bytes.starts_with(b"vsock:") || bytes.starts_with(HUB) => match colon(first + 1) {
             Some(second) => second,
             None => return bytes.len(),
         },
         _ => first,
     };
+    if bytes.starts_with(HUB) {
+        return begin;
+    }
     // Behind it comes a port, or the path of a Unix socket; or there is none.
     let end = colon(begin + 1).unwrap_or(bytes.len());
     let port = bytes.get(begin + 1..end).unwrap_or_default();
@@ -342,7 +375,7 @@ mod tests {
             ("[a]\naddress = 1", "address is not a string"),
             ("[a]\nplain = 'yes'", "neither true nor false"),
             ("a = 'x:1'", "it is not a table"),
-            ("[a]\nplain = true", "it has no address"),
+            ("[a]\nplain = true", "it has neither an address nor via"),
         ] {
             let failure = hosts(text).find(OsStr::new("a"), None, &Peer::default()).err().unwrap();
             assert!(failure.line.contains(why), "{failure:?}");

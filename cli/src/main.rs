@@ -5,16 +5,21 @@
 
 mod args;
 mod dial;
+mod dial_out;
 mod failure;
 mod files;
 mod fleet;
 mod forward;
+mod handover;
 mod hosts;
+mod hub;
 mod inherited;
 mod key;
+mod lend;
 mod log;
 mod output;
 mod run;
+mod sealed;
 mod serve;
 mod signals;
 mod ssh;
@@ -56,6 +61,7 @@ fn perform(arguments: &Arguments) -> Result<u8> {
         Verb::Pipe(arguments) => forward::pipe(arguments),
         Verb::Forward(arguments) => forward::forward(arguments),
         Verb::Ssh(arguments) => ssh::run(arguments),
+        Verb::Hub(arguments) => hub::run(arguments),
         Verb::Key(arguments) => key::run(arguments),
     }
 }

@@ -1,7 +1,7 @@
 //! A server of commands and files.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use framefd::auth::{Keyring, Rules};
+use framefd::auth::{KeyId, Keyring, Rules};
 use framefd::frame::{address_of, listen};
 use framefd::serve::{Access, Commands, Files, Level, Limits, Server, ServerOptions};
 use framefd::{Error, ErrorKind, exec, file, limits};
@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::Serve;
+use crate::dial_out::DialOut;
 use crate::failure::{Failure, Result, text_of};
 use crate::forward::is_local;
 use crate::hosts::terms;
@@ -32,14 +33,15 @@ pub fn run(arguments: &Serve) -> Result<u8> {
     if !arguments.exec && arguments.root.is_none() {
         return Err(Failure::new("serve: nothing to serve: give --exec, or --root DIRECTORY"));
     }
-    if arguments.listen.is_empty() && given.is_empty() && connection.is_none() {
-        let line = "serve: nowhere to serve: give --listen ADDRESS, or --stdio, or start it from \
-                    a socket unit of systemd";
+    let listens = !arguments.listen.is_empty() || !given.is_empty();
+    if !listens && connection.is_none() && arguments.dial.is_empty() {
+        let line = "serve: nowhere to serve: give --listen ADDRESS, --stdio or --dial ADDRESS, or \
+                    start it from a socket unit of systemd";
         return Err(Failure::new(line));
     }
     let log = Arc::new(Log::open(arguments.log.as_deref())?);
     let ring = ring(arguments)?;
-    let server = server(arguments, ring.as_ref(), &log)?;
+    let server = Arc::new(server(arguments, ring.as_ref(), &log)?);
     if let Some(connection) = connection {
         add(&server, connection, ring.is_some())?;
     } else {
@@ -53,7 +55,11 @@ pub fn run(arguments: &Serve) -> Result<u8> {
             listen_on(&server, socket, &shown(address))?;
         }
     }
-    obey_signals(&server, ring, arguments, log)?;
+    let (stop, stopping) = io::pipe().map_err(|error| Failure::new(format!("pipe: {error}")))?;
+    if let Some(ring) = &ring {
+        dial_out(arguments, &server, ring, &log, stop)?;
+    }
+    obey_signals(&server, ring, arguments, log, stopping)?;
     if let Some(root) = arguments.root.as_deref().filter(|_| arguments.writable) {
         sweep(root);
     }
@@ -75,6 +81,27 @@ fn listen_on(server: &Server, socket: OwnedFd, name: &str) -> Result<()> {
     // Nobody may be left who reads it.
     let _ = show(&[b"listening on ", &heard[..], b"\n"].concat());
     Ok(())
+}
+
+/// Starts the connections to hubs.
+fn dial_out(
+    arguments: &Serve,
+    server: &Arc<Server>,
+    ring: &Arc<Keyring>,
+    log: &Arc<Log>,
+    stop: PipeReader,
+) -> Result<()> {
+    let (Some(key), Some(name)) = (&arguments.dial_key, &arguments.name) else { return Ok(()) };
+    let dial_out = Arc::new(DialOut {
+        server: Arc::clone(server),
+        name: KeyId::new(name.as_bytes()).map_err(|error| Failure::of("--name", &error))?,
+        key: key.clone(),
+        ring: Arc::clone(ring),
+        log: Arc::clone(log),
+        stop,
+    });
+    dial_out.check_key()?;
+    arguments.dial.iter().try_for_each(|address| dial_out.start(address, arguments.hold))
 }
 
 /// Adds the one connection of a server that listens nowhere.
@@ -206,7 +233,9 @@ fn obey_signals(
     ring: Option<Arc<Keyring>>,
     arguments: &Serve,
     log: Arc<Log>,
+    stopping: PipeWriter,
 ) -> Result<()> {
+    let mut stopping = Some(stopping);
     let refused = |error: io::Error| Failure::new(format!("no handler of signals: {error}"));
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(refused)?;
     let (stopper, keys) = (server.stopper(), arguments.keys.clone().or(arguments.key.clone()));
@@ -214,6 +243,8 @@ fn obey_signals(
         for number in signals.forever() {
             if number != SIGHUP {
                 inherited::notify("STOPPING=1");
+                // Hubs can lend no connection any more.
+                drop(stopping.take());
                 stopper.stop();
                 continue;
             }
@@ -250,5 +281,5 @@ fn of_user() -> Vec<(Vec<u8>, Vec<u8>)> {
 
 const NEEDS_KEY: &str = "beyond this machine a server needs a key: -k FILE or --keys DIRECTORY";
 /// Keys as Kubernetes and systemd hand them over.
-const RULES: Rules = Rules { allow_short: false, group_readable: true };
+pub const RULES: Rules = Rules { allow_short: false, group_readable: true };
 const DIRECTORY: i32 = rustix::fs::OFlags::DIRECTORY.bits().cast_signed();

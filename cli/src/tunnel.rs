@@ -14,10 +14,11 @@ use std::time::Duration;
 use framefd::auth::{Read, SealedStream};
 use framefd::frame::Deadline;
 use framefd::{Error, ErrorKind};
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::net::{SendFlags, Shutdown, sockopt};
+
+use crate::sealed::{SealedSocket, lost};
 
 /// The plain side: one descriptor for each direction, or the same for both.
 pub struct Plain<'a> {
@@ -40,20 +41,18 @@ impl From<Error> for Broken {
 
 /// A sealed stream over its socket.
 pub struct Tunnel {
-    seal: SealedStream,
-    socket: OwnedFd,
+    sealed: SealedSocket,
     /// Bytes for the plain side, of which it has taken so many.
     held: Vec<u8>,
     taken: usize,
     /// The peer has ended its direction.
     peer_ended: bool,
-    /// The socket has no more bytes.
-    is_drained: bool,
 }
 
 impl Tunnel {
     pub fn new(seal: SealedStream, socket: OwnedFd) -> Tunnel {
-        Tunnel { seal, socket, held: Vec::new(), taken: 0, peer_ended: false, is_drained: false }
+        let sealed = SealedSocket::new(seal, socket);
+        Tunnel { sealed, held: Vec::new(), taken: 0, peer_ended: false }
     }
 
     /// Proves both ends.
@@ -62,8 +61,8 @@ impl Tunnel {
         loop {
             // The last step may bring bytes of the stream.
             self.open()?;
-            let is_sent = self.send()?;
-            if self.seal.proof()?.is_some() {
+            let is_sent = self.sealed.send()?;
+            if self.sealed.seal.proof()?.is_some() {
                 return Ok(());
             }
             if deadline.passed() {
@@ -71,11 +70,11 @@ impl Tunnel {
                 return Err(Error::new(ErrorKind::TimedOut, detail));
             }
             let events = if is_sent { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-            let mut fds = [PollFd::from_borrowed_fd(self.socket.as_fd(), events)];
+            let mut fds = [PollFd::from_borrowed_fd(self.sealed.socket.as_fd(), events)];
             let left = deadline.remaining().and_then(|left| Timespec::try_from(left).ok());
             wait(&mut fds, left.as_ref())?;
             if fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-                self.receive()?;
+                self.sealed.receive()?;
             }
         }
     }
@@ -88,14 +87,14 @@ impl Tunnel {
         let is_pipe = is_pipe(plain.to);
         loop {
             self.deliver(plain)?;
-            let is_sent = self.send()?;
+            let is_sent = self.sealed.send()?;
             if self.peer_ended && self.held.is_empty() && !passed_on {
                 end();
                 passed_on = true;
             }
             if plain_ended && is_sent && !shut {
                 // The end is sealed already; this tells the transport.
-                let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+                let _ = rustix::net::shutdown(&self.sealed.socket, Shutdown::Write);
                 shut = true;
             }
             if passed_on && shut {
@@ -105,7 +104,7 @@ impl Tunnel {
             let reads = !self.peer_ended && self.held.is_empty();
             let mut fds = [
                 PollFd::from_borrowed_fd(
-                    self.socket.as_fd(),
+                    self.sealed.socket.as_fd(),
                     flag(PollFlags::IN, reads) | flag(PollFlags::OUT, !is_sent),
                 ),
                 PollFd::from_borrowed_fd(plain.from, PollFlags::IN),
@@ -124,7 +123,7 @@ impl Tunnel {
                 return Err(lost(Errno::CONNRESET).into());
             }
             if reads && events[0].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-                self.receive()?;
+                self.sealed.receive()?;
             }
             if takes && !events[1].is_empty() {
                 plain_ended = self.take(plain, &mut buffer)?;
@@ -136,7 +135,7 @@ impl Tunnel {
     fn take(&mut self, plain: &Plain<'_>, buffer: &mut [u8]) -> Result<bool, Broken> {
         match rustix::io::read(plain.from, &mut *buffer) {
             Ok(got) => {
-                self.seal.write(&buffer[..got], got == 0)?;
+                self.sealed.seal.write(&buffer[..got], got == 0)?;
                 Ok(got == 0)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
@@ -147,18 +146,18 @@ impl Tunnel {
     /// The peer must not take what it got for all.
     pub fn reset(&self) {
         // It fails for no socket that is open.
-        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(&self.sealed.socket, Some(Duration::ZERO));
     }
 
     /// Opens what was received, up to a piece of the stream, which is several records.
     fn open(&mut self) -> Result<(), Error> {
         while self.held.len() < PIECE && !self.peer_ended {
-            match self.seal.read() {
+            match self.sealed.seal.read() {
                 Ok(Read::Bytes(bytes)) => self.held.extend_from_slice(bytes),
                 Ok(Read::End) => self.peer_ended = true,
                 // What came before is delivered first.
                 Err(_) | Ok(Read::More) if !self.held.is_empty() => return Ok(()),
-                Ok(Read::More) if self.is_drained => return self.seal.finish(),
+                Ok(Read::More) if self.sealed.is_drained => return self.sealed.seal.finish(),
                 Ok(Read::More) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -187,42 +186,6 @@ impl Tunnel {
                 return Ok(());
             }
         }
-    }
-
-    /// Sends sealed bytes; whether that were all.
-    fn send(&mut self) -> Result<bool, Error> {
-        let mut written = 0;
-        loop {
-            let output = self.seal.output(written)?;
-            if output.is_empty() {
-                return Ok(true);
-            }
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            written = match rustix::net::send(&self.socket, output, flags) {
-                Ok(sent) => sent,
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(Errno::INTR) => 0,
-                Err(errno) => return Err(lost(errno)),
-            };
-        }
-    }
-
-    fn receive(&mut self) -> Result<(), Error> {
-        let space = self.seal.space()?;
-        match rustix::net::recv(&self.socket, spare_capacity(space), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => self.is_drained = true,
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => return Err(lost(errno)),
-        }
-        Ok(())
-    }
-}
-
-/// A connection that was reset, or that the kernel has given up.
-fn lost(errno: Errno) -> Error {
-    match errno {
-        Errno::CONNRESET | Errno::PIPE => Error::system_as(ErrorKind::Truncated, "reset", errno),
-        _ => Error::system("the connection", errno),
     }
 }
 

@@ -93,6 +93,7 @@ const PLACES: &[(&str, &[u64])] = &[
         &[n(SEAL_KEY), ms(AUTH_TIMEOUT), n(SEAL_RECORD), 65_518, 65_535],
     ),
     // Facts of the protocol: the text of an id, a name and its components.
+    ("protocol.md: Agents that dial out", &[ms(AUTH_TIMEOUT)]),
     ("protocol.md: Requests and replies", &[KIB]),
     ("protocol.md: Files", &[4_095, 255]),
     ("protocol.md: exec", &[MAX_ENVIRONMENT, ms(CLOSE_GRACE), ms(TERM_GRACE)]),

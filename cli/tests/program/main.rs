@@ -5,6 +5,7 @@ mod files;
 mod fleet;
 mod host;
 mod hostile;
+mod hubs;
 mod keys;
 mod lines;
 mod run;

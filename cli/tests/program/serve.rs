@@ -160,7 +160,7 @@ fn what_would_serve_too_much_or_nothing_is_refused() {
     refused(&mut serve(&["--exec", "--plain", "--log", "none/log"]), "--log none/log: No such");
     refused(
         &mut host.framefd(&["serve", "--exec", "--plain"]),
-        "nowhere to serve: give --listen ADDRESS, or --stdio, or start it from a socket unit",
+        "nowhere to serve: give --listen ADDRESS, --stdio or --dial ADDRESS, or start it from a",
     );
     let wide = ["serve", "--listen", "0.0.0.0:0", "--exec", "--plain"];
     refused(&mut host.framefd(&wide), "beyond this machine a server needs a key");
