@@ -12,12 +12,18 @@ use rustix::net::{getpeername, sockopt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::failure::{Failure, Result};
+use crate::init::STARTED;
 
 /// The listening sockets of systemd, as sd_listen_fds(3) has them; none if it has started
 /// something else. Call it once.
 pub fn listeners() -> Result<Vec<OwnedFd>> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let is_ours = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id());
+    // In a container they are for the first process, which has started this one.
+    let us = match std::env::var_os(STARTED) {
+        Some(_) if std::os::unix::process::parent_id() == 1 => 1,
+        _ => std::process::id(),
+    };
+    let is_ours = number("LISTEN_PID") == Some(us);
     let Some(count) = number("LISTEN_FDS").filter(|count| is_ours && *count > 0) else {
         return Ok(Vec::new());
     };

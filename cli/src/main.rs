@@ -14,6 +14,7 @@ mod handover;
 mod hosts;
 mod hub;
 mod inherited;
+mod init;
 mod key;
 mod lend;
 mod log;
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
 }
 
 fn perform(arguments: &Arguments) -> Result<u8> {
+    if matches!(arguments.verb, Verb::Serve(_) | Verb::Hub(_) | Verb::Forward(_))
+        && let Some(status) = init::serve_as_first()?
+    {
+        return Ok(status);
+    }
     match &arguments.verb {
         Verb::Serve(arguments) => serve::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
