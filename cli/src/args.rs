@@ -112,8 +112,8 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value = "64", requires = "exec")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub max_commands: u32,
-    /// The log; otherwise it is standard error
-    #[arg(long, value_name = "FILE")]
+    /// The log, or "journal" for that of systemd; otherwise it is standard error
+    #[arg(long, value_name = "FILE|journal")]
     pub log: Option<PathBuf>,
 }
 
@@ -388,8 +388,8 @@ pub struct Hub {
     #[arg(long, value_name = "N", default_value = "20000")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..1_000_000))]
     pub max: u32,
-    /// The log; otherwise it is standard error
-    #[arg(long, value_name = "FILE")]
+    /// The log, or "journal" for that of systemd; otherwise it is standard error
+    #[arg(long, value_name = "FILE|journal")]
     pub log: Option<PathBuf>,
 }
 

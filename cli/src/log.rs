@@ -1,9 +1,10 @@
-//! A log: one JSON object a line.
+//! A log: one JSON object a line, in a file, in systemd's journal, or on standard error.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,30 +20,51 @@ use crate::run::without_number;
 /// What the server says, and each request as it begins.
 pub struct Log {
     path: Option<PathBuf>,
-    file: Mutex<Option<File>>,
+    place: Mutex<Place>,
+}
+
+enum Place {
+    /// A file, and whether its last line is whole.
+    File(File, bool),
+    Journal(UnixDatagram),
+    StandardError,
 }
 
 impl Log {
-    /// A log in a file, or on standard error.
+    /// A log in a file, in the journal if it is called so, or on standard error.
     pub fn open(path: Option<&Path>) -> Result<Log> {
-        let file = path.map(append).transpose().map_err(|error| {
-            let path = shown(path.unwrap_or(Path::new("")).as_os_str());
-            Failure::new(format!("--log {path}: {}", without_number(&error)))
+        let opened = match path {
+            None => Ok(Place::StandardError),
+            Some(path) if path == Path::new("journal") => journal(),
+            Some(path) => append(path).map(|file| Place::File(file, true)),
+        };
+        let place = opened.map_err(|error| match path {
+            Some(path) if path != Path::new("journal") => {
+                let path = shown(path.as_os_str());
+                Failure::new(format!("--log {path}: {}", without_number(&error)))
+            }
+            _ => Failure::new(format!(
+                "--log journal: {JOURNAL}: {}; without --log it is standard error",
+                without_number(&error)
+            )),
         })?;
-        Ok(Log { path: path.map(Path::to_owned), file: Mutex::new(file) })
+        Ok(Log { path: path.map(Path::to_owned), place: Mutex::new(place) })
     }
 
-    /// Opens the file again, which was renamed.
+    /// Opens the file again, which was renamed. No line is lost: each is in one of the two.
     pub fn again(&self) {
-        if let Some(Ok(file)) = self.path.as_deref().map(append) {
-            *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Place::File(file, is_whole), Some(path)) = (&mut *place, &self.path)
+            && let Ok(opened) = append(path)
+        {
+            (*file, *is_whole) = (opened, true);
         }
     }
 
     /// Something that has happened.
     pub fn event(&self, level: Level, line: &str) {
         let name = format!("{level:?}").to_lowercase();
-        self.line(&[("level", name.as_bytes()), ("message", line.as_bytes())]);
+        self.line(level, &[("level", name.as_bytes()), ("message", line.as_bytes())]);
     }
 
     /// A request that begins.
@@ -50,10 +72,10 @@ impl Log {
         let longest = if self.path.is_some() { LONGEST } else { LONGEST_TO_A_PIPE };
         let what = one_line(&what[..what.len().min(longest)]);
         let key = key.map_or("", KeyId::as_str).as_bytes();
-        self.line(&[("key", key), ("cmd", cmd.as_bytes()), ("what", what.as_bytes())]);
+        self.line(Level::Info, &[("key", key), ("cmd", cmd.as_bytes()), ("what", what.as_bytes())]);
     }
 
-    fn line(&self, members: &[(&str, &[u8])]) {
+    fn line(&self, level: Level, members: &[(&str, &[u8])]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = HeaderBuilder::new();
         let time = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
@@ -61,12 +83,29 @@ impl Log {
         for (name, value) in members {
             added = added.and_then(|()| line.string(name, &String::from_utf8_lossy(value)));
         }
-        // A full disk, or a reader that is gone, does not end the server.
         if added.is_ok() {
-            let text = format!("{}\n", line.text());
-            match &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(file) => drop(file.write_all(text.as_bytes())),
-                None => write_if_taken(io::stderr().as_fd(), text.as_bytes()),
+            self.write(level, line.text());
+        }
+    }
+
+    /// A full disk, or a reader that is gone, does not end the server.
+    fn write(&self, level: Level, line: &str) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *place {
+            Place::File(file, is_whole) => {
+                // What a full disk has cut is a line of its own.
+                let before = if *is_whole { "" } else { "\n" };
+                *is_whole = file.write_all(format!("{before}{line}\n").as_bytes()).is_ok();
+            }
+            Place::Journal(journal) => {
+                if send(journal, level, line).is_err() {
+                    // It was started again, or cannot take such a line.
+                    let reader = format!("<{}>{line}\n", priority(level));
+                    write_if_taken(io::stderr().as_fd(), reader.as_bytes());
+                }
+            }
+            Place::StandardError => {
+                write_if_taken(io::stderr().as_fd(), format!("{line}\n").as_bytes());
             }
         }
     }
@@ -76,6 +115,37 @@ fn append(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).mode(0o600).open(path)
 }
 
+/// The journal, by its native protocol.
+fn journal() -> io::Result<Place> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(JOURNAL)?;
+    Ok(Place::Journal(socket))
+}
+
+fn send(journal: &UnixDatagram, level: Level, line: &str) -> io::Result<()> {
+    let entry = format!(
+        "MESSAGE={line}\nPRIORITY={}\nSYSLOG_IDENTIFIER=framefd\nSYSLOG_PID={}\n",
+        priority(level),
+        std::process::id()
+    );
+    match journal.send(entry.as_bytes()) {
+        // Its socket is another one since it was started again.
+        Err(_) => journal.connect(JOURNAL).and_then(|()| journal.send(entry.as_bytes())).map(drop),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// That of syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warning => 4,
+        Level::Info => 6,
+        Level::Debug => 7,
+    }
+}
+
+const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Bytes of a command or a name in the log.
 const LONGEST: usize = 64 * 1024;
 /// The same, so that the line is within PIPE_BUF, if each is escaped.

@@ -9,6 +9,7 @@ mod hostile;
 mod hubs;
 mod keys;
 mod lines;
+mod logs;
 mod run;
 mod serve;
 mod ssh;

@@ -157,7 +157,6 @@ fn what_would_serve_too_much_or_nothing_is_refused() {
     refused(&mut serve(&["--exec"]), "no key: give -k FILE or --keys DIRECTORY, or --plain");
     refused(&mut serve(&["--exec", "-k", "none"]), "none");
     refused(&mut serve(&["--root", "none", "--plain"]), "--root none: No such file or directory");
-    refused(&mut serve(&["--exec", "--plain", "--log", "none/log"]), "--log none/log: No such");
     refused(
         &mut host.framefd(&["serve", "--exec", "--plain"]),
         "nowhere to serve: give --listen ADDRESS, --stdio or --dial ADDRESS, or start it from a",
