@@ -13,7 +13,8 @@
 # make bench      framefd beside the limits and its peers: QUICK=1, ROUNDS=9, ONLY="64 B"
 # make bench-peers installs on Debian what it compares with
 # make install    what is built, into PREFIX (default /usr/local), below DESTDIR; says what a
-#                 program needs there to find it
+#                 program needs there to find it. With UNITS=systemd or UNITS=openrc also what
+#                 starts the agent, into UNITDIR or INITDIR
 # make fuzz       each fuzz target for SECONDS (default 60); needs nightly and cargo-fuzz
 # make header abi counts
 #                 regenerate include/framefd.h and what Python has of it, the lists in
@@ -27,6 +28,9 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 BINDIR     ?= $(PREFIX)/bin
 DATADIR    ?= $(PREFIX)/share
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+INITDIR    ?= /etc/init.d
+UNITS      ?=
 CARGO      ?= cargo
 CC         ?= cc
 NM         ?= nm
@@ -201,6 +205,20 @@ install:
 	    install -m 644 $(PAGES)/_framefd "$(DESTDIR)$(DATADIR)/$(ZSH)" && \
 	    install -m 644 $(PAGES)/framefd.fish "$(DESTDIR)$(DATADIR)/$(FISH)"; \
 	fi
+	@case "$(UNITS)" in \
+	'') ;; \
+	systemd) \
+	    install -d "$(DESTDIR)$(UNITDIR)"; \
+	    for unit in $(notdir $(SYSTEMD)); do \
+	        sed 's|@bindir@|$(BINDIR)|' dist/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
+	        chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
+	    done ;; \
+	openrc) \
+	    install -d "$(DESTDIR)$(INITDIR)"; \
+	    sed 's|@bindir@|$(BINDIR)|' dist/framefd.openrc >"$(DESTDIR)$(INITDIR)/framefd" && \
+	    chmod 755 "$(DESTDIR)$(INITDIR)/framefd" ;; \
+	*) echo "UNITS=$(UNITS): it is systemd or openrc" >&2; exit 1 ;; \
+	esac
 	@$(REFRESH)
 	@if [ -z "$(DESTDIR)" ] && ! $(LDCONFIG) -p 2>/dev/null | grep -q ' $(LIBDIR)/$(SONAME)$$'; then \
 	    echo "The system does not look there, so a program is linked with:"; \
@@ -208,6 +226,7 @@ install:
 	    echo "cc hello.c \$$(pkg-config --cflags --libs framefd) -Wl,-rpath,$(LIBDIR)"; \
 	fi
 
+SYSTEMD := $(wildcard dist/*.service dist/*.socket)
 BASH   := bash-completion/completions
 ZSH    := zsh/site-functions
 FISH   := fish/vendor_completions.d
@@ -224,6 +243,8 @@ uninstall:
 	    "$(DESTDIR)$(DATADIR)/man/man1/framefd.1" "$(DESTDIR)$(DATADIR)"/man/man1/framefd-*.1 \
 	    "$(DESTDIR)$(DATADIR)/$(BASH)/framefd" "$(DESTDIR)$(DATADIR)/$(ZSH)/_framefd" \
 	    "$(DESTDIR)$(DATADIR)/$(FISH)/framefd.fish"
+	rm -f $(foreach unit,$(notdir $(SYSTEMD)),"$(DESTDIR)$(UNITDIR)/$(unit)")
+	if [ -n "$(UNITS)" ]; then rm -f "$(DESTDIR)$(INITDIR)/framefd"; fi
 	@$(REFRESH)
 
 clean:

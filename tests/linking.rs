@@ -111,6 +111,46 @@ fn an_installation_by_root_is_found() {
     assert_eq!(log, if is_root { "ldconfig \nldconfig -p\n" } else { "ldconfig -p\n" });
 }
 
+/// Units are installed if they are asked for, and systemd finds no mistake in them.
+#[test]
+fn what_starts_the_agent_is_installed_on_request() {
+    release();
+    let scratch = tempfile::tempdir().unwrap();
+    let prefix = scratch.path().join("prefix");
+    let made = |arguments: &[&str]| {
+        let mut install = install(scratch.path());
+        install.args(["PREFIX=~/prefix", "LDCONFIG=true"]).args(arguments);
+        install.output().unwrap().status.success()
+    };
+    assert!(made(&[]) && !prefix.join("lib/systemd").exists());
+    assert!(!made(&["UNITS=upstart"]));
+    let init = format!("INITDIR={}", text(&scratch.path().join("init.d")));
+    assert!(made(&["UNITS=systemd"]) && made(&["UNITS=openrc", &init]));
+    let script = text(&scratch.path().join("init.d/framefd"));
+    run("sh", &["-n", &script]);
+    let program = prefix.join("bin/framefd");
+    assert!(fs::read_to_string(&script).unwrap().contains(&*text(&program)));
+    if !program.exists() {
+        // It is built apart from the library.
+        fs::create_dir_all(prefix.join("bin")).unwrap();
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        run("chmod", &["755", &text(&program)]);
+    }
+    let units = files(&prefix.join("lib/systemd/system"));
+    assert_eq!(units.len(), 4, "{units:?}");
+    if has("systemd-analyze") {
+        let mut verify = Command::new("systemd-analyze");
+        verify.args(["verify", "--man=no"]).args(&units);
+        let output = verify.output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && told.is_empty(), "{told}");
+    }
+    let mut make = Command::new("make");
+    make.args(["--silent", "uninstall", "UNITS=openrc", "PREFIX=~/prefix", "LDCONFIG=true", &init]);
+    succeed(make.env("HOME", scratch.path()).current_dir(root()));
+    assert!(files(&prefix.join("lib")).is_empty() && !Path::new(&script).exists());
+}
+
 #[test]
 fn an_installation_of_nothing_says_what_to_do() {
     let scratch = tempfile::tempdir().unwrap();
