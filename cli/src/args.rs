@@ -59,7 +59,7 @@ pub struct Peer {
 /// first lines of the output are "listening on ADDRESS". Nothing is served that is not asked for
 /// here. HUP reads the keys and opens the log again; the connections of keys that are gone
 /// end. INT or TERM stops: requests that have come are answered. A second one stops at once.
-/// The log has a JSON object on each line, also for each request as it begins.
+/// The log has a JSON object on each line, also for each request when it is over.
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Serve {

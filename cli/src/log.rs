@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use framefd::auth::KeyId;
 use framefd::frame::HeaderBuilder;
 use framefd::serve::Level;
 
 use crate::failure::{Failure, Result};
-use crate::output::{one_line, shown, write_if_taken};
+use crate::output::{shown, write_if_taken};
 use crate::run::without_number;
 
-/// What the server says, and each request as it begins.
+/// What the server says, and each request when it is over.
 pub struct Log {
     path: Option<PathBuf>,
     place: Mutex<Place>,
@@ -64,24 +63,27 @@ impl Log {
     /// Something that has happened.
     pub fn event(&self, level: Level, line: &str) {
         let name = format!("{level:?}").to_lowercase();
-        self.line(level, &[("level", name.as_bytes()), ("message", line.as_bytes())]);
+        self.line(level, &[("level", &name), ("message", line)]);
     }
 
-    /// A request that begins.
-    pub fn request(&self, cmd: &str, what: &[u8], key: Option<&KeyId>) {
-        let longest = if self.path.is_some() { LONGEST } else { LONGEST_TO_A_PIPE };
-        let what = one_line(&what[..what.len().min(longest)]);
-        let key = key.map_or("", KeyId::as_str).as_bytes();
-        self.line(Level::Info, &[("key", key), ("cmd", cmd.as_bytes()), ("what", what.as_bytes())]);
-    }
-
-    fn line(&self, level: Level, members: &[(&str, &[u8])]) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// A line of the audit, after its time.
+    pub fn record(&self, members: &HeaderBuilder) {
         let mut line = HeaderBuilder::new();
-        let time = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let mut added = line.integer("time_ms", time);
+        if line.integer("time_ms", now()).and_then(|()| line.merge(members.text())).is_ok() {
+            self.write(Level::Info, line.text());
+        }
+    }
+
+    /// Bytes of a command or a name in a line.
+    pub fn longest(&self) -> usize {
+        if self.path.is_some() { LONGEST } else { LONGEST_TO_A_PIPE }
+    }
+
+    fn line(&self, level: Level, members: &[(&str, &str)]) {
+        let mut line = HeaderBuilder::new();
+        let mut added = line.integer("time_ms", now());
         for (name, value) in members {
-            added = added.and_then(|()| line.string(name, &String::from_utf8_lossy(value)));
+            added = added.and_then(|()| line.string(name, value));
         }
         if added.is_ok() {
             self.write(level, line.text());
@@ -109,6 +111,12 @@ impl Log {
             }
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn append(path: &Path) -> io::Result<File> {

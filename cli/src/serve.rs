@@ -1,5 +1,7 @@
 //! A server of commands and files.
 
+mod audit;
+
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -144,7 +146,7 @@ fn ring(arguments: &Serve) -> Result<Option<Arc<Keyring>>> {
 
 fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Result<Server> {
     let failed = |error: Error| Failure::new(format!("serve: {}", text_of(&error)));
-    let lines = Arc::clone(log);
+    let (lines, records) = (Arc::clone(log), Arc::clone(log));
     let server = Server::new(ServerOptions {
         access: Access {
             ring: ring.cloned(),
@@ -165,53 +167,35 @@ fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Res
         },
         log: Some(Arc::new(move |level, line| lines.event(level, line))),
         log_level: Level::Info,
+        served: Some(Arc::new(move |served| audit::record(&records, served))),
         ..ServerOptions::default()
     });
     let server = server.map_err(failed)?;
     if arguments.exec {
-        server.serve_commands(commands(arguments, log)).map_err(failed)?;
+        server.serve_commands(commands(arguments)).map_err(failed)?;
     }
     if let Some(root) = &arguments.root {
-        server.serve_files(files(arguments, root, log)?).map_err(failed)?;
+        server.serve_files(files(arguments, root)?).map_err(failed)?;
     }
     Ok(server)
 }
 
-fn commands(arguments: &Serve, log: &Arc<Log>) -> Commands {
+fn commands(arguments: &Serve) -> Commands {
     let mut options = exec::ServeOptions::default();
     options.limits.time = arguments.timeout;
     options.environment.additions = of_user();
-    let log = Arc::clone(log);
-    let policy = move |inquiry: &exec::Inquiry<'_>, _: &mut exec::Choice| {
-        let what: Vec<u8> = match &inquiry.request.argv {
-            Some(argv) => argv.join(" ").into_bytes(),
-            None => inquiry.command.to_vec(),
-        };
-        log.request("exec", &what, inquiry.client.key());
-        Ok(())
-    };
-    Commands { options, policy: Some(Box::new(policy)) }
+    Commands { options, policy: None }
 }
 
-fn files(arguments: &Serve, root: &Path, log: &Arc<Log>) -> Result<Files> {
+fn files(arguments: &Serve, root: &Path) -> Result<Files> {
     let opened =
         File::options().read(true).custom_flags(DIRECTORY).open(root).map_err(|error| {
             let why = crate::run::without_number(&error);
             Failure::new(format!("--root {}: {why}", shown(root.as_os_str())))
         })?;
-    let log = Arc::clone(log);
-    let policy = move |inquiry: &file::Inquiry<'_>, _: &mut file::Choice| {
-        log.request(inquiry.cmd, inquiry.name, inquiry.client.key());
-        Ok(())
-    };
-    Ok(Files {
-        root: OwnedFd::from(opened),
-        options: file::ServeOptions {
-            rights: if arguments.writable { file::Rights::ALL } else { file::Rights::READ },
-            ..file::ServeOptions::default()
-        },
-        policy: Some(Box::new(policy)),
-    })
+    let rights = if arguments.writable { file::Rights::ALL } else { file::Rights::READ };
+    let options = file::ServeOptions { rights, ..file::ServeOptions::default() };
+    Ok(Files { root: OwnedFd::from(opened), options, policy: None })
 }
 
 /// Removes what transfers have left unfinished a day ago, while the server runs.

@@ -1,6 +1,7 @@
 //! The program as a user runs it: against a host made with the library.
 
 mod alone;
+mod audit;
 mod containers;
 mod files;
 mod fleet;

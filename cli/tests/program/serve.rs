@@ -54,9 +54,11 @@ fn it_serves_what_it_was_told_to_and_logs_it() {
     assert!(status == 1 && stderr.contains("writing is off here"), "{stderr}");
     let log = fs::read_to_string(host.home().join("log")).unwrap();
     for line in [
-        r#""key":"me","cmd":"exec","what":"echo a; exit 3""#,
-        r#""key":"me","cmd":"get","what":"f""#,
+        r#""cmd":"exec","what":"echo a; exit 3","exit_code":3"#,
+        r#""cmd":"get","what":"f""#,
+        r#""cmd":"put","what":"f","error":"denied""#,
     ] {
+        assert!(log.contains("\"key\":\"me\",\"address\":\"127.0.0.1:"), "{log}");
         assert!(log.contains(line), "{log}");
     }
     assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
