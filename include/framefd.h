@@ -1397,8 +1397,11 @@ struct exec_choice {
     const uint32_t *groups;
     /* How many groups there are. */
     uint64_t groups_len;
+    /* Shell code that is run in place of what was asked for, with its input. NULL at first. */
+    const char *command;
 };
-#define EXEC_CHOICE_INIT { sizeof(struct exec_choice), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0 }
+#define EXEC_CHOICE_INIT { sizeof(struct exec_choice), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, \
+    NULL }
 
 /* How a server runs commands. A request can only lower the limits. */
 struct exec_options {

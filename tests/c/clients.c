@@ -27,6 +27,7 @@ static int choose_command(void *context, const struct exec_inquiry *inquiry, cha
     CHECK(inquiry->pid == 0 && inquiry->uid == UINT32_MAX && inquiry->gid == UINT32_MAX);
     CHECK(choice->flags == EXEC_UMASK && choice->umask == 027 && choice->cwd == NULL);
     CHECK(choice->command_timeout_ms == 3600000 && choice->env == NULL && choice->groups == NULL);
+    CHECK(choice->command == NULL);
     if (strcmp(inquiry->key_id, "one") == 0)
         return 0;
     if (is(inquiry, "bad")) {
@@ -36,6 +37,10 @@ static int choose_command(void *context, const struct exec_inquiry *inquiry, cha
     if (is(inquiry, "no")) {
         snprintf(reason, size, "not for %s", inquiry->key_id);
         return FRAME_EACCES;
+    }
+    if (is(inquiry, "this")) {
+        choice->command = "echo that";
+        return 0;
     }
     choice->command_timeout_ms = 300;
     choice->cwd = "/usr";
@@ -160,6 +165,7 @@ static void policies_choose_for_each_client(void)
         CHECK(strcmp(output_of(one, "id -u", text), "0\n") == 0);
         CHECK(strcmp(output_of(two, "id -u; id -G", text), "64341\n64342 64343 64344\n") == 0);
     }
+    CHECK(strcmp(output_of(two, "this", text), "that\n") == 0);
     what.command = "sleep 1000";
     CHECK_RETURNS(EXEC_TIMED_OUT, exec_call(two, &what, LONG_MS, NULL, &output));
     exec_output_free(output);

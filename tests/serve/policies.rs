@@ -100,6 +100,31 @@ fn a_policy_chooses_how_each_command_is_run() {
     }
 }
 
+/// Whatever it is, with its input.
+#[test]
+fn a_policy_may_have_something_else_run() {
+    let running = Running::plain(0, |server| {
+        let policy = |inquiry: &exec::Inquiry<'_>, choice: &mut exec::Choice| {
+            let asked = inquiry.request.argv.as_ref().map(|argv| argv.join("|").into_bytes());
+            let asked = asked.unwrap_or_else(|| inquiry.command.to_vec());
+            choice.environment.additions.push((b"ASKED".to_vec(), asked));
+            choice.command = Some(b"echo \"$ASKED\"; cat".to_vec());
+            Ok(())
+        };
+        let policy = Some(Box::new(policy) as _);
+        server.serve_commands(Commands { policy, ..Commands::default() }).unwrap();
+    });
+    let mut client = running.client();
+    assert_eq!(run(&mut client, "rm -rf /").unwrap(), "rm -rf /\n");
+    let argv = Some(vec!["rm".to_owned(), "a b".to_owned()]);
+    let options = ExecRequest { argv, ..ExecRequest::default() };
+    let request = ExecCommand { options, input: b"input", ..ExecCommand::default() };
+    let reply = exec::call(&mut client, &request, LONG).unwrap();
+    assert_eq!(reply.stdout(), b"rm|a b\ninput");
+    drop(client);
+    running.stop();
+}
+
 #[test]
 fn groups_need_a_user() {
     let running = Running::plain(0, |server| {

@@ -409,6 +409,7 @@ class ExecChoice(SizedStructure):
         ("env", POINTER(c_char_p)),
         ("groups", POINTER(c_uint32)),
         ("groups_len", c_uint64),
+        ("command", c_char_p),
     ]
 
 

@@ -95,6 +95,8 @@ pub struct ExecChoice {
     pub groups: *const u32,
     /// How many groups there are.
     pub groups_len: u64,
+    /// Shell code that is run in place of what was asked for, with its input. NULL at first.
+    pub command: *const c_char,
 }
 
 /// How a server runs commands. A request can only lower the limits.
@@ -283,6 +285,7 @@ impl ExecChoice {
             env: ptr::null(),
             groups: ptr::null(),
             groups_len: 0,
+            command: ptr::null(),
         }
     }
 
@@ -303,6 +306,8 @@ impl ExecChoice {
         }
         choice.environment.additions.extend(variables(self.env)?);
         choice.groups = numbers(self.groups, self.groups_len, "groups")?;
+        let command = Text::of(self.command).optional_bytes("command")?;
+        choice.command = command.map(<[u8]>::to_vec);
         Ok(())
     }
 }

@@ -128,12 +128,13 @@ impl<'a> Job<'a> {
     }
 
     fn command<'b>(&'b self, text: &'b [u8]) -> Result<Command<'b>> {
-        let mut command = match &self.request.argv {
-            None => Command::shell(text),
-            Some(_) if !text.is_empty() => {
+        let mut command = match (&self.choice.command, &self.request.argv) {
+            (Some(code), _) => Command::shell(code),
+            (None, None) => Command::shell(text),
+            (None, Some(_)) if !text.is_empty() => {
                 return Err(Error::new(ErrorKind::BadField, "argv and a command text"));
             }
-            Some(argv) => Command::argv(argv.iter().map(String::as_bytes).collect()),
+            (None, Some(argv)) => Command::argv(argv.iter().map(String::as_bytes).collect()),
         };
         let options = self.options;
         let (environment, confinement, groups) = match &self.choice {

@@ -66,6 +66,8 @@ pub struct Choice {
     pub confinement: Confinement,
     /// The supplementary groups of that user.
     pub groups: Vec<u32>,
+    /// Shell code that is run in place of what was asked for.
+    pub command: Option<Vec<u8>>,
 }
 
 /// A client's request, as a policy sees it.
@@ -90,6 +92,7 @@ impl ServeOptions<'_> {
             directory: self.directory.clone(),
             confinement: self.confinement,
             groups: self.groups.clone(),
+            command: None,
         }
     }
 
