@@ -95,6 +95,9 @@ pub struct Serve {
     /// A directory of keys, one for each client; the name of a file is the id
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "key")]
     pub keys: Option<PathBuf>,
+    /// What each key may do; without it, everything that is served
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The name of this host, for --name of its clients and for hubs
     #[arg(long)]
     pub name: Option<OsString>,

@@ -49,25 +49,8 @@ impl Hosts {
     }
 
     fn read(path: PathBuf) -> Result<Hosts> {
-        let refused = |why: &str| Failure::new(format!("{}: {why}", shown(path.as_os_str())));
-        let text = match fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(refused(&format!("{error}: check its permissions"))),
-            Ok(file) => {
-                let meta = file.metadata().map_err(|error| refused(&error.to_string()))?;
-                // It says which connections are plain, and where they go.
-                let us = rustix::process::geteuid().as_raw();
-                if meta.mode() & 0o022 != 0 || ![0, us].contains(&meta.uid()) {
-                    return Err(refused("others may write to it: chown it, and chmod go-w it"));
-                }
-                io::read_to_string(file).map_err(|error| refused(&error.to_string()))?
-            }
-        };
-        let table = text.parse::<Table>().map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            let why = error.message().replace('\n', ", ");
-            refused(&format!("line {line}: {why}; see framefd --help for an example"))
-        })?;
+        let example = "see framefd --help for an example";
+        let table = private_table(&path, example)?.unwrap_or_default();
         Ok(Hosts { path, table })
     }
 
@@ -188,6 +171,30 @@ impl Hosts {
         }
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }
+}
+
+/// Reads a TOML file that only its owner, or root, may write to; nothing if it is missing.
+pub fn private_table(path: &Path, example: &str) -> Result<Option<Table>> {
+    let refused = |why: &str| Failure::new(format!("{}: {why}", shown(path.as_os_str())));
+    let text = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(&format!("{error}: check its permissions"))),
+        Ok(file) => {
+            let meta = file.metadata().map_err(|error| refused(&error.to_string()))?;
+            // It says who may do what, which connections are plain, and where they go.
+            let us = rustix::process::geteuid().as_raw();
+            if meta.mode() & 0o022 != 0 || ![0, us].contains(&meta.uid()) {
+                return Err(refused("others may write to it: chown it, and chmod go-w it"));
+            }
+            io::read_to_string(file).map_err(|error| refused(&error.to_string()))?
+        }
+    };
+    let table = text.parse::<Table>().map_err(|error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        let why = error.message().replace('\n', ", ");
+        refused(&format!("line {line}: {why}; {example}"))
+    })?;
+    Ok(Some(table))
 }
 
 /// What the file says of one name.

@@ -1,20 +1,20 @@
 //! A server of commands and files.
 
+mod account;
 mod audit;
+mod rules;
+mod services;
 
-use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use framefd::auth::{KeyId, Keyring, Rules};
 use framefd::frame::{address_of, listen};
-use framefd::serve::{Access, Commands, Files, Level, Limits, Server, ServerOptions};
-use framefd::{Error, ErrorKind, exec, file, limits};
+use framefd::serve::{Access, Level, Limits, Server, ServerOptions};
+use framefd::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -26,6 +26,7 @@ use crate::hosts::terms;
 use crate::inherited;
 use crate::log::Log;
 use crate::output::{show, shown};
+use services::Book;
 
 /// Runs `framefd serve`.
 pub fn run(arguments: &Serve) -> Result<u8> {
@@ -43,7 +44,12 @@ pub fn run(arguments: &Serve) -> Result<u8> {
     }
     let log = Arc::new(Log::open(arguments.log.as_deref())?);
     let ring = ring(arguments)?;
-    let server = Arc::new(server(arguments, ring.as_ref(), &log)?);
+    if arguments.config.is_some() && ring.is_none() {
+        let line = "--config gives rights to keys, and there are none: give --keys DIRECTORY";
+        return Err(Failure::new(line));
+    }
+    let book = Arc::new(Book::load(arguments)?);
+    let server = Arc::new(server(arguments, ring.as_ref(), &book, &log)?);
     if let Some(connection) = connection {
         add(&server, connection, ring.is_some())?;
     } else {
@@ -61,9 +67,9 @@ pub fn run(arguments: &Serve) -> Result<u8> {
     if let Some(ring) = &ring {
         dial_out(arguments, &server, ring, &log, stop)?;
     }
-    obey_signals(&server, ring, arguments, log, stopping)?;
+    obey_signals(&server, ring, book, arguments, log, stopping)?;
     if let Some(root) = arguments.root.as_deref().filter(|_| arguments.writable) {
-        sweep(root);
+        services::sweep(root);
     }
     inherited::notify("READY=1");
     let ended = if arguments.stdio { run_one(&server) } else { server.run() };
@@ -144,7 +150,12 @@ fn ring(arguments: &Serve) -> Result<Option<Arc<Keyring>>> {
     Ok(Some(Arc::new(ring)))
 }
 
-fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Result<Server> {
+fn server(
+    arguments: &Serve,
+    ring: Option<&Arc<Keyring>>,
+    book: &Arc<Book>,
+    log: &Arc<Log>,
+) -> Result<Server> {
     let failed = |error: Error| Failure::new(format!("serve: {}", text_of(&error)));
     let (lines, records) = (Arc::clone(log), Arc::clone(log));
     let server = Server::new(ServerOptions {
@@ -172,49 +183,19 @@ fn server(arguments: &Serve, ring: Option<&Arc<Keyring>>, log: &Arc<Log>) -> Res
     });
     let server = server.map_err(failed)?;
     if arguments.exec {
-        server.serve_commands(commands(arguments)).map_err(failed)?;
+        server.serve_commands(services::commands(arguments, book)).map_err(failed)?;
     }
     if let Some(root) = &arguments.root {
-        server.serve_files(files(arguments, root)?).map_err(failed)?;
+        server.serve_files(services::files(arguments, root, book)?).map_err(failed)?;
     }
     Ok(server)
 }
 
-fn commands(arguments: &Serve) -> Commands {
-    let mut options = exec::ServeOptions::default();
-    options.limits.time = arguments.timeout;
-    options.environment.additions = of_user();
-    Commands { options, policy: None }
-}
-
-fn files(arguments: &Serve, root: &Path) -> Result<Files> {
-    let opened =
-        File::options().read(true).custom_flags(DIRECTORY).open(root).map_err(|error| {
-            let why = crate::run::without_number(&error);
-            Failure::new(format!("--root {}: {why}", shown(root.as_os_str())))
-        })?;
-    let rights = if arguments.writable { file::Rights::ALL } else { file::Rights::READ };
-    let options = file::ServeOptions { rights, ..file::ServeOptions::default() };
-    Ok(Files { root: OwnedFd::from(opened), options, policy: None })
-}
-
-/// Removes what transfers have left unfinished a day ago, while the server runs.
-fn sweep(root: &Path) {
-    if root.canonicalize().is_ok_and(|root| root == Path::new("/")) {
-        // It would read the whole machine.
-        return;
-    }
-    if let Ok(root) = File::open(root) {
-        let work = move || file::sweep(root.as_fd(), limits::PARTIAL_AGE);
-        // It is tried again at the next start.
-        drop(thread::Builder::new().spawn(work));
-    }
-}
-
-/// HUP: reads the keys again, and opens the log again. INT, TERM: stops; the second time at once.
+/// HUP: reads the rules and the keys again, and opens the log again. INT, TERM: stops; the second time at once.
 fn obey_signals(
     server: &Server,
     ring: Option<Arc<Keyring>>,
+    book: Arc<Book>,
     arguments: &Serve,
     log: Arc<Log>,
     stopping: PipeWriter,
@@ -223,6 +204,7 @@ fn obey_signals(
     let refused = |error: io::Error| Failure::new(format!("no handler of signals: {error}"));
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(refused)?;
     let (stopper, keys) = (server.stopper(), arguments.keys.clone().or(arguments.key.clone()));
+    let config = arguments.config.clone();
     let work = move || {
         for number in signals.forever() {
             if number != SIGHUP {
@@ -233,6 +215,12 @@ fn obey_signals(
                 continue;
             }
             log.again();
+            // A new key must not have the rights of an old rule.
+            if let Some(Err(failure)) = config.as_deref().map(|path| book.again(path)) {
+                let line = format!("the rules and the keys stay as they are: {}", failure.line);
+                log.event(Level::Error, &line);
+                continue;
+            }
             let Some((ring, keys)) = ring.as_ref().zip(keys.as_deref()) else { continue };
             match ring.load(keys, RULES) {
                 Ok(()) => log.event(Level::Info, "the keys were read again"),
@@ -246,24 +234,6 @@ fn obey_signals(
     thread::Builder::new().spawn(work).map(drop).map_err(refused)
 }
 
-/// What the system knows of our user, where the environment has none: a unit of systemd has no
-/// HOME, and programs look for files there.
-fn of_user() -> Vec<(Vec<u8>, Vec<u8>)> {
-    let users = std::fs::read("/etc/passwd").unwrap_or_default();
-    let us = rustix::process::geteuid().as_raw().to_string();
-    let fields = users.split(|&byte| byte == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
-        (fields.len() == 7 && fields[2] == us.as_bytes()).then_some(fields)
-    });
-    let Some(fields) = fields else { return Vec::new() };
-    let known = [("HOME", fields[5]), ("USER", fields[0]), ("LOGNAME", fields[0])];
-    let missing = known.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
-    // The host's own shell is not passed on.
-    let all = missing.chain([("SHELL", fields[6])]).filter(|(_, value)| !value.is_empty());
-    all.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
-}
-
 const NEEDS_KEY: &str = "beyond this machine a server needs a key: -k FILE or --keys DIRECTORY";
 /// Keys as Kubernetes and systemd hand them over.
 pub const RULES: Rules = Rules { allow_short: false, group_readable: true };
-const DIRECTORY: i32 = rustix::fs::OFlags::DIRECTORY.bits().cast_signed();

@@ -11,6 +11,7 @@ mod hubs;
 mod keys;
 mod lines;
 mod logs;
+mod rules;
 mod run;
 mod serve;
 mod ssh;
