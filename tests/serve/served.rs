@@ -15,8 +15,8 @@ use framefd::serve::{
 use framefd::{Error, ErrorKind, exec, file};
 use rustix::net::sockopt;
 
-use crate::common::encoded;
 use crate::common::exec::LONG;
+use crate::common::{encoded, kind};
 use crate::{Running, WORKERS, client, echo, keyed, prove, refused, sealed};
 
 /// What one call has told.
@@ -287,6 +287,45 @@ fn what_is_refused_or_cut_is_told_as_well() {
         running.stopper.stop();
         running.wait_for_end().unwrap();
         assert_eq!(running.counters().requests, 5);
+    }
+}
+
+/// Once it is done, or given up, and not when its handler returns.
+#[test]
+fn a_request_that_is_answered_later_is_told_then() {
+    for workers in WORKERS {
+        let book = Book::default();
+        let (lent, kept) = std::sync::mpsc::channel();
+        let lent = Mutex::new(lent);
+        let running = Running::start(book.options(workers), |server| {
+            server
+                .handle_later("keep", BodyMode::Streamed, move |connection, _, later| {
+                    lent.lock().unwrap().send((connection, later)).unwrap();
+                })
+                .unwrap();
+            server.handle_later("forget", BodyMode::Whole, |_, _, _| {}).unwrap();
+        });
+        let mut client = running.client();
+        client.send(Some(r#"{"cmd":"keep"}"#), &[1; 5000], LONG).unwrap();
+        let (mut connection, later) = kept.recv_timeout(LONG).unwrap();
+        let mut missing = 5000;
+        while missing > 0 {
+            missing -= connection.read(&mut [0; 1000], LONG).unwrap();
+        }
+        let mut other = running.client();
+        echo(&mut other, "meanwhile").unwrap();
+        assert_eq!(book.one().cmd, "echo");
+        later.done(connection, Err(Error::new(ErrorKind::NoSpace, "")));
+        let reply = client.recv(LONG).unwrap();
+        assert_eq!(reply.header.unwrap().string("code").unwrap(), "no_space");
+        let told = book.one();
+        assert_eq!((&*told.cmd, told.error), ("keep", Some(ErrorKind::NoSpace)));
+        assert_eq!(told.bytes.0, 5000);
+        running.wait_until("all is counted", |counters| counters.bytes_in > 5000);
+        assert_eq!(kind(client.call(r#"{"cmd":"forget"}"#, b"", LONG)), ErrorKind::Closed);
+        assert_eq!(book.one().error, Some(ErrorKind::Canceled));
+        drop(other);
+        running.stop();
     }
 }
 

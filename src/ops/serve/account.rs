@@ -10,7 +10,7 @@ use super::served::{Account, Noted, Served};
 use super::service::Service;
 use crate::error::ErrorKind;
 use crate::io::signal;
-use crate::ops::frame::Client;
+use crate::ops::frame::{Client, Connection};
 use crate::wire::frame::head::PREFIX_SIZE;
 use crate::wire::message::exec::ExecReply;
 use crate::wire::message::file::FileName;
@@ -49,7 +49,10 @@ impl Peer {
 
     /// The request that has begun is over, if there is one. It is counted, and the host is told.
     pub(super) fn conclude(&mut self, common: &Common, error: Option<ErrorKind>) {
-        if !std::mem::take(&mut self.is_open) {
+        let is_here = |connection: &Connection<'_>| connection.shared().is_here();
+        let is_open = std::mem::take(&mut self.is_open);
+        // A handler may have forked, and this be the child.
+        if !is_open || !self.connection.as_ref().is_none_or(is_here) {
             return;
         }
         add(&common.counts.requests, 1);

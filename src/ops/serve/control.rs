@@ -171,9 +171,7 @@ impl Engine {
         };
         for (token, kept) in due {
             let mut peer = kept.wake(&self.common);
-            let expired =
-                AssertUnwindSafe(|| peer.counting(&self.common, |peer| peer.expire(&self.common)));
-            let next = catch_unwind(expired);
+            let next = catch_unwind(AssertUnwindSafe(|| peer.expire(&self.common)));
             self.proceed(token, peer, next.unwrap_or(Next::Close));
         }
         let table = locked(&self.table);

@@ -268,9 +268,7 @@ impl Engine {
     }
 
     fn turn(&self, peer: &mut Peer) -> Next {
-        let turned =
-            AssertUnwindSafe(|| peer.counting(&self.common, |peer| peer.turn(&self.common)));
-        catch_unwind(turned).unwrap_or(Next::Close)
+        catch_unwind(AssertUnwindSafe(|| peer.turn(&self.common))).unwrap_or(Next::Close)
     }
 
     /// Does what is next, and everything after that.
@@ -313,7 +311,7 @@ impl Engine {
             let running = locked(&self.lanes).running();
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 match self.pool.begin_long(running, self.worker()) {
-                    Ok(()) => peer.counting(&self.common, |peer| peer.run(&self.common, lane)),
+                    Ok(()) => peer.run(&self.common, lane),
                     Err(error) => {
                         self.common.log.line(Level::Error, format_args!("{error}"));
                         peer.refuse_run(&self.common);
@@ -448,6 +446,7 @@ impl Engine {
     pub(super) fn close(&self, token: Token, mut peer: Box<Peer>) {
         let why = if self.ends_now() { ErrorKind::Aborted } else { ErrorKind::Closed };
         peer.conclude(&self.common, Some(why));
+        peer.count_bytes(&self.common);
         peer.forget_memory(&self.common);
         if let (Some(fd), Some(_)) = (peer.fd(), peer.armed) {
             self.poller().remove(fd);

@@ -126,9 +126,10 @@ pub(super) struct Peer {
     pub(super) limit: Option<Instant>,
     /// When its time is up if nothing happens.
     pub(super) due: Instant,
-    /// Bytes that were written.
+    /// Bytes that were read and written, as far as they are counted.
+    pub(super) received: u64,
     pub(super) written: u64,
-    /// Bytes of them that the peer has read, as far as the kernel knows: when the wait for room
+    /// Bytes of the latter that the peer has read, as far as the kernel knows: when the wait for room
     /// began, and when that was last looked at.
     pub(super) read_before: i64,
     pub(super) read: i64,
@@ -167,6 +168,7 @@ impl Peer {
             since: now,
             limit: None,
             due: now,
+            received: 0,
             written: 0,
             read_before: 0,
             read: 0,
@@ -192,18 +194,7 @@ impl Peer {
         if self.is_authenticated {
             return self.wait(common, Instant::now(), Waits::Request, true);
         }
-        self.counting(common, |peer| peer.prove(common))
-    }
-
-    /// Counts the bytes that `step` reads.
-    pub(super) fn counting<T>(&mut self, common: &Common, step: impl FnOnce(&mut Peer) -> T) -> T {
-        let received = |peer: &Peer| peer.connection.as_ref().map(Connection::received);
-        let before = received(self);
-        let stepped = step(self);
-        if let (Some(before), Some(now)) = (before, received(self)) {
-            add(&common.counts.bytes_in, now - before);
-        }
-        stepped
+        self.prove(common)
     }
 
     /// Everything that can be done now, without waiting for the peer.
@@ -346,7 +337,9 @@ impl Peer {
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         if let Dispatched::Run(lane) = dispatched {
             connection.try_flush()?;
-            return Ok(Some(match connection.queued() {
+            let queued = connection.queued();
+            self.count_bytes(common);
+            return Ok(Some(match queued {
                 0 => Next::Run(*lane),
                 _ => self.wait(common, Instant::now(), Waits::Room, false),
             }));
@@ -480,7 +473,10 @@ impl Peer {
     fn answer(&mut self, common: &Common, request: &Handed, left: Left) -> Result<()> {
         let header = &request.header;
         self.connection = left.connection;
-        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let Some(connection) = self.connection.as_mut() else {
+            self.conclude(common, left.outcome.err().map(|error| error.kind()));
+            return Err(lost());
+        };
         let is_answered = connection.accepted() != request.accepted;
         let outcome = left.outcome;
         let outcome = outcome.and_then(|()| match connection.to_send() {

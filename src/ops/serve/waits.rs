@@ -57,10 +57,9 @@ impl Peer {
         let Some(connection) = &mut self.connection else { return Next::Close };
         let queued = connection.queued();
         let waits = if queued > 0 && waits != Waits::Handshake { Waits::Room } else { waits };
-        let written = connection.written();
-        let moved = if waits == Waits::Room { written > self.written } else { moved };
-        add(&common.counts.bytes_out, written - self.written);
-        self.written = written;
+        let has_written = connection.written() > self.written;
+        let moved = if waits == Waits::Room { has_written } else { moved };
+        self.count_bytes(common);
         let is_new = waits != self.waits;
         if is_new || moved {
             self.waits = waits;
@@ -94,6 +93,15 @@ impl Peer {
             },
             due,
         )
+    }
+
+    /// Counts the bytes that were read and written since it was last called.
+    pub(super) fn count_bytes(&mut self, common: &Common) {
+        let Some(connection) = &self.connection else { return };
+        let (received, written) = (connection.received(), connection.written());
+        add(&common.counts.bytes_in, received.saturating_sub(self.received));
+        add(&common.counts.bytes_out, written.saturating_sub(self.written));
+        (self.received, self.written) = (received, written);
     }
 
     /// When the time of a new wait is up, whatever happens until then.
