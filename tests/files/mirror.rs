@@ -168,6 +168,25 @@ fn digests_tell_what_times_do_not() {
     }
 }
 
+/// What an interrupted transfer has left is not the content of a file whose mode is set.
+#[test]
+fn a_partial_file_is_not_taken_for_the_content() {
+    const PART: &str = ".framefd-cba06b5736faf67e.part"; // of `old`
+    for (way, checksum) in [(Put, true), (Put, false), (Get, true), (Get, false)] {
+        let (tree, source, dest) = planted(way);
+        fs::write(source.join("old"), "content").unwrap();
+        mirror(&tree, way, How::default()).0.unwrap();
+        fs::write(dest.join(PART), "something else").unwrap();
+        set_mode(&source.join("old"), 0o711);
+        let report = |_: Change, _: &[u8]| ControlFlow::Continue(());
+        let mirror = Mirror { digests: false, remove: false, dry_run: false, report: &report };
+        let what = Transfer { checksum, mirror: Some(mirror), ..plain() };
+        against(Kind::Unix, &tree, quick, |end| way.run(&tree, end, &what)).0.unwrap();
+        assert_eq!(fs::read(dest.join("old")).unwrap(), b"content");
+        assert_eq!(dest.join("old").metadata().unwrap().mode() & 0o777, 0o711);
+    }
+}
+
 /// A server that lets its clients put, and get nothing.
 #[test]
 fn what_may_not_be_compared_is_sent_whole() {

@@ -11,6 +11,7 @@ use crate::io::deadline::TimeLimit;
 use crate::io::fs::directory;
 use crate::io::fs::identity::identity;
 use crate::io::fs::path;
+use crate::io::fs::range::read_range;
 use crate::io::fs::remove::remove;
 use crate::io::fs::root::Root;
 use crate::io::fs::store::{NewFile, StoreOptions};
@@ -129,12 +130,16 @@ impl Receiver<'_, '_, '_> {
         mirror.step(at.within(), &entry.stat, there.as_ref(), &mut is_equal)
     }
 
-    /// Gives the local file the mode and the time of the server's.
+    /// Gives the local file the mode and the time of the server's: a copy gets them, since only a
+    /// new file shows the umask.
     fn describe(&self, place: Place<'_>, stat: &Stat) -> Result<()> {
         let (mode, mtime) = (Some(stat.mode & 0o777), Some(stat.mtime));
         let store = StoreOptions { mode, mtime, ..self.what.store() };
-        // A copy of it: only a new file shows the umask.
-        NewFile::resume(place.root, place.name, store, stat.size, &mut |_| Ok(()))?.commit()
+        let (file, here) = place.root.open_file(place.name)?;
+        let mut copy = NewFile::create(place.root, place.name, store)?;
+        read_range(file.as_fd(), 0, here.size, &mut |piece| copy.write(piece))?
+            .map_err(|errno| Error::system("copy the file", errno))?;
+        copy.commit()
     }
 
     fn make_top(&mut self, at: &TreeName) -> Result<Directory> {

@@ -133,7 +133,8 @@ impl Sender<'_, '_, '_> {
     /// Gives the server's file the mode and the time of this one, which has the same content: the
     /// server takes all of it from its own. Whether it did so.
     fn describe(&mut self, what: &Transfer<'_>, file: BorrowedFd<'_>, size: u64) -> Result<bool> {
-        if size == 0 {
+        // Only with its digest is it certain that the server takes it from there.
+        if size == 0 || !what.checksum {
             return Ok(false);
         }
         seek(file, size)?;
