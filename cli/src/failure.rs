@@ -154,7 +154,11 @@ impl Failure {
             E::RemoteDenied if detail.contains("path is not acceptable") => {
                 "names are below the server's root, and links are not followed"
             }
-            E::RemoteDenied if detail.contains("writing is off") => {
+            // The rights of a server's: to read, to create, to replace.
+            E::RemoteDenied if detail.contains("reading is off here") => {
+                "the server has to allow it (framefd serve --root)"
+            }
+            E::RemoteDenied if detail.contains("is off here") => {
                 "the server has to allow it (framefd serve --writable)"
             }
             E::RemoteDenied => "has the server's user, and this key, the right to do that?",
