@@ -5,6 +5,7 @@ others are not disturbed. What a plain handshake and a shared key without a name
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import socket
@@ -385,11 +386,18 @@ class Intruders(Case):
         self.each(EACH, check)
 
     def test_a_client_without_the_library(self) -> None:
+        self.without_the_library("sealed_client")
+
+    @unittest.skipUnless(importlib.util.find_spec("noise"), "pip install noiseprotocol")
+    def test_a_short_client_without_the_library(self) -> None:
+        self.without_the_library("noise_client")
+
+    def without_the_library(self, client: str) -> None:
         def check(language: str) -> None:
             meeting = Meeting(language, self.directory)
             with meeting.stack:
                 key = str(meeting.keys / "web-1")
-                ask = peer("sealed_client", *meeting.server.address, key, "web-1", "db")
+                ask = peer(client, *meeting.server.address, key, "web-1", "db")
                 got = launch.run([*ask, "seq 30000; exit 3"])
                 expected = b"".join(b"%d\n" % n for n in range(1, 30_001))
                 self.assertEqual((got.stdout, got.stderr, got.returncode), (expected, b"", 3))
