@@ -23,6 +23,9 @@
 #include <signal.h>
 #include <sys/epoll.h>
 
+/* Microseconds: servers may give back after a while what idle connections do not need. */
+enum { REST = 2500 * 1000 };
+
 static struct wire wire;
 static int port, pid;
 static size_t size_of_reply;
@@ -255,14 +258,14 @@ static double memory_of_idle(int count)
     trip(&first);
     double before = memory();
     crowd(count);
-    usleep(2500 * 1000); /* some give memory back after a while */
+    usleep(REST);
     return (memory() - before) / count;
 }
 
 static double time_of_idle(int count, int milliseconds)
 {
     crowd(count);
-    usleep(100 * 1000);
+    usleep(REST);
     double before = processor_time();
     usleep((useconds_t)milliseconds * 1000);
     return (processor_time() - before) * 1e3;

@@ -175,6 +175,7 @@ impl Soak {
         let active = self.plan.active;
         self.steady(&format!("{active} clients alone"), active);
         let mut crowd = self.gather();
+        sleep(self.plan.rest);
         let start = processor_time(&SERVER);
         sleep(self.plan.idle);
         let used = processor_time(&SERVER).saturating_sub(start);
@@ -307,7 +308,8 @@ impl Drop for Soak {
 fn serve_work(server: &Server) -> Result<()> {
     server.handle("work", BodyMode::Whole, |connection, request| {
         let (header, body) = Work::read(request.header)?.reply(request.body)?;
-        connection.reply(request.header.text(), Some(&header), &body, None)
+        // Without workers a wait for its client would be one for all.
+        connection.reply(request.header.text(), Some(&header), &body, Duration::ZERO)
     })?;
     server.handle("pieces", BodyMode::Streamed, |connection, request| {
         let work = Work::read(request.header)?;

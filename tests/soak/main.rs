@@ -84,9 +84,9 @@ fn soak() {
                 None => rows.push((what.into(), vec![value.into()])),
             }
         }
+        print(&rows);
         host.finish(world::LONG);
     }
-    print(&rows);
 }
 
 fn print(rows: &[(String, Vec<String>)]) {
