@@ -102,6 +102,7 @@ from ._messages import Head, Request
 from ._policies import ExecInquiry, ExecPolicy, FileInquiry, FilePolicy
 from ._requests import ServerRequest
 from ._seal import Seal
+from ._served import ServedRequest
 from ._server import Server, ServerCounts
 from ._version import VERSION as __version__
 from ._views import Frame
@@ -178,6 +179,7 @@ __all__ = [
     "RefusedError",
     "RemoteCommand",
     "Request",
+    "ServedRequest",
     "Server",
     "ServerAddress",
     "ServerCounts",

@@ -30,6 +30,7 @@ from ._log import Log
 from ._native import lib
 from ._policies import FilePolicy
 from ._requests import Handler, Lent, Reply
+from ._served import ServedFunction, telling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -48,6 +49,9 @@ ServerKeys = Union[Keyring, Mapping[str, KeyLike], str, "os.PathLike[str]"]
 # from the beginning, whatever is raised.
 HandlerFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, Lent, ctypes.c_void_p)
 LogFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p)
+
+
+TellFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(_abi.FrameServed))
 
 
 class Limits(TypedDict, total=False):
@@ -196,6 +200,8 @@ class Server:
     logging.Logger, by default ``logging.getLogger("framefd")``, or a function of a level of the
     logging module and a text. It is called on any thread, and gets no key; text of clients is
     escaped, and no client can flood it. Level INFO is the server's, DEBUG each connection's.
+    ``served`` is called with a :class:`ServedRequest` exactly once for each request when it is
+    over, on any thread; no call is left out, and the client's next request waits for it.
 
     The limits (None is the default) are numbers, bytes and seconds:
 
@@ -224,27 +230,37 @@ class Server:
         workers: int = 0,
         hello: bool = False,
         log: LogLike | None = None,
+        served: ServedFunction | None = None,
         **limits: Unpack[Limits],
     ) -> None:
+        check_callable(served, "served")
         self._native: Native | None = None
         self._log = Log(log)
         self._ring = ring_of(keys, key)
+        known_as = optional_text(name, "name")
         if self._ring is None and (name is not None or plain):
             raise TypeError("name and plain need keys")
         lasting = Lasting()
         native = Native(lasting)
         note = LogFunction(lasting.guarded(self._log.line, 0))
+        logged = Logged(native, self._log, "served")
+        tell = (
+            TellFunction()
+            if served is None
+            else TellFunction(logged.guarded(telling(served), 0))
+        )
         options = _abi.FrameServerOptions(
             flags=flag(_abi.FRAME_SERVER_PLAIN, plain) | flag(_abi.FRAME_SERVER_HELLO, hello),
             workers=unsigned(workers, "workers", MOST_WORKERS),
             log_level=self._log.level,
             ring=None if self._ring is None else self._ring.handle.pointer,
-            server_name=optional_text(name, "name"),
+            server_name=known_as,
             log=ctypes.cast(note, _abi.FrameServerOptionsLog),
+            served=ctypes.cast(tell, _abi.FrameServerOptionsServed),
             **limit_members(**limits),
             **_interrupts.MEMBERS,
         )
-        native.kept = [note, lasting]
+        native.kept = [note, tell, lasting]
         code = lib.frame_server_new(options, native)
         if code < 0:
             raise last_error(code)
@@ -316,7 +332,9 @@ class Server:
         native = self._open()
         members = checked(options, ExecOptions, "options are ExecOptions").native()
         if options.policy is not None:
-            members.policy = _policies.exec_callback(options.policy, Logged(native, self._log))
+            members.policy = _policies.exec_callback(
+                options.policy, Logged(native, self._log, POLICY)
+            )
         self._done(lib.frame_server_serve_exec(native, members))
         native.kept.append(members)
         self._takes_long = True
@@ -327,6 +345,8 @@ class Server:
         *,
         read: bool = True,
         write: bool = False,
+        create: bool = False,
+        replace: bool = False,
         overwrite: bool = True,
         checksum: bool = True,
         sync: bool = True,
@@ -339,13 +359,13 @@ class Server:
         policy: FilePolicy | None = None,
     ) -> None:
         """Serves the files below the directory ``root``, a path or a descriptor, from which no
-        name leads out. With ``read`` they are sent, described and listed, with ``write``
-        stored. The other parameters are those of :meth:`Connection.serve_file`; ``policy`` is
-        called on any thread of the server, and asked only about what ``read`` and ``write``
-        allow.
+        name leads out. With ``read`` they are sent, described and listed, with ``create`` new
+        ones are made, with ``replace`` those that are there are replaced; ``write`` is both.
+        The other parameters are those of :meth:`Connection.serve_file`; ``policy`` is called on
+        any thread of the server, and asked only about what these rights allow.
 
-        ExistsError: it serves files. StateError: the server runs. ValueError: it would neither
-        read nor write.
+        ExistsError: it serves files. StateError: the server runs. ValueError: there are no
+        rights.
         """
         native = self._open()
         members = _files.serve_options(
@@ -359,10 +379,15 @@ class Server:
             timeout=timeout,
             stall=stall,
         )
-        flags = flag(_abi.FRAME_SERVE_READ, read) | flag(_abi.FRAME_SERVE_WRITE, write)
+        flags = (
+            flag(_abi.FRAME_SERVE_READ, read)
+            | flag(_abi.FRAME_SERVE_WRITE, write)
+            | flag(_abi.FRAME_SERVE_CREATE, create)
+            | flag(_abi.FRAME_SERVE_REPLACE, replace)
+        )
         if policy is not None:
             check_callable(policy, "a policy")
-            members.policy = _policies.file_callback(policy, Logged(native, self._log))
+            members.policy = _policies.file_callback(policy, Logged(native, self._log, POLICY))
         with directory(root) as number:
             self._done(lib.frame_server_serve_files(native, number, flags, members))
         native.kept.append(members)
@@ -428,13 +453,15 @@ class Server:
         which can be called again. FrameTimeoutError: requests were cut, because ``drain``
         seconds had passed, or by a second stop(). BusyError: it runs.
         """
+        checked(signals, Iterable, "signals are a list of numbers")
+        numbers = [unsigned(number, "a signal", signal.NSIG) for number in signals]
         native = self._start(this_frame())
         try:
             for handler in self._handlers:
                 if handler.is_async:
                     text = f"the handler of {handler.cmd!r} is async: use serve(), in asyncio"
                     raise TypeError(text)
-            with self._stopped_by(signals):
+            with self._stopped_by(numbers):
                 while self._step(native, -1):
                     pass
             self._finish(native)
@@ -601,9 +628,8 @@ class Server:
         return code
 
     @contextlib.contextmanager
-    def _stopped_by(self, signals: Iterable[int]) -> Iterator[None]:
+    def _stopped_by(self, numbers: list[int]) -> Iterator[None]:
         """Signals stop it during the block, if nobody else handles them."""
-        numbers = list(signals)
         if threading.current_thread() is not threading.main_thread():
             numbers = []
 
@@ -625,23 +651,26 @@ class Server:
                     signal.signal(number, handler)
 
 
-class Logged:
-    """Makes policies callable by C. A defect of one goes to the log; the client is refused."""
+POLICY = "a policy"
 
-    def __init__(self, native: Native, log: Log) -> None:
-        self._lasting, self._log = native.lasting, log
+
+class Logged:
+    """Makes functions callable by C whose exceptions go to the log."""
+
+    def __init__(self, native: Native, log: Log, what: str) -> None:
+        self._lasting, self._log, self._what = native.lasting, log, what
 
     def guarded(self, function: Callable[..., int], failed: int) -> Callable[..., Any]:
-        log = self._log
+        log, what = self._log, self._what
 
-        def ask(*arguments: Any) -> int:
+        def logged(*arguments: Any) -> int:
             try:
                 return function(*arguments)
             except Exception as error:
-                log.exception("a policy has failed", error)
+                log.exception(f"{what} has failed", error)
                 return failed
 
-        return self._lasting.guarded(ask, failed)
+        return self._lasting.guarded(logged, failed)
 
 
 def ring_of(keys: ServerKeys | None, key: KeyLike | None) -> Keyring | None:

@@ -349,6 +349,12 @@ class Features(Case):
         server = server_with()
         with self.assertRaises(ValueError):
             server.serve_files(root, read=False)
+        server.serve_files(root, create=True)
+        with self.served(server) as client:
+            client.put(root / "there", "new")
+            with self.assertRaises(framefd.FrameError):
+                client.put(root / "there", "new")
+        server = server_with()
         server.serve_files(root, read=False, write=True)
         with self.served(server) as client:
             client.put(root / "there", "other")
@@ -505,7 +511,7 @@ class Limits(Case):
         self.assertEqual(limits, {*_server.TIMES, *_server.NUMBERS})
         self.assertLessEqual(limits, members)
         others = {"size", "flags", "workers", "log_level", "reserved", "ring", "server_name"}
-        self.assertEqual(members - limits - others, {"log", "interrupted", "context"})
+        self.assertEqual(members - limits - others, {"log", "served", "interrupted", "context"})
         made = _server.limit_members(drain=1.5, max_body=framefd.NO_LIMIT, idle=None)
         self.assertEqual(made, {"drain_ms": 1500, "max_body": 2**64 - 1, "idle_ms": 0})
 
@@ -526,6 +532,66 @@ class Limits(Case):
         for wrong in ({"idle": float("inf")}, {"max_body": 0}, {"stall": -1}, {"workers": -1}):
             with self.assertRaises(ValueError):
                 framefd.Server(**wrong)  # type: ignore[arg-type]
+
+
+class Served(Case):
+    def test_each_request_is_told_of_when_it_is_over(self) -> None:
+        for workers in WORKERS:
+            told: list[framefd.ServedRequest] = []
+            server = server_with(workers=workers, served=told.append)
+            server.command("x")(lambda request: b"12345")
+            server.command("fail")(lambda request: 1 // 0)
+            server.serve_exec()
+            server.serve_files("/")
+            path = f"unix:{self.directory()}/sock"
+            server.listen(path)
+            with self.served(server) as client:
+                client.call("x", {"n": 1}, b"body")
+                for refused in ("fail", "other"):
+                    with self.assertRaises(framefd.FrameError):
+                        client.call(refused)
+                client.run(["sh", "-c", "exit 3"])
+                client.run("kill -9 $$")
+                with self.assertRaises(framefd.NotFoundError):
+                    client.stat("no/such/file")
+                address = client.address
+                with self.client(path) as local:
+                    local.call("x")
+                self.wait_until(lambda: len(told) == 7)  # noqa: B023
+            # Those of several threads may be told in another order.
+            xs = [one for one in told if one.cmd == "x"]
+            ran = [one for one in told if one.cmd == "exec"]
+            errors = {one.cmd: one.error for one in told}
+            first, local = sorted(xs, key=lambda one: one.pid or 0)
+            self.assertEqual((errors["x"], errors["exec"]), (0, 0))
+            self.assertEqual(errors["fail"], ErrorCode.REMOTE_OTHER)
+            self.assertEqual(errors["other"], ErrorCode.NOTSUP)
+            self.assertEqual(errors["stat"], ErrorCode.NOENT)
+            self.assertEqual((first.cmd, first.header["n"], first.bytes_in), ("x", 1, 4))
+            self.assertEqual(first.key_id, "tests" if support.SEALED else None)
+            self.assertEqual((first.address, first.pid, first.what), (address, None, None))
+            self.assertGreater(first.bytes_out, 5)
+            self.assertLess(first.seconds, LONG)
+            self.assertEqual((first.outcome, first.exit_code, first.signal), (None, -1, 0))
+            self.assertEqual(ran[0].what, ("sh", "-c", "exit 3"))
+            self.assertEqual((ran[0].outcome, ran[0].exit_code), (framefd.Outcome.EXITED, 3))
+            self.assertEqual((ran[1].what, ran[1].signal), ("kill -9 $$", 9))
+            self.assertIn("no/such/file", [one.what for one in told])
+            self.assertEqual((local.pid, local.uid), (os.getpid(), os.getuid()))
+
+    def test_what_it_raises_goes_to_the_log(self) -> None:
+        log, lines = logger()
+
+        def served(request: framefd.ServedRequest) -> None:
+            raise RuntimeError("the disk is full")
+
+        server = server_with(log=log, served=served)
+        server.command("x")(lambda request: None)
+        with self.served(server) as client:
+            client.call("x")
+            client.call("x")
+        texts = [record.getMessage() for record in lines.records if record.exc_info]
+        self.assertEqual(texts, ["served has failed: RuntimeError"] * 2)
 
 
 class Log(Case):

@@ -29,7 +29,7 @@ from typing import Any
 import support
 
 import framefd
-from framefd import _core, aio
+from framefd import _core, _server, aio
 
 #: One object of each kind that a program may have in its hands.
 OBJECTS: dict[str, Any] = {
@@ -79,6 +79,13 @@ RIGHT: dict[str, set[str]] = {
     "Prefix | None": {"None"},
     "ServerAddress": {"str"},
     "Address | None": {"str", "bytes", "None"},
+    "ServerAddress | Descriptor": {"str", "int"},
+    "ServerKeys | None": {"str", "None"},
+    "LogLike | None": {"class", "None"},
+    "ServedFunction | None": {"class", "None"},
+    "Function": {"class"},
+    "Iterable[int]": {"list", "dict", "set", "bytes"},
+    "socket.socket | int": {"int"},
     "StrOrBytesPath": {"str", "bytes"},
     "StrOrBytesPath | None": {"str", "bytes", "None"},
     "str | None": {"str", "None"},
@@ -114,7 +121,10 @@ RESULTS = {
     "framefd.Outcome",
     "framefd.Readable",
     "framefd.Writable",
+    "framefd.ServedRequest",
+    "framefd.ServerRequest",
     "framefd.aio.Server",
+    "framefd.aio.ServerRequest",
 }
 #: Objects with methods, and how a test gets one from a connection.
 OBJECTS_OF: dict[str, Callable[[Any], Any]] = {
@@ -127,6 +137,7 @@ OBJECTS_OF: dict[str, Callable[[Any], Any]] = {
     "framefd.ExecOptions": lambda _: framefd.ExecOptions(),
     "framefd.Prefix": lambda _: framefd.Prefix(),
     "framefd.Seal": lambda _: framefd.Seal(key=support.KEY),
+    "framefd.Server": lambda _: framefd.Server(),
     "framefd.aio.Connection": lambda connection: connection,
     "framefd.aio.RemoteCommand": lambda connection: connection.start("cat"),
 }
@@ -170,6 +181,12 @@ SET_BY_AIO = {"exchange_timeout"}
 
 Parameters = dict[str, inspect.Parameter]
 
+#: Dicts of parameters.
+UNPACKED: dict[str, Any] = {
+    "Unpack[Options]": _core.Options,
+    "Unpack[Limits]": _server.Limits,
+}
+
 
 def functions() -> Iterator[tuple[str, str | None, Callable[..., Any]]]:
     """Every public function and method: its class, if it has one, and its name."""
@@ -199,8 +216,8 @@ def parameters(name: str, function: Callable[..., Any]) -> Parameters:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in ("self", "cls"):
             continue
-        if parameter.annotation == "Unpack[Options]":
-            for option, kind in _core.Options.__annotations__.items():
+        if parameter.annotation in UNPACKED:
+            for option, kind in UNPACKED[parameter.annotation].__annotations__.items():
                 text = getattr(kind, "__forward_arg__", kind)
                 found[option] = parameter.replace(
                     name=option, kind=parameter.KEYWORD_ONLY, annotation=text, default=None

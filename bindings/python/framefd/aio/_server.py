@@ -87,6 +87,7 @@ async def _places(loop: asyncio.AbstractEventLoop, text: str) -> list[tuple[int,
         raise make(ErrorCode.INVAL, f"not an address: {text!r}")
     host = host.strip("[]")
     kind: dict[str, Any] = {"type": socket.SOCK_STREAM}
+    found: list[Any]
     try:
         found = socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST, **kind)
     except socket.gaierror:  # a name, which is looked up in a thread
