@@ -208,7 +208,7 @@ class Handler:
         try:
             self.answer(request)
         except BaseException:
-            # The traceback may keep the pointer for long. If the request is done, this is nothing.
+            # The traceback may keep the pointer. If the request is done, this does nothing.
             untyped_done(pointer, ErrorCode.CANCELED, INTERRUPTED)
             raise
         return 0
@@ -234,8 +234,8 @@ class Handler:
 def request_of(
     kind: type[AnyRequest], pointer: Lent, view: int, kept: object
 ) -> AnyRequest | None:
-    """The request that the library shows. None: there is no memory for it, or Python cannot read
-    its header. With the pointer it is ended, and its client gets an error reply."""
+    """The request that the library shows. None: there is no memory for it, or Python cannot
+    read its header. With the pointer it is ended, and its client gets an error reply."""
     try:
         return kind(pointer, view, kept)
     except (MalformedError, MemoryError):

@@ -15,7 +15,7 @@ import support
 from server_case import LONG, WORKERS, Case, logger, server_with
 
 import framefd
-from framefd import ErrorCode, _abi, _server
+from framefd import ErrorCode, _abi, _native_server
 
 
 class Replies(Case):
@@ -507,12 +507,12 @@ class Limits(Case):
             name.removesuffix("_ms") if name.endswith("_ms") else name
             for name, *_ in _abi.FrameServerOptions._fields_
         }
-        limits = {*_server.Limits.__annotations__}
-        self.assertEqual(limits, {*_server.TIMES, *_server.NUMBERS})
+        limits = {*_native_server.Limits.__annotations__}
+        self.assertEqual(limits, {*_native_server.TIMES, *_native_server.NUMBERS})
         self.assertLessEqual(limits, members)
         others = {"size", "flags", "workers", "log_level", "reserved", "ring", "server_name"}
         self.assertEqual(members - limits - others, {"log", "served", "interrupted", "context"})
-        made = _server.limit_members(drain=1.5, max_body=framefd.NO_LIMIT, idle=None)
+        made = _native_server.limit_members(drain=1.5, max_body=framefd.NO_LIMIT, idle=None)
         self.assertEqual(made, {"drain_ms": 1500, "max_body": 2**64 - 1, "idle_ms": 0})
 
     def test_limits_hold(self) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 import support
 
 import framefd
-from framefd import _core, _server, aio
+from framefd import _core, _native_server, aio
 
 #: One object of each kind that a program may have in its hands.
 OBJECTS: dict[str, Any] = {
@@ -184,7 +184,7 @@ Parameters = dict[str, inspect.Parameter]
 #: Dicts of parameters.
 UNPACKED: dict[str, Any] = {
     "Unpack[Options]": _core.Options,
-    "Unpack[Limits]": _server.Limits,
+    "Unpack[Limits]": _native_server.Limits,
 }
 
 

@@ -20,16 +20,17 @@ from .._requests import (
     Base,
     Handler,
     Lent,
-    ServerRequest as BlockingRequest,
     check_header,
     reply_of,
     request_of,
 )
+from .._requests import ServerRequest as BlockingRequest
 from ._connection import Connection
 from ._side import Side
 
 if TYPE_CHECKING:
-    from .._server import Native, Server
+    from .._native_server import Native
+    from .._server import Server
 
 # The bytes that a client must send or read in a second, on average, while it is waited for. The
 # library has the same.
