@@ -244,8 +244,8 @@ signal.signal(signal.SIGTERM, enough)
 try:
     server.run()
 except Enough:
+    signal.signal(signal.SIGTERM, lambda *_: server.stop())
     print("enough", flush=True)
-signal.signal(signal.SIGTERM, lambda *_: server.stop())
 server.run()
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 """
