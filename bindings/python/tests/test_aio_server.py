@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import pathlib
 import signal
 import socket
 import threading
@@ -272,6 +273,33 @@ class Features(Case):
             self.assertEqual((await soon(client.stat("etc"))).kind, "dir")
             self.assertEqual((await soon(running)).text, "done\n")
             slow.close()
+
+    async def test_hundreds_of_clients_in_one_process_run_commands(self) -> None:
+        """Neither a client nor its command has a thread on this side."""
+        server = server_with(workers=1, max_unauthenticated=300)
+        server.serve_exec()
+        address = server.listen("127.0.0.1:0")
+        served = threading.Thread(target=server.run)
+        served.start()
+        try:
+            before = {int(task) for task in os.listdir("/proc/self/task")}
+
+            async def run(n: int) -> int:
+                async with await self.client(address) as client:
+                    return (await client.run(["sh", "-c", f"exit {n % 100}"])).returncode
+
+            codes = await asyncio.wait_for(asyncio.gather(*map(run, range(200))), 3 * SECONDS)
+            self.assertEqual(codes, [n % 100 for n in range(200)])
+            names = set()
+            for task in pathlib.Path("/proc/self/task").iterdir():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if int(task.name) not in before:
+                        names.add((task / "comm").read_text())
+            self.assertLessEqual(names, {"framefd\n"})  # those of the server
+        finally:
+            server.stop()
+            served.join()
+            server.close()
 
     async def test_without_threads_they_are_refused(self) -> None:
         for serve in (lambda s: s.serve_exec(), lambda s: s.serve_files("/")):
