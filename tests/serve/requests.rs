@@ -165,6 +165,7 @@ fn nothing_is_served_before_a_key_is_proved() {
         running.wait_until("both are refused", |counters| counters.refused_auth == 2);
         assert_eq!(running.counters().requests, 2);
         assert!(running.has_logged("refused: authentication failed"));
+        assert!(running.has_logged(" (b): has proved its key"));
         running.stop();
     }
 }
@@ -359,6 +360,7 @@ fn bytes_that_are_no_request_are_answered_and_end_the_connection() {
             raw.write_all(&bytes).unwrap();
             let mut connection = client(raw);
             let reply = connection.recv(LONG).unwrap().header.unwrap();
+        assert!(running.has_logged(": refused: "));
             assert_eq!(reply.string("code").unwrap(), code);
             assert_eq!(kind(connection.recv(LONG)), ErrorKind::Closed);
         }

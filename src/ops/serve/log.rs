@@ -18,10 +18,10 @@ pub enum Level {
     Error = 0,
     /// It refused or ended something.
     Warning = 1,
-    /// It began or ended.
+    /// A client has proved a key that has an id.
     #[default]
     Info = 2,
-    /// What each connection does.
+    /// What each connection does, and when the server begins and ends.
     Debug = 3,
 }
 

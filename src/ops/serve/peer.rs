@@ -212,7 +212,14 @@ impl Peer {
     fn prove(&mut self, common: &Common) -> Next {
         match self.shake(common) {
             Ok(false) => self.wait(common, Instant::now(), Waits::Handshake, false),
-            Ok(true) => Next::Proved,
+            Ok(true) => {
+                if !self.key.as_str().is_empty() {
+                    common
+                        .log
+                        .line(Level::Info, format_args!("{}: has proved its key", self.who()));
+                }
+                Next::Proved
+            }
             Err(error) => {
                 add(&common.counts.refused_auth, 1);
                 common.log.line(Level::Warning, format_args!("{}: refused: {error}", self.who()));
@@ -581,10 +588,12 @@ impl Peer {
             error.kind(),
             ErrorKind::BadLength | ErrorKind::TooBig | ErrorKind::BadJson | ErrorKind::BadField
         );
+        let (level, what) =
+            if is_malformed { (Level::Warning, "refused") } else { (Level::Debug, "closed") };
+        common.log.line(level, format_args!("{}: {what}: {error}", self.who()));
         let (Some(connection), true) = (&mut self.connection, self.is_authenticated) else {
             return Next::Close;
         };
-        common.log.line(Level::Debug, format_args!("closed: {error}"));
         if is_malformed && !self.is_ending {
             add(&common.counts.errors, u64::from(!was_open));
             if connection.put_error(error).is_err() {
