@@ -67,9 +67,10 @@ impl Connection<'_> {
         self.sending.give_back();
     }
 
-    /// Queues an error reply, even if receiving has broken the connection.
+    /// Queues an error reply to what has no readable `id`, even if receiving has broken the
+    /// connection. Whatever the error was, clients accept only `bad_request` without an id.
     pub(crate) fn put_error(&mut self, error: &Error) -> Result<()> {
-        let reply = ErrorReply::new(error.kind(), &error.to_string(), None).header();
+        let reply = ErrorReply::new(ErrorKind::BadField, &error.to_string(), None).header();
         self.sending.put(&reply)
     }
 

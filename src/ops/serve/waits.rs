@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | the handshake | `auth_timeout` since it was accepted | closed |
 //! | a request | `idle`; [`limits::QUIET`] once the server stops | ended |
-//! | the rest of a header | `frame_timeout` since its first byte | `timed_out`, ended |
+//! | the rest of a header | `frame_timeout` since its first byte | `bad_request`, ended |
 //! | the rest of a body | `stall` without a byte, or below the least rate | `timed_out`, ended |
 //! | the rest of a body that nobody wants | [`limits::REFUSED_TIME`] | ended |
 //! | room for replies | `stall` without a byte read, or below the least rate | closed |
