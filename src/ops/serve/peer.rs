@@ -319,10 +319,13 @@ impl Peer {
     fn pause(&mut self, common: &Common, moved: bool) -> Result<Next> {
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         connection.try_flush()?;
-        let is_late = self.missing == Waits::Request
-            && !self.is_fresh
-            && common.has_stopped_for(limits::QUIET);
-        if self.has_ended || (is_late && !self.has_more(common)) {
+        let is_late = match self.missing {
+            Waits::Request => common.has_stopped_for(limits::QUIET) && !self.has_more(common),
+            // What one that goes on and on sends is cut anywhere.
+            Waits::Header => common.has_stopped_for(common.limits().drain / 2),
+            _ => false,
+        };
+        if self.has_ended || (is_late && !self.is_fresh) {
             return Ok(self.begin_end(common));
         }
         let next = self.wait(common, Instant::now(), self.missing, moved);
