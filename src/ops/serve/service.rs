@@ -182,7 +182,9 @@ impl Services {
 
     /// Called once everything was added.
     pub(super) fn finish(&mut self, limits: &Limits) {
-        let cmds: Vec<&str> = self.by_cmd.iter().map(|(cmd, _)| cmd.as_str()).collect();
+        // Whoever asks knows of hello.
+        let others = self.by_cmd.iter().filter(|(_, service)| !matches!(service, Service::Hello));
+        let cmds: Vec<&str> = others.map(|(cmd, _)| cmd.as_str()).collect();
         let commands = self.commands.as_ref().map(|commands| commands.options.limits);
         let numbers = written(&|header| {
             header.plain("max_header", Some(limits.max_header));
