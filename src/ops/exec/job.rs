@@ -128,7 +128,8 @@ impl<'a> Job<'a> {
     }
 
     fn command<'b>(&'b self, text: &'b [u8]) -> Result<Command<'b>> {
-        let mut command = match (&self.choice.command, &self.request.argv) {
+        let chosen = self.choice.as_ref().and_then(|choice| choice.command.as_deref());
+        let mut command = match (chosen, &self.request.argv) {
             (Some(code), _) => Command::shell(code),
             (None, None) => Command::shell(text),
             (None, Some(_)) if !text.is_empty() => {
