@@ -145,9 +145,16 @@ fn what_starts_the_agent_is_installed_on_request() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && told.is_empty(), "{told}");
     }
-    let mut make = Command::new("make");
-    make.args(["--silent", "uninstall", "UNITS=openrc", "PREFIX=~/prefix", "LDCONFIG=true", &init]);
-    succeed(make.env("HOME", scratch.path()).current_dir(root()));
+    let mut uninstall = Command::new("make");
+    uninstall.args([
+        "--silent",
+        "uninstall",
+        "UNITS=openrc",
+        "PREFIX=~/prefix",
+        "LDCONFIG=true",
+        &init,
+    ]);
+    succeed(uninstall.env("HOME", scratch.path()).current_dir(root()));
     assert!(files(&prefix.join("lib")).is_empty() && !Path::new(&script).exists());
 }
 
