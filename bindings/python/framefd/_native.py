@@ -74,6 +74,15 @@ def untyped(name: str) -> Any:
     return lib[name]
 
 
+def to_look_up(name: str) -> property:
+    """A member that, where it is looked up, passes its object to a function of one pointer, and is
+    then a function that gives 0."""
+    function = untyped(name)
+    function.argtypes = [ctypes.c_void_p]
+    function.restype = type  # of the number that ctypes takes for its result: int
+    return property(function)
+
+
 def _load() -> ctypes.CDLL:
     """The first library that fits; ImportError with all that was tried."""
     chosen = os.environ.get("FRAMEFD_LIBRARY")

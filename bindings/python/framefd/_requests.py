@@ -15,7 +15,7 @@ from ._core import CLOSED, Pointer
 from ._errors import FrameError, MalformedError, StateError
 from ._headers import Header
 from ._log import Log
-from ._native import lib, untyped
+from ._native import lib, to_look_up, untyped
 from ._views import four_numbers, memory
 
 #: What a handler returns: the members of the reply's header, its body, or both in a tuple. None
@@ -37,11 +37,6 @@ untyped_reply = untyped("frame_connection_reply")
 untyped_done = untyped("frame_server_done")
 
 
-free = untyped("frame_connection_free")
-free.argtypes = [ctypes.c_void_p]
-free.restype = type  # of the number that ctypes takes for its result: int, whose call gives 0
-
-
 class Lent(Pointer):
     """The connection of a request, which is the server's. With the last reference it is freed,
     and if the request is not done, that ends it with an error reply.
@@ -51,7 +46,7 @@ class Lent(Pointer):
     frees the connection, and gives what can be called.
     """
 
-    __del__ = property(free)
+    __del__ = to_look_up("frame_connection_free")
 
 
 class Base:

@@ -107,6 +107,9 @@ class Server:
     ``served`` is called with a :class:`ServedRequest` exactly once for each request when it is
     over, on any thread; no call is left out, and the client's next request waits for it.
 
+    ``users`` are the ids of the users whose processes are served at Unix sockets, root no more than
+    others; any other is told ``denied``. None: whoever can connect.
+
     The limits (None is the default) are numbers, bytes and seconds:
 
     - ``max_connections`` (1,024), and beside them ``max_unauthenticated`` that have proved no
@@ -135,6 +138,7 @@ class Server:
         hello: bool = False,
         log: LogLike | None = None,
         served: ServedFunction | None = None,
+        users: Iterable[int] | None = None,
         **limits: Unpack[Limits],
     ) -> None:
         check_callable(served, "served")
@@ -153,6 +157,8 @@ class Server:
             if served is None
             else TellFunction(logged.guarded(telling(served), 0))
         )
+        ids = [unsigned(uid, "users", MOST_USER) for uid in users or ()]
+        allowed = (ctypes.c_uint32 * len(ids))(*ids)
         options = _abi.FrameServerOptions(
             flags=flag(_abi.FRAME_SERVER_PLAIN, plain) | flag(_abi.FRAME_SERVER_HELLO, hello),
             workers=unsigned(workers, "workers", MOST_WORKERS),
@@ -161,6 +167,8 @@ class Server:
             server_name=known_as,
             log=ctypes.cast(note, _abi.FrameServerOptionsLog),
             served=ctypes.cast(tell, _abi.FrameServerOptionsServed),
+            users=None if users is None else allowed,
+            users_len=len(allowed),
             **limit_members(**limits),
             **_interrupts.MEMBERS,
         )
@@ -559,5 +567,6 @@ class Server:
 STALL = 30.0
 
 MOST_WORKERS = 10_000
+MOST_USER = 2**32 - 1
 
 POLICY = "a policy"

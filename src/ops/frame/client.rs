@@ -47,7 +47,7 @@ impl<'a> Client<'a> {
         self.key
     }
 
-    /// Its address, as [`connect`](super::connect) takes it; `None` if it is not known: it has
+    /// Its address, as [`connect`](crate::frame::connect) takes it; `None` if it is not known: it has
     /// reset the connection, or this is no socket. Most clients at a Unix socket have no name, and
     /// are `unix:`.
     pub fn address(&self) -> Option<String> {
