@@ -378,7 +378,7 @@ static int public_only(void *context, const struct frame_file_inquiry *inquiry, 
 {
     (void)context;
     CHECK(inquiry->size == sizeof *inquiry && strstr(inquiry->header, inquiry->cmd) != NULL);
-    CHECK(inquiry->name_len == strlen(inquiry->name) && inquiry->reserved == 0);
+    CHECK(inquiry->name_len == strlen(inquiry->name));
     if (strncmp(inquiry->name, "public/", 7) != 0)
         return FRAME_ENOENT;
     if (strcmp(inquiry->cmd, "put") == 0 && inquiry->filesize > 4) {

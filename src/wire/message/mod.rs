@@ -266,7 +266,7 @@ mod tests {
             (ErrorKind::BadField, ErrorKind::RemoteBadRequest),
             (ErrorKind::Panic, ErrorKind::RemoteIo),
             (ErrorKind::RemoteBusy, ErrorKind::RemoteBusy),
-            (ErrorKind::RemoteOther, ErrorKind::RemoteIo),
+            (ErrorKind::RemoteOther, ErrorKind::RemoteOther),
         ];
         let id = Id::Text("7".into());
         for (local, remote) in kinds {
