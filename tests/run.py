@@ -157,9 +157,11 @@ def main() -> int:
     which.add_argument("--list", action="store_true", help="shows those Pythons")
     which.add_argument("--only", metavar="NAME", help="the tests of this name")
     arguments = parser.parse_args()
+    # As a shell's job in the background, or under nohup: the tests of signals must not inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # As a shell's job in the background: the tests of Ctrl-C must not inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if arguments.only:
         return run([named(arguments.only)], {}, None)
     if arguments.quick:
