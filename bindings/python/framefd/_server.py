@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _abi, _files, _interrupts, _policies
 from ._abi import ErrorCode
-from ._arguments import check_callable, checked, flag, unsigned
+from ._arguments import check_callable, checked, flag, optional, unsigned
 from ._auth import KeyLike, Keyring, optional_text
 from ._callbacks import Lasting
 from ._connection import Listener, ServerAddress, listen
@@ -157,7 +157,8 @@ class Server:
             if served is None
             else TellFunction(logged.guarded(telling(served), 0))
         )
-        ids = [unsigned(uid, "users", MOST_USER) for uid in users or ()]
+        some = optional(users, Iterable, "users are a list of numbers") or ()
+        ids = [unsigned(uid, "a user", MOST_USER) for uid in some]
         allowed = (ctypes.c_uint32 * len(ids))(*ids)
         options = _abi.FrameServerOptions(
             flags=flag(_abi.FRAME_SERVER_PLAIN, plain) | flag(_abi.FRAME_SERVER_HELLO, hello),

@@ -85,6 +85,7 @@ RIGHT: dict[str, set[str]] = {
     "ServedFunction | None": {"class", "None"},
     "Function": {"class"},
     "Iterable[int]": {"list", "dict", "set", "bytes"},
+    "Iterable[int] | None": {"list", "dict", "set", "bytes", "None"},
     "socket.socket | int": {"int"},
     "StrOrBytesPath": {"str", "bytes"},
     "StrOrBytesPath | None": {"str", "bytes", "None"},
