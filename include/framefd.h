@@ -2113,9 +2113,9 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
 #define FRAME_LOG_ERROR 1
 /* The same: it refused or ended something. */
 #define FRAME_LOG_WARNING 2
-/* The same: a client has proved a key that has an id. */
+/* The same: it began or ended; a client has proved a key that has an id. */
 #define FRAME_LOG_INFO 3
-/* The same: what each connection does, and when the server begins and ends. */
+/* The same: what each connection does. */
 #define FRAME_LOG_DEBUG 4
 
 struct frame_served; /* section 13 */

@@ -2,12 +2,23 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::host::{Host, Kind, done, kill, read_until, refused};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_framefd");
+
+/// A process that a test which fails does not leave behind.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It has ended, if the test has come to its end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 #[test]
 fn the_journal_gets_lines_with_their_priority() {
@@ -28,8 +39,8 @@ fn the_journal_gets_lines_with_their_priority() {
     if !try_it.is_ok_and(|output| output.status.success()) {
         return println!("skipped: no namespaces can be made here");
     }
-    let mut child = shell.stdout(Stdio::piped()).spawn().unwrap();
-    read_until(child.stdout.as_mut().unwrap(), "\n");
+    let mut child = Ended(shell.stdout(Stdio::piped()).spawn().unwrap());
+    read_until(child.0.stdout.as_mut().unwrap(), "\n");
     let next = |journal: &UnixDatagram| {
         let mut entry = [0; 8192];
         let len = journal.recv(&mut entry).unwrap();
@@ -38,7 +49,7 @@ fn the_journal_gets_lines_with_their_priority() {
     let serving = next(&journal);
     let end = format!(
         "\"serving\"}}\nPRIORITY=6\nSYSLOG_IDENTIFIER=framefd\nSYSLOG_PID={}\n",
-        child.id()
+        child.0.id()
     );
     assert!(serving.starts_with("MESSAGE={\"time_ms\":") && serving.ends_with(&end), "{serving}");
     // Its text cannot add a field.
@@ -54,8 +65,8 @@ fn the_journal_gets_lines_with_their_priority() {
     journal.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     assert_eq!(run("echo again"), 0);
     assert!(next(&journal).contains("echo again"));
-    kill(&child, "-TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    kill(&child.0, "-TERM");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -25,9 +25,9 @@ pub const FRAME_SERVER_HELLO: u32 = 2;
 pub const FRAME_LOG_ERROR: u32 = 1;
 /// The same: it refused or ended something.
 pub const FRAME_LOG_WARNING: u32 = 2;
-/// The same: a client has proved a key that has an id.
+/// The same: it began or ended; a client has proved a key that has an id.
 pub const FRAME_LOG_INFO: u32 = 3;
-/// The same: what each connection does, and when the server begins and ends.
+/// The same: what each connection does.
 pub const FRAME_LOG_DEBUG: u32 = 4;
 
 /// How a server serves. No time may be FRAME_NO_TIMEOUT: each wait for a client has an end.

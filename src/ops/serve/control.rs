@@ -193,7 +193,7 @@ impl Engine {
     fn drain(self: &Arc<Engine>) {
         let now = Instant::now();
         let _ = self.common.stopped.set(now);
-        self.common.log.line(Level::Debug, format_args!("stopping"));
+        self.common.log.line(Level::Info, format_args!("stopping"));
         self.accept_all();
         self.listen_for(Interest::Pause);
         let mut table = locked(&self.table);

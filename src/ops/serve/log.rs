@@ -18,10 +18,10 @@ pub enum Level {
     Error = 0,
     /// It refused or ended something.
     Warning = 1,
-    /// A client has proved a key that has an id.
+    /// It began or ended; a client has proved a key that has an id.
     #[default]
     Info = 2,
-    /// What each connection does, and when the server begins and ends.
+    /// What each connection does.
     Debug = 3,
 }
 

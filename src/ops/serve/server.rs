@@ -209,7 +209,7 @@ impl Server {
         if let Some(mut services) = locked(&self.services).take() {
             services.finish(&self.engine.common.options.limits);
             self.engine.common.set_services(services);
-            self.engine.common.log.line(Level::Debug, format_args!("serving"));
+            self.engine.common.log.line(Level::Info, format_args!("serving"));
         }
         if self.engine.is_over() { Ok(()) } else { self.engine.start() }
     }
@@ -220,7 +220,7 @@ impl Server {
         if self.engine.has_none() {
             self.engine.pool.join();
         }
-        self.engine.common.log.line(Level::Debug, format_args!("stopped"));
+        self.engine.common.log.line(Level::Info, format_args!("stopped"));
     }
 
     /// Stops: nothing more is accepted but what waits for it, requests that have come are
