@@ -52,7 +52,10 @@ fn it_serves_what_it_was_told_to_and_logs_it() {
     let words = [&["put"], &me[..6], &["keys/me", &place]].concat();
     let (status, _, stderr) = done(&mut host.framefd(&words));
     assert!(status == 1 && stderr.contains("writing is off here"), "{stderr}");
-    let log = fs::read_to_string(host.home().join("log")).unwrap();
+    // A line may come after the reply.
+    let read = || fs::read_to_string(host.home().join("log")).unwrap();
+    eventually("the last line", || read().contains("\"error\":\"denied\""));
+    let log = read();
     for line in [
         r#""cmd":"exec","what":"echo a; exit 3","exit_code":3"#,
         r#""cmd":"get","what":"f""#,
