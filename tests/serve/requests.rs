@@ -1,8 +1,11 @@
 //! Requests and their replies.
 
 use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use framefd::exec::Request as ExecRequest;
@@ -133,6 +136,69 @@ fn who_ends_its_direction_gets_every_reply() {
         }
         running.stop();
     }
+}
+
+/// A reply that waits for room reads what comes meanwhile, which no event tells of later.
+#[test]
+fn sealed_requests_that_came_while_a_reply_waited_are_served() {
+    for workers in WORKERS {
+        let is_held = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&is_held);
+        let options = ServerOptions { workers, access: sealed(), ..ServerOptions::default() };
+        let running = Running::start(options, move |server| {
+            server
+                .handle("first", BodyMode::Whole, move |connection, request| {
+                    let body = vec![7; 12 << 20];
+                    connection.reply(request.header.text(), None, &body, NO_TIME)?;
+                    // Until everything has come.
+                    for _ in 0..100 {
+                        let _ = connection.flush(NO_TIME);
+                        std::thread::sleep(Duration::from_micros(500));
+                    }
+                    opened.store(false, Ordering::SeqCst);
+                    connection.flush(LONG)
+                })
+                .unwrap();
+        });
+        for round in 0..10 {
+            let mut client = client(through_a_relay(running.address, &is_held));
+            prove(&mut client, &sealed());
+            is_held.store(true, Ordering::SeqCst);
+            let body = vec![9; 1_000_000 + round * 77_777];
+            client.send(Some(r#"{"cmd":"first"}"#), b"", LONG).unwrap();
+            running.wait_until("it is served", |counters| counters.requests_now == 1);
+            client.send(Some(r#"{"cmd":"echo"}"#), &body, LONG).unwrap();
+            assert_eq!(client.recv(LONG).unwrap().body.len(), 12 << 20);
+            assert!(client.recv(LONG).unwrap().body == body, "round {round}");
+        }
+        running.stop();
+    }
+}
+
+/// A connection to `server` through another one, which passes nothing back while it is held.
+fn through_a_relay(server: SocketAddr, is_held: &Arc<AtomicBool>) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (client, server) = (listener.accept().unwrap().0, TcpStream::connect(server).unwrap());
+    let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let (mut from, mut to, is_held) = (server, client, Arc::clone(is_held));
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 65_536];
+        while let Ok(got @ 1..) = from.read(&mut bytes) {
+            while is_held.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if to.write_all(&bytes[..got]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    ours
 }
 
 #[test]

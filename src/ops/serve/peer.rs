@@ -292,13 +292,16 @@ impl Peer {
                     },
                 }
             }
-            if !has_read {
+            let holds =
+                |peer: &Peer| peer.connection.as_ref().is_some_and(Connection::holds_sealed);
+            if has_read {
+                // These are for another turn; a reply that waited for room may have read them.
+                self.holds = holds(self);
+            } else {
                 let count = self.read()?;
                 got += count;
-                let holds =
-                    count > 0 && self.connection.as_ref().is_some_and(Connection::holds_sealed);
-                has_read = !holds || got >= limits::READ_AHEAD_MAX;
-                self.holds = holds && has_read;
+                has_read = !holds(self) || got >= limits::READ_AHEAD_MAX;
+                self.holds = false;
                 if count > 0 {
                     continue;
                 }
