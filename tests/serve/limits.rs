@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -294,10 +295,7 @@ fn a_place_is_passed_on() {
         std::fs::write(dir.path().join("file"), vec![b'x'; 3 << 20]).unwrap();
         let running = Running::start(limited(workers, limits), |server| {
             server.serve_commands(Commands::default()).unwrap();
-            let root = std::fs::File::open(dir.path()).unwrap().into();
-            let options = file::ServeOptions::default();
-            let files = Files { root, options, policy: None };
-            server.serve_files(files).unwrap();
+            server.serve_files(files_of(dir.path())).unwrap();
         });
         std::thread::scope(|scope| {
             for n in 0..8 {
@@ -488,13 +486,46 @@ fn a_thousand_that_dawdle_do_not_hold_up_one_that_does_not() {
     });
 }
 
+fn files_of(root: &Path) -> Files {
+    let root = std::fs::File::open(root).unwrap().into();
+    let options = file::ServeOptions::default();
+    Files { root, options, policy: None }
+}
+
+/// Many requests that have come with one read.
+#[test]
+fn requests_of_a_client_that_take_their_time_let_others_in_between() {
+    for workers in WORKERS {
+        let running = Running::start(limited(workers, Limits::default()), |server| {
+            server
+                .handle("wait", BodyMode::Whole, |_, _| {
+                    std::thread::sleep(5 * MILLIS);
+                    Ok(())
+                })
+                .unwrap();
+        });
+        let mut many = running.connect();
+        many.write_all(&encoded(r#"{"cmd":"wait"}"#, b"").repeat(400)).unwrap();
+        running.wait_until("one is served", |counters| counters.requests > 0);
+        let mut other = running.client();
+        echo(&mut other, "in between").unwrap();
+        let served = running.counters().requests;
+        assert!(served < 200, "{served}");
+        many.shutdown(std::net::Shutdown::Both).ok();
+        drop((many, other));
+        running.stop();
+    }
+}
+
 /// A client that sends all that is legal without a pause, and reads nothing or everything.
 #[test]
 fn a_flood_is_served_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
     for workers in WORKERS {
         let running = Running::start(limited(workers, Limits::default()), |server| {
             server.serve_commands(Commands::default()).unwrap();
             server.handle("leave", BodyMode::Streamed, |_, _| Ok(())).unwrap();
+            server.serve_files(files_of(dir.path())).unwrap();
         });
         let over = Arc::new(AtomicBool::new(false));
         let mut flood = Vec::new();
@@ -505,6 +536,7 @@ fn a_flood_is_served_in_turn() {
             (r#"{"data_size":0,"cmd":"leave"}"#, b""),
             (r#"{"data_size":5,"cmd":"leave"}"#, b"hello"),
             (r#"{"data_size":0,"cmd":"nothing"}"#, b""),
+            (r#"{"data_size":0,"cmd":"stat","filename":""}"#, b""),
             (r#"{"data_size":0,"signal":"INT"}"#, b""),
             (r#"{"data_size":0,"resize":{"rows":1,"columns":1}}"#, b""),
             (r#"{"data_size":2,"stream":"stdin"}"#, b"xx"),

@@ -292,19 +292,13 @@ impl Engine {
                 lanes.enter(lane, token, peer)
             };
             if let Some(peer) = entered {
-                self.run(token, peer, lane, &mut todo);
+                self.run(token, peer, lane);
             }
         }
     }
 
     /// Serves a request that takes long, and then the next ones that wait for its place.
-    fn run(
-        self: &Arc<Engine>,
-        token: Token,
-        peer: Box<Peer>,
-        lane: Lane,
-        todo: &mut Vec<(Token, Box<Peer>, Next)>,
-    ) {
+    fn run(self: &Arc<Engine>, token: Token, peer: Box<Peer>, lane: Lane) {
         let mut next = Some((token, peer));
         while let Some((token, mut peer)) = next {
             let _counted = self.common.count_request();
@@ -323,11 +317,9 @@ impl Engine {
             }
             next = locked(&self.lanes).leave(lane);
             let after = if ran.is_ok() { self.turn(&mut peer) } else { Next::Close };
-            match after {
-                // Others wait for the place: it is the last of them.
-                Next::Run(_) => todo.push((token, peer, after)),
-                after => self.proceed(token, peer, after),
-            }
+            // Others wait for the place, and for this thread.
+            let after = if let Next::Run(_) = after { peer.give_way(&self.common) } else { after };
+            self.proceed(token, peer, after);
         }
     }
 

@@ -112,6 +112,8 @@ pub(super) struct Peer {
     pub(super) is_open: bool,
     /// Bytes may be left that no event tells of: the next turn comes at once.
     pub(super) holds: bool,
+    /// The time of handlers in this turn.
+    spent: Duration,
     /// The peer has ended its direction.
     pub(super) has_ended: bool,
     /// A request that was not taken yet, and the length of its body.
@@ -160,6 +162,7 @@ impl Peer {
             is_ending: false,
             is_open: false,
             holds: false,
+            spent: Duration::ZERO,
             has_ended: false,
             ahead: None,
             pending: None,
@@ -259,6 +262,7 @@ impl Peer {
     /// Serves the requests that one read brings, and writes their replies together.
     fn serve(&mut self, common: &Common) -> Result<Next> {
         let (mut has_read, mut got) = (self.has_ended, 0);
+        self.spent = Duration::ZERO;
         loop {
             let connection = self.connection.as_mut().ok_or_else(lost)?;
             if connection.queued() > limits::REPLIES {
@@ -288,6 +292,7 @@ impl Peer {
                     Dispatched::Incomplete => self.missing = Waits::Body,
                     next => match self.served(common, &next)? {
                         Some(next) => return Ok(next),
+                        None if self.spent >= TURN => return Ok(self.give_way(common)),
                         None => continue,
                     },
                 }
@@ -333,6 +338,16 @@ impl Peer {
         }
         let next = self.wait(common, Instant::now(), self.missing, moved);
         Ok(if self.holds { next.at_once() } else { next })
+    }
+
+    /// Others come first; its next turn is behind theirs. One that goes on and on after a stop is
+    /// ended.
+    pub(super) fn give_way(&mut self, common: &Common) -> Next {
+        if common.has_stopped_for(common.limits().drain / 2) {
+            return self.begin_end(common);
+        }
+        self.holds = true;
+        self.wait(common, Instant::now(), Waits::Request, true).at_once()
     }
 
     /// Whether requests that have come were not read yet, after a stop. One that goes on and on has
@@ -455,9 +470,11 @@ impl Peer {
             }
         };
         self.answer(common, &request, left)?;
+        let took = begun.elapsed();
+        self.spent += took;
         // The replies before it do not wait for a handler that takes long.
         if let Some(connection) = &mut self.connection
-            && begun.elapsed() >= SLOW
+            && took >= SLOW
         {
             connection.try_flush()?;
         }
@@ -631,6 +648,8 @@ impl fmt::Display for Who<'_> {
 
 /// A handler that takes longer is slow.
 const SLOW: Duration = Duration::from_millis(1);
+/// How long the handlers of one connection may take until others have their turn.
+const TURN: Duration = Duration::from_millis(5);
 
 fn lost() -> Error {
     Error::new(ErrorKind::State, "the connection was lost")
