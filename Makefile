@@ -121,6 +121,7 @@ COMMON := $(wildcard $(addprefix examples/c/,common.c keys.c))
 wheel: lib static
 	FRAMEFD_PROGRAM="$(abspath $(STATIC))" $(PYTHON) -m pip wheel --quiet --no-deps \
 	    --no-build-isolation --wheel-dir $(TARGET)/wheels bindings/python
+	@rm -rf bindings/python/build bindings/python/*.egg-info
 	@ls $(TARGET)/wheels/framefd-$(VERSION)-*.whl
 
 examples: lib $(patsubst examples/c/%.c,$(EXAMPLES)/%,$(filter-out $(COMMON),$(wildcard examples/c/*.c)))
