@@ -157,8 +157,8 @@ pub mod exec {
 pub mod file {
     pub use crate::ops::file::{
         Change, Choice, Entry, Inquiry, Kind, Links, Local, Mirror, PartialFile, Policy, Progress,
-        Rights, ServeOptions, Served, Stat, Transfer, Transferred, get, list, mkdir, partial, put,
-        serve, stat, sweep,
+        Rights, ServeOptions, Served, Stat, Transfer, Transferred, get, list, mirror_get,
+        mirror_put, mkdir, partial, put, serve, stat, sweep,
     };
     pub use crate::wire::digest::Digest;
 }

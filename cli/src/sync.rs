@@ -27,7 +27,8 @@ struct Done {
     unshown: RefCell<Option<Failure>>,
 }
 
-type Work = fn(&mut Connection<'static>, &Transfer<'_>) -> framefd::Result<Transferred>;
+type Work =
+    fn(&mut Connection<'static>, &Transfer<'_>, &Mirror<'_>) -> framefd::Result<Transferred>;
 
 /// Runs `framefd sync`.
 pub fn run(arguments: &Sync) -> Result<u8> {
@@ -46,9 +47,9 @@ pub fn run(arguments: &Sync) -> Result<u8> {
         return Err(Failure::new(line));
     }
     let (place, local, work): (_, _, Work) = if is_get {
-        (&arguments.from, &arguments.to, |connection, what| file::get(connection, what, None))
+        (&arguments.from, &arguments.to, |c, what, mirror| file::mirror_get(c, what, mirror, None))
     } else {
-        (&arguments.to, &arguments.from, |connection, what| file::put(connection, what, None))
+        (&arguments.to, &arguments.from, |c, what, mirror| file::mirror_put(c, what, mirror, None))
     };
     if local.is_empty() {
         return Err(Failure::new("sync: the directory here has no name: . is the current one"));
@@ -74,11 +75,10 @@ pub fn run(arguments: &Sync) -> Result<u8> {
         // All of it once, and not each file.
         sync: !is_get,
         links: links(arguments.links),
-        mirror: Some(mirror),
         so_far: Some(&so_far),
         ..Transfer::tree(path, Path::new(local))
     };
-    let outcome = work(&mut session.connection, &what);
+    let outcome = work(&mut session.connection, &what, &mirror);
     if let Some(failure) = done.unshown.take() {
         return Err(failure);
     }

@@ -7,13 +7,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use framefd::ops::file::{Change, Links, Mirror, Transfer, Transferred};
+use framefd::ops::file::{self, Change, Links, Local, Mirror, Transfer, Transferred};
 use framefd::{ErrorKind, Result};
 
 use crate::common::kind;
 use crate::common::process::alone_in;
 use crate::trees::{attributes, plant, snapshot};
-use crate::{End, Kind, ServeOptions, Tree, against, plain, quick, send_tree, take_tree};
+use crate::{End, Kind, ServeOptions, Tree, against, plain, quick};
 
 #[derive(Clone, Copy, Default)]
 struct How {
@@ -31,11 +31,20 @@ enum Way {
 use Way::{Get, Put};
 
 impl Way {
-    fn run(self, tree: &Tree, end: &End, what: &Transfer<'_>) -> Result<Transferred> {
+    fn run(
+        self,
+        tree: &Tree,
+        end: &End,
+        what: &Transfer<'_>,
+        mirror: &Mirror<'_>,
+    ) -> Result<Transferred> {
         let here = tree.local("here");
+        let (name, local) = (&b"there"[..], Local::Path(&here));
+        let what = Transfer { name, local, tree: true, sync: self == Put, ..*what };
+        let connection = &mut end.connection();
         match self {
-            Put => send_tree(end, b"there", &here, what),
-            Get => take_tree(end, b"there", &here, what),
+            Put => file::mirror_put(connection, &what, mirror, None),
+            Get => file::mirror_get(connection, &what, mirror, None),
         }
     }
 }
@@ -53,9 +62,9 @@ fn mirror_to(
         ControlFlow::Continue(())
     };
     let How { digests, remove, dry_run } = how;
-    let mirror = Some(Mirror { digests, remove, dry_run, report: &report });
-    let what = Transfer { links: Links::Copy, resume: true, mirror, ..plain() };
-    let done = against(Kind::Unix, tree, options, |end| way.run(tree, end, &what)).0;
+    let mirror = Mirror { digests, remove, dry_run, report: &report };
+    let what = Transfer { links: Links::Copy, resume: true, ..plain() };
+    let done = against(Kind::Unix, tree, options, |end| way.run(tree, end, &what, &mirror)).0;
     let mut told = told.into_inner();
     told.sort_by(|one, other| one.1.cmp(&other.1));
     (done, told)
@@ -180,8 +189,8 @@ fn a_partial_file_is_not_taken_for_the_content() {
         set_mode(&source.join("old"), 0o711);
         let report = |_: Change, _: &[u8]| ControlFlow::Continue(());
         let mirror = Mirror { digests: false, remove: false, dry_run: false, report: &report };
-        let what = Transfer { checksum, mirror: Some(mirror), ..plain() };
-        against(Kind::Unix, &tree, quick, |end| way.run(&tree, end, &what)).0.unwrap();
+        let what = Transfer { checksum, ..plain() };
+        against(Kind::Unix, &tree, quick, |end| way.run(&tree, end, &what, &mirror)).0.unwrap();
         assert_eq!(fs::read(dest.join("old")).unwrap(), b"content");
         assert_eq!(dest.join("old").metadata().unwrap().mode() & 0o777, 0o711);
     }
@@ -280,10 +289,8 @@ fn a_report_ends_it() {
     for way in [Put, Get] {
         let (tree, _, dest) = planted(way);
         let report = |_: Change, _: &[u8]| ControlFlow::Break(());
-        let mirror =
-            Some(Mirror { digests: false, remove: false, dry_run: false, report: &report });
-        let what = Transfer { mirror, ..plain() };
-        let done = against(Kind::Unix, &tree, quick, |end| way.run(&tree, end, &what));
+        let mirror = Mirror { digests: false, remove: false, dry_run: false, report: &report };
+        let done = against(Kind::Unix, &tree, quick, |end| way.run(&tree, end, &plain(), &mirror));
         assert_eq!(kind(done.0), ErrorKind::Canceled);
         assert!(!dest.exists());
     }

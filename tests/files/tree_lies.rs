@@ -4,8 +4,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
-use framefd::ops::file::{Change, Links, Mirror, Progress, Transfer, Transferred};
+use framefd::ops::file::{self, Change, Links, Local, Mirror, Progress, Transfer, Transferred};
 use framefd::ops::frame;
 use framefd::wire::entry::Entry;
 use framefd::wire::json::header::Header;
@@ -55,6 +56,13 @@ fn get_tree_from(
     options: &Transfer<'_>,
     server: impl FnOnce(&End) + Send,
 ) -> (Result<Transferred>, Vec<String>) {
+    get_tree_by(server, |client, path| take_tree(client, b"evil", path, options))
+}
+
+fn get_tree_by(
+    server: impl FnOnce(&End) + Send,
+    get: impl FnOnce(&End, &Path) -> Result<Transferred>,
+) -> (Result<Transferred>, Vec<String>) {
     let tree = Tree::new();
     for dir in ["copy", "copy/dir", "outside"] {
         fs::create_dir(tree.local(dir)).unwrap();
@@ -68,7 +76,7 @@ fn get_tree_from(
     let got = std::thread::scope(|scope| {
         scope.spawn(move || server(&server_end));
         let client = client;
-        take_tree(&client, b"evil", &tree.local("copy"), options)
+        get(&client, &tree.local("copy"))
     });
     assert_eq!(names(&tree.local("")), ["copy", "outside"]);
     assert_eq!(names(&tree.local("outside")), ["file"]);
@@ -125,7 +133,7 @@ fn names_that_lead_elsewhere() {
 fn what_a_mirror_removes_is_within_and_is_what_is_missing() {
     let report = |_: Change, _: &[u8]| ControlFlow::Continue(());
     let mirror = Mirror { digests: true, remove: true, dry_run: false, report: &report };
-    let all = Transfer { links: Links::Copy, mirror: Some(mirror), ..plain() };
+    let all = Transfer { links: Links::Copy, ..plain() };
     let dir = |name| entry(name, r#""kind":"dir""#);
     let file = |name| entry(name, r#""kind":"file""#);
     let up = entry("up", r#""kind":"symlink","target":"../outside""#);
@@ -141,11 +149,19 @@ fn what_a_mirror_removes_is_within_and_is_what_is_missing() {
     ] {
         let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
         let top = list(&entries);
-        let (got, there) = get_tree(&all, |cmd, request| match cmd {
+        let answer = |cmd: &str, request: &Header| match cmd {
             "list" if request.string("filename").unwrap() == "evil" => top.clone(),
             "list" => list(&[]),
             _ => content(b"abc"),
-        });
+        };
+        let (got, there) = get_tree_by(
+            |server| lie(server, answer),
+            |client, path| {
+                let (name, local) = (&b"evil"[..], Local::Path(path));
+                let what = Transfer { name, local, tree: true, sync: false, ..all };
+                file::mirror_get(&mut client.connection(), &what, &mirror, None)
+            },
+        );
         assert_eq!(got.err().map(|error| error.kind()), error, "{entries:?}");
         assert_eq!(there, expected, "{entries:?}");
     }

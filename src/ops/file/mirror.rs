@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::{Kind, Stat};
+use super::transfer::refuse;
+use super::{Kind, Stat, Transfer};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How a tree is brought into line with its source. Files that differ are transferred with their
@@ -90,6 +91,21 @@ impl Mirror<'_> {
             true => Some(Change::Attributes),
         })
     }
+}
+
+/// The transfer of a tree as a mirror needs it; refuses options that do not apply.
+pub(super) fn of_tree<'t>(what: &Transfer<'t>) -> Result<Transfer<'t>> {
+    refuse(
+        "a mirror",
+        [
+            ("a single file", !what.tree),
+            ("mode", what.mode.is_some()),
+            ("mtime", what.mtime.is_some()),
+            ("overwrite", !what.overwrite),
+            ("progress", what.progress.is_some()),
+        ],
+    )?;
+    Ok(Transfer { preserve: true, ..*what })
 }
 
 /// The destination has something else of the same name, and it may not be removed.

@@ -17,6 +17,7 @@ mod tree;
 mod upload;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 pub use client::{list, mkdir, partial, stat};
 pub use mirror::{Change, Mirror};
@@ -28,10 +29,10 @@ pub use crate::io::fs::sweep::sweep;
 pub use crate::wire::entry::{Entry, Kind, Stat};
 
 use client::{get_fd, get_path, put_fd, put_path};
-use tree::{get_tree, put_tree};
+use tree::{get_mirror, get_tree, put_mirror, put_tree};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::deadline::Time;
+use crate::io::deadline::{Time, TimeLimit};
 use crate::ops::frame::Connection;
 use crate::wire::digest::Digest;
 
@@ -116,6 +117,56 @@ pub fn get(
         Local::Path(path) if what.tree => get_tree(connection, what, path, time_limit, &mut done),
         Local::Path(path) => get_path(connection, what, path, time_limit, &mut done),
         Local::Fd(fd) => get_fd(connection, what, fd, time_limit, &mut done),
+    };
+    what.conclude(done, outcome)
+}
+
+/// Brings a tree of the server into line with a local one, as [`put`] sends a tree. It cannot
+/// remove anything, since no request does. To a server from which this client may not get files,
+/// files are sent whole if only their mode or time differs.
+pub fn mirror_put(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    mirror: &Mirror<'_>,
+    time: impl Into<Time>,
+) -> Result<Transferred> {
+    what.check_put()?;
+    transfer::refuse("a put", [("remove", mirror.remove)])?;
+    mirrored(connection, what, mirror, time.into(), put_mirror)
+}
+
+/// Brings a local tree into line with one of the server, as [`get`] fetches a tree.
+pub fn mirror_get(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    mirror: &Mirror<'_>,
+    time: impl Into<Time>,
+) -> Result<Transferred> {
+    what.check_get()?;
+    mirrored(connection, what, mirror, time.into(), get_mirror)
+}
+
+type Mirroring = fn(
+    &mut Connection<'_>,
+    (&Transfer<'_>, &Mirror<'_>),
+    &Path,
+    TimeLimit,
+    &mut Transferred,
+) -> Result<()>;
+
+fn mirrored(
+    connection: &mut Connection<'_>,
+    what: &Transfer<'_>,
+    mirror: &Mirror<'_>,
+    time: Time,
+    work: Mirroring,
+) -> Result<Transferred> {
+    let what = mirror::of_tree(what)?;
+    let time_limit = what.time_limit(time)?;
+    let mut done = Transferred::default();
+    let outcome = match what.local {
+        Local::Path(path) => work(connection, (&what, mirror), path, time_limit, &mut done),
+        Local::Fd(_) => Err(Error::new(ErrorKind::Argument, "fd does not apply to a tree")),
     };
     what.conclude(done, outcome)
 }

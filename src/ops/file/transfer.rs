@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Mirror, Progress, Transferred};
+use super::{Progress, Transferred};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Time, TimeLimit};
 use crate::io::fs::store::StoreOptions;
@@ -55,8 +55,6 @@ pub struct Transfer<'a> {
     pub reply: bool,
     /// The treatment of symbolic links in a tree.
     pub links: Links,
-    /// The destination of a tree is brought into line with its source.
-    pub mirror: Option<Mirror<'a>>,
     /// Get: the largest file that is accepted, in bytes; `None` has no limit.
     pub max_size: Option<u64>,
     /// Bytes of content per second; `None` is no limit. A get asks the server to keep to it as
@@ -128,7 +126,6 @@ impl<'a> Transfer<'a> {
             checksum: true,
             reply: true,
             links: Links::Skip,
-            mirror: None,
             max_size: None,
             rate: None,
             stall: Some(limits::STALL_TIMEOUT),
@@ -145,13 +142,11 @@ impl<'a> Transfer<'a> {
             refuse("a put to a server that does not reply", self.asked_for())?;
         }
         if self.tree {
-            let remove = self.mirror.is_some_and(|mirror| mirror.remove);
-            refuse("a put: no request removes a file", [("remove", remove)])?;
             return self.check_tree();
         }
         let is_path = matches!(self.local, Local::Path(_));
         refuse("a put of a path", [("length", is_path && self.length.is_some())])?;
-        self.check_single()
+        refuse("a single file", [("links", self.links != Links::Skip)])
     }
 
     /// Refuses options that do not apply to a get.
@@ -167,7 +162,7 @@ impl<'a> Transfer<'a> {
             )?;
             return self.check_tree();
         }
-        self.check_single()?;
+        refuse("a single file", [("links", self.links != Links::Skip)])?;
         match self.local {
             Local::Path(_) => refuse("a get to a path", [("offset", self.offset > 0)]),
             Local::Fd(_) => {
@@ -183,23 +178,7 @@ impl<'a> Transfer<'a> {
         refuse("a transfer that overwrites no file", [("in_place", in_place)])
     }
 
-    fn check_single(&self) -> Result<()> {
-        let members = [("links", self.links != Links::Skip), ("mirror", self.mirror.is_some())];
-        refuse("a single file", members)
-    }
-
     fn check_tree(&self) -> Result<()> {
-        if self.mirror.is_some() {
-            refuse(
-                "a mirror",
-                [
-                    ("mode", self.mode.is_some()),
-                    ("mtime", self.mtime.is_some()),
-                    ("overwrite", !self.overwrite),
-                    ("progress", self.progress.is_some()),
-                ],
-            )?;
-        }
         let is_fd = matches!(self.local, Local::Fd(_));
         refuse(
             "a tree",
@@ -256,7 +235,7 @@ pub(super) fn to_wait(time: impl Into<Time>) -> Result<TimeLimit> {
 }
 
 /// Refuses the first of the members that is set.
-fn refuse<const N: usize>(what: &str, members: [(&str, bool); N]) -> Result<()> {
+pub(super) fn refuse<const N: usize>(what: &str, members: [(&str, bool); N]) -> Result<()> {
     match members.iter().find(|(_, is_set)| *is_set) {
         None => Ok(()),
         Some((member, _)) => {

@@ -1,14 +1,18 @@
 //! Whole trees, sent and fetched.
 
 mod get;
+mod get_mirror;
 mod put;
+mod put_mirror;
 mod walk;
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
 pub(super) use get::get_tree;
+pub(super) use get_mirror::get_mirror;
 pub(super) use put::put_tree;
+pub(super) use put_mirror::put_mirror;
 
 use super::{Entry, Kind, Progress, Stat, Transfer, Transferred};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,8 +32,7 @@ fn run<'fd>(
     ) -> Result<()>,
 ) -> Result<()> {
     // The modification time decides whether a file must be transferred again.
-    let preserve = what.preserve || what.resume || what.mirror.is_some();
-    let what = Transfer { preserve, ..*what };
+    let what = Transfer { preserve: what.preserve || what.resume, ..*what };
     let Some(progress) = what.progress else {
         return pass(connection, &what, Some(&Tally::default()), done);
     };

@@ -26,7 +26,9 @@ pub(super) trait Side {
     fn link(&mut self, at: &TreeName, target: &[u8]) -> Result<()>;
 
     /// Whether the destination of a mirror has this link.
-    fn has_link(&self, dir: &Directory, entry: &Entry) -> Result<bool>;
+    fn has_link(&self, _dir: &Directory, _entry: &Entry) -> Result<bool> {
+        Ok(false)
+    }
 
     /// The names that a mirror has to remove from a directory of the destination.
     fn surplus(&self, _dir: &Directory, _entries: &[Entry]) -> Result<Vec<Box<[u8]>>> {
