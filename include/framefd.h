@@ -2109,6 +2109,9 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
 #define FRAME_SERVER_PLAIN 1
 /* The same: the request hello is answered, which asks what the server can do. */
 #define FRAME_SERVER_HELLO 2
+/* The same: without a ring the server listens on other addresses too, and serves everybody who
+ * can reach them. For networks that are trusted. */
+#define FRAME_SERVER_OPEN 4
 /* A level of the log: the server could not do its work. */
 #define FRAME_LOG_ERROR 1
 /* The same: it refused or ended something. */
@@ -2123,7 +2126,7 @@ struct frame_served; /* section 13 */
 struct frame_server_options {
     /* sizeof(struct frame_server_options). */
     uint32_t size;
-    /* FRAME_SERVER_PLAIN and FRAME_SERVER_HELLO. */
+    /* FRAME_SERVER_PLAIN, FRAME_SERVER_HELLO and FRAME_SERVER_OPEN. */
     uint32_t flags;
     /* Threads for requests. With 0 requests are served on the thread of frame_server_run() or
      * frame_server_step(), one at a time. Otherwise commands and files have threads of their own
@@ -2164,7 +2167,7 @@ struct frame_server_options {
      * it is told `busy`. */
     uint64_t max_memory;
     /* The keys of its clients. The ring may be changed while the server runs, and freed. NULL:
-     * it serves everybody, and listens on this host only. */
+     * it serves everybody, and without FRAME_SERVER_OPEN listens on this host only. */
     const struct auth_keyring *ring;
     /* This server's name, as in auth_options; NULL is the empty name. */
     const char *server_name;
@@ -2270,7 +2273,7 @@ void frame_server_free(struct frame_server *s);
  * fd is borrowed, and must stay open until frame_server_run() has returned. It may block or not.
  *
  * Returns 0. FRAME_EINVAL: it does not listen; or other hosts can reach it, and the server has no
- * ring. FRAME_EBADF, FRAME_EIO with errno. */
+ * ring and no FRAME_SERVER_OPEN. FRAME_EBADF, FRAME_EIO with errno. */
 int frame_server_listen(struct frame_server *s, int fd);
 
 /* Serves a connection that exists: of inetd, one end of a socketpair, one that dialled out. With

@@ -163,7 +163,7 @@ fn server(
             ring: ring.cloned(),
             plain: arguments.plain,
             terms: terms(arguments.name.as_deref().unwrap_or_default())?,
-            users: None,
+            ..Access::default()
         },
         workers: if arguments.stdio {
             0

@@ -524,6 +524,15 @@ static void what_is_wrong_is_refused(void)
     CHECK((fd = frame_listen("0.0.0.0:0", 0, 0)) >= 0);
     CHECK_RETURNS(FRAME_EINVAL, frame_server_listen(s, fd));
     CHECK(strstr(frame_last_error(), "key ring") != NULL);
+    {
+        struct frame_server *open;
+        opts.size = sizeof opts;
+        opts.server_name = NULL;
+        opts.flags = FRAME_SERVER_OPEN;
+        CHECK_RETURNS(0, frame_server_new(&opts, &open));
+        CHECK_RETURNS(0, frame_server_listen(open, fd));
+        frame_server_free(open);
+    }
     close(fd);
     CHECK_RETURNS(FRAME_EBADF, frame_server_listen(s, -1));
     CHECK_RETURNS(FRAME_EBADF, frame_server_add(s, 9999));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use framefd::exec::Request as ExecRequest;
 use framefd::frame::{Connection, ConnectionOptions};
-use framefd::serve::{BodyMode, Commands, Files, Server, ServerOptions};
+use framefd::serve::{Access, BodyMode, Commands, Files, Server, ServerOptions};
 use framefd::{Error, ErrorKind, exec, file};
 use rustix::event::{PollFd, PollFlags};
 
@@ -237,7 +237,7 @@ fn nothing_is_served_before_a_key_is_proved() {
 }
 
 #[test]
-fn without_keys_it_listens_on_this_host_only() {
+fn without_keys_it_listens_on_this_host_only_unless_it_is_open() {
     let server = Server::new(ServerOptions::default()).unwrap();
     let listen = |address: &str| server.listen(framefd::frame::listen(address, 0, 0).unwrap());
     for address in ["127.0.0.1:0", "127.1.2.3:0", "[::1]:0", "unix:@framefd-serve-test"] {
@@ -250,9 +250,14 @@ fn without_keys_it_listens_on_this_host_only() {
     }
     let (one, _other) = UnixStream::pair().unwrap();
     assert_eq!(kind(server.listen(OwnedFd::from(one))), ErrorKind::Argument);
-    let server =
-        Server::new(ServerOptions { access: keyed(), ..ServerOptions::default() }).unwrap();
-    server.listen(framefd::frame::listen("0.0.0.0:0", 0, 0).unwrap()).unwrap();
+    let open = Access { open: true, ..Access::default() };
+    for access in [keyed(), open] {
+        let server = Server::new(ServerOptions { access, ..ServerOptions::default() }).unwrap();
+        server.listen(framefd::frame::listen("0.0.0.0:0", 0, 0).unwrap()).unwrap();
+    }
+    let access = Access { open: true, ..keyed() };
+    let server = Server::new(ServerOptions { access, ..ServerOptions::default() });
+    assert_eq!(kind(server.map(drop)), ErrorKind::Argument);
 }
 
 #[test]

@@ -62,7 +62,8 @@ impl Host {
         ring.add(KeyId::new(b"me").unwrap(), Key::new(&bytes).unwrap()).unwrap();
         let terms = Terms { name: ServerName::new(b"db").unwrap(), ..Terms::default() };
         let ring = (kind != Kind::Plain).then(|| Arc::new(ring));
-        let access = Access { ring, plain: kind == Kind::PlainWithKey, terms, users: None };
+        let plain = kind == Kind::PlainWithKey;
+        let access = Access { ring, plain, terms, ..Access::default() };
         let limits = Limits { max_connections: offer.connections, ..Limits::default() };
         let options = ServerOptions { access, workers: 4, limits, ..ServerOptions::default() };
         let server = Server::new(options).unwrap();

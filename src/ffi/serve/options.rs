@@ -20,6 +20,9 @@ use crate::wire::seal::terms::{ServerName, Terms};
 pub const FRAME_SERVER_PLAIN: u32 = 1;
 /// The same: the request hello is answered, which asks what the server can do.
 pub const FRAME_SERVER_HELLO: u32 = 2;
+/// The same: without a ring the server listens on other addresses too, and serves everybody who
+/// can reach them. For networks that are trusted.
+pub const FRAME_SERVER_OPEN: u32 = 4;
 
 /// A level of the log: the server could not do its work.
 pub const FRAME_LOG_ERROR: u32 = 1;
@@ -36,7 +39,7 @@ pub const FRAME_LOG_DEBUG: u32 = 4;
 pub struct FrameServerOptions {
     /// sizeof(struct frame_server_options).
     pub size: u32,
-    /// FRAME_SERVER_PLAIN and FRAME_SERVER_HELLO.
+    /// FRAME_SERVER_PLAIN, FRAME_SERVER_HELLO and FRAME_SERVER_OPEN.
     pub flags: u32,
     /// Threads for requests. With 0 requests are served on the thread of frame_server_run() or
     /// frame_server_step(), one at a time. Otherwise commands and files have threads of their own
@@ -77,7 +80,7 @@ pub struct FrameServerOptions {
     /// it is told `busy`.
     pub max_memory: u64,
     /// The keys of its clients. The ring may be changed while the server runs, and freed. NULL:
-    /// it serves everybody, and listens on this host only.
+    /// it serves everybody, and without FRAME_SERVER_OPEN listens on this host only.
     pub ring: *const AuthKeyring,
     /// This server's name, as in auth_options; NULL is the empty name.
     pub server_name: *const c_char,
@@ -108,9 +111,10 @@ unsafe impl SizedStruct for FrameServerOptions {}
 
 impl FrameServerOptions {
     pub(super) fn convert(&self) -> Result<ServerOptions> {
-        let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO;
+        let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO | FRAME_SERVER_OPEN;
         options::flags(self.flags, known, "frame_server_options.flags")?;
-        let plain = self.flags & FRAME_SERVER_PLAIN != 0;
+        let (plain, open) =
+            (self.flags & FRAME_SERVER_PLAIN != 0, self.flags & FRAME_SERVER_OPEN != 0);
         if plain && !self.server_name.is_null() {
             return Err(options::not_here("server_name", "FRAME_SERVER_PLAIN"));
         }
@@ -122,6 +126,7 @@ impl FrameServerOptions {
                 ring,
                 plain,
                 terms: Terms { name, client_serves: false },
+                open,
                 users: self.users()?,
             },
             workers: self.workers as usize,

@@ -25,6 +25,9 @@ pub struct Access {
     pub plain: bool,
     /// What the clients of sealed connections know beforehand.
     pub terms: Terms,
+    /// Without a ring it listens on other addresses too, and serves everybody who can reach them.
+    /// For networks that are trusted.
+    pub open: bool,
     /// The users whose processes are served at Unix sockets, root no more than others; `None`:
     /// whoever can connect, which the mode of the socket's file decides. Other users are told
     /// `denied`. Clients at other sockets are not asked for a user.

@@ -51,6 +51,10 @@ impl Server {
         if options.access.ring.as_ref().is_some_and(|ring| ring.is_empty()) {
             return Err(Error::new(ErrorKind::Key, "the key ring is empty"));
         }
+        if options.access.open && options.access.ring.is_some() {
+            let detail = "a server with a key ring is not open to everybody";
+            return Err(Error::new(ErrorKind::Argument, detail));
+        }
         if options.access.ring.is_some() && !options.access.plain && !cfg!(feature = "seal") {
             let detail = "this library was built without sealing: only plain access is possible";
             return Err(Error::new(ErrorKind::Unsupported, detail));
@@ -70,7 +74,7 @@ impl Server {
     /// number; also while it runs.
     ///
     /// [`ErrorKind::Argument`]: it does not listen, or it can be reached from other hosts and the
-    /// server has no keys.
+    /// server has no keys and is not [`open`](super::Access::open).
     pub fn listen(&self, socket: impl Into<Listening>) -> Result<()> {
         let socket = socket.into();
         self.check_process()?;
@@ -79,7 +83,8 @@ impl Server {
         if !is_listening {
             return Err(Error::new(ErrorKind::Argument, "the socket does not listen"));
         }
-        if self.engine.common.options.access.ring.is_none() {
+        let access = &self.engine.common.options.access;
+        if access.ring.is_none() && !access.open {
             check_local(socket.fd())?;
         }
         self.engine.listen(socket)
