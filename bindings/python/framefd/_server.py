@@ -91,8 +91,9 @@ class Server:
     ``keys`` are its clients' keys by id: a dict, a :class:`Keyring`, or the path of a directory
     with a file for each. ``key`` is one key for all. With either, connections are sealed, and
     ``name`` is the server's name, which clients must know; ``plain`` is the plain handshake
-    instead. Without keys it serves everybody, and listens on this host only. ``keyring`` has
-    the keys, and may be changed while the server runs.
+    instead. Without keys it serves everybody, and listens on this host only, or with ``open`` on
+    any address: for networks that are trusted. ``keyring`` has the keys, and may be changed
+    while the server runs.
 
     ``workers`` are threads for requests. With 0 all are served in the thread of :meth:`run`,
     one at a time: handlers need no locks, and a command or a file holds up all others. With 1
@@ -134,6 +135,7 @@ class Server:
         key: KeyLike | None = None,
         name: str | None = None,
         plain: bool = False,
+        open: bool = False,
         workers: int = 0,
         hello: bool = False,
         log: LogLike | None = None,
@@ -161,7 +163,9 @@ class Server:
         ids = [unsigned(uid, "a user", MOST_USER) for uid in some]
         allowed = (ctypes.c_uint32 * len(ids))(*ids)
         options = _abi.FrameServerOptions(
-            flags=flag(_abi.FRAME_SERVER_PLAIN, plain) | flag(_abi.FRAME_SERVER_HELLO, hello),
+            flags=flag(_abi.FRAME_SERVER_PLAIN, plain)
+            | flag(_abi.FRAME_SERVER_HELLO, hello)
+            | flag(_abi.FRAME_SERVER_OPEN, open),
             workers=unsigned(workers, "workers", MOST_WORKERS),
             log_level=self._log.level,
             ring=None if self._ring is None else self._ring.handle.pointer,
@@ -269,6 +273,7 @@ class Server:
         rate: int | None = None,
         timeout: float | None = None,
         stall: float | None = None,
+        reply_to_oldest: bool = True,
         policy: FilePolicy | None = None,
     ) -> None:
         """Serves the files below the directory ``root``, a path or a descriptor, from which no
@@ -291,6 +296,7 @@ class Server:
             rate=rate,
             timeout=timeout,
             stall=stall,
+            reply_to_oldest=reply_to_oldest,
         )
         flags = (
             flag(_abi.FRAME_SERVE_READ, read)
@@ -317,7 +323,7 @@ class Server:
         it.
 
         ArgumentError: the socket does not listen, or other hosts can reach it and the server
-        has no keys. Otherwise raises as :func:`framefd.listen`.
+        has no keys and is not ``open``. Otherwise raises as :func:`framefd.listen`.
         """
         native = self._open()
         if isinstance(address, (str, tuple, os.PathLike)):

@@ -301,6 +301,8 @@ class Keys(Case):
                 with self.assertRaisesRegex(ValueError, "key ring"):
                     server.listen(address)
             self.assertEqual(server.addresses, [])
+        with framefd.Server(open=True) as server:
+            self.assertRegex(server.listen("0.0.0.0:0"), r"^0\.0\.0\.0:\d+$")
 
     def test_what_does_not_fit(self) -> None:
         key = os.urandom(32)
@@ -312,8 +314,9 @@ class Keys(Case):
                 framefd.Server(**wrong)  # type: ignore[arg-type]
         with self.assertRaises(framefd.BadKeyError):
             framefd.Server(keys={})
-        with self.assertRaises(ValueError):
-            framefd.Server(keys={"a": key}, plain=True, name="x")
+        for wrong in ({"plain": True, "name": "x"}, {"open": True}):
+            with self.assertRaises(ValueError):
+                framefd.Server(keys={"a": key}, **wrong)  # type: ignore[arg-type]
         with self.assertRaises(FileNotFoundError):
             framefd.Server(keys="/no/such/directory")
 
@@ -361,6 +364,22 @@ class Features(Case):
             client.put(root / "there", "other")
             with self.assertRaisesRegex(framefd.DeniedError, "reading"):
                 client.stat("there")
+
+    def test_the_oldest_clients_of_files_get_no_reply(self) -> None:
+        root = self.directory()
+        for replies in (True, False):
+            server = server_with()
+            server.serve_files(root, write=True, reply_to_oldest=replies)
+            with self.served(server):
+                address = server.addresses[0].rpartition(":")
+                with socket.create_connection((address[0], int(address[2]))) as conn:
+                    header = b'{"cmd":"put","filename":"f%d","filesize":4}' % replies
+                    conn.sendall(len(header).to_bytes(4, "little") + header + b"data")
+                    conn.shutdown(socket.SHUT_WR)
+                    received = conn.makefile("rb").read()
+            self.assertEqual((root / f"f{replies:d}").read_bytes(), b"data")
+            self.assertEqual(b'"ok"' in received, replies, received)
+            self.assertEqual(bool(received), replies, received)
 
     def test_policies(self) -> None:
         seen: list[Any] = []
