@@ -114,7 +114,7 @@ static:
 	@echo $(STATIC)
 
 # What the example programs share.
-COMMON := $(wildcard $(addprefix examples/c/,common.c keys.c))
+COMMON := $(wildcard $(addprefix examples/c/,common.c keys.c server.c))
 
 # The static program runs with every C library, so the library alone decides where the wheel fits.
 # Needs pip, and setuptools 77.

@@ -16,9 +16,9 @@ static const char help[] =
     "\n"
     "SIGHUP reads the key again. SIGINT and SIGTERM stop it; replies in flight are finished.\n";
 
-static void echo(struct frame_connection *c, int fd, void *unused)
+static void echo(int fd, void *unused)
 {
-    (void)c, (void)unused;
+    (void)unused;
     char chunk[1024];
     ssize_t len;
     while (request_comes(fd) && (len = recv_some(fd, chunk, sizeof chunk)) > 0) {
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     struct arguments a = read_arguments(argc, argv, "hpkP", help);
     if (a.key_len == 0)
         fail("no --key-file, see --help");
-    int status = serve_connections(&a, FRAME_CONNECTION_EXACT, echo, NULL);
+    int status = serve_connections(&a, echo, NULL);
     free_arguments(&a);
     return status;
 }

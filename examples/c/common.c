@@ -1,4 +1,4 @@
-/* Common to the example programs: arguments, connections, the server's loop, the prompt. */
+/* Common to the example programs: arguments, addresses, a client's connection, the prompt. */
 
 #include "common.h"
 
@@ -9,20 +9,12 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/signalfd.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
-enum {
-    RETRY_MS = 100, /* before another accept() if there is no room for one */
-    DATAGRAM_THREADS = 16,
-    MAX_QUEUED = 64 * 1024, /* bytes of replies that a client has not read */
-    ADDRESS_SIZE = NI_MAXHOST + 8
-};
+enum { ADDRESS_SIZE = NI_MAXHOST + 8 };
 
 int exit_failure = EXIT_FAILURE;
 
@@ -263,7 +255,16 @@ int open_datagrams(const struct arguments *a, bool server)
     return fd;
 }
 
-static void announce(int fd)
+int open_listener(const struct arguments *a)
+{
+    freeaddrinfo(look_up(a, SOCK_STREAM, true));
+    int fd = frame_listen(address_of(a), 0, 0);
+    if (fd < 0)
+        fail("%s", frame_last_error());
+    return fd;
+}
+
+void announce(int fd)
 {
     char address[ADDRESS_SIZE];
     if (frame_address(fd, false, address, sizeof address) < 0)
@@ -335,6 +336,7 @@ char *next_request(struct arguments *a)
 void complain(const char *format, ...)
 {
     char line[4096];
+    struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
     va_list values;
     int len = snprintf(line, sizeof line - 1, "%s: ", program_invocation_short_name);
     va_start(values, format);
@@ -342,6 +344,8 @@ void complain(const char *format, ...)
     va_end(values);
     len = len < (int)sizeof line - 1 ? len : (int)sizeof line - 2;
     line[len++] = '\n';
+    if (exit_failure == EXIT_NO_SERVER && poll(&log, 1, 0) < 1)
+        return; /* a server does not wait for its log's reader */
     if (write(STDERR_FILENO, line, (size_t)len) < 0)
         return; /* nobody may be left who reads it */
 }
@@ -420,122 +424,7 @@ const char *reason_of(int code)
     return text;
 }
 
-/* ---- a server */
-
-/* The work of a thread of the server. */
-struct job {
-    void (*run)(struct job *job);
-    struct frame_connection *c; /* NULL: datagrams */
-    int fd;
-    const struct arguments *arguments;
-    const struct auth_keyring *ring; /* NULL: no handshake */
-    serve_fn *serve;
-    void *context;
-};
-
-/* The server of this process; its threads see the stop as a pipe's hang-up. */
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    int running, commands;
-    int64_t end; /* requests are served until then; 0: not stopped yet */
-    int stop_read, stop_write, signals;
-} server = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, -1, -1, -1};
-
-static sigset_t stop_signals(void)
-{
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    return signals;
-}
-
-int open_signals(bool hangup)
-{
-    sigset_t signals = stop_signals();
-    if (hangup)
-        sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    int fd = signalfd(-1, &signals, SFD_CLOEXEC);
-    if (fd < 0)
-        fail("cannot start: %s", strerror(errno));
-    return fd;
-}
-
-int next_signal(int fd)
-{
-    struct signalfd_siginfo first;
-    sigset_t signals = stop_signals();
-    if (read(fd, &first, sizeof first) <= 0)
-        return 0;
-    if (first.ssi_signo != SIGHUP)
-        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
-    return (int)first.ssi_signo;
-}
-
-int open_listener(const struct arguments *a)
-{
-    freeaddrinfo(look_up(a, SOCK_STREAM, true));
-    int fd = frame_listen(address_of(a), 0, 0);
-    if (fd < 0)
-        fail("%s", frame_last_error());
-    announce(fd);
-    return fd;
-}
-
-static void prepare(bool hangup)
-{
-    int ends[2];
-    server.signals = open_signals(hangup);
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        fail("cannot start: %s", strerror(errno));
-    server.stop_read = ends[0];
-    server.stop_write = ends[1];
-}
-
-static void count_threads(int change)
-{
-    pthread_mutex_lock(&server.lock);
-    server.running += change;
-    pthread_cond_signal(&server.changed);
-    pthread_mutex_unlock(&server.lock);
-}
-
-static void *run_job(void *job)
-{
-    ((struct job *)job)->run(job);
-    free(job);
-    count_threads(-1);
-    return NULL;
-}
-
-static bool start(struct job job)
-{
-    pthread_t thread;
-    struct job *copy = malloc(sizeof *copy);
-    if (copy == NULL)
-        return false;
-    *copy = job;
-    count_threads(1);
-    bool started = pthread_create(&thread, NULL, run_job, copy) == 0;
-    if (started) {
-        pthread_detach(thread);
-    } else {
-        count_threads(-1);
-        free(copy);
-    }
-    return started;
-}
-
-/* Waits for one of two descriptors, or the timeout; returns a bit for each readable one. */
-static int wait_for(int first, int second, int timeout_ms)
-{
-    struct pollfd both[] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
-    while (poll(both, 2, timeout_ms) < 0 && errno == EINTR) {
-    }
-    return (both[0].revents != 0 ? 1 : 0) | (both[1].revents != 0 ? 2 : 0);
-}
+/* ---- sockets */
 
 int64_t now_ms(void)
 {
@@ -543,225 +432,6 @@ int64_t now_ms(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
-
-/* After a stop clients that have connected, and requests that have arrived, are served. Those
- * who connect or ask without a pause must not hold the stop up. */
-static void begin_to_stop(void)
-{
-    pthread_mutex_lock(&server.lock);
-    server.end = now_ms() + LINGER_MS;
-    pthread_mutex_unlock(&server.lock);
-}
-
-static bool still_serves(void)
-{
-    pthread_mutex_lock(&server.lock);
-    int64_t end = server.end;
-    pthread_mutex_unlock(&server.lock);
-    return end == 0 || now_ms() < end;
-}
-
-static int stop(void)
-{
-    close(server.stop_write);
-    pthread_mutex_lock(&server.lock);
-    while (server.running > 0)
-        pthread_cond_wait(&server.changed, &server.lock);
-    pthread_mutex_unlock(&server.lock);
-    return EXIT_SUCCESS;
-}
-
-/* Ends a connection so that the client can read its last reply, which a close with unread input
- * could drop. A broken connection cannot be ended, but another one on the same socket can; it sends
- * no byte, so a sealed one gets none in clear. */
-static void hang_up(struct frame_connection *c, int fd)
-{
-    struct frame_connection *other;
-    if (frame_connection_end(c, true, LINGER_MS) == FRAME_EBROKEN &&
-        frame_connection_new(fd, fd, NULL, &other) == 0) {
-        frame_connection_end(other, true, LINGER_MS);
-        frame_connection_free(other);
-    }
-    frame_connection_free(c);
-}
-
-/* Nor must those who have not proved a key yet. */
-static __thread bool is_stranger;
-
-static int is_over(void *unused)
-{
-    (void)unused;
-    return is_stranger && !still_serves();
-}
-
-static void run_connection(struct job *job)
-{
-    struct timeval stall = {.tv_sec = STALL_MS / 1000};
-
-    setsockopt(job->fd, SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof stall);
-    setsockopt(job->fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
-    is_stranger = true;
-    bool may_ask = proves(job->c, job->ring, job->arguments);
-    is_stranger = false;
-    if (may_ask)
-        job->serve(job->c, job->fd, job->context);
-    hang_up(job->c, job->fd);
-}
-
-/* Serves the next client that waits in the queue; false if there was none. */
-static bool accept_client(int listener, const struct frame_connection_options *opts,
-                          struct job job)
-{
-    int code = frame_accept(listener, opts, 0, &job.c);
-    if (code == 0) {
-        job.fd = socket_of(job.c);
-        if (!start(job))
-            frame_connection_free(job.c);
-    } else if (code != FRAME_ETIMEDOUT) {
-        wait_for(server.signals, -1, RETRY_MS); /* no descriptors, no memory */
-    }
-    return code == 0;
-}
-
-int serve_connections(const struct arguments *a, uint32_t flags, serve_fn *serve, void *context)
-{
-    struct frame_connection_options opts = FRAME_CONNECTION_OPTIONS_INIT;
-    struct job job = {.run = run_connection, .serve = serve, .context = context, .arguments = a};
-
-    opts.flags = FRAME_CONNECTION_KEEPALIVE | flags;
-    opts.interrupted = is_over;
-    prepare(has_keys(a));
-    struct auth_keyring *ring = load_keys(a);
-    job.ring = ring;
-    int listener = open_listener(a);
-    for (;;) {
-        if ((wait_for(server.signals, listener, -1) & 1) == 0)
-            accept_client(listener, &opts, job);
-        else if (next_signal(server.signals) == SIGHUP)
-            load_keys_again(ring, a);
-        else
-            break;
-    }
-    begin_to_stop();
-    while (still_serves() && accept_client(listener, &opts, job)) {
-    }
-    close(listener);
-    int status = stop();
-    auth_keyring_free(ring);
-    return status;
-}
-
-bool begin_command(void)
-{
-    pthread_mutex_lock(&server.lock);
-    bool free = server.commands < DATAGRAM_THREADS;
-    server.commands += free;
-    pthread_mutex_unlock(&server.lock);
-    return free;
-}
-
-void end_command(void)
-{
-    pthread_mutex_lock(&server.lock);
-    server.commands--;
-    pthread_mutex_unlock(&server.lock);
-}
-
-static void run_datagrams(struct job *job)
-{
-    while (request_comes(job->fd))
-        job->serve(NULL, job->fd, job->context);
-}
-
-int serve_datagrams(const struct arguments *a, serve_fn *serve, void *context)
-{
-    prepare(false);
-    int fd = open_datagrams(a, true);
-    struct job job = {.run = run_datagrams, .fd = fd, .serve = serve, .context = context};
-    for (int i = 0; i <= DATAGRAM_THREADS; i++)
-        if (!start(job))
-            fail("cannot start a thread");
-    announce(fd);
-    wait_for(server.signals, -1, -1);
-    next_signal(server.signals);
-    begin_to_stop();
-    int status = stop();
-    close(fd);
-    return status;
-}
-
-bool request_comes(int fd)
-{
-    return (wait_for(server.stop_read, fd, -1) & 2) != 0 && still_serves();
-}
-
-static int answer_request(struct frame_connection *c, const char *request, const char *cmds,
-                          answer_fn *answer, void *context)
-{
-    char cmd[32], hello[512];
-    int64_t len = frame_header_string(request, "cmd", cmd, sizeof cmd);
-    if (len == FRAME_ETOOBIG)
-        return frame_connection_reply_error(c, request, FRAME_ENOTSUP, NULL, STALL_MS);
-    if (len < 0)
-        return frame_connection_reply_error(c, request, (int)len, frame_last_error(), STALL_MS);
-    if (strcmp(cmd, "hello") != 0)
-        return answer(c, cmd, request, context);
-    /* The limits are those of the library. */
-    snprintf(hello, sizeof hello,
-             "{\"version\":\"%s\",\"cmds\":%s,\"limits\":{\"max_header\":65536,"
-             "\"max_body\":67108864,\"max_command\":65536,\"max_output\":16777216}}",
-             frame_version(), cmds);
-    return frame_connection_reply(c, request, hello, NULL, 0, STALL_MS);
-}
-
-/* Replies to bytes that are not a request. They broke their connection, but another one on the
- * same socket works. It would send in clear: a sealed client gets no reply. */
-static void refuse(struct frame_connection *broken, int fd, const char *message)
-{
-    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
-    struct frame_connection *c;
-    complain("a client was refused: %s", message);
-    if (frame_connection_inspect(broken, &state) == 0 && !(state.flags & FRAME_STATE_SEALED) &&
-        frame_connection_new(fd, fd, NULL, &c) == 0) {
-        frame_connection_reply_error(c, "{}", FRAME_EBADFIELD, message, STALL_MS);
-        frame_connection_flush(c, STALL_MS);
-        frame_connection_free(c);
-    }
-}
-
-/* Replies are queued for a client that does not read. Its time ends with the flush. */
-static int let_it_read(struct frame_connection *c)
-{
-    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
-    int code = frame_connection_inspect(c, &state);
-    return code == 0 && state.queued >= MAX_QUEUED ? frame_connection_flush(c, STALL_MS) : code;
-}
-
-static bool is_malformed(int code)
-{
-    return code == FRAME_EBADLENGTH || code == FRAME_ETOOBIG || code == FRAME_EBADJSON ||
-           code == FRAME_EBADFIELD;
-}
-
-void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_fn *answer,
-                  void *context)
-{
-    struct frame_view request;
-    int code;
-    do {
-        /* Requests may have been read ahead, which poll() does not report: serve them first. */
-        code = frame_connection_recv_header(c, 0, &request, NULL);
-        if (code == 0 && (code = let_it_read(c)) == 0)
-            code = answer_request(c, request.header, cmds, answer, context);
-        else if (is_malformed(code))
-            refuse(c, fd, frame_last_error());
-        else if (code == FRAME_ETIMEDOUT && (code = frame_connection_flush(c, STALL_MS)) == 0 &&
-                 !request_comes(fd))
-            return;
-    } while (code >= 0 && still_serves());
-}
-
-/* ---- sockets */
 
 int socket_of(struct frame_connection *c)
 {

@@ -1,4 +1,5 @@
-/* Common to the example programs: arguments, connections, the server's loop, the prompt. */
+/* Common to the example programs: in common.c arguments, addresses, a client's connection and the
+ * prompt; in keys.c the keys; in server.c what servers share. */
 
 #ifndef COMMON_H
 #define COMMON_H
@@ -78,10 +79,12 @@ bool has_keys(const struct arguments *arguments);
 struct auth_keyring *load_keys(const struct arguments *arguments);
 void load_keys_again(struct auth_keyring *ring, const struct arguments *arguments);
 
-/* The handshakes of a client, which fails, and of a server: whether the client may be served. */
+/* The handshake of a client, which fails. */
 void prove_to(struct frame_connection *c, const struct arguments *arguments);
-bool proves(struct frame_connection *c, const struct auth_keyring *ring,
-            const struct arguments *arguments);
+
+/* A line about a client, as the library's server has them: its address, the id of its key if that
+ * is not "", what it does, and why. */
+void log_client(int fd, const char *key_id, const char *what, const char *why);
 
 /* ---- a client */
 
@@ -102,7 +105,7 @@ void show(int fd, const void *data, size_t len);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A line on stderr with the program's name. It is one write, so that lines of several threads do
- * not mix. */
+ * not mix. A server that would have to wait for who reads it drops the line. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Shows the output of a command, frees it, and returns the command's exit status. */
@@ -121,50 +124,53 @@ int report(int code);
  * before its first reply, also what it may have wanted. */
 const char *reason_of(int code);
 
-/* ---- a server */
+/* ---- a server, in server.c */
 
-/* Serves one client until it disconnects; fd is the socket of c. For datagrams c is NULL:
- * receives and serves one datagram of fd, if there is one. */
-typedef void serve_fn(struct frame_connection *c, int fd, void *context);
+/* What serves frames: the library's server, and what belongs to it here. */
+struct service {
+    const struct arguments *arguments;
+    struct frame_server *server;
+    struct auth_keyring *ring; /* NULL: it has no keys */
+    int signals;
+};
 
-/* Listens, and serves each client in a thread of its own. Returns EXIT_SUCCESS after SIGINT or
- * SIGTERM, when no reply is in flight; a second signal ends the program at once. flags are
- * FRAME_CONNECTION_.... */
-int serve_connections(const struct arguments *arguments, uint32_t flags, serve_fn *serve,
-                      void *context);
+/* Makes a server of frames, to which the caller then adds what it serves. */
+struct service open_service(const struct arguments *arguments);
 
-/* The same for datagrams: several threads call serve when one may have arrived. One more serves
- * than may run commands: it is always free to say that the others are not. */
-int serve_datagrams(const struct arguments *arguments, serve_fn *serve, void *context);
+/* Listens, and serves until SIGINT or SIGTERM, and then until no request is left. A second signal
+ * ends them at once, and the program by that signal. Returns EXIT_SUCCESS. */
+int run_service(const struct service *service);
 
-/* Whether this thread may run a command; then end_command() follows it. */
-bool begin_command(void);
-void end_command(void);
+/* Serves one client until it disconnects, or one datagram of fd, if there is one. */
+typedef void serve_fn(int fd, void *context);
+
+/* For a wire without frames: listens, and serves each client that proves its key in a thread of
+ * its own. Returns EXIT_SUCCESS after SIGINT or SIGTERM, when no reply is in flight; a second
+ * signal ends the program at once. */
+int serve_connections(const struct arguments *arguments, serve_fn *serve, void *context);
+
+/* The same for datagrams: `count` threads call serve when one may have arrived. */
+int serve_datagrams(const struct arguments *arguments, int count, serve_fn *serve, void *context);
 
 /* Waits for the next request on a socket; false if the server was stopped first. */
 bool request_comes(int fd);
 
-/* Serves requests in frames until the end of the connection. It replies to hello itself, with
- * cmds, a JSON array of names. answer gets all other requests, and returns a negative code if
- * it broke the connection. */
-typedef int answer_fn(struct frame_connection *c, const char *cmd, const char *request,
-                      void *context);
-void serve_frames(struct frame_connection *c, int fd, const char *cmds, answer_fn *answer,
-                  void *context);
-
-/* Parts of such a server, for a program with its own loop. open_listener() announces its
- * address; the socket does not block. open_signals() is readable after SIGINT or SIGTERM and, if
- * the keys can be read again, SIGHUP. next_signal() consumes one and returns it; the next SIGINT or
- * SIGTERM ends the program. */
-int open_listener(const struct arguments *arguments);
+/* Parts of such a server, for a program with its own loop. open_signals() is readable after SIGINT
+ * or SIGTERM and, if the keys can be read again, SIGHUP. next_signal() consumes one and returns it.
+ * After let_signals_end() SIGINT and SIGTERM end the program. */
 int open_signals(bool hangup);
 int next_signal(int signals);
+void let_signals_end(void);
 
 /* ---- sockets */
 
 /* The socket of a connection. To read from it the connection needs FRAME_CONNECTION_EXACT, or
  * has read ahead. */
 int socket_of(struct frame_connection *c);
+
+/* A listening socket, at HOST and PORT, and the first line of a server: where that is. */
+int open_listener(const struct arguments *arguments);
+void announce(int fd);
 
 /* A datagram socket: bound to HOST and PORT for a server, connected to them for a client. */
 int open_datagrams(const struct arguments *arguments, bool server);

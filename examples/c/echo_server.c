@@ -259,7 +259,7 @@ static bool unseal_and_answer(struct connection *c, size_t received)
             return false;
     if (len < 0 && len != FRAME_ECLOSED) {
         if (!c->is_settled)
-            complain("a client was refused: %s", frame_last_error());
+            log_client(c->fd, "", "refused: ", frame_last_error());
         settle(c);
         frame_seal_free(c->seal); /* nothing more is sent, not even the end */
         c->seal = NULL;
@@ -268,7 +268,7 @@ static bool unseal_and_answer(struct connection *c, size_t received)
     if (!c->is_settled && frame_seal_proof(c->seal, &who) == 0) {
         settle(c);
         if (who.key_id[0] != '\0')
-            complain("a client has come with the key %s", who.key_id);
+            log_client(c->fd, who.key_id, "has proved its key", "");
     }
     c->has_ended = len == FRAME_ECLOSED;
     return answer(c);
@@ -285,7 +285,7 @@ static bool read_and_answer(struct connection *c)
     if (len < 0 && errno == EAGAIN)
         return !server.stopping || leave(c);
     if (len <= 0 && !c->is_settled && frame_seal_finish(c->seal) != 0)
-        complain("a client was refused: %s", frame_last_error());
+        log_client(c->fd, "", "refused: ", frame_last_error());
     if (len <= 0)
         return false;
     if (c->seal != NULL)
@@ -330,6 +330,7 @@ static void accept_clients(void)
 
 static void begin_to_stop(void)
 {
+    let_signals_end();
     close(server.signals);
     accept_clients(); /* those that have connected before the stop */
     close(server.listener);
@@ -353,7 +354,7 @@ static void expire(void)
     for (struct connection *c = server.connections, *next; c != NULL; c = next) {
         next = c->next;
         if (!c->is_settled && now - c->opened_ms >= HANDSHAKE_MS) {
-            complain("a client was refused: it did not prove a key in time");
+            log_client(c->fd, "", "no key in time", "");
             close_connection(c);
         }
     }
@@ -413,6 +414,7 @@ int main(int argc, char **argv)
     server.signals = open_signals(has_keys(a));
     server.ring = load_keys(a);
     server.listener = open_listener(a);
+    announce(server.listener);
     /* A reply does not wait for an acknowledgement; accepted sockets inherit this option. */
     setsockopt(server.listener, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     server.epoll = epoll_create1(EPOLL_CLOEXEC);

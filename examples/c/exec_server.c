@@ -23,20 +23,18 @@ static const char help[] =
     "  --help           show this and exit\n"
     "\n"
     "SIGHUP reads the keys again, and ends the connections of clients whose key is gone.\n"
-    "SIGINT and SIGTERM stop it; replies in flight are finished.\n";
+    "SIGINT and SIGTERM stop it; replies in flight are finished, on the frame wire\n"
+    "within 25 s. A second signal ends it at once.\n";
 
-static int answer_frame(struct frame_connection *c, const char *cmd, const char *request,
-                        void *unused)
+static int serve_frames(const struct arguments *a)
 {
-    (void)unused;
-    if (strcmp(cmd, "exec") != 0)
-        return frame_connection_reply_error(c, request, FRAME_ENOTSUP, NULL, STALL_MS);
-    return exec_serve(c, request, NULL, NULL);
-}
+    struct service service = open_service(a);
+    struct exec_options opts = EXEC_OPTIONS_INIT;
 
-static void serve_framed(struct frame_connection *c, int fd, void *unused)
-{
-    serve_frames(c, fd, "[\"exec\"]", answer_frame, unused);
+    opts.command_timeout_ms = FRAME_NO_TIMEOUT;
+    if (frame_server_serve_exec(service.server, &opts) != 0)
+        fail("%s", frame_last_error());
+    return run_service(&service);
 }
 
 /* A wire on which a command is the bytes of one recv(). */
@@ -45,9 +43,8 @@ struct old_wire {
     bool (*answer)(int fd, const char *command, size_t len);
 };
 
-static void serve_old_wire(struct frame_connection *c, int fd, void *wire)
+static void serve_old_wire(int fd, void *wire)
 {
-    (void)c;
     char command[65536];
     ssize_t len;
     while (request_comes(fd) && (len = recv_some(fd, command, sizeof command)) > 0)
@@ -130,18 +127,13 @@ int main(int argc, char **argv)
 
     exit_failure = EXIT_NO_SERVER;
     struct arguments a = read_arguments(argc, argv, "hpwksKNP", help);
-    serve_fn *serve = strcmp(a.wire, "frame") == 0 ? serve_framed : NULL;
-    uint32_t flags = 0;
-    void *context = NULL;
-    for (size_t i = 0; i < sizeof old_wires / sizeof *old_wires; i++)
-        if (strcmp(a.wire, old_wires[i].name) == 0) {
-            serve = serve_old_wire;
-            flags = FRAME_CONNECTION_EXACT;
-            context = &old_wires[i];
-        }
-    if (serve == NULL)
+    size_t i = 0, count = sizeof old_wires / sizeof *old_wires;
+    bool is_framed = strcmp(a.wire, "frame") == 0;
+    while (i < count && strcmp(a.wire, old_wires[i].name) != 0)
+        i++;
+    if (!is_framed && i == count)
         fail("no wire is called %s, see --help", a.wire);
-    int status = serve_connections(&a, flags, serve, context);
+    int status = is_framed ? serve_frames(&a) : serve_connections(&a, serve_old_wire, old_wires + i);
     free_arguments(&a);
     return status;
 }

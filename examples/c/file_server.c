@@ -26,23 +26,8 @@ static const char help[] =
     "  --help           show this and exit\n"
     "\n"
     "SIGHUP reads the keys again, and ends the connections of clients whose key is gone.\n"
-    "SIGINT and SIGTERM stop it; transfers in flight are finished.\n";
-
-static const char cmds[] = "[\"put\",\"get\",\"stat\",\"list\",\"mkdir\",\"symlink\"]";
-
-static int answer(struct frame_connection *c, const char *cmd, const char *request, void *root)
-{
-    (void)cmd; /* the library knows them, and refuses any other */
-    /* The oldest clients do not read a reply, and would lose bytes in transit. */
-    struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
-    opts.flags = FRAME_FILE_NO_REPLY;
-    return frame_file_serve(c, request, *(const int *)root, &opts, NULL);
-}
-
-static void serve(struct frame_connection *c, int fd, void *root)
-{
-    serve_frames(c, fd, cmds, answer, root);
-}
+    "SIGINT and SIGTERM stop it; transfers in flight are finished, within 25 s. A second\n"
+    "signal ends it at once.\n";
 
 int main(int argc, char **argv)
 {
@@ -55,8 +40,15 @@ int main(int argc, char **argv)
         err(exit_failure, "%s", a.root);
     if (frame_file_sweep(root, 0) < 0)
         complain("%s", frame_last_error());
-    int status = serve_connections(&a, 0, serve, &root);
+    struct service service = open_service(&a);
+    /* The oldest clients do not read a reply, and would lose bytes in transit. */
+    struct frame_file_options opts = FRAME_FILE_OPTIONS_INIT;
+    opts.flags = FRAME_FILE_NO_REPLY;
+    uint32_t all = FRAME_SERVE_READ | FRAME_SERVE_WRITE;
+    if (frame_server_serve_files(service.server, root, all, &opts) != 0)
+        fail("%s", frame_last_error());
     close(root);
+    int status = run_service(&service);
     free_arguments(&a);
     return status;
 }

@@ -133,21 +133,11 @@ bool has_keys(const struct arguments *a)
     return a->keys != NULL || a->key_file != NULL;
 }
 
-bool proves(struct frame_connection *c, const struct auth_keyring *ring,
-            const struct arguments *a)
+void log_client(int fd, const char *key_id, const char *what, const char *why)
 {
-    struct auth_options opts = AUTH_OPTIONS_INIT;
-    struct auth_result who = AUTH_RESULT_INIT;
-
-    opts.flags = a->seal ? 0 : AUTH_PLAIN;
-    opts.server_name = a->name;
-    if (ring == NULL)
-        return true;
-    if (frame_connection_auth_server(c, ring, &opts, &who) != 0) {
-        complain("a client was refused: %s", frame_last_error());
-        return false;
-    }
-    if (who.key_id[0] != '\0')
-        complain("a client has come with the key %s", who.key_id);
-    return true;
+    char address[64], reason[1024];
+    snprintf(reason, sizeof reason, "%s", why);
+    if (frame_address(fd, true, address, sizeof address) < 0)
+        strcpy(address, "a client");
+    complain(*key_id == '\0' ? "%s%s: %s%s" : "%s (%s): %s%s", address, key_id, what, reason);
 }

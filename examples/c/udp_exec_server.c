@@ -2,6 +2,8 @@
 
 #include "common.h"
 
+#include <semaphore.h>
+
 static const char help[] =
     "usage: udp_exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]\n"
     "\n"
@@ -17,15 +19,17 @@ static const char help[] =
     "clients are told that the server is busy. SIGINT and SIGTERM stop it; replies in flight\n"
     "are finished.\n";
 
-enum { MAX_DATAGRAM = 65507, COMMAND_MS = 30000 };
+enum { MAX_DATAGRAM = 65507, COMMAND_MS = 30000, COMMANDS = 16 };
 
+/* The threads that may run a command. */
+static sem_t places;
 static const char busy[] = "all threads run commands";
 
 /* Called for each new request. */
 static int begin(void *begun, const struct exec_inquiry *inquiry, char *reason, size_t size)
 {
     (void)inquiry;
-    *(bool *)begun = begin_command();
+    *(bool *)begun = sem_trywait(&places) == 0;
     if (*(bool *)begun)
         return 0;
     snprintf(reason, size, "%s", busy);
@@ -33,9 +37,8 @@ static int begin(void *begun, const struct exec_inquiry *inquiry, char *reason, 
 }
 
 /* Several threads wait: another one may have received the datagram. */
-static void answer_frame(struct frame_connection *none, int fd, void *server)
+static void answer_frame(int fd, void *server)
 {
-    (void)none;
     struct exec_options opts = EXEC_OPTIONS_INIT;
     bool begun = false;
 
@@ -44,7 +47,7 @@ static void answer_frame(struct frame_connection *none, int fd, void *server)
     opts.context = &begun;
     int code = exec_datagram_serve(server, fd, &opts, 0, NULL);
     if (begun)
-        end_command();
+        sem_post(&places);
     if (code < 0 && code != FRAME_ETIMEDOUT)
         complain("%s", frame_last_error());
 }
@@ -90,9 +93,9 @@ static void run_bare(int fd, const struct client *from, const char *command, siz
     exec_output_free(output);
 }
 
-static void answer_bare(struct frame_connection *none, int fd, void *unused)
+static void answer_bare(int fd, void *unused)
 {
-    (void)none, (void)unused;
+    (void)unused;
     char command[MAX_DATAGRAM];
     struct client from = {.len = sizeof from.address};
     ssize_t command_len = recvfrom(fd, command, sizeof command, MSG_DONTWAIT,
@@ -100,9 +103,9 @@ static void answer_bare(struct frame_connection *none, int fd, void *unused)
     if (command_len < 0)
         return;
 
-    if (begin_command()) {
+    if (sem_trywait(&places) == 0) {
         run_bare(fd, &from, command, (size_t)command_len);
-        end_command();
+        sem_post(&places);
     } else {
         refuse(fd, &from, busy);
     }
@@ -121,7 +124,9 @@ int main(int argc, char **argv)
     struct exec_datagram_server *server = NULL;
     if (exec_datagram_server_new(a.key_len > 0 ? a.key : NULL, a.key_len, &server) != 0)
         fail("%s", frame_last_error());
-    int status = serve_datagrams(&a, bare ? answer_bare : answer_frame, server);
+    sem_init(&places, 0, COMMANDS);
+    /* One more thread than commands is always free to say that the others are not. */
+    int status = serve_datagrams(&a, COMMANDS + 1, bare ? answer_bare : answer_frame, server);
     exec_datagram_server_free(server);
     free_arguments(&a);
     return status;

@@ -38,12 +38,18 @@ SERVER_SEAL = ("seal", "keys=", "name=", "plain")
 T = TypeVar("T")
 
 
+# Whether this program is one.
+is_server = False
+
+
 class Mistake(Exception):
     """An error that ends the program; its text is the message."""
 
 
 def run(main: Callable[[], int | None], failure: int) -> NoReturn:
     """Runs a program to its end: its exit status, or ``failure`` and a message."""
+    global is_server
+    is_server = failure == NO_SERVER
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C without a traceback
     open_standard_descriptors()
     try:
@@ -68,6 +74,9 @@ def open_standard_descriptors() -> None:
 
 
 def warn(message: str) -> None:
+    """A line on stderr. A server that would have to wait for who reads it drops the line."""
+    if is_server and not wait_for(STDERR, events=select.POLLOUT, milliseconds=0):
+        return
     with contextlib.suppress(OSError, Mistake):  # nobody may be left who reads it
         show(os.fsencode(f"{PROGRAM}: {message}\n"), STDERR)
 
@@ -86,12 +95,14 @@ def show(data: bytes, fd: int = STDOUT) -> None:
             raise Mistake(f"cannot show the output: {error.strerror}") from None
 
 
-def wait_for(*fds: int, events: int = select.POLLIN) -> set[int]:
+def wait_for(
+    *fds: int, events: int = select.POLLIN, milliseconds: int | None = None
+) -> set[int]:
     """Those of the descriptors that are ready, or have an error."""
     poll = select.poll()
     for fd in fds:
         poll.register(fd, events)
-    return {fd for fd, _ in poll.poll()}
+    return {fd for fd, _ in poll.poll(milliseconds)}
 
 
 def text_of(error: Exception) -> str:
@@ -506,7 +517,7 @@ def serve_frames(
             if not client.request_comes():
                 return None
         except (framefd.MalformedError, framefd.TooBigError) as error:
-            warn(f"a client was refused: {text_of(error)}")
+            keys.log_client(connection, None, f"refused: {text_of(error)}")
             return error
         else:
             # Replies are queued for a client that does not read. Its time ends with the flush.

@@ -93,10 +93,12 @@ class Server:
         if self.keys.ring is None:
             return True
         try:
-            keys.log_client(await client.auth_server(self.keys.ring, name=self.keys.name))
+            key_id = await client.auth_server(self.keys.ring, name=self.keys.name)
         except framefd.FrameError as error:
-            keys.log_refusal(error)
+            keys.log_client(client, None, f"refused: {common.text_of(error)}")
             return False
+        if key_id:
+            keys.log_client(client, key_id, "has proved its key")
         return True
 
     async def receive(self, client: aio.Connection) -> list[framefd.Frame]:

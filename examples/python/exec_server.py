@@ -30,7 +30,8 @@ Runs the commands of its clients and sends back what they print.
   --help           show this and exit
 
 SIGHUP reads the keys again, and ends the connections of clients whose key is gone.
-SIGINT and SIGTERM stop it; replies in flight are finished.
+SIGINT and SIGTERM stop it; replies in flight are finished, on the frame wire
+within 25 s. A second signal ends it at once.
 """
 
 RECV_SIZE = 64 * 1024

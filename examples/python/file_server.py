@@ -30,7 +30,8 @@ of transfers that were cut more than a day ago is removed at the start.
   --help           show this and exit
 
 SIGHUP reads the keys again, and ends the connections of clients whose key is gone.
-SIGINT and SIGTERM stop it; transfers in flight are finished.
+SIGINT and SIGTERM stop it; transfers in flight are finished, within 25 s. A second
+signal ends it at once.
 """
 
 COMMANDS = ["put", "get", "stat", "list", "mkdir", "symlink"]

@@ -124,16 +124,16 @@ class Keys:
         try:
             key_id = connection.auth_server(self.ring, name=self.name, plain=not self._seal)
         except framefd.FrameError as error:
-            log_refusal(error)
+            log_client(connection, None, f"refused: {common.text_of(error)}")
             return False
-        log_client(key_id)
+        if key_id:
+            log_client(connection, key_id, "has proved its key")
         return True
 
 
-def log_refusal(error: framefd.FrameError) -> None:
-    common.warn(f"a client was refused: {common.text_of(error)}")
-
-
-def log_client(key_id: str | None) -> None:
-    if key_id:
-        common.warn(f"a client has come with the key {key_id}")
+def log_client(
+    connection: framefd.Connection | framefd.aio.Connection, key_id: str | None, what: str
+) -> None:
+    """A line about a client, as the library's server has them."""
+    key = f" ({key_id})" if key_id else ""
+    common.warn(f"{connection.peer or 'a client'}{key}: {what}")

@@ -26,6 +26,7 @@ import wire as plain  # noqa: E402
 from driver import peer  # noqa: E402
 
 __all__ = [
+    "CLIENT",
     "KEY",
     "KINDS",
     "OLD",
@@ -98,6 +99,10 @@ def tcp_exec_client(kind: str, wire: str, address: tuple[str, str], *words: str)
 def redirecting(redirected: str, command: list[str]) -> list[str]:
     """A command with descriptors as the shell makes them."""
     return ["sh", "-c", f'exec "$@" {redirected}', "sh", *command]
+
+
+# What begins a line about a client in a server's log: its address, unless it has gone.
+CLIENT = r"(127\.0\.0\.1:\d+|a client)"
 
 
 class Case(unittest.TestCase):

@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import unittest
 
-from pairs import OLD, OURS, PAIRS, Case, launch, peer, tcp_exec_client, tcp_exec_server
+from pairs import CLIENT, OLD, OURS, PAIRS, Case, launch, peer, tcp_exec_client, tcp_exec_server
 
 WIRES = ("frame", "json", "packet", "ack", "bare")
 WRONG = b"a key that only one side of this test has"
@@ -36,7 +36,7 @@ class Exec(Case):
                 )
                 self.assertEqual((got.stdout, got.returncode), (b"", 255))
                 self.assertRegex(got.stderr, b"^exec_client: ")
-                self.assertRegex(running.errors(), "^exec_server: a client was refused: ")
+                self.assertRegex(running.errors(), f"^exec_server: {CLIENT}: refused: ")
                 right = ask(client, wire, running, "echo on", "--key-file", key)
                 self.assertEqual(right.stdout, b"on\n")
                 self.assertEqual(running.stop(), 0)
@@ -123,7 +123,7 @@ class AuthEcho(Case):
             with launch.server(echo_server(language, key)) as running:
                 got = launch.run(peer(name, *running.address))
                 self.assertEqual((got.returncode, got.stdout), (1, b""), got.stderr)
-                self.assertRegex(running.errors(), "^auth_echo_server: a client was refused: ")
+                self.assertRegex(running.errors(), f"^auth_echo_server: {CLIENT}: refused: ")
                 got = launch.run(echo_client(language, key, running.address, "next"))
                 self.assertEqual(got.stdout, b"NEXT\n")
 

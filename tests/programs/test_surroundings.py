@@ -97,7 +97,7 @@ class All(unittest.TestCase):
         for folder, kind in (("c", "*.c"), ("python", "*.py")):
             found = {path.stem for path in (ROOT / "examples" / folder).glob(kind)}
             # test_kv_server.py has that one, whose server is the library's.
-            others = {"common", "keys", "kv_server"}
+            others = {"common", "keys", "server", "kv_server"}
             self.assertEqual(found - others, {*SERVERS, *CLIENTS, *ALONE})
 
 
@@ -194,6 +194,26 @@ class Output(Programs):
                 self.annoy(name, running.address)
                 self.check_service(name, running.address)
                 self.assertEqual(running.stop(), 0)
+
+        self.each(EACH_SERVER, check)
+
+    def test_a_log_whose_reader_does_not_read(self) -> None:
+        def check(language: str, name: str) -> None:
+            log = self.directory / f"{language}-{name}"
+            os.mkfifo(log)
+            reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+            writer = os.open(log, os.O_WRONLY | os.O_NONBLOCK)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(writer, bytes(4096))
+            command = redirecting(f"2>{log}", self.server(language, name))
+            with launch.server(command) as running:
+                for _ in range(3):
+                    self.annoy(name, running.address)
+                self.check_service(name, running.address)
+                self.assertEqual(running.stop(), 0)
+            os.close(reader)
+            os.close(writer)
 
         self.each(EACH_SERVER, check)
 
