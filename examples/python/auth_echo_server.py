@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from socket import socket
+
 import common
+import server
 from common import Mistake
 
 HELP = """\
@@ -27,14 +30,12 @@ def main() -> None:
     arguments = common.Arguments(HELP, "host=", "port=", "plain")
     if not arguments.key:
         raise Mistake("no --key-file, see --help")
-    common.serve_connections(arguments, echo, exact=True)
+    server.serve_connections(arguments, echo)
 
 
-def echo(client: common.Client) -> None:
-    with common.socket_of(client.connection) as conn:
-        conn.settimeout(common.STALL_SECONDS)
-        while client.request_comes() and (data := conn.recv(CHUNK_SIZE)):
-            conn.sendall(data.upper())
+def echo(client: server.Client, conn: socket) -> None:
+    while client.request_comes() and (data := conn.recv(CHUNK_SIZE)):
+        conn.sendall(data.upper())
 
 
 if __name__ == "__main__":

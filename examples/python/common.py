@@ -1,18 +1,15 @@
-"""Common to the example programs: arguments, connections, a server's loop, the prompt."""
+"""Common to the example programs: arguments, addresses, a client's connection, the prompt."""
 
 from __future__ import annotations
 
 import contextlib
 import getopt
 import ipaddress
-import math
 import os
 import select
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -26,10 +23,6 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 STALL_SECONDS = 30  # for a client inside a request or a reply
 LINGER_SECONDS = 1  # what a client still sends is dropped for this long, so that it can read
-RETRY_SECONDS = 0.1  # before another accept() if there is no room for one
-DATAGRAM_THREADS = 16
-MAX_QUEUED = 64 * 1024  # bytes of replies that a client has not read
-LIMITS = {"max_header": 65536, "max_body": 1 << 26, "max_command": 65536, "max_output": 1 << 24}
 
 # Options of programs whose connections can be sealed.
 CLIENT_SEAL = ("seal", "id=", "name=")
@@ -343,207 +336,6 @@ def status_of(exit_code: object) -> int:
         return exit_code
     warn("the command's exit status is not known")
     return NO_COMMAND
-
-
-# ---- a server
-
-
-# Requests are served until then, on the monotonic clock: see still_serves().
-stop_end = math.inf
-
-
-def still_serves() -> bool:
-    """After a stop clients that have connected, and requests that have arrived, are served.
-    Those who connect or ask without a pause must not hold the stop up."""
-    return time.monotonic() < stop_end
-
-
-def open_stop() -> int:
-    """A descriptor that is readable after SIGINT or SIGTERM: a pipe that is never read, so
-    every thread sees it. The next signal ends the program at once."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    # A handler in Python would not wake a poll() that is just about to begin.
-    signal.set_wakeup_fd(writer)
-
-    def let_the_next_one_end(*_: object) -> None:
-        global stop_end
-        stop_end = time.monotonic() + LINGER_SECONDS
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, let_the_next_one_end)
-    return reader
-
-
-class Client:
-    """A client that is served in a thread of its own."""
-
-    def __init__(self, connection: framefd.Connection, stop: int) -> None:
-        self.connection = connection
-        self._stop = stop
-
-    def request_comes(self) -> bool:
-        """Waits until the client has sent something; False if the server stops first."""
-        fd = self.connection.fileno()
-        return fd in wait_for(self._stop, fd) and still_serves()
-
-    def run(self, server_keys: keys.Keys, serve: Serve, strangers: set[Client]) -> None:
-        """Serves it, once it is none of the ``strangers``."""
-        error = None
-        # An error ends it with its connection, which then does not wait to send what is queued.
-        with contextlib.suppress(OSError), self.connection:
-            may_ask = server_keys.proved_by(self.connection)
-            strangers.discard(self)
-            if may_ask:
-                with contextlib.suppress(OSError):
-                    error = serve(self)
-            self._hang_up(error)
-
-    def _hang_up(self, error: framefd.FrameError | None) -> None:
-        """Ends the connection so that the client can read its last reply, which a close with
-        unread input could drop. A broken connection cannot be ended, but another one on the
-        same socket can; it also sends the error, if there is one. It would send in clear: a
-        sealed client gets no byte of it."""
-        try:
-            self.connection.end(linger=True, timeout=LINGER_SECONDS)
-        except framefd.BrokenError:
-            last = framefd.Connection(self.connection.fileno(), own=False)
-            if error and not self.connection.inspect().sealed:
-                code = framefd.ErrorCode.BADFIELD  # whatever it was, no request
-                last.reply_error(None, code, text_of(error), timeout=0)
-            last.end(linger=True, timeout=LINGER_SECONDS)
-
-
-# Serves a client until it disconnects; returns the error for bytes that are not a request.
-Serve = Callable[[Client], "framefd.FrameError | None"]
-
-
-def serve_connections(arguments: Arguments, serve: Serve, *, exact: bool = False) -> None:
-    """Listens, and serves each client in a thread of its own. Returns after SIGINT or
-    SIGTERM; the interpreter then waits for the threads, and so for the replies in flight."""
-    stop = open_stop()
-    server_keys = keys.Keys(arguments)
-    strangers: set[Client] = set()
-    look_up(arguments, socket.SOCK_STREAM, server=True)
-    address = address_of(arguments)
-    with framefd.listen(address, keepalive=True, exact=exact) as listener:
-
-        def accept_client() -> bool:
-            """Serves the next client that waits in the queue; False if there was none."""
-            try:
-                client = Client(listener.accept(timeout=0), stop)
-            except framefd.FrameTimeoutError:
-                return False
-            except OSError:  # no descriptors, no memory
-                time.sleep(RETRY_SECONDS)
-                return False
-            work = threading.Thread(target=client.run, args=(server_keys, serve, strangers))
-            strangers.add(client)
-            try:
-                work.start()
-            except RuntimeError:  # no threads
-                strangers.discard(client)
-                client.connection.close()
-            return True
-
-        announce(listener.address)
-        while stop not in wait_for(stop, listener.fileno()):
-            accept_client()
-        while still_serves() and accept_client():
-            pass
-    while strangers and still_serves():
-        time.sleep(RETRY_SECONDS)
-    for client in list(strangers):  # nor must those who have not proved a key yet
-        client.connection.abort()
-
-
-def serve_datagrams(arguments: Arguments, answer: Callable[[socket.socket], None]) -> None:
-    """The same for datagrams: several threads call ``answer`` when one may have arrived. One
-    more serves than may run commands: it is always free to say that the others are not."""
-    stop = open_stop()
-    with open_datagrams(arguments, server=True) as sock:
-
-        def work() -> None:
-            while sock.fileno() in wait_for(stop, sock.fileno()) and still_serves():
-                answer(sock)
-
-        threads = [threading.Thread(target=work) for _ in range(DATAGRAM_THREADS + 1)]
-        for thread in threads:
-            thread.start()
-        host, port = sock.getsockname()[:2]
-        announce(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        for thread in threads:
-            thread.join()
-
-
-class Slot:
-    """Held by a thread that runs a command in a datagram. ``begin`` raises BlockingIOError if
-    as many do as may; it is also a policy."""
-
-    free = threading.Semaphore(DATAGRAM_THREADS)
-
-    def __init__(self) -> None:
-        self.is_held = False
-
-    def begin(self, _: framefd.ExecInquiry | None = None) -> None:
-        self.is_held = self.free.acquire(blocking=False)
-        if not self.is_held:
-            raise BlockingIOError("all threads run commands")
-
-    def __enter__(self) -> Slot:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.is_held:
-            self.free.release()
-
-
-def serve_frames(
-    client: Client,
-    commands: Sequence[str],
-    answer: Callable[[framefd.Connection, framefd.Head], object],
-) -> framefd.FrameError | None:
-    """Serves requests in frames: replies to hello itself, and calls ``answer`` for those of
-    ``commands``."""
-    connection = client.connection
-    while still_serves():
-        try:
-            # Requests may have been read ahead, which poll() does not report: serve them first.
-            request = connection.recv_header(timeout=0)
-        except framefd.FrameTimeoutError:
-            connection.flush(timeout=STALL_SECONDS)
-            if not client.request_comes():
-                return None
-        except (framefd.MalformedError, framefd.TooBigError) as error:
-            keys.log_client(connection, None, f"refused: {text_of(error)}")
-            return error
-        else:
-            # Replies are queued for a client that does not read. Its time ends with the flush.
-            if connection.inspect().queued >= MAX_QUEUED:
-                connection.flush(timeout=STALL_SECONDS)
-            answer_request(connection, request, commands, answer)
-    return None
-
-
-def answer_request(
-    connection: framefd.Connection,
-    request: framefd.Head,
-    commands: Sequence[str],
-    answer: Callable[[framefd.Connection, framefd.Head], object],
-) -> None:
-    command = request.header.get("cmd")
-    if command == "hello":
-        # The served requests, the version and the limits.
-        said = {"version": framefd.__version__, "cmds": commands, "limits": LIMITS}
-        connection.reply(request, said, timeout=STALL_SECONDS)
-    elif command in commands:
-        answer(connection, request)
-    else:
-        codes = framefd.ErrorCode
-        code = codes.NOTSUP if isinstance(command, str) else codes.BADFIELD
-        connection.reply_error(request, code, timeout=STALL_SECONDS)
 
 
 # ---- wires without a frame

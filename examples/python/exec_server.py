@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from socket import socket
 
 import common
 import framefd
+import server
 
 HELP = """\
 usage: exec_server [--host HOST] [--port PORT] [--wire WIRE] [OPTION]...
@@ -48,21 +50,18 @@ def main() -> None:
     }
     answer = arguments.wire({"frame": None, **old_wires})
     if answer is None:
-        common.serve_connections(arguments, serve_framed)
+        options = framefd.ExecOptions(command_timeout=math.inf)
+        server.serve_frames(arguments, lambda frames: frames.serve_exec(options))
     else:
-        common.serve_connections(arguments, partial(serve_old_wire, answer), exact=True)
+        server.serve_connections(arguments, partial(serve_old_wire, answer))
 
 
-def serve_framed(client: common.Client) -> framefd.FrameError | None:
-    return common.serve_frames(client, ["exec"], framefd.Connection.serve_exec)
-
-
-def serve_old_wire(answer: Callable[[socket, bytes], object], client: common.Client) -> None:
+def serve_old_wire(
+    answer: Callable[[socket, bytes], object], client: server.Client, conn: socket
+) -> None:
     """A wire on which a command is the bytes of one recv()."""
-    with common.socket_of(client.connection) as conn:
-        conn.settimeout(common.STALL_SECONDS)
-        while client.request_comes() and (command := conn.recv(RECV_SIZE)):
-            answer(conn, command)
+    while client.request_comes() and (command := conn.recv(RECV_SIZE)):
+        answer(conn, command)
 
 
 def answer_json(conn: socket, command: bytes) -> None:

@@ -6,6 +6,7 @@ import os
 
 import common
 import framefd
+import server
 from common import Mistake
 
 HELP = """\
@@ -34,8 +35,6 @@ SIGINT and SIGTERM stop it; transfers in flight are finished, within 25 s. A sec
 signal ends it at once.
 """
 
-COMMANDS = ["put", "get", "stat", "list", "mkdir", "symlink"]
-
 
 def main() -> None:
     arguments = common.Arguments(HELP, "root=", "host=", "port=", *common.SERVER_SEAL)
@@ -51,14 +50,11 @@ def main() -> None:
     except framefd.FrameError as error:
         common.warn(error.message)
 
-    def transfer(connection: framefd.Connection, request: framefd.Head) -> None:
+    def add(frames: framefd.Server) -> None:
         # The oldest clients do not read a reply, and would lose bytes in transit.
-        connection.serve_file(request, root, reply_to_oldest=False)
+        frames.serve_files(root, write=True, reply_to_oldest=False)
 
-    def serve(client: common.Client) -> framefd.FrameError | None:
-        return common.serve_frames(client, COMMANDS, transfer)
-
-    common.serve_connections(arguments, serve)
+    server.serve_frames(arguments, add)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import common
 import framefd
 from common import Mistake
+from server import serve_datagrams
 
 HELP = """\
 usage: udp_exec_server [--host HOST] [--port PORT] [--wire WIRE] [--key-file FILE]
@@ -26,6 +28,7 @@ are finished.
 
 MAX_DATAGRAM = 65507
 COMMAND_SECONDS = 30
+COMMANDS = 16
 
 
 def main() -> None:
@@ -33,7 +36,7 @@ def main() -> None:
     server = framefd.DatagramServer(arguments.key)
 
     def answer_frame(sock: socket.socket) -> None:
-        with common.Slot() as slot:
+        with Slot() as slot:
             options = framefd.ExecOptions(
                 policy=slot.begin, command_timeout=COMMAND_SECONDS
             )
@@ -47,7 +50,30 @@ def main() -> None:
     answer = arguments.wire({"frame": answer_frame, "bare": answer_bare})
     if answer is answer_bare and arguments.key:
         raise Mistake("the bare wire has no place for a key")
-    common.serve_datagrams(arguments, answer)
+    # One more thread than commands is always free to say that the others are not.
+    serve_datagrams(arguments, COMMANDS + 1, answer)
+
+
+class Slot:
+    """Held by a thread that runs a command. ``begin`` raises BlockingIOError if as many do as may;
+    it is also a policy."""
+
+    free = threading.Semaphore(COMMANDS)
+
+    def __init__(self) -> None:
+        self.is_held = False
+
+    def begin(self, _: framefd.ExecInquiry | None = None) -> None:
+        self.is_held = self.free.acquire(blocking=False)
+        if not self.is_held:
+            raise BlockingIOError("all threads run commands")
+
+    def __enter__(self) -> Slot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_held:
+            self.free.release()
 
 
 def answer_bare(sock: socket.socket) -> None:
@@ -55,7 +81,7 @@ def answer_bare(sock: socket.socket) -> None:
         command, client = sock.recvfrom(MAX_DATAGRAM, socket.MSG_DONTWAIT)
     except OSError:  # none: another thread has it
         return
-    with common.Slot() as slot:
+    with Slot() as slot:
         try:
             slot.begin()
         except BlockingIOError as error:
