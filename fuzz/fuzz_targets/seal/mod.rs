@@ -1,18 +1,49 @@
-//! What the two targets share: an honest pair, and bytes of one that are changed on the way.
+//! One end of a sealed stream that is given bytes of its honest peer, which are changed on the
+//! way, and then any others.
+#![allow(dead_code, reason = "each target attacks one end")]
 
 use framefd::ErrorKind;
 use framefd::wire::auth::{Key, KeyId};
 use framefd::wire::seal::stream::{Read, Seal};
 use framefd::wire::seal::terms::{Suite, Terms};
 
-pub const SUITES: [Suite; 2] = [Suite::AesGcm, Suite::ChaChaPoly];
+/// The end that is attacked.
+#[derive(PartialEq)]
+pub enum Which {
+    Client,
+    Server,
+}
+
+/// Gives one end what `input` says.
+pub fn attack(input: &[u8], which: Which) {
+    let Some((input, others)) = Input::read(input) else { return };
+    let (mut client, mut server) = input.pair();
+    let is_client = which == Which::Client;
+    let honest = if is_client { &mut server } else { &mut client };
+    honest.write(b"a request or an answer", input.ends).unwrap();
+    if input.is_finished {
+        settle(&mut client, &mut server);
+        let honest = if is_client { &mut server } else { &mut client };
+        honest.write(b"and more of it", true).unwrap_or_default();
+    } else if is_client {
+        pass(&mut client, &mut server);
+    } else if input.is_begun {
+        // Up to what follows the server's message.
+        pass(&mut client, &mut server);
+        pass(&mut server, &mut client);
+    }
+    let (end, honest) = if is_client { (&mut client, &server) } else { (&mut server, &client) };
+    deliver(end, honest.output(), &input, others);
+}
 
 /// How the bytes are made and cut.
-pub struct Input {
-    pub suite: u8,
-    pub ends: bool,
+struct Input {
+    suite: Suite,
+    /// The client has the server's message.
+    is_begun: bool,
+    ends: bool,
     /// The handshake is done before.
-    pub is_finished: bool,
+    is_finished: bool,
     /// Bytes of the honest peer that come first; the rest of the input follows.
     honest: usize,
     /// The bit of them that is changed, if there is one.
@@ -21,10 +52,11 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn read(input: &[u8]) -> Option<(Input, &[u8])> {
+    fn read(input: &[u8]) -> Option<(Input, &[u8])> {
         let ([what, honest, high, low, step], rest) = input.split_first_chunk::<5>()?;
         let input = Input {
-            suite: *what,
+            suite: if what & 1 == 0 { Suite::AesGcm } else { Suite::ChaChaPoly },
+            is_begun: what & 2 != 0,
             ends: what & 4 != 0,
             is_finished: what & 8 != 0,
             honest: usize::from(*honest),
@@ -33,36 +65,34 @@ impl Input {
         };
         Some((input, rest))
     }
-}
 
-pub fn client(suite: Suite) -> Seal {
-    Seal::client(&key(), &KeyId::new(b"web").unwrap(), &Terms::default(), suite).unwrap()
-}
-
-pub fn server() -> Seal {
-    Seal::server(&Terms::default(), Box::new(|_| key())).unwrap()
-}
-
-fn key() -> Key {
-    Key::new(&[7; 32]).unwrap()
+    /// A client and its server.
+    fn pair(&self) -> (Seal, Seal) {
+        let key = || Key::new(&[7; 32]).unwrap();
+        let (id, terms) = (KeyId::new(b"web").unwrap(), Terms::default());
+        let client = Seal::client(&key(), &id, &terms, self.suite).unwrap();
+        (client, Seal::server(&terms, Box::new(move |_| key())).unwrap())
+    }
 }
 
 /// Exchanges all that both want to send.
-pub fn settle(one: &mut Seal, two: &mut Seal) {
+fn settle(one: &mut Seal, two: &mut Seal) {
     while !one.output().is_empty() || !two.output().is_empty() {
-        for turn in 0..2 {
-            let (from, to) =
-                if turn == 0 { (&mut *one, &mut *two) } else { (&mut *two, &mut *one) };
-            to.feed(from.output()).unwrap();
-            from.written(from.output().len());
-            while let Read::Bytes(_) = to.read().unwrap() {}
-        }
+        pass(one, two);
+        pass(two, one);
     }
+}
+
+/// Gives all that one end wants to send to the other.
+fn pass(from: &mut Seal, to: &mut Seal) {
+    to.feed(from.output()).unwrap();
+    from.written(from.output().len());
+    while let Read::Bytes(_) = to.read().unwrap() {}
 }
 
 /// Gives `end` some bytes of its honest peer, then others, in pieces. Whole and cut, it finds the
 /// same.
-pub fn deliver(end: &mut Seal, honest: &[u8], input: &Input, others: &[u8]) {
+fn deliver(end: &mut Seal, honest: &[u8], input: &Input, others: &[u8]) {
     let mut bytes = honest[..honest.len().min(input.honest)].to_vec();
     let is_changed = input.bit < bytes.len() * 8;
     if is_changed {
