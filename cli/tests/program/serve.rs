@@ -145,7 +145,7 @@ fn nobody_has_to_read_its_log() {
     );
     let mut shell = std::process::Command::new("sh");
     let mut child = shell.args(["-c", &code, env!("CARGO_BIN_EXE_framefd")]).spawn().unwrap();
-    eventually("it listens", || socket.exists());
+    eventually("it listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     let address = format!("unix:{}", socket.display());
     let words = ["run", "--plain", &address, "cat; echo a; echo b >&2"];
     assert_eq!(done(&mut host.framefd(&words)), (0, "a\n".into(), "b\n".into()));

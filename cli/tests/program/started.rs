@@ -132,7 +132,8 @@ fn systemd_itself_starts_it() {
         activate.arg("--plain").args(words).current_dir(host.home());
         activate.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = activate.spawn().unwrap();
-        eventually("it listens", || path.exists());
+        // Its name is there before it listens.
+        eventually("it listens", || UnixStream::connect(&path).is_ok());
         let address = format!("unix:{}", path.display());
         for _ in 0..2 {
             let words = ["run", "--plain", &address, "echo a"];
