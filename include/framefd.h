@@ -2112,6 +2112,10 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
 /* The same: without a ring the server listens on other addresses too, and serves everybody who
  * can reach them. For networks that are trusted. */
 #define FRAME_SERVER_OPEN 4
+/* The same: processes are reaped that this one inherits, as process 1 of a container or as a
+ * subreaper: what commands leave behind. Otherwise the flag has no effect. Children of the library
+ * are left to it. Those that the host has started have a second, in which it has to wait for them. */
+#define FRAME_SERVER_REAP 8
 /* A level of the log: the server could not do its work. */
 #define FRAME_LOG_ERROR 1
 /* The same: it refused or ended something. */
@@ -2126,7 +2130,7 @@ struct frame_served; /* section 13 */
 struct frame_server_options {
     /* sizeof(struct frame_server_options). */
     uint32_t size;
-    /* FRAME_SERVER_PLAIN, FRAME_SERVER_HELLO and FRAME_SERVER_OPEN. */
+    /* FRAME_SERVER_PLAIN, FRAME_SERVER_HELLO, FRAME_SERVER_OPEN and FRAME_SERVER_REAP. */
     uint32_t flags;
     /* Threads for requests. With 0 requests are served on the thread of frame_server_run() or
      * frame_server_step(), one at a time. Otherwise commands and files have threads of their own

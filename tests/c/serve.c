@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 /* ---- handlers */
 
@@ -554,6 +555,42 @@ static void what_is_wrong_is_refused(void)
     frame_server_free(s);
 }
 
+/* What a command leaves behind is reaped, and no status of a command is taken. */
+static void as_a_subreaper_it_reaps_what_it_inherits(void)
+{
+    struct frame_server_options opts = FRAME_SERVER_OPTIONS_INIT;
+    struct exec_request what = EXEC_REQUEST_INIT;
+    struct exec_result result = EXEC_RESULT_INIT;
+    struct exec_output *output;
+    struct frame_connection *c;
+    struct frame_server *s;
+    char address[64];
+    pthread_t thread;
+    siginfo_t info;
+    int fd = listener(address), i;
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+    opts.flags = FRAME_SERVER_REAP;
+    opts.workers = 1;
+    s = server_with(&opts);
+    CHECK_RETURNS(0, frame_server_serve_exec(s, NULL));
+    CHECK_RETURNS(0, frame_server_listen(s, fd));
+    thread = start(s);
+    c = client(address);
+    what.command = "(sleep 0.01; exit 5) >/dev/null 2>&1 & exit 3";
+    for (i = 0; i < 3; i++) {
+        CHECK_RETURNS(EXEC_EXITED, exec_call(c, &what, LONG_MS, &result, &output));
+        CHECK(result.exit_code == 3);
+        exec_output_free(output);
+    }
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
+        usleep(1000);
+    CHECK(errno == ECHILD);
+    frame_connection_free(c);
+    stop(s, thread);
+    close(fd);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0);
+}
+
 int main(void)
 {
     what_is_wrong_is_refused();
@@ -565,5 +602,6 @@ int main(void)
     a_handler_may_reply_later();
     a_handler_may_fork();
     the_host_may_end_a_wait();
+    as_a_subreaper_it_reaps_what_it_inherits();
     return 0;
 }

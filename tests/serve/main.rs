@@ -5,6 +5,7 @@ mod common;
 mod later;
 mod limits;
 mod policies;
+mod process_1;
 mod requests;
 mod served;
 mod stop;

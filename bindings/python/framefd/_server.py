@@ -101,6 +101,9 @@ class Server:
     beside these. They are threads of the library: no signal handler runs in them, and what is
     in a threading.local() is gone with the next request.
 
+    ``reap`` is for process 1 of a container and for a subreaper: what commands leave behind is
+    reaped. Then wait for children of your own within a second of their end.
+
     ``hello`` answers the request of that name, with what the server can do. ``log`` is a
     logging.Logger, by default ``logging.getLogger("framefd")``, or a function of a level of the
     logging module and a text. It is called on any thread, and gets no key; text of clients is
@@ -138,6 +141,7 @@ class Server:
         open: bool = False,
         workers: int = 0,
         hello: bool = False,
+        reap: bool = False,
         log: LogLike | None = None,
         served: ServedFunction | None = None,
         users: Iterable[int] | None = None,
@@ -165,7 +169,8 @@ class Server:
         options = _abi.FrameServerOptions(
             flags=flag(_abi.FRAME_SERVER_PLAIN, plain)
             | flag(_abi.FRAME_SERVER_HELLO, hello)
-            | flag(_abi.FRAME_SERVER_OPEN, open),
+            | flag(_abi.FRAME_SERVER_OPEN, open)
+            | flag(_abi.FRAME_SERVER_REAP, reap),
             workers=unsigned(workers, "workers", MOST_WORKERS),
             log_level=self._log.level,
             ring=None if self._ring is None else self._ring.handle.pointer,

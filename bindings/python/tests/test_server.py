@@ -341,6 +341,32 @@ class Features(Case):
                     {"exec", "get", "mine"}, {*client.call("hello").header["cmds"]}
                 )
 
+    def test_a_subreaper_reaps_what_commands_leave_behind(self) -> None:
+        source = """
+import ctypes, os, time
+import framefd
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+server = framefd.Server(reap=True, workers=1)
+server.serve_exec()
+print(server.listen("127.0.0.1:0"), flush=True)
+with server.serving():
+    input()
+    try:
+        while True:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            time.sleep(0.01)
+    except ChildProcessError:
+        print("none is left", flush=True)
+"""
+        with self.program(source) as process:
+            assert process.stdout is not None and process.stdin is not None
+            with self.client(process.stdout.readline().strip(), own=False) as client:
+                done = client.run("(sleep 0.1; exit 5) >/dev/null 2>&1 & exit 3")
+                self.assertEqual(done.returncode, 3)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            self.assertEqual(self.ended(process), (0, "none is left\n", ""))
+
     def test_files_to_read_or_to_write(self) -> None:
         root = self.directory()
         (root / "there").write_text("content")

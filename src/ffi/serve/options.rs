@@ -23,6 +23,10 @@ pub const FRAME_SERVER_HELLO: u32 = 2;
 /// The same: without a ring the server listens on other addresses too, and serves everybody who
 /// can reach them. For networks that are trusted.
 pub const FRAME_SERVER_OPEN: u32 = 4;
+/// The same: processes are reaped that this one inherits, as process 1 of a container or as a
+/// subreaper: what commands leave behind. Otherwise the flag has no effect. Children of the library
+/// are left to it. Those that the host has started have a second, in which it has to wait for them.
+pub const FRAME_SERVER_REAP: u32 = 8;
 
 /// A level of the log: the server could not do its work.
 pub const FRAME_LOG_ERROR: u32 = 1;
@@ -39,7 +43,7 @@ pub const FRAME_LOG_DEBUG: u32 = 4;
 pub struct FrameServerOptions {
     /// sizeof(struct frame_server_options).
     pub size: u32,
-    /// FRAME_SERVER_PLAIN, FRAME_SERVER_HELLO and FRAME_SERVER_OPEN.
+    /// FRAME_SERVER_PLAIN, FRAME_SERVER_HELLO, FRAME_SERVER_OPEN and FRAME_SERVER_REAP.
     pub flags: u32,
     /// Threads for requests. With 0 requests are served on the thread of frame_server_run() or
     /// frame_server_step(), one at a time. Otherwise commands and files have threads of their own
@@ -111,7 +115,7 @@ unsafe impl SizedStruct for FrameServerOptions {}
 
 impl FrameServerOptions {
     pub(super) fn convert(&self) -> Result<ServerOptions> {
-        let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO | FRAME_SERVER_OPEN;
+        let known = FRAME_SERVER_PLAIN | FRAME_SERVER_HELLO | FRAME_SERVER_OPEN | FRAME_SERVER_REAP;
         options::flags(self.flags, known, "frame_server_options.flags")?;
         let (plain, open) =
             (self.flags & FRAME_SERVER_PLAIN != 0, self.flags & FRAME_SERVER_OPEN != 0);
@@ -131,6 +135,7 @@ impl FrameServerOptions {
             },
             workers: self.workers as usize,
             hello: self.flags & FRAME_SERVER_HELLO != 0,
+            reap: self.flags & FRAME_SERVER_REAP != 0,
             limits: self.limits()?,
             log: self.log(),
             log_level: match self.log_level {

@@ -13,6 +13,7 @@ use rustix::process::{
 
 use crate::io::deadline::Deadline;
 use crate::io::last_errno;
+use crate::io::process::ours::Ours;
 use crate::io::process::sessions;
 
 /// How a command ended.
@@ -37,13 +38,15 @@ pub struct Child {
     pidfd: Option<OwnedFd>,
     leads_session: bool,
     reaped: bool,
+    /// Until it is reaped.
+    ours: Option<Ours>,
 }
 
 impl Child {
     /// Takes a child that nobody has waited for, and its pidfd, which kernels before 5.3 do not
     /// have.
     pub(super) fn new(pid: Pid, pidfd: Option<OwnedFd>, leads_session: bool) -> Child {
-        Child { pid, pidfd, leads_session, reaped: false }
+        Child { pid, pidfd, leads_session, reaped: false, ours: Some(Ours::new(pid)) }
     }
 
     /// Its process id, which is also its group's.
@@ -170,7 +173,13 @@ impl Drop for Child {
         } else if let (Some(_), Ok(mut left)) = (&self.pidfd, LEFT_ALONE.try_lock())
             && left.try_reserve(1).is_ok()
         {
-            left.push(Child { pidfd: self.pidfd.take(), reaped: true, ..*self });
+            left.push(Child {
+                pid: self.pid,
+                pidfd: self.pidfd.take(),
+                leads_session: self.leads_session,
+                reaped: true,
+                ours: self.ours.take(),
+            });
         }
     }
 }

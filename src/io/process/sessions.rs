@@ -1,14 +1,8 @@
-//! The processes of a session, found in /proc because no system call lists them.
+//! The processes of a session.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
-};
-
-use crate::io::fs::at;
-use crate::io::fs::directory::for_each_name;
+use super::proc::{self, Stat};
 
 /// Sends `signal` once to each process of one group of the session, or of all groups but the
 /// leader's. New processes get it as well, unless they are made faster than they are found.
@@ -16,22 +10,15 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
     let mut signalled = Vec::new();
     for _ in 0..PASSES {
         let before = signalled.len();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let Ok(proc) = at::open(CWD, b"/proc", flags, Mode::empty()) else { return };
-        let proc = proc.as_fd();
-        if !shows_us(proc) {
-            return;
-        }
-        // The part that could be read counts.
-        let _ = for_each_name(proc, &mut |name, _| {
-            let Some(pid) = pid_of(name) else { return Ok(()) };
-            if signalled.contains(&pid) || !belongs(proc, name, session, group) {
-                return Ok(());
+        proc::for_each(|pid, stat| {
+            let belongs = || stat().is_some_and(|stat| is_of(&stat, session, group));
+            if signalled.contains(&pid) || !belongs() {
+                return;
             }
             // The open descriptor is for the process that /proc then shows, or for one that has
             // ended, never for a later one with the same number.
             let pidfd = pidfd_open(pid, PidfdFlags::empty());
-            if belongs(proc, name, session, group) {
+            if belongs() {
                 // It may be gone, or another user's.
                 let _ = match &pidfd {
                     Ok(pidfd) => pidfd_send_signal(pidfd, signal),
@@ -39,7 +26,6 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
                 };
                 signalled.push(pid);
             }
-            Ok(())
         });
         if signalled.len() == before {
             break;
@@ -47,38 +33,12 @@ pub fn signal(session: Pid, group: Option<Pid>, signal: Signal) {
     }
 }
 
-/// Whether /proc is of this process's PID namespace; otherwise its numbers are different.
-fn shows_us(proc: BorrowedFd<'_>) -> bool {
-    let this = rustix::fs::readlinkat(proc, c"self", Vec::new());
-    this.is_ok_and(|this| pid_of(this.to_bytes()) == Some(getpid()))
-}
-
-fn belongs(proc: BorrowedFd<'_>, name: &[u8], session: Pid, group: Option<Pid>) -> bool {
-    // The name of a program has up to 64 bytes, a number 11.
-    let mut stat = [0; 512];
-    let path = [name, b"/stat"].concat();
-    let length = at::open(proc, &path, OFlags::RDONLY, Mode::empty())
-        .and_then(|file| rustix::io::read(file, &mut stat));
-    length.is_ok_and(|length| is_of(stat.get(..length).unwrap_or_default(), session, group))
-}
-
-/// Reads a line of proc_pid_stat(5): the name in parentheses may be anything, and after it
-/// come the state, the parent, the group and the session.
-fn is_of(stat: &[u8], session: Pid, group: Option<Pid>) -> bool {
-    let after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
-    let mut fields = after_name.split(|byte| *byte == b' ').skip(3).map(pid_of);
-    let (of_group, of_session) = (fields.next().flatten(), fields.next().flatten());
-    of_session == Some(session)
+fn is_of(stat: &Stat, session: Pid, group: Option<Pid>) -> bool {
+    stat.session == Some(session)
         && match group {
-            Some(group) => of_group == Some(group),
-            None => of_group != Some(session),
+            Some(group) => stat.group == Some(group),
+            None => stat.group != Some(session),
         }
-}
-
-/// A process that has just been reaped has -1 for its group and its session.
-fn pid_of(name: &[u8]) -> Option<Pid> {
-    let number: i32 = std::str::from_utf8(name).ok()?.parse().ok()?;
-    Pid::from_raw(number.max(0))
 }
 
 /// Enough for a shell and whatever it has just started.
@@ -115,6 +75,7 @@ mod tests {
     #[test]
     fn a_process_is_told_by_its_session_and_its_group() {
         let pid = |number| Pid::from_raw(number).unwrap();
+        let is_of = |stat: &[u8], session, group| super::is_of(&Stat::parse(stat), session, group);
         for stat in [b"9 (sh) S 1 20 30 34816 20".as_slice(), b"9 (a) R 1 (b) S 1 20 30 0 -1"] {
             assert!(is_of(stat, pid(30), None));
             assert!(is_of(stat, pid(30), Some(pid(20))));

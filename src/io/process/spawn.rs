@@ -34,6 +34,7 @@ use crate::io::process::child_side::{
 };
 pub use crate::io::process::confinement::Confinement;
 use crate::io::process::environment::Environment;
+use crate::io::process::ours::Starting;
 use crate::io::wait;
 use crate::wire::strings;
 
@@ -151,6 +152,7 @@ fn start(plan: &Plan<'_>) -> Result<Child> {
     let stack = Stack::new()?;
     let mut pidfd: c_int = -1;
     let memory = if plan.confinement.user.is_none() { libc::CLONE_VM } else { 0 };
+    let _starting = Starting::new();
     let signals = BlockedSignals::new();
     // SAFETY: `child` gets the plan it expects and a stack of its own. `plan`,
     // `stack` and `pidfd` outlive its use of them, as the parent goes on only after

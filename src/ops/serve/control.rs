@@ -164,6 +164,7 @@ impl Engine {
         if self.common.has_stopped_for(self.common.limits().drain) {
             self.end_now();
         }
+        self.reap(now);
         let due = {
             let mut table = locked(&self.table);
             table.put_to_rest(now);
@@ -175,6 +176,17 @@ impl Engine {
             self.proceed(token, peer, next.unwrap_or(Next::Close));
         }
         let table = locked(&self.table);
+        self.timer.set(table.first_time());
+    }
+
+    /// Reaps inherited processes, every second.
+    pub(super) fn reap(&self, now: Instant) {
+        if !self.common.options.reap || locked(&self.table).reap.is_some_and(|at| at > now) {
+            return;
+        }
+        locked(&self.orphans).reap();
+        let mut table = locked(&self.table);
+        table.reap = now.checked_add(REAP);
         self.timer.set(table.first_time());
     }
 
@@ -250,6 +262,8 @@ fn interrupted() -> Error {
     Error::new(ErrorKind::Canceled, "the host has ended the wait")
 }
 
+/// How often inherited processes are reaped.
+const REAP: Duration = Duration::from_secs(1);
 /// Events of one turn, and connections that are accepted in one.
 const EVENTS: usize = 64;
 const BATCH: usize = 64;

@@ -31,6 +31,7 @@ use super::table::{Parked, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::poller::{Bell, Interest, Poller, Repeat, Timer, Token};
 use crate::io::process::fork::Origin;
+use crate::io::process::orphans::Orphans;
 use crate::io::wait::Hook;
 use crate::limits;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
@@ -54,6 +55,7 @@ pub(super) struct Engine {
     pub(super) ending: OnceLock<Instant>,
     pub(super) is_over: AtomicBool,
     pub(super) is_paused: AtomicBool,
+    pub(super) orphans: Mutex<Orphans>,
 }
 
 impl Engine {
@@ -84,6 +86,7 @@ impl Engine {
             ending: OnceLock::new(),
             is_over: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
+            orphans: Mutex::default(),
             common,
         })
     }

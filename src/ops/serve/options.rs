@@ -152,6 +152,10 @@ pub struct ServerOptions {
     pub log: Option<LogFunction>,
     /// The lines that it gets: this level and those that matter more.
     pub log_level: Level,
+    /// Reap the processes that this one inherits, as process 1 of a container or as a subreaper:
+    /// what commands leave behind. Otherwise it has no effect. Children of the library are left
+    /// to it. Those that the host has started have a second, in which it has to wait for them.
+    pub reap: bool,
     /// Asked before each wait, after each signal and once a second, by the thread of
     /// [`run`](super::Server::run) or [`step`](super::Server::step); without workers also while a
     /// request waits. `Break` ends the call, and then `run` or `step`, with

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::AddressFamily;
 use rustix::net::sockopt;
@@ -215,6 +215,7 @@ impl Server {
             services.finish(&self.engine.common.options.limits);
             self.engine.common.set_services(services);
             self.engine.common.log.line(Level::Info, format_args!("serving"));
+            self.engine.reap(Instant::now());
         }
         if self.engine.is_over() { Ok(()) } else { self.engine.start() }
     }

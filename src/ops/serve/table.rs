@@ -25,6 +25,8 @@ pub(super) struct Table {
     pending: usize,
     /// When connections are to be put to rest.
     rest: Option<Instant>,
+    /// When inherited processes are reaped.
+    pub(super) reap: Option<Instant>,
     /// When connections are accepted again.
     pub(super) resume: Option<Instant>,
     /// When a server that stops ends what still runs, or waits for that no longer.
@@ -162,7 +164,7 @@ impl Table {
 
     /// The first time at which something may be due.
     pub(super) fn first_time(&self) -> Option<Instant> {
-        [self.first, self.rest, self.resume, self.end].into_iter().flatten().min()
+        [self.first, self.rest, self.reap, self.resume, self.end].into_iter().flatten().min()
     }
 
     /// Takes all parked connections whose time is up.
