@@ -408,13 +408,30 @@ fn every_entry_point_catches_panics() {
 /// none.
 #[test]
 fn every_finding_has_its_tests() {
-    let table = fs::read_to_string(root().join("tests/findings.tsv")).unwrap();
+    let names = names_with_tests("tests/findings.tsv");
+    let numbered = [("core-", 1..=18), ("field-2.", 1..=20), ("python-P", 1..=31), ("c-", 1..=19)];
+    for (list, numbers) in numbered {
+        for name in numbers.map(|number| format!("{list}{number}")) {
+            assert!(names.contains(&name), "{name} has no line");
+        }
+    }
+}
+
+/// So does each fault that a server must survive.
+#[test]
+fn every_fault_has_its_tests() {
+    assert!(names_with_tests("tests/faults.tsv").len() > 20);
+}
+
+/// The names in a table, each of whose lines names tests that are there, or a reason.
+fn names_with_tests(table: &str) -> BTreeSet<String> {
+    let table = fs::read_to_string(root().join(table)).unwrap();
     let mut names = BTreeSet::new();
     for line in table.lines().filter(|line| !line.starts_with('#')) {
         let columns: Vec<&str> = line.split('\t').collect();
         let &[name, kind, tests, reason] = &columns[..] else { panic!("four columns: {line}") };
         assert!(!kind.is_empty(), "{line}");
-        names.insert(name.split(':').next().unwrap());
+        names.insert(name.split(':').next().unwrap().to_owned());
         if tests == "-" {
             assert!(!reason.is_empty(), "{name} has neither a test nor a reason");
             continue;
@@ -428,12 +445,7 @@ fn every_finding_has_its_tests() {
             assert!(is_there, "{name}: there is no {function} in {path}");
         }
     }
-    let numbered = [("core-", 1..=18), ("field-2.", 1..=20), ("python-P", 1..=31), ("c-", 1..=19)];
-    for (list, numbers) in numbered {
-        for name in numbers.map(|number| format!("{list}{number}")) {
-            assert!(names.contains(name.as_str()), "{name} has no line");
-        }
-    }
+    names
 }
 
 /// The structs of the header whose members are public, with the members' names.

@@ -2,8 +2,11 @@
 #include "serving.h"
 
 #include <poll.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 /* ---- handlers */
 
@@ -591,6 +594,74 @@ static void as_a_subreaper_it_reaps_what_it_inherits(void)
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0);
 }
 
+static double cpu_seconds(void)
+{
+    struct timespec used;
+    CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+/* The host may close one at any time; the others go on. */
+static void a_listening_socket_that_the_host_closes_is_forgotten(void)
+{
+    char gone[64], address[64];
+    int closed = listener(gone), fd = listener(address);
+    struct frame_connection *c;
+    struct frame_server *s;
+    pthread_t thread;
+    double before;
+    s = server_with(NULL);
+    CHECK_RETURNS(0, frame_server_listen(s, closed));
+    CHECK_RETURNS(0, frame_server_listen(s, fd));
+    thread = start(s);
+    c = client(gone);
+    ask(c, "{\"cmd\":\"upper\"}", "before", "BEFORE");
+    frame_connection_free(c);
+    CHECK(close(closed) == 0);
+    before = cpu_seconds();
+    c = client(address);
+    ask(c, "{\"cmd\":\"upper\"}", "after", "AFTER");
+    usleep(300000);
+    CHECK(cpu_seconds() - before < 0.2);
+    frame_connection_free(c);
+    stop(s, thread);
+    close(fd);
+}
+
+static int keeps_alive(void *context, struct frame_connection *c, const struct frame_view *request)
+{
+    struct frame_connection_state state = FRAME_CONNECTION_STATE_INIT;
+    int is_on = 0, idle = 0, between = 0, count = 0;
+    socklen_t len = sizeof(int);
+    (void)context;
+    (void)request;
+    CHECK_RETURNS(0, frame_connection_inspect(c, &state));
+    CHECK(getsockopt(state.read_fd, SOL_SOCKET, SO_KEEPALIVE, &is_on, &len) == 0);
+    CHECK(getsockopt(state.read_fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &len) == 0);
+    CHECK(getsockopt(state.read_fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, &len) == 0);
+    CHECK(getsockopt(state.read_fd, IPPROTO_TCP, TCP_KEEPCNT, &count, &len) == 0);
+    CHECK(is_on && idle + count * between <= 90);
+    return 0;
+}
+
+/* TCP asks whether a client is still there whose machine was switched off. */
+static void a_client_whose_machine_is_gone_is_noticed(void)
+{
+    char address[64];
+    int fd = listener(address);
+    struct frame_server *s = server_with(NULL);
+    struct frame_connection *c;
+    pthread_t thread;
+    CHECK_RETURNS(0, frame_server_handle(s, "alive", keeps_alive, NULL, 0));
+    CHECK_RETURNS(0, frame_server_listen(s, fd));
+    thread = start(s);
+    c = client(address);
+    ask(c, "{\"cmd\":\"alive\"}", "", "");
+    frame_connection_free(c);
+    stop(s, thread);
+    close(fd);
+}
+
 int main(void)
 {
     what_is_wrong_is_refused();
@@ -603,5 +674,7 @@ int main(void)
     a_handler_may_fork();
     the_host_may_end_a_wait();
     as_a_subreaper_it_reaps_what_it_inherits();
+    a_listening_socket_that_the_host_closes_is_forgotten();
+    a_client_whose_machine_is_gone_is_noticed();
     return 0;
 }

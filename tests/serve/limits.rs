@@ -15,7 +15,7 @@ use rustix::net::SocketType;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::exec::{LONG, Presence};
-use crate::common::process::{alone, memory};
+use crate::common::process::{address_space, alone, memory};
 use crate::common::{encoded, kind};
 use crate::{BodyMode, Running, WORKERS, client, echo, key, keyed, prove, refused, sealed};
 
@@ -377,6 +377,46 @@ fn without_descriptors_it_waits_and_does_not_spin() {
             setrlimit(Resource::Nofile, before).unwrap();
             echo(&mut client(blocked.into()), "let in").unwrap();
             drop(inside);
+            running.stop();
+        }
+    });
+}
+
+/// A body that there is no memory for is refused, and nothing else happens.
+#[test]
+fn without_memory_one_request_is_refused_and_others_are_served() {
+    alone("limits::without_memory_one_request_is_refused_and_others_are_served", || {
+        for workers in WORKERS {
+            let running = Running::start(limited(workers, Limits::default()), |server| {
+                server.serve_commands(Commands::default()).unwrap();
+            });
+            let mut good = running.client();
+            echo(&mut good, "before").unwrap();
+            let before = getrlimit(Resource::As);
+            let current = Some(address_space() + (30 << 20));
+            let maximum = before.maximum;
+            setrlimit(Resource::As, Rlimit { current, maximum }).unwrap();
+            for _ in 0..3 {
+                let mut large = running.connect();
+                let header = r#"{"data_size":60000000,"cmd":"echo","id":"large"}"#;
+                large.write_all(&encoded(header, b"")).unwrap();
+                let piece = vec![b'x'; 65536];
+                let mut sent = 0;
+                while sent < 60_000_000 && large.write_all(&piece).is_ok() {
+                    sent += piece.len();
+                    // It is served among others.
+                    if sent % (4 << 20) == 0 {
+                        echo(&mut good, "meanwhile").unwrap();
+                    }
+                }
+                let came = to_the_end(large);
+                assert!(has(&came, r#""id":"large""#), "{}", String::from_utf8_lossy(&came));
+                assert!(has(&came, r#""code":"busy""#), "{}", String::from_utf8_lossy(&came));
+            }
+            let reply = exec::call(&mut good, &command("echo after"), LONG).unwrap();
+            assert_eq!(reply.stdout(), b"after\n");
+            setrlimit(Resource::As, before).unwrap();
+            drop(good);
             running.stop();
         }
     });

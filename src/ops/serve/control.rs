@@ -267,3 +267,52 @@ const REAP: Duration = Duration::from_secs(1);
 /// Events of one turn, and connections that are accepted in one.
 const EVENTS: usize = 64;
 const BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+
+    use crate::io::testing;
+    use crate::ops::frame::{Connection, ConnectionOptions};
+    use crate::ops::serve::{Server, ServerOptions};
+
+    use super::*;
+
+    /// It pauses, and neither ends nor spins.
+    #[test]
+    fn whatever_accept_fails_with_it_goes_on() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM] {
+            let options = ServerOptions { hello: true, ..ServerOptions::default() };
+            let server = Server::new(options).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            server.listen(OwnedFd::from(listener)).unwrap();
+            let client = TcpStream::connect(address).unwrap();
+            let step = || match server.step(Some(Duration::from_millis(10))) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => 0,
+                stepped => stepped.map_or_else(|error| panic!("{errno}: {error}"), |()| 1),
+            };
+            let turns: u32 = testing::failing(&[(libc::SYS_accept4, errno)], || {
+                let begun = Instant::now();
+                let mut turns = 0;
+                while begun.elapsed() < Duration::from_millis(500) {
+                    turns += step();
+                }
+                turns
+            });
+            assert!(server.counters().refused_limit > 0 && turns < 50, "{errno}: {turns}");
+            std::thread::scope(|scope| {
+                let asking = scope.spawn(|| {
+                    let fd = OwnedFd::from(client);
+                    let mut client = Connection::new(fd, ConnectionOptions::default()).unwrap();
+                    client.call(r#"{"cmd":"hello"}"#, b"", Duration::from_secs(20)).map(drop)
+                });
+                while !asking.is_finished() {
+                    step();
+                }
+                asking.join().unwrap().unwrap();
+            });
+        }
+    }
+}

@@ -605,6 +605,15 @@ impl Peer {
 
     /// The connection cannot go on. If the peer can still be told why, it is.
     fn failed(&mut self, common: &Common, error: &Error) -> Next {
+        if error.kind() == ErrorKind::NoMemory
+            && let Some((header, _)) = self.ahead.take()
+        {
+            add(&common.counts.refused_limit, 1);
+            common.log.line(Level::Error, format_args!("{}: {error}", self.who()));
+            let refused =
+                self.refuse(common, &header, ErrorKind::Busy, "there is no memory for it");
+            return refused.map_or(Next::Close, |_| self.begin_end(common));
+        }
         let was_open = self.is_open;
         self.conclude(common, Some(error.kind()));
         let is_malformed = matches!(
