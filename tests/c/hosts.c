@@ -134,6 +134,8 @@ static void handler(int number, void (*function)(int), int flags)
 struct killing {
     pthread_t thread;
     long nanoseconds;
+    /* Not before something can be read here, or -1. */
+    int after;
 };
 
 static void *kill_soon(void *argument)
@@ -141,6 +143,8 @@ static void *kill_soon(void *argument)
     struct killing *what = argument;
     struct timespec pause = {0, 0};
     pause.tv_nsec = what->nanoseconds;
+    if (what->after >= 0)
+        CHECK(poll(&(struct pollfd){what->after, POLLIN, 0}, 1, LONG) == 1);
     nanosleep(&pause, NULL);
     CHECK(pthread_kill(what->thread, SIGUSR1) == 0);
     return NULL;
@@ -162,6 +166,7 @@ static void signalled(void)
                 int64_t before = milliseconds();
                 int code;
                 SET(stops, 0);
+                what.after = sends ? e.peer_read : -1;
                 handler(SIGUSR1, stop_it, restarts ? SA_RESTART : 0);
                 CHECK(pthread_create(&killer, NULL, kill_soon, &what) == 0);
                 code = sends ? send_much(c) : receive(c, -1);
@@ -251,7 +256,7 @@ static void aborted_at_any_moment(int rounds)
     int round, code, i;
 
     handler(SIGUSR1, abort_it, SA_RESTART);
-    what.thread = pthread_self();
+    what.thread = pthread_self(), what.after = -1;
     for (round = 0; round < rounds; round++) {
         struct ends e = ends((enum kind)(round % KINDS));
         struct frame_connection *c = hooked(&e, NULL, NULL);

@@ -244,7 +244,9 @@ fn ctrl_c_leaves_a_host_that_says_nothing() {
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
         let (status, _, stderr) = told(&child.wait_with_output().unwrap());
-        assert!(status == 130 && stderr.contains(summary), "{status} {stderr}");
+        // The first one may have gone to h1 while the end of its command was on its way.
+        let ended = status == 255 && stderr.contains("failed: 1 (h1: 130), not run: 1 (h0)");
+        assert!(status == 130 && stderr.contains(summary) || ended, "{status} {stderr}");
     }
     // A get that cannot even connect: a listener whose queue is full.
     let socket = host.home().join("deaf");
