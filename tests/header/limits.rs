@@ -151,7 +151,7 @@ const PLACES: &[(&str, &[u64])] = &[
     ("embedding.md: the same: output kept, of each stream", &[DATAGRAM_OUTPUT, MAX_OUTPUT]),
     ("embedding.md: the same: requests remembered", &[ms(DATAGRAM_REPLAY), n(DATAGRAM_SEEN)]),
     ("embedding.md: the same: replies remembered", REPLAY),
-    ("serving.md: Threads", &[SEALED_AT_REST]),
+    ("serving.md: Threads", &[SEALED_AT_REST, ms(TURN)]),
     ("serving.md: connections", &[n(CONNECTIONS)]),
     (
         "serving.md: connections beside them that have proved no key yet; the next one closes the oldest",

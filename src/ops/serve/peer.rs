@@ -292,7 +292,7 @@ impl Peer {
                     Dispatched::Incomplete => self.missing = Waits::Body,
                     next => match self.served(common, &next)? {
                         Some(next) => return Ok(next),
-                        None if self.spent >= TURN => return Ok(self.give_way(common)),
+                        None if self.spent >= limits::TURN => return Ok(self.give_way(common)),
                         None => continue,
                     },
                 }
@@ -657,8 +657,6 @@ impl fmt::Display for Who<'_> {
 
 /// A handler that takes longer is slow.
 const SLOW: Duration = Duration::from_millis(1);
-/// How long the handlers of one connection may take until others have their turn.
-const TURN: Duration = Duration::from_millis(5);
 
 fn lost() -> Error {
     Error::new(ErrorKind::State, "the connection was lost")
