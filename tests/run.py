@@ -241,6 +241,7 @@ def long() -> list[Suite]:
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
         Suite("a server under load", [*CARGO_TEST, "--test", "soak"], "", {"FRAMEFD_SOAK": "120"}),
         Suite("Rust and C, sealed", [*CARGO_TEST, *SEALED_RUST], "", SEALED),
+        Suite("the library without its server", [*CARGO_TEST, "--test", "gates", "without"], "", LONG),
         Suite("the time of a refusal", [*CARGO_TEST, "--test", "seal_timing"], "", LONG),
         dataclasses.replace(
             unittest("bindings/python/tests"), name="Python package, sealed", environment=SEALED
