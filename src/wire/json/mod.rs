@@ -3,6 +3,7 @@
 mod escape;
 pub mod header;
 pub mod id;
+mod plain;
 pub mod reader;
 pub mod writer;
 

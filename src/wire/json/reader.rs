@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::json::id::Id;
+use crate::wire::json::plain;
 use crate::wire::pairs::keep_last;
 use crate::wire::quote;
 
@@ -51,6 +52,14 @@ impl<'a> Value<'a> {
         self.0.parse().ok()
     }
 
+    /// An `id`.
+    fn id(self) -> Option<Id> {
+        match self.integer() {
+            Some(number) => Some(Id::Number(number)),
+            None => Id::text(self.text()?.into_owned()),
+        }
+    }
+
     /// `true` or `false`.
     pub fn boolean(self) -> Option<bool> {
         self.0.parse().ok()
@@ -62,6 +71,9 @@ impl<'a> Value<'a> {
 
     /// Checks what a [`RawValue`] does not check: escapes, numbers and depth.
     fn check(self, max_depth: u32) -> Result<Value<'a>> {
+        if self.0.starts_with('"') && !self.0.contains('\\') {
+            return Ok(self);
+        }
         let mut json = serde_json::Deserializer::from_str(self.0);
         Checked::below_the_object(max_depth).deserialize(&mut json).map_err(bad_json)?;
         Ok(self)
@@ -123,10 +135,25 @@ fn typed<'a, T>(
     read(value).ok_or_else(|| wrong_type(key, expected, value))
 }
 
+/// The `id` in a text, if there is one, and only one, that can be read.
+pub fn id(text: &str) -> Option<Id> {
+    let found = find(text, "id", limits::MAX_DEPTH_HARD).ok().flatten()?;
+    if found.is_repeated { None } else { found.value.id() }
+}
+
 /// Checks the syntax and depth of one JSON object, and finds a member. The found value is
 /// not checked.
 #[inline]
 pub(super) fn find<'a>(text: &'a str, key: &str, max_depth: u32) -> Result<Option<Member<'a>>> {
+    let mut found = None;
+    let taken = plain::members(text, |name, value| {
+        if name == key {
+            found = Some(Member { value: Value(value), is_repeated: found.is_some() });
+        }
+    });
+    if taken.is_some() {
+        return Ok(found);
+    }
     if text.starts_with('\u{feff}') {
         return Err(Error::new(ErrorKind::BadJson, "it begins with a byte order mark"));
     }
@@ -145,6 +172,11 @@ pub struct Fields<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 impl<'a> Fields<'a> {
     /// Parses an object.
     pub fn parse(json: &'a str) -> Result<Fields<'a>> {
+        let mut fields = Vec::with_capacity(USUAL_FIELDS);
+        let take = |key, value| fields.push((Cow::Borrowed(key), Value(value)));
+        if plain::members(json, take).is_some() {
+            return Ok(Fields(fields));
+        }
         let mut object = serde_json::Deserializer::from_str(json);
         object
             .deserialize_map(FieldsVisitor)
@@ -225,10 +257,7 @@ impl<'a> Fields<'a> {
 
     /// The `id`: an integer or a short string.
     pub fn id(&self) -> Result<Option<Id>> {
-        self.typed("id", "an integer or a string of at most 1 KiB", |value| match value.integer() {
-            Some(number) => Some(Id::Number(number)),
-            None => Id::text(value.text()?.into_owned()),
-        })
+        self.typed("id", "an integer or a string of at most 1 KiB", Value::id)
     }
 
     /// Whether a key exists, even with the value `null`.
@@ -456,6 +485,9 @@ impl<'de> Visitor<'de> for Key {
         Ok(Cow::Owned(key.to_owned()))
     }
 }
+
+/// As many as most objects have.
+const USUAL_FIELDS: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,9 @@ impl Default for Writer {
 impl Writer {
     /// A string.
     pub fn text(&mut self, key: &str, value: Option<&str>) {
-        self.json(key, value.map(quoted).as_deref());
+        let Some(value) = value else { return };
+        self.key(key);
+        push_quoted(&mut self.0, value);
     }
 
     /// Bytes: in Base64 under `key_b64` if they are not UTF-8.
@@ -67,7 +69,7 @@ impl Writer {
         let Some(table) = table else { return };
         let mut object = Writer::default();
         for (name, value) in table {
-            object.member(&quoted(name), &quoted(value));
+            object.member(name, &quoted(value));
         }
         self.json(key, Some(&object.finish()));
     }
@@ -75,7 +77,7 @@ impl Writer {
     /// Text that is already JSON.
     pub fn json(&mut self, key: &str, json: Option<&str>) {
         let Some(json) = json else { return };
-        self.member(&format!("\"{key}\""), json);
+        self.member(key, json);
     }
 
     /// The `id`.
@@ -93,13 +95,17 @@ impl Writer {
         self.0
     }
 
-    fn member(&mut self, quoted_key: &str, json: &str) {
+    fn member(&mut self, key: &str, json: &str) {
+        self.key(key);
+        self.0.push_str(json);
+    }
+
+    fn key(&mut self, key: &str) {
         if self.0.len() > 1 {
             self.0.push(',');
         }
-        for part in [quoted_key, ":", json] {
-            self.0.push_str(part);
-        }
+        push_quoted(&mut self.0, key);
+        self.0.push(':');
     }
 }
 
@@ -195,7 +201,7 @@ impl HeaderBuilder {
         }
         let open = self.object.0.len() - END.len();
         self.object.0.truncate(open);
-        self.object.member(&quoted(key), json);
+        self.object.member(key, json);
         self.object.0.push_str(END);
         self.keys.push(key.to_owned());
         Ok(())
@@ -205,6 +211,15 @@ impl HeaderBuilder {
 /// `text` as a JSON string. The fallback is never used: any text can be one.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
+}
+
+fn push_quoted(to: &mut String, text: &str) {
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
+        return to.push_str(&quoted(text));
+    }
+    to.push('"');
+    to.push_str(text);
+    to.push('"');
 }
 
 fn list(values: impl Iterator<Item = String>) -> String {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json::header::{Header, keys_to_send};
 pub use crate::wire::json::id::Id;
 use crate::wire::json::id::MAX_TEXT;
-use crate::wire::json::reader::{Fields, required};
+use crate::wire::json::reader::{self, Fields, required};
 use crate::wire::json::writer::Writer;
 
 /// The fields of every request.
@@ -64,7 +64,7 @@ impl<'a> ErrorReply<'a> {
 
 /// The id of a request that may be invalid otherwise.
 pub fn id_of(request: &Header) -> Option<Id> {
-    request.fields().and_then(|fields| fields.id()).ok().flatten()
+    id_in(request.text())
 }
 
 /// The header of a request for `cmd`, with the keys that `write` adds.
@@ -130,7 +130,7 @@ pub fn ok_reply(request: &str, header: Option<&str>) -> Result<String> {
 
 /// The id in the text of a request's header.
 pub fn id_in(request: &str) -> Option<Id> {
-    Fields::parse(request).and_then(|fields| fields.id()).ok().flatten()
+    reader::id(request)
 }
 
 /// Adds keys and the closing brace to an object that has some keys.
