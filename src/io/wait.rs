@@ -105,21 +105,23 @@ impl Interrupt {
         self.aborted.load(Ordering::Acquire)
     }
 
+    /// Whether it is one of its descriptors, and a socket.
+    pub(crate) fn is_socket(&self, fd: BorrowedFd<'_>) -> bool {
+        let mut sockets = self.sockets.iter().flatten();
+        sockets.any(|socket| socket.as_raw_fd() == fd.as_raw_fd())
+    }
+
     /// Whether a call may block in the kernel: on a socket that an abort shuts down, if there is
     /// no hook.
     pub(crate) fn lets_block(&self, fd: BorrowedFd<'_>) -> bool {
-        let is_ours = |socket: &BorrowedFd<'_>| socket.as_raw_fd() == fd.as_raw_fd();
-        self.hook.is_none() && self.sockets.iter().flatten().any(is_ours)
+        self.hook.is_none() && self.is_socket(fd)
     }
 
     /// The longest single wait for `fds`.
     fn slice(&self, fds: &[PollFd<'_>]) -> Deadline {
-        let is_ours = |fd: BorrowedFd<'_>| {
-            self.sockets.iter().flatten().any(|socket| socket.as_raw_fd() == fd.as_raw_fd())
-        };
         let has_sockets = self.sockets.iter().any(Option::is_some);
         // An abort shuts down the sockets, which does not end waits for other descriptors.
-        if has_sockets && self.event.is_none() && !fds.iter().any(|fd| is_ours(fd.as_fd())) {
+        if has_sockets && self.event.is_none() && !fds.iter().any(|fd| self.is_socket(fd.as_fd())) {
             Deadline::after(ABORT_SLICE)
         } else if self.hook.is_some() {
             Deadline::after(SLICE)

@@ -49,6 +49,10 @@ impl<'fd> Source<'fd> {
 
     /// Lets `interrupt` end its waits.
     pub fn set_interrupt(&mut self, interrupt: Option<Arc<Interrupt>>) {
+        if interrupt.as_ref().is_some_and(|interrupt| interrupt.is_socket(self.fd)) {
+            // It costs less.
+            self.without_waiting = WithoutWaiting::Recv;
+        }
         self.interrupt = interrupt;
     }
 
