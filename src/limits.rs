@@ -175,7 +175,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long a server that stops waits for a request that is on its way on an idle connection.
 pub const QUIET: Duration = Duration::from_millis(20);
-/// How long the handlers of one connection may take until others have their turn.
+/// How long one connection is served until others have their turn.
 pub const TURN: Duration = Duration::from_millis(5);
 /// How long a server reads and drops before it closes, so that the peer can read the last reply.
 pub const LINGER_TIME: Duration = Duration::from_secs(1);

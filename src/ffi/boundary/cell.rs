@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +16,8 @@ use crate::ops::frame::{Connection, Handle, ReceiveHalf, SendHalf};
 pub struct ConnectionCell {
     busy: AtomicU8,
     handle: Handle,
-    connection: ManuallyDrop<UnsafeCell<Connection<'static>>>,
+    /// From a box.
+    connection: NonNull<Connection<'static>>,
     /// The running streamed command, which uses the connection until it has ended.
     running: ManuallyDrop<UnsafeCell<Slot>>,
     is_running: AtomicBool,
@@ -29,18 +31,20 @@ pub type Slot = Option<Box<Running>>;
 // SAFETY: `connection` and `running` are used only by the holder of a direction's bit, one
 // thread at a time; everything in them may be used by any thread.
 unsafe impl Sync for ConnectionCell {}
+// SAFETY: it owns both.
+unsafe impl Send for ConnectionCell {}
 
 const RECEIVING: u8 = 1;
 const SENDING: u8 = 2;
 const BOTH: u8 = RECEIVING | SENDING;
 
 impl ConnectionCell {
-    pub fn new(connection: Connection<'static>) -> ConnectionCell {
+    pub fn new(connection: Box<Connection<'static>>) -> ConnectionCell {
         let handle = connection.handle();
         ConnectionCell {
             busy: AtomicU8::new(0),
             handle,
-            connection: ManuallyDrop::new(UnsafeCell::new(connection)),
+            connection: NonNull::from(Box::leak(connection)),
             running: ManuallyDrop::new(UnsafeCell::new(None)),
             is_running: AtomicBool::new(false),
             is_taken: AtomicBool::new(false),
@@ -49,14 +53,14 @@ impl ConnectionCell {
 
     /// Moves the connection out, which is out of sync if a streamed command is running. Later calls
     /// are [`ErrorKind::State`]. [`ErrorKind::Busy`]: another call is using it.
-    pub fn take(&self) -> Result<Connection<'static>> {
+    pub fn take(&self) -> Result<Box<Connection<'static>>> {
         let turn = self.enter(BOTH)?;
         self.is_taken.store(true, Ordering::Release);
         // Nobody enters any more.
         std::mem::forget(turn);
         // SAFETY: nobody uses them, and with both bits set nobody will. They are not dropped again.
         let (connection, running) =
-            unsafe { (self.connection.get().read(), self.running.get().read()) };
+            unsafe { (Box::from_raw(self.connection.as_ptr()), self.running.get().read()) };
         if running.is_some() {
             connection.shared().break_by(&is_streaming());
         }
@@ -105,7 +109,7 @@ impl ConnectionCell {
         let _turn = self.enter(BOTH)?;
         // SAFETY: nobody else has a bit, so nobody else has a reference.
         let (connection, running) =
-            unsafe { (&mut *self.connection.get(), &mut *self.running.get()) };
+            unsafe { (&mut *self.connection.as_ptr(), &mut *self.running.get()) };
         let outcome = work(connection, running);
         self.is_running.store(running.is_some(), Ordering::Relaxed);
         outcome
@@ -117,7 +121,7 @@ impl ConnectionCell {
         &self,
         work: impl FnOnce(ReceiveHalf<'_, 'static>) -> Result<T>,
     ) -> Result<T> {
-        let connection = self.connection.get();
+        let connection = self.connection.as_ptr();
         // SAFETY: it is never changed.
         let is_duplex = unsafe { (*connection).is_duplex };
         let _turn = self.enter(if is_duplex { RECEIVING } else { BOTH })?;
@@ -135,7 +139,7 @@ impl ConnectionCell {
     /// Runs a call that sends.
     #[inline]
     pub fn send<T>(&self, work: impl FnOnce(SendHalf<'_, 'static>) -> Result<T>) -> Result<T> {
-        let connection = self.connection.get();
+        let connection = self.connection.as_ptr();
         // SAFETY: it is never changed.
         let is_duplex = unsafe { (*connection).is_duplex };
         let _turn = self.enter(if is_duplex { SENDING } else { BOTH })?;
@@ -193,11 +197,12 @@ impl Drop for ConnectionCell {
             // SAFETY: they are not used again.
             unsafe {
                 ManuallyDrop::drop(&mut self.running);
-                ManuallyDrop::drop(&mut self.connection);
+                drop(Box::from_raw(self.connection.as_ptr()));
             }
         } else {
             // Its memory is not touched. Its descriptors are closed, since no call changes them.
-            drop(self.connection.get_mut().take_owned());
+            // SAFETY: as above, and it is never freed.
+            drop(unsafe { self.connection.as_mut() }.take_owned());
         }
     }
 }

@@ -34,7 +34,7 @@ pub extern "C" fn frame_connect(
         let time = timeout(opts.connect_timeout_ms, Some(limits::CONNECT_TIMEOUT))?;
         let fd =
             address::connect(address, Deadline::from_timeout(time), opts.interrupt().as_ref())?;
-        place.put(FrameConnection::new(Connection::new(fd, options)?, default));
+        place.put(FrameConnection::new(Box::new(Connection::new(fd, options)?), default));
         Ok(())
     })
 }
@@ -77,7 +77,7 @@ pub extern "C" fn frame_accept(
         unused(opts.connect_timeout_ms, "connect_timeout_ms")?;
         let deadline = Deadline::from_timeout(parameter(timeout_ms, default)?);
         let fd = address::accept(listening_fd.borrow()?, deadline, opts.interrupt().as_ref())?;
-        place.put(FrameConnection::new(Connection::new(fd, options)?, default));
+        place.put(FrameConnection::new(Box::new(Connection::new(fd, options)?), default));
         Ok(())
     })
 }

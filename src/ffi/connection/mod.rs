@@ -153,11 +153,11 @@ pub struct FrameConnection {
 /// Gives the connection of a request back: with what became of the request, and the text of the
 /// error reply.
 pub(in crate::ffi) type GiveBack =
-    Box<dyn FnOnce(Connection<'static>, Result<()>, Option<String>) + Send>;
+    Box<dyn FnOnce(Box<Connection<'static>>, Result<()>, Option<String>) + Send>;
 
 impl FrameConnection {
     pub(in crate::ffi) fn new(
-        connection: Connection<'static>,
+        connection: Box<Connection<'static>>,
         timeout: Option<Duration>,
     ) -> FrameConnection {
         let (cell, give_back) = (ConnectionCell::new(connection), Mutex::default());
@@ -167,7 +167,7 @@ impl FrameConnection {
     /// The connection of a request, which its server gets back.
     #[cfg(feature = "serve")]
     pub(in crate::ffi) fn lent(
-        connection: Connection<'static>,
+        connection: Box<Connection<'static>>,
         timeout: Option<Duration>,
         give_back: GiveBack,
     ) -> FrameConnection {
@@ -247,7 +247,7 @@ pub extern "C" fn frame_connection_new(
         } else {
             connection
         };
-        place.put(FrameConnection::new(connection, timeout));
+        place.put(FrameConnection::new(Box::new(connection), timeout));
         Ok(())
     })
 }

@@ -162,7 +162,7 @@ struct Handler {
 }
 
 impl Serve for Handler {
-    fn serve(&self, connection: Connection<'static>, request: &Request<'_>) -> Handled {
+    fn serve(&self, connection: Box<Connection<'static>>, request: &Request<'_>) -> Handled {
         let header = request.header.text_with_nul();
         let view = FrameView {
             header: header.as_ptr().cast(),

@@ -61,12 +61,6 @@ impl Connection<'_> {
         self.sending.written()
     }
 
-    /// Gives back the memory of empty buffers.
-    pub(crate) fn give_back(&mut self) {
-        self.receiving.give_back();
-        self.sending.give_back();
-    }
-
     /// Queues an error reply to what has no readable `id`, even if receiving has broken the
     /// connection. Whatever the error was, clients accept only `bad_request` without an id.
     pub(crate) fn put_error(&mut self, error: &Error) -> Result<()> {

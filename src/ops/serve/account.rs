@@ -52,7 +52,7 @@ impl Peer {
         let is_here = |connection: &Connection<'_>| connection.shared().is_here();
         let is_open = std::mem::take(&mut self.is_open);
         // A handler may have forked, and this be the child.
-        if !is_open || !self.connection.as_ref().is_none_or(is_here) {
+        if !is_open || !self.connection.as_deref().is_none_or(is_here) {
             return;
         }
         add(&common.counts.requests, 1);

@@ -276,27 +276,26 @@ impl Engine {
 
     /// Does what is next, and everything after that.
     fn work(self: &Arc<Engine>, token: Token, peer: Box<Peer>, next: Next) {
-        let mut todo = vec![(token, peer, next)];
-        while let Some((token, peer, next)) = todo.pop() {
+        let (mut peer, mut next) = (peer, next);
+        loop {
             let Next::Run(lane) = next else {
-                if let Some(mut peer) = self.try_proceed(token, peer, next) {
-                    let next = self.turn(&mut peer);
-                    todo.push((token, peer, next));
-                }
+                let Some(called) = self.try_proceed(token, peer, next) else { return };
+                peer = called;
+                next = self.turn(&mut peer);
                 continue;
             };
             let entered = {
                 let mut lanes = locked(&self.lanes);
                 if self.ends_now() {
                     drop(lanes);
-                    self.close(token, peer);
-                    continue;
+                    return self.close(token, peer);
                 }
                 lanes.enter(lane, token, peer)
             };
             if let Some(peer) = entered {
                 self.run(token, peer, lane);
             }
+            return;
         }
     }
 
@@ -403,7 +402,6 @@ impl Engine {
         interest: Interest,
         due: Instant,
     ) -> Option<Box<Peer>> {
-        peer.give_back();
         let armed = match (peer.fd(), peer.armed.replace(interest)) {
             (None, _) => Err(Error::new(ErrorKind::State, "it has no descriptor")),
             (Some(fd), None) => self.poller().add(fd, token, interest),

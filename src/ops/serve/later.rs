@@ -16,14 +16,14 @@ use crate::ops::frame::Connection;
 /// What a handler leaves behind.
 pub(crate) struct Left {
     /// `None`: it is lost, and closed.
-    pub(crate) connection: Option<Connection<'static>>,
+    pub(crate) connection: Option<Box<Connection<'static>>>,
     pub(crate) outcome: Result<()>,
     /// The text of the error reply, if not that of the error.
     pub(crate) message: Option<String>,
 }
 
 impl Left {
-    pub(crate) fn new(connection: Option<Connection<'static>>, outcome: Result<()>) -> Left {
+    pub(crate) fn new(connection: Option<Box<Connection<'static>>>, outcome: Result<()>) -> Left {
         Left { connection, outcome, message: None }
     }
 }
@@ -55,7 +55,7 @@ impl Later {
     /// The request is served: with what was sent on the connection, or with the reply `ok` if that
     /// is nothing. Or it has failed, which becomes the error reply. Any thread.
     pub fn done(self, connection: Connection<'static>, outcome: Result<()>) {
-        self.give_back(Left::new(Some(connection), outcome));
+        self.give_back(Left::new(Some(Box::new(connection)), outcome));
     }
 
     /// If the handler has returned, this thread goes on with the connection.

@@ -99,7 +99,7 @@ pub(super) struct Handed {
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub(super) struct Peer {
     /// `None`: a handler has it, or has lost it.
-    pub(super) connection: Option<Connection<'static>>,
+    pub(super) connection: Option<Box<Connection<'static>>>,
     pub(super) key: KeyId,
     pub(super) is_authenticated: bool,
     /// Why its first request is refused.
@@ -112,8 +112,9 @@ pub(super) struct Peer {
     pub(super) is_open: bool,
     /// Bytes may be left that no event tells of: the next turn comes at once.
     pub(super) holds: bool,
-    /// The time of handlers in this turn.
-    spent: Duration,
+    /// When its turn began, and when it last looked at the clock.
+    turn: Instant,
+    clock: Instant,
     /// The peer has ended its direction.
     pub(super) has_ended: bool,
     /// A request that was not taken yet, and the length of its body.
@@ -154,7 +155,7 @@ impl Peer {
     ) -> Peer {
         let now = Instant::now();
         Peer {
-            connection: Some(connection),
+            connection: Some(Box::new(connection)),
             key: KeyId::default(),
             is_authenticated: !needs_key,
             refused,
@@ -162,7 +163,8 @@ impl Peer {
             is_ending: false,
             is_open: false,
             holds: false,
-            spent: Duration::ZERO,
+            turn: now,
+            clock: now,
             has_ended: false,
             ahead: None,
             pending: None,
@@ -184,7 +186,7 @@ impl Peer {
 
     /// Its descriptor.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'static>> {
-        self.connection.as_ref().and_then(Connection::read_fd)
+        self.connection.as_deref().and_then(Connection::read_fd)
     }
 
     /// Who it is, for a log line.
@@ -262,7 +264,8 @@ impl Peer {
     /// Serves the requests that one read brings, and writes their replies together.
     fn serve(&mut self, common: &Common) -> Result<Next> {
         let (mut has_read, mut got) = (self.has_ended, 0);
-        self.spent = Duration::ZERO;
+        self.clock = Instant::now();
+        self.turn = self.clock;
         loop {
             let connection = self.connection.as_mut().ok_or_else(lost)?;
             if connection.queued() > limits::REPLIES {
@@ -292,13 +295,15 @@ impl Peer {
                     Dispatched::Incomplete => self.missing = Waits::Body,
                     next => match self.served(common, &next)? {
                         Some(next) => return Ok(next),
-                        None if self.spent >= limits::TURN => return Ok(self.give_way(common)),
+                        None if self.clock.saturating_duration_since(self.turn) >= limits::TURN => {
+                            return Ok(self.give_way(common));
+                        }
                         None => continue,
                     },
                 }
             }
             let holds =
-                |peer: &Peer| peer.connection.as_ref().is_some_and(Connection::holds_sealed);
+                |peer: &Peer| peer.connection.as_deref().is_some_and(Connection::holds_sealed);
             if has_read {
                 // These are for another turn; a reply that waited for room may have read them.
                 self.holds = holds(self);
@@ -336,7 +341,7 @@ impl Peer {
         if self.has_ended || (is_late && !self.is_fresh) {
             return Ok(self.begin_end(common));
         }
-        let next = self.wait(common, Instant::now(), self.missing, moved);
+        let next = self.wait(common, self.clock, self.missing, moved);
         Ok(if self.holds { next.at_once() } else { next })
     }
 
@@ -452,7 +457,7 @@ impl Peer {
             connection.try_flush()?;
         }
         let (accepted, fd) = (connection.accepted(), connection.read_fd());
-        let (begun, request) = (Instant::now(), Handed { header, accepted, fd });
+        let request = Handed { header, accepted, fd };
         let counted = common.count_request();
         let client = fd.map_or_else(Client::default, Client::at);
         let key = common.options.access.ring.is_some().then_some(&self.key);
@@ -470,11 +475,10 @@ impl Peer {
             }
         };
         self.answer(common, &request, left)?;
-        let took = begun.elapsed();
-        self.spent += took;
+        let before = std::mem::replace(&mut self.clock, Instant::now());
         // The replies before it do not wait for a handler that takes long.
         if let Some(connection) = &mut self.connection
-            && took >= SLOW
+            && self.clock.saturating_duration_since(before) >= SLOW
         {
             connection.try_flush()?;
         }

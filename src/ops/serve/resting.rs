@@ -81,7 +81,7 @@ impl Peer {
     fn rest(mut self: Box<Peer>) -> Kept {
         let may_rest = self.is_authenticated && self.may_rest();
         let connection = self.connection.take_if(|there| may_rest && there.is_at_rest());
-        match connection.and_then(Connection::rest) {
+        match connection.and_then(|connection| connection.rest()) {
             Some(connection) => Kept::Resting(Box::new(Rest {
                 connection,
                 is_fresh: self.is_fresh,
@@ -99,7 +99,7 @@ impl Rest {
     fn wake(self, common: &Common) -> Peer {
         let connection = self.connection.wake(&common.limits().connection());
         let mut peer = Peer::new(connection, false, None, self.audit);
-        let proof = peer.connection.as_ref().and_then(Connection::proof);
+        let proof = peer.connection.as_deref().and_then(Connection::proof);
         peer.key = proof.map(|proof| proof.key_id.clone()).unwrap_or_default();
         (peer.is_fresh, peer.armed) = (self.is_fresh, self.armed);
         (peer.waits, peer.due, peer.fruitless) = (Waits::Request, self.due, self.fruitless);

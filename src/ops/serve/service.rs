@@ -37,7 +37,6 @@ pub type Handler = dyn Fn(&mut Connection<'static>, &Request<'_>) -> Result<()> 
 pub type LaterHandler = dyn Fn(Connection<'static>, &Request<'_>, Later) + Send + Sync;
 
 /// What has become of a request once its handler has returned.
-#[expect(clippy::large_enum_variant, reason = "a box for each request would cost more")]
 pub(crate) enum Handled {
     Now(Left),
     Later(Lent),
@@ -46,7 +45,7 @@ pub(crate) enum Handled {
 /// A handler, which gets the connection.
 pub(crate) trait Serve: Send + Sync {
     /// Serves a request.
-    fn serve(&self, connection: Connection<'static>, request: &Request<'_>) -> Handled;
+    fn serve(&self, connection: Box<Connection<'static>>, request: &Request<'_>) -> Handled;
 
     /// Whether it may keep the connection.
     fn may_keep(&self) -> bool {
@@ -55,7 +54,7 @@ pub(crate) trait Serve: Send + Sync {
 }
 
 impl Serve for Box<Handler> {
-    fn serve(&self, mut connection: Connection<'static>, request: &Request<'_>) -> Handled {
+    fn serve(&self, mut connection: Box<Connection<'static>>, request: &Request<'_>) -> Handled {
         let served = catch_unwind(AssertUnwindSafe(|| self(&mut connection, request)));
         let served = served.unwrap_or_else(|_| Err(Error::new(ErrorKind::Panic, "a handler")));
         Handled::Now(Left::new(Some(connection), served))
@@ -63,10 +62,10 @@ impl Serve for Box<Handler> {
 }
 
 impl Serve for Box<LaterHandler> {
-    fn serve(&self, connection: Connection<'static>, request: &Request<'_>) -> Handled {
+    fn serve(&self, connection: Box<Connection<'static>>, request: &Request<'_>) -> Handled {
         let (later, lent) = lend();
         // After a panic the connection is dropped, and so closed.
-        let _ = catch_unwind(AssertUnwindSafe(|| self(connection, request, later)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self(*connection, request, later)));
         Handled::Later(lent)
     }
 

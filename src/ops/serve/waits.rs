@@ -232,13 +232,6 @@ impl Peer {
         }
         Some(self.limit.map_or(self.due, |limit| limit.min(self.due)))
     }
-
-    /// Gives back what an idle connection does not need.
-    pub(super) fn give_back(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.give_back();
-        }
-    }
 }
 
 /// No time limit.
