@@ -2440,9 +2440,9 @@ int frame_server_counters(struct frame_server *s, struct frame_server_counts *ou
 #define FRAME_EKEY (-10)
 /* The file name is not acceptable, or leads out of the root. */
 #define FRAME_EPATH (-11)
-/* The target exists and must not be replaced. */
+/* The target or the name exists, and must not be replaced. */
 #define FRAME_EEXIST (-12)
-/* There is no such file. */
+/* There is no such file, or nothing else of the name that was asked for. */
 #define FRAME_ENOENT (-13)
 /* The disk or the quota is full. */
 #define FRAME_ENOSPC (-14)
@@ -2490,9 +2490,9 @@ int frame_server_counters(struct frame_server *s, struct frame_server_counts *ou
 #define FRAME_EREMOTE_UNSUPPORTED (-101)
 /* Reply code `denied`: the peer refused the request. */
 #define FRAME_EREMOTE_DENIED (-102)
-/* Reply code `not_found`: the peer has no such file. */
+/* Reply code `not_found`: the peer has no such file, or nothing else of that name. */
 #define FRAME_EREMOTE_NOT_FOUND (-103)
-/* Reply code `exists`: the file exists at the peer. */
+/* Reply code `exists`: the file, or what else has that name, exists at the peer. */
 #define FRAME_EREMOTE_EXISTS (-104)
 /* Reply code `too_big`: the request is above a limit of the peer. */
 #define FRAME_EREMOTE_TOO_BIG (-105)
@@ -2506,7 +2506,7 @@ int frame_server_counters(struct frame_server *s, struct frame_server_counts *ou
 #define FRAME_EREMOTE_BUSY (-109)
 /* Reply code `spawn_failed`: the peer could not start the command. */
 #define FRAME_EREMOTE_SPAWN_FAILED (-110)
-/* Reply code `io`: a system call failed at the peer. */
+/* Reply code `io`: the peer failed, such as in a system call. */
 #define FRAME_EREMOTE_IO (-111)
 /* A reply code that this version does not know. */
 #define FRAME_EREMOTE_OTHER (-199)

@@ -57,7 +57,7 @@ error_kinds! {
     /// Invalid length prefix: negative, zero for a header, or incomplete.
     BadLength = -4, FRAME_EBADLENGTH, c"the length prefix is not valid";
     /// A declared size is above the limit, or above the most that the format can carry.
-    TooBig = -5, FRAME_ETOOBIG, c"the message is larger than the limit";
+    TooBig = -5, FRAME_ETOOBIG, c"larger than the limit";
     /// The header is not one UTF-8 JSON object.
     BadJson = -6, FRAME_EBADJSON, c"the header is not a JSON object";
     /// A header field has the wrong type or value, or is given twice.
@@ -70,10 +70,10 @@ error_kinds! {
     Key = -10, FRAME_EKEY, c"the key cannot be used";
     /// The file name is not acceptable, or leads out of the root.
     Path = -11, FRAME_EPATH, c"the path is not acceptable";
-    /// The target exists and must not be replaced.
-    Exists = -12, FRAME_EEXIST, c"the file exists";
-    /// There is no such file.
-    NotFound = -13, FRAME_ENOENT, c"no such file";
+    /// The target or the name exists, and must not be replaced.
+    Exists = -12, FRAME_EEXIST, c"it exists already";
+    /// There is no such file, or nothing else of the name that was asked for.
+    NotFound = -13, FRAME_ENOENT, c"not found";
     /// The disk or the quota is full.
     NoSpace = -14, FRAME_ENOSPC, c"no space left";
     /// The content does not match its checksum.
@@ -122,12 +122,12 @@ error_kinds! {
     RemoteUnsupported = -101, FRAME_EREMOTE_UNSUPPORTED, c"the peer does not support the request";
     /// Reply code `denied`: the peer refused the request.
     RemoteDenied = -102, FRAME_EREMOTE_DENIED, c"the peer refused the request";
-    /// Reply code `not_found`: the peer has no such file.
-    RemoteNotFound = -103, FRAME_EREMOTE_NOT_FOUND, c"the peer has no such file";
-    /// Reply code `exists`: the file exists at the peer.
-    RemoteExists = -104, FRAME_EREMOTE_EXISTS, c"the file exists at the peer";
+    /// Reply code `not_found`: the peer has no such file, or nothing else of that name.
+    RemoteNotFound = -103, FRAME_EREMOTE_NOT_FOUND, c"not found at the peer";
+    /// Reply code `exists`: the file, or what else has that name, exists at the peer.
+    RemoteExists = -104, FRAME_EREMOTE_EXISTS, c"it exists already at the peer";
     /// Reply code `too_big`: the request is above a limit of the peer.
-    RemoteTooBig = -105, FRAME_EREMOTE_TOO_BIG, c"the request is larger than the peer's limit";
+    RemoteTooBig = -105, FRAME_EREMOTE_TOO_BIG, c"larger than the peer's limit";
     /// Reply code `no_space`: the peer's disk or quota is full.
     RemoteNoSpace = -106, FRAME_EREMOTE_NO_SPACE, c"the peer has no space left";
     /// Reply code `timed_out`: the request did not reach the peer in time.
@@ -138,8 +138,8 @@ error_kinds! {
     RemoteBusy = -109, FRAME_EREMOTE_BUSY, c"the peer is busy";
     /// Reply code `spawn_failed`: the peer could not start the command.
     RemoteSpawnFailed = -110, FRAME_EREMOTE_SPAWN_FAILED, c"the peer could not start the command";
-    /// Reply code `io`: a system call failed at the peer.
-    RemoteIo = -111, FRAME_EREMOTE_IO, c"a system call failed at the peer";
+    /// Reply code `io`: the peer failed, such as in a system call.
+    RemoteIo = -111, FRAME_EREMOTE_IO, c"the request failed at the peer";
     /// A reply code that this version does not know.
     RemoteOther = -199, FRAME_EREMOTE_OTHER, c"the peer reported an error";
 }

@@ -158,10 +158,10 @@ class ErrorCode(enum.IntEnum):
     """The file name is not acceptable, or leads out of the root."""
 
     EXIST = -12
-    """The target exists and must not be replaced."""
+    """The target or the name exists, and must not be replaced."""
 
     NOENT = -13
-    """There is no such file."""
+    """There is no such file, or nothing else of the name that was asked for."""
 
     NOSPC = -14
     """The disk or the quota is full."""
@@ -234,10 +234,10 @@ class ErrorCode(enum.IntEnum):
     """Reply code ``denied``: the peer refused the request."""
 
     REMOTE_NOT_FOUND = -103
-    """Reply code ``not_found``: the peer has no such file."""
+    """Reply code ``not_found``: the peer has no such file, or nothing else of that name."""
 
     REMOTE_EXISTS = -104
-    """Reply code ``exists``: the file exists at the peer."""
+    """Reply code ``exists``: the file, or what else has that name, exists at the peer."""
 
     REMOTE_TOO_BIG = -105
     """Reply code ``too_big``: the request is above a limit of the peer."""
@@ -259,7 +259,7 @@ class ErrorCode(enum.IntEnum):
     """Reply code ``spawn_failed``: the peer could not start the command."""
 
     REMOTE_IO = -111
-    """Reply code ``io``: a system call failed at the peer."""
+    """Reply code ``io``: the peer failed, such as in a system call."""
 
     REMOTE_OTHER = -199
     """A reply code that this version does not know."""

@@ -87,11 +87,11 @@ class PathError(FrameError, ValueError):
 
 
 class ExistsError(FrameError, FileExistsError):
-    """The target exists and must not be replaced."""
+    """The target or the name exists, and must not be replaced."""
 
 
 class NotFoundError(FrameError, FileNotFoundError):
-    """There is no such file."""
+    """There is no such file, or nothing else of the name that was asked for."""
 
 
 class NoSpaceError(FrameError):

@@ -109,7 +109,7 @@ fn a_key_may_do_what_its_rule_says_and_no_more() {
     let get = |id: &str, name: &str| serving.command("get", id, &["-q", name, "-"]);
     assert_eq!(done(&mut get("reader", "{}:f")).1, "content");
     assert_eq!(done(&mut get("admin", "{}:below/f")).1, "content");
-    refused_with(&mut get("reader", "{}:above"), 1, "the peer has no such file");
+    refused_with(&mut get("reader", "{}:above"), 1, "not found at the peer");
     let put = ["-q", "rules.toml", "{}:g"];
     let why = "the key reader may write no files here";
     refused_with(&mut serving.command("put", "reader", &put), 1, why);

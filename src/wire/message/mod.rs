@@ -214,10 +214,12 @@ const REPLY_CODES: [(&str, ErrorKind); 13] = [
 ];
 
 /// Kinds whose reply code means the same: the message need not say it again.
-const SAID_BY_THE_CODE: [ErrorKind; 7] = [
+const SAID_BY_THE_CODE: [ErrorKind; 9] = [
     ErrorKind::NotFound,
     ErrorKind::Exists,
+    ErrorKind::TooBig,
     ErrorKind::NoSpace,
+    ErrorKind::TimedOut,
     ErrorKind::Checksum,
     ErrorKind::Denied,
     ErrorKind::Spawn,
@@ -285,11 +287,9 @@ mod tests {
             let text = ErrorReply::new(kind, &text, None).header();
             check_reply(&reply(&text).fields().unwrap()).unwrap_err().to_string()
         };
-        assert_eq!(
-            error(ErrorKind::NotFound, "open \"a\""),
-            "the peer has no such file: open \"a\""
-        );
-        assert_eq!(error(ErrorKind::NotFound, ""), "the peer has no such file");
+        assert_eq!(error(ErrorKind::NotFound, "open \"a\""), "not found at the peer: open \"a\"");
+        assert_eq!(error(ErrorKind::NotFound, ""), "not found at the peer");
+        assert_eq!(error(ErrorKind::TooBig, "5 bytes"), "larger than the peer's limit: 5 bytes");
         assert!(error(ErrorKind::Path, "a/..").ends_with(": the path is not acceptable: a/.."));
     }
 
