@@ -1864,7 +1864,7 @@ struct frame_file_choice {
     int32_t root_fd;
     /* As in frame_file_options. */
     uint32_t mode;
-    /* As in frame_file_options; FRAME_NO_LIMIT is none. */
+    /* As in frame_file_options, and no larger than there; FRAME_NO_LIMIT is none. */
     uint64_t max_size;
 };
 #define FRAME_FILE_CHOICE_INIT { sizeof(struct frame_file_choice), 0, 0, 0, 0 }

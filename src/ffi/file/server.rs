@@ -82,7 +82,7 @@ pub struct FrameFileChoice {
     pub root_fd: i32,
     /// As in frame_file_options.
     pub mode: u32,
-    /// As in frame_file_options; FRAME_NO_LIMIT is none.
+    /// As in frame_file_options, and no larger than there; FRAME_NO_LIMIT is none.
     pub max_size: u64,
 }
 
