@@ -31,6 +31,7 @@ from ._auth import (
     generate_key,
     load_key,
 )
+from ._choices import ExecChoice, FileChoice
 from ._commands import STDERR, STDOUT, RemoteCommand
 from ._connection import Connection, Listener, ServerAddress, accept, connect, listen
 from ._contents import LocalFile, LocalSource, LocalTarget, Readable, Writable
@@ -135,11 +136,13 @@ __all__ = [
     "DisconnectedError",
     "Entry",
     "ErrorCode",
+    "ExecChoice",
     "ExecInquiry",
     "ExecOptions",
     "ExecPolicy",
     "ExecResult",
     "ExistsError",
+    "FileChoice",
     "FileInquiry",
     "FileKind",
     "FilePolicy",

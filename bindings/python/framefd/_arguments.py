@@ -65,7 +65,7 @@ def poll_time(seconds: float | None) -> int:
     return 0 if seconds == 0 else milliseconds(seconds)
 
 
-def milliseconds(seconds: float | None) -> int:
+def milliseconds(seconds: float | None, what: str = "a time") -> int:
     """A time in seconds as milliseconds: None is the default, math.inf no limit, 0 does not
     wait."""
     if seconds is None:
@@ -78,8 +78,8 @@ def milliseconds(seconds: float | None) -> int:
         if seconds > 0:
             return min(math.ceil(seconds * 1000), C_INT_MAX)  # 24 days, as good as more
     except TypeError:
-        raise wrong("a time is a number of seconds", seconds) from None
-    raise ValueError(f"a time is 0 seconds or more: {seconds}")
+        raise wrong(f"{what} is a number of seconds", seconds) from None
+    raise ValueError(f"{what} is 0 seconds or more: {seconds}")
 
 
 def timestamp(seconds: float) -> int:
@@ -140,10 +140,12 @@ def strings(values: Any) -> Iterator[str]:
 def environment(variables: Environment) -> ctypes.Array[ctypes.c_char_p]:
     """Environment variables as "NAME=value". TypeError if one is not text."""
     checked(variables, Mapping, "env is a dict of names and values")
+    for text in (*variables, *variables.values()):
+        checked(text, (str, bytes, os.PathLike), "a name or value in env is a text")
     names = [os.fsencode(name) for name in variables]
     for name in names:
         if not name or b"=" in name:
-            raise ValueError(f"not a name of an environment variable: {name!r}")
+            raise ValueError(f"env has a name that is none: {name!r}")
     values = map(os.fsencode, variables.values())
     return c_strings(map(b"=".join, zip(names, values)), "env")
 

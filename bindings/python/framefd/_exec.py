@@ -29,6 +29,7 @@ from ._arguments import (
     unsigned,
 )
 from ._callbacks import Callbacks
+from ._choices import ID_MAX
 from ._descriptors import Descriptor, fileno, other_fileno, own_timeout
 from ._errors import FrameError, FrameTimeoutError
 from ._native import lib
@@ -249,10 +250,11 @@ class ExecOptions:
     server's own.
 
     ``policy`` is called with an :class:`ExecInquiry` in the thread of the call, before
-    anything is run. It returns None to allow the request. To refuse it, it raises an
-    OSError, such as PermissionError("not at night"), or a FrameError: the client
-    gets the matching code and the text. Any other exception or result refuses the request
-    as denied, and is raised by the call after the reply was sent.
+    anything is run. It returns None to allow the request, or an :class:`ExecChoice` to say how
+    the command is run. To refuse it, it raises an OSError, such as
+    PermissionError("not at night"), or a FrameError: the client gets the matching code and the
+    text. Any other exception or result refuses the request as denied, and is raised by the call
+    after the reply was sent; :class:`Server` logs it.
     """
 
     reply_timeout: float | None = None
@@ -326,9 +328,6 @@ def serving(
         if options.policy is not None:
             native.policy = _policies.exec_callback(options.policy, callbacks)
         yield native
-
-
-ID_MAX = 2**32 - 2  # -1 is none
 
 
 @dataclasses.dataclass(frozen=True)

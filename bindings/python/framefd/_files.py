@@ -458,10 +458,10 @@ class Files(Core):
 
         ``policy`` is called with a :class:`FileInquiry` in the thread of the call, before
         anything is opened or stored, about each thing that the request would do. It returns
-        None to allow it. To refuse the request, it raises an OSError, such as
-        PermissionError("read only"), or a FrameError: the client gets the matching code and
-        the text. Any other exception or result refuses the request as denied, and is raised by
-        this call after the reply was sent.
+        None to allow it, or a :class:`FileChoice` to say how it is done. To refuse the request,
+        it raises an OSError, such as PermissionError("read only"), or a FrameError: the client
+        gets the matching code and the text. Any other exception or result refuses the request
+        as denied, and is raised by this call after the reply was sent.
 
         ``reply_to_oldest=False`` sends no reply to a put without data_size: the clients that
         send such a put do not read a reply, and if they close with an unread reply, bytes in

@@ -6,15 +6,19 @@ import ctypes
 import dataclasses
 import errno
 import os
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Union
 
 from . import _abi, _headers
 from ._abi import ErrorCode
 from ._arguments import strings
 from ._callbacks import Guarding
+from ._choices import ExecChoice, FileChoice
 from ._errors import FrameError
 from ._headers import Header
+
+NOBODY = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,8 @@ class ExecInquiry:
     for, not what the server adds; ``merge``, ``terminal`` and ``detached`` as for
     start(). ``header`` is the whole header of the request, None for exec_and_reply().
     ``key_id`` is the id of the client's key, "" for a key without an id; None if there was no
-    handshake on a connection.
+    handshake on a connection. ``address`` is the client's, None if it has none; ``pid``,
+    ``uid`` and ``gid`` are those of its process at a Unix socket, otherwise None.
     """
 
     command: str | tuple[str, ...]
@@ -37,6 +42,10 @@ class ExecInquiry:
     detached: bool
     header: Header | None
     key_id: str | None
+    address: str | None
+    pid: int | None
+    uid: int | None
+    gid: int | None
 
     @classmethod
     def of(cls, native: _abi.ExecInquiry) -> ExecInquiry:
@@ -51,12 +60,13 @@ class ExecInquiry:
             terminal=bool(native.flags & _abi.EXEC_TTY),
             detached=bool(native.flags & _abi.EXEC_DETACHED),
             header=None if native.header is None else _headers.decode(native.header),
-            key_id=key_id_of(native),
+            **client_of(native),
         )
 
 
-#: Returns None to allow a request, or raises an exception to refuse it.
-ExecPolicy = Callable[[ExecInquiry], None]
+#: Returns None to allow a request, or an :class:`ExecChoice` to say how it is served; or raises
+#: an exception to refuse it.
+ExecPolicy = Callable[[ExecInquiry], Union[ExecChoice, None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +79,8 @@ class FileInquiry:
     be got cannot be resumed, unless the policy allows "get" if ``header["cmd"]`` is another.
     ``name`` is relative to the root, "" the root itself; bytes that are no text are in it as
     os.fsdecode() has them. ``filesize`` is that of a put, else None. ``header`` is the whole
-    header of the request. ``key_id`` is as in :class:`ExecInquiry`.
+    header of the request. ``key_id``, ``address``, ``pid``, ``uid`` and ``gid`` are as in
+    :class:`ExecInquiry`.
     """
 
     cmd: str
@@ -77,6 +88,10 @@ class FileInquiry:
     filesize: int | None
     header: Header
     key_id: str | None
+    address: str | None
+    pid: int | None
+    uid: int | None
+    gid: int | None
 
     @classmethod
     def of(cls, native: _abi.FrameFileInquiry) -> FileInquiry:
@@ -87,49 +102,69 @@ class FileInquiry:
             name=os.fsdecode(ctypes.string_at(native.name, native.name_len)),
             filesize=None if filesize == _abi.FRAME_NO_LIMIT else filesize,
             header=_headers.decode(native.header),
-            key_id=key_id_of(native),
+            **client_of(native),
         )
 
 
-def key_id_of(native: _abi.ExecInquiry | _abi.FrameFileInquiry) -> str | None:
-    key_id: bytes | None = native.key_id
-    return None if key_id is None else key_id.decode("ascii")
+def client_of(native: Any) -> dict[str, Any]:
+    """Who the client is."""
+    return {
+        "key_id": None if native.key_id is None else native.key_id.decode("ascii"),
+        "address": None if native.address is None else os.fsdecode(native.address),
+        "pid": native.pid or None,
+        "uid": None if native.uid == NOBODY else native.uid,
+        "gid": None if native.gid == NOBODY else native.gid,
+    }
 
 
-#: The same for files.
-FilePolicy = Callable[[FileInquiry], None]
+#: The same for files: with a :class:`FileChoice`.
+FilePolicy = Callable[[FileInquiry], Union[FileChoice, None]]
 
 
 def exec_callback(policy: ExecPolicy, callbacks: Guarding) -> Any:
     """A policy for the library's options."""
-
-    def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
-        return _verdict(lambda: policy(ExecInquiry.of(inquiry.contents)), reason, size)
-
-    return _abi.ExecOptionsPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
+    asking = Asking(policy, ExecInquiry, ExecChoice)
+    return _abi.ExecOptionsPolicy(callbacks.guarded(asking.ask, ErrorCode.ACCES))
 
 
 def file_callback(policy: FilePolicy, callbacks: Guarding) -> Any:
     """The same for files."""
-
-    def ask(_: object, inquiry: Any, reason: int, size: int) -> int:
-        return _verdict(lambda: policy(FileInquiry.of(inquiry.contents)), reason, size)
-
-    return _abi.FrameFileOptionsPolicy(callbacks.guarded(ask, ErrorCode.ACCES))
+    asking = Asking(policy, FileInquiry, FileChoice)
+    return _abi.FrameFileOptionsPolicy(callbacks.guarded(asking.ask, ErrorCode.ACCES))
 
 
-def _verdict(ask: Callable[[], object], reason: int, size: int) -> int:
-    """What a policy says, as the library takes it: 0, or the code of a refusal, with its
-    text in the ``size`` bytes at the address ``reason``."""
-    try:
-        answer = ask()
-    except OSError as error:
-        text = str(error).encode("utf-8", "backslashreplace")[: size - 1] + b"\0"
-        ctypes.memmove(reason, text, len(text))
-        return _code_of(error)
-    if answer is not None:
-        raise TypeError(f"a policy returns None or raises an exception: {answer!r}")
-    return 0
+class Asking:
+    """Asks a policy, on any thread."""
+
+    def __init__(self, policy: Callable[[Any], object], inquiry: Any, choice: Any) -> None:
+        self._policy, self._inquiry, self._choice = policy, inquiry, choice
+        # What the library reads after the policy has returned, on the same thread. So it lives
+        # until the next question there, or as long as this. A threading.local() would not do:
+        # for a thread of the library it is gone when the policy returns.
+        self._kept: dict[int, object] = {}
+
+    def ask(self, _: object, shown: Any, reason: int, size: int) -> int:
+        """What the policy says, as the library takes it: 0, with what it has chosen, or the
+        code of a refusal, with its text in the ``size`` bytes at the address ``reason``."""
+        thread = threading.get_ident()
+        self._kept.pop(thread, None)
+        native = shown.contents
+        inquiry = self._inquiry.of(native)
+        try:
+            answer = self._policy(inquiry)
+        except OSError as error:
+            text = str(error).encode("utf-8", "backslashreplace")[: size - 1] + b"\0"
+            ctypes.memmove(reason, text, len(text))
+            return _code_of(error)
+        if answer is None:
+            return 0
+        if not isinstance(answer, self._choice):
+            name = self._choice.__name__
+            raise TypeError(
+                f"a policy returns None or {name}, or raises an exception: {answer!r}"
+            )
+        self._kept[thread] = answer, answer._write(native.choice.contents)
+        return 0
 
 
 def _code_of(error: OSError) -> int:

@@ -14,8 +14,7 @@ from ._arguments import strings
 from ._errors import code_of
 from ._exec import Outcome
 from ._headers import Header
-
-NOBODY = 2**32 - 1
+from ._policies import client_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +58,7 @@ class ServedRequest:
             error=code_of(native.error) if native.error else 0,
             cmd=decoded(native.cmd),
             header=_headers.decode(native.header),
-            key_id=decoded(native.key_id),
-            address=decoded(native.address),
-            pid=native.pid or None,
-            uid=None if native.uid == NOBODY else native.uid,
-            gid=None if native.gid == NOBODY else native.gid,
+            **client_of(native),
             what=tuple(strings(native.argv)) if native.argv else decoded(text),
             outcome=None if native.outcome < 0 else Outcome(native.outcome),
             exit_code=native.exit_code,

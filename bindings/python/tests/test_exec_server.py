@@ -35,12 +35,17 @@ class Policies(unittest.TestCase):
         with support.meanwhile(lambda: self.serve(policy)) as self.served:
             return self.ours.run(command, **options).stdout
 
+    def client(self) -> tuple[Any, ...]:
+        """The address, pid, uid and gid of the client: this process."""
+        return self.theirs.peer, os.getpid(), os.getuid(), os.getgid()
+
     def test_what_is_asked(self) -> None:
         seen: list[ExecInquiry] = []
         key_id = "tests" if support.SEALED else None
         self.assertEqual(self.asked(seen.append, "echo ran"), b"ran\n")
         self.assertEqual(
-            without(seen[0], "header"), ("echo ran", None, {}, False, False, False, key_id)
+            without(seen[0], "header"),
+            ("echo ran", None, {}, False, False, False, key_id, *self.client()),
         )
         assert seen[0].header is not None
         self.assertEqual(seen[0].header["cmd"], "exec")
@@ -49,7 +54,7 @@ class Policies(unittest.TestCase):
         self.asked(seen.append, argv, merge=True, detached=True, **options)
         self.assertEqual(
             without(seen[1], "header"),
-            (tuple(argv), "/tmp", options["env"], True, False, True, key_id),
+            (tuple(argv), "/tmp", options["env"], True, False, True, key_id, *self.client()),
         )
         self.asked(seen.append, b"printf '\xff'")
         self.assertEqual(seen[2].command, os.fsdecode(b"printf '\xff'"))

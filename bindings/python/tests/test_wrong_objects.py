@@ -54,6 +54,7 @@ RIGHT: dict[str, set[str]] = {
     "BlockingConnection": set(),
     "Command": {"str", "bytes"},
     "str | bytes": {"str", "bytes"},
+    "str | bytes | None": {"str", "bytes", "None"},
     "Descriptor": {"int"},
     "Descriptor | None": {"int", "None"},
     "Environment | None": {"None"},
@@ -74,6 +75,7 @@ RIGHT: dict[str, set[str]] = {
     "Links": set(),
     "Literal['little', 'big']": set(),
     "LocalFile": {"int", "str", "bytes"},
+    "LocalFile | None": {"int", "str", "bytes", "None"},
     "LocalSource": {"int", "str", "bytes"},
     "LocalTarget": {"int", "str", "bytes"},
     "Prefix | None": {"None"},
@@ -106,7 +108,7 @@ NOT_TESTED = {"bool"}
 CHOICES = {"Links", "Literal['little', 'big']"}
 
 #: Types of parameters that also take a file.
-FILES = {"Descriptor", "Descriptor | None", "LocalFile"}
+FILES = {"Descriptor", "Descriptor | None", "LocalFile", "LocalFile | None"}
 
 #: Those that also take any object with a read() or a write() of bytes.
 CONTENTS = {"LocalSource", "LocalTarget"}
