@@ -9,9 +9,8 @@ server, store = framefd.Server(), dict[str, bytes]()
 
 def key_of(request: framefd.ServerRequest) -> str:
     key = request.header.get("key")
-    if not isinstance(key, str) or len(key) > 63:
-        kind = framefd.TooBigError if isinstance(key, str) else framefd.MalformedError
-        raise kind("key is a text of at most 63 letters")
+    if not isinstance(key, str):
+        raise framefd.MalformedError("key is a text")
     return key
 
 

@@ -19,6 +19,8 @@ class Values(Case):
                 try:
                     with connected(path) as conn:
                         self.talk(conn)
+                        if language == "c":
+                            self.exceed(conn)
                         # The request has come when the signal does, and so it is answered.
                         plain.write_frame(conn, {"cmd": "get", "key": "k0"})
                         process.send_signal(signal.SIGTERM)
@@ -41,10 +43,20 @@ class Values(Case):
             ({"cmd": "get", "key": "x"}, "not_found"),
             ({"cmd": "get", "key": 7}, "bad_request"),
             ({"cmd": "get"}, "bad_request"),
-            ({"cmd": "set", "key": "x" * 64}, "too_big"),
             ({"cmd": "other"}, "unsupported"),
         ):
             self.assertEqual(ask(conn, wrong)[0]["code"], code)
+
+    def exceed(self, conn: socket.socket) -> None:
+        """Keys, values and the store have a size in C."""
+        longest = {"cmd": "set", "key": "x" * 63}
+        ask(conn, longest, bytes(1024))
+        self.assertEqual(ask(conn, {"cmd": "get", "key": "x" * 63})[1], bytes(1024))
+        self.assertEqual(ask(conn, longest, bytes(1025))[0]["code"], "no_space")
+        self.assertEqual(ask(conn, {"cmd": "set", "key": "x" * 64})[0]["code"], "too_big")
+        codes = [ask(conn, {"cmd": "set", "key": f"n{n}"})[0].get("code") for n in range(997)]
+        self.assertEqual(codes, [None] * 996 + ["no_space"])
+        self.assertEqual(ask(conn, {"cmd": "get", "key": "n995"})[0]["status"], "ok")
 
 
 def connected(path: str) -> socket.socket:
