@@ -2113,8 +2113,9 @@ int exec_datagram_call(int fd, const struct exec_request *what, const void *key,
  * can reach them. For networks that are trusted. */
 #define FRAME_SERVER_OPEN 4
 /* The same: processes are reaped that this one inherits, as process 1 of a container or as a
- * subreaper: what commands leave behind. Otherwise the flag has no effect. Children of the library
- * are left to it. Those that the host has started have a second, in which it has to wait for them. */
+ * subreaper: what commands leave behind. Otherwise the flag has no effect. Children of the
+ * library are left to it. For those that it has started the host has to wait within a second of
+ * their end. */
 #define FRAME_SERVER_REAP 8
 /* A level of the log: the server could not do its work. */
 #define FRAME_LOG_ERROR 1

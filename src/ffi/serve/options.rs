@@ -24,8 +24,9 @@ pub const FRAME_SERVER_HELLO: u32 = 2;
 /// can reach them. For networks that are trusted.
 pub const FRAME_SERVER_OPEN: u32 = 4;
 /// The same: processes are reaped that this one inherits, as process 1 of a container or as a
-/// subreaper: what commands leave behind. Otherwise the flag has no effect. Children of the library
-/// are left to it. Those that the host has started have a second, in which it has to wait for them.
+/// subreaper: what commands leave behind. Otherwise the flag has no effect. Children of the
+/// library are left to it. For those that it has started the host has to wait within a second of
+/// their end.
 pub const FRAME_SERVER_REAP: u32 = 8;
 
 /// A level of the log: the server could not do its work.
