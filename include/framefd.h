@@ -2278,14 +2278,15 @@ void frame_server_free(struct frame_server *s);
  * fd is borrowed, and must stay open until frame_server_run() has returned. It may block or not.
  *
  * Returns 0. FRAME_EINVAL: it does not listen; or other hosts can reach it, and the server has no
- * ring and no FRAME_SERVER_OPEN. FRAME_EBADF, FRAME_EIO with errno. */
+ * ring and no FRAME_SERVER_OPEN. FRAME_ESTATE: it has stopped. FRAME_EBADF, FRAME_EIO with errno. */
 int frame_server_listen(struct frame_server *s, int fd);
 
 /* Serves a connection that exists: of inetd, one end of a socketpair, one that dialled out. With
  * a ring its client must prove a key like any other; without one it can use everything.
  *
  * fd is a stream socket. On success it is the server's, which closes it; on failure it stays the
- * caller's. Returns 0, FRAME_EBADF, FRAME_EINVAL, FRAME_EIO with errno. */
+ * caller's. Returns 0, FRAME_ESTATE: it has stopped; FRAME_EBADF, FRAME_EINVAL, FRAME_EIO with
+ * errno. */
 int frame_server_add(struct frame_server *s, int fd);
 
 /* For the flags of frame_server_handle(): the handler is called once the header has come, and

@@ -302,6 +302,21 @@ fn a_stop_takes_as_long_as_the_requests_and_idle_clients_see_the_end() {
     }
 }
 
+/// Nobody would serve them, and their clients would wait for ever.
+#[test]
+fn once_it_has_stopped_it_takes_no_socket() {
+    let server = Server::new(ServerOptions::default()).unwrap();
+    server.stop();
+    server.run().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(kind(server.listen(OwnedFd::from(listener))), ErrorKind::State);
+    assert!(TcpStream::connect(address).is_err());
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_eq!(kind(server.add(OwnedFd::from(ours))), ErrorKind::State);
+    assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+}
+
 /// One that goes on sending does not hold a stop up.
 #[test]
 fn a_stop_ends_although_clients_go_on() {

@@ -74,10 +74,11 @@ impl Server {
     /// number; also while it runs.
     ///
     /// [`ErrorKind::Argument`]: it does not listen, or it can be reached from other hosts and the
-    /// server has no keys and is not [`open`](super::Access::open).
+    /// server has no keys and is not [`open`](super::Access::open). [`ErrorKind::State`]: it has
+    /// stopped.
     pub fn listen(&self, socket: impl Into<Listening>) -> Result<()> {
         let socket = socket.into();
-        self.check_process()?;
+        self.check_serves()?;
         let is_listening = sockopt::socket_acceptconn(socket.fd())
             .map_err(|errno| Error::system("getsockopt", errno))?;
         if !is_listening {
@@ -91,9 +92,10 @@ impl Server {
     }
 
     /// Serves a connection that exists: of inetd, a socketpair, one that dialled out. Without
-    /// keys its peer can use everything that the server serves.
+    /// keys its peer can use everything that the server serves. [`ErrorKind::State`]: it has
+    /// stopped.
     pub fn add(&self, connection: OwnedFd) -> Result<()> {
-        self.check_process()?;
+        self.check_serves()?;
         self.engine.check(connection.as_fd())?;
         self.engine.admit(self.engine.connect(connection.into())?, None);
         Ok(())
@@ -105,7 +107,7 @@ impl Server {
         fd: BorrowedFd<'static>,
         take: impl FnOnce() -> Option<OwnedFd>,
     ) -> Result<()> {
-        self.check_process()?;
+        self.check_serves()?;
         self.engine.check(fd)?;
         let connection = self.engine.connect(fd.into())?;
         self.engine.admit(connection.owning(take(), None), None);
@@ -244,6 +246,15 @@ impl Server {
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.engine.common.counts.read()
+    }
+
+    /// Whoever came to one that has stopped would wait for ever.
+    fn check_serves(&self) -> Result<()> {
+        self.check_process()?;
+        if self.engine.is_over() {
+            return Err(Error::new(ErrorKind::State, "the server has stopped"));
+        }
+        Ok(())
     }
 
     fn check_process(&self) -> Result<()> {
