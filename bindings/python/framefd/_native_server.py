@@ -113,13 +113,14 @@ living: weakref.WeakSet[Native] = weakref.WeakSet()
 def end_all() -> None:
     """A thread of the library must not call Python once that has gone."""
     for native in list(living):
+        if native.process != os.getpid():
+            continue  # that of a parent, whose threads this process does not have
         native.stop()
         native.stop()
         end = time.monotonic() + PATIENCE
         while native.is_running() and time.monotonic() < end:
             time.sleep(0.001)
-        if native.process == os.getpid():
-            lib.frame_server_run(native)
+        lib.frame_server_run(native)
 
 
 # Seconds at the end of the program for a server that another thread runs.

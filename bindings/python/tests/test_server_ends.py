@@ -411,6 +411,23 @@ class Forks(Case):
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
             client.call("x")
 
+    def test_a_child_does_not_wait_for_a_thread_of_its_parent(self) -> None:
+        source = """
+import os, sys, time
+import framefd
+server = framefd.Server()
+server.listen("127.0.0.1:0")
+with server, server.serving():
+    begun = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(3)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print(code, time.monotonic() - begun < 4)
+"""
+        with self.program(source) as process:
+            self.assertEqual(self.ended(process), (0, "3 True\n", ""))
+
 
 class Misuse(Case):
     def test_a_request_that_another_thread_goes_on_to_use(self) -> None:
