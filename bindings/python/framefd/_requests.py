@@ -168,7 +168,7 @@ class ServerRequest(Base):
     ) -> None:
         """Sends the reply before the handler returns, which then returns None."""
         check_header({} if header is None else header)
-        code = self._reply(_headers.encode(header), body, poll_time(timeout))
+        code = self._reply(text_of(header), body, poll_time(timeout))
         self._connection()._done(code)
 
     def begin(self, header: Header | None, body_len: int) -> None:
@@ -254,7 +254,15 @@ def reply_of(outcome: Any) -> tuple[bytes | None, BytesLike]:
             raise TypeError("an async handler is for serve(), in asyncio")
         raise TypeError(f"a handler returns {kinds}, not {names}")
     check_header(header or {})
-    return _headers.encode(header), body
+    return text_of(header), body
+
+
+def text_of(header: Header | None) -> bytes | None:
+    """The text of a reply's header. What is wrong with that is no fault of the client's."""
+    try:
+        return _headers.encode(header)
+    except MalformedError as error:
+        raise ValueError(f"the reply cannot be sent: {error.message}") from None
 
 
 def check_header(header: Header) -> None:

@@ -162,6 +162,7 @@ class Replies(Case):
             {"a": float("nan")},
             {"a": object()},
             {"a": "x" * (17 << 20)},
+            {"name": "\udc80"},
             ({1: 1}, b""),
         ]
         log, lines = logger()

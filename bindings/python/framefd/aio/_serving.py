@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import _headers
 from .._abi import ErrorCode
 from .._arguments import BytesLike
 from .._connection import Connection as BlockingConnection
@@ -23,6 +22,7 @@ from .._requests import (
     check_header,
     reply_of,
     request_of,
+    text_of,
 )
 from .._requests import ServerRequest as BlockingRequest
 from ._connection import Connection
@@ -82,7 +82,7 @@ class ServerRequest(Base):
     async def reply(self, header: Header | None = None, body: BytesLike = b"") -> None:
         """Sends the reply before the handler returns, which then returns None."""
         check_header({} if header is None else header)
-        await self._send(_headers.encode(header), body)
+        await self._send(text_of(header), body)
 
     async def begin(self, header: Header | None, body_len: int) -> None:
         """Begins the reply, whose body of ``body_len`` bytes follows in pieces, by
