@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _abi, _files, _interrupts, _policies
 from ._abi import ErrorCode
-from ._arguments import check_callable, checked, flag, optional, unsigned
+from ._arguments import c_string, check_callable, checked, flag, optional, unsigned
 from ._auth import KeyLike, Keyring, optional_text
 from ._callbacks import Lasting
 from ._connection import Listener, ServerAddress, listen
@@ -228,13 +228,14 @@ class Server:
 
     def _handle(self, name: str, function: Callable[..., Any], stream: bool) -> None:
         native = self._open()
+        known_as = c_string(name, "a command's name")
         handler = Handler(name, function, self._workers > 0, self._log)
         called = HandlerFunction(native.lasting.guarded(handler.serve, 0))
         flags = _abi.FRAME_HANDLER_LATER | flag(_abi.FRAME_HANDLER_STREAM, stream)
         self._done(
             lib.frame_server_handle(
                 native,
-                name.encode(),
+                known_as,
                 ctypes.cast(called, _abi.FrameServerHandleHandler),
                 None,
                 flags,

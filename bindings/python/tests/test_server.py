@@ -453,8 +453,9 @@ with server.serving():
         for again in repeated:
             with self.assertRaises(framefd.ExistsError):
                 again()
-        with self.assertRaises(ValueError):
-            server.command("")(lambda request: None)
+        for name in ("", "x\0", "x2\0", "\udc80"):
+            with self.assertRaises(ValueError):
+                server.command(name)(lambda request: None)
         with self.assertRaises(FileNotFoundError):
             server.serve_files("/no/such/directory")
         with self.served(server) as client:
