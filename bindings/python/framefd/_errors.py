@@ -26,7 +26,9 @@ class FrameError(OSError):
     #: A FileResult or a TreeResult.
     result: Any = None
 
-    def __init__(self, code: int | str, message: str = "", errno: int | None = None) -> None:
+    def __init__(
+        self, code: int | str = "", message: str = "", errno: int | None = None
+    ) -> None:
         if isinstance(code, str):
             message, errno = code, errno or own(type(self), ERRNO)
             code = own(type(self), CODES) or 0

@@ -119,6 +119,7 @@ class Replies(Case):
             (KeyError("secret"), framefd.FrameError, "other", "KeyError"),
             (PermissionError(13, "secret"), framefd.FrameError, "other", "PermissionError"),
             (framefd.NotFoundError("a\0b\udc80"), framefd.NotFoundError, "not_found", "a"),
+            (framefd.DeniedError(), framefd.DeniedError, "denied", ""),
         ]
         for workers in WORKERS:
             log, lines = logger()
