@@ -102,7 +102,8 @@ class Server:
     in a threading.local() is gone with the next request.
 
     ``reap`` is for process 1 of a container and for a subreaper: what commands leave behind is
-    reaped. Then wait for children of your own within a second of their end.
+    reaped. Then wait for children of your own within a second of their end: ``subprocess`` takes
+    the status of one that was reaped for 0. One that still reads its output does not wait.
 
     ``hello`` answers the request of that name, with what the server can do. ``log`` is a
     logging.Logger, by default ``logging.getLogger("framefd")``, or a function of a level of the
@@ -329,7 +330,8 @@ class Server:
         it.
 
         ArgumentError: the socket does not listen, or other hosts can reach it and the server
-        has no keys and is not ``open``. Otherwise raises as :func:`framefd.listen`.
+        has no keys and is not ``open``. StateError: it has stopped. Otherwise raises as
+        :func:`framefd.listen`.
         """
         native = self._open()
         if isinstance(address, (str, tuple, os.PathLike)):
