@@ -77,8 +77,19 @@ impl DialOut {
             };
             Failure::new(format!("{}{advice}", text_of(&error)))
         })?;
-        let is_same = |id: &KeyId| self.ring.get(id).is_some_and(|known| known.is_same_as(&key));
-        if let Some(id) = self.ring.ids().iter().find(|id| is_same(id)) {
+        self.check_no_clients(&key, &self.ring)?;
+        Ok(key)
+    }
+
+    /// That none of these clients has it.
+    pub fn check_clients(&self, clients: &Keyring) -> Result<()> {
+        // Without it there are no new connections to hubs.
+        auth::load(&self.key, RULES).map_or(Ok(()), |key| self.check_no_clients(&key, clients))
+    }
+
+    fn check_no_clients(&self, key: &auth::Key, clients: &Keyring) -> Result<()> {
+        let is_same = |id: &KeyId| clients.get(id).is_some_and(|known| known.is_same_as(key));
+        if let Some(id) = clients.ids().iter().find(|id| is_same(id)) {
             let whose = if id.as_str().is_empty() { "the clients'" } else { id.as_str() };
             return Err(Failure::new(format!(
                 "--dial-key {}: it is the key of {whose} as well, so the hub could give orders: \
@@ -86,7 +97,7 @@ impl DialOut {
                 shown(self.key.as_os_str())
             )));
         }
-        Ok(key)
+        Ok(())
     }
 
     /// Keeps `count` connections to a hub.

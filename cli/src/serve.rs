@@ -8,6 +8,7 @@ mod services;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -64,10 +65,11 @@ pub fn run(arguments: &Serve) -> Result<u8> {
         }
     }
     let (stop, stopping) = io::pipe().map_err(|error| Failure::new(format!("pipe: {error}")))?;
-    if let Some(ring) = &ring {
-        dial_out(arguments, &server, ring, &log, stop)?;
-    }
-    obey_signals(&server, ring, book, arguments, log, stopping)?;
+    let hubs = match &ring {
+        Some(ring) => dial_out(arguments, &server, ring, &log, stop)?,
+        None => None,
+    };
+    obey_signals(&server, ring, book, arguments, log, (hubs, stopping))?;
     if let Some(root) = arguments.root.as_deref().filter(|_| arguments.writable) {
         services::sweep(root);
     }
@@ -98,8 +100,8 @@ fn dial_out(
     ring: &Arc<Keyring>,
     log: &Arc<Log>,
     stop: PipeReader,
-) -> Result<()> {
-    let (Some(key), Some(name)) = (&arguments.dial_key, &arguments.name) else { return Ok(()) };
+) -> Result<Option<Arc<DialOut>>> {
+    let (Some(key), Some(name)) = (&arguments.dial_key, &arguments.name) else { return Ok(None) };
     let dial_out = Arc::new(DialOut {
         server: Arc::clone(server),
         name: KeyId::new(name.as_bytes()).map_err(|error| Failure::of("--name", &error))?,
@@ -109,7 +111,8 @@ fn dial_out(
         stop,
     });
     dial_out.check_key()?;
-    arguments.dial.iter().try_for_each(|address| dial_out.start(address, arguments.hold))
+    arguments.dial.iter().try_for_each(|address| dial_out.start(address, arguments.hold))?;
+    Ok(Some(dial_out))
 }
 
 /// Adds the one connection of a server that listens nowhere.
@@ -198,7 +201,7 @@ fn obey_signals(
     book: Arc<Book>,
     arguments: &Serve,
     log: Arc<Log>,
-    stopping: PipeWriter,
+    (hubs, stopping): (Option<Arc<DialOut>>, PipeWriter),
 ) -> Result<()> {
     let mut stopping = Some(stopping);
     let refused = |error: io::Error| Failure::new(format!("no handler of signals: {error}"));
@@ -222,16 +225,27 @@ fn obey_signals(
                 continue;
             }
             let Some((ring, keys)) = ring.as_ref().zip(keys.as_deref()) else { continue };
-            match ring.load(keys, RULES) {
+            match load_again(ring, keys, hubs.as_deref()) {
                 Ok(()) => log.event(Level::Info, "the keys were read again"),
-                Err(error) => {
-                    let line = format!("the keys stay as they are: {}", text_of(&error));
+                Err(failure) => {
+                    let line = format!("the keys stay as they are: {}", failure.line);
                     log.event(Level::Error, &line);
                 }
             }
         }
     };
     thread::Builder::new().spawn(work).map(drop).map_err(refused)
+}
+
+/// A hub holds connections that it could use at once if a client had its key.
+fn load_again(ring: &Keyring, keys: &Path, hubs: Option<&DialOut>) -> Result<()> {
+    let failed = |error: Error| Failure::new(text_of(&error));
+    if let Some(hubs) = hubs {
+        let new = Keyring::new();
+        new.load(keys, RULES).map_err(failed)?;
+        hubs.check_clients(&new)?;
+    }
+    ring.load(keys, RULES).map_err(failed)
 }
 
 const NEEDS_KEY: &str = "beyond this machine a server needs a key: -k FILE or --keys DIRECTORY";

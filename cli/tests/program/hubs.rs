@@ -292,7 +292,7 @@ fn who_cannot_be_reached_is_said_on_one_line() {
 fn whoever_has_the_hub_cannot_give_orders() {
     let place = Place::new(&["web-1"]);
     let (_hub, address) = place.hub("127.0.0.1:0");
-    let _agent = place.agent(&address, "web-1", &[]);
+    let agent = place.agent(&address, "web-1", &[]);
     place.eventually_lists("web-1  2 free");
     for id in ["web-1", "me"] {
         let words = ["run", "-k", "hub/web-1", "--id", id, "web-1", "true"];
@@ -304,6 +304,14 @@ fn whoever_has_the_hub_cannot_give_orders() {
     refused(&mut same, "it is the key of me as well, so the hub could give orders: make another");
     let mut same = place.framefd(&[&words[..], &["-k", "keys/me"]].concat());
     refused(&mut same, "it is the key of the clients' as well");
+    // Nor once it runs, over the connections that the hub has.
+    fs::copy(place.0.home().join("hub/web-1"), place.0.home().join("keys/web-1")).unwrap();
+    kill(&agent.0, "-HUP");
+    let why = "the keys stay as they are: --dial-key";
+    eventually("it is said", || place.log_of("web-1.log").contains(why));
+    let words = ["run", "-k", "hub/web-1", "--id", "web-1", "web-1", "true"];
+    refused(&mut place.framefd(&words), "the server refused the handshake");
+    assert_eq!(place.run("web-1", "echo a").1, "a\n");
 }
 
 /// The bytes of docs/protocol.md, in a program that takes agents without a hub.
