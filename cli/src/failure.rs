@@ -1,9 +1,12 @@
 //! A failure: one line that says what went wrong and what to do, and an exit status.
 
+use std::ffi::OsStr;
+
 use framefd::{Error, ErrorKind};
 use rustix::io::Errno;
 
 use crate::hosts::Target;
+use crate::output::shown;
 
 /// The exit status of a program that could not do what it was asked to.
 pub const FAILED: u8 = 255;
@@ -72,6 +75,21 @@ impl Failure {
             _ => "",
         };
         Failure::advised(&target.shown, error, advice)
+    }
+
+    /// An address that cannot be listened on.
+    pub fn to_listen(address: &OsStr, error: &Error) -> Failure {
+        let advice = match (error.kind(), errno_of(error)) {
+            (_, Some(Errno::ADDRINUSE)) => "is another program listening there?",
+            (ErrorKind::Exists, _) => "choose another path",
+            (_, Some(Errno::ADDRNOTAVAIL)) => "has this machine that address?",
+            (_, Some(Errno::ACCESS | Errno::PERM)) => "may this user listen there?",
+            (ErrorKind::Argument, _) => "write host:port, [::1]:port, unix:/path or vsock:cid:port",
+            (ErrorKind::NotFound, Some(Errno::NOENT)) => "is its directory there?",
+            (ErrorKind::NotFound, _) => "is the name right?",
+            _ => "",
+        };
+        Failure::advised(&shown(address), error, advice)
     }
 
     /// A host whose handshake failed.

@@ -110,10 +110,8 @@ impl Drop for Stranger<'_> {
 /// Runs `framefd forward`.
 pub fn forward(arguments: &Forward) -> Result<u8> {
     let way = Arc::new(way(arguments)?);
-    let listener = listen(arguments.listen.as_bytes(), 0, 0).map_err(|error| {
-        let advice = "is another program listening there?";
-        Failure::new(format!("{}; {advice}", text_of(&error)))
-    })?;
+    let listener = listen(arguments.listen.as_bytes(), 0, 0)
+        .map_err(|error| Failure::to_listen(&arguments.listen, &error))?;
     let address = address_of(listener.as_fd(), false)
         .map_err(|error| Failure::of(&shown(&arguments.listen), &error))?;
     if !arguments.from_sealed && !arguments.peer.plain && !is_local(&address) {

@@ -63,21 +63,18 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let log = Arc::new(Log::open(arguments.log.as_deref())?);
     let mut hub = Hub::new(keys.clone(), arguments.max as usize, log)?;
     let clients = listen([b"unix:", path.as_os_str().as_bytes()].concat(), 0, 0);
-    hub.door = Some(clients.map_err(|error| taken(&error))?);
+    hub.door = Some(clients.map_err(|error| Failure::to_listen(path.as_os_str(), &error))?);
     for socket in given {
         hub.listen(socket, "a socket of systemd")?;
     }
     for address in &arguments.listen {
-        let socket = listen(address.as_bytes(), 0, 0).map_err(|error| taken(&error))?;
+        let socket = listen(address.as_bytes(), 0, 0)
+            .map_err(|error| Failure::to_listen(address, &error))?;
         hub.listen(socket, &shown(address))?;
     }
     let served = hub.serve();
     let _ = fs::remove_file(&path);
     served.map(|()| 0)
-}
-
-fn taken(error: &Error) -> Failure {
-    Failure::new(format!("{}; is another program listening there?", text_of(error)))
 }
 
 /// What a descriptor is.

@@ -58,9 +58,8 @@ pub fn run(arguments: &Serve) -> Result<u8> {
             listen_on(&server, socket, "a socket of systemd")?;
         }
         for address in &arguments.listen {
-            let socket = listen(address.as_bytes(), 0, 0).map_err(|error| {
-                Failure::new(format!("{}; is another program listening there?", text_of(&error)))
-            })?;
+            let socket = listen(address.as_bytes(), 0, 0)
+                .map_err(|error| Failure::to_listen(address, &error))?;
             listen_on(&server, socket, &shown(address))?;
         }
     }

@@ -172,4 +172,12 @@ fn what_would_serve_too_much_or_nothing_is_refused() {
     assert_eq!(done(&mut host.framefd(&["run", "--plain", &serving.1, "echo a"])).1, "a\n");
     let again = ["serve", "--listen", &serving.1, "--exec", "--plain"];
     refused(&mut host.framefd(&again), "is another program listening there?");
+    for (address, advice) in [
+        ("127.0.0.1", "it has no port; write host:port, [::1]:port, unix:/path or vsock:"),
+        ("none.invalid:7000", "; is "),
+        ("192.0.2.1:7000", "; has this machine that address?"),
+        ("unix:/no/such/socket", "; is its directory there?"),
+    ] {
+        refused(&mut host.framefd(&["serve", "--listen", address, "--exec", "--plain"]), advice);
+    }
 }
