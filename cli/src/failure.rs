@@ -180,6 +180,9 @@ impl Failure {
                 "the server has to allow it (framefd serve --writable)"
             }
             E::RemoteDenied => "has the server's user, and this key, the right to do that?",
+            E::RemoteNotFound if is_put && is_above => {
+                "make the directory above it first (framefd mkdir -p), or give --parents"
+            }
             E::RemoteNotFound if !matches!(verb, "get" | "ls" | "stat") && is_above => {
                 "make the directory above it first (framefd mkdir -p)"
             }

@@ -212,6 +212,7 @@ fn what_a_server_refuses() {
     std::fs::create_dir(host.home().join("tree")).unwrap();
     let below = "; names are below the server's root, and links are not followed";
     let above = "; make the directory above it first (framefd mkdir -p)";
+    let or_with = "; make the directory above it first (framefd mkdir -p), or give --parents";
     let name = "; is the name right? It begins at the server's root";
     let other = "; choose another name, or remove what is there";
     check(
@@ -242,8 +243,8 @@ fn what_a_server_refuses() {
                 "is a directory",
                 "; end its name with a slash to put it in there",
             ),
-            (&["put", "key", "web:a/b"], 1, "web:a/b: ", above),
-            (&["put", "-r", "tree", "web:a/b"], 1, "web:a/b: ", above),
+            (&["put", "key", "web:a/b"], 1, "web:a/b: ", or_with),
+            (&["put", "-r", "tree", "web:a/b"], 1, "web:a/b: ", or_with),
             (&["sync", "tree", "web:a/b"], 1, "web:a/b: ", above),
             (&["mkdir", "web:a/b"], 1, "web:a/b: ", above),
             (&["mkdir", "web:f"], 1, "web:f: it exists already at the peer", other),
