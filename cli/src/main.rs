@@ -82,7 +82,10 @@ fn parse() -> Result<Option<Arguments>> {
     // The words of ssh are its own, but somebody may ask for help.
     let verb = words.get(1).and_then(|verb| verb.to_str()).unwrap_or_default().to_owned();
     if verb == "ssh" && words.get(2).is_some_and(|word| word == "--help") {
-        words = vec!["framefd".into(), "--help".into()];
+        let mut all = <Arguments as clap::CommandFactory>::command();
+        all.build();
+        let text = all.find_subcommand_mut("ssh").map(|ssh| ssh.render_long_help().to_string());
+        return output::show(text.unwrap_or_default().as_bytes()).map(|()| None);
     }
     match Arguments::try_parse_from(words) {
         Ok(arguments) => Ok(Some(arguments)),

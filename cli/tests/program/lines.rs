@@ -472,4 +472,6 @@ fn help_goes_to_standard_output() {
         assert!(stdout.contains("framefd"), "{stdout}");
         assert!(stdout.lines().all(|line| line.chars().count() <= 100), "{stdout}");
     }
+    let ssh = done(&mut host.framefd(&["ssh", "--help"])).1;
+    assert!(ssh.contains("[SSH'S OPTIONS] HOST"), "{ssh}");
 }
