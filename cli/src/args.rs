@@ -351,9 +351,10 @@ pub struct Forward {
 
 /// Take the place of ssh: for Ansible, git, rsync and others that call it.
 ///
-/// What ssh accepts is accepted, and ignored if it has no meaning here. The host is looked up in
-/// the file of hosts; if it is not there, it is an address with the port of -p. The user is always
-/// that of the server. Called as framefd-ssh, the program does this as well.
+/// What ssh accepts is accepted, and ignored if it has no meaning here; options that forward
+/// something are refused. The host is looked up in the file of hosts; if it is not there, it is an
+/// address with the port of -p. The user is always that of the server. Called as framefd-ssh, the
+/// program does this as well.
 #[derive(Args)]
 #[command(
     disable_help_flag = true,

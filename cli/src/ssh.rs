@@ -37,9 +37,9 @@ struct Call {
 /// Options of ssh(1) without a value that have no meaning here.
 const FLAGS: &[u8] = b"46AaCgKkMqvXxYy";
 /// Options with a value that have none either.
-const VALUES: &[u8] = b"BbcDEeFILlmPQRSi";
+const VALUES: &[u8] = b"BbcEeFIlmPQSi";
 /// What cannot be done.
-const REFUSED: &[u8] = b"fJNOWsw";
+const REFUSED: &[u8] = b"DfJLNORWsw";
 
 /// Runs `framefd ssh`.
 pub fn run(arguments: &Ssh) -> Result<u8> {
@@ -276,6 +276,9 @@ mod tests {
         for (words, why) in [
             (&["-W", "a:1", "host"][..], "-W is not supported"),
             (&["-N", "host"], "-N is not supported"),
+            (&["-L", "80:a:80", "host"], "-L is not supported"),
+            (&["-R8080:a:80", "host"], "-R is not supported"),
+            (&["-TD1080", "host"], "-D is not supported"),
             (&["-%", "host"], "unknown option -%"),
             (&["--bogus", "host"], "unknown option --bogus"),
             (&["host", "-p"], "-p needs a value"),
