@@ -180,6 +180,26 @@ fn the_end_of_input_is_what_the_terminal_says_it_is() {
     assert_eq!(outcome.status, Status::Signaled(libc::SIGTERM), "there is no such character");
 }
 
+/// A shell that edits its lines changes the modes for each, and loses what was typed before.
+#[test]
+fn whoever_reads_behind_the_end_of_input_finds_it() {
+    let bash = &["/bin/bash", "--norc", "-i"][..];
+    for (argv, input, expected) in [
+        (bash, "", ""),
+        (bash, "echo o'n'\n", "on"),
+        (bash, "cat\n", ""),
+        (&["/bin/sh", "-c", "cat; cat; echo over"], "", "over"),
+    ] {
+        if !std::path::Path::new(argv[0]).exists() {
+            continue;
+        }
+        let mut talk = Talk { input: input.into(), ..Talk::new() };
+        let outcome = talk.run(&on_terminal(argv), &limits(), silent);
+        assert_eq!(outcome.status, Status::Exited(0), "{argv:?} {input:?}");
+        assert!(talk.stdout().contains(expected), "{argv:?} {input:?}: {}", talk.stdout());
+    }
+}
+
 #[test]
 fn much_goes_in_and_comes_out() {
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251).to_le_bytes()[0]).collect();

@@ -113,11 +113,14 @@ struct Stdin {
     in_a_line: bool,
     /// The input has ended, and these characters report that to the terminal.
     eof_bytes: Option<Vec<u8>>,
+    /// When they are typed again, and the pause after that.
+    again: (Deadline, Duration),
 }
 
 impl Stdin {
     fn new(channel: Channel) -> Stdin {
-        Stdin { channel, in_a_line: false, eof_bytes: None }
+        let again = (Deadline::NEVER, TYPE_AGAIN);
+        Stdin { channel, in_a_line: false, eof_bytes: None, again }
     }
 }
 
@@ -286,6 +289,8 @@ impl<'a> Run<'a> {
         let empties = taking && matches!(self.phase, Phase::Emptying { .. });
         let at_once = empties || handler.has_more();
         let deadline = if at_once { Deadline::PAST } else { self.deadline };
+        let again = self.stdin.as_ref().map_or(Deadline::NEVER, |stdin| stdin.again.0);
+        let deadline = deadline.min(again);
         let [stdout, stderr, stdin, leader, first, second] =
             poll_each(interests, deadline.min(handler_deadline).min(ask), handler.interrupt())?;
         Ok(Ready {
@@ -312,15 +317,23 @@ impl<'a> Run<'a> {
         Ok(Flow::Continue)
     }
 
-    /// Closes the input at its end, or types the end-of-file character on a terminal.
+    /// Closes the input at its end, or types the end-of-file character on a terminal. It is typed
+    /// again and again while the command runs, more and more rarely: a program loses what was typed
+    /// before it has changed the terminal's modes, as shells do for each line, and every later
+    /// program finds the end as well.
     fn end_input(&mut self, handler: &dyn Handler) {
         let Some(stdin) = &mut self.stdin else { return };
-        if stdin.eof_bytes.is_none() && handler.input() == Input::End {
+        let begins = stdin.eof_bytes.is_none() && handler.input() == Input::End;
+        if begins || stdin.again.0.passed() {
             let eof_bytes = |terminal: &Terminal| terminal.end_of_input(stdin.in_a_line);
-            stdin.eof_bytes = Some(self.terminal.as_ref().map(eof_bytes).unwrap_or_default());
-        }
-        if stdin.eof_bytes.as_ref().is_some_and(Vec::is_empty) {
-            self.stdin = None;
+            let eof_bytes = self.terminal.as_ref().map(eof_bytes).unwrap_or_default();
+            if eof_bytes.is_empty() {
+                self.stdin = None;
+                return;
+            }
+            stdin.eof_bytes = Some(eof_bytes);
+            let pause = stdin.again.1;
+            stdin.again = (Deadline::after(pause), 2 * pause);
         }
     }
 
@@ -337,11 +350,12 @@ impl<'a> Run<'a> {
         match written {
             Ok(length) => {
                 let last = bytes.get(..length).and_then(<[u8]>::last);
-                stdin.in_a_line = !matches!(last, None | Some(b'\n' | b'\r'));
+                let in_a_line = !matches!(last, None | Some(b'\n' | b'\r'));
                 match &mut stdin.eof_bytes {
                     Some(eof_bytes) => drop(eof_bytes.drain(..length)),
                     None => handler.consumed(length),
                 }
+                stdin.in_a_line = in_a_line && stdin.eof_bytes.is_none();
             }
             Err(Errno::AGAIN) => {}
             Err(Errno::PIPE | Errno::IO) => {
@@ -482,6 +496,8 @@ fn make_room(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
     buffer.try_reserve_exact(size).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
 }
 
+/// The first pause until the end-of-file character is typed again.
+const TYPE_AGAIN: Duration = Duration::from_millis(100);
 /// How often a command without a [`Child::wait_fd`] is checked.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
