@@ -186,7 +186,10 @@ pub fn private_table(path: &Path, example: &str) -> Result<Option<Table>> {
             if meta.mode() & 0o022 != 0 || ![0, us].contains(&meta.uid()) {
                 return Err(refused("others may write to it: chown it, and chmod go-w it"));
             }
-            io::read_to_string(file).map_err(|error| refused(&error.to_string()))?
+            io::read_to_string(file).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => refused("it is not UTF-8 text"),
+                _ => refused(&error.to_string()),
+            })?
         }
     };
     let table = text.parse::<Table>().map_err(|error| {
@@ -235,13 +238,16 @@ fn with_port(host: &OsStr, port: Option<&OsStr>) -> Vec<u8> {
 
 /// The key in a file.
 pub fn load_key(file: &Path) -> Result<Key> {
-    auth::load(file, Rules::default()).map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::NotFound => "; make one with framefd key new, or see -k",
-            _ => "",
-        };
-        Failure::new(format!("{}{advice}", text_of(&error)))
-    })
+    auth::load(file, Rules::default()).map_err(|error| no_key(&error))
+}
+
+/// A key, or a directory of them, that cannot be loaded.
+pub fn no_key(error: &framefd::Error) -> Failure {
+    let advice = match error.kind() {
+        ErrorKind::NotFound => "; make one with framefd key new, or see -k",
+        _ => "",
+    };
+    Failure::new(format!("{}{advice}", text_of(error)))
 }
 
 /// The id of a key, as a user gave it.

@@ -23,7 +23,7 @@ use crate::args::Serve;
 use crate::dial_out::DialOut;
 use crate::failure::{Failure, Result, text_of};
 use crate::forward::is_local;
-use crate::hosts::terms;
+use crate::hosts::{no_key, terms};
 use crate::inherited;
 use crate::log::Log;
 use crate::output::{show, shown};
@@ -148,7 +148,7 @@ fn ring(arguments: &Serve) -> Result<Option<Arc<Keyring>>> {
         return Err(Failure::new(format!("serve: {line}")));
     };
     let ring = Keyring::new();
-    ring.load(keys, RULES).map_err(|error| Failure::new(text_of(&error)))?;
+    ring.load(keys, RULES).map_err(|error| no_key(&error))?;
     Ok(Some(Arc::new(ring)))
 }
 

@@ -67,8 +67,14 @@ fn what_is_wrong_with_the_key_or_the_file_of_hosts() {
     std::fs::write(host.home().join("empty"), "").unwrap();
     set_mode("empty", 0o600);
     refused(&mut with("empty"), "0 bytes are too few");
+    std::os::unix::fs::symlink("key", host.home().join("link")).unwrap();
+    refused(&mut with("link"), "\"link\": it is a symbolic link");
+    let serve = ["serve", "--exec", "--listen", "127.0.0.1:0", "-k", "none"];
+    refused(&mut host.framefd(&serve), "make one with framefd key new, or see -k");
     host.known("[web\n");
     refused(&mut host.framefd(&["run", "web", "true"]), "hosts.toml: line 1: ");
+    std::fs::write(host.home().join(".config/framefd/hosts.toml"), b"\xff").unwrap();
+    refused(&mut host.framefd(&["run", "web", "true"]), "hosts.toml: it is not UTF-8 text");
     host.known("[web]\nadress = 'a:1'\n");
     refused(&mut host.framefd(&["run", "web", "true"]), "[web]: no key is called adress");
     set_mode(".config/framefd/hosts.toml", 0o666);

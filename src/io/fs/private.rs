@@ -99,8 +99,13 @@ fn open_at(dir: BorrowedFd<'_>, path: &Path, group_readable: bool) -> Result<Ope
     let follow = if group_readable { OFlags::empty() } else { OFlags::NOFOLLOW };
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | follow;
-    let file = rustix::fs::openat(dir, path, flags, Mode::empty())
-        .map_err(|errno| failed("open", path, errno))?;
+    let file =
+        rustix::fs::openat(dir, path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::LOOP if !group_readable => {
+                Error::new(ErrorKind::Key, "it is a symbolic link").context(&shown(path))
+            }
+            errno => failed("open", path, errno),
+        })?;
     let stat = rustix::fs::fstat(&file).map_err(|errno| failed("fstat", path, errno))?;
     Ok(Opened { file, stat, group_readable })
 }
