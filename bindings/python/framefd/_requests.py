@@ -101,6 +101,7 @@ class Base:
         """The header of a reply whose body is sent in pieces."""
         members = {} if header is None else header
         check_header(members)
+        text_of(members)
         head = {"status": "ok"}
         if "id" in self.header:
             head["id"] = self.header["id"]

@@ -174,6 +174,10 @@ class Replies(Case):
             n = request.header["n"]
             return coroutine() if n == len(wrong) else wrong[n]
 
+        @server.command("begin")
+        def begin(request: framefd.ServerRequest) -> None:
+            request.begin({"name": "\udc80"}, 1)
+
         @server.command("twice")
         def twice(request: framefd.ServerRequest) -> None:
             request.reply()
@@ -187,13 +191,15 @@ class Replies(Case):
                 with self.subTest(n), self.assertRaises(framefd.FrameError) as caught:
                     client.call("wrong", {"n": n})
                 self.assertRegex(str(caught.exception), "(Type|Value|Malformed)Error")
+            with self.assertRaisesRegex(framefd.FrameError, "ValueError"):
+                client.call("begin")
             client.call("twice")
             with self.assertRaises(framefd.ClosedError):
                 client.recv()
         texts = [str(record.exc_info[1]) for record in lines.records if record.exc_info]
-        self.assertEqual(len(texts), len(wrong) + 1)
+        self.assertEqual(len(texts), len(wrong) + 2)
         self.assertIn("not str", texts[0])
-        self.assertIn("async", texts[-2])
+        self.assertIn("async", texts[-3])
 
 
 class Streams(Case):
