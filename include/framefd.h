@@ -2140,7 +2140,7 @@ struct frame_server_options {
     /* Connections; default 1,024. The next one is told `busy` when it sends its request. */
     uint32_t max_connections;
     /* Connections beside them that have proved no key yet, or that are being refused; default
-     * 64. The next one closes the oldest of them. */
+     * 64. The next one closes the oldest of them, once that has had 100 ms, and waits until then. */
     uint32_t max_unauthenticated;
     /* Commands that run at once; others wait. Default 2 for each processor. */
     uint32_t max_commands;

@@ -166,6 +166,8 @@ pub const COMMANDS_PER_CPU: usize = 2;
 pub const TRANSFERS: usize = 64;
 /// How long a server's command may run.
 pub const COMMAND_TIME: Duration = Duration::from_secs(60 * 60);
+/// The first pause until the end of a terminal's input is typed again.
+pub const TYPE_AGAIN: Duration = Duration::from_millis(100);
 /// From the first byte of a request to the last of its header, in a server.
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection of a server may go without a request: that of Redis' keepalive.
@@ -186,6 +188,8 @@ pub const REPLIES: usize = 1024 * 1024;
 pub const SERVER_MEMORY: u64 = 256 * MIB;
 /// How long a server accepts nothing after it had no descriptor or no memory for a connection.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a connection has at least to prove its key, however many others come.
+pub const CHANCE: Duration = Duration::from_millis(100);
 /// When TCP asks a silent peer whether it is there. It asks three times more, ten seconds apart: a
 /// dead peer is gone within 90 s.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);

@@ -17,7 +17,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::common::exec::{LONG, Presence};
 use crate::common::process::{address_space, alone, memory};
 use crate::common::{encoded, kind};
-use crate::{BodyMode, Running, WORKERS, client, echo, key, keyed, prove, refused, sealed};
+use crate::{
+    BodyMode, Running, WORKERS, client, echo, key, keyed, prove, refused, sealed, try_prove,
+};
 
 const MILLIS: Duration = Duration::from_millis(1);
 
@@ -99,6 +101,32 @@ fn the_oldest_that_proves_nothing_makes_room_for_the_next() {
         assert_eq!((counters.connections_now, counters.refused_limit), (5, 1));
         drop((good, next, silent));
         running.stop();
+    }
+}
+
+/// They wait for their turn, as many as there may be.
+#[test]
+fn a_burst_of_clients_with_keys_pushes_none_of_them_out() {
+    for workers in WORKERS {
+        for access in [keyed(), sealed()] {
+            let limits = Limits { max_unauthenticated: 4, ..Limits::default() };
+            let options = ServerOptions { access: access.clone(), ..limited(workers, limits) };
+            let running = Running::start(options, |_| ());
+            let all: Vec<_> = (0..64).map(|_| running.client()).collect();
+            let served = std::thread::scope(|scope| {
+                let each = all.into_iter().map(|mut client| {
+                    let access = &access;
+                    scope.spawn(move || {
+                        try_prove(&mut client, access).and_then(|()| echo(&mut client, "in"))
+                    })
+                });
+                let each: Vec<_> = each.collect();
+                each.into_iter().filter_map(|one| one.join().unwrap().ok()).count()
+            });
+            // On a machine that is busy some do not take their chance.
+            assert!(served > 48, "{served}");
+            running.stop();
+        }
     }
 }
 

@@ -42,6 +42,7 @@ use crate::io::process::spawn::Process;
 use crate::io::process::stdio::{Channel, Ends, PIPE_SIZE};
 use crate::io::process::terminal::Terminal;
 use crate::io::wait::{Interrupt, poll};
+use crate::limits;
 
 /// Runs a command and passes its output to `handler` as it is read. `handler` must apply
 /// `max_output` and `on_output_limit`.
@@ -119,7 +120,7 @@ struct Stdin {
 
 impl Stdin {
     fn new(channel: Channel) -> Stdin {
-        let again = (Deadline::NEVER, TYPE_AGAIN);
+        let again = (Deadline::NEVER, limits::TYPE_AGAIN);
         Stdin { channel, in_a_line: false, eof_bytes: None, again }
     }
 }
@@ -496,8 +497,6 @@ fn make_room(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
     buffer.try_reserve_exact(size).map_err(|_| Error::new(ErrorKind::NoMemory, "buffer"))
 }
 
-/// The first pause until the end-of-file character is typed again.
-const TYPE_AGAIN: Duration = Duration::from_millis(100);
 /// How often a command without a [`Child::wait_fd`] is checked.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 

@@ -99,6 +99,12 @@ impl Engine {
     /// Accepts up to `most` connections.
     fn accept(self: &Arc<Engine>, index: usize, most: usize) {
         for _ in 0..most {
+            let now = Instant::now();
+            let crowded =
+                locked(&self.table).crowded_until(self.common.limits().max_unauthenticated);
+            if let Some(until) = crowded.filter(|until| *until > now) {
+                return self.accept_none(Some(until));
+            }
             let accepted = {
                 let listeners = locked(&self.listeners);
                 let Some(Listener { socket: Some(socket) }) = listeners.get(index) else { return };
@@ -136,10 +142,15 @@ impl Engine {
             return;
         }
         add(&self.common.counts.refused_limit, 1);
+        self.accept_none(Instant::now().checked_add(limits::ACCEPT_PAUSE));
+    }
+
+    /// Accepts nothing for a while, or until a connection leaves or has proved its key.
+    fn accept_none(&self, until: Option<Instant>) {
         self.listen_for(Interest::Pause);
         self.is_paused.store(true, Ordering::Relaxed);
         let mut table = locked(&self.table);
-        table.resume = Instant::now().checked_add(limits::ACCEPT_PAUSE);
+        table.resume = until;
         self.timer.set(table.first_time());
     }
 

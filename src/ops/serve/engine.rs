@@ -132,7 +132,16 @@ impl Engine {
             return false;
         }
         table.settle(token);
+        drop(table);
+        self.accept_again();
         true
+    }
+
+    /// There is room again.
+    fn accept_again(&self) {
+        if self.is_paused.load(Ordering::Relaxed) {
+            self.timer.set(Some(Instant::now()));
+        }
     }
 
     // ---- connections
@@ -454,9 +463,8 @@ impl Engine {
         take(&self.common.counts.connections_now);
         if count == 0 && self.common.is_draining() {
             self.stop.bell.ring();
-        } else if self.is_paused.load(Ordering::Relaxed) {
-            // There is a descriptor again.
-            self.timer.set(Some(Instant::now()));
+        } else {
+            self.accept_again();
         }
     }
 }

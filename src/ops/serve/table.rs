@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::resting::Kept;
 use crate::io::poller::Token;
+use crate::limits;
 use crate::ops::frame::Handle;
 
 /// All connections.
@@ -19,7 +20,6 @@ pub(super) struct Table {
     /// No connection is due before this. When it has passed, all of them are looked at: that takes
     /// less than to keep thousands of times in order, which change with each request.
     first: Option<Instant>,
-    admitted: u64,
     /// Connections, and those of them that have proved no key yet or are being refused.
     count: usize,
     pending: usize,
@@ -40,8 +40,8 @@ struct Slot {
     handle: Option<Handle>,
     /// When its time is up.
     due: Option<Instant>,
-    /// Its number, if it has proved no key yet or is being refused.
-    pending: Option<u64>,
+    /// When it was let in, if it has proved no key yet or is being refused.
+    pending: Option<Instant>,
     /// To be closed by the thread that has it.
     is_doomed: bool,
     /// An event came while a thread had it, which has to look again.
@@ -96,9 +96,8 @@ impl Table {
         (slot.is_doomed, slot.is_called) = (false, false);
         let token = token_of(index as usize, slot);
         self.count += 1;
-        self.admitted += 1;
         if is_pending {
-            slot.pending = Some(self.admitted);
+            slot.pending = Some(Instant::now());
             self.pending += 1;
         }
         token
@@ -213,6 +212,15 @@ impl Table {
         if slot.pending.take().is_some() {
             self.pending -= 1;
         }
+    }
+
+    /// Until when as many as `most` have a chance to prove their keys: nobody is let in before, who
+    /// would push one of them out. A burst of clients waits for its turn in the kernel.
+    pub(super) fn crowded_until(&self, most: usize) -> Option<Instant> {
+        if self.pending < most {
+            return None;
+        }
+        self.slots.iter().filter_map(|slot| slot.pending).min()?.checked_add(limits::CHANCE)
     }
 
     /// The oldest that has proved nothing. If another thread has it, that thread closes it.
