@@ -2140,7 +2140,7 @@ struct frame_server_options {
     /* Connections; default 1,024. The next one is told `busy` when it sends its request. */
     uint32_t max_connections;
     /* Connections beside them that have proved no key yet, or that are being refused; default
-     * 64. The next one closes the oldest of them, once that has had 100 ms, and waits until then. */
+     * 64. The next one closes the oldest of them, once that has had 100 ms. */
     uint32_t max_unauthenticated;
     /* Commands that run at once; others wait. Default 2 for each processor. */
     uint32_t max_commands;
@@ -2278,7 +2278,8 @@ void frame_server_free(struct frame_server *s);
  * fd is borrowed, and must stay open until frame_server_run() has returned. It may block or not.
  *
  * Returns 0. FRAME_EINVAL: it does not listen; or other hosts can reach it, and the server has no
- * ring and no FRAME_SERVER_OPEN. FRAME_ESTATE: it has stopped. FRAME_EBADF, FRAME_EIO with errno. */
+ * ring and no FRAME_SERVER_OPEN. FRAME_ESTATE: it has stopped. FRAME_EBADF; FRAME_EIO with
+ * errno. */
 int frame_server_listen(struct frame_server *s, int fd);
 
 /* Serves a connection that exists: of inetd, one end of a socketpair, one that dialled out. With

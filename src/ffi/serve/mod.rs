@@ -75,7 +75,8 @@ pub extern "C" fn frame_server_free(s: Handle<FrameServer>) {
 /// fd is borrowed, and must stay open until frame_server_run() has returned. It may block or not.
 ///
 /// Returns 0. FRAME_EINVAL: it does not listen; or other hosts can reach it, and the server has no
-/// ring and no FRAME_SERVER_OPEN. FRAME_ESTATE: it has stopped. FRAME_EBADF, FRAME_EIO with errno.
+/// ring and no FRAME_SERVER_OPEN. FRAME_ESTATE: it has stopped. FRAME_EBADF; FRAME_EIO with
+/// errno.
 #[unsafe(no_mangle)]
 pub extern "C" fn frame_server_listen(s: Handle<FrameServer>, fd: Fd) -> c_int {
     code(|| s.get("s")?.server.listen(Listening::Borrowed(fd.borrow()?)))

@@ -53,7 +53,7 @@ pub struct FrameServerOptions {
     /// Connections; default 1,024. The next one is told `busy` when it sends its request.
     pub max_connections: u32,
     /// Connections beside them that have proved no key yet, or that are being refused; default
-    /// 64. The next one closes the oldest of them, once that has had 100 ms, and waits until then.
+    /// 64. The next one closes the oldest of them, once that has had 100 ms.
     pub max_unauthenticated: u32,
     /// Commands that run at once; others wait. Default 2 for each processor.
     pub max_commands: u32,

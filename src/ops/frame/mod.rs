@@ -26,5 +26,6 @@ pub use raw::*;
 pub(crate) use receiving::Ahead;
 pub(crate) use resting::Resting;
 pub use sending::Sent;
+pub(crate) use serving::Buffers;
 pub use shared::Handle;
 pub(crate) use shared::WeakHandle;

@@ -305,12 +305,12 @@ impl<'fd> Receiving<'fd> {
         passed_on.saturating_sub(self.buffered() as u64)
     }
 
-    /// Frees the buffers that are empty.
-    pub(super) fn give_back(&mut self) {
-        self.decoder.release();
+    /// Frees the buffers that are empty, but the one that it returns.
+    pub(super) fn give_back(&mut self) -> Vec<u8> {
         if let Some(source) = &mut self.source {
             source.release();
         }
+        self.decoder.release()
     }
 
     /// Whether sealed bytes are held of which no call has taken anything.
@@ -639,7 +639,7 @@ impl<'fd> Receiving<'fd> {
             Err(error) => {
                 if error.kind() == ErrorKind::TimedOut {
                     self.give_back();
-                    sending.into_iter().for_each(Sending::give_back);
+                    sending.map(Sending::give_back);
                 }
                 Err(error)
             }

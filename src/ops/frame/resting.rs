@@ -44,8 +44,7 @@ impl Connection<'static> {
 
     /// Puts it to rest, if it [`is_at_rest`](Self::is_at_rest). `None`: its seal has failed, and
     /// it is closed.
-    pub(crate) fn rest(mut self) -> Option<Resting> {
-        self.receiving.give_back();
+    pub(crate) fn rest(self) -> Option<Resting> {
         let Connection { receiving, sending, shared, requests, proof, echoes, .. } = self;
         let (fds, is_sealed) = ([receiving.fd(), sending.fd()], receiving.is_sealed());
         let drops_late_input = receiving.drops_late_input();

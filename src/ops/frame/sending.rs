@@ -215,10 +215,15 @@ impl<'fd> Sending<'fd> {
         self.sink.and_then(Outgoing::into_sealer)
     }
 
-    /// Frees the buffers if they are empty.
-    pub(super) fn give_back(&mut self) {
-        self.queue.free();
+    /// Frees the buffers if they are empty, but the one that it returns.
+    pub(super) fn give_back(&mut self) -> Vec<u8> {
         self.sink.iter_mut().for_each(Outgoing::release);
+        self.queue.release()
+    }
+
+    /// Uses this buffer, which is empty.
+    pub(super) fn adopt(&mut self, buffer: Vec<u8>) {
+        self.queue.adopt(buffer);
     }
 
     /// Whether a body can be moved into the queue.

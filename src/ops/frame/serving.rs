@@ -8,6 +8,21 @@ use crate::io::deadline::{Deadline, Time};
 use crate::limits;
 use crate::wire::message::ErrorReply;
 
+/// Buffers that a connection has while it is served. The next one gets them.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    read: Vec<u8>,
+    written: Vec<u8>,
+}
+
+impl Buffers {
+    /// Whether they are worth to be kept, and small.
+    pub(crate) fn are_usual(&self) -> bool {
+        (1..=2 * limits::READ_AHEAD_MIN).contains(&self.read.capacity())
+            && self.written.capacity() <= limits::WRITE_BEHIND
+    }
+}
+
 /// A step that does not wait.
 fn at_once() -> Time {
     Time::from(Deadline::PAST)
@@ -59,6 +74,17 @@ impl Connection<'_> {
     /// Total of bytes that were written to the descriptor.
     pub(crate) fn written(&self) -> u64 {
         self.sending.written()
+    }
+
+    /// Is served with these buffers.
+    pub(crate) fn adopt(&mut self, buffers: Buffers) {
+        self.receiving.decoder().adopt(buffers.read);
+        self.sending.adopt(buffers.written);
+    }
+
+    /// Frees the buffers that are empty, but those that it returns.
+    pub(crate) fn give_back(&mut self) -> Buffers {
+        Buffers { read: self.receiving.give_back(), written: self.sending.give_back() }
     }
 
     /// Queues an error reply to what has no readable `id`, even if receiving has broken the

@@ -34,7 +34,7 @@ use crate::io::process::fork::Origin;
 use crate::io::process::orphans::Orphans;
 use crate::io::wait::Hook;
 use crate::limits;
-use crate::ops::frame::{Connection, ConnectionOptions, Ends};
+use crate::ops::frame::{Buffers, Connection, ConnectionOptions, Ends};
 
 pub(super) struct Engine {
     pub(super) common: Common,
@@ -56,6 +56,8 @@ pub(super) struct Engine {
     pub(super) is_over: AtomicBool,
     pub(super) is_paused: AtomicBool,
     pub(super) orphans: Mutex<Orphans>,
+    /// Of connections that were served, for the next ones.
+    buffers: Mutex<Vec<Buffers>>,
 }
 
 impl Engine {
@@ -87,6 +89,7 @@ impl Engine {
             is_over: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             orphans: Mutex::default(),
+            buffers: Mutex::default(),
             common,
         })
     }
@@ -207,6 +210,7 @@ impl Engine {
             let text = format_args!("{}: refused: its user may not use the server", peer.who());
             self.common.log.line(Level::Warning, text);
         }
+        self.lend_buffers(&mut peer);
         let next = peer.begin(&self.common);
         self.proceed(token, peer, next);
     }
@@ -271,6 +275,7 @@ impl Engine {
         // It may have been closed since.
         let Some(kept) = locked(&self.table).call(token) else { return };
         let mut peer = kept.wake(&self.common);
+        self.lend_buffers(&mut peer);
         let next = self.turn(&mut peer);
         if self.is_here() {
             self.work(token, peer, next);
@@ -411,6 +416,7 @@ impl Engine {
         interest: Interest,
         due: Instant,
     ) -> Option<Box<Peer>> {
+        self.keep_buffers(&mut peer);
         let armed = match (peer.fd(), peer.armed.replace(interest)) {
             (None, _) => Err(Error::new(ErrorKind::State, "it has no descriptor")),
             (Some(fd), None) => self.poller().add(fd, token, interest),
@@ -445,7 +451,26 @@ impl Engine {
         }
     }
 
+    fn lend_buffers(&self, peer: &mut Peer) {
+        let Some(connection) = &mut peer.connection else { return };
+        if let Some(buffers) = locked(&self.buffers).pop() {
+            connection.adopt(buffers);
+        }
+    }
+
+    fn keep_buffers(&self, peer: &mut Peer) {
+        let Some(connection) = &mut peer.connection else { return };
+        let buffers = connection.give_back();
+        if buffers.are_usual() {
+            let mut kept = locked(&self.buffers);
+            if kept.len() < BUFFERS {
+                kept.push(buffers);
+            }
+        }
+    }
+
     pub(super) fn close(&self, token: Token, mut peer: Box<Peer>) {
+        self.keep_buffers(&mut peer);
         let why = if self.ends_now() { ErrorKind::Aborted } else { ErrorKind::Closed };
         peer.conclude(&self.common, Some(why));
         peer.count_bytes(&self.common);
@@ -469,5 +494,7 @@ impl Engine {
     }
 }
 
+/// Pairs of buffers that are kept: those of as many threads.
+const BUFFERS: usize = 16;
 /// How long a thread is kept that was started for a request that took long.
 const SPARE: Duration = Duration::from_secs(10);

@@ -49,7 +49,7 @@ pub struct Limits {
     /// Connections. The next one is told `busy` when it sends its request.
     pub max_connections: usize,
     /// Connections beside them that have not proved a key yet, or that are being refused. The
-    /// next one closes the oldest of them, once that has had 100 ms, and waits until then.
+    /// next one closes the oldest of them, once that has had 100 ms.
     pub max_unauthenticated: usize,
     /// Commands that run at once; others wait. 0 is two for each processor.
     pub max_commands: usize,

@@ -213,11 +213,20 @@ impl Decoder {
         known.saturating_sub(came).max(1)
     }
 
-    /// Frees the buffer if it is empty: for an idle stream.
-    pub(crate) fn release(&mut self) {
-        if self.start == self.buffer.len() {
-            self.start = 0;
-            self.buffer = Vec::new();
+    /// Gives the buffer away if it is empty: for an idle stream.
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        if self.start < self.buffer.len() {
+            return Vec::new();
+        }
+        self.start = 0;
+        self.buffer.clear();
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Uses this buffer, which is empty, unless it has one.
+    pub(crate) fn adopt(&mut self, buffer: Vec<u8>) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffer;
         }
     }
 

@@ -135,11 +135,24 @@ impl Queue {
         }
     }
 
-    /// Frees the buffers if everything was written: for an idle stream.
-    pub fn free(&mut self) {
-        if self.is_empty() && self.parts.iter().any(|part| part.capacity() > 0) {
-            self.parts = Default::default();
-            self.sent = 0;
+    /// Gives the buffer of small frames away if everything was written, and frees the others: for an
+    /// idle stream.
+    pub fn release(&mut self) -> Vec<u8> {
+        if !self.is_empty() {
+            return Vec::new();
+        }
+        self.sent = 0;
+        // The two take turns.
+        let [head, _, tail] = std::mem::take(&mut self.parts);
+        let mut buffer = if head.capacity() > 0 { head } else { tail };
+        buffer.clear();
+        buffer
+    }
+
+    /// Uses this buffer, which is empty, unless it has one.
+    pub fn adopt(&mut self, buffer: Vec<u8>) {
+        if self.parts[HEAD].capacity() == 0 {
+            self.parts[HEAD] = buffer;
         }
     }
 
