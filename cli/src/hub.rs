@@ -103,6 +103,8 @@ struct Hub {
     clients: Clients,
     /// Nobody is accepted before that: there were no descriptors left.
     resume: Option<Instant>,
+    /// No agent is accepted before that: those who prove their keys have their chance.
+    crowded: Option<Instant>,
 }
 
 /// A connection whose agent is not known yet.
@@ -130,6 +132,7 @@ impl Hub {
             agents: Registry::default(),
             clients: Clients::default(),
             resume: None,
+            crowded: None,
         })
     }
 
@@ -205,10 +208,8 @@ impl Hub {
     fn arm_listeners(&mut self, is_first: bool) -> Result<()> {
         let all = (LISTENER..).zip(self.listeners.iter());
         for (token, socket) in all.chain(self.door.iter().map(|door| (DOOR, door))) {
-            let flags = match self.resume {
-                Some(_) => epoll::EventFlags::empty(),
-                None => epoll::EventFlags::IN,
-            };
+            let is_paused = self.resume.is_some() || (token != DOOR && self.crowded.is_some());
+            let flags = if is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
             if is_first {
                 self.poller.add(socket, token, flags)?;
             } else {
@@ -221,6 +222,12 @@ impl Hub {
     fn accept_agent(&mut self, token: Token) {
         let index = usize::try_from(token - LISTENER).unwrap_or(usize::MAX);
         let Some(listener) = self.listeners.get(index) else { return };
+        let until = self.crowded_until().filter(|until| *until > Instant::now());
+        if until.is_some() {
+            self.crowded = until;
+            let _ = self.arm_listeners(false);
+            return;
+        }
         let socket = match accept(listener.as_fd(), Deadline::PAST, None) {
             Ok(socket) => socket,
             Err(error) => return self.cannot_accept(&error),
@@ -240,6 +247,12 @@ impl Hub {
         if self.poller.add(handover.fd(), token, epoll::EventFlags::IN).is_ok() {
             self.proving.insert(token, Proving { handover, address, deadline });
         }
+    }
+
+    /// Until when the oldest of too many that have proved nothing has its chance.
+    fn crowded_until(&self) -> Option<Instant> {
+        let oldest = self.proving.values().next().filter(|_| self.proving.len() >= UNPROVED)?;
+        (oldest.deadline + limits::CHANCE).checked_sub(limits::AUTH_TIMEOUT)
     }
 
     /// Until there may be a descriptor again.
@@ -305,13 +318,15 @@ impl Hub {
 
     fn first_time(&self) -> Option<Instant> {
         let proving = self.proving.values().next().map(|proving| proving.deadline);
-        [proving, self.clients.first_time(), self.resume].into_iter().flatten().min()
+        [proving, self.clients.first_time(), self.resume, self.crowded].into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {
         let now = Instant::now();
-        if self.resume.is_some_and(|at| at <= now) {
-            self.resume = None;
+        let paused = (self.resume, self.crowded);
+        self.resume = self.resume.filter(|at| *at > now);
+        self.crowded = self.crowded.filter(|at| *at > now && self.proving.len() >= UNPROVED);
+        if (self.resume, self.crowded) != paused {
             let _ = self.arm_listeners(false);
         }
         // They are in the order of their deadlines.
@@ -387,7 +402,8 @@ impl Poller {
     }
 }
 
-/// Connections that have proved nothing yet; the next one closes the oldest.
+/// Connections that have proved nothing yet; the next one closes the oldest, once that has had its
+/// chance.
 const UNPROVED: usize = 64;
 /// Without descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
