@@ -192,8 +192,15 @@ def everything() -> list[list[Suite]]:
         Suite("files, sealed", [*CARGO_TEST, "--test", "files", "--", *SEALED_FILES], "", SEALED),
         sealed_package(),
         sealed("1", SEALED_PART),
+        soak(20),
     ]
     return [rust, python]
+
+
+def soak(seconds: int) -> Suite:
+    """Servers under load. The figures of a build without optimisation are not worth to be shown."""
+    environment = {"FRAMEFD_SOAK": str(seconds)}
+    return Suite("a server under load", [*CARGO_TEST, "--test", "soak"], "", environment)
 
 
 def style() -> list[Suite]:
@@ -239,7 +246,7 @@ def long() -> list[Suite]:
     return [
         Suite(f"Rust {OLDEST} compiles it", [*check, "--workspace"], OLDEST, apart),
         Suite("Rust and C, more cases", CARGO_TEST, "", {"PROPTEST_CASES": CASES}),
-        Suite("a server under load", [*CARGO_TEST, "--test", "soak"], "", {"FRAMEFD_SOAK": "120"}),
+        soak(120),
         Suite("Rust and C, sealed", [*CARGO_TEST, *SEALED_RUST], "", SEALED),
         Suite("the library without its server", [*CARGO_TEST, "--test", "gates", "without"], "", LONG),
         Suite("the time of a refusal", [*CARGO_TEST, "--test", "seal_timing"], "", LONG),

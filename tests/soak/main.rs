@@ -1,9 +1,8 @@
 //! A server under load: it loses no reply, mixes none up, and uses no more than before.
 //!
 //! The server is in one process, clients in others, so that the kernel says what the server uses.
-//! FRAMEFD_SOAK is how many seconds it takes, about; `make soak` has 600, `make test-long` 120, and
-//! without it nothing is run: one of some ten short runs on a busy machine has lost a reply that was
-//! sent close to a stop, to a sealed server with workers, and the cause is not known yet.
+//! FRAMEFD_SOAK is how many seconds it takes, about; `make soak` has 600, `make test-long` 120 and
+//! `make test` 20. Without it nothing is run.
 //! FRAMEFD_SOAK_SEED repeats the random numbers of a run, which are not its times.
 
 mod clients;
