@@ -124,13 +124,13 @@ FilePolicy = Callable[[FileInquiry], Union[FileChoice, None]]
 def exec_callback(policy: ExecPolicy, callbacks: Guarding) -> Any:
     """A policy for the library's options."""
     asking = Asking(policy, ExecInquiry, ExecChoice)
-    return _abi.ExecOptionsPolicy(callbacks.guarded(asking.ask, ErrorCode.ACCES))
+    return _abi.ExecOptionsPolicy(callbacks.guarded(asking.ask, int(ErrorCode.ACCES)))
 
 
 def file_callback(policy: FilePolicy, callbacks: Guarding) -> Any:
     """The same for files."""
     asking = Asking(policy, FileInquiry, FileChoice)
-    return _abi.FrameFileOptionsPolicy(callbacks.guarded(asking.ask, ErrorCode.ACCES))
+    return _abi.FrameFileOptionsPolicy(callbacks.guarded(asking.ask, int(ErrorCode.ACCES)))
 
 
 class Asking:
@@ -169,10 +169,12 @@ class Asking:
 
 def _code_of(error: OSError) -> int:
     if isinstance(error, FrameError):
-        return error.code if error.code < 0 else ErrorCode.ACCES
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ErrorCode.NOSPC
-    return next((code for kind, code in CODES if isinstance(error, kind)), ErrorCode.IO)
+        code = error.code if error.code < 0 else ErrorCode.ACCES
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        code = ErrorCode.NOSPC
+    else:
+        code = next((code for kind, code in CODES if isinstance(error, kind)), ErrorCode.IO)
+    return int(code)  # C takes no subclass of it
 
 
 CODES = [

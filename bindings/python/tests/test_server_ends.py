@@ -413,8 +413,9 @@ class Forks(Case):
 
     def test_a_child_does_not_wait_for_a_thread_of_its_parent(self) -> None:
         source = """
-import os, sys, time
+import os, sys, time, warnings
 import framefd
+warnings.simplefilter("ignore")  # of a fork beside threads
 server = framefd.Server()
 server.listen("127.0.0.1:0")
 with server, server.serving():
