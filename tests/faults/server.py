@@ -39,7 +39,11 @@ def traced(process: subprocess.Popen[str], *options: str) -> Iterator[None]:
             yield
         finally:
             strace.send_signal(signal.SIGINT)
-            strace.communicate()
+            try:
+                strace.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                # It may wait for ever for a thread of a process that has ended.
+                strace.kill()
 
 
 def may_trace() -> bool:
