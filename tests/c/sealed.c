@@ -1,7 +1,7 @@
 /* Sealed connections, as C programs use them. */
 #include "check.h"
 
-#include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -274,12 +274,13 @@ enum { FORK, CLONE, CLONE_AND_WAIT, CLONE3, WAYS };
 
 static pid_t child_by(int way)
 {
-    struct clone_args args = {0};
-    args.exit_signal = SIGCHLD;
+    /* struct clone_args of linux/sched.h, which a compiler for musl need not find: its exit_signal
+     * is the fifth member. */
+    uint64_t args[8] = {0, 0, 0, 0, SIGCHLD};
     if (way == FORK)
         return fork();
     if (way == CLONE3)
-        return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+        return (pid_t)syscall(SYS_clone3, args, sizeof args);
     return (pid_t)syscall(SYS_clone, SIGCHLD | (way == CLONE ? 0 : CLONE_VFORK), 0, 0, 0, 0);
 }
 
