@@ -238,13 +238,14 @@ fn obey_signals(
 
 /// A hub holds connections that it could use at once if a client had its key.
 fn load_again(ring: &Keyring, keys: &Path, hubs: Option<&DialOut>) -> Result<()> {
-    let failed = |error: Error| Failure::new(text_of(&error));
+    let new = Keyring::new();
+    new.load(keys, RULES).map_err(|error| Failure::new(text_of(&error)))?;
     if let Some(hubs) = hubs {
-        let new = Keyring::new();
-        new.load(keys, RULES).map_err(failed)?;
         hubs.check_clients(&new)?;
     }
-    ring.load(keys, RULES).map_err(failed)
+    // What was checked, and not what the files have become meanwhile.
+    ring.take_over(new);
+    Ok(())
 }
 
 const NEEDS_KEY: &str = "beyond this machine a server needs a key: -k FILE or --keys DIRECTORY";

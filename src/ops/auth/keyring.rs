@@ -66,13 +66,23 @@ impl Keyring {
             let place = sorted.partition_point(|(there, _)| *there < id);
             sorted.insert(place, (id, key));
         }
+        self.replace(sorted);
+        Ok(())
+    }
+
+    /// Replaces all keys by those of `other`, which a program has loaded and looked at, and aborts
+    /// the sealed connections whose key is gone. Connections of `other` are not among them.
+    pub fn take_over(&self, other: Keyring) {
+        self.replace(other.keys.into_inner().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn replace(&self, sorted: Vec<(KeyId, Key)>) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = std::mem::replace(&mut *keys, sorted);
         self.generation.fetch_add(1, Ordering::Release);
         self.end_sessions(&replaced, &keys);
         drop(keys); // nobody waits for the wiping
         drop(replaced);
-        Ok(())
     }
 
     /// Aborts the connections whose key was in `before` and is not in `now`.
@@ -238,6 +248,19 @@ mod tests {
         let path = dir.join(name);
         std::fs::write(&path, bytes).unwrap();
         set_mode(&path, 0o600);
+    }
+
+    #[test]
+    fn the_keys_of_another_ring_replace_all() {
+        let (ring, other) = (Keyring::new(), Keyring::new());
+        ring.add(id("a"), key(1)).unwrap();
+        ring.add(id("b"), key(2)).unwrap();
+        other.add(id("c"), key(3)).unwrap();
+        other.add(id("b"), key(4)).unwrap();
+        ring.take_over(other);
+        assert_eq!(ids(&ring), ["b", "c"]);
+        assert_eq!(who(&ring, &key(4)).unwrap(), id("b"));
+        assert!(who(&ring, &key(1)).is_err() && who(&ring, &key(2)).is_err());
     }
 
     #[test]
