@@ -198,7 +198,7 @@ def everything() -> list[list[Suite]]:
 
 
 def soak(seconds: int) -> Suite:
-    """Servers under load. The figures of a build without optimisation are not worth to be shown."""
+    """Servers under load. A build without optimisation has no figures worth showing."""
     environment = {"FRAMEFD_SOAK": str(seconds)}
     return Suite("a server under load", [*CARGO_TEST, "--test", "soak"], "", environment)
 

@@ -16,7 +16,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Whether they are worth to be kept, and small.
+    /// Whether they are worth keeping, and small.
     pub(crate) fn are_usual(&self) -> bool {
         (1..=2 * limits::READ_AHEAD_MIN).contains(&self.read.capacity())
             && self.written.capacity() <= limits::WRITE_BEHIND

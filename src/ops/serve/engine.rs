@@ -451,6 +451,7 @@ impl Engine {
         }
     }
 
+    /// Gives a connection that is to be served the buffers of another one.
     fn lend_buffers(&self, peer: &mut Peer) {
         let Some(connection) = &mut peer.connection else { return };
         if let Some(buffers) = locked(&self.buffers).pop() {
@@ -458,6 +459,7 @@ impl Engine {
         }
     }
 
+    /// Keeps the buffers of a connection that was served.
     fn keep_buffers(&self, peer: &mut Peer) {
         let Some(connection) = &mut peer.connection else { return };
         let buffers = connection.give_back();

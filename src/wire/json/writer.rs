@@ -10,8 +10,7 @@ use crate::wire::json::id::Id;
 use crate::wire::json::reader::{self, Fields, Value};
 use crate::wire::pairs::keep_last;
 
-/// A JSON object that is being written. `None` is left out. The keys are the library's own: none
-/// needs an escape, and none is used twice.
+/// A JSON object that is being written. `None` is left out. The caller uses no key twice.
 #[derive(Clone, Debug)]
 pub struct Writer(String);
 
