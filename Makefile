@@ -45,6 +45,10 @@ SOAK       ?= 600
 TARGET     := $(or $(CARGO_TARGET_DIR),target)$(addprefix /,$(CARGO_BUILD_TARGET))
 RELEASE    := $(TARGET)/release
 EXAMPLES   := $(TARGET)/examples
+# The program has a directory of its own: cargo takes its library, which is of another kind, for
+# the one above, and builds each anew after the other.
+OWN        := $(or $(CARGO_TARGET_DIR),target)/program
+BUILDS     := $(OWN)$(addprefix /,$(CARGO_BUILD_TARGET))/release
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SONAME  := libframefd.so.$(firstword $(subst ., ,$(VERSION)))
@@ -102,9 +106,10 @@ $(RELEASE)/libframefd.a: FORCE
 
 # The program, its manual and what shells complete.
 cli:
-	$(CARGO) build --quiet --release -p framefd-cli --bin framefd --example pages
-	@rm -rf $(PAGES)
-	@$(RELEASE)/examples/pages $(PAGES)
+	$(CARGO) build --quiet --release -p framefd-cli --bin framefd --example pages --target-dir $(OWN)
+	@mkdir -p $(RELEASE); rm -rf $(PAGES)
+	@ln -f $(BUILDS)/framefd $(RELEASE)/framefd
+	@$(BUILDS)/examples/pages $(PAGES)
 
 static:
 	@rustc --print target-libdir --target $(MUSL) 2>/dev/null | xargs -r test -d || \

@@ -4,7 +4,6 @@ program that knows nothing of it. All on one cpu."""
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 from pathlib import Path
 
@@ -78,6 +77,5 @@ class Forward(Tunnel):
 @functools.cache
 def program() -> Path:
     """Builds the program."""
-    cargo = [os.environ.get("CARGO", "cargo"), "build", "--quiet", "--release"]
-    subprocess.run([*cargo, "-p", "framefd-cli", "--bin", "framefd"], cwd=ROOT, check=True)
+    subprocess.run(["make", "--silent", "cli"], cwd=ROOT, check=True)
     return TARGET / "release" / "framefd"

@@ -33,7 +33,8 @@ KINDS = ["--crate-type", "cdylib,staticlib"]
 BUILD_PROGRAM = ["cargo", "build", "--quiet", "--locked", "--release"]
 BUILD_PROGRAM += ["-p", "framefd-cli", "--bin", "framefd"]
 TARGET = SOURCES / (os.environ.get("CARGO_TARGET_DIR") or "target")
-RELEASE = TARGET / os.environ.get("CARGO_BUILD_TARGET", "") / "release"
+OWN = TARGET / "program"
+RELEASE = pathlib.Path(os.environ.get("CARGO_BUILD_TARGET", ""), "release")
 
 
 @functools.lru_cache(maxsize=None)
@@ -42,7 +43,7 @@ def shared_library() -> pathlib.Path:
     chosen = os.environ.get("FRAMEFD_LIBRARY")
     if chosen:
         return there(pathlib.Path(chosen), "FRAMEFD_LIBRARY is no file")
-    built = RELEASE / "libframefd.so"
+    built = TARGET / RELEASE / "libframefd.so"
     wanted = "install Rust 1.88 or newer, or set FRAMEFD_LIBRARY to a libframefd.so"
     if shutil.which("cargo"):
         if subprocess.run([*BUILD, *KINDS], cwd=SOURCES).returncode != 0:
@@ -56,13 +57,14 @@ def program() -> pathlib.Path | None:
     chosen = os.environ.get("FRAMEFD_PROGRAM")
     if chosen:
         return there(pathlib.Path(chosen), "FRAMEFD_PROGRAM is no file")
-    built = RELEASE / "framefd"
     if os.environ.get("FRAMEFD_LIBRARY"):
         return None
     if shutil.which("cargo"):
-        if subprocess.run(BUILD_PROGRAM, cwd=SOURCES).returncode != 0:
+        command = [*BUILD_PROGRAM, "--target-dir", str(OWN)]
+        if subprocess.run(command, cwd=SOURCES).returncode != 0:
             raise SystemExit("error: cargo cannot build the framefd program")
-        return there(built, "cargo has not built the framefd program")
+        return there(OWN / RELEASE / "framefd", "cargo has not built the framefd program")
+    built = TARGET / RELEASE / "framefd"
     return built if built.is_file() else None
 
 

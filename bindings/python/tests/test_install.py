@@ -31,8 +31,8 @@ print(framefd.recv(read), framefd._native.lib._name, framefd.__file__)
 # called.
 CARGO = """#!/bin/sh
 echo "$PWD $*" >>{log}
-mkdir -p target/release && cp {library} target/release/libframefd.so
-case "$*" in *framefd-cli*) cp {program} target/release/framefd ;; esac
+mkdir -p target/release target/program/release && cp {library} target/release/libframefd.so
+case "$*" in *framefd-cli*) cp {program} target/program/release/framefd ;; esac
 """
 
 # In place of the program: some other one that is no script.
