@@ -5,21 +5,37 @@ use std::os::fd::BorrowedFd;
 
 use crate::error::{Error, ErrorKind, Result};
 
+// What fails is kept out of the functions that check: they are in every entry point.
+
 /// An invalid argument, in words.
+#[cold]
 pub fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Argument, detail)
 }
 
 #[cold]
-fn null(what: &str) -> Error {
+#[inline(never)]
+pub fn null(what: &str) -> Error {
     invalid(format!("{what} is NULL"))
+}
+
+#[cold]
+#[inline(never)]
+fn no_descriptor(fd: c_int) -> Error {
+    Error::new(ErrorKind::BadDescriptor, format!("{fd} is not a descriptor"))
+}
+
+#[cold]
+#[inline(never)]
+fn no_text(what: &str) -> Error {
+    invalid(format!("{what} is not UTF-8"))
 }
 
 /// The caller's descriptor, borrowed while the caller keeps it open.
 #[inline]
 pub fn descriptor(fd: c_int) -> Result<BorrowedFd<'static>> {
     if fd < 0 {
-        return Err(Error::new(ErrorKind::BadDescriptor, format!("{fd} is not a descriptor")));
+        return Err(no_descriptor(fd));
     }
     // SAFETY: not -1. The header makes keeping it open the caller's duty; should it be
     // closed, the kernel says EBADF and no memory is at stake.
@@ -43,6 +59,7 @@ pub unsafe fn bytes<'a>(bytes: *const u8, len: usize, what: &str) -> Result<&'a 
 }
 
 #[cold]
+#[inline(never)]
 fn no_bytes(bytes: *const u8, len: usize, what: &str) -> Error {
     invalid(if bytes.is_null() {
         format!("{what} is NULL, its length {len}")
@@ -77,7 +94,7 @@ pub unsafe fn optional_text<'a>(text: *const c_char, what: &str) -> Result<Optio
     }
     // SAFETY: not NULL, and the caller's promise.
     let text = unsafe { CStr::from_ptr(text) }.to_str();
-    text.map(Some).map_err(|_| invalid(format!("{what} is not UTF-8")))
+    text.map(Some).map_err(|_| no_text(what))
 }
 
 /// A C string in UTF-8.

@@ -177,6 +177,7 @@ impl ConnectionCell {
     }
 
     #[cold]
+    #[inline(never)]
     fn taken(&self) -> Error {
         if self.is_taken.load(Ordering::Acquire) {
             Error::new(ErrorKind::State, "its request is done, and the connection the server's")
@@ -225,6 +226,7 @@ impl Drop for Turn<'_> {
 }
 
 #[cold]
+#[inline(never)]
 fn is_streaming() -> Error {
     Error::new(ErrorKind::State, "a streamed command is running: see exec_finish()")
 }

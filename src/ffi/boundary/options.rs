@@ -107,8 +107,14 @@ pub fn time(milliseconds: i32, default: Option<Duration>, what: &str) -> Result<
         FRAME_NO_TIMEOUT => Ok(None),
         FRAME_DONT_WAIT => Ok(Some(Duration::ZERO)),
         1.. => Ok(Some(Duration::from_millis(u64::from(milliseconds.unsigned_abs())))),
-        _ => Err(invalid(format!("{what} is {milliseconds}"))),
+        _ => Err(no_time(milliseconds, what)),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn no_time(milliseconds: i32, what: &str) -> crate::Error {
+    invalid(format!("{what} is {milliseconds}"))
 }
 
 /// As a timeout parameter: the object's own timeout. As a member, 0 means the default.
@@ -122,7 +128,7 @@ pub fn parameter(milliseconds: i32, default: Option<Duration>) -> Result<Option<
         0.. => Ok(Some(Duration::from_millis(u64::from(milliseconds.unsigned_abs())))),
         -1 => Ok(None),
         FRAME_DEFAULT_TIMEOUT => Ok(default),
-        _ => Err(invalid(format!("timeout_ms is {milliseconds}"))),
+        _ => Err(no_time(milliseconds, "timeout_ms")),
     }
 }
 

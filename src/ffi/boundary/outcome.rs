@@ -1,5 +1,6 @@
 //! How a call ends: a count or a negative code, errno, and this thread's last error.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,8 @@ thread_local! {
 pub fn code(work: impl FnOnce() -> Result<()>) -> c_int {
     match caught(work) {
         Ok(Ok(())) => 0,
-        unusual => failed(unusual.map(Result::err)),
+        Ok(Err(error)) => failed(error),
+        Err(panic) => panicked(panic),
     }
 }
 
@@ -34,7 +36,8 @@ pub fn code_in_handler(work: impl FnOnce() -> Result<()>) -> c_int {
 pub fn small(work: impl FnOnce() -> Result<c_int>) -> c_int {
     match caught(work) {
         Ok(Ok(value)) => value,
-        unusual => failed(unusual.map(Result::err)),
+        Ok(Err(error)) => failed(error),
+        Err(panic) => panicked(panic),
     }
 }
 
@@ -43,7 +46,8 @@ pub fn small(work: impl FnOnce() -> Result<c_int>) -> c_int {
 pub fn count(work: impl FnOnce() -> Result<i64>) -> i64 {
     match caught(work) {
         Ok(Ok(value)) => value,
-        unusual => i64::from(failed(unusual.map(Result::err))),
+        Ok(Err(error)) => i64::from(failed(error)),
+        Err(panic) => i64::from(panicked(panic)),
     }
 }
 
@@ -53,32 +57,33 @@ pub fn value<T>(fallback: T, work: impl FnOnce() -> T) -> T {
     caught(work).unwrap_or(fallback)
 }
 
-/// The code of an error or a panic, which is stored as this thread's last error.
+/// The code of an error, which is stored as this thread's last one.
+#[cold]
+#[inline(never)]
+#[expect(clippy::needless_pass_by_value, reason = "as below")]
+fn failed(error: Error) -> c_int {
+    remember(&error);
+    error.kind().code()
+}
+
+/// The code of a panic, which is stored as this thread's last error.
 ///
 /// Nothing unwinds into C. Objects that a panic left half changed belong to the caller, who gets
 /// `FRAME_EPANIC`; this function does not use them again.
 #[cold]
 #[inline(never)]
-fn failed(outcome: std::thread::Result<Option<Error>>) -> c_int {
-    let error = match outcome {
-        Ok(Some(error)) => error,
-        Ok(None) => return 0,
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            Error::new(ErrorKind::Panic, text.unwrap_or_default())
-        }
-    };
-    remember(&error);
-    error.kind().code()
+#[expect(clippy::needless_pass_by_value, reason = "it is dropped here, and not at each call")]
+fn panicked(panic: Box<dyn Any + Send>) -> c_int {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    failed(Error::new(ErrorKind::Panic, text.unwrap_or_default()))
 }
 
 /// Silences the panic hook for this thread and this call: a panic is reported only by its code.
 #[inline]
 fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Once = Once::new();
     if !HOOK.is_completed() {
-        HOOK.call_once(pass_over_hook);
+        pass_over_hook();
     }
     // A callback of the caller may call the library again.
     let outer = IN_CALL.try_with(|in_call| in_call.replace(true)).unwrap_or(false);
@@ -87,14 +92,19 @@ fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     outcome
 }
 
+static HOOK: Once = Once::new();
+
 #[cold]
+#[inline(never)]
 fn pass_over_hook() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !IN_CALL.try_with(Cell::get).unwrap_or(false) {
-            print(info);
-        }
-    }));
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_CALL.try_with(Cell::get).unwrap_or(false) {
+                print(info);
+            }
+        }));
+    });
 }
 
 fn remember(error: &Error) {

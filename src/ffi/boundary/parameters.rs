@@ -312,7 +312,7 @@ impl<T: Copy> Value<T> {
 
     /// Fails for NULL.
     pub fn required(self, what: &str) -> Result<Value<T>> {
-        if self.0.is_null() { Err(invalid(format!("{what} is NULL"))) } else { Ok(self) }
+        if self.0.is_null() { Err(arguments::null(what)) } else { Ok(self) }
     }
 }
 
