@@ -149,13 +149,31 @@ impl<'fd> Sink<'fd> {
         self.write_beside(slices, None)
     }
 
-    /// The same, and reads `other` while it waits.
+    /// The same, and reads `other` while it waits. Most sends succeed at once, and those are done
+    /// here: after a system call each return from a function costs as much as many instructions.
+    #[inline]
     pub(crate) fn write_beside(
         &mut self,
         slices: &[IoSlice<'_>],
         other: Option<&mut dyn Meanwhile>,
     ) -> Result<usize> {
-        let sent = self.try_each_way(slices, other);
+        let may_block = other.is_none() && self.may_block();
+        match self.is_socket.then(|| self.send(slices, may_block)) {
+            Some(Ok(sent @ 1..)) => Ok(sent),
+            first => self.write_on(first, slices, other, may_block),
+        }
+    }
+
+    /// Goes on after the `first` attempt.
+    #[inline(never)]
+    fn write_on(
+        &mut self,
+        first: Option<Result<usize, Errno>>,
+        slices: &[IoSlice<'_>],
+        other: Option<&mut dyn Meanwhile>,
+        may_block: bool,
+    ) -> Result<usize> {
+        let sent = self.try_each_way(first, slices, other, may_block);
         match &self.interrupt {
             Some(interrupt) if sent.is_err() && interrupt.is_aborted() => interrupt.ask().and(sent),
             _ => sent,
@@ -164,18 +182,18 @@ impl<'fd> Sink<'fd> {
 
     fn try_each_way(
         &mut self,
+        mut first: Option<Result<usize, Errno>>,
         slices: &[IoSlice<'_>],
         mut other: Option<&mut dyn Meanwhile>,
+        may_block: bool,
     ) -> Result<usize> {
-        let may_block = other.is_none() && self.may_block();
         let mut until = None;
         loop {
-            let outcome = if self.is_socket {
-                self.send(slices, may_block)
-            } else if may_block {
-                with_blocked(|| rustix::io::writev(self.fd, slices))
-            } else {
-                self.write_in_step(slices, &mut other, &mut until)?
+            let outcome = match first.take() {
+                Some(outcome) => outcome,
+                None if self.is_socket => self.send(slices, may_block),
+                None if may_block => with_blocked(|| rustix::io::writev(self.fd, slices)),
+                None => self.write_in_step(slices, &mut other, &mut until)?,
             };
             match outcome {
                 Ok(0) => return Err(Error::new(ErrorKind::Io, "write took no bytes")),
@@ -198,6 +216,7 @@ impl<'fd> Sink<'fd> {
             && self.interrupt.as_ref().is_none_or(|interrupt| interrupt.lets_block(self.fd))
     }
 
+    #[inline]
     fn send(&self, slices: &[IoSlice<'_>], may_block: bool) -> Result<usize, Errno> {
         let mut flags = SendFlags::NOSIGNAL;
         flags.set(SendFlags::DONTWAIT, !may_block);

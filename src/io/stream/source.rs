@@ -147,11 +147,33 @@ impl<'fd> Source<'fd> {
         self.read_uninit(buf)
     }
 
+    /// Most reads of a socket that must not wait succeed at once, and those are done here: see
+    /// [`Sink::write_beside`](crate::io::stream::sink::Sink::write_beside).
+    #[inline]
     fn read_uninit(&mut self, buf: &mut [MaybeUninit<u8>]) -> Result<usize> {
+        let may_block = self.may_block();
+        let is_at_once = self.without_waiting == WithoutWaiting::Recv && !may_block;
+        match is_at_once.then(|| self.recv(buf)) {
+            Some(Ok(got @ 1..)) => {
+                self.mid_message = true;
+                Ok(got)
+            }
+            first => self.read_on(first, buf, may_block),
+        }
+    }
+
+    /// Goes on after the `first` attempt.
+    #[inline(never)]
+    fn read_on(
+        &mut self,
+        first: Option<Result<usize, Errno>>,
+        buf: &mut [MaybeUninit<u8>],
+        may_block: bool,
+    ) -> Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let got = self.try_each_way(buf);
+        let got = self.try_each_way(first, buf, may_block);
         match &self.interrupt {
             // An abort looks like the end of the stream, or like an error of it.
             Some(interrupt) if !matches!(got, Ok(1..)) && interrupt.is_aborted() => {
@@ -161,16 +183,20 @@ impl<'fd> Source<'fd> {
         }
     }
 
-    fn try_each_way(&mut self, buf: &mut [MaybeUninit<u8>]) -> Result<usize> {
-        let may_block = self.may_block();
+    fn try_each_way(
+        &mut self,
+        mut first: Option<Result<usize, Errno>>,
+        buf: &mut [MaybeUninit<u8>],
+        may_block: bool,
+    ) -> Result<usize> {
         let mut is_ready = false;
         loop {
-            let outcome = match self.without_waiting {
+            let outcome = match (first.take(), self.without_waiting) {
+                (Some(outcome), _) => outcome,
                 _ if may_block => self.read_waiting(buf),
-                WithoutWaiting::Nowait => self.read_nowait(buf),
-                WithoutWaiting::Recv => rustix::net::recv(self.fd, &mut *buf, RecvFlags::DONTWAIT)
-                    .map(|(got, _)| got.0.len()),
-                WithoutWaiting::Poll => {
+                (None, WithoutWaiting::Nowait) => self.read_nowait(buf),
+                (None, WithoutWaiting::Recv) => self.recv(buf),
+                (None, WithoutWaiting::Poll) => {
                     self.wait()?;
                     self.read_waiting(buf)
                 }
@@ -210,6 +236,12 @@ impl<'fd> Source<'fd> {
     #[inline]
     fn read_waiting(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
         rustix::io::read(self.fd, buf).map(|(got, _)| got.len())
+    }
+
+    #[inline]
+    fn recv(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+        let received = rustix::net::recv(self.fd, buf, RecvFlags::DONTWAIT);
+        received.map(|(got, _)| got.0.len())
     }
 
     fn read_nowait(&self, buf: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
