@@ -71,6 +71,12 @@ impl Text {
         unsafe { arguments::optional_text(self.0, what) }
     }
 
+    /// Whether it is this very text.
+    #[inline]
+    pub fn is(self, text: &[u8]) -> bool {
+        std::ptr::eq(self.0.cast(), text.as_ptr())
+    }
+
     /// UTF-8.
     #[inline]
     pub fn get<'a>(self, what: &str) -> Result<&'a str> {

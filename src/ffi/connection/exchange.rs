@@ -8,6 +8,7 @@ use crate::ffi::boundary::outcome::code;
 use crate::ffi::boundary::parameters::{Bytes, Handle, Out, Text};
 use crate::ffi::connection::FrameConnection;
 use crate::ffi::frame::FrameHandle;
+use crate::wire::message::OkReply;
 
 /// Sends a request and receives its reply, which repeats the request's id and has "status":"ok".
 ///
@@ -61,10 +62,15 @@ pub extern "C" fn frame_connection_reply(
     timeout_ms: c_int,
 ) -> c_int {
     code(|| {
-        let (request, c) = (request.get("request")?, c.get("c")?);
-        let (header, body) = (header.optional("header")?, body.get(body_len, "body")?);
-        let timeout = c.timeout(timeout_ms)?;
-        c.cell.send(|mut half| half.reply(request, header, body, timeout))
+        let c = c.get("c")?;
+        let asked = c.asked().filter(|asked| request.is(asked.text_with_nul()));
+        let header = header.optional("header")?;
+        let reply = match asked {
+            Some(asked) => OkReply::to(asked, header)?,
+            None => OkReply::new(request.get("request")?, header)?,
+        };
+        let (body, timeout) = (body.get(body_len, "body")?, c.timeout(timeout_ms)?);
+        c.cell.send(|mut half| half.queue_reply(&reply, body, timeout))
     })
 }
 

@@ -14,6 +14,7 @@ pub use receive::*;
 pub use send::*;
 
 use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::ffi::frame::{depth, format};
 use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::ops::frame::{Connection, ConnectionOptions, Ends};
+use crate::wire::json::header::Header;
 
 /// For frame_connection_options.flags: the connection owns the descriptors once
 /// frame_connection_new() has returned 0, and frame_connection_free() closes them.
@@ -148,6 +150,8 @@ pub struct FrameConnection {
     timeout: Option<Duration>,
     /// Set for the connection of a request that a server waits for.
     give_back: Mutex<Option<GiveBack>>,
+    /// The header of the request that a handler serves with it, which outlives it; or NULL.
+    asked: AtomicPtr<Header>,
 }
 
 /// Gives the connection of a request back: with what became of the request, and the text of the
@@ -161,7 +165,25 @@ impl FrameConnection {
         timeout: Option<Duration>,
     ) -> FrameConnection {
         let (cell, give_back) = (ConnectionCell::new(connection), Mutex::default());
-        FrameConnection { cell, timeout, give_back }
+        FrameConnection { cell, timeout, give_back, asked: AtomicPtr::default() }
+    }
+
+    /// For the time of one call of a handler, which is over before `asked` is.
+    #[cfg(feature = "serve")]
+    pub(in crate::ffi) fn of_request(
+        connection: Box<Connection<'static>>,
+        timeout: Option<Duration>,
+        asked: &Header,
+    ) -> FrameConnection {
+        let mut served = FrameConnection::new(connection, timeout);
+        served.asked = AtomicPtr::new(std::ptr::from_ref(asked).cast_mut());
+        served
+    }
+
+    /// The header of the request that a handler serves with it.
+    fn asked(&self) -> Option<&Header> {
+        // SAFETY: NULL, or a header that outlives this connection and that nobody changes.
+        unsafe { self.asked.load(Ordering::Relaxed).as_ref() }
     }
 
     /// The connection of a request, which its server gets back.
@@ -254,6 +276,9 @@ pub extern "C" fn frame_connection_new(
 
 impl Drop for FrameConnection {
     fn drop(&mut self) {
+        if self.give_back.get_mut().is_ok_and(|give_back| give_back.is_none()) {
+            return;
+        }
         // Without frame_server_done(): the client gets a reply all the same. If there is none to
         // give back, or a call is using it, there is nothing to be done here.
         let _ = self.give_back(Err(Error::new(ErrorKind::Canceled, "")), None);

@@ -189,7 +189,7 @@ impl Serve for Handler {
             }
             return Handled::Later(lent);
         }
-        let mut c = FrameConnection::new(connection, self.timeout);
+        let mut c = FrameConnection::of_request(connection, self.timeout, request.header);
         let code = hook::serve(self.function, self.context, &mut c, &view);
         Handled::Now(Left::new(c.cell.take().ok(), outcome_of(code)))
     }

@@ -18,7 +18,7 @@ use crate::wire::frame::decoder::{FrameView, Span};
 use crate::wire::json::header::Header;
 use crate::wire::memory::{copy, reserve};
 use crate::wire::message::exec::is_stream_request;
-use crate::wire::message::{self, ErrorReply};
+use crate::wire::message::{self, ErrorReply, OkReply};
 
 /// Receives messages. The unread rest of a body in pieces is dropped when the next message is
 /// received.
@@ -240,8 +240,20 @@ impl SendHalf<'_, '_> {
         body: &[u8],
         timeout: impl Into<Time>,
     ) -> Result<()> {
-        let reply = message::ok_reply(request, header)?;
-        self.queue(Some(&reply), body, timeout)
+        self.queue_reply(&OkReply::new(request, header)?, body, timeout)
+    }
+
+    /// Queues a reply.
+    pub(crate) fn queue_reply(
+        &mut self,
+        reply: &OkReply<'_>,
+        body: &[u8],
+        timeout: impl Into<Time>,
+    ) -> Result<()> {
+        self.shared.check()?;
+        let mut time = timeout.into();
+        let other = meanwhile(self.receiving.as_deref_mut());
+        self.sending.queue_reply(reply, body, other, &mut time)
     }
 
     /// Queues the error reply to a request: the reply code for `kind`, and a message for people.

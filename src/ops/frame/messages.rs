@@ -356,6 +356,7 @@ impl<'fd> Connection<'fd> {
     }
 
     /// Writes queued bytes without a wait; returns the number of bytes on the wire.
+    #[inline]
     pub(crate) fn try_flush(&mut self) -> Result<u64> {
         let before = self.sending.written();
         match self.sending.flush(None, &mut Deadline::PAST.into()) {

@@ -234,20 +234,23 @@ impl<'fd> Receiving<'fd> {
     /// input for a command that has ended, is dropped.
     pub(super) fn ahead(&mut self) -> Result<Ahead> {
         self.check()?;
+        if self.taken_in.is_empty() && self.decoder.is_between() {
+            return Ok(Ahead::Nothing);
+        }
         self.decode_taken_in()?;
         loop {
             self.decoder.body(usize::MAX);
             if self.left() > 0 {
                 return Ok(Ahead::Rest);
             }
-            let Some((text, data_size)) = self.decoder.peek()? else {
+            let Some((text, known)) = self.decoder.peek()? else {
                 let is_empty = self.decoder.rest().is_empty();
                 return Ok(if is_empty { Ahead::Nothing } else { Ahead::Part });
             };
-            let header = Header::checked(text, data_size)?;
+            let header = Header::checked(text, known)?;
             if !(self.drops_late_input && is_late_input(&header)) {
                 self.drops_late_input = false;
-                return Ok(Ahead::Header(header, data_size.unwrap_or(0)));
+                return Ok(Ahead::Header(header, known.data_size.unwrap_or(0)));
             }
             self.decoder.next_header_span()?;
         }
@@ -679,6 +682,9 @@ impl<'fd> Receiving<'fd> {
         Ok(())
     }
 
+    /// See [`Sink::write_beside`](crate::io::stream::sink::Sink::write_beside).
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn read_more(&mut self, time: &mut Time) -> Result<usize> {
         self.fail_if_over()?;
         let (is_exact, width) = (self.is_exact, self.prefix_width());

@@ -13,6 +13,7 @@ use crate::io::wait::Interrupt;
 use crate::limits;
 use crate::wire::frame::head::{Head, MORE_THAN_KEYS};
 use crate::wire::frame::queue::{Format, Queue};
+use crate::wire::message::OkReply;
 use crate::wire::seal::record::Sealer;
 
 /// Outcome of a message that was accepted.
@@ -155,11 +156,8 @@ impl<'fd> Sending<'fd> {
         other: Option<&mut dyn Meanwhile>,
         time: &mut Time,
     ) -> Result<()> {
-        let len = header.map_or(0, str::len) + body.len() + MORE_THAN_KEYS;
-        let gathered = self.queue.len() + len;
-        let fits = gathered as u64 <= self.max_queue;
-        // If there was no room, not every further message tries to write.
-        if fits && gathered <= self.left_over + limits::WRITE_BEHIND {
+        let (fits, gathers) = self.room_for(header.map_or(0, str::len) + body.len());
+        if gathers {
             self.check_message()?;
             match (self.format, header) {
                 (Format::Frames, _) => {
@@ -172,10 +170,51 @@ impl<'fd> Sending<'fd> {
                 _ => {}
             }
         }
+        self.queue_late(header, body, fits, other, time)
+    }
+
+    /// Queues a message that is too large to be gathered, or for which there is no room.
+    #[inline(never)]
+    fn queue_late(
+        &mut self,
+        header: Option<&str>,
+        body: &[u8],
+        fits: bool,
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<()> {
         // Nobody in a server waits for a peer that does not read, as long as the queue has room.
         let mut at_once = Deadline::PAST.into();
         let time = if self.stall.is_some() && fits { &mut at_once } else { time };
         self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
+    }
+
+    /// As [`queue`](Self::queue), for a reply.
+    pub(super) fn queue_reply(
+        &mut self,
+        reply: &OkReply<'_>,
+        body: &[u8],
+        other: Option<&mut dyn Meanwhile>,
+        time: &mut Time,
+    ) -> Result<()> {
+        let keys = reply.pieces();
+        let keys_len: usize = keys.iter().map(|piece| piece.len()).sum();
+        let (fits, gathers) = self.room_for(keys_len + body.len());
+        if gathers && self.format == Format::Frames {
+            self.check_message()?;
+            return self.queue.append_checked(keys, body, self.max_header);
+        }
+        self.queue_late(Some(&reply.text()), body, fits, other, time)
+    }
+
+    /// Whether a message with as many bytes of header and body fits into the queue, and whether it
+    /// is gathered there with others.
+    #[inline]
+    fn room_for(&self, len: usize) -> (bool, bool) {
+        let gathered = self.queue.len() + len + MORE_THAN_KEYS;
+        let fits = gathered as u64 <= self.max_queue;
+        // If there was no room, not every further message tries to write.
+        (fits, fits && gathered <= self.left_over + limits::WRITE_BEHIND)
     }
 
     /// Queues a frame without a body, however much is queued.
@@ -333,6 +372,7 @@ impl<'fd> Sending<'fd> {
     }
 
     /// Writes all queued bytes.
+    #[inline]
     pub(super) fn flush(
         &mut self,
         other: Option<&mut dyn Meanwhile>,
@@ -488,13 +528,18 @@ impl<'fd> Sending<'fd> {
             let detail = "the connection has no descriptor to write to";
             return Err(Error::new(ErrorKind::BadDescriptor, detail));
         };
+        let time_limit = time.time_limit().within(self.stall);
         let mut all: [&[u8]; MAX_PIECES] = [&[]; MAX_PIECES];
         let mut count = 0;
-        for piece in self.queue.pieces().iter().chain(pieces).filter(|piece| !piece.is_empty()) {
-            all[count] = piece;
-            count += 1;
+        if let (Some(only), []) = (self.queue.only_piece(), pieces) {
+            (all[0], count) = (only, 1);
+        } else {
+            for piece in self.queue.pieces().iter().chain(pieces).filter(|piece| !piece.is_empty())
+            {
+                all[count] = piece;
+                count += 1;
+            }
         }
-        let time_limit = time.time_limit().within(self.stall);
         let sent = sink.write_beside(&all[..count], other, time_limit);
         let sent = sent.inspect_err(|error| {
             if !is_resumable(error) {
@@ -522,9 +567,14 @@ impl<'fd> Sending<'fd> {
     fn check(&self) -> Result<()> {
         match &self.failed {
             None => Ok(()),
-            Some(cause) => Err(Error::new(ErrorKind::Broken, cause.to_string())),
+            Some(cause) => Err(broken(cause)),
         }
     }
+}
+
+#[cold]
+fn broken(cause: &Error) -> Error {
+    Error::new(ErrorKind::Broken, cause.to_string())
 }
 
 /// A message up to this size is written in one piece.

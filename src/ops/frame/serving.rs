@@ -1,18 +1,20 @@
 //! A connection in a server's loop: steps that never wait.
 
 use super::connection::Connection;
-use super::message::Body;
 use super::receiving::Ahead;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::{Deadline, Time};
 use crate::limits;
-use crate::wire::message::ErrorReply;
+use crate::wire::memory::reserve;
+use crate::wire::message::{ErrorReply, OkReply};
 
 /// Buffers that a connection has while it is served. The next one gets them.
 #[derive(Default)]
 pub(crate) struct Buffers {
     read: Vec<u8>,
     written: Vec<u8>,
+    /// For the body of a request, while its handler runs.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Buffers {
@@ -40,10 +42,22 @@ impl Connection<'_> {
         self.receiving.read_there(&mut at_once())
     }
 
-    /// Takes the next message if all of it was received, and returns its body.
-    pub(crate) fn body_there(&mut self) -> Result<Option<Body>> {
+    /// Takes the next message if all of it was received. Its body is then in `memory`, from the
+    /// position that it returns to the end.
+    pub(crate) fn body_there(&mut self, memory: &mut Vec<u8>) -> Result<Option<usize>> {
         let Some(span) = self.receiving.next_there()? else { return Ok(None) };
-        self.receiving.owned_body(&span).map(Some)
+        let decoder = self.receiving.decoder();
+        if let Some(own) = decoder.take_buffer(&span)? {
+            *memory = own;
+            return Ok(Some(span.body.start));
+        }
+        let body = &decoder.buffer()[span.body];
+        memory.clear();
+        if memory.capacity() < body.len() {
+            reserve(memory, body.len())?;
+        }
+        memory.extend_from_slice(body);
+        Ok(Some(0))
     }
 
     /// Takes the header of the next message, which was received.
@@ -76,15 +90,24 @@ impl Connection<'_> {
         self.sending.written()
     }
 
-    /// Is served with these buffers.
-    pub(crate) fn adopt(&mut self, buffers: Buffers) {
+    /// Is served with these buffers; returns that for a body.
+    pub(crate) fn adopt(&mut self, buffers: Buffers) -> Vec<u8> {
         self.receiving.decoder().adopt(buffers.read);
         self.sending.adopt(buffers.written);
+        buffers.body
     }
 
-    /// Frees the buffers that are empty, but those that it returns.
-    pub(crate) fn give_back(&mut self) -> Buffers {
-        Buffers { read: self.receiving.give_back(), written: self.sending.give_back() }
+    /// Frees the buffers that are empty, but those that it returns, and a large `body`.
+    pub(crate) fn give_back(&mut self, mut body: Vec<u8>) -> Buffers {
+        if body.capacity() > limits::READ_AHEAD_MIN {
+            body = Vec::new();
+        }
+        Buffers { read: self.receiving.give_back(), written: self.sending.give_back(), body }
+    }
+
+    /// Queues a reply without a body.
+    pub(crate) fn queue_reply(&mut self, reply: &OkReply<'_>) -> Result<()> {
+        self.send_half().queue_reply(reply, &[], at_once())
     }
 
     /// Queues an error reply to what has no readable `id`, even if receiving has broken the

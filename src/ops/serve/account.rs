@@ -12,19 +12,16 @@ use crate::error::ErrorKind;
 use crate::io::signal;
 use crate::ops::frame::{Client, Connection};
 use crate::wire::frame::head::PREFIX_SIZE;
+use crate::wire::json::header::Header;
 use crate::wire::message::exec::ExecReply;
 use crate::wire::message::file::FileName;
 
 impl Peer {
     /// A request begins: its header has come.
-    pub(super) fn open(&mut self, common: &Common) {
+    pub(super) fn open(&mut self, common: &Common, header: &Header) {
         self.is_open = true;
-        let (Some(audit), Some(connection), Some((header, _))) =
-            (&mut self.audit, &self.connection, &self.ahead)
-        else {
-            return;
-        };
-        let cmd = header.string("cmd").unwrap_or_default();
+        let (Some(audit), Some(connection)) = (&mut self.audit, &self.connection) else { return };
+        let cmd = header.cmd().unwrap_or_default();
         let what = match common.services().get(&cmd) {
             Some(Service::File) => FileName::in_request(header).map_or(Noted::Nothing, Noted::File),
             _ => Noted::Nothing,

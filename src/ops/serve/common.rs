@@ -38,6 +38,11 @@ impl Common {
         self.services.get_or_init(Services::default)
     }
 
+    /// Whether it is known what is served.
+    pub(super) fn has_services(&self) -> bool {
+        self.services.get().is_some()
+    }
+
     pub(super) fn set_services(&self, services: Services) {
         let _ = self.services.set(services);
     }

@@ -32,26 +32,32 @@ impl Engine {
 
     /// One turn; [`ErrorKind::TimedOut`] if there was nothing to do, [`ErrorKind::Closed`] once
     /// the server has stopped.
-    pub(super) fn step(self: &Arc<Engine>, timeout: Option<Duration>) -> Result<()> {
+    pub(super) fn step(
+        self: &Arc<Engine>,
+        timeout: Option<Duration>,
+        tokens: &mut Vec<Token>,
+    ) -> Result<()> {
         let stopped = || Err(Error::new(ErrorKind::Closed, "the server has stopped"));
         if self.is_over() {
             return stopped();
         }
-        let mut tokens = Vec::new();
+        tokens.clear();
         match &self.common.options.interrupted {
             Some(interrupted) if timeout != Some(Duration::ZERO) => {
-                self.wait_and_ask(&mut tokens, timeout, interrupted)?;
+                self.wait_and_ask(tokens, timeout, interrupted)?;
             }
-            _ => self.control.wait::<EVENTS>(&mut tokens, timeout)?,
+            _ => self.control.wait::<EVENTS>(tokens, timeout)?,
         }
-        for &token in &tokens {
+        let mut clock = None;
+        for &token in &*tokens {
+            let before = clock.take();
             match token {
                 STOP => self.on_stop(),
                 TIMER => self.on_time(),
                 listener if listener & LISTENER != 0 => {
                     self.accept(usize::try_from(listener & !LISTENER).unwrap_or(usize::MAX), BATCH);
                 }
-                connection => self.on_event(connection),
+                connection => clock = self.on_event(connection, before),
             }
         }
         if self.common.is_draining() && self.is_done() {

@@ -34,7 +34,7 @@ use crate::io::process::fork::Origin;
 use crate::io::process::orphans::Orphans;
 use crate::io::wait::Hook;
 use crate::limits;
-use crate::ops::frame::{Buffers, Connection, ConnectionOptions, Ends};
+use crate::ops::frame::{Connection, ConnectionOptions, Ends};
 
 pub(super) struct Engine {
     pub(super) common: Common,
@@ -56,8 +56,6 @@ pub(super) struct Engine {
     pub(super) is_over: AtomicBool,
     pub(super) is_paused: AtomicBool,
     pub(super) orphans: Mutex<Orphans>,
-    /// Of connections that were served, for the next ones.
-    buffers: Mutex<Vec<Buffers>>,
 }
 
 impl Engine {
@@ -89,7 +87,6 @@ impl Engine {
             is_over: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             orphans: Mutex::default(),
-            buffers: Mutex::default(),
             common,
         })
     }
@@ -176,7 +173,7 @@ impl Engine {
         let access = &self.common.options.access;
         let needs_key = access.ring.is_some();
         let is_wrong_user = !access.admits(&connection.client());
-        let (token, evicted, refused) = {
+        let (token, buffers, evicted, refused) = {
             let mut table = locked(&self.table);
             let is_one_too_many = table.count() - table.pending() >= limits.max_connections;
             let is_pending = needs_key || is_wrong_user || is_one_too_many;
@@ -187,7 +184,8 @@ impl Engine {
                 (false, true) => Some(Refused::TooMany),
                 (false, false) => None,
             };
-            (table.insert(connection.handle(), is_pending), evicted, refused)
+            let token = table.insert(connection.handle(), is_pending);
+            (token, table.lend(), evicted, refused)
         };
         add(&self.common.counts.connections, 1);
         add(&self.common.counts.connections_now, 1);
@@ -210,7 +208,7 @@ impl Engine {
             let text = format_args!("{}: refused: its user may not use the server", peer.who());
             self.common.log.line(Level::Warning, text);
         }
-        self.lend_buffers(&mut peer);
+        peer.adopt(buffers);
         let next = peer.begin(&self.common);
         self.proceed(token, peer, next);
     }
@@ -259,7 +257,7 @@ impl Engine {
             match tokens.first() {
                 Some(&QUIT) => return,
                 Some(&token) => {
-                    self.on_event(token);
+                    self.on_event(token, None);
                     if !self.is_here() {
                         return; // a handler has forked, and this is the child
                     }
@@ -270,22 +268,33 @@ impl Engine {
         }
     }
 
-    /// An event of a connection.
-    pub(super) fn on_event(self: &Arc<Engine>, token: Token) {
-        // It may have been closed since.
-        let Some(kept) = locked(&self.table).call(token) else { return };
+    /// An event of a connection. `clock` is the time, and so is what it returns, if that was looked
+    /// at just before.
+    pub(super) fn on_event(
+        self: &Arc<Engine>,
+        token: Token,
+        clock: Option<Instant>,
+    ) -> Option<Instant> {
+        let (kept, buffers) = {
+            let mut table = locked(&self.table);
+            // It may have been closed since.
+            let Some(kept) = table.call(token) else { return clock };
+            (kept, table.lend())
+        };
         let mut peer = kept.wake(&self.common);
-        self.lend_buffers(&mut peer);
-        let next = self.turn(&mut peer);
-        if self.is_here() {
-            self.work(token, peer, next);
-        } else {
+        peer.adopt(buffers);
+        let next = self.turn(&mut peer, clock);
+        if !self.is_here() {
             Box::leak(peer);
+            return None;
         }
+        let clock = matches!(next, Next::Wait(..)).then(|| peer.clock()).flatten();
+        self.work(token, peer, next);
+        clock
     }
 
-    fn turn(&self, peer: &mut Peer) -> Next {
-        catch_unwind(AssertUnwindSafe(|| peer.turn(&self.common))).unwrap_or(Next::Close)
+    fn turn(&self, peer: &mut Peer, clock: Option<Instant>) -> Next {
+        catch_unwind(AssertUnwindSafe(|| peer.turn(&self.common, clock))).unwrap_or(Next::Close)
     }
 
     /// Does what is next, and everything after that.
@@ -295,7 +304,7 @@ impl Engine {
             let Next::Run(lane) = next else {
                 let Some(called) = self.try_proceed(token, peer, next) else { return };
                 peer = called;
-                next = self.turn(&mut peer);
+                next = self.turn(&mut peer, None);
                 continue;
             };
             let entered = {
@@ -332,7 +341,7 @@ impl Engine {
                 peer.conclude(&self.common, Some(ErrorKind::Panic));
             }
             next = locked(&self.lanes).leave(lane);
-            let after = if ran.is_ok() { self.turn(&mut peer) } else { Next::Close };
+            let after = if ran.is_ok() { self.turn(&mut peer, None) } else { Next::Close };
             // Others wait for the place, and for this thread.
             let after = if let Next::Run(_) = after { peer.give_way(&self.common) } else { after };
             self.proceed(token, peer, after);
@@ -416,7 +425,7 @@ impl Engine {
         interest: Interest,
         due: Instant,
     ) -> Option<Box<Peer>> {
-        self.keep_buffers(&mut peer);
+        let buffers = peer.give_back();
         let armed = match (peer.fd(), peer.armed.replace(interest)) {
             (None, _) => Err(Error::new(ErrorKind::State, "it has no descriptor")),
             (Some(fd), None) => self.poller().add(fd, token, interest),
@@ -434,6 +443,7 @@ impl Engine {
             if self.ends_now() { Parked::Doomed(kept) } else { table.park(token, kept, due) };
         match parked {
             Parked::Here { is_first } => {
+                table.keep(buffers);
                 if is_first {
                     self.timer.set(table.first_time());
                 }
@@ -441,7 +451,9 @@ impl Engine {
             }
             Parked::Called(kept) => {
                 drop(table);
-                Some(kept.wake(&self.common))
+                let mut peer = kept.wake(&self.common);
+                peer.adopt(buffers);
+                Some(peer)
             }
             Parked::Doomed(kept) => {
                 drop(table);
@@ -451,28 +463,8 @@ impl Engine {
         }
     }
 
-    /// Gives a connection that is to be served the buffers of another one.
-    fn lend_buffers(&self, peer: &mut Peer) {
-        let Some(connection) = &mut peer.connection else { return };
-        if let Some(buffers) = locked(&self.buffers).pop() {
-            connection.adopt(buffers);
-        }
-    }
-
-    /// Keeps the buffers of a connection that was served.
-    fn keep_buffers(&self, peer: &mut Peer) {
-        let Some(connection) = &mut peer.connection else { return };
-        let buffers = connection.give_back();
-        if buffers.are_usual() {
-            let mut kept = locked(&self.buffers);
-            if kept.len() < BUFFERS {
-                kept.push(buffers);
-            }
-        }
-    }
-
     pub(super) fn close(&self, token: Token, mut peer: Box<Peer>) {
-        self.keep_buffers(&mut peer);
+        let buffers = peer.give_back();
         let why = if self.ends_now() { ErrorKind::Aborted } else { ErrorKind::Closed };
         peer.conclude(&self.common, Some(why));
         peer.count_bytes(&self.common);
@@ -484,6 +476,7 @@ impl Engine {
         drop(peer);
         let count = {
             let mut table = locked(&self.table);
+            table.keep(buffers);
             table.remove(token);
             table.count()
         };
@@ -496,7 +489,5 @@ impl Engine {
     }
 }
 
-/// Pairs of buffers that are kept: those of as many threads.
-const BUFFERS: usize = 16;
 /// How long a thread is kept that was started for a request that took long.
 const SPARE: Duration = Duration::from_secs(10);

@@ -133,7 +133,9 @@ counters! {
 
 /// Adds to a counter.
 pub(super) fn add(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
+    if more > 0 {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 /// Takes one from a counter of what exists.

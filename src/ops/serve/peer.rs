@@ -15,10 +15,11 @@ use crate::io::poller::{Interest, is_readable};
 use crate::io::stream::address;
 use crate::limits;
 use crate::ops::exec;
-use crate::ops::frame::{Ahead, Client, Connection};
+use crate::ops::frame::{Ahead, Buffers, Client, Connection};
 use crate::wire::auth::KeyId;
 use crate::wire::escape;
 use crate::wire::json::header::Header;
+use crate::wire::message::OkReply;
 
 /// What happens to a connection next.
 #[derive(Clone, Copy)]
@@ -120,6 +121,8 @@ pub(super) struct Peer {
     /// A request that was not taken yet, and the length of its body.
     pub(super) ahead: Option<(Header, u64)>,
     pub(super) pending: Option<Box<Pending>>,
+    /// Memory for the body of a request.
+    body: Vec<u8>,
     /// What is missing for the next step.
     missing: Waits,
     pub(super) waits: Waits,
@@ -168,6 +171,7 @@ impl Peer {
             has_ended: false,
             ahead: None,
             pending: None,
+            body: Vec::new(),
             missing: Waits::Request,
             waits: Waits::Nothing,
             since: now,
@@ -182,6 +186,19 @@ impl Peer {
             counted: 0,
             audit,
         }
+    }
+
+    /// Is served with these buffers.
+    pub(super) fn adopt(&mut self, buffers: Option<Buffers>) {
+        if let (Some(connection), Some(buffers)) = (&mut self.connection, buffers) {
+            self.body = connection.adopt(buffers);
+        }
+    }
+
+    /// Gives its buffers back, if they are worth keeping.
+    pub(super) fn give_back(&mut self) -> Option<Buffers> {
+        let buffers = self.connection.as_mut()?.give_back(std::mem::take(&mut self.body));
+        buffers.are_usual().then_some(buffers)
     }
 
     /// Its descriptor.
@@ -202,8 +219,15 @@ impl Peer {
         self.prove(common)
     }
 
-    /// Everything that can be done now, without waiting for the peer.
-    pub(super) fn turn(&mut self, common: &Common) -> Next {
+    /// When it last looked at the clock, if it serves requests.
+    pub(super) fn clock(&self) -> Option<Instant> {
+        (self.is_authenticated && !self.is_ending).then_some(self.clock)
+    }
+
+    /// Everything that can be done now, without waiting for the peer. `clock` is the time, if that
+    /// is known.
+    pub(super) fn turn(&mut self, common: &Common, clock: Option<Instant>) -> Next {
+        self.clock = clock.unwrap_or_else(Instant::now);
         if self.is_ending {
             return self.end(common);
         }
@@ -264,7 +288,6 @@ impl Peer {
     /// Serves the requests that one read brings, and writes their replies together.
     fn serve(&mut self, common: &Common) -> Result<Next> {
         let (mut has_read, mut got) = (self.has_ended, 0);
-        self.clock = Instant::now();
         self.turn = self.clock;
         loop {
             let connection = self.connection.as_mut().ok_or_else(lost)?;
@@ -274,24 +297,11 @@ impl Peer {
                     return Ok(self.wait(common, Instant::now(), Waits::Room, false));
                 }
             }
-            if self.ahead.is_none() {
-                self.ahead = match connection.ahead()? {
-                    Ahead::Header(header, len) => Some((header, len)),
-                    what => {
-                        self.missing = match what {
-                            Ahead::Part => Waits::Header,
-                            Ahead::Rest => Waits::Rest,
-                            _ => Waits::Request,
-                        };
-                        None
-                    }
-                };
-                if self.ahead.is_some() {
-                    self.open(common);
-                }
-            }
-            if self.ahead.is_some() {
-                match self.dispatch(common)? {
+            // It stays where it is: most requests are served at once.
+            let ahead =
+                if self.ahead.is_some() { self.ahead.take() } else { self.look_ahead(common)? };
+            if let Some((header, body_len)) = ahead {
+                match self.dispatch(common, header, body_len)? {
                     Dispatched::Incomplete => self.missing = Waits::Body,
                     next => match self.served(common, &next)? {
                         Some(next) => return Ok(next),
@@ -318,6 +328,21 @@ impl Peer {
             }
             return self.pause(common, got > 0);
         }
+    }
+
+    /// The next request, if its header has come.
+    fn look_ahead(&mut self, common: &Common) -> Result<Option<(Header, u64)>> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        self.missing = match connection.ahead()? {
+            Ahead::Header(header, len) => {
+                self.open(common, &header);
+                return Ok(Some((header, len)));
+            }
+            Ahead::Part => Waits::Header,
+            Ahead::Rest => Waits::Rest,
+            Ahead::Nothing => Waits::Request,
+        };
+        Ok(None)
     }
 
     /// Reads once; the number of bytes.
@@ -386,12 +411,8 @@ impl Peer {
     }
 
     /// Serves the request that is ahead.
-    fn dispatch(&mut self, common: &Common) -> Result<Dispatched> {
-        let (Some((header, body_len)), Some(connection)) =
-            (self.ahead.take(), self.connection.as_mut())
-        else {
-            return Err(lost());
-        };
+    fn dispatch(&mut self, common: &Common, header: Header, body_len: u64) -> Result<Dispatched> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
         match self.refused {
             None => {}
             Some(Refused::TooMany) => {
@@ -403,7 +424,7 @@ impl Peer {
                 return self.refuse(common, &header, ErrorKind::Denied, detail);
             }
         }
-        let cmd = match header.string("cmd") {
+        let cmd = match header.cmd() {
             Ok(cmd) => cmd,
             Err(error) => return self.refuse(common, &header, error.kind(), error.detail()),
         };
@@ -421,7 +442,7 @@ impl Peer {
             Some(Service::Hello) => {
                 connection.take_header()?;
                 let hello = &common.services().hello;
-                connection.reply(header.text(), Some(hello), &[], Duration::ZERO)?;
+                connection.queue_reply(&OkReply::to(&header, Some(hello))?)?;
                 self.conclude(common, None);
             }
             Some(Service::Handler(handler, BodyMode::Streamed)) => {
@@ -433,11 +454,14 @@ impl Peer {
                     let detail = format!("a body of {body_len} bytes");
                     return self.refuse(common, &header, ErrorKind::TooBig, &detail);
                 }
-                let Some(body) = connection.body_there()? else {
+                let Some(start) = connection.body_there(&mut self.body)? else {
                     self.ahead = Some((header, body_len));
                     return Ok(Dispatched::Incomplete);
                 };
-                return self.handle(common, &**handler, header, &body);
+                let body = std::mem::take(&mut self.body);
+                let dispatched = self.handle(common, &**handler, header, &body[start..]);
+                self.body = body;
+                return dispatched;
             }
         }
         Ok(Dispatched::Served)
@@ -457,24 +481,24 @@ impl Peer {
             connection.try_flush()?;
         }
         let (accepted, fd) = (connection.accepted(), connection.read_fd());
-        let request = Handed { header, accepted, fd };
         let counted = common.count_request();
         let client = fd.map_or_else(Client::default, Client::at);
         let key = common.options.access.ring.is_some().then_some(&self.key);
-        let asked = Request { header: &request.header, body, client: client.with_key(key) };
+        let asked = Request { header: &header, body, client: client.with_key(key) };
         let outcome = handler.serve(connection, &asked);
         drop(counted);
         let left = match outcome {
             Handled::Now(left) => left,
             Handled::Later(lent) => {
                 let Some(back) = lent.left() else {
+                    let request = Handed { header, accepted, fd };
                     self.pending = Some(Box::new(Pending { lent, request }));
                     return Ok(Dispatched::Later);
                 };
                 back
             }
         };
-        self.answer(common, &request, left)?;
+        self.answer(common, &header, accepted, left)?;
         let before = std::mem::replace(&mut self.clock, Instant::now());
         // The replies before it do not wait for a handler that takes long.
         if let Some(connection) = &mut self.connection
@@ -491,7 +515,7 @@ impl Peer {
     }
 
     fn try_resume(&mut self, common: &Common, request: &Handed, left: Left) -> Result<Next> {
-        self.answer(common, request, left)?;
+        self.answer(common, &request.header, request.accepted, left)?;
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         connection.try_flush()?;
         if let Some(next) = self.served(common, &Dispatched::Served)? {
@@ -503,15 +527,21 @@ impl Peer {
         Ok(if self.holds { next.at_once() } else { next })
     }
 
-    /// Makes sure that a request gets a reply.
-    fn answer(&mut self, common: &Common, request: &Handed, left: Left) -> Result<()> {
-        let header = &request.header;
+    /// Makes sure that a request gets a reply: none was sent if as many bytes are `accepted` as
+    /// before.
+    fn answer(
+        &mut self,
+        common: &Common,
+        header: &Header,
+        accepted: u64,
+        left: Left,
+    ) -> Result<()> {
         self.connection = left.connection;
         let Some(connection) = self.connection.as_mut() else {
             self.conclude(common, left.outcome.err().map(|error| error.kind()));
             return Err(lost());
         };
-        let is_answered = connection.accepted() != request.accepted;
+        let is_answered = connection.accepted() != accepted;
         let outcome = left.outcome;
         let outcome = outcome.and_then(|()| match connection.to_send() {
             0 => Ok(()),
@@ -522,7 +552,7 @@ impl Peer {
         let error = outcome.as_ref().err().map(Error::kind);
         match outcome {
             Ok(()) if is_answered => {}
-            Ok(()) => connection.reply(header.text(), None, &[], Duration::ZERO)?,
+            Ok(()) => connection.queue_reply(&OkReply::to(header, None)?)?,
             Err(error) => {
                 let (kind, text) = (error.kind(), left.message.unwrap_or(error.to_string()));
                 if is_answered {

@@ -20,6 +20,7 @@ use super::service::{
 use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::fs::root::Root;
+use crate::io::poller::Token;
 use crate::ops::frame::Connection;
 
 /// A server. Everything is off until it is added.
@@ -30,8 +31,8 @@ pub struct Server {
     engine: Arc<Engine>,
     /// Until the first turn.
     services: Mutex<Option<Services>>,
-    /// Held during a turn.
-    turn: Mutex<()>,
+    /// Held during a turn, with the events that it serves.
+    turn: Mutex<Vec<Token>>,
 }
 
 /// Stops a server, from any thread and from a signal handler.
@@ -66,7 +67,7 @@ impl Server {
         Ok(Server {
             engine: Arc::new(Engine::new(options)?),
             services: Mutex::new(Some(services)),
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
         })
     }
 
@@ -195,7 +196,7 @@ impl Server {
     /// stopped. [`ErrorKind::Busy`]: another thread is in a turn, or a handler calls this.
     pub fn step(&self, timeout: Option<Duration>) -> Result<()> {
         self.check_process()?;
-        let _turn = match self.turn.try_lock() {
+        let mut turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
             Err(TryLockError::WouldBlock) => {
@@ -204,7 +205,7 @@ impl Server {
         };
         let was_over = self.engine.is_over();
         self.start()?;
-        let stepped = self.engine.step(timeout);
+        let stepped = self.engine.step(timeout, &mut turn);
         if !was_over && self.engine.is_over() {
             self.finish();
         }
@@ -213,7 +214,9 @@ impl Server {
 
     /// Fixes what it serves, and starts the threads.
     fn start(&self) -> Result<()> {
-        if let Some(mut services) = locked(&self.services).take() {
+        if !self.engine.common.has_services()
+            && let Some(mut services) = locked(&self.services).take()
+        {
             services.finish(&self.engine.common.options.limits);
             self.engine.common.set_services(services);
             self.engine.common.log.line(Level::Info, format_args!("serving"));

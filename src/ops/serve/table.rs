@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::resting::Kept;
 use crate::io::poller::Token;
 use crate::limits;
-use crate::ops::frame::Handle;
+use crate::ops::frame::{Buffers, Handle};
 
 /// All connections.
 #[derive(Default)]
@@ -31,6 +31,8 @@ pub(super) struct Table {
     pub(super) resume: Option<Instant>,
     /// When a server that stops ends what still runs, or waits for that no longer.
     pub(super) end: Option<Instant>,
+    /// Of connections that were served, for the next ones.
+    buffers: Vec<Buffers>,
 }
 
 struct Slot {
@@ -101,6 +103,18 @@ impl Table {
             self.pending += 1;
         }
         token
+    }
+
+    /// Buffers for a connection that is to be served.
+    pub(super) fn lend(&mut self) -> Option<Buffers> {
+        self.buffers.pop()
+    }
+
+    /// Keeps the buffers of a connection that was served.
+    pub(super) fn keep(&mut self, buffers: Option<Buffers>) {
+        if self.buffers.len() < BUFFERS {
+            self.buffers.extend(buffers);
+        }
     }
 
     fn slot(&mut self, token: Token) -> Option<&mut Slot> {
@@ -267,6 +281,8 @@ fn token_of(index: usize, slot: &Slot) -> Token {
     Token::from(slot.generation) << 32 | index as Token
 }
 
+/// Buffers that are kept: those of as many threads.
+const BUFFERS: usize = 16;
 /// The shortest time between two looks at all connections.
 const SCANS: Duration = Duration::from_millis(5);
 /// Connections that are put to rest in one look, during which other threads wait.

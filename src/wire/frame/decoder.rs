@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::wire::frame::head::PREFIX_SIZE;
 use crate::wire::frame::packet::{PrefixFormat, check_size, header_length};
-use crate::wire::json::header::read_data_size;
+use crate::wire::json::header::Known;
 use crate::wire::memory::{copy, reserve, reserve_step};
 
 /// Limits of a decoder.
@@ -49,12 +49,12 @@ pub struct Decoder {
 #[derive(Clone, Copy, Debug)]
 struct Head {
     header_len: usize,
-    data_size: Option<u64>,
+    known: Known,
 }
 
 impl Head {
     fn body_len(self) -> u64 {
-        self.data_size.unwrap_or(0)
+        self.known.data_size.unwrap_or(0)
     }
 }
 
@@ -247,12 +247,12 @@ impl Decoder {
         Ok(self.peek()?.map(|(text, _)| text))
     }
 
-    /// The same with its `data_size`.
-    pub(crate) fn peek(&mut self) -> Result<Option<(&[u8], Option<u64>)>> {
+    /// The same with what is known of it.
+    pub(crate) fn peek(&mut self) -> Result<Option<(&[u8], Known)>> {
         let head = self.read_head()?;
         self.head = head;
         let text = self.start + PREFIX_SIZE;
-        Ok(head.map(|head| (&self.buffer[text..text + head.header_len], head.data_size)))
+        Ok(head.map(|head| (&self.buffer[text..text + head.header_len], head.known)))
     }
 
     /// Treats the next `len` bytes as a streamed body, although the last header declares none.
@@ -363,8 +363,8 @@ impl Decoder {
                 self.expected = (PREFIX_SIZE + header_len) as u64;
                 return Ok(None);
             };
-            let data_size = read_data_size(text, self.limits.max_depth)?;
-            Ok(Some(Head { header_len, data_size }))
+            let known = Known::read(text, self.limits.max_depth)?;
+            Ok(Some(Head { header_len, known }))
         });
         head.map_err(|error| self.fail(error))
     }

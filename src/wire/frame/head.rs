@@ -24,9 +24,9 @@ impl<'a> Head<'a> {
     #[inline]
     pub fn new(header: Option<&'a str>, body_len: u64, max_header: u64) -> Result<Head<'a>> {
         let keys = keys_of(header)?;
-        let start_len = start_len(keys, body_len, max_header)?;
+        let start_len = start_len(keys, keys.len(), body_len, max_header)?;
         let mut start = TEMPLATE;
-        complete(&mut start, start_len, keys, body_len);
+        complete(&mut start, start_len, keys, keys.len(), body_len);
         Ok(Head { start, start_len, keys })
     }
 
@@ -50,43 +50,47 @@ impl<'a> Head<'a> {
     }
 }
 
-/// As [`Head::new`], written directly to the end of `out`: for many small frames. `out` has room
-/// for [`MORE_THAN_KEYS`] bytes and the header.
+/// As [`Head::new`] with these keys, written directly to the end of `out`: for many small frames.
+/// `out` has room for [`MORE_THAN_KEYS`] bytes and the keys. They are in pieces; the first one is
+/// empty only if there are none.
 #[inline(always)]
-pub fn append(
+pub fn append<const N: usize>(
     out: &mut Vec<u8>,
-    header: Option<&str>,
+    keys: [&str; N],
     body_len: u64,
     max_header: u64,
 ) -> Result<()> {
-    let keys = keys_of(header)?;
-    let start_len = start_len(keys, body_len, max_header)?;
+    let keys_len = keys.iter().map(|piece| piece.len()).sum();
+    let start_len = start_len(keys[0], keys_len, body_len, max_header)?;
     let mut start = TEMPLATE;
-    complete(&mut start, start_len, keys, body_len);
+    complete(&mut start, start_len, keys[0], keys_len, body_len);
     out.extend_from_slice(&start[..start_len]);
-    if !keys.is_empty() {
-        out.extend_from_slice(keys.as_bytes());
+    for piece in keys {
+        if !piece.is_empty() {
+            out.extend_from_slice(piece.as_bytes());
+        }
     }
     Ok(())
 }
 
+/// The keys of a header to send, and the brace that closes it.
 #[inline(always)]
-fn keys_of(header: Option<&str>) -> Result<&str> {
+pub fn keys_of(header: Option<&str>) -> Result<&str> {
     match header {
         None => Ok(""),
         Some(header) => keys_to_send(header),
     }
 }
 
-/// The number of bytes before `keys`, if the head may be sent.
+/// The number of bytes before `keys`, of `keys_len` bytes, if the head may be sent.
 #[inline(always)]
-fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
+fn start_len(keys: &str, keys_len: usize, body_len: u64, max_header: u64) -> Result<usize> {
     if body_len > MAX_DATA_SIZE {
         return Err(too_big("a body", body_len, MAX_DATA_SIZE));
     }
     let digits = body_len.checked_ilog10().map_or(1, |log| log as usize + 1);
     let len = NUMBER_AT + digits + usize::from(!keys.starts_with('}'));
-    let text_len = (len - PREFIX_SIZE + keys.len()) as u64;
+    let text_len = (len - PREFIX_SIZE + keys_len) as u64;
     let max_header = max_header.min(PrefixFormat::default().max());
     if text_len > max_header {
         return Err(too_big("a header", text_len, max_header));
@@ -96,7 +100,13 @@ fn start_len(keys: &str, body_len: u64, max_header: u64) -> Result<usize> {
 
 /// Fills in the template.
 #[inline(always)]
-fn complete(start: &mut [u8; START_SIZE], start_len: usize, keys: &str, body_len: u64) {
+fn complete(
+    start: &mut [u8; START_SIZE],
+    start_len: usize,
+    keys: &str,
+    keys_len: usize,
+    body_len: u64,
+) {
     let mut number_end = start_len;
     if !keys.starts_with('}') {
         number_end -= 1;
@@ -108,7 +118,7 @@ fn complete(start: &mut [u8; START_SIZE], start_len: usize, keys: &str, body_len
         rest /= 10;
     }
     #[expect(clippy::cast_possible_truncation, reason = "a header ends where the prefix does")]
-    let text_len = (start_len - PREFIX_SIZE + keys.len()) as u32;
+    let text_len = (start_len - PREFIX_SIZE + keys_len) as u32;
     start[..PREFIX_SIZE].copy_from_slice(&text_len.to_le_bytes());
 }
 
@@ -147,7 +157,8 @@ mod tests {
     fn text(header: Option<&str>, body_len: u64) -> Result<String> {
         let head = Head::new(header, body_len, limits::MAX_HEADER);
         let mut at_once = vec![b'x'];
-        let appended = append(&mut at_once, header, body_len, limits::MAX_HEADER);
+        let appended = keys_of(header)
+            .and_then(|keys| append(&mut at_once, [keys], body_len, limits::MAX_HEADER));
         let head = head.inspect_err(|error| {
             assert_eq!((appended.as_ref(), &*at_once), (Err(error), &b"x"[..]));
         })?;

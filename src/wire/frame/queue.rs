@@ -33,7 +33,8 @@ impl Queue {
     /// Bytes that were accepted and not written yet.
     #[inline]
     pub fn len(&self) -> usize {
-        self.parts.iter().map(Vec::len).sum::<usize>() - self.sent
+        let [head, body, tail] = &self.parts;
+        head.len() + body.len() + tail.len() - self.sent
     }
 
     /// Bytes of them that are no moved body.
@@ -59,6 +60,12 @@ impl Queue {
             sent -= skipped;
             &part[skipped..]
         })
+    }
+
+    /// The same, if they are in one piece.
+    pub fn only_piece(&self) -> Option<&[u8]> {
+        let [head, body, tail] = &self.parts;
+        if body.is_empty() && tail.is_empty() { head.get(self.sent..) } else { None }
     }
 
     /// Records that `count` bytes were written: first those of the queue. Returns the number of
@@ -99,9 +106,20 @@ impl Queue {
         body: &[u8],
         max_header: u64,
     ) -> Result<()> {
-        let room = header.map_or(0, str::len) + head::MORE_THAN_KEYS + body.len();
-        let last = self.room_for(room)?;
-        head::append(last, header, body.len() as u64, max_header)?;
+        self.append_checked([head::keys_of(header)?], body, max_header)
+    }
+
+    /// The same for a header whose keys were checked, as [`head::append`] gets them.
+    #[inline(always)]
+    pub fn append_checked<const N: usize>(
+        &mut self,
+        keys: [&str; N],
+        body: &[u8],
+        max_header: u64,
+    ) -> Result<()> {
+        let keys_len: usize = keys.iter().map(|piece| piece.len()).sum();
+        let last = self.room_for(keys_len + head::MORE_THAN_KEYS + body.len())?;
+        head::append(last, keys, body.len() as u64, max_header)?;
         last.extend_from_slice(body);
         Ok(())
     }

@@ -1,22 +1,35 @@
-//! Objects as most programs write them, short and flat and without spaces or escapes: what the JSON
-//! parser would find in them, in a tenth of the time.
+//! Objects as most programs write them, short and flat, in ASCII and without spaces or escapes: what
+//! the JSON parser would find in them, in a tenth of the time.
 
-/// Calls `take` for the raw text of each key, without its quotes, and of each value; `None` if the
+use std::ops::Range;
+
+/// Calls `take` for the position of each key, without its quotes, and of each value; `None` if the
 /// object is spelled in any other way, and then some may have been taken.
 #[inline]
-pub(super) fn members<'a>(text: &'a str, mut take: impl FnMut(&'a str, &'a str)) -> Option<()> {
-    let bytes = text.as_bytes();
-    if bytes.len() > LONGEST || bytes.first() != Some(&b'{') {
+pub(super) fn members(bytes: &[u8], take: impl FnMut(Range<usize>, Range<usize>)) -> Option<()> {
+    if bytes.first() != Some(&b'{') {
         return None;
     }
-    let mut at = 1;
+    members_from(bytes, 1, take)
+}
+
+/// The same for an object that was read up to this position, where a key begins.
+#[inline]
+pub(super) fn members_from(
+    bytes: &[u8],
+    mut at: usize,
+    mut take: impl FnMut(Range<usize>, Range<usize>),
+) -> Option<()> {
+    if bytes.len() > LONGEST {
+        return None;
+    }
     loop {
         let colon = string_end(bytes, at)?;
         if bytes.get(colon) != Some(&b':') {
             return None;
         }
         let end = value_end(bytes, colon + 1)?;
-        take(text.get(at + 1..colon - 1)?, text.get(colon + 1..end)?);
+        take(at + 1..colon - 1, colon + 1..end);
         match bytes.get(end)? {
             b',' => at = end + 1,
             b'}' if end + 1 == bytes.len() => return Some(()),
@@ -64,13 +77,13 @@ fn word_end(bytes: &[u8], start: usize, word: &[u8]) -> Option<usize> {
     bytes[start..].starts_with(word).then_some(start + word.len())
 }
 
-/// What does not stand for itself in a string.
+/// What does not stand for itself in a string, and what is no ASCII.
 const IS_SPECIAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut control = 0;
-    while control < 0x20 {
-        table[control] = true;
-        control += 1;
+    let mut table = [true; 256];
+    let mut plain = 0x20;
+    while plain < 0x80 {
+        table[plain] = false;
+        plain += 1;
     }
     table[b'"' as usize] = true;
     table[b'\\' as usize] = true;
@@ -89,7 +102,9 @@ mod tests {
 
     fn found(text: &str) -> Option<Vec<(String, String)>> {
         let mut found = Vec::new();
-        members(text, |key, value| found.push((key.to_owned(), value.to_owned())))?;
+        members(text.as_bytes(), |key, value| {
+            found.push((text[key].to_owned(), text[value].to_owned()));
+        })?;
         Some(found)
     }
 
@@ -97,10 +112,10 @@ mod tests {
     fn what_it_takes_is_what_is_there() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(
-            found(r#"{"data_size":64,"cmd":"é","":true,"a":false,"a":null,"a":0}"#).unwrap(),
+            found(r#"{"data_size":64,"cmd":"e","":true,"a":false,"a":null,"a":0}"#).unwrap(),
             [
                 pair("data_size", "64"),
-                pair("cmd", "\"é\""),
+                pair("cmd", "\"e\""),
                 pair("", "true"),
                 pair("a", "false"),
                 pair("a", "null"),
@@ -130,6 +145,8 @@ mod tests {
             "{\"a\":\"\\n\"}",
             "{\"a\":\"\n\"}",
             "{\"a\":\"}",
+            "{\"a\":\"é\"}",
+            "{\"é\":1}",
             "{ \"a\":1}",
             "{\"a\": 1}",
             "\u{feff}{\"a\":1}",

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::wire::json::id::Id;
+use crate::wire::json::id::{Id, MAX_TEXT};
 use crate::wire::json::plain;
 use crate::wire::pairs::keep_last;
 use crate::wire::quote;
@@ -26,6 +27,11 @@ impl<'a> Value<'a> {
     pub fn parse(text: &'a str) -> Result<Value<'a>> {
         let raw: &RawValue = serde_json::from_str(text).map_err(bad_json)?;
         Value(raw.get()).check(limits::MAX_DEPTH_HARD)
+    }
+
+    /// The text of a value that was found before.
+    pub(super) fn known(text: &'a str) -> Value<'a> {
+        Value(text)
     }
 
     /// Its text.
@@ -57,6 +63,18 @@ impl<'a> Value<'a> {
         match self.integer() {
             Some(number) => Some(Id::Number(number)),
             None => Id::text(self.text()?.into_owned()),
+        }
+    }
+
+    /// The JSON of an `id`. With the peer's escapes it can be much longer than what it stands for.
+    pub(super) fn id_to_repeat(self) -> Option<Cow<'a, str>> {
+        if self.integer().is_some() {
+            return Some(Cow::Borrowed(self.0));
+        }
+        match self.text()? {
+            text if text.len() > MAX_TEXT => None,
+            Cow::Borrowed(_) => Some(Cow::Borrowed(self.0)),
+            Cow::Owned(text) => serde_json::to_string(&text).ok().map(Cow::Owned),
         }
     }
 
@@ -137,8 +155,17 @@ fn typed<'a, T>(
 
 /// The `id` in a text, if there is one, and only one, that can be read.
 pub fn id(text: &str) -> Option<Id> {
+    the_id(text)?.id()
+}
+
+/// The JSON text of the same, for a reply that repeats it.
+pub fn id_to_repeat(text: &str) -> Option<Cow<'_, str>> {
+    the_id(text)?.id_to_repeat()
+}
+
+fn the_id(text: &str) -> Option<Value<'_>> {
     let found = find(text, "id", limits::MAX_DEPTH_HARD).ok().flatten()?;
-    if found.is_repeated { None } else { found.value.id() }
+    (!found.is_repeated).then_some(found.value)
 }
 
 /// Checks the syntax and depth of one JSON object, and finds a member. The found value is
@@ -146,14 +173,17 @@ pub fn id(text: &str) -> Option<Id> {
 #[inline]
 pub(super) fn find<'a>(text: &'a str, key: &str, max_depth: u32) -> Result<Option<Member<'a>>> {
     let mut found = None;
-    let taken = plain::members(text, |name, value| {
-        if name == key {
-            found = Some(Member { value: Value(value), is_repeated: found.is_some() });
+    let taken = plain::members(text.as_bytes(), |name, value| {
+        if text.as_bytes()[name] == *key.as_bytes() {
+            let value = Value(&text[value]);
+            found = Some(Member { value, is_repeated: found.is_some() });
         }
     });
-    if taken.is_some() {
-        return Ok(found);
-    }
+    if taken.is_some() { Ok(found) } else { parse(text, key, max_depth) }
+}
+
+/// The same by the parser.
+pub(super) fn parse<'a>(text: &'a str, key: &str, max_depth: u32) -> Result<Option<Member<'a>>> {
     if text.starts_with('\u{feff}') {
         return Err(Error::new(ErrorKind::BadJson, "it begins with a byte order mark"));
     }
@@ -173,8 +203,10 @@ impl<'a> Fields<'a> {
     /// Parses an object.
     pub fn parse(json: &'a str) -> Result<Fields<'a>> {
         let mut fields = Vec::with_capacity(USUAL_FIELDS);
-        let take = |key, value| fields.push((Cow::Borrowed(key), Value(value)));
-        if plain::members(json, take).is_some() {
+        let take = |key: Range<_>, value: Range<_>| {
+            fields.push((Cow::Borrowed(&json[key]), Value(&json[value])));
+        };
+        if plain::members(json.as_bytes(), take).is_some() {
             return Ok(Fields(fields));
         }
         let mut object = serde_json::Deserializer::from_str(json);
@@ -510,6 +542,32 @@ mod tests {
             (fields.bytes("d").unwrap(), fields.id().unwrap()),
             (None, Some(Id::Text("7".into())))
         );
+    }
+
+    #[test]
+    fn an_id_is_repeated_as_what_it_stands_for() {
+        let repeated = |id: &str| {
+            let text = format!(r#"{{"id":{id}}}"#);
+            let json = id_to_repeat(&text).map(Cow::into_owned);
+            let again = json.as_ref().and_then(|json| super::id(&format!(r#"{{"id":{json}}}"#)));
+            assert_eq!(again, super::id(&text), "{text}");
+            json
+        };
+        for id in ["7", "-9223372036854775808", "\"a\"", "\"é\"", "\"\""] {
+            assert_eq!(repeated(id).as_deref(), Some(id));
+        }
+        let long = |len, letter: &str| format!("\"{}\"", letter.repeat(len));
+        assert_eq!(repeated(&long(MAX_TEXT, "\\u0061")), Some(long(MAX_TEXT, "a")));
+        assert_eq!(repeated(r#""\u0022\n""#).as_deref(), Some(r#""\"\n""#));
+        let too_long = [long(MAX_TEXT + 1, "a"), long(MAX_TEXT + 1, "\\u0061")];
+        for id in ["1.0", "9223372036854775808", "null", "[1]", "{}", "true", r#""\ud800""#]
+            .into_iter()
+            .chain(too_long.iter().map(String::as_str))
+        {
+            assert_eq!(repeated(id), None, "{id:.20}");
+        }
+        assert_eq!(id_to_repeat(r#"{"id":1,"i\u0064":1}"#), None);
+        assert_eq!(id_to_repeat(r#"{"id":1"#), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 pub mod exec;
 pub mod file;
 
-use crate::error::{Error, ErrorKind, Result};
+use std::borrow::Cow;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json::header::{Header, keys_to_send};
 pub use crate::wire::json::id::Id;
 use crate::wire::json::id::MAX_TEXT;
@@ -109,23 +110,59 @@ pub fn with_id(header: &str, id: &Id) -> Result<String> {
     Ok(with_id)
 }
 
-/// The header of the reply to `request`, the text of a request's header: `"status":"ok"`, the
-/// request's id, and the members of `header`, which must have none of these keys.
-pub fn ok_reply(request: &str, header: Option<&str>) -> Result<String> {
-    let id = id_in(request);
-    let mut reply = written(&|reply| {
-        reply.text("status", Some("ok"));
-        reply.id(id.as_ref());
-    });
-    let Some(header) = header else { return Ok(reply) };
-    let keys = keys_to_send(header)?;
-    let fields = Fields::parse(header)?;
-    if let Some(own) = ["status", "id"].into_iter().find(|key| fields.has(key)) {
-        let detail = format!("{own:?} is written by the library");
-        return Err(Error::new(ErrorKind::BadField, detail));
+/// The header of the reply to a request: `"status":"ok"`, the request's id, and other keys. It is
+/// written without a copy, and needs no check.
+#[derive(Debug)]
+pub struct OkReply<'a> {
+    id: Option<Cow<'a, str>>,
+    /// The others, and the brace that closes the header.
+    keys: &'a str,
+}
+
+impl<'a> OkReply<'a> {
+    /// The reply to `request`, the text of a request's header, with the members of `header`, which
+    /// must have none of the library's keys.
+    pub fn new(request: &'a str, header: Option<&'a str>) -> Result<OkReply<'a>> {
+        OkReply::with(reader::id_to_repeat(request), header)
     }
-    append_keys(&mut reply, keys);
-    Ok(reply)
+
+    /// The same to a request that was received.
+    pub fn to(request: &'a Header, header: Option<&'a str>) -> Result<OkReply<'a>> {
+        OkReply::with(request.id_to_repeat(), header)
+    }
+
+    fn with(id: Option<Cow<'a, str>>, header: Option<&'a str>) -> Result<OkReply<'a>> {
+        let Some(header) = header else { return Ok(OkReply { id, keys: "}" }) };
+        let keys = keys_to_send(header)?;
+        let fields = Fields::parse(header)?;
+        if let Some(own) = ["status", "id"].into_iter().find(|key| fields.has(key)) {
+            let detail = format!("{own:?} is written by the library");
+            return Err(Error::new(ErrorKind::BadField, detail));
+        }
+        Ok(OkReply { id, keys })
+    }
+
+    /// The text behind the brace that opens it, in pieces.
+    #[inline]
+    pub fn pieces(&self) -> [&str; 4] {
+        let has_more = !self.keys.starts_with('}');
+        match &self.id {
+            None if has_more => [r#""status":"ok","#, self.keys, "", ""],
+            None => [r#""status":"ok"}"#, "", "", ""],
+            Some(id) if has_more => [r#""status":"ok","id":"#, id, ",", self.keys],
+            Some(id) => [r#""status":"ok","id":"#, id, "}", ""],
+        }
+    }
+
+    /// Its text.
+    #[cold]
+    pub fn text(&self) -> String {
+        let mut text = String::from("{");
+        for piece in self.pieces() {
+            text.push_str(piece);
+        }
+        text
+    }
 }
 
 /// The id in the text of a request's header.
