@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -581,6 +582,51 @@ fn requests_of_a_client_that_take_their_time_let_others_in_between() {
         assert!(served < 200, "{served}");
         many.shutdown(std::net::Shutdown::Both).ok();
         drop((many, other));
+        running.stop();
+    }
+}
+
+/// A reply to a request for a file is small, mostly.
+#[test]
+fn others_do_not_wait_for_a_client_that_reads_no_replies_about_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(limited(0, Limits::default()), |server| {
+        server.serve_files(files_of(dir.path())).unwrap();
+    });
+    let (mut deaf, theirs) = UnixStream::pair().unwrap();
+    running.server.add(OwnedFd::from(theirs)).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    let request = encoded(r#"{"data_size":0,"cmd":"stat","filename":""}"#, b"");
+    let (mut good, start) = (running.client(), Instant::now());
+    while start.elapsed() < Duration::from_millis(300) {
+        let _ = deaf.write(&request);
+        echo(&mut good, "in between").unwrap();
+    }
+    drop((good, deaf));
+    running.stop();
+}
+
+/// A server that reads a large file says that it is at work, and does not wait with that.
+#[test]
+fn what_a_server_says_meanwhile_is_sent_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    // The partial file of `old`.
+    let part = std::fs::File::create(dir.path().join(".framefd-cba06b5736faf67e.part")).unwrap();
+    part.set_len(256 << 20).unwrap();
+    for workers in WORKERS {
+        let running = Running::start(limited(workers, Limits::default()), |server| {
+            server.serve_files(files_of(dir.path())).unwrap();
+        });
+        let mut client = running.client();
+        let asked = r#"{"cmd":"stat","filename":"old","partial":true,"working":true}"#;
+        let start = Instant::now();
+        client.send(Some(asked), b"", LONG).unwrap();
+        let told = client.recv(LONG).unwrap().header.unwrap();
+        let first = start.elapsed();
+        assert!(told.boolean("working").unwrap(), "{told:?}");
+        while client.recv(LONG).unwrap().header.unwrap().string("status").is_err() {}
+        assert!(first < start.elapsed() / 2, "{first:?} of {:?}", start.elapsed());
+        drop(client);
         running.stop();
     }
 }

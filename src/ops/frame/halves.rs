@@ -382,7 +382,8 @@ impl SendHalf<'_, '_> {
         source.read_more(piece, max)
     }
 
-    /// Sends a message whose body is `bodies` one after the other, all of it.
+    /// Sends a message whose body is `bodies` one after the other, all of it. A server queues what
+    /// there is no room for, if it is small: nobody waits there for a peer that does not read.
     pub(super) fn send_by(
         &mut self,
         header: Option<&str>,
@@ -392,6 +393,9 @@ impl SendHalf<'_, '_> {
         self.shared.check()?;
         let mut time = time_limit.into();
         let other = meanwhile(self.receiving.as_deref_mut());
+        if self.sending.may_leave(bodies) {
+            return self.sending.queue_late(header, bodies[0], other, &mut time);
+        }
         match self.sending.send(header, bodies, other, &mut time)? {
             Sent::Whole => Ok(()),
             Sent::Queued => {

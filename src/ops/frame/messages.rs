@@ -234,6 +234,9 @@ impl Connection<'_> {
     /// one, an error reply.
     pub(crate) fn send_last(&mut self, header: &str, time_limit: impl Into<Time>) -> Result<()> {
         let mut time = time_limit.into();
+        if self.sending.may_leave([&[], &[]]) {
+            return self.sending.queue_late(Some(header), &[], None, &mut time);
+        }
         match self.sending.send(Some(header), [&[], &[]], None, &mut time)? {
             Sent::Whole => Ok(()),
             Sent::Queued => self.sending.flush(None, &mut time),

@@ -115,6 +115,17 @@ impl<'fd> Sending<'fd> {
         self.queue.small()
     }
 
+    /// Whether it is of a server.
+    fn is_served(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// Whether a message with these bodies is queued if there is no room for it: a server's, if it
+    /// is small.
+    pub(super) fn may_leave(&self, [first, second]: [&[u8]; 2]) -> bool {
+        self.is_served() && second.is_empty() && first.len() <= limits::WRITE_BEHIND
+    }
+
     /// Total of accepted bytes.
     pub(super) fn accepted(&self) -> u64 {
         self.queue.accepted()
@@ -156,8 +167,7 @@ impl<'fd> Sending<'fd> {
         other: Option<&mut dyn Meanwhile>,
         time: &mut Time,
     ) -> Result<()> {
-        let (fits, gathers) = self.room_for(header.map_or(0, str::len) + body.len());
-        if gathers {
+        if self.gathers(header.map_or(0, str::len) + body.len()) {
             self.check_message()?;
             match (self.format, header) {
                 (Format::Frames, _) => {
@@ -170,22 +180,22 @@ impl<'fd> Sending<'fd> {
                 _ => {}
             }
         }
-        self.queue_late(header, body, fits, other, time)
+        self.queue_late(header, body, other, time)
     }
 
-    /// Queues a message that is too large to be gathered, or for which there is no room.
+    /// Sends a message, and queues what there is no room for.
     #[inline(never)]
-    fn queue_late(
+    pub(super) fn queue_late(
         &mut self,
         header: Option<&str>,
         body: &[u8],
-        fits: bool,
         other: Option<&mut dyn Meanwhile>,
         time: &mut Time,
     ) -> Result<()> {
         // Nobody in a server waits for a peer that does not read, as long as the queue has room.
         let mut at_once = Deadline::PAST.into();
-        let time = if self.stall.is_some() && fits { &mut at_once } else { time };
+        let fits = self.fits(header.map_or(0, str::len) + body.len());
+        let time = if self.is_served() && fits { &mut at_once } else { time };
         self.accept(header, [body, &[]], other, time, IfLate::Queue).map(drop)
     }
 
@@ -199,22 +209,25 @@ impl<'fd> Sending<'fd> {
     ) -> Result<()> {
         let keys = reply.pieces();
         let keys_len: usize = keys.iter().map(|piece| piece.len()).sum();
-        let (fits, gathers) = self.room_for(keys_len + body.len());
-        if gathers && self.format == Format::Frames {
+        if self.format == Format::Frames && self.gathers(keys_len + body.len()) {
             self.check_message()?;
             return self.queue.append_checked(keys, body, self.max_header);
         }
-        self.queue_late(Some(&reply.text()), body, fits, other, time)
+        self.queue_late(Some(&reply.text()), body, other, time)
     }
 
-    /// Whether a message with as many bytes of header and body fits into the queue, and whether it
-    /// is gathered there with others.
+    /// Whether a message with as many bytes of header and body is gathered with others.
     #[inline]
-    fn room_for(&self, len: usize) -> (bool, bool) {
-        let gathered = self.queue.len() + len + MORE_THAN_KEYS;
-        let fits = gathered as u64 <= self.max_queue;
+    fn gathers(&self, len: usize) -> bool {
         // If there was no room, not every further message tries to write.
-        (fits, fits && gathered <= self.left_over + limits::WRITE_BEHIND)
+        self.fits(len)
+            && self.queue.len() + len + MORE_THAN_KEYS <= self.left_over + limits::WRITE_BEHIND
+    }
+
+    /// Whether the queue has room for it.
+    #[inline]
+    fn fits(&self, len: usize) -> bool {
+        (self.queue.len() + len + MORE_THAN_KEYS) as u64 <= self.max_queue
     }
 
     /// Queues a frame without a body, however much is queued.
