@@ -53,7 +53,12 @@ impl Interrupt {
         fds: [Option<BorrowedFd<'static>>; 2],
     ) -> Result<Interrupt> {
         let is_socket = |fd: &BorrowedFd<'_>| rustix::net::sockopt::socket_type(fd).is_ok();
-        let sockets = fds.map(|fd| fd.filter(is_socket));
+        let sockets = match fds {
+            [Some(both), Some(again)] if both.as_raw_fd() == again.as_raw_fd() => {
+                [Some(both).filter(is_socket); 2]
+            }
+            fds => fds.map(|fd| fd.filter(is_socket)),
+        };
         let is_other =
             fds.iter().zip(&sockets).any(|(fd, socket)| fd.is_some() && socket.is_none());
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;

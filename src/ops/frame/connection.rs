@@ -169,8 +169,11 @@ impl<'fd> Connection<'fd> {
         mut options: ConnectionOptions,
     ) -> Result<Connection<'fd>> {
         let (fds, owned) = ends.into().lend();
-        for fd in fds.iter().flatten() {
-            prepare(*fd, &options)?;
+        let [reader, writer] = fds;
+        let number = |fd: &BorrowedFd<'_>| fd.as_raw_fd();
+        let other = writer.filter(|fd| reader.as_ref().map(number) != Some(number(fd)));
+        for fd in reader.into_iter().chain(other) {
+            prepare(fd, &options)?;
         }
         let interrupt = Arc::new(Interrupt::for_descriptors(options.interrupted.take(), fds)?);
         let shared = Held::new(interrupt);
