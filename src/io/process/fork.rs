@@ -26,6 +26,11 @@ impl Origin {
         }
     }
 
+    /// Its number, which no process has that it comes from.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// Whether this is the same process. It only reads one word of memory.
     #[inline]
     pub fn is_here(self) -> bool {

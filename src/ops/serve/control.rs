@@ -114,17 +114,17 @@ impl Engine {
             let accepted = {
                 let listeners = locked(&self.listeners);
                 let Some(Listener { socket: Some(socket) }) = listeners.get(index) else { return };
-                address::accept_from(socket.fd(), Deadline::PAST, None)
+                address::accept_from(socket.fd())
             };
             match accepted {
-                Ok((fd, from)) => match self.connect(fd.into()) {
+                Ok(None) => return,
+                Ok(Some((fd, from))) => match self.connect(fd.into()) {
                     Ok(connection) => self.admit(connection, from),
                     Err(error) => {
                         let log = &self.common.log;
                         log.line(Level::Error, format_args!("a connection is lost: {error}"));
                     }
                 },
-                Err(error) if error.kind() == ErrorKind::TimedOut => return,
                 Err(error) => return self.cannot_accept(index, &error),
             }
         }

@@ -7,7 +7,6 @@
 //! | ending | the second stop, or `drain` after the first | connections are closed; calls on them are aborted |
 //! | stopped | no connection is left | `run` returns |
 
-use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +20,12 @@ use super::lanes::Lanes;
 use super::listening::{Listener, QUIT, STOP, TIMER};
 use super::locked;
 use super::log::{Level, add, take};
-use super::options::ServerOptions;
+use super::options::{Limits, ServerOptions};
 use super::peer::{Lane, Next, Peer, Pending, Refused};
 use super::pool::Pool;
 use super::resting::Kept;
 use super::served::Audit;
-use super::stop::Stop;
+use super::stop::{Asking, Stop};
 use super::table::{Parked, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::poller::{Bell, Interest, Poller, Repeat, Timer, Token};
@@ -44,6 +43,8 @@ pub(super) struct Engine {
     /// What the workers wait for.
     pub(super) shared: Option<Poller>,
     pub(super) stop: Arc<Stop>,
+    /// Without workers.
+    asking: Option<Arc<Asking>>,
     /// Ends the workers.
     pub(super) quit: Bell,
     pub(super) timer: Timer,
@@ -72,7 +73,10 @@ impl Engine {
         if let Some(shared) = &shared {
             shared.add_for_all(quit.fd(), QUIT)?;
         }
+        let Limits { drain, .. } = *common.limits();
+        let asking = Asking::new(&stop, drain, common.options.interrupted.as_ref());
         Ok(Engine {
+            asking: shared.is_none().then(|| Arc::new(asking)),
             origin: Origin::here(),
             control,
             shared,
@@ -148,8 +152,12 @@ impl Engine {
 
     /// Makes a connection of a descriptor.
     pub(super) fn connect(&self, ends: Ends<'static>) -> Result<Connection<'static>> {
-        let options =
-            ConnectionOptions { interrupted: self.hook(), ..self.common.limits().connection() };
+        let hook = |asking: &Arc<Asking>| -> Hook {
+            let asking = Arc::clone(asking);
+            Box::new(move || asking.ask())
+        };
+        let interrupted = self.asking.as_ref().map(hook);
+        let options = ConnectionOptions { interrupted, ..self.common.limits().connection() };
         let connection = Connection::new(ends, options)?;
         if let Some(fd) = connection.read_fd()
             && sockopt::set_socket_keepalive(fd, true).is_ok()
@@ -211,27 +219,6 @@ impl Engine {
         peer.adopt(buffers);
         let next = peer.begin(&self.common);
         self.proceed(token, peer, next);
-    }
-
-    /// Without workers nobody else could end what runs in the one thread.
-    fn hook(&self) -> Option<Hook> {
-        if self.shared.is_some() {
-            return None;
-        }
-        let (stop, drain) = (Arc::clone(&self.stop), self.common.limits().drain);
-        let interrupted = self.common.options.interrupted.clone();
-        let seen = OnceLock::new();
-        Some(Box::new(move || {
-            // A signal's handler may have asked it to stop.
-            if interrupted.as_ref().is_some_and(|asked| asked().is_break()) {
-                return stop.interrupt();
-            }
-            match stop.count() {
-                0 => ControlFlow::Continue(()),
-                1 if seen.get_or_init(Instant::now).elapsed() < drain => ControlFlow::Continue(()),
-                _ => stop.cut(),
-            }
-        }))
     }
 
     /// Starts the threads that are missing.

@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use super::options::Interrupted;
 use crate::error::Result;
 use crate::io::poller::Bell;
 
@@ -47,5 +50,41 @@ impl Stop {
     pub(super) fn cut(&self) -> ControlFlow<()> {
         self.has_cut.store(true, Ordering::Release);
         ControlFlow::Break(())
+    }
+}
+
+/// What calls ask while they wait, in a server without workers: nobody else could end what runs in
+/// its one thread. All connections share it.
+pub(super) struct Asking {
+    stop: Arc<Stop>,
+    drain: Duration,
+    interrupted: Option<Interrupted>,
+    /// When a call has first seen that the server stops.
+    seen: OnceLock<Instant>,
+}
+
+impl Asking {
+    pub(super) fn new(
+        stop: &Arc<Stop>,
+        drain: Duration,
+        interrupted: Option<&Interrupted>,
+    ) -> Asking {
+        let (stop, interrupted) = (Arc::clone(stop), interrupted.cloned());
+        Asking { stop, drain, interrupted, seen: OnceLock::new() }
+    }
+
+    /// Whether the call goes on.
+    pub(super) fn ask(&self) -> ControlFlow<()> {
+        // A signal's handler may have asked the server to stop.
+        if self.interrupted.as_ref().is_some_and(|asked| asked().is_break()) {
+            return self.stop.interrupt();
+        }
+        match self.stop.count() {
+            0 => ControlFlow::Continue(()),
+            1 if self.seen.get_or_init(Instant::now).elapsed() < self.drain => {
+                ControlFlow::Continue(())
+            }
+            _ => self.stop.cut(),
+        }
     }
 }

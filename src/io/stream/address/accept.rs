@@ -1,8 +1,7 @@
 //! The next connection of a listening socket.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
@@ -12,6 +11,7 @@ use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use super::socket::{refused, wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::deadline::Deadline;
+use crate::io::process::fork::Origin;
 use crate::io::wait::Interrupt;
 
 /// The next connection, as a socket that blocks and is closed on exec.
@@ -29,36 +29,37 @@ pub fn accept(
     deadline: Deadline,
     interrupt: Option<&Interrupt>,
 ) -> Result<OwnedFd> {
-    accept_from(listening, deadline, interrupt).map(|(socket, _)| socket)
-}
-
-/// The same, and the address of the peer. The socket itself no longer tells it once the peer has
-/// reset the connection.
-pub fn accept_from(
-    listening: BorrowedFd<'_>,
-    deadline: Deadline,
-    interrupt: Option<&Interrupt>,
-) -> Result<Accepted> {
-    match sockopt::socket_acceptconn(listening) {
-        Ok(true) => {}
-        Ok(false) => return Err(Error::new(ErrorKind::BadDescriptor, "it does not listen")),
-        Err(errno) => return Err(Error::system("getsockopt", errno)),
-    }
-    let flags =
-        rustix::fs::fcntl_getfl(listening).map_err(|errno| Error::system("fcntl", errno))?;
     loop {
-        let accepted = if flags.contains(OFlags::NONBLOCK) {
-            try_accept(listening)
-        } else {
-            try_accept_blocking(listening)
-        };
-        if let Some(accepted) = accepted? {
-            return Ok(accepted);
+        match accept_from(listening) {
+            Ok(Some((accepted, _))) => return Ok(accepted),
+            Ok(None) => check(listening)?,
+            Err(error) => return check(listening).and(Err(error)),
         }
         let mut fds = [PollFd::from_borrowed_fd(listening, PollFlags::IN)];
         if deadline.passed() || !wait(&mut fds, deadline, interrupt)? {
             return Err(Error::new(ErrorKind::TimedOut, "nobody connected"));
         }
+    }
+}
+
+/// A connection that has come to a listening socket, and the address of the peer: the connection no
+/// longer tells it once the peer has reset it. `None`: nobody has connected.
+pub fn accept_from(listening: BorrowedFd<'_>) -> Result<Option<Accepted>> {
+    let flags =
+        rustix::fs::fcntl_getfl(listening).map_err(|errno| Error::system("fcntl", errno))?;
+    if flags.contains(OFlags::NONBLOCK) {
+        try_accept(listening)
+    } else {
+        try_accept_blocking(listening)
+    }
+}
+
+/// Whether a socket from which nothing could be accepted listens at all.
+fn check(listening: BorrowedFd<'_>) -> Result<()> {
+    match sockopt::socket_acceptconn(listening) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(ErrorKind::BadDescriptor, "it does not listen")),
+        Err(errno) => Err(Error::system("getsockopt", errno)),
     }
 }
 
@@ -102,11 +103,11 @@ struct Turn(());
 
 /// The process whose thread has its turn, or 0. In a child of fork(2) the parent's number here
 /// is ignored, because that thread does not exist in the child.
-static HOLDER: AtomicU32 = AtomicU32::new(0);
+static HOLDER: AtomicU64 = AtomicU64::new(0);
 
 impl Turn {
     fn take() -> Turn {
-        let me = process::id();
+        let me = Origin::here().number();
         let mut expected = 0;
         while let Err(holder) =
             HOLDER.compare_exchange(expected, me, Ordering::Acquire, Ordering::Relaxed)
@@ -166,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_turn_that_another_process_left_behind_is_free() {
-        HOLDER.store(process::id() + 1, Ordering::Relaxed);
+        HOLDER.store(u64::MAX, Ordering::Relaxed);
         drop(Turn::take());
-        assert_ne!(HOLDER.load(Ordering::Relaxed), process::id() + 1);
+        assert_ne!(HOLDER.load(Ordering::Relaxed), u64::MAX);
     }
 }
