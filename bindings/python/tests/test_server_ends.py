@@ -525,7 +525,7 @@ class Leftovers(Case):
                 self.assertLess(resident() - memory, 8 << 20)
 
     def test_servers_leave_nothing(self) -> None:
-        before = None
+        before = (0, 0)
         for n in range(30):
             server = server_with(workers=n % 3)
             server.command("x")(lambda request: None)
@@ -536,7 +536,9 @@ class Leftovers(Case):
             gc.collect()
             if n == 5:
                 before = len(os.listdir("/proc/self/fd")), threads()
-        self.assertEqual((len(os.listdir("/proc/self/fd")), threads()), before)
+        # A thread of an earlier test may have ended since.
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before[0])
+        self.assertLessEqual(threads(), before[1])
 
     def test_a_server_that_nobody_has_any_more(self) -> None:
         """It is in a cycle, through its handlers, and was never closed."""
