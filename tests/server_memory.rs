@@ -7,8 +7,8 @@ use std::fs::Permissions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use framefd::auth::{Key, KeyId, Keyring, Rules, Terms};
@@ -60,6 +60,8 @@ static COUNTING: Counting = Counting;
 
 const LONG: Duration = Duration::from_secs(60);
 const COUNT: u64 = 512;
+/// Held by the test that counts.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn key() -> Key {
     Key::new(&[7; 32]).unwrap()
@@ -94,6 +96,7 @@ fn wait_for_rest(before: u64, most: u64) {
 /// is served as before. A key that is removed ends it, at rest or not.
 #[test]
 fn a_connection_at_rest_is_small_and_wakes_up_whole() {
+    let _alone = ALONE.lock();
     for (is_sealed, most) in [(false, 512), (true, 2048)] {
         let ring = Arc::new(Keyring::new());
         ring.add(id(), key()).unwrap();
@@ -165,4 +168,55 @@ fn a_connection_at_rest_is_small_and_wakes_up_whole() {
         }
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+/// A request that is answered later has its body while its handler runs, and not until then.
+#[test]
+fn a_request_that_is_answered_later_keeps_no_body() {
+    const BODY: usize = 200 << 10;
+    let _alone = ALONE.lock();
+    let server = Arc::new(Server::new(ServerOptions::default()).unwrap());
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    server
+        .handle_later("keep", BodyMode::Whole, move |connection, request, later| {
+            assert_eq!(request.body.len(), BODY);
+            keep.lock().unwrap().push((connection, request.header.text().to_owned(), later));
+        })
+        .unwrap();
+    let stopper = server.stopper();
+    let mut clients = Vec::new();
+    for _ in 0..COUNT / 8 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        server.add(OwnedFd::from(theirs)).unwrap();
+        clients.push(Connection::new(OwnedFd::from(ours), ConnectionOptions::default()).unwrap());
+    }
+    let own = Arc::clone(&server);
+    let before = NOW.load(Ordering::Relaxed);
+    let running = std::thread::spawn(move || {
+        IS_SERVER.set(true);
+        own.run().unwrap();
+        IS_SERVER.set(false);
+    });
+    for client in &mut clients {
+        client.send(Some(r#"{"cmd":"keep"}"#), &vec![b'x'; BODY], LONG).unwrap();
+    }
+    let start = Instant::now();
+    let is_smaller = |now: u64| now.wrapping_sub(before) < (BODY * clients.len() / 4) as u64;
+    while server.counters().requests_now < clients.len() as u64
+        || !is_smaller(NOW.load(Ordering::Relaxed))
+    {
+        let held = NOW.load(Ordering::Relaxed).wrapping_sub(before);
+        assert!(start.elapsed() < LONG, "{held} bytes for {} requests", clients.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (mut connection, request, later) in kept.lock().unwrap().drain(..) {
+        connection.reply(&request, None, b"", LONG).unwrap();
+        later.done(connection, Ok(()));
+    }
+    for client in &mut clients {
+        client.recv(LONG).unwrap();
+    }
+    stopper.stop();
+    running.join().unwrap();
 }

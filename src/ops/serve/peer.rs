@@ -389,6 +389,10 @@ impl Peer {
 
     /// After a request, or before one that takes long.
     fn served(&mut self, common: &Common, dispatched: &Dispatched) -> Result<Option<Next>> {
+        if matches!(dispatched, Dispatched::Later | Dispatched::Run(_)) {
+            // Nobody knows for how long.
+            self.body = Vec::new();
+        }
         if matches!(dispatched, Dispatched::Later) {
             return Ok(Some(Next::Later));
         }
