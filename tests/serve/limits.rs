@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use framefd::exec::{self, Request as ExecRequest};
+use framefd::frame::{Connection, ConnectionOptions};
 use framefd::serve::{Access, Commands, Files, Limits, ServerOptions};
 use framefd::{ErrorKind, file};
 use rustix::net::SocketType;
@@ -604,6 +605,49 @@ fn others_do_not_wait_for_a_client_that_reads_no_replies_about_files() {
     }
     drop((good, deaf));
     running.stop();
+}
+
+/// The reply to the request that breaks a connection, for which there was no room, is sent all the
+/// same.
+#[test]
+fn a_refusal_for_which_there_was_no_room_is_sent_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let stat = r#"{"cmd":"stat","filename":""}"#;
+    for workers in WORKERS {
+        let running = Running::start(limited(workers, Limits::default()), |server| {
+            server.serve_files(files_of(dir.path())).unwrap();
+        });
+        let pair = || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            running.server.add(OwnedFd::from(theirs)).unwrap();
+            let connection = OwnedFd::from(ours.try_clone().unwrap());
+            (ours, Connection::new(connection, ConnectionOptions::default()).unwrap())
+        };
+        let (mut raw, _client) = pair();
+        raw.write_all(&encoded(stat, b"")).unwrap();
+        let len = raw.read(&mut [0; 1024]).unwrap();
+        // As many replies as there is room for.
+        let (full, _unread) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        let mut count = 0;
+        while (&full).write(&vec![b'x'; len]).is_ok() {
+            count += 1;
+        }
+        let (mut raw, mut client) = pair();
+        raw.write_all(&encoded(stat, b"").repeat(count)).unwrap();
+        let dropped = framefd::limits::REFUSED;
+        let header = r#"{"cmd":"stat","filename":"","data_size":"#;
+        raw.write_all(&encoded(&format!("{header}{}}}", 2 * dropped), b"")).unwrap();
+        // More than is dropped, and the rest fits in the socket.
+        raw.write_all(&vec![0; usize::try_from(dropped).unwrap() + 65536]).unwrap();
+        for _ in 0..count {
+            assert_eq!(client.recv(LONG).unwrap().header.unwrap().string("status").unwrap(), "ok");
+        }
+        let refusal = client.recv(LONG).unwrap().header.unwrap();
+        assert_eq!(refusal.string("code").unwrap(), "too_big", "{refusal:?}");
+        drop((raw, client));
+        running.stop();
+    }
 }
 
 /// A server that reads a large file says that it is at work, and does not wait with that.

@@ -669,7 +669,9 @@ impl Peer {
             if connection.put_error(error).is_err() {
                 return Next::Close;
             }
-        } else if error.kind() != ErrorKind::Truncated || self.is_ending {
+        } else if !matches!(error.kind(), ErrorKind::Truncated | ErrorKind::Broken)
+            || self.is_ending
+        {
             return Next::Close;
         }
         self.begin_end(common)
