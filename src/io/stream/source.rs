@@ -152,7 +152,8 @@ impl<'fd> Source<'fd> {
     #[inline]
     fn read_uninit(&mut self, buf: &mut [MaybeUninit<u8>]) -> Result<usize> {
         let may_block = self.may_block();
-        let is_at_once = self.without_waiting == WithoutWaiting::Recv && !may_block;
+        let is_at_once =
+            self.without_waiting == WithoutWaiting::Recv && !may_block && !buf.is_empty();
         match is_at_once.then(|| self.recv(buf)) {
             Some(Ok(got @ 1..)) => {
                 self.mid_message = true;
@@ -365,6 +366,21 @@ mod tests {
             let error = Source::new(ours.as_fd(), soon).read(&mut [0; 1]).unwrap_err();
             assert_eq!((error.kind(), soon.passed()), (ErrorKind::TimedOut, true));
         });
+    }
+
+    /// It would take the error of the socket.
+    #[test]
+    fn to_read_nothing_asks_nobody() {
+        for way in [WithoutWaiting::Nowait, WithoutWaiting::Recv] {
+            let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            ours.write_all(b"unread").unwrap();
+            drop(theirs);
+            let mut source = Source::new(ours.as_fd(), Deadline::PAST);
+            source.without_waiting = way;
+            assert_eq!(source.read(&mut []).unwrap(), 0);
+            let error = source.read(&mut [0; 1]).unwrap_err();
+            assert_eq!(error.errno(), Errno::CONNRESET.raw_os_error(), "{way:?}");
+        }
     }
 
     #[test]
