@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod forked;
 mod later;
 mod limits;
 mod policies;

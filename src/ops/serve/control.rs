@@ -59,6 +59,10 @@ impl Engine {
                 }
                 connection => clock = self.on_event(connection, before),
             }
+            if !self.is_here() {
+                // A handler has forked, and this is the child.
+                return Err(Error::new(ErrorKind::Forked, ""));
+            }
         }
         if self.common.is_draining() && self.is_done() {
             self.is_over.store(true, Ordering::Release);
