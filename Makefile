@@ -108,7 +108,7 @@ $(RELEASE)/libframefd.a: FORCE
 cli:
 	$(CARGO) build --quiet --release -p framefd-cli --bin framefd --example pages --target-dir $(OWN)
 	@mkdir -p $(RELEASE); rm -rf $(PAGES)
-	@ln -f $(BUILDS)/framefd $(RELEASE)/framefd
+	@ln -f $(BUILDS)/framefd $(RELEASE)/framefd 2>/dev/null || cp -f $(BUILDS)/framefd $(RELEASE)/framefd
 	@$(BUILDS)/examples/pages $(PAGES)
 
 static:
