@@ -234,6 +234,9 @@ impl Connection<'_> {
     /// one, an error reply.
     pub(crate) fn send_last(&mut self, header: &str, time_limit: impl Into<Time>) -> Result<()> {
         let mut time = time_limit.into();
+        if !self.shared.is_here() {
+            return Err(Error::new(ErrorKind::Forked, ""));
+        }
         if self.sending.may_leave([&[], &[]]) {
             return self.sending.queue_late(Some(header), &[], None, &mut time);
         }

@@ -324,6 +324,11 @@ impl Engine {
                     }
                 }
             }));
+            if !self.is_here() {
+                // A policy has forked, and this is the child.
+                Box::leak(peer);
+                return;
+            }
             if ran.is_err() {
                 peer.conclude(&self.common, Some(ErrorKind::Panic));
             }

@@ -10,6 +10,7 @@ use super::locked;
 use super::options::Limits;
 use super::served::Noted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::process::fork::Origin;
 use crate::limits;
 use crate::ops::frame::{Client, Connection};
 use crate::ops::{exec, file};
@@ -206,11 +207,12 @@ impl Services {
         wanted: Option<&Mutex<Noted>>,
     ) -> Result<exec::Served> {
         let Some(commands) = &self.commands else { return Err(unknown()) };
+        let origin = Origin::here();
         let policy = |inquiry: &exec::Inquiry<'_>, choice: &mut exec::Choice| {
             if let Some(noted) = wanted {
                 *locked(noted) = Noted::command(inquiry);
             }
-            commands.permit(inquiry, choice)
+            answered(origin, commands.permit(inquiry, choice))
         };
         let options = exec::ServeOptions { policy: Some(&policy), ..commands.options.clone() };
         exec::serve(connection, request, &options)
@@ -224,8 +226,10 @@ impl Services {
         stall: Duration,
     ) -> Result<Option<Error>> {
         let Some(files) = &self.files else { return Err(unknown()) };
-        let policy =
-            |inquiry: &file::Inquiry<'_>, choice: &mut file::Choice| files.permit(inquiry, choice);
+        let origin = Origin::here();
+        let policy = |inquiry: &file::Inquiry<'_>, choice: &mut file::Choice| {
+            answered(origin, files.permit(inquiry, choice))
+        };
         let stall = files.options.stall.into_iter().chain([stall]).min();
         let options = file::ServeOptions { policy: Some(&policy), stall, ..files.options };
         Ok(match file::serve(connection, request, files.root.as_fd(), &options)? {
@@ -250,6 +254,11 @@ impl Files {
 }
 
 const FILE_CMDS: [&str; 6] = ["get", "list", "mkdir", "put", "stat", "symlink"];
+
+/// What a policy has answered, unless it has forked, and this is the child.
+fn answered(origin: Origin, answer: Result<()>) -> Result<()> {
+    if origin.is_here() { answer } else { Err(Error::new(ErrorKind::Forked, "")) }
+}
 
 fn unknown() -> Error {
     Error::new(ErrorKind::State, "it is not served")
