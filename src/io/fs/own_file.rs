@@ -103,8 +103,11 @@ impl OwnFile {
                 self.is_partial = false;
                 return Ok(());
             }
-            // It was taken over meanwhile. Nobody has missed the new one yet.
-            let _ = self.name.take_free_name(&dir, known.name.as_bytes());
+            // It was taken over meanwhile. Nobody has missed the new one yet, unless a third has the
+            // name by now: then that one has taken it over as well.
+            if self.name.take_free_name(&dir, known.name.as_bytes()) == TAKEN {
+                self.name.remove();
+            }
         }
         self.name.exists = false;
         Err(Errno::EXIST)

@@ -71,6 +71,8 @@ fn open_locked(
     for _ in 0..ATTEMPTS {
         // Checked before it is opened, because some devices act when they are opened.
         let flags = match at::stat(parent, partial.as_bytes()) {
+            // Its name was given to another one while it was looked at.
+            Ok(stat) if stat.st_nlink == 0 => continue,
             Ok(stat) => {
                 check_ours(name, &stat)?;
                 flags.difference(OFlags::CREATE)

@@ -128,7 +128,8 @@ impl Temporary {
         Ok(())
     }
 
-    fn remove(&mut self) {
+    /// Removes it at once.
+    pub fn remove(&mut self) {
         // A failure cannot be reported; the name shows that the file is the library's.
         let _ = at::unlink(self.parent.as_fd(), self.name.as_bytes());
         self.exists = false;
