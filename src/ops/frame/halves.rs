@@ -394,7 +394,7 @@ impl SendHalf<'_, '_> {
         let mut time = time_limit.into();
         let other = meanwhile(self.receiving.as_deref_mut());
         if self.sending.may_leave(bodies) {
-            return self.sending.queue_late(header, bodies[0], other, &mut time);
+            return self.sending.send_or_queue(header, bodies[0], other, &mut time);
         }
         match self.sending.send(header, bodies, other, &mut time)? {
             Sent::Whole => Ok(()),

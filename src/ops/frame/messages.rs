@@ -238,7 +238,7 @@ impl Connection<'_> {
             return Err(Error::new(ErrorKind::Forked, ""));
         }
         if self.sending.may_leave([&[], &[]]) {
-            return self.sending.queue_late(Some(header), &[], None, &mut time);
+            return self.sending.send_or_queue(Some(header), &[], None, &mut time);
         }
         match self.sending.send(Some(header), [&[], &[]], None, &mut time)? {
             Sent::Whole => Ok(()),

@@ -180,12 +180,12 @@ impl<'fd> Sending<'fd> {
                 _ => {}
             }
         }
-        self.queue_late(header, body, other, time)
+        self.send_or_queue(header, body, other, time)
     }
 
     /// Sends a message, and queues what there is no room for.
     #[inline(never)]
-    pub(super) fn queue_late(
+    pub(super) fn send_or_queue(
         &mut self,
         header: Option<&str>,
         body: &[u8],
@@ -213,7 +213,7 @@ impl<'fd> Sending<'fd> {
             self.check_message()?;
             return self.queue.append_checked(keys, body, self.max_header);
         }
-        self.queue_late(Some(&reply.text()), body, other, time)
+        self.send_or_queue(Some(&reply.text()), body, other, time)
     }
 
     /// Whether a message with as many bytes of header and body is gathered with others.

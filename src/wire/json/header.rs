@@ -45,9 +45,10 @@ enum Place {
 impl Place {
     /// Of a value in a short text, as far as it was read.
     fn of(value: Option<Range<usize>>, is_repeated: bool) -> Place {
-        match value.map(|value| (u8::try_from(value.start), u8::try_from(value.end))) {
-            Some((Ok(start), Ok(end))) if !is_repeated => Place::At(start, end),
-            _ => Place::None,
+        let Some(Range { start, end }) = value.filter(|_| !is_repeated) else { return Place::None };
+        match (u8::try_from(start), u8::try_from(end)) {
+            (Ok(start), Ok(end)) => Place::At(start, end),
+            _ => Place::Unknown,
         }
     }
 }
